@@ -1,0 +1,1 @@
+"""The embedded data (phantoms) and the embedded small model."""

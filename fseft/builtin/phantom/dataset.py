@@ -1,0 +1,127 @@
+"""Phantoms on disk: a small labelled dataset in the layout of nnU-Net v2."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fseft.builtin.phantom.anatomy import STRUCTURES
+from fseft.builtin.phantom.render import make_phantom
+from fseft.errors import FseftError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from fseft.builtin.phantom.render import Modality, Phantom
+    from fseft.volume.geometry import Geometry
+
+ORIENTATIONS = ("LPS", "RAS", "LAS", "SPL")  # as scanners and converters leave them
+
+
+def write_dataset(
+    folder: Path,
+    *,
+    cases: int,
+    test_cases: int = 0,
+    seed: int = 0,
+    modality: Modality = "ct",
+    structures: Sequence[str] | None = None,
+    shift: float = 0.0,
+    name: str | None = None,
+    shape: Sequence[int] | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write phantoms as an nnU-Net v2 dataset, each stored in one of several orientations.
+
+    Args:
+        folder: Where `dataset.json`, `imagesTr`, `labelsTr` and, with test cases, `imagesTs`, `labelsTs` go.
+        cases: Training cases.
+        test_cases: Test cases, numbered after the training cases; their labels are in `labelsTs`.
+        seed: The same seed gives the same phantoms; case n does not depend on how many there are.
+        modality: "ct" or "mr".
+        structures: What is annotated, as labels 1, 2, ... in this order; everything if not given.
+        shift: Domain shift, see `make_phantom`.
+        name: Name in `dataset.json`; "Phantom" and the modality if not given.
+        shape: Voxels to the right, anterior and superior, see `make_phantom`.
+        spacing_mm: Voxel size along the same axes.
+        progress: Called as progress(done, total) after every case.
+
+    Raises:
+        FseftError: If a structure is unknown or an argument makes no sense.
+    """
+    from fseft.volume.image import write_labels, write_volume
+
+    annotated = _annotated(structures)
+    if cases < 1 or test_cases < 0:
+        raise FseftError(
+            f"a dataset of {cases} training and {test_cases} test cases", hint="Ask for 1 or more."
+        )
+    total = cases + test_cases
+    for number in range(total):
+        rng = np.random.default_rng((seed, number))
+        phantom = make_phantom(rng, shape=shape, spacing_mm=spacing_mm, modality=modality, shift=shift)
+        image, labels, geometry = stored(phantom, annotated, str(rng.choice(ORIENTATIONS)))
+        part, case = "Tr" if number < cases else "Ts", f"case_{number:03d}"
+        for kind in ("images", "labels"):
+            (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
+        write_volume(folder / f"images{part}" / f"{case}_0000.nii.gz", image[None], geometry)
+        write_labels(folder / f"labels{part}" / f"{case}.nii.gz", labels, geometry)
+        if progress:
+            progress(number + 1, total)
+    title = name or f"Phantom {modality.upper()}"
+    text = json.dumps(_description(title, modality, annotated, cases), indent=2)
+    (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
+
+
+def stored(
+    phantom: Phantom, structures: Sequence[str], orientation: str
+) -> tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]:
+    """A phantom as a file holds it.
+
+    Args:
+        phantom: What to store.
+        structures: The annotated ones; they become labels 1, 2, ... and all others background.
+        orientation: Where the array axes grow to in the file, such as "LPS".
+
+    Returns:
+        Image (i, j, k), labels (i, j, k) and their geometry, with the patient around the origin.
+    """
+    from fseft.volume.geometry import Geometry, reorient
+
+    i, j, k = phantom.image.shape
+    affine = np.diag([*np.multiply(phantom.spacing_mm, (-1, -1, 1)), 1.0])  # RAS axes in an LPS world
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
+    lookup = np.zeros(len(STRUCTURES) + 1, np.uint8)
+    for number, structure in enumerate(structures, start=1):
+        lookup[STRUCTURES.index(structure) + 1] = number
+    grid = Geometry((i, j, k), affine)
+    image, geometry = reorient(phantom.image, grid, orientation)
+    labels, _ = reorient(lookup[phantom.labels], grid, orientation)
+    return image, labels, geometry
+
+
+def _annotated(structures: Sequence[str] | None) -> tuple[str, ...]:
+    if structures is None:
+        return STRUCTURES
+    for structure in structures:
+        if structure not in STRUCTURES:
+            raise FseftError(
+                f"the phantom has no structure {structure!r}", hint=did_you_mean(structure, STRUCTURES)
+            )
+    return tuple(dict.fromkeys(structures))
+
+
+def _description(name: str, modality: str, structures: Sequence[str], cases: int) -> dict[str, object]:
+    return {
+        "name": name,
+        "channel_names": {"0": modality.upper()},
+        "labels": {"background": 0} | {structure: n for n, structure in enumerate(structures, start=1)},
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }

@@ -1,0 +1,276 @@
+"""Phantoms: a random torso imaged as CT or in the manner of MR, with its labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from fseft.builtin.phantom.anatomy import build_anatomy, paint_labels, random_habitus
+from fseft.builtin.phantom.shapes import smooth_noise
+from fseft.errors import FseftError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from fseft.builtin.phantom.anatomy import Habitus, Layer
+    from fseft.builtin.phantom.shapes import Float
+
+Modality = Literal["ct", "mr"]
+DEFAULT_SHAPE = (88, 64, 88)
+
+# HU without contrast and in the arterial, portal venous and late phase; spread between persons; texture
+CT: Mapping[str, tuple[tuple[float, float, float, float], float, float]] = {
+    "air": ((-990, -990, -990, -990), 5, 2),
+    "skin": ((20, 25, 30, 30), 10, 5),
+    "fat": ((-102, -102, -100, -100), 6, 9),
+    "muscle": ((52, 56, 62, 60), 5, 7),
+    "soft": ((38, 48, 60, 52), 6, 5),
+    "lung": ((-850, -845, -845, -845), 30, 28),
+    "lung_vessel": ((-250, -150, -180, -200), 60, 40),
+    "myocardium": ((42, 100, 105, 85), 8, 5),
+    "artery": ((40, 290, 150, 105), 12, 4),
+    "vein": ((40, 75, 135, 105), 12, 8),
+    "portal": ((40, 110, 165, 110), 12, 5),
+    "cortical": ((560, 565, 570, 570), 110, 70),
+    "spongiosa": ((210, 215, 225, 220), 55, 35),
+    "cartilage": ((105, 105, 110, 110), 20, 10),
+    "disc": ((85, 85, 90, 90), 12, 8),
+    "cord": ((28, 30, 32, 32), 5, 4),
+    "liver": ((57, 66, 108, 88), 9, 5),
+    "spleen": ((47, 115, 118, 90), 7, 5),
+    "kidney_cortex": ((33, 165, 180, 135), 10, 6),
+    "kidney_medulla": ((32, 70, 150, 150), 10, 7),
+    "urine": ((5, 5, 10, 220), 8, 4),
+    "pancreas": ((40, 105, 95, 72), 8, 9),
+    "bile": ((10, 10, 11, 12), 7, 3),
+    "bowel_wall": ((38, 75, 88, 70), 9, 8),
+    "bowel_fluid": ((20, 22, 25, 25), 14, 14),
+    "stool": ((-30, -30, -30, -30), 45, 55),
+    "stomach_fluid": ((18, 18, 20, 20), 22, 12),
+    "cyst": ((6, 6, 7, 8), 6, 2),
+    "tumour": ((42, 62, 68, 62), 14, 8),
+    "table": ((-120, -120, -120, -120), 80, 5),
+}
+DARK_IN_MR = {"air": 0.01, "table": 0.01, "lung": 0.12, "cortical": 0.12, "lung_vessel": 0.3}
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How an anatomy is imaged: by which scanner, with which settings and contrast medium.
+
+    Attributes:
+        modality: "ct" in HU, or "mr" with arbitrary units from 0.
+        intensity: Mean of each tissue before noise.
+        texture: Deviation of each tissue inside one person.
+        noise: Deviation of the noise, in units of the image.
+        grain_voxels: Correlation length of the noise.
+        blur_mm: Deviation of the point spread function.
+        bias: Strength of the bias field (MR), as a deviation of its logarithm.
+        hu_offset: What a badly calibrated scanner adds (CT).
+        hu_scale: By what it multiplies (CT).
+        field_of_view: Radius of the reconstructed circle, as a part of half the width of the image.
+        table: Whether a table lies under the patient (CT).
+    """
+
+    modality: Modality
+    intensity: Mapping[str, float]
+    texture: Mapping[str, float]
+    noise: float
+    grain_voxels: float
+    blur_mm: float
+    bias: float = 0.0
+    hu_offset: float = 0.0
+    hu_scale: float = 1.0
+    field_of_view: float = 2.0
+    table: bool = False
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One volume with its labels; array axes (i, j, k) grow to the patient's right, anterior and superior."""
+
+    image: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+    spacing_mm: tuple[float, float, float]
+    orientation: str = "RAS"
+
+
+def random_appearance(rng: np.random.Generator, modality: Modality, shift: float = 0.0) -> Appearance:
+    """Draw a scanner and its settings; `shift` from 0 to 1 moves away from the usual ones, steadily."""
+    if modality not in ("ct", "mr"):
+        raise FseftError(f"unknown phantom modality {modality!r}", hint="Known: ct, mr.")
+    if shift < 0:
+        raise FseftError(f"the domain shift is {shift}", hint="Give a number from 0 (none) to 1 (strong).")
+    return _random_ct(rng, shift) if modality == "ct" else _random_mr(rng, shift)
+
+
+def make_phantom(
+    rng: np.random.Generator,
+    *,
+    shape: Sequence[int] | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    modality: Modality = "ct",
+    shift: float = 0.0,
+) -> Phantom:
+    """Make one random person and one image of them.
+
+    Args:
+        rng: The only source of chance; the anatomy does not depend on `modality` and `shift`.
+        shape: Voxels (i, j, k); about 88 x 64 x 88 if not given.
+        spacing_mm: Voxel size; chosen so that the person fits in, 3 to 6 mm, if not given.
+        modality: "ct" (HU) or "mr" (random contrast, bias field).
+        shift: Domain shift from 0 (none) to 1 (strong): noise, kernel, HU calibration, contrast phase.
+
+    Returns:
+        The phantom, with labels as numbered in `STRUCTURES` from 1.
+
+    Raises:
+        FseftError: If an argument makes no sense.
+    """
+    _check("the shape of a phantom", shape, 8)
+    _check("the spacing of a phantom", spacing_mm, 0.5)
+    body, scanner = (np.random.default_rng(int(seed)) for seed in rng.integers(2**63, size=2))
+    appearance = random_appearance(scanner, modality, shift)
+    habitus = random_habitus(body)
+    grid_shape, grid_spacing = _grid(body, habitus, shape, spacing_mm)
+    layers = build_anatomy(body, habitus, grid_shape, grid_spacing)
+    image = render(scanner, layers, appearance, grid_shape, grid_spacing)
+    return Phantom(image, paint_labels(layers, grid_shape), grid_spacing)
+
+
+def render(
+    rng: np.random.Generator,
+    layers: Sequence[Layer],
+    appearance: Appearance,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+) -> NDArray[np.int16]:
+    """Image an anatomy: paint, blur, add bias field and noise, digitise."""
+    from scipy import ndimage
+
+    image = _paint(rng, layers, appearance, shape, spacing_mm)
+    image = ndimage.gaussian_filter(image, [appearance.blur_mm / s for s in spacing_mm])
+    grains = [_grains(rng, appearance, shape) for _ in range(2)]
+    if appearance.modality == "mr":
+        field = np.exp(appearance.bias * smooth_noise(rng, shape, spacing_mm, 190.0))
+        return np.asarray(np.hypot(image * field + grains[0], grains[1]).clip(0, 32767), np.int16)
+    # photons are few where the patient is thick
+    load = (image > -300).mean(axis=(0, 1)) / 0.6
+    image += grains[0] * (0.5 + 0.5 * load).astype(np.float32)
+    image = (image + 1000.0) * appearance.hu_scale - 1000.0 + appearance.hu_offset
+    return _circle(image, appearance.field_of_view).round().clip(-1024, 3071).astype(np.int16)
+
+
+def _random_ct(rng: np.random.Generator, shift: float) -> Appearance:
+    phase = float(rng.choice([rng.uniform(0, 0.15), rng.uniform(1.6, 2.6), rng.uniform(1.2, 2.0)]))
+    phase += shift * (1.0 - phase)  # towards the arterial phase
+    intensity = {
+        tissue: float(np.interp(phase, range(4), means) + rng.normal(0, spread))
+        for tissue, (means, spread, _) in CT.items()
+    }
+    sign = rng.choice([-1.0, 1.0])
+    return Appearance(
+        "ct",
+        intensity,
+        {tissue: texture * rng.uniform(0.5, 1.5) for tissue, (_, _, texture) in CT.items()},
+        noise=float(rng.uniform(5, 18) + 35 * shift),
+        grain_voxels=float(rng.uniform(0.35, 0.65) + 0.3 * shift),
+        blur_mm=float(rng.uniform(0.5, 2.0) + 2.0 * shift * rng.uniform(0, 1)),
+        hu_offset=float(rng.normal(0, 2) + sign * 30 * shift),
+        hu_scale=float(1.0 + sign * 0.06 * shift),
+        field_of_view=float(rng.uniform(1.05, 1.3) if rng.uniform() < 0.4 + shift else 2.0),
+        table=bool(rng.uniform() < 0.8),
+    )
+
+
+def _random_mr(rng: np.random.Generator, shift: float) -> Appearance:
+    bright = float(rng.uniform(300, 900))
+    fat = float(rng.uniform(0.25, 1.3))
+    intensity = {tissue: bright * float(rng.uniform(0.12, 1.0)) for tissue in CT}
+    intensity |= {
+        tissue: bright * level * float(rng.uniform(0.5, 1.5)) for tissue, level in DARK_IN_MR.items()
+    }
+    intensity |= {"fat": bright * fat, "skin": bright * fat * 0.6}
+    return Appearance(
+        "mr",
+        intensity,
+        {tissue: level * float(rng.uniform(0.02, 0.1)) for tissue, level in intensity.items()},
+        noise=bright * float(rng.uniform(0.01, 0.05) + 0.06 * shift),
+        grain_voxels=0.3,
+        blur_mm=float(rng.uniform(0.5, 2.0) + 2.0 * shift * rng.uniform(0, 1)),
+        bias=float(rng.uniform(0.05, 0.25) + 0.25 * shift),
+    )
+
+
+def _paint(
+    rng: np.random.Generator,
+    layers: Sequence[Layer],
+    appearance: Appearance,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+) -> Float:
+    texture = smooth_noise(rng, shape, spacing_mm, 16.0)
+    texture += np.float32(0.6) * smooth_noise(rng, shape, spacing_mm, 60.0)
+    image = np.full(tuple(shape), np.float32(appearance.intensity["air"]))
+    if appearance.table:
+        _paint_table(rng, image, layers[0], appearance.intensity["table"], spacing_mm)
+    for layer in layers:
+        part = image[layer.box]
+        value = texture[layer.box] * np.float32(appearance.texture[layer.tissue])
+        value += np.float32(appearance.intensity[layer.tissue])
+        part += layer.occupancy * (value - part)
+    return image
+
+
+def _paint_table(
+    rng: np.random.Generator, image: Float, body: Layer, value: float, spacing_mm: Sequence[float]
+) -> None:
+    i = (np.arange(image.shape[0]) - image.shape[0] / 2) * spacing_mm[0]
+    j = np.arange(image.shape[1]) * spacing_mm[1]
+    back = body.box[1].start * spacing_mm[1] - rng.uniform(0, 10)
+    surface = back + 60.0 * (i / 200.0) ** 2 * rng.uniform(0, 1)
+    slab = 6.0 - np.abs(j[None] - surface[:, None] + 6.0)
+    occupancy = np.clip(slab / spacing_mm[1] + 0.5, 0, 1) * (np.abs(i) < 210)[:, None]
+    image += occupancy[..., None].astype(np.float32) * (np.float32(value) - image)
+
+
+def _grains(rng: np.random.Generator, appearance: Appearance, shape: Sequence[int]) -> Float:
+    from scipy import ndimage
+
+    white = rng.standard_normal(tuple(shape), np.float32)
+    soft = ndimage.gaussian_filter(white, appearance.grain_voxels)
+    return np.asarray(soft * np.float32(appearance.noise / soft.std()), np.float32)
+
+
+def _circle(image: Float, field_of_view: float) -> Float:
+    i = np.linspace(-1, 1, image.shape[0])[:, None]
+    j = np.linspace(-1, 1, image.shape[1])[None] * image.shape[1] / image.shape[0]
+    return np.where((np.hypot(i, j) > field_of_view)[..., None], np.float32(-1024), image)
+
+
+def _grid(
+    rng: np.random.Generator,
+    habitus: Habitus,
+    shape: Sequence[int] | None,
+    spacing_mm: Sequence[float] | None,
+) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Shape and spacing that frame the person; what the caller gave is kept."""
+    low, high = {"torso": (400, 470), "abdomen": (270, 340), "chest": (270, 330)}[habitus.region]
+    width = habitus.width_mm * rng.uniform(1.0, 1.2)
+    extent = (width, width * 0.72 + habitus.belly_mm * 0.5, rng.uniform(low, high) * habitus.scale[2])
+    if spacing_mm is None:
+        i, j, k = shape or DEFAULT_SHAPE
+        plane = max(extent[0] / i, extent[1] / j)
+        spacing_mm = [float(np.clip(s, 1.0, 12.0).round(2)) for s in (plane, plane, extent[2] / k)]
+    if shape is None:
+        shape = [round(e / s) for e, s in zip(extent, spacing_mm, strict=True)]
+    return (shape[0], shape[1], shape[2]), (spacing_mm[0], spacing_mm[1], spacing_mm[2])
+
+
+def _check(name: str, values: Sequence[float] | None, least: float) -> None:
+    if values is not None and (len(values) != 3 or min(values) < least):
+        raise FseftError(f"{name} is {tuple(values)}", hint=f"Give three numbers of at least {least:g}.")

@@ -1,0 +1,255 @@
+"""The documents: frozen, versioned JSON that travels between steps, and the parts they are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Triple = tuple[int, int, int]
+Millimetres = tuple[float, float, float]
+Modality = Literal["ct", "mr", "other"]
+
+
+class Part(BaseModel):
+    """A piece of a document: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Document(Part):
+    """What lies in a file of its own."""
+
+    schema_version: int = 1
+
+
+# --- datasets -----------------------------------------------------------------------------------------------
+
+
+class Case(Part):
+    """One patient's volume: one file per channel (or one file or folder with all), and its label if any."""
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+
+class Dataset(Part):
+    """What a reader found. `labels` maps structure names to voxel values, background left out."""
+
+    name: str
+    reader: str
+    channels: tuple[str, ...]
+    labels: dict[str, int] = {}
+    cases: tuple[Case, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> tuple[Case, ...]:
+        """The cases with a label."""
+        return tuple(case for case in self.cases if case.label is not None)
+
+
+# --- preprocessing --------------------------------------------------------------------------------------------
+
+
+class Intensity(Part):
+    """How stored intensities become network input.
+
+    `window`: clip to [low, high], map to [0, 1]. `clip-zscore`: clip to [low, high], subtract `mean`, divide by
+    `std` (nnU-Net's CT rule). `zscore`: subtract the case's mean, divide by its standard deviation.
+    """
+
+    scheme: Literal["window", "clip-zscore", "zscore"]
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    std: float | None = None
+
+    def describe(self) -> str:
+        """The scheme in a few words."""
+        if self.scheme == "zscore":
+            return "z-score per case"
+        clip = f"clip to [{self.low:g}, {self.high:g}]"
+        return f"{clip}, scale to [0, 1]" if self.scheme == "window" else f"{clip}, z-score"
+
+
+class Contract(Part):
+    """What a foundation model expects of its input. What it leaves open (None, {}) the fingerprint decides."""
+
+    orientation: str = "RAS"
+    spacing_mm: Millimetres | None = None
+    intensity: dict[Modality, Intensity] = {}
+    channels: int = 1
+    patch_size: Triple | None = None
+
+
+class Preprocessing(Part):
+    """How arrays are made of a scan, fully decided; stored in the plan and in the adapter."""
+
+    orientation: str
+    spacing_mm: Millimetres
+    modality: Modality
+    intensity: tuple[Intensity, ...]
+    patch_size: Triple
+
+
+# --- plan ---------------------------------------------------------------------------------------------------
+
+
+class CaseFingerprint(Part):
+    """What was measured on one case; axes as stored in the file."""
+
+    name: str
+    content: str
+    shape: Triple
+    shape_after_crop: Triple
+    spacing_mm: Millimetres
+    orientation: str
+    volumes_mm3: dict[str, float] = {}
+    extents_mm: dict[str, Millimetres] = {}
+
+
+class IntensityStats(Part):
+    """Foreground intensities of one channel, every case with the same weight."""
+
+    mean: float
+    std: float
+    median: float
+    minimum: float
+    maximum: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class ClassFingerprint(Part):
+    """One structure over all cases; volume statistics over the cases that have it."""
+
+    id: int
+    cases: int
+    median_volume_mm3: float | None = None
+    minimum_volume_mm3: float | None = None
+    maximum_extent_mm: Millimetres | None = None
+
+
+class Fingerprint(Document):
+    """What was measured on the dataset."""
+
+    dataset: str
+    reader: str
+    content: str
+    channels: tuple[str, ...]
+    modality: Modality
+    integer: bool
+    labels: dict[str, int]
+    cases: tuple[CaseFingerprint, ...]
+    classes: dict[str, ClassFingerprint]
+    intensities: tuple[IntensityStats, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Decision(Part):
+    """One line of the plan: what was chosen, and why."""
+
+    name: str
+    value: str
+    reason: str
+
+
+class Plan(Document):
+    """Contract + fingerprint + resources -> how this dataset is processed for this model."""
+
+    dataset: str
+    model: str
+    fingerprint: str
+    architecture: str
+    hparams: dict[str, Any] = {}
+    preprocessing: Preprocessing
+    crops_per_step: int
+    memory_bytes: int
+    device: Literal["cpu", "cuda"]
+    decisions: tuple[Decision, ...]
+    warnings: tuple[str, ...] = ()
+
+
+# --- models and results -----------------------------------------------------------------------------------------
+
+
+class ModelCard(Document):
+    """A foundation model: what it is, what it knows, what it expects, and who may share what it becomes."""
+
+    name: str
+    summary: str = ""
+    architecture: str
+    hparams: dict[str, Any] = {}
+    classes: tuple[str, ...] = ()
+    activation: Literal["softmax", "sigmoid"] = "sigmoid"
+    contract: Contract = Contract()
+    licence: str = ""
+    datasets: tuple[str, ...] = ()
+    reference: str = ""
+    sha256: str = ""
+    provenance: dict[str, Any] = {}
+
+
+class Provenance(Part):
+    """Which package, in which version, gave a named thing."""
+
+    name: str
+    distribution: str
+    version: str
+
+
+class SupportSet(Document):
+    """The k labelled cases, by case id; nested in k for one seed."""
+
+    dataset: str
+    k: int
+    seed: int
+    cases: tuple[str, ...]
+
+
+class Manifest(Document):
+    """The adapter's own description, in the header of its safetensors file: all that `predict` needs to know."""
+
+    method: Provenance
+    config: dict[str, Any]
+    model: str
+    backbone_sha256: str
+    architecture: str
+    hparams: dict[str, Any]
+    decoder: Literal["frozen", "fine-tuned", "new"]
+    preprocessing: Preprocessing
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    support: tuple[str, ...]
+    dataset: str
+    seed: int
+    trained_parameters: int
+    licence: str = ""
+    versions: dict[str, str] = {}
+    metrics: dict[str, float] = {}
+
+
+class Run(Document):
+    """One execution of `adapt`: what was asked for and how it ended."""
+
+    dataset: str
+    model: str
+    method: str
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+    labels: dict[str, int]
+    decoder: str
+    k: int
+    seed: int
+    plan: str
+    trained_parameters: int
+    head_rows: dict[str, str] = Field(default={}, description="structure -> the model's class it was started from")
+    outcome: Literal["running", "finished"] = "running"
+    epochs: int = 0
+    stopped_by: str = ""
+    final_loss: float | None = None
+    seconds: float = 0.0
+    plugins: tuple[Provenance, ...] = ()

@@ -1,0 +1,57 @@
+"""The only error that a user should meet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class FseftError(Exception):
+    """Bad input, told in one line: case, file, cause and remedy. The command line exits with status 2.
+
+    Args:
+        cause: What is wrong, with the offending value.
+        hint: What to do about it.
+        case: The case identifier, where one case is to blame.
+        file: The file, where one file is to blame.
+    """
+
+    def __init__(
+        self, cause: str, *, hint: str = "", case: str | None = None, file: Path | str | None = None
+    ) -> None:
+        super().__init__(cause, hint, case, file)
+        self.cause = cause
+        self.hint = hint
+        self.case = case
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process borders: keyword arguments must survive pickling."""
+        return _rebuild, (self.cause, self.hint, self.case, self.file)
+
+    def located(self, *, case: str | None = None, file: Path | str | None = None) -> FseftError:
+        """The same error, told where it happened; what is known already stays."""
+        return FseftError(self.cause, hint=self.hint, case=self.case or case, file=self.file or file)
+
+    def __str__(self) -> str:
+        where = ", ".join(
+            part for part in (f"case {self.case}" if self.case else "", str(self.file or "")) if part
+        )
+        line = f"{where}: {self.cause}" if where else self.cause
+        return " ".join(f"{line}{'' if line.endswith('.') else '.'} {self.hint}".split())
+
+
+def _rebuild(cause: str, hint: str, case: str | None, file: Path | str | None) -> FseftError:
+    return FseftError(cause, hint=hint, case=case, file=file)
+
+
+def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """The hint for an unknown name: the nearest known names, or all of them."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return f"Known: {', '.join(sorted(known))}." if known else "None is known."

@@ -1,0 +1,1 @@
+"""Torch without files: networks, roles, patches, losses, the training loop, inference."""

@@ -1,0 +1,156 @@
+"""The contract with plugins: hooks, and the specs that they return. Imports no torch.
+
+A plugin is an installed package with an entry point in the group `fseft`, naming a module with functions
+marked `@hookimpl`. Hooks return *specs*: a name, a summary, a pydantic config and a lazy `factory="pkg.mod:Attr"`
+that is imported only when the name is chosen, so that listing costs nothing. Installed is not active: a package
+adds names; only the plan or the command line picks one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import pluggy
+
+from fseft.documents import Case, Dataset, ModelCard, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import typer
+
+__all__ = [
+    "API_VERSION",
+    "ArchitectureSpec",
+    "Case",
+    "Config",
+    "Dataset",
+    "FoundationModelSpec",
+    "MethodSpec",
+    "ModelCard",
+    "ReaderSpec",
+    "ReporterSpec",
+    "Spec",
+    "hookimpl",
+    "hookspec",
+]
+
+API_VERSION = 1
+"""Raised only on an incompatible change; a plugin may state the one it needs as `FSEFT_API = 1`."""
+
+hookspec = pluggy.HookspecMarker("fseft")
+hookimpl = pluggy.HookimplMarker("fseft")
+
+
+class Config(Part):
+    """Base of a method's configuration; its fields are the keys of `--set key=value`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A named thing that a plugin offers."""
+
+    name: str
+    """Lower case letters, digits, `.`, `_`, `-`; unique per kind."""
+    factory: str
+    """`package.module:Attribute`, imported only when the name is chosen."""
+    summary: str = ""
+    config: type[Config] = Config
+    reference: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec(Spec):
+    """A strategy that turns a network into an adapted one. Factory: `fseft.learn.method.Method`."""
+
+    access: Literal["black-box", "white-box"] = "white-box"
+    """`black-box` methods touch the output features only: the whole backbone stays frozen."""
+    needs_model: bool = True
+    """Whether the method starts from pre-trained weights."""
+    trains: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureSpec(Spec):
+    """Builds a network and knows its roles. Factory: `fseft.learn.roles.Architecture`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundationModelSpec(Spec):
+    """A pre-trained network. Factory: a function `() -> Path` of its weights (safetensors)."""
+
+    card: ModelCard
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReaderSpec(Spec):
+    """A dataset layout. Factory: an object of the protocol `Reader`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReporterSpec(Spec):
+    """An observer of runs, switched on by name. Factory: `(run_folder: Path) -> object` with observer hooks."""
+
+
+class Reader(Protocol):
+    """What a `ReaderSpec.factory` gives."""
+
+    def detects(self, folder: Path) -> bool:
+        """Whether the folder has this layout; looks at names and at `dataset.json` only."""
+
+    def read(self, folder: Path) -> Dataset:
+        """List the cases; opens no image.
+
+        Raises:
+            FseftError: The layout is broken.
+        """
+
+
+class RegistrationHooks:
+    """Called once for each plugin, by itself: an error in one leaves the others alone."""
+
+    @hookspec
+    def fseft_methods(self) -> Iterable[MethodSpec]:
+        """Methods for `fseft adapt --method NAME`."""
+
+    @hookspec
+    def fseft_foundation_models(self) -> Iterable[FoundationModelSpec]:
+        """Pre-trained networks for `--model NAME`."""
+
+    @hookspec
+    def fseft_architectures(self) -> Iterable[ArchitectureSpec]:
+        """Networks with role maps."""
+
+    @hookspec
+    def fseft_dataset_readers(self) -> Iterable[ReaderSpec]:
+        """Dataset layouts; the first that detects a folder reads it."""
+
+    @hookspec
+    def fseft_reporters(self) -> Iterable[ReporterSpec]:
+        """Observers for `fseft adapt --reporter NAME`."""
+
+    @hookspec
+    def fseft_commands(self, app: typer.Typer) -> None:
+        """Add commands to the application (`app.command()` or `app.add_typer(...)`)."""
+
+
+class ObserverHooks:
+    """Called on the reporters that were switched on; results are ignored and errors never end a run."""
+
+    @hookspec
+    def fseft_run_start(self, run: Any, epoch: int) -> None:
+        """A run begins, or goes on at `epoch` after a kill. `run` is a `fseft.documents.Run`."""
+
+    @hookspec
+    def fseft_epoch_end(self, run: Any, epoch: int, metrics: dict[str, float]) -> None:
+        """An epoch is done; `metrics` holds `loss`, `learning_rate` and `seconds`."""
+
+    @hookspec
+    def fseft_checkpoint_saved(self, run: Any, path: Path) -> None:
+        """A checkpoint, or at the end the adapter, lies at `path`."""
+
+    @hookspec
+    def fseft_run_end(self, run: Any, outcome: str) -> None:
+        """The run ended: `finished`, or the error's line."""

@@ -1,0 +1,1 @@
+"""Numbers and pictures: metrics with one stated rule for empty masks, and figures."""

@@ -1,0 +1,149 @@
+"""Where things lie: every path, every content key, every atomic write. Nothing else builds a path."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from fseft.documents import Document
+from fseft.errors import FseftError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+D = TypeVar("D", bound=Document)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The workspace: a folder with `fingerprints/`, `preprocessed/` and `runs/` in it."""
+
+    root: Path
+
+    def fingerprint(self, dataset: str) -> Path:
+        """`fingerprints/<dataset>/fingerprint.json`."""
+        return self.root / "fingerprints" / dataset / "fingerprint.json"
+
+    def plan(self, dataset: str, model: str) -> Path:
+        """`fingerprints/<dataset>/plan.<model>.json`."""
+        return self.root / "fingerprints" / dataset / f"plan.{model}.json"
+
+    def preprocessed(self, dataset: str, key: str) -> Path:
+        """`preprocessed/<dataset>/<key>/`: one folder per case; models that share spacing share the key."""
+        return self.root / "preprocessed" / dataset / key
+
+    def run(self, dataset: str, model: str, method: str, k: int, seed: int) -> Path:
+        """`runs/<dataset>/<model>/<method>-k<k>-s<seed>/`."""
+        return self.root / "runs" / dataset / model / f"{method}-k{k}-s{seed}"
+
+    def model(self, name: str) -> Path:
+        """`models/<name>/`: a foundation model that `fseft pretrain` made in this workspace."""
+        return self.root / "models" / name
+
+    def models(self) -> list[str]:
+        """Names of the foundation models of this workspace."""
+        return sorted(path.parent.name for path in (self.root / "models").glob("*/model.json"))
+
+
+def digest(*parts: object, length: int = 16) -> str:
+    """Content key: the start of the sha256 of JSON-able parts (keys sorted) or bytes."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode())
+        sha.update(b"\0")
+    return sha.hexdigest()[:length]
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's bytes, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha(file)
+
+
+def _sha(file: object) -> str:
+    sha = hashlib.sha256()
+    while chunk := file.read(1 << 20):  # type: ignore[attr-defined]
+        sha.update(chunk)
+    return sha.hexdigest()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary sibling of `path`, for a file or a folder; rename it to `path` when all went well.
+
+    A reader sees the old content or the whole new one. On an error the temporary is removed.
+
+    Raises:
+        FseftError: The folder cannot be written, or the disk is full.
+    """
+    # The temporary keeps the whole suffix: image writers choose the format by it.
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        if temporary.is_dir() and path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> FseftError:
+    """The user's view of an operating system error on writing `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FseftError("the disk is full", file=path, hint="Free some space and run again.")
+    return FseftError(
+        f"cannot be written ({error.strerror or error})", file=path, hint="Choose another folder or its rights."
+    )
+
+
+def _sync(path: Path) -> None:
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    for file in files:
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_document(path: Path, document: Document) -> None:
+    """Write a document as indented JSON, atomically."""
+    write_text(path, document.model_dump_json(indent=2) + "\n")
+
+
+def read_document(path: Path, kind: type[D]) -> D:
+    """Read a document back.
+
+    Raises:
+        FseftError: The file is missing, is no JSON, or does not hold this kind of document.
+    """
+    name = kind.__name__.lower()
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise FseftError(f"there is no {name}", file=path, hint=f"Make the {name} first.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise FseftError(
+            f"is not a valid {name} ({where}: {first['msg']})", file=path, hint="Delete it and make it again."
+        ) from error

@@ -1,0 +1,1 @@
+"""What authors of plugins get: fixtures and contract checks."""

@@ -1,0 +1,1 @@
+"""Images without learning: files, geometry, resampling, intensities, fingerprints, cached arrays."""

@@ -1,0 +1,188 @@
+"""DICOM series: a regular stack is a volume, anything else is refused with its numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from fseft.errors import FseftError
+from fseft.volume.image import content_digest, is_image, read_header, read_volume
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+
+
+def write_slice(path, pixels, position, axes=(1, 0, 0, 0, 1, 0), series="1.2.3", modality="CT", **tags):
+    image = sitk.GetImageFromArray(pixels[np.newaxis])
+    image.SetSpacing((0.5, 0.75, 9.0))
+    values = {
+        "0008|0016": CT,
+        "0008|0060": modality,
+        "0018|0050": "9.0",  # slice thickness, which is not the distance of the slices
+        "0020|000d": "1.2",
+        "0020|000e": series,
+        "0020|0032": "\\".join(f"{x:.8g}" for x in position),
+        "0020|0037": "\\".join(f"{x:.8g}" for x in axes),
+    }
+    for key, value in {**values, **tags}.items():
+        image.SetMetaData(key, value)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.SetFileName(str(path))
+    writer.Execute(image)
+
+
+def write_series(folder, positions, **options):
+    """Slices along the scanner axis or given points; pixel values count up with the position in the list."""
+    for number, position in enumerate(positions):
+        pixels = np.arange(12, dtype=np.int16).reshape(3, 4) + 100 * number
+        point = position if np.ndim(position) else (-10, -20, position)
+        name = options.get("series", "a")
+        write_slice(folder / f"{name}{len(positions) - number:03}.dcm", pixels, point, **options)
+    return folder
+
+
+def refused(folder):
+    with pytest.raises(FseftError) as caught:
+        read_volume(folder, case="case_07")
+    assert "case case_07" in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert caught.value.hint
+    return caught.value.cause
+
+
+def test_slices_are_ordered_by_position_and_spaced_by_distance(tmp_path):
+    folder = write_series(tmp_path, [30, 32.5, 35, 37.5])
+    header, volume = read_header(folder, case="a"), read_volume(folder)
+    assert volume.array.dtype == header.dtype == "int16"
+    np.testing.assert_array_equal(volume.array[0, :, 0, 0], [0, 100, 200, 300])
+    np.testing.assert_allclose(volume.geometry.spacing_mm, (2.5, 0.75, 0.5))
+    np.testing.assert_allclose(volume.geometry.origin_mm, (-10, -20, 30))
+    assert volume.geometry.orientation == "SPL"
+    assert volume.geometry.shape == header.geometry.shape == (4, 3, 4)
+    np.testing.assert_array_equal(volume.geometry.affine, header.geometry.affine)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.tuples(*[st.floats(-180, 180)] * 3), st.floats(0.5, 8))
+def test_a_volume_may_lie_at_any_angle(tmp_path_factory, angles, gap_mm):
+    direction = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    points = [np.array([5, 6, 7]) + k * gap_mm * direction[:, 2] for k in range(3)]
+    folder = write_series(tmp_path_factory.mktemp("oblique"), points, axes=direction[:, :2].T.ravel())
+    geometry = read_volume(folder).geometry
+    expected = direction[:, ::-1] * (gap_mm, 0.75, 0.5)
+    np.testing.assert_allclose(geometry.affine[:3, :3], expected, atol=1e-4)
+    np.testing.assert_allclose(geometry.origin_mm, points[0], atol=1e-4)
+
+
+def test_a_missing_slice_is_refused_with_the_gaps(tmp_path):
+    folder = write_series(tmp_path, [0, 2.5, 5, 10, 12.5])
+    assert refused(folder) == "has unevenly spaced slices (gaps from 2.5 to 5 mm)"
+    with pytest.raises(FseftError, match="unevenly spaced"):
+        read_header(folder)
+
+
+def test_positions_that_were_rounded_are_still_even(tmp_path):
+    folder = write_series(tmp_path, [0, 0.62, 1.25, 1.88, 2.5])
+    np.testing.assert_allclose(read_volume(folder).geometry.spacing_mm[0], 0.625)
+
+
+def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
+    angle = np.radians(10)
+    axes = (1, 0, 0, 0, np.cos(angle), -np.sin(angle))
+    assert refused(write_series(tmp_path, [0, 5, 10], axes=axes)) == "has a gantry tilt of 10 degrees"
+
+
+def test_two_slices_at_one_position_are_refused(tmp_path):
+    assert "gaps from 0 to 5 mm" in refused(write_series(tmp_path, [0, 0, 5, 10]))
+
+
+def test_all_slices_at_one_position_are_refused(tmp_path):
+    assert refused(write_series(tmp_path, [3, 3, 3])) == "has all slices at one position"
+
+
+def test_several_series_are_listed(tmp_path):
+    write_series(tmp_path, [0, 1, 2], series="1.2.3")
+    write_series(tmp_path, [0, 1], series="1.2.4")
+    assert refused(tmp_path) == "holds 2 series: 1.2.3 (3 files), 1.2.4 (2 files)"
+
+
+def test_one_slice_is_no_volume(tmp_path):
+    assert refused(write_series(tmp_path, [0])) == "holds a series of one slice"
+
+
+def test_slices_of_different_size_are_refused(tmp_path):
+    write_series(tmp_path, [0, 1])
+    write_slice(tmp_path / "large.dcm", np.zeros((5, 6), np.int16), (-10, -20, 2))
+    assert refused(tmp_path) == "has slices of different size (4×3 and 6×5 pixels)"
+
+
+def test_slices_of_different_orientation_are_refused(tmp_path):
+    write_series(tmp_path, [0, 1])
+    write_slice(tmp_path / "scout.dcm", np.ones((3, 4), np.int16), (-10, -20, 2), axes=(1, 0, 0, 0, 0, -1))
+    assert refused(tmp_path) == "has slices of different orientation"
+
+
+def test_colour_slices_are_refused(tmp_path):
+    for z in range(2):
+        image = sitk.GetImageFromArray(np.zeros((1, 3, 4, 3), np.uint8), isVector=True)
+        image.SetMetaData("0020|000e", "1.2.3")
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(tmp_path / f"{z}.dcm"))
+        writer.Execute(image)
+    assert refused(tmp_path) == "is a colour (RGB) image"
+
+
+def test_a_folder_without_slices_and_a_lone_file_are_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing here")
+    assert refused(tmp_path) == "is a folder without a DICOM series"
+    write_series(tmp_path, [0, 1])
+    lone = next(tmp_path.glob("*.dcm"))
+    assert refused(lone) == "is a single DICOM file"
+
+
+def test_a_cut_slice_is_refused_also_at_the_end_of_the_stack(tmp_path):
+    write_series(tmp_path, [0, 1, 2])
+    last = min(tmp_path.iterdir())
+    last.write_bytes(last.read_bytes()[:-10])
+    with pytest.raises(FseftError, match="is a damaged DICOM file") as caught:
+        read_volume(tmp_path)
+    assert caught.value.file == last
+
+
+def test_a_dicom_segmentation_is_no_image(tmp_path):
+    write_series(tmp_path, [0, 1], modality="SEG")
+    with pytest.raises(FseftError, match="is a DICOM-SEG, not an image"):
+        read_volume(tmp_path)
+
+
+def test_the_digest_of_a_series_follows_every_slice_but_not_its_place(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        write_series(folder, [0, 1, 2])
+        assert is_image(folder)
+    for path in one.iterdir():
+        (two / path.name).write_bytes(path.read_bytes())
+    assert content_digest(one) == content_digest(two)
+    changed = sorted(two.iterdir())[1]
+    changed.write_bytes(Path(changed).read_bytes()[:-1] + b"\x7f")
+    assert content_digest(one) != content_digest(two)
+
+
+def test_slices_are_rescaled_one_by_one_into_one_type(tmp_path):
+    write_series(tmp_path, [0, 1, 2])
+    middle = sorted(tmp_path.iterdir())[1]
+    slope = b"\x28\x00\x53\x10\x02\x00\x00\x00"  # the tag and its length
+    content = middle.read_bytes()
+    assert slope + b"1 " in content
+    middle.write_bytes(content.replace(slope + b"1 ", slope + b".5"))
+    header, volume = read_header(tmp_path), read_volume(tmp_path)
+    assert volume.array.dtype == header.dtype == "float64"
+    np.testing.assert_array_equal(volume.array[0, :, 0, 1], [1, 50.5, 201])
