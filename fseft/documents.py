@@ -253,3 +253,22 @@ class Run(Document):
     final_loss: float | None = None
     seconds: float = 0.0
     plugins: tuple[Provenance, ...] = ()
+
+
+class Recipe(Part):
+    """How training goes; each field is a key of `--set`. Defaults follow the FSEFT paper but for augmentation."""
+
+    epochs: int = Field(default=200, ge=1, description="at most this many passes over the support set")
+    learning_rate: float | None = Field(default=None, gt=0, description="of AdamW; by default the method's own")
+    weight_decay: float = Field(default=0.0, ge=0)
+    warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the schedule that warms up")
+    loss: Literal["dice", "dice_ce"] = "dice"
+    crops: int | None = Field(default=None, ge=1, description="crops of one volume per step; by default the plan's")
+    foreground: float = Field(default=0.5, ge=0, le=1, description="share of crops around a structure")
+    augment: bool = True
+    mirror: bool = Field(default=False, description="flip all axes; refused where left and right structures exist")
+    plateau: bool = Field(default=True, description="stop when the training loss stops improving")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 on a GPU that has it, else fp32"
+    )
+    checkpoint_seconds: float = Field(default=30.0, ge=0, description="least time between two checkpoints")

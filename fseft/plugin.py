@@ -108,7 +108,7 @@ class Reader(Protocol):
         """
 
 
-class RegistrationHooks:
+class RegistrationHooks(Protocol):
     """Called once for each plugin, by itself: an error in one leaves the others alone."""
 
     @hookspec

@@ -154,9 +154,8 @@ class Registry:
             FseftError: The factory cannot be imported: the package is broken or a dependency is missing.
         """
         offer = self.offer(kind, name)
-        module, _, attribute = offer.spec.factory.partition(":")
         try:
-            factory = getattr(importlib.import_module(module), attribute)
+            factory = imported(offer.spec.factory)
         except (ImportError, AttributeError) as error:
             raise FseftError(
                 f"the {kind} {name!r} cannot be loaded ({error})",
@@ -174,6 +173,12 @@ class Registry:
                 function(app)
             except Exception as error:  # isolation, as above
                 entry.fail(f"fseft_commands: {type(error).__name__}: {error}")
+
+
+def imported(path: str) -> Any:
+    """The object at `package.module:Attribute`."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def observers(reporters: Iterable[object]) -> pluggy.PluginManager:

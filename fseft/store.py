@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -58,7 +58,9 @@ def digest(*parts: object, length: int = 16) -> str:
     """Content key: the start of the sha256 of JSON-able parts (keys sorted) or bytes."""
     sha = hashlib.sha256()
     for part in parts:
-        sha.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode())
+        sha.update(
+            part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
+        )
         sha.update(b"\0")
     return sha.hexdigest()[:length]
 
@@ -66,7 +68,9 @@ def digest(*parts: object, length: int = 16) -> str:
 def file_digest(path: Path) -> str:
     """The sha256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha(file)
+        )
 
 
 def _sha(file: object) -> str:
@@ -100,7 +104,8 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the error that is on its way says more than a second one
+                temporary.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> FseftError:
@@ -108,7 +113,9 @@ def unwritable(path: Path, error: OSError) -> FseftError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FseftError("the disk is full", file=path, hint="Free some space and run again.")
     return FseftError(
-        f"cannot be written ({error.strerror or error})", file=path, hint="Choose another folder or its rights."
+        f"cannot be written ({error.strerror or error})",
+        file=path,
+        hint="Choose another folder or its rights.",
     )
 
 

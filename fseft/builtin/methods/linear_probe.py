@@ -1,0 +1,41 @@
+"""Linear probe: a new pointwise classifier on frozen features, started from the model's own rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fseft.plugin import Config, MethodSpec
+
+if TYPE_CHECKING:
+    from torch import Generator, nn
+
+    from fseft.learn.method import Adapted
+    from fseft.learn.roles import Architecture, Target
+
+SPEC = MethodSpec(
+    name="linear-probe",
+    factory="fseft.builtin.methods.linear_probe:LinearProbe",
+    summary="train the last layer only, on frozen features",
+    access="black-box",
+    reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, black-box track",
+)
+
+
+class LinearProbe:
+    """Method `linear-probe`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
+        """The head."""
+        return [target for target in architecture.targets(network) if target.part == "head"]
+
+    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+        """Freeze all but the head."""
+        from fseft.learn.method import Adapted
+
+        adapted = Adapted(network, learning_rate=1e-2)
+        adapted.train_only([])
+        adapted.also_train(target.name for target in self.select(architecture, network))
+        return adapted

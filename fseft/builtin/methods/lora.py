@@ -1,0 +1,77 @@
+"""LoRA: low-rank changes of the weights of linear, convolutional and transposed layers."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from fseft.plugin import Config, MethodSpec
+
+if TYPE_CHECKING:
+    from torch import Generator, nn
+
+    from fseft.learn.method import Adapted
+    from fseft.learn.roles import Architecture, Target
+
+ROLES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed")
+
+
+class LoRAConfig(Config):
+    """Where low-rank changes go, and how large they may be."""
+
+    rank: int = Field(default=8, ge=1, description="r: rank of each change")
+    alpha: float = Field(default=16.0, gt=0, description="the change is scaled by alpha / r")
+    rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
+    ratio: float = Field(default=1.0, gt=0, description="learning rate of B over that of A (LoRA+)")
+    parts: tuple[str, ...] = Field(default=("encoder", "bottleneck"), description="parts of the network")
+    stages: tuple[int, ...] = Field(default=(), description="resolution levels, 0 the finest; empty: all")
+    roles: tuple[str, ...] = Field(default=ROLES, description="roles of the layers")
+
+
+SPEC = MethodSpec(
+    name="lora",
+    factory="fseft.builtin.methods.lora:LoRA",
+    summary="low-rank changes of frozen weights; merges exactly",
+    config=LoRAConfig,
+    reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; rsLoRA: Kalajdzievski 2023",
+)
+
+
+class LoRA:
+    """Method `lora`. Deltas act on the weight, so one class serves linear, convolution and transposed layers."""
+
+    def __init__(self, config: LoRAConfig) -> None:
+        self.config = config
+
+    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
+        """The layers of the chosen parts, stages and roles."""
+        from fseft.learn.method import need
+
+        chosen = [
+            target
+            for target in architecture.targets(network)
+            if target.part in self.config.parts
+            and target.part != "head"
+            and target.role in self.config.roles
+            and (not self.config.stages or target.stage in self.config.stages)
+        ]
+        return need(chosen, f"layers in {', '.join(self.config.parts)}", "lora")
+
+    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:
+        """Put a low-rank delta on each chosen weight; the output is unchanged until training starts."""
+        from fseft.learn.deltas import LowRank, add_delta
+        from fseft.learn.method import Adapted
+
+        config = self.config
+        scale = config.alpha / (sqrt(config.rank) if config.rslora else config.rank)
+        targets = self.select(architecture, network)
+        adapted = Adapted(network, learning_rate=1e-3)
+        adapted.train_only([])
+        for target in targets:
+            add_delta(target.module, LowRank(target.module.weight, config.rank, scale, generator))
+            adapted.rates[f"{target.name}.parametrizations.weight.0.b"] = config.ratio
+        adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
+        adapted.also_train(t.name for t in architecture.targets(network) if t.part == "head")
+        return adapted

@@ -1,0 +1,19 @@
+"""Scratch: the same network from random weights, the baseline that pre-training has to beat."""
+
+from __future__ import annotations
+
+from fseft.builtin.methods.full import Full
+from fseft.plugin import MethodSpec
+
+SPEC = MethodSpec(
+    name="scratch",
+    factory="fseft.builtin.methods.scratch:Scratch",
+    summary="train every weight, from random ones",
+    needs_model=False,
+)
+
+
+class Scratch(Full):
+    """Method `scratch`. Random weights stand a higher rate than pre-trained ones."""
+
+    learning_rate = 1e-3

@@ -1,0 +1,24 @@
+"""`phantom-tiny`: the embedded model, pre-trained by `fseft pretrain` on partially labelled phantoms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fseft.documents import ModelCard
+from fseft.plugin import FoundationModelSpec
+
+FOLDER = Path(__file__).parents[1] / "phantom" / "weights"
+
+
+def weights() -> Path:
+    """The embedded safetensors file."""
+    return FOLDER / "weights.safetensors"
+
+
+CARD = ModelCard.model_validate_json((FOLDER / "model.json").read_bytes())
+SPEC = FoundationModelSpec(
+    name=CARD.name,
+    factory="fseft.builtin.models.phantom_tiny:weights",
+    summary="2.8 M parameters, made from phantoms: for the demo, for tests and for a first try on a CPU",
+    card=CARD,
+)

@@ -1,0 +1,89 @@
+"""The built-ins, registered through the same hooks as anybody's; imports no torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from fseft.plugin import (
+    ArchitectureSpec,
+    FoundationModelSpec,
+    MethodSpec,
+    ReaderSpec,
+    ReporterSpec,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ARCHITECTURES = ("resunet", "swinunetr")
+METHODS = ("full", "linear_probe", "lora", "scratch", "zero_shot")
+MODELS = ("phantom_tiny",)
+
+
+def _specs(package: str, modules: tuple[str, ...]) -> list[Any]:
+    """The `SPEC` of each module; these modules import no torch at their top."""
+    specs = []
+    for name in modules:
+        module = f"fseft.builtin.{package}.{name}"
+        try:
+            specs.append(importlib.import_module(module).SPEC)
+        except ModuleNotFoundError as error:  # TODO founder: make strict once all of them exist
+            if error.name != module:
+                raise
+    return specs
+
+
+@hookimpl
+def fseft_architectures() -> Iterable[ArchitectureSpec]:
+    """Networks with role maps."""
+    return _specs("architectures", ARCHITECTURES)
+
+
+@hookimpl
+def fseft_dataset_readers() -> Iterable[ReaderSpec]:
+    """Dataset layouts."""
+    return [
+        ReaderSpec(
+            name="decathlon",
+            factory="fseft.builtin.readers.decathlon:Reader",
+            summary="Medical Segmentation Decathlon: dataset.json with a list of image and label pairs",
+            reference="http://medicaldecathlon.com",
+        ),
+        ReaderSpec(
+            name="folders",
+            factory="fseft.builtin.readers.folders:Reader",
+            summary="a folder of images beside a folder of labels with the same file names",
+        ),
+        ReaderSpec(
+            name="nnunet",
+            factory="fseft.builtin.readers.nnunet:Reader",
+            summary="nnU-Net raw dataset: imagesTr, labelsTr and dataset.json with channel names",
+            reference="https://github.com/MIC-DKFZ/nnUNet",
+        ),
+    ]
+
+
+@hookimpl
+def fseft_foundation_models() -> Iterable[FoundationModelSpec]:
+    """Pre-trained networks."""
+    return _specs("models", MODELS)
+
+
+@hookimpl
+def fseft_methods() -> Iterable[MethodSpec]:
+    """Methods for few-shot adaptation."""
+    return _specs("methods", METHODS)
+
+
+@hookimpl
+def fseft_reporters() -> Iterable[ReporterSpec]:
+    """Observers of runs."""
+    return [
+        ReporterSpec(
+            name="jsonl",
+            factory="fseft.builtin.reporters.jsonl:JsonlReporter",
+            summary="one JSON line per epoch in log.jsonl of the run folder",
+        )
+    ]

@@ -1,0 +1,73 @@
+"""Medical Segmentation Decathlon: `dataset.json` with `modality` and a list `training` of image and label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fseft.builtin.readers.folders import DECLARATION, declaration
+from fseft.errors import FseftError
+from fseft.plugin import Case, Dataset
+from fseft.volume.image import case_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Reader:
+    """Reader `decathlon`: an image with several channels is one 4D file."""
+
+    def detects(self, folder: Path) -> bool:
+        """Whether there is a `dataset.json` with a list of training cases."""
+        content = declaration(folder)
+        return isinstance(content.get("training"), list) and "modality" in content
+
+    def read(self, folder: Path) -> Dataset:
+        """List the cases in `training`; a file that is listed but missing counts as not there.
+
+        Raises:
+            FseftError: `dataset.json` is wrong, or lists a case twice.
+        """
+        content, path = declaration(folder), folder / DECLARATION
+        cases: dict[str, Case] = {}
+        for entry in content["training"]:
+            case = _case(entry, folder)
+            if case.name in cases:
+                raise FseftError("is listed twice", case=case.name, file=path, hint="Remove one entry.")
+            cases[case.name] = case
+        return Dataset(
+            name=folder.name,
+            reader="decathlon",
+            channels=_by_number(content["modality"], path),
+            labels=_labels(content.get("labels", {}), path),
+            cases=tuple(cases[name] for name in sorted(cases)),
+        )
+
+
+def _case(entry: Any, folder: Path) -> Case:  # noqa: ANN401 - JSON
+    pair = {"image": entry} if isinstance(entry, str) else entry
+    if not isinstance(pair, dict) or not isinstance(pair.get("image"), str):
+        hint = 'Write entries as {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}.'
+        raise FseftError(f"has the training entry {entry!r}", file=folder / DECLARATION, hint=hint)
+    image = folder / pair["image"]
+    label = folder / pair["label"] if pair.get("label") else None
+    return Case(
+        name=case_name(Path(image.name)),
+        images=(image,) if image.exists() else (),
+        label=label if label is not None and label.exists() else None,
+    )
+
+
+def _by_number(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
+    if not isinstance(names, dict) or not names or not all(str(key).isdigit() for key in names):
+        hint = 'Write it as {"0": "CT"}.'
+        raise FseftError("has a modality that is not numbered from 0 on", file=path, hint=hint)
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
+    """Structure names to values, background left out."""
+    if not all(str(value).isdigit() and isinstance(name, str) for value, name in labels.items()):
+        hint = 'Write them as {"0": "background", "1": "liver"}.'
+        raise FseftError("has labels that are not numbered", file=path, hint=hint)
+    return {name: int(value) for value, name in labels.items() if int(value) != 0}

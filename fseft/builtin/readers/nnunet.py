@@ -1,0 +1,75 @@
+"""nnU-Net v2: `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`, `dataset.json` with `channel_names`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fseft.builtin.readers.folders import (
+    DECLARATION,
+    IMAGES,
+    LABELS,
+    by_channel,
+    check_channels,
+    declaration,
+    images_in,
+    paired,
+)
+from fseft.errors import FseftError
+from fseft.plugin import Dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+class Reader:
+    """Reader `nnunet`."""
+
+    def detects(self, folder: Path) -> bool:
+        """Whether there is a `dataset.json` with channel names."""
+        return "channel_names" in declaration(folder)
+
+    def read(self, folder: Path) -> Dataset:
+        """List the cases.
+
+        Raises:
+            FseftError: `dataset.json` is wrong or has regions, or a case lacks a channel.
+        """
+        content, path = declaration(folder), folder / DECLARATION
+        channels = _channels(content["channel_names"], path)
+        ending = str(content.get("file_ending", ""))
+        images = by_channel(images_in(folder / IMAGES, ending))
+        check_channels(images, len(channels))
+        return Dataset(
+            name=folder.name,
+            reader="nnunet",
+            channels=channels,
+            labels=_labels(content.get("labels", {}), path),
+            cases=paired(images, images_in(folder / LABELS, ending)),
+        )
+
+
+def _channels(names: Any, path: Path) -> tuple[str, ...]:  # noqa: ANN401 - JSON
+    """Names by number, from 0 on without a gap."""
+    if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
+        hint = 'Write them as {"0": "CT"}.'
+        raise FseftError("has channel_names that are not numbered from 0 on", file=path, hint=hint)
+    return tuple(str(names[str(number)]) for number in range(len(names)))
+
+
+def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
+    """Structure names to values, background left out."""
+    found = {}
+    for name, value in labels.items():
+        if isinstance(value, list):
+            hint = "Give each structure one value in the label files."
+            raise FseftError(f"declares a region ({name!r}: {value}), not read here", file=path, hint=hint)
+        if name == "ignore":
+            hint = "Remove those voxels' cases, or draw what is in them, and remove the entry."
+            raise FseftError(f"declares an ignore label ({value}), not read here", file=path, hint=hint)
+        if not isinstance(value, int):
+            hint = 'Write labels as {"background": 0, "liver": 1}.'
+            raise FseftError(f"has the label {name!r} = {value!r}, which is no number", file=path, hint=hint)
+        if value != 0:
+            found[name] = value
+    return found

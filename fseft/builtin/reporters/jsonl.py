@@ -1,0 +1,48 @@
+"""The reporter `jsonl`: one JSON line per epoch in `log.jsonl` of the run folder."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from fseft import store
+from fseft.plugin import hookimpl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class JsonlReporter:
+    """Appends the epochs of a run to its log; a resumed run's log equals that of an uninterrupted one.
+
+    Args:
+        run_folder: Where `log.jsonl` lies.
+    """
+
+    def __init__(self, run_folder: Path) -> None:
+        self.path = run_folder / "log.jsonl"
+
+    @hookimpl
+    def fseft_run_start(self, epoch: int) -> None:
+        """Drop the lines of epochs that will be done again, and a line that a kill left half-written."""
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if 0 <= _epoch(line) < epoch]
+        store.write_text(self.path, "".join(line + "\n" for line in kept))
+
+    @hookimpl
+    def fseft_epoch_end(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Append one line."""
+        line = {"epoch": epoch, **{key: metrics[key] for key in ("loss", "learning_rate", "seconds")}}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(line) + "\n")
+
+
+def _epoch(line: str) -> int:
+    """The epoch of a line; -1 where the line is damaged."""
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return -1

@@ -1,0 +1,94 @@
+"""`fseft adapt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def adapt(
+    dataset: Annotated[Path, typer.Argument(help="Dataset folder (nnU-Net, Decathlon, or imagesTr + labelsTr).")],
+    model: Annotated[str, typer.Option(help="Foundation model; none: random weights.")],
+    method: Annotated[str, typer.Option(help="Method; `fseft methods` lists them.")],
+    k: Annotated[int, typer.Option("--k", "-k", help="Number of labelled cases to learn from.")],
+    seed: Annotated[int, typer.Option(help="Decides the cases, the crops and what is random at the start.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value of the method or of the training; `fseft show method NAME` lists them."),
+    ] = None,
+    labels: Annotated[str, typer.Option(help="Only these structures: a,b,...")] = "",
+    cases: Annotated[
+        str, typer.Option(help="Choose the k among these cases: a,b,... or a text file with one name per line.")
+    ] = "",
+    decoder: Annotated[
+        str, typer.Option(help="frozen, fine-tuned or new. Default: fine-tuned for methods that change the network.")
+    ] = "",
+    minutes: Annotated[float | None, typer.Option(help="Fit the training to this time budget, and end in it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Run folder; default runs/<dataset>/<model>/...")
+    ] = None,
+    memory: Annotated[str, typer.Option(help="Memory budget, for example 12GB.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes for preprocessing.")] = 1,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse incomplete datasets instead of warning.")] = False,
+    reporter: Annotated[list[str] | None, typer.Option(help="Observers of the run; default jsonl.")] = None,
+    workspace: Annotated[Path, typer.Option(help="Folder for plans, caches and runs.")] = Path(),
+) -> None:
+    """Adapt a model to your structures with k labelled volumes.
+
+    Plans and preprocesses first where that is missing. Writes adapter.safetensors, run.json, log.jsonl and
+    support.json. A killed run goes on where it was.
+    """
+    from fseft.cli.console import out, warn
+    from fseft.cli.plan import parse_memory
+    from fseft.cli.training import training_progress
+    from fseft.cli.values import choice, names
+    from fseft.steps.adapt import AdaptRequest, Listener, adapt
+    from fseft.store import Store
+
+    request = AdaptRequest(
+        folder=dataset,
+        model=model,
+        method=method,
+        k=k,
+        seed=seed,
+        settings=tuple(settings or ()),
+        labels=names(labels),
+        cases=_case_names(cases),
+        decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new")),
+        minutes=minutes,
+        output=output,
+        memory_bytes=parse_memory(memory) if memory else None,
+        device=device,
+        workers=workers,
+        strict=strict,
+        reporters=tuple(reporter or ()),
+    )
+    with training_progress(f"{method}, k = {k}") as on_epoch:
+        result = adapt(request, Store(workspace), Listener(epoch=on_epoch, warn=warn))
+    run = result.run
+    if result.already_done:
+        out.print("This run was finished before; nothing to do.")
+    elif result.resumed_from:
+        out.print(f"Resumed after epoch {result.resumed_from}.")
+    out.print(f"structures: {', '.join(run.labels)}")
+    if run.head_rows:
+        out.print("started from the model's own: " + ", ".join(f"{a} = {b}" for a, b in run.head_rows.items()))
+    loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
+    out.print(
+        f"{run.trained_parameters:,} parameters trained, {run.epochs} epochs in {run.seconds:.0f} s"
+        f"{loss}; ended by: {run.stopped_by}"
+    )
+    size = result.adapter.stat().st_size / 1e6
+    out.print(f"adapter: {result.adapter} ({size:.2f} MB)", soft_wrap=True)
+
+
+def _case_names(text: str) -> tuple[str, ...]:
+    from fseft.cli.values import names
+
+    path = Path(text)
+    if text and path.is_file():
+        return tuple(path.read_text(encoding="utf-8").split())
+    return names(text)

@@ -1,0 +1,86 @@
+"""`fseft evaluate`: Dice, NSD and HD95 of predictions against labels."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fseft.steps.evaluate import Evaluation
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted label files, or one file.")],
+    labels: Annotated[Path, typer.Argument(help="Folder of reference label files, or one file.")],
+    tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
+    only: Annotated[str, typer.Option("--labels", help="Structures to score, as a,b; by default all.")] = "",
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the metrics; by default PREDICTIONS.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of a table.")] = False,
+) -> None:
+    """Score predictions on the native grid: Dice, NSD, HD95 and volume difference.
+
+    Writes metrics.json and metrics.csv. A structure in neither labelling is left out of the means and
+    counted; one that is missed, or predicted where there is none, has Dice 0, NSD 0 and the image diagonal
+    as HD95.
+    """
+    from fseft.cli import console
+    from fseft.steps import evaluate as step
+    from fseft.steps.pairing import pair_files
+
+    tolerance_mm = step.parse_tolerance(tolerance)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    pairing = pair_files(predictions, labels)
+    with console.progress(len(pairing.cases), "evaluate") as done:
+        result = step.evaluate(pairing, tolerance_mm=tolerance_mm, only=names, workers=workers, done=done)
+    folder = output or (predictions.parent if predictions.is_file() else predictions)
+    document, _ = step.write_evaluation(result, folder)
+    _warn(result)
+    if as_json:
+        console.show_json(result.model_dump(mode="json"))
+        return
+    _show(result)
+    console.out.print(f"{document} and metrics.csv", highlight=False, soft_wrap=True, markup=False)
+
+
+def _warn(result: Evaluation) -> None:
+    """Say what the scores do not cover."""
+    from fseft.cli import console
+
+    for cases, what in (
+        (result.without_prediction, "without a prediction"),
+        (result.without_label, "predicted but without a label"),
+    ):
+        if cases:
+            shown = ", ".join(cases[:5]) + (", ..." if len(cases) > 5 else "")
+            console.warn(f"{len(cases)} case{'s' * (len(cases) > 1)} {what}: {shown}")
+    if result.left_out:
+        console.note(f"not scored, as the predictions cannot hold them: {', '.join(result.left_out)}")
+
+
+def _show(result: Evaluation) -> None:
+    from fseft.cli import console
+    from fseft.steps.evaluate import volume_difference_ml
+
+    rows = []
+    for name, summary in result.classes.items():
+        metrics = (summary.dice, summary.nsd, summary.hd95_mm, volume_difference_ml(result, name))
+        counts = (summary.cases, summary.missed, summary.false_positive, summary.both_empty)
+        rows.append((name, *map(_number, metrics, (3, 3, 1, 1)), *map(str, counts)))
+    means = (result.mean_dice, result.mean_nsd, result.mean_hd95_mm)
+    rows.append(("mean", *map(_number, means, (3, 3, 1)), "", str(len(result.cases)), "", "", ""))
+    columns = ("structure", "Dice", "NSD", "HD95 mm", "ΔV ml", "cases", "missed", "false", "neither")
+    console.show_table(columns, rows, right=columns[1:])
+    console.out.print(
+        f"NSD within {result.tolerance_mm:g} mm. ΔV: prediction less label. missed, false, neither: cases "
+        "with the structure in the label alone, in the prediction alone, in none (left out of the means).",
+        highlight=False,
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,119 @@
+"""The program `fseft`: its commands, its global options, and how errors are told."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fseft import __version__
+from fseft.cli import console
+from fseft.errors import FseftError
+from fseft.registry import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+WORK, LOOK = "Work", "Look up"
+COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
+    ("demo", "demo", WORK),
+    ("phantom", "phantom", WORK),
+    ("plan", "plan", WORK),
+    ("preprocess", "preprocess", WORK),
+    ("pretrain", "pretrain", WORK),
+    ("adapt", "adapt", WORK),
+    ("predict", "predict", WORK),
+    ("evaluate", "evaluate", WORK),
+    ("methods", "plugins", LOOK),
+    ("models", "plugins", LOOK),
+    ("plugins", "plugins", LOOK),
+    ("show", "plugins", LOOK),
+)
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+app = typer.Typer(
+    name="fseft",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(f"fseft {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def fseft(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="no:NAME", help="Leave out a plugin; repeatable."),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback has acted
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Adapt foundation models for volumetric medical segmentation to a few labelled volumes."""
+    for switch in plugin or ():
+        if not switch.startswith("no:"):
+            raise typer.BadParameter(f"-p {switch} is not of the form -p no:NAME")
+
+
+def _add_commands() -> None:
+    for name, module_name, panel in COMMANDS:
+        module = f"fseft.cli.{module_name}"
+        try:
+            command = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:  # TODO founder: make strict once all commands exist
+            if error.name != module:
+                raise
+            continue
+        app.command(name, rich_help_panel=panel)(command)
+
+
+_add_commands()
+
+
+def _disabled(arguments: Sequence[str]) -> Iterator[str]:
+    """The names after `-p no:`; read before the parser, which must know all commands to begin."""
+    left = iter(arguments)
+    for argument in left:
+        if not argument.startswith("-"):
+            return
+        switch = next(left, "") if argument == "-p" else argument.removeprefix("-p")
+        if switch.startswith("no:"):
+            yield switch.removeprefix("no:")
+
+
+def _load_plugins(arguments: Sequence[str]) -> None:
+    """Let plugins add their commands; a problem is one line, and `fseft plugins` tells the rest."""
+    known = filter(None, os.environ.get("FSEFT_DISABLE_PLUGINS", "").split(","))
+    # By the environment, so that worker processes leave out the same ones.
+    os.environ["FSEFT_DISABLE_PLUGINS"] = ",".join([*known, *_disabled(arguments)])
+    plugins = registry()
+    plugins.add_commands(app)
+    troubled = [entry.name for entry in plugins.plugins if entry.problems]
+    if troubled and "plugins" not in arguments:
+        console.note(f"plugins with problems: {', '.join(troubled)}; see `fseft plugins`")
+
+
+def main() -> None:
+    """Run the program; bad input ends in one line and exit status 2."""
+    with console.one_line_warnings():
+        try:
+            _load_plugins(sys.argv[1:])
+            app(prog_name="fseft")
+        except FseftError as error:
+            console.fail(str(error))
+            sys.exit(2)
+        except (KeyboardInterrupt, SystemExit) as end:
+            if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+                raise
+            console.note("interrupted; what was done is kept, run again to go on")
+            sys.exit(INTERRUPTED)

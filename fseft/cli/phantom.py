@@ -1,0 +1,35 @@
+"""`fseft phantom`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="Where to write the dataset.")],
+    cases: Annotated[int, typer.Option(help="Labelled cases.")] = 10,
+    test_cases: Annotated[int, typer.Option(help="Cases in imagesTs and labelsTs.")] = 0,
+    modality: Annotated[str, typer.Option(help="ct or mr.")] = "ct",
+    structures: Annotated[str, typer.Option(help="Only these are labelled: a,b,...")] = "",
+    shift: Annotated[float, typer.Option(help="Domain shift, 0 to 1: another scanner.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    embedded: Annotated[
+        bool, typer.Option("--embedded", help="Write the datasets that phantom-tiny is pre-trained on.")
+    ] = False,
+) -> None:
+    """Write a dataset of made-up scans in nnU-Net's layout, to try things on."""
+    from fseft.cli.console import out, progress
+    from fseft.cli.values import choice, names
+    from fseft.steps.phantom import EMBEDDED, PhantomSet, write_phantoms
+
+    chosen = choice("--modality", modality, ("ct", "mr"))
+    one = PhantomSet(folder.name, chosen, names(structures), cases, seed)  # type: ignore[arg-type]
+    sets = {folder / s.name: s for s in EMBEDDED} if embedded else {folder: one}
+    with progress(sum(s.cases + test_cases for s in sets.values()), "phantoms") as advance:
+        for path, phantoms in sets.items():
+            write_phantoms(path, phantoms, test_cases=test_cases, shift=shift, done=advance)
+    for path in sets:
+        out.print(str(path), soft_wrap=True)

@@ -1,0 +1,159 @@
+"""What there is to choose from: `fseft plugins`, `fseft methods`, `fseft models` and `fseft show`."""
+
+from __future__ import annotations
+
+import inspect
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fseft.cli import console
+
+if TYPE_CHECKING:
+    from fseft.documents import ModelCard
+    from fseft.plugin import Config, Spec
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Workspace = Annotated[Path, typer.Option(help="The folder with models/ made by `fseft pretrain`.")]
+
+
+class Kind(str, Enum):
+    """What can be shown."""
+
+    method = "method"
+    model = "model"
+    architecture = "architecture"
+    reader = "reader"
+    reporter = "reporter"
+
+
+def plugins(as_json: Json = False) -> None:
+    """List the plugins, what they offer, and their problems."""
+    from fseft.registry import registry
+
+    entries = registry().plugins
+    if as_json:
+        keys = ("name", "distribution", "version", "status", "offers", "problems")
+        console.show_json([{key: getattr(entry, key) for key in keys} for entry in entries])
+        return
+    rows = []
+    for entry in entries:
+        offers = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in entry.offers.items())
+        package = f"{entry.distribution} {entry.version}"
+        rows.append((entry.name, package, entry.status, offers, "\n".join(entry.problems)))
+    console.show_table(("plugin", "package", "status", "offers", "problems"), rows)
+
+
+def methods(as_json: Json = False) -> None:
+    """List the adaptation methods."""
+    from fseft.plugin import MethodSpec
+    from fseft.registry import registry
+
+    specs = registry().specs("method", MethodSpec)
+    if as_json:
+        console.show_json([_describe("method", spec) for spec in specs])
+        return
+    rows = [(spec.name, spec.access, spec.summary, _package("method", spec.name)) for spec in specs]
+    console.show_table(("method", "access", "summary", "package"), rows)
+
+
+def models(workspace: Workspace = Path(), as_json: Json = False) -> None:
+    """List the foundation models: those of plugins and those of the workspace."""
+    from fseft.steps.models import SCRATCH, find_card, model_names
+    from fseft.store import Store
+
+    store = Store(workspace)
+    cards = [find_card(name, store) for name in model_names(store) if name != SCRATCH]
+    if as_json:
+        console.show_json([card.model_dump(mode="json") for card in cards])
+        return
+    rows = [
+        (card.name, card.architecture, str(len(card.classes)), card.licence, _origin(card, store.models()))
+        for card in cards
+    ]
+    console.show_table(("model", "architecture", "classes", "licence", "from"), rows, right=["classes"])
+
+
+def show(
+    kind: Annotated[Kind, typer.Argument(help="What it is.")],
+    name: Annotated[str, typer.Argument(help="Its name.", metavar="NAME")],
+    workspace: Workspace = Path(),
+    as_json: Json = False,
+) -> None:
+    """Show one method, with its configuration, or one model, architecture, reader or reporter."""
+    if kind is Kind.model:
+        _show_model(name, workspace, as_json)
+        return
+    from fseft.registry import registry
+
+    spec = registry().offer(kind.value, name).spec
+    if as_json:
+        console.show_json(_describe(kind.value, spec))
+        return
+    facts = _describe(kind.value, spec)
+    facts.pop("config_schema")
+    _show_facts(facts)
+    _show_config(spec.config)
+
+
+def _show_model(name: str, workspace: Path, as_json: bool) -> None:
+    from fseft.steps.models import find_card
+    from fseft.store import Store
+
+    card = find_card(name, Store(workspace)).model_dump(mode="json")
+    if as_json:
+        console.show_json(card)
+    else:
+        _show_facts(card)
+
+
+def _describe(kind: str, spec: Spec) -> dict[str, Any]:
+    facts = {"name": spec.name, "summary": spec.summary, "reference": spec.reference}
+    access = getattr(spec, "access", "")
+    facts |= {"access": access} if access else {}
+    return {
+        **facts,
+        "package": _package(kind, spec.name),
+        "factory": spec.factory,
+        "config_schema": spec.config.model_json_schema(),
+    }
+
+
+def _package(kind: str, name: str) -> str:
+    from fseft.registry import registry
+
+    source = registry().provenance(kind, name)
+    return f"{source.distribution} {source.version}"
+
+
+def _origin(card: ModelCard, in_workspace: list[str]) -> str:
+    return "workspace" if card.name in in_workspace else _package("model", card.name)
+
+
+def _show_facts(facts: dict[str, Any]) -> None:
+    console.show_table(("", ""), [(key, _text(value)) for key, value in facts.items() if value])
+
+
+def _show_config(config: type[Config]) -> None:
+    rows = [
+        (
+            key,
+            inspect.formatannotation(field.annotation).replace("typing.", ""),
+            "required" if field.is_required() else _text(field.get_default(call_default_factory=True)),
+            field.description or "",
+        )
+        for key, field in config.model_fields.items()
+    ]
+    if rows:
+        console.show_table(("key (--set key=value)", "type", "default", "description"), rows)
+
+
+def _text(value: object) -> str:
+    """A value of a card or a configuration, as a person writes it."""
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple | frozenset):
+        return ", ".join(_text(item) for item in value)
+    return str(value)

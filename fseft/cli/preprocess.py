@@ -1,0 +1,55 @@
+"""`fseft preprocess`: bring a dataset onto a model's grid, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fseft.cli import console
+from fseft.cli.plan import parse_memory
+
+
+def preprocess(
+    dataset: Annotated[
+        Path, typer.Argument(help="Dataset folder (nnU-Net, Decathlon, or imagesTr + labelsTr).")
+    ],
+    model: Annotated[str, typer.Option(help="Foundation model; none: random weights.")],
+    workers: Annotated[int, typer.Option(help="Processes, one case each.")] = 1,
+    workspace: Annotated[Path, typer.Option(help="Folder for plans, caches and runs.")] = Path(),
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse incomplete datasets instead of warning.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; for the plan.")] = "auto",
+    memory: Annotated[str, typer.Option(help="Memory that training may take, for example 12GB.")] = "",
+) -> None:
+    """Resample a dataset to a model's grid and store it compressed.
+
+    Plans first. Cases that are there already, made of the same files, are left as they are; a run that was
+    killed goes on where it was.
+    """
+    from fseft.steps import preprocess as step
+    from fseft.steps.datasets import read_dataset
+    from fseft.steps.plan import make_plan
+    from fseft.store import Store
+
+    store = Store(workspace)
+    total = len(read_dataset(dataset, strict=strict).cases)
+    with console.progress(total, "measure") as advance:
+        _, plan = make_plan(
+            dataset,
+            model,
+            store,
+            memory_bytes=parse_memory(memory) if memory else None,
+            device=device,
+            workers=workers,
+            strict=strict,
+            progress=advance,
+        )
+    for warning in plan.warnings:
+        console.warn(warning)
+    with console.progress(total, "preprocess") as advance:
+        made = step.preprocess(dataset, plan, store, workers=workers, strict=strict, progress=advance)
+    done = f"{len(made.done)} cases preprocessed, {len(made.skipped)} were there already: {made.folder}"
+    console.out.print(done, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,46 @@
+"""Turn a network into one under adaptation: the method's part, then the decoder's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fseft.learn.method import Adapted, Method
+    from fseft.learn.roles import Architecture
+
+
+def adapt_network(
+    architecture: Architecture, network: nn.Module, method: Method, *, decoder: str, seed: int
+) -> Adapted:
+    """Apply a method; the head is already in place.
+
+    Args:
+        architecture: Knows the network's roles.
+        network: Changed in place.
+        method: Inserts and freezes.
+        decoder: `frozen` leaves the decoder to the method, `fine-tuned` trains it too, `new` from random weights.
+        seed: For whatever is drawn.
+    """
+    names = [t.name for t in architecture.targets(network) if t.part == "decoder"]
+    if decoder == "new":
+        _reset(network, names, seed)
+    adapted = method.apply(architecture, network, generator=torch.Generator().manual_seed(seed))
+    head = [t.name for t in architecture.targets(network) if t.part == "head"]
+    if decoder != "frozen":
+        adapted.also_train([*names, *head])
+    adapted.kept = frozenset(n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head)
+    adapted.remember()
+    return adapted
+
+
+def _reset(network: nn.Module, names: list[str], seed: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for name in names:
+            module = network.get_submodule(name)
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()

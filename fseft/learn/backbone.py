@@ -1,0 +1,58 @@
+"""Networks: build one by name, fill it with weights, and refuse what does not fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fseft.errors import FseftError
+from fseft.registry import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from fseft.learn.roles import Architecture
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of that name, from whichever plugin has it."""
+    made: Architecture = registry().create("architecture", name)
+    return made
+
+
+def build(
+    architecture: Architecture, *, in_channels: int, out_channels: int, hparams: Mapping[str, Any], seed: int
+) -> nn.Module:
+    """A network with random weights that depend on `seed` alone; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return architecture.build(in_channels=in_channels, out_channels=out_channels, **hparams)
+
+
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
+    """Fill a network; stored half precision becomes float32.
+
+    Raises:
+        FseftError: A tensor is missing, left over, or of another shape: nothing is loaded in part.
+    """
+    wanted = network.state_dict()
+    missing = sorted(wanted.keys() - tensors.keys())
+    unused = sorted(tensors.keys() - wanted.keys())
+    other = sorted(name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape)
+    if missing or unused or other:
+        first = (missing or unused or other)[0]
+        raise FseftError(
+            f"do not fit the network: {len(missing)} tensors missing, {len(unused)} unused, "
+            f"{len(other)} of another shape (first: {first})",
+            file=source,
+            hint="Take the weights of this architecture and width.",
+        )
+    network.load_state_dict({name: tensors[name].to(wanted[name].dtype) for name in wanted})
+
+
+def count_parameters(network: nn.Module, *, trainable: bool = False) -> int:
+    """Number of parameters, or of those that training changes."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable)

@@ -1,0 +1,74 @@
+"""The last layer: rows for the new structures, copied from the model's own where the names match."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+SIDES = {"l": "left", "lt": "left", "r": "right", "rt": "right"}
+UNKNOWN_BIAS = -2.0
+"""A structure that the model does not know starts as unlikely: most voxels are none of it."""
+NEVER_BIAS = -1e4
+
+
+def canonical(name: str) -> str:
+    """One spelling for a structure's name: words in lower case, side last (`Left kidney` -> `kidney_left`)."""
+    words = [SIDES.get(word, word) for word in re.findall(r"[a-z0-9]+", name.lower())]
+    sides = [word for word in words if word in ("left", "right")]
+    return "_".join([word for word in words if word not in sides] + sides)
+
+
+def match_classes(structures: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
+    """Structure -> the model's class of the same canonical name, where there is one."""
+    known = {canonical(name): name for name in classes}
+    return {name: known[canonical(name)] for name in structures if canonical(name) in known}
+
+
+def new_head(
+    old: nn.Conv3d,
+    structures: Sequence[str],
+    classes: Sequence[str],
+    activation: str,
+    matched: Mapping[str, str],
+    generator: torch.Generator,
+    *,
+    never: bool = False,
+) -> nn.Conv3d:
+    """A softmax head with one row for the background and one per structure, in order.
+
+    Matched rows are copied. A sigmoid model has no background row; zero takes its place, so that the largest
+    logit wins exactly where the model's own probability is above one half. A softmax model's background is copied.
+
+    Args:
+        old: The model's head, rows in the order of `classes` (after a background row for softmax).
+        structures: The new structures.
+        classes: The model's classes, background left out.
+        activation: The model's output activation.
+        matched: Structure -> class.
+        generator: Draws the rows that have no match.
+        never: Rows without a match never win, for a head that is not trained.
+    """
+    features = old.in_channels
+    offset = 1 if activation == "softmax" else 0
+    head = nn.Conv3d(features, 1 + len(structures), kernel_size=1)
+    weight = 0.01 * torch.randn(head.weight.shape, generator=generator)
+    bias = torch.full((1 + len(structures),), NEVER_BIAS if never else UNKNOWN_BIAS)
+    weight[0], bias[0] = (_row(old, 0) if offset else (torch.zeros_like(weight[0]), torch.tensor(0.0)))
+    for row, name in enumerate(structures, start=1):
+        if name in matched:
+            weight[row], bias[row] = _row(old, offset + list(classes).index(matched[name]))
+    head.load_state_dict({"weight": weight, "bias": bias})
+    return head
+
+
+def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:
+    bias = head.bias[index] if head.bias is not None else torch.tensor(0.0)
+    return head.weight[index].detach(), bias.detach()

@@ -1,0 +1,64 @@
+"""Sliding-window inference over a whole prepared volume."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from torch import Tensor, nn
+
+    from fseft.documents import Triple
+
+
+@torch.inference_mode()
+def segment(
+    network: nn.Module,
+    image: npt.NDArray[Any],
+    *,
+    patch_size: Triple,
+    device: str = "cpu",
+    overlap: float = 0.5,
+    mirror_axes: Sequence[int] = (),
+    windows_per_batch: int = 2,
+) -> npt.NDArray[np.float32]:
+    """Logits (classes, i, j, k) of a volume (C, i, j, k), overlapping windows weighted by a Gaussian.
+
+    Args:
+        network: Segments patches; is put into eval mode.
+        image: Normalised input, float32.
+        patch_size: Window (i, j, k); smaller volumes are padded and cut back.
+        device: Where windows are computed; the result is collected in main memory.
+        overlap: Share of a window that the next one repeats.
+        mirror_axes: Test-time augmentation: average over all flips of these spatial axes.
+        windows_per_batch: Windows per forward pass.
+    """
+    from monai.inferers import sliding_window_inference
+
+    network = network.to(device).eval()
+    batch = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
+    flips = [axes for count in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, count)]
+    total: Tensor | None = None
+    for axes in flips:
+        dims = [2 + axis for axis in axes]
+        logits = sliding_window_inference(
+            torch.flip(batch, dims),
+            patch_size,
+            windows_per_batch,
+            network,
+            overlap=overlap,
+            mode="gaussian",
+            sw_device=torch.device(device),
+            device=torch.device("cpu"),
+            padding_mode="replicate",
+        )
+        logits = torch.flip(logits, dims)
+        total = logits if total is None else total + logits
+    assert total is not None  # noqa: S101 - the first flip is none at all
+    return (total / len(flips))[0].float().numpy()

@@ -1,0 +1,178 @@
+"""The training loop. It knows nothing of methods, files or datasets."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fseft.errors import FseftError
+from fseft.learn.schedule import learning_rate_factor, on_plateau
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from fseft.documents import Recipe
+    from fseft.learn.method import Adapted
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass gave; `progress` is the share of the schedule that is done."""
+
+    number: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    progress: float
+
+
+@dataclass
+class Training:
+    """A training under way: everything that a checkpoint must hold besides the weights."""
+
+    adapted: Adapted
+    optimizer: torch.optim.Optimizer
+    losses: list[float] = field(default_factory=list)
+    step: int = 0
+    seconds: float = 0.0
+    stopped_by: str = ""
+
+    def state(self) -> dict[str, Any]:
+        """Plain tensors, numbers and lists: loads with `weights_only=True`."""
+        return {
+            "tensors": self.adapted.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "losses": list(self.losses),
+            "step": self.step,
+            "seconds": self.seconds,
+            "stopped_by": self.stopped_by,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken."""
+        self.adapted.load_state_dict(state["tensors"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.losses = list(state["losses"])
+        self.step, self.seconds, self.stopped_by = state["step"], state["seconds"], state["stopped_by"]
+
+
+def start(adapted: Adapted, recipe: Recipe) -> Training:
+    """AdamW over the method's parameter groups."""
+    groups = adapted.param_groups(recipe.learning_rate or adapted.learning_rate)
+    for group in groups:
+        group["base"] = group["lr"]
+    return Training(adapted, torch.optim.AdamW(groups, weight_decay=recipe.weight_decay))
+
+
+def fit(
+    training: Training,
+    loss_of: Callable[[int], Tensor],
+    recipe: Recipe,
+    *,
+    steps_per_epoch: int,
+    minutes: float | None = None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    save: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> Training:
+    """Train until the schedule, the plateau or the clock ends it.
+
+    Args:
+        training: Fresh from `start`, or restored.
+        loss_of: The loss of a step, by its number: all randomness hangs on it, so that a resumed run equals an
+            uninterrupted one.
+        recipe: Epochs, rates, stopping.
+        steps_per_epoch: Steps that count as one pass.
+        minutes: Time budget. The schedule is stretched over it, as far as the recipe's epochs reach.
+        on_epoch: Told after each epoch.
+        save: Given a state now and then, after whole epochs.
+
+    Raises:
+        FseftError: The loss is not a finite number.
+    """
+    clock = _Clock(training, minutes, recipe.epochs * steps_per_epoch)
+    saved = time.monotonic()
+    while not training.stopped_by:
+        losses = []
+        for _ in range(steps_per_epoch):
+            if clock.is_up():
+                break
+            losses.append(_step(training, loss_of, recipe, clock))
+        if losses:
+            training.losses.append(sum(losses) / len(losses))
+        training.seconds = clock.seconds()
+        training.stopped_by = _reason(training, recipe, clock)
+        rate = training.optimizer.param_groups[0]["lr"]
+        if losses:
+            on_epoch(Epoch(len(training.losses), training.losses[-1], rate, training.seconds, clock.progress()))
+        if time.monotonic() - saved >= recipe.checkpoint_seconds or training.stopped_by:
+            save(training.state())
+            saved = time.monotonic()
+    return training
+
+
+class _Clock:
+    """Share of the schedule that is done: by steps, or by the time budget where that comes first."""
+
+    def __init__(self, training: Training, minutes: float | None, total: int) -> None:
+        self.training, self.total = training, total
+        self.budget = math.inf if minutes is None else 60 * minutes
+        self.started = time.monotonic() - training.seconds
+        self.first_step, self.begun = training.step, time.monotonic()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def progress(self) -> float:
+        return min(1.0, max(self.training.step / self.total, self.seconds() / self.budget))
+
+    def is_up(self) -> bool:
+        """Whether one more step, as long as those before, would overrun the budget."""
+        done = self.training.step - self.first_step
+        per_step = (time.monotonic() - self.begun) / done if done else 0.0
+        return self.seconds() + per_step > self.budget
+
+
+def _step(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, clock: _Clock) -> float:
+    factor = learning_rate_factor(clock.progress(), recipe.warm_up)
+    for group in training.optimizer.param_groups:
+        group["lr"] = group["base"] * factor
+    loss = loss_of(training.step)
+    extra = training.adapted.regularizer()
+    total = loss if extra is None else loss + extra
+    value = float(total.detach())
+    if not math.isfinite(value):
+        raise FseftError(
+            f"the loss is {value} at step {training.step}",
+            hint="Lower the rate (--set learning_rate=...) and run again; the last checkpoint is kept.",
+        )
+    training.optimizer.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    training.optimizer.step()
+    training.step += 1
+    training.adapted.on_optimizer_step(training.step, clock.total)
+    return float(loss.detach())
+
+
+def _reason(training: Training, recipe: Recipe, clock: _Clock) -> str:
+    if clock.is_up():
+        return "time budget"
+    if training.step >= clock.total:
+        return "all epochs"
+    if recipe.plateau and on_plateau(training.losses):
+        return "plateau of the training loss"
+    return ""
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """Mixed precision: bf16 needs no loss scaling, so fp16 is left alone."""
+    wanted = precision == "bf16" or (
+        precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
+    )
+    return torch.autocast(device, dtype=torch.bfloat16) if wanted else nullcontext()

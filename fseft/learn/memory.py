@@ -1,0 +1,50 @@
+"""How much memory a training step needs, measured on a small patch and scaled."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fseft.learn import backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fseft.documents import Triple
+
+OVERHEAD_BYTES = 400 << 20
+"""The process itself: interpreter, torch, and the buffers of its libraries."""
+
+
+def training_bytes(
+    architecture: str, hparams: Mapping[str, Any], in_channels: int, patch_size: Triple, crops: int
+) -> int:
+    """Peak bytes of one full training step: what autograd keeps, weights, gradients and two optimiser moments.
+
+    What autograd keeps grows with the number of voxels, so it is counted once on the smallest patch.
+    """
+    kept, parameters = _measure(architecture, tuple(sorted(hparams.items())), in_channels)
+    # A third more than what is kept: the largest tensors and their gradients live side by side in the backward pass.
+    return int(1.33 * kept * prod(patch_size) * crops) + 16 * parameters + OVERHEAD_BYTES
+
+
+@lru_cache(maxsize=8)
+def _measure(name: str, hparams: tuple[tuple[str, Any], ...], in_channels: int) -> tuple[float, int]:
+    """Bytes kept per voxel, and the number of parameters."""
+    made = backbone.architecture(name)
+    network = backbone.build(made, in_channels=in_channels, out_channels=8, hparams=dict(hparams), seed=0)
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = network(torch.zeros(1, in_channels, *made.minimum_patch))
+    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    activations = sum(size for pointer, size in kept.items() if pointer not in weights)
+    del output
+    return activations / prod(made.minimum_patch), backbone.count_parameters(network)

@@ -1,0 +1,164 @@
+"""What a method is, and what it leaves behind: an adapted network that knows its own trained tensors."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.nn.utils import parametrize
+
+from fseft.errors import FseftError
+from fseft.learn.deltas import WeightDelta
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from torch import Generator, Tensor, nn
+
+    from fseft.learn.roles import Architecture, Target
+    from fseft.plugin import Config
+
+
+class Method(Protocol):
+    """What a `MethodSpec.factory` gives when called with its config."""
+
+    config: Config
+
+    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
+        """The targets that the method works on; pure.
+
+        Raises:
+            FseftError: The architecture has no module of a role that the method needs.
+        """
+
+    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:
+        """Change the network in place, the same way for the same generator; the head is already in place."""
+
+
+@dataclass
+class Adapted:
+    """A network under adaptation.
+
+    Attributes:
+        network: The module to call; its parameters require a gradient where they are trained.
+        learning_rate: Default rate of everything that is trained.
+        rates: Multiples of it for some tensors, by name (LoRA+).
+        train_mode: Whether dropout and batch statistics are on while training; a frozen backbone has them off.
+        kept: Tensors that are saved although they are not trained (the head of `zero-shot`).
+        originals: The trained base tensors as they were before training.
+    """
+
+    network: nn.Module
+    learning_rate: float
+    rates: dict[str, float] = field(default_factory=dict)
+    train_mode: bool = False
+    kept: frozenset[str] = frozenset()
+    originals: dict[str, Tensor] = field(default_factory=dict)
+
+    def train_only(self, names: Iterable[str]) -> None:
+        """Freeze the network except the tensors of these names."""
+        chosen = set(names)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(name in chosen)
+
+    def also_train(self, modules: Iterable[str]) -> None:
+        """Unfreeze every parameter of these modules."""
+        for name in modules:
+            self.network.get_submodule(name).requires_grad_(True)
+
+    def remember(self) -> None:
+        """Keep the trained base tensors as they are now, so that `disabled` can bring them back."""
+        self.originals = {n: p.detach().clone() for n, p in self.trained() if "parametrizations" not in n}
+
+    def trained(self) -> list[tuple[str, nn.Parameter]]:
+        """Exactly what training changes, by name."""
+        return [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+
+    def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Optimiser groups; one per distinct rate."""
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, parameter in self.trained():
+            groups.setdefault(self.rates.get(name, 1.0), []).append(parameter)
+        return [{"params": params, "lr": learning_rate * rate} for rate, params in groups.items()]
+
+    def calibrate(self, batches: Iterator[Tensor]) -> None:
+        """Data-driven initialisation; most methods have none."""
+
+    def regularizer(self) -> Tensor | None:
+        """A term added to the loss; most methods have none."""
+        return None
+
+    def on_optimizer_step(self, step: int, total: int) -> None:
+        """Called after each optimiser step; most methods do nothing."""
+
+    def _saved(self) -> dict[str, nn.Parameter]:
+        parameters = self.network.named_parameters()
+        return {name: p for name, p in parameters if p.requires_grad or name in self.kept}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The trained and kept tensors only: what the adapter file holds."""
+        return {name: p.detach().cpu().clone().contiguous() for name, p in self._saved().items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put trained tensors back.
+
+        Raises:
+            FseftError: The names or shapes are not those that this method trains.
+        """
+        parameters = self._saved()
+        wrong = parameters.keys() ^ tensors.keys()
+        wrong |= {n for n in parameters.keys() & tensors.keys() if parameters[n].shape != tensors[n].shape}
+        if wrong:
+            raise FseftError(
+                f"the adapter does not fit the network: {len(wrong)} tensors differ (first: {min(wrong)})",
+                hint="Use the backbone, method and plugin version that made it.",
+            )
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(tensors[name])
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """The base behaviour, bit for bit, while the context lasts."""
+        deltas = [module for module in self.network.modules() if isinstance(module, WeightDelta)]
+        parameters = dict(self.network.named_parameters())
+        adapted = {name: parameters[name].detach().clone() for name in self.originals}
+        try:
+            self._set(parameters, self.originals)
+            for delta in deltas:
+                delta.enabled = False
+            yield
+        finally:
+            self._set(parameters, adapted)
+            for delta in deltas:
+                delta.enabled = True
+
+    @staticmethod
+    def _set(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in values.items():
+                parameters[name].copy_(value)
+
+    def merge(self) -> nn.Module:
+        """Fold the deltas into the weights: a plain module whose tensors have the base's names."""
+        for module in list(self.network.modules()):
+            if parametrize.is_parametrized(module):
+                for tensor in list(module.parametrizations):  # type: ignore[arg-type]
+                    parametrize.remove_parametrizations(module, str(tensor), leave_parametrized=True)
+        return self.network
+
+
+def need(targets: list[Target], what: str, method: str) -> list[Target]:
+    """The targets, or a plain word that the architecture has none.
+
+    Raises:
+        FseftError: There are none.
+    """
+    if not targets:
+        raise FseftError(
+            f"the method {method!r} needs {what}, which this architecture (or this choice of stages) has not",
+            hint="Choose another method, or other parts and stages with --set.",
+        )
+    return targets

@@ -1,0 +1,87 @@
+"""Which patch next: foreground-aware crops from cached cases, drawn from a given generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fseft.learn.heads import canonical
+from fseft.volume.intensity import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from fseft.documents import Intensity, Triple
+    from fseft.volume.cache import CachedCase
+
+    Array = npt.NDArray[Any]
+
+OUTSIDE = {"ct": -1024.0, "mr": 0.0, "other": 0.0}
+"""What lies beyond the edge of the array, in stored intensities: air."""
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A batch. `images` (B, C, i, j, k) float32, `labels` (B, 1, i, j, k) int16: 0 background, 1.. structures."""
+
+    images: Array
+    labels: Array
+
+
+@dataclass(frozen=True)
+class CropSource:
+    """Draws crops of one size from one kind of case.
+
+    Attributes:
+        size: Crop (i, j, k) in voxels.
+        intensity: How stored intensities become input, one per channel.
+        modality: Decides the value outside the array.
+        classes: Stored label value -> structure index 1, 2, ...; other values count as background.
+        foreground: Share of the crops that are centred near a voxel of a structure.
+    """
+
+    size: Triple
+    intensity: tuple[Intensity, ...]
+    modality: str
+    classes: Mapping[int, int]
+    foreground: float = 0.5
+
+    def draw(self, case: CachedCase, count: int, rng: np.random.Generator) -> Crops:
+        """`count` crops; the foreground ones come first, each for a structure chosen at random."""
+        wanted = round(count * self.foreground)
+        starts = [self._start(case, rng, foreground=index < wanted) for index in range(count)]
+        images, labels = zip(*(self.read(case, start) for start in starts), strict=True)
+        return Crops(np.stack(images), np.stack(labels))
+
+    def read(self, case: CachedCase, start: Sequence[int]) -> tuple[Array, Array]:
+        """One crop, normalised and with structure indices."""
+        stored = case.read_image(start, self.size, pad=OUTSIDE[self.modality])
+        image = normalise(stored, self.intensity, case.meta)
+        return image, self._structures(case.read_label(start, self.size))[None]
+
+    def _start(self, case: CachedCase, rng: np.random.Generator, *, foreground: bool) -> tuple[int, ...]:
+        present = [value for value in self.classes if value in case.classes]
+        slack = np.asarray(case.shape) - self.size
+        if not (foreground and present):
+            return tuple(int(rng.integers(min(s, 0), max(s, 0) + 1)) for s in slack)
+        places = case.locations(int(rng.choice(present)))
+        centre = places[rng.integers(len(places))].astype(int)
+        # The voxel may lie anywhere in the middle half, so that structures are not always seen in the centre.
+        jitter = rng.integers(-(np.asarray(self.size) // 4), np.asarray(self.size) // 4 + 1)
+        start = centre - np.asarray(self.size) // 2 + jitter
+        return tuple(int(v) for v in np.clip(start, np.minimum(slack, 0), np.maximum(slack, 0)))
+
+    def _structures(self, stored: Array) -> Array:
+        table = np.zeros(max(int(stored.max(initial=0)), *self.classes, 0) + 1, np.int16)
+        for value, index in self.classes.items():
+            table[value] = index
+        return table[stored]
+
+
+def has_sides(structures: Sequence[str]) -> bool:
+    """Whether a name says left or right, so that a mirrored image would be wrongly labelled."""
+    return any({"left", "right"} & set(canonical(name).split("_")) for name in structures)

@@ -1,0 +1,75 @@
+"""Roles: what each module of a network is for, so that methods need no names of layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fseft.documents import Triple
+
+PartName = Literal["encoder", "bottleneck", "decoder", "head"]
+Role = Literal[
+    "attn.qkv",
+    "attn.proj",
+    "mlp.fc1",
+    "mlp.fc2",
+    "patch_embed",
+    "downsample",
+    "conv.spatial",
+    "conv.pointwise",
+    "conv.transposed",
+    "norm",
+    "pos_bias",
+    "block",
+]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One module (or bare parameter's owner) of a network, and what it is.
+
+    Attributes:
+        name: Dotted name in the network.
+        module: The module.
+        part: Where it sits.
+        stage: Resolution level, 0 = finest.
+        role: What it does.
+        followed_by_norm: An instance norm follows, so that output scales and biases have no effect.
+    """
+
+    name: str
+    module: nn.Module
+    part: PartName
+    stage: int
+    role: Role
+    followed_by_norm: bool = False
+
+
+class Architecture(Protocol):
+    """What an `ArchitectureSpec.factory` gives: builds a network and knows its roles.
+
+    Attributes:
+        divisor: Every side of the input must be divisible by it.
+        minimum_patch: The smallest input; the deepest level needs at least two voxels for its instance norm.
+    """
+
+    divisor: Triple
+    minimum_patch: Triple
+
+    def build(self, *, in_channels: int, out_channels: int, **hparams: Any) -> nn.Module:
+        """A network with random weights: (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+
+    def targets(self, network: nn.Module) -> list[Target]:
+        """All modules that a method may work on, the head included."""
+
+    def features(self, network: nn.Module, x: Tensor) -> Tensor:
+        """The input of the head, (B, F, i, j, k): all that black-box methods see."""
+
+    def head(self, network: nn.Module) -> nn.Conv3d:
+        """The last, pointwise convolution."""
+
+    def replace_head(self, network: nn.Module, head: nn.Conv3d) -> None:
+        """Put another pointwise convolution in its place."""

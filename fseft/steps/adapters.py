@@ -1,0 +1,169 @@
+"""Adapters on disk: one safetensors file with the trained tensors and a manifest in its header."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from fseft.documents import Manifest
+from fseft.errors import FseftError
+from fseft.learn import backbone
+from fseft.learn.adaptation import adapt_network
+from fseft.learn.heads import new_head
+from fseft.registry import registry
+from fseft.steps.models import find_card, weights_path
+from fseft.store import file_digest, replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from torch import Tensor, nn
+
+    from fseft.documents import ModelCard
+    from fseft.learn.method import Adapted
+    from fseft.learn.roles import Architecture
+    from fseft.store import Store
+
+HEADER = "fseft"
+NAME = "adapter.safetensors"
+
+
+def write_adapter(path: Path, tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
+    """Write an adapter atomically."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file(dict(tensors), temporary, metadata={HEADER: manifest.model_dump_json()})
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest in an adapter's header.
+
+    Raises:
+        FseftError: Missing, no safetensors file, or not an adapter of fseft.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.is_dir():
+        path = path / NAME
+    if not path.is_file():
+        raise FseftError("there is no adapter", file=path, hint="Give the adapter.safetensors of a finished run.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get(HEADER)
+    except (SafetensorError, OSError) as error:
+        raise FseftError(f"is not a safetensors file ({error})", file=path, hint="Copy it again.") from error
+    if header is None:
+        raise FseftError("is no adapter of fseft: the manifest is missing", file=path)
+    try:
+        return Manifest.model_validate_json(header)
+    except ValidationError as error:
+        raise FseftError(
+            f"the manifest is not understood ({error.error_count()} problems)",
+            file=path,
+            hint="It was made by another version of fseft: adapt again, or install that version.",
+        ) from error
+
+
+def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
+    """The adapted network of an adapter file: backbone, method and trained tensors, merged to a plain module.
+
+    Raises:
+        FseftError: The adapter is of another backbone, or its method or model is not installed.
+    """
+    from safetensors.torch import load_file
+
+    manifest = read_manifest(path)
+    path = path / NAME if path.is_dir() else path
+    card = find_card(manifest.model, store).model_copy(
+        update={"architecture": manifest.architecture, "hparams": manifest.hparams}
+    )
+    architecture, network = make_network(
+        card, store, manifest.labels, len(manifest.channels), seed=manifest.seed, expect=manifest.backbone_sha256, file=path
+    )
+    adapted = apply_method(architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed)
+    adapted.load_state_dict(load_file(path))
+    return adapted.merge(), manifest
+
+
+def make_network(
+    card: ModelCard,
+    store: Store,
+    structures: Sequence[str] | Mapping[str, int],
+    channels: int,
+    *,
+    seed: int,
+    expect: str,
+    matched: Mapping[str, str] | None = None,
+    unmatched_never: bool = False,
+    file: Path | None = None,
+) -> tuple[Architecture, nn.Module]:
+    """A network with the model's weights and a head for the structures.
+
+    Args:
+        card: The model.
+        store: Where workspace models lie.
+        structures: Names, in the order of the rows after the background.
+        channels: Input channels of the data.
+        seed: Draws what is random.
+        expect: The sha256 that the weights must have; empty for random weights.
+        matched: Structure -> class whose row is copied.
+        unmatched_never: Rows without a match never win (zero-shot).
+        file: Named in the error.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    architecture = backbone.architecture(card.architecture)
+    names = list(structures)
+    out = len(card.classes) + (card.activation == "softmax") if expect else 1 + len(names)
+    network = backbone.build(
+        architecture, in_channels=channels, out_channels=out, hparams=card.hparams, seed=seed
+    )
+    if not expect:
+        return architecture, network
+    if channels != card.contract.channels:
+        raise FseftError(
+            f"the model {card.name!r} takes {card.contract.channels} channel(s), the data have {channels}",
+            hint="Choose the channel that the model was trained on, or --model none.",
+        )
+    weights = weights_path(card.name, store)
+    if file_digest(weights) != expect:
+        raise FseftError(
+            f"the adapter is for another backbone: the weights of {card.name!r} here are not those it was made with",
+            file=file,
+            hint="Get the weights whose sha256 starts with " + expect[:12] + ".",
+        )
+    backbone.load_weights(network, load_file(weights), source=str(weights))
+    head = new_head(
+        architecture.head(network),
+        names,
+        card.classes,
+        card.activation,
+        matched or {},
+        torch.Generator().manual_seed(seed),
+        never=unmatched_never,
+    )
+    architecture.replace_head(network, head)
+    return architecture, network
+
+
+def apply_method(
+    architecture: Architecture, network: nn.Module, name: str, config: Mapping[str, Any], decoder: str, seed: int
+) -> Adapted:
+    """Make the method of that name with its configuration and apply it."""
+    spec = registry().method(name)
+    method = registry().create("method", name, spec.config.model_validate_json(json.dumps(dict(config))))
+    return adapt_network(architecture, network, method, decoder=decoder, seed=seed)
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    from fseft import __version__
+
+    return {"fseft": __version__, **{name: metadata.version(name) for name in ("torch", "monai")}}

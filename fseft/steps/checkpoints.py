@@ -1,0 +1,34 @@
+"""Checkpoints of a training under way: written atomically, read without unpickling code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fseft.errors import FseftError
+from fseft.store import replacing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a state; the one before stays until this one is whole."""
+    with replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a state back.
+
+    Raises:
+        FseftError: The file is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise FseftError(
+            f"the checkpoint cannot be read ({type(error).__name__})", file=path, hint="Delete it to start anew."
+        ) from error
+    return state

@@ -1,0 +1,65 @@
+"""Which foundation models there are: those of plugins and those that `fseft pretrain` made in the workspace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fseft.documents import ModelCard
+from fseft.errors import FseftError, did_you_mean
+from fseft.plugin import FoundationModelSpec
+from fseft.registry import registry
+from fseft.store import read_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fseft.store import Store
+
+SCRATCH = "none"
+"""The name that stands for training from random weights, planned from the fingerprint alone."""
+
+DEFAULT_ARCHITECTURE = "resunet"
+
+
+def scratch_card() -> ModelCard:
+    """The card of `--model none`: no weights, no classes, and a contract that leaves everything open."""
+    return ModelCard(
+        name=SCRATCH, summary="random weights, planned from the fingerprint", architecture=DEFAULT_ARCHITECTURE
+    )
+
+
+def model_names(store: Store) -> list[str]:
+    """All names that `--model` takes."""
+    return sorted({SCRATCH, *registry().names("model"), *store.models()})
+
+
+def find_card(name: str, store: Store) -> ModelCard:
+    """The card of a model; a model of the workspace goes before a plugin's of the same name.
+
+    Raises:
+        FseftError: Unknown model, with the nearest names.
+    """
+    if name == SCRATCH:
+        return scratch_card()
+    if name in store.models():
+        return read_document(store.model(name) / "model.json", ModelCard)
+    if name.rpartition(":")[2] in registry().names("model") or ":" in name:
+        spec = registry().offer("model", name).spec
+        assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
+        return spec.card
+    raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)))
+
+
+def weights_path(name: str, store: Store) -> Path:
+    """The safetensors file with a model's weights.
+
+    Raises:
+        FseftError: The file is missing.
+    """
+    if name in store.models():
+        path = store.model(name) / "weights.safetensors"
+    else:
+        path = registry().create("model", name)
+    if not path.is_file():
+        raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint="Get or make them again.")
+    return path

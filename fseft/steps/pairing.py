@@ -1,0 +1,137 @@
+"""Which prediction belongs to which label, and what their voxel values mean."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fseft.errors import FseftError
+from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which files belong together, and what either side says about its voxel values (None: nothing).
+
+    Args:
+        cases: Case name -> prediction and label.
+        without_prediction: Labels that have no prediction.
+        without_label: Predictions that have no label.
+        predicted: Voxel values by structure of the predictions.
+        reference: Voxel values by structure of the labels.
+        ignore: The value of voxels in the labels that do not count.
+    """
+
+    cases: dict[str, tuple[Path, Path]]
+    without_prediction: tuple[str, ...]
+    without_label: tuple[str, ...]
+    predicted: dict[str, int] | None
+    reference: dict[str, int] | None
+    ignore: int | None
+
+
+def pair_files(predictions: Path, labels: Path) -> Pairing:
+    """Match predictions and labels by case name; two single files match whatever their names.
+
+    Structures are named by `predictions.json` beside the predictions, and by `dataset.json` (of nnU-Net or
+    the Decathlon) in or above the folder of labels.
+
+    Args:
+        predictions: A folder of label files, or one file.
+        labels: A folder of label files, or one file.
+
+    Raises:
+        FseftError: No case in common, a case twice on one side, or a broken description.
+    """
+    predicted, references = _files(predictions), _files(labels)
+    if predictions.is_file() and labels.is_file():
+        predicted = dict(zip(references, predicted.values(), strict=True))
+    cases = {case: (predicted[case], label) for case, label in references.items() if case in predicted}
+    if not cases:
+        cause = f"no case in common: predictions {_some(predicted)}; labels {_some(references)}"
+        raise FseftError(cause, hint="A prediction has the file name of its label.", file=predictions)
+    named, ignore = _reference_names(labels)
+    return Pairing(
+        cases,
+        without_prediction=tuple(case for case in references if case not in cases),
+        without_label=tuple(case for case in predicted if case not in cases),
+        predicted=_predicted_names(predictions),
+        reference=named,
+        ignore=ignore,
+    )
+
+
+def _files(place: Path) -> dict[str, Path]:
+    """The label files of a folder by case name, or the one file."""
+    if place.is_file():
+        return {case_name(place): place}
+    if not place.is_dir():
+        raise FseftError("does not exist", file=place, hint="Give a label file or a folder of them.")
+    files: dict[str, Path] = {}
+    for path in sorted(place.iterdir()):
+        if path.name.startswith(".") or not path.is_file() or not is_image(path):
+            continue
+        case = case_name(path)
+        if case in files:
+            raise FseftError(
+                f"is there twice, also as {files[case].name}", case=case, file=path, hint="Keep one."
+            )
+        files[case] = path
+    for case in [f"{case}_probabilities" for case in files]:  # `fseft predict` may write them beside
+        files.pop(case, None)
+    if not files:
+        below = [name for name in ("labelsTs", "labelsTr", "labels") if (place / name).is_dir()]
+        hint = f"Give {place / below[0]}." if below else f"Known: {', '.join(IMAGE_SUFFIXES)}."
+        raise FseftError("holds no label files", file=place, hint=hint)
+    return files
+
+
+def _some(cases: dict[str, Path]) -> str:
+    names = list(cases)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise FseftError(
+            f"cannot be read as JSON ({error})", file=path, hint="Repair or delete it."
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        raise FseftError('has no object "labels"', file=path, hint="Repair or delete it.")
+    return content
+
+
+def _predicted_names(predictions: Path) -> dict[str, int] | None:
+    """The structures that the predictions can hold, from `predictions.json`; None where it is missing."""
+    path = (predictions.parent if predictions.is_file() else predictions) / "predictions.json"
+    return _named_values(path) if path.is_file() else None
+
+
+def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:
+    """The structures of the reference, and the voxel value to ignore; None where nothing tells."""
+    folder = labels.parent if labels.is_file() else labels
+    for path in (folder / "dataset.json", folder.resolve().parent / "dataset.json"):
+        if path.is_file():
+            named = _named_values(path)
+            ignore = named.pop("ignore", None)
+            return named, ignore
+    return None, None
+
+
+def _named_values(path: Path) -> dict[str, int]:
+    """Name -> voxel value, background left out; reads `{name: value}` and the Decathlon's `{value: name}`."""
+    labels = _read_json(path)["labels"]
+    if all(str(key).isdigit() for key in labels):
+        labels = {name: key for key, name in labels.items()}
+    try:
+        values = {str(name): int(value) for name, value in labels.items()}
+    except (TypeError, ValueError) as error:
+        cause = "has labels that are no whole numbers, such as the regions of nnU-Net"
+        raise FseftError(cause, file=path, hint="Name each voxel value by itself.") from error
+    return {name: value for name, value in values.items() if value > 0}

@@ -1,0 +1,294 @@
+"""Plan: contract, fingerprint and resources decide how a dataset is processed for a model, and say why."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from fseft.documents import Decision, Fingerprint, Plan, Preprocessing
+from fseft.errors import FseftError
+from fseft.parallel import map_cases
+from fseft.steps.datasets import read_dataset
+from fseft.steps.devices import choose_device
+from fseft.steps.models import SCRATCH, find_card
+from fseft.store import read_document, write_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fseft.documents import Dataset, Millimetres, ModelCard, Triple
+    from fseft.learn.roles import Architecture
+    from fseft.store import Store
+
+Device = Literal["cpu", "cuda"]
+
+CROPS = 6  # per step, as in the FSEFT paper
+CPU_BUDGET = 64**3  # voxels of a patch
+CUDA_BUDGET = 128**3
+SHARE = 0.8  # of the device's memory that a plan may fill, where no limit is given
+
+
+@dataclass(frozen=True)
+class _Resources:
+    device: Device
+    limit: int
+    told: bool
+    """Whether the limit was asked for, not found."""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """Patch and crops that fit."""
+
+    patch: Triple
+    crops: int
+    needed: int
+    reason: str
+
+
+def make_plan(
+    folder: Path,
+    model_name: str,
+    store: Store,
+    *,
+    memory_bytes: int | None = None,
+    device: str = "auto",
+    workers: int = 1,
+    strict: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[Fingerprint, Plan]:
+    """Measure a dataset, or read what was measured, and plan it for a model; both are written to the store.
+
+    Args:
+        folder: The dataset.
+        model_name: A foundation model, or "none".
+        store: The workspace.
+        memory_bytes: What a training step may take; by default most of what the device has.
+        device: "auto", "cpu" or "cuda".
+        workers: Processes that measure.
+        strict: As for `read_dataset`.
+        progress: Called with the name of each case that was measured.
+
+    Raises:
+        FseftError: The dataset is broken, the model unknown or of other channels, the device absent, or the
+            smallest training step too large for the memory.
+    """
+    dataset = read_dataset(folder, strict=strict)
+    card = find_card(model_name, store)
+    _check_channels(card, dataset)
+    resources = _resources(device, memory_bytes)
+    fingerprint = measure_dataset(dataset, store, workers=workers, progress=progress)
+    plan = _plan(card, fingerprint, resources)
+    write_document(store.plan(dataset.name, model_name), plan)
+    return fingerprint, plan
+
+
+def measure_dataset(
+    dataset: Dataset,
+    store: Store,
+    *,
+    workers: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> Fingerprint:
+    """The dataset's fingerprint: the stored one if no file has changed, else a new one, which is stored.
+
+    Raises:
+        FseftError: A case is broken; all others were looked at before.
+    """
+    from fseft.volume.fingerprint import case_content, combine, dataset_content, measure_case
+
+    cases = {case.name: case for case in dataset.cases}
+    contents = map_cases(case_content, cases)
+    path = store.fingerprint(dataset.name)
+    if path.is_file():
+        known = read_document(path, Fingerprint)
+        if known.content == dataset_content(dataset, contents):
+            return known
+    body = not dataset.labelled
+    measure = partial(measure_case, channels=dataset.channels, labels=dataset.labels, body=body)
+    measurements = map_cases(measure, cases, workers=workers, done=progress)
+    fingerprint = combine(dataset, list(measurements.values()), contents)
+    write_document(path, fingerprint)
+    return fingerprint
+
+
+def _check_channels(card: ModelCard, dataset: Dataset) -> None:
+    if card.name != SCRATCH and card.contract.channels != len(dataset.channels):
+        raise FseftError(
+            f"the model {card.name} takes {card.contract.channels} channel(s), {dataset.name} has "
+            f"{len(dataset.channels)} ({', '.join(dataset.channels)})",
+            hint="Take another model, or a dataset with these channels only.",
+        )
+
+
+def _resources(device: str, memory_bytes: int | None) -> _Resources:
+    import torch
+
+    chosen: Device = "cuda" if choose_device(device) == "cuda" else "cpu"
+    if memory_bytes is not None:
+        return _Resources(chosen, memory_bytes, told=True)
+    if chosen == "cuda":
+        total = int(torch.cuda.get_device_properties(0).total_memory)
+    else:
+        total = (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
+        )
+    return _Resources(chosen, int(SHARE * total), told=False)
+
+
+def _plan(card: ModelCard, fingerprint: Fingerprint, resources: _Resources) -> Plan:
+    from fseft.learn import backbone
+    from fseft.volume.intensity import choose_intensity
+    from fseft.volume.planning import check_contract
+
+    contract = card.contract
+    spacing, spacing_reason = _spacing(card, fingerprint)
+    intensity, intensity_reason = choose_intensity(contract, fingerprint.modality, fingerprint.intensities)
+    network = backbone.architecture(card.architecture)
+    size = _size(card, fingerprint, spacing, network, resources)
+    chosen = Preprocessing(
+        orientation=contract.orientation,
+        spacing_mm=spacing,
+        modality=fingerprint.modality,
+        intensity=intensity,
+        patch_size=size.patch,
+    )
+    schemes = "; ".join(dict.fromkeys(scheme.describe() for scheme in intensity))
+    decisions = (
+        Decision(name="modality", value=fingerprint.modality, reason=_modality_reason(fingerprint)),
+        Decision(name="orientation", value=contract.orientation, reason=_orientation_reason(fingerprint)),
+        Decision(name="spacing", value=f"{_times(spacing)} mm", reason=spacing_reason),
+        Decision(name="intensity", value=schemes, reason=intensity_reason),
+        Decision(name="patch size", value=f"{_times(size.patch)} voxels", reason=size.reason),
+        Decision(name="crops per step", value=str(size.crops), reason=_crops_reason(size)),
+        Decision(name="memory", value=show_bytes(size.needed), reason=_memory_reason(resources)),
+        Decision(name="architecture", value=card.architecture, reason=_architecture_reason(card, network)),
+        Decision(name="device", value=resources.device, reason=_device_reason(resources)),
+    )
+    return Plan(
+        dataset=fingerprint.dataset,
+        model=card.name,
+        fingerprint=fingerprint.content,
+        architecture=card.architecture,
+        hparams=card.hparams,
+        preprocessing=chosen,
+        crops_per_step=size.crops,
+        memory_bytes=size.needed,
+        device=resources.device,
+        decisions=decisions,
+        warnings=(*fingerprint.warnings, *check_contract(contract, fingerprint, chosen)),
+    )
+
+
+def _spacing(card: ModelCard, fingerprint: Fingerprint) -> tuple[Millimetres, str]:
+    from fseft.volume.fingerprint import along
+    from fseft.volume.planning import target_spacing
+
+    if card.contract.spacing_mm is not None:
+        return card.contract.spacing_mm, "as the model was trained"
+    orientation = card.contract.orientation
+    spacings = [along(case.spacing_mm, case.orientation, orientation) for case in fingerprint.cases]
+    shapes = [along(case.shape_after_crop, case.orientation, orientation) for case in fingerprint.cases]
+    return target_spacing(spacings, shapes), f"nnU-Net's rule: the median of {len(spacings)} cases"
+
+
+def _size(
+    card: ModelCard,
+    fingerprint: Fingerprint,
+    spacing: Millimetres,
+    network: Architecture,
+    resources: _Resources,
+) -> _Size:
+    """The first candidate whose training step fits the memory."""
+    from fseft.learn.memory import training_bytes
+
+    best, reason = _best_patch(card, fingerprint, spacing, network, resources.device)
+    # Two crops of a smaller patch learn better than one, where neither the model nor the user has a say.
+    least_crops = 1 if card.contract.patch_size or resources.told else 2
+    smallest, needed = best, 0
+    for patch, crops in _candidates(best, spacing, network, least_crops):
+        needed = training_bytes(card.architecture, card.hparams, len(fingerprint.channels), patch, crops)
+        if needed <= resources.limit:
+            why = reason if patch == best else f"{_times(best)} would not fit the memory"
+            return _Size(patch, crops, needed, why)
+        smallest = patch
+    raise FseftError(
+        f"the smallest training step of {card.architecture} needs {show_bytes(needed)} (one crop of "
+        f"{_times(smallest)} voxels), the limit is {show_bytes(resources.limit)}",
+        hint="Give more --memory, or take a smaller model.",
+    )
+
+
+def _best_patch(
+    card: ModelCard, fingerprint: Fingerprint, spacing: Millimetres, network: Architecture, device: Device
+) -> tuple[Triple, str]:
+    """The patch that one would take if memory were no matter."""
+    from fseft.volume.planning import patch_size, resampled_shape
+
+    if card.contract.patch_size is not None:
+        return card.contract.patch_size, "as the model was trained"
+    shape = resampled_shape(fingerprint, card.contract.orientation, spacing)
+    budget = CPU_BUDGET if device == "cpu" else CUDA_BUDGET
+    patch = patch_size(spacing, shape, network.divisor, network.minimum_patch, budget)
+    if all(side >= size for side, size in zip(patch, shape, strict=True)):
+        return patch, f"holds the median volume ({_times(shape)} voxels)"
+    if device == "cpu":
+        return patch, "about 64³ voxels: a training step on a CPU should take seconds"
+    return patch, "about 128³ voxels, as long in mm along each axis as that allows"
+
+
+def _candidates(
+    patch: Triple, spacing: Millimetres, network: Architecture, least_crops: int
+) -> Iterator[tuple[Triple, int]]:
+    """Patch and crops, best first: fewer crops before a smaller patch, down to `least_crops`."""
+    from fseft.volume.planning import smaller_patch
+
+    patches: list[Triple] = []
+    following: Triple | None = patch
+    while following is not None:
+        patches.append(following)
+        following = smaller_patch(following, spacing, network.divisor, network.minimum_patch)
+    yield from ((one, crops) for one in patches for crops in range(CROPS, least_crops - 1, -1))
+    yield patches[-1], 1
+
+
+def _modality_reason(fingerprint: Fingerprint) -> str:
+    kind = "whole numbers" if fingerprint.integer else "fractions"
+    return f"from the channel {', '.join(fingerprint.channels)} and the values ({kind})"
+
+
+def _orientation_reason(fingerprint: Fingerprint) -> str:
+    stored = Counter(case.orientation for case in fingerprint.cases)
+    files = ", ".join(f"{count} {code}" for code, count in stored.most_common())
+    return f"the model's axes; arrays in the files: {files}"
+
+
+def _crops_reason(size: _Size) -> str:
+    return "as in the FSEFT paper" if size.crops == CROPS else f"{CROPS} would not fit the memory"
+
+
+def _memory_reason(resources: _Resources) -> str:
+    whose = "--memory" if resources.told else f"{SHARE:.0%} of what the device has"
+    return f"estimate of a full training step; the limit is {show_bytes(resources.limit)} ({whose})"
+
+
+def _architecture_reason(card: ModelCard, network: Architecture) -> str:
+    whose = "the network to train from random weights" if card.name == SCRATCH else "the model's"
+    return f"{whose}; sides divisible by {_times(network.divisor)}"
+
+
+def _device_reason(resources: _Resources) -> str:
+    return "no CUDA device, or none wanted" if resources.device == "cpu" else "there is one"
+
+
+def show_bytes(count: int) -> str:
+    """Bytes as `1.5 GB` or `300 MB`, in powers of 1000 as `--memory` takes them."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
+def _times(values: Triple | Millimetres) -> str:
+    return "×".join(f"{value:.4g}" for value in values)

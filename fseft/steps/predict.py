@@ -1,0 +1,181 @@
+"""`fseft predict`: segment scans on their own grid with an adapter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fseft.errors import FseftError
+from fseft.learn.infer import segment
+from fseft.learn.patches import has_sides
+from fseft.steps.adapters import NAME, read_manifest, restore
+from fseft.store import digest, file_digest, write_text
+from fseft.volume.image import IMAGE_SUFFIXES, case_name, content_digest, is_image, read_volume, write_labels, write_volume
+from fseft.volume.intensity import normalise
+from fseft.volume.prepare import prepare, restore_labels, restore_probabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+    from torch import nn
+
+    from fseft.documents import Manifest
+    from fseft.store import Store
+    from fseft.volume.prepare import Prepared
+
+INDEX = "predictions.json"
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """What `fseft predict` was asked for."""
+
+    inputs: tuple[Path, ...]
+    output: Path
+    adapter: Path
+    probabilities: bool = False
+    tta: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """How many scans were segmented now, and how many had been before."""
+
+    done: tuple[str, ...]
+    skipped: tuple[str, ...]
+
+
+def gather_scans(inputs: Sequence[Path], channels: int) -> dict[str, tuple[Path, ...]]:
+    """Case name -> its files, one per channel; files, folders of files, and DICOM series folders.
+
+    Raises:
+        FseftError: Nothing found, two scans of one name, or a scan without one of its channels.
+    """
+    files = [scan for path in inputs for scan in _expand(path)]
+    suffixed = all(_channel(path) is not None for path in files)
+    scans: dict[str, list[Path]] = {}
+    for path in sorted(files):
+        name = case_name(path)
+        scans.setdefault(name[:-5] if suffixed else name, []).append(path)
+    for name, paths in scans.items():
+        if len(paths) not in (1, channels):
+            raise FseftError(
+                f"{len(paths)} files of one name, expected {channels} channel(s)",
+                case=name,
+                file=paths[0],
+                hint="Give each scan a name of its own.",
+            )
+    if not scans:
+        raise FseftError("there is no scan", file=inputs[0] if inputs else None, hint="Give image files or folders.")
+    return {name: tuple(paths) for name, paths in scans.items()}
+
+
+def _expand(path: Path) -> list[Path]:
+    if not path.exists():
+        raise FseftError("there is no such file or folder", file=path)
+    if not path.is_dir() or is_image(path):
+        return [path]
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    return [e for e in entries if (e.is_file() and e.name.endswith(IMAGE_SUFFIXES)) or (e.is_dir() and is_image(e))]
+
+
+def _channel(path: Path) -> int | None:
+    tail = case_name(path)[-5:]
+    return int(tail[1:]) if tail[:1] == "_" and tail[1:].isdigit() and len(tail) == 5 else None
+
+
+def predict(request: PredictRequest, store: Store, done: Callable[[str], None] = lambda _: None) -> Predicted:
+    """Segment every scan; what an earlier run with this adapter did is skipped.
+
+    Each result appears atomically as `<output>/<case>.nii.gz`, on the scan's own grid, with the label values of the
+    training data; `predictions.json` beside them says which structures they hold.
+
+    Raises:
+        FseftError: A scan cannot be read, or the adapter does not fit. The other scans are segmented first.
+    """
+    manifest = read_manifest(request.adapter)
+    scans = gather_scans(request.inputs, len(manifest.channels))
+    network, _ = restore(request.adapter, store)
+    adapter = request.adapter / NAME if request.adapter.is_dir() else request.adapter
+    options = {"adapter": file_digest(adapter), "tta": request.tta, "probabilities": request.probabilities}
+    index = _read_index(request.output / INDEX)
+    finished, skipped, errors = [], [], []
+    for name, files in scans.items():
+        try:
+            key = digest(options, [content_digest(file) for file in files])
+            if index.get(name) == key and (request.output / f"{name}.nii.gz").is_file():
+                skipped.append(name)
+            else:
+                _predict_case(request, network, manifest, name, files)
+                index[name] = key
+                _write_index(request, manifest, index)
+                finished.append(name)
+        except FseftError as error:
+            errors.append(error.located(case=name))
+        done(name)
+    if errors:
+        first = errors[0]
+        more = f" ({len(errors) - 1} more scans failed)" if len(errors) > 1 else ""
+        raise FseftError(first.cause + more, hint=first.hint, case=first.case, file=first.file)
+    return Predicted(tuple(finished), tuple(skipped))
+
+
+def _predict_case(
+    request: PredictRequest, network: nn.Module, manifest: Manifest, name: str, files: tuple[Path, ...]
+) -> None:
+    volume = read_volume(files[0] if len(files) == 1 else files, channels=len(manifest.channels), case=name)
+    how = manifest.preprocessing
+    prepared = prepare(
+        volume, None, orientation=how.orientation, spacing_mm=how.spacing_mm, modality=how.modality
+    )
+    scores = scores_of(network, prepared, manifest, device=request.device, tta=request.tta)
+    ids = [0, *manifest.labels.values()]
+    if request.probabilities:
+        write_volume(
+            request.output / "probabilities" / f"{name}.nii.gz",
+            restore_probabilities(_softmax(scores), prepared),
+            prepared.native,
+        )
+    write_labels(request.output / f"{name}.nii.gz", restore_labels(scores, prepared, ids), prepared.native)
+
+
+def scores_of(
+    network: nn.Module, prepared: Prepared, manifest: Manifest, *, device: str = "cpu", tta: bool = False
+) -> npt.NDArray[np.float32]:
+    """Logits (1 + structures, i, j, k) on the prepared grid."""
+    how = manifest.preprocessing
+    stats = {"means": prepared.means, "stds": prepared.stds}
+    image = normalise(prepared.image, how.intensity, stats)
+    axes = _flippable(how.orientation, tuple(manifest.labels)) if tta else ()
+    return segment(network, image, patch_size=how.patch_size, device=device, mirror_axes=axes)
+
+
+def _flippable(orientation: str, structures: tuple[str, ...]) -> tuple[int, ...]:
+    """All axes; left and right structures forbid the one between them."""
+    return tuple(a for a, letter in enumerate(orientation) if letter not in "LR" or not has_sides(structures))
+
+
+def _softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    from scipy.special import softmax
+
+    result: npt.NDArray[np.float32] = softmax(scores, axis=0)
+    return result
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("cases", {}))
+    except (ValueError, AttributeError):
+        return {}
+
+
+def _write_index(request: PredictRequest, manifest: Manifest, index: dict[str, Any]) -> None:
+    content = {"labels": manifest.labels, "adapter": str(request.adapter), "cases": index}
+    write_text(request.output / INDEX, json.dumps(content, indent=2) + "\n")

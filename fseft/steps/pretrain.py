@@ -1,0 +1,218 @@
+"""`fseft pretrain`: a supervised foundation model from datasets that are labelled only in part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fseft.documents import Contract, Intensity, ModelCard, Recipe
+from fseft.errors import FseftError
+from fseft.learn import backbone
+from fseft.learn.augment import augment, margin
+from fseft.learn.batches import Ahead, derived_seed
+from fseft.learn.heads import canonical
+from fseft.learn.loop import autocast, fit, start
+from fseft.learn.loss import masked_loss
+from fseft.learn.method import Adapted
+from fseft.learn.patches import Crops, CropSource
+from fseft.steps.adapters import versions
+from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
+from fseft.steps.plan import make_plan
+from fseft.steps.preprocess import preprocess
+from fseft.store import file_digest, replacing, write_document
+from fseft.volume.cache import CachedCase, open_case
+from fseft.volume.intensity import choose_intensity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from fseft.documents import Millimetres, Preprocessing, Triple
+    from fseft.learn.loop import Epoch
+    from fseft.store import Store
+
+STEPS_PER_EPOCH = 50
+
+
+@dataclass(frozen=True)
+class PretrainRequest:
+    """What `fseft pretrain` was asked for."""
+
+    folders: tuple[Path, ...]
+    name: str
+    architecture: str = "resunet"
+    spacing_mm: Millimetres | None = None
+    window: tuple[float, float] | None = None
+    patch_size: Triple = (64, 64, 64)
+    recipe: Recipe = Recipe(learning_rate=1e-3, weight_decay=1e-5, plateau=False, foreground=0.8, crops=2)
+    minutes: float | None = None
+    seed: int = 0
+    licence: str = ""
+    device: str = "cpu"
+    workers: int = 1
+    half: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """One dataset, ready: its cached cases, its crops, and which of all classes it annotates."""
+
+    name: str
+    cases: tuple[CachedCase, ...]
+    crops: CropSource
+    annotated: tuple[int, ...]
+
+
+def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch], None] = lambda _: None) -> ModelCard:
+    """Train one network on all datasets, a class counting only where its dataset annotates it.
+
+    The loss is the masked mean of FSEFT (Silva-Rodríguez et al. 2025, section 3); datasets are drawn uniformly.
+
+    Returns:
+        The card of the new model, which lies in the workspace under `models/<name>/`.
+    """
+    contract = _contract(request)
+    prepared = [_prepare(folder, contract, request, store) for folder in request.folders]
+    classes = sorted({canonical(name) for _, labels, _, _ in prepared for name in labels})
+    if not classes:
+        raise FseftError("the datasets annotate no structure", hint="Give datasets with labels.")
+    sources = [_source(request, *parts, classes) for parts in prepared]
+    architecture = backbone.architecture(request.architecture)
+    network = backbone.build(
+        architecture, in_channels=1, out_channels=len(classes), hparams={}, seed=derived_seed(request.seed, "init")
+    ).to(request.device)
+    network.train()
+    training = start(Adapted(network, learning_rate=1e-3, train_mode=True), request.recipe)
+    checkpoint = store.model(request.name) / "checkpoint.pt"
+    if checkpoint.exists():
+        training.restore(load_checkpoint(checkpoint))
+    with Ahead(lambda step: _draw(sources, request, step)) as ahead:
+
+        def loss_of(step: int) -> torch.Tensor:
+            crops, annotated = ahead.batch(step)
+            images = torch.from_numpy(crops.images).to(request.device)
+            labels = torch.from_numpy(crops.labels[:, 0].astype(np.int64)).to(request.device)
+            reference = torch.nn.functional.one_hot(labels, len(classes) + 1).movedim(-1, 1)[:, 1:].float()
+            with autocast(request.device, request.recipe.precision):
+                logits = network(images)
+            return masked_loss(logits, reference, torch.from_numpy(annotated).to(request.device))
+
+        fit(
+            training,
+            loss_of,
+            request.recipe,
+            steps_per_epoch=STEPS_PER_EPOCH,
+            minutes=request.minutes,
+            on_epoch=on_epoch,
+            save=lambda state: save_checkpoint(checkpoint, state),
+        )
+    card = _register(request, store, contract, classes, sources, training.adapted, training.step, training.seconds)
+    checkpoint.unlink(missing_ok=True)
+    return card
+
+
+def _contract(request: PretrainRequest) -> Contract:
+    intensity: dict[Any, Intensity] = {
+        "mr": Intensity(scheme="zscore"),
+        "other": Intensity(scheme="zscore"),
+    }
+    if request.window is not None:
+        intensity["ct"] = Intensity(scheme="window", low=request.window[0], high=request.window[1])
+    return Contract(spacing_mm=request.spacing_mm, intensity=intensity, patch_size=request.patch_size)
+
+
+def _prepare(
+    folder: Path, contract: Contract, request: PretrainRequest, store: Store
+) -> tuple[str, dict[str, int], Preprocessing, tuple[CachedCase, ...]]:
+    """Plan and preprocess a dataset under the new model's contract."""
+    fingerprint, plan = make_plan(folder, "none", store, workers=request.workers)
+    stats = list(fingerprint.intensities)
+    intensity, _ = choose_intensity(contract, fingerprint.modality, stats)
+    preprocessing = plan.preprocessing.model_copy(
+        update={
+            "spacing_mm": contract.spacing_mm or plan.preprocessing.spacing_mm,
+            "intensity": tuple(intensity),
+            "patch_size": request.patch_size,
+        }
+    )
+    plan = plan.model_copy(update={"preprocessing": preprocessing})
+    cache = preprocess(folder, plan, store, workers=request.workers)
+    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
+    return fingerprint.dataset, fingerprint.labels, preprocessing, tuple(open_case(cache.folder, n) for n in labelled)
+
+
+def _source(
+    request: PretrainRequest,
+    name: str,
+    labels: dict[str, int],
+    preprocessing: Preprocessing,
+    cases: tuple[CachedCase, ...],
+    classes: Sequence[str],
+) -> Source:
+    indices = {value: 1 + classes.index(canonical(structure)) for structure, value in labels.items()}
+    size = margin(request.patch_size) if request.recipe.augment else request.patch_size
+    crops = CropSource(
+        size, preprocessing.intensity, preprocessing.modality, indices, foreground=request.recipe.foreground
+    )
+    return Source(name, cases, crops, tuple(sorted(set(indices.values()))))
+
+
+def _draw(sources: Sequence[Source], request: PretrainRequest, step: int) -> tuple[Crops, np.ndarray[Any, Any]]:
+    """One crop from each of several cases; datasets first, then a case of it, each uniformly."""
+    rng = np.random.default_rng(derived_seed(request.seed, "crops", step))
+    count = request.recipe.crops or 2
+    picked = [sources[rng.integers(len(sources))] for _ in range(count)]
+    drawn = [s.crops.draw(s.cases[rng.integers(len(s.cases))], 1, rng) for s in picked]
+    crops = Crops(np.concatenate([d.images for d in drawn]), np.concatenate([d.labels for d in drawn]))
+    total = max(max(source.annotated) for source in sources)
+    annotated = np.zeros((count, total), np.float32)
+    for row, source in zip(annotated, picked, strict=True):
+        row[[index - 1 for index in source.annotated]] = 1
+    if request.recipe.augment:
+        seed = derived_seed(request.seed, "augmentation", step)
+        crops = augment(crops, request.patch_size, mirror_axes=(), seed=seed)
+    return crops, annotated
+
+
+def _register(
+    request: PretrainRequest,
+    store: Store,
+    contract: Contract,
+    classes: Sequence[str],
+    sources: Sequence[Source],
+    adapted: Adapted,
+    steps: int,
+    seconds: float,
+) -> ModelCard:
+    """Write the weights and the card; the card comes last, so that a model is there whole or not at all."""
+    from safetensors.torch import save_file
+
+    folder = store.model(request.name)
+    kind = torch.float16 if request.half else torch.float32
+    with replacing(folder / "weights.safetensors") as temporary:
+        save_file({n: t.to(kind).contiguous() for n, t in adapted.network.cpu().state_dict().items()}, temporary)
+    provenance = {
+        "datasets": {s.name: {"cases": len(s.cases), "annotated": [classes[i - 1] for i in s.annotated]} for s in sources},
+        "recipe": request.recipe.model_dump(mode="json"),
+        "seed": request.seed,
+        "steps": steps,
+        "minutes": round(seconds / 60, 1),
+        "versions": versions(),
+    }
+    card = ModelCard(
+        name=request.name,
+        summary=f"pre-trained on {len(sources)} partially labelled datasets",
+        architecture=request.architecture,
+        classes=tuple(classes),
+        activation="sigmoid",
+        contract=contract,
+        licence=request.licence,
+        datasets=tuple(source.name for source in sources),
+        sha256=file_digest(folder / "weights.safetensors"),
+        provenance=provenance,
+    )
+    write_document(folder / "model.json", card)
+    return card

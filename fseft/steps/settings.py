@@ -1,0 +1,65 @@
+"""`--set key=value`: keys of the method's configuration and of the training recipe."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from fseft.documents import Recipe
+from fseft.errors import FseftError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fseft.documents import Part
+    from fseft.plugin import Config, MethodSpec
+
+
+def split_settings(spec: MethodSpec, settings: Iterable[str]) -> tuple[Config, Recipe]:
+    """The method's configuration and the recipe; a key of both means the method's.
+
+    Raises:
+        FseftError: No `key=value`, an unknown key (with the nearest ones), or a value that does not fit.
+    """
+    method: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    known = [*spec.config.model_fields, *Recipe.model_fields]
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise FseftError(f"--set {setting!r} is no key=value", hint="Write for example --set rank=4.")
+        if key in spec.config.model_fields:
+            method[key] = _parsed(spec.config, key, value)
+        elif key in Recipe.model_fields:
+            recipe[key] = _parsed(Recipe, key, value)
+        else:
+            raise FseftError(f"the method {spec.name!r} has no setting {key!r}", hint=did_you_mean(key, known))
+    return _validated(spec.config, method), _validated(Recipe, recipe)
+
+
+def _parsed(model: type[Part], key: str, value: str) -> Any:  # noqa: ANN401 - whatever the field takes
+    """JSON where it is JSON, a list where the field wants several, else the text."""
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    if "tuple" in str(model.model_fields[key].annotation) and not isinstance(parsed, list):
+        return [_number_or_text(item) for item in str(value).split(",") if item]
+    return parsed
+
+
+def _number_or_text(item: str) -> int | str:
+    return int(item) if item.lstrip("-").isdigit() else item
+
+
+def _validated(model: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"][:1])
+        raise FseftError(
+            f"--set {key}={values.get(key)!r}: {first['msg']}", hint="See `fseft show method NAME`."
+        ) from error

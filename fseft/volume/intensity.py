@@ -1,0 +1,124 @@
+"""Stored intensities to network input, at read: which scheme, and its arithmetic."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fseft.documents import Contract, Intensity, IntensityStats, Modality
+from fseft.errors import FseftError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fseft.volume.geometry import Array
+
+AIR_HU = -500
+"""Voxels below are air or lung; images with values down there are CT unless their channel says otherwise."""
+
+_CT = re.compile(r"(ce|nc|ld|hd)?ct|hu")
+_MR = re.compile(r"mr|mri|mrt|fmri|t1.*|t2.*|flair|adc|dwi|swi|pd|pdw|tof|stir|dixon|dce|gre|epi|haste")
+_SMALLEST_STD = 1e-8
+
+
+def guess_modality(channels: Sequence[str], minimum: float) -> Modality:
+    """What made the images: by the channel names if they tell, else by the values.
+
+    Args:
+        channels: Names as in `dataset.json`, such as "CT", "T1" or "FLAIR".
+        minimum: The smallest stored value.
+    """
+    kinds = {_kind(name) for name in channels}
+    if kinds == {"ct"}:
+        return "ct"
+    if kinds == {"mr"}:
+        return "mr"
+    if kinds == {"other"}:
+        return "ct" if minimum <= AIR_HU else "other"
+    return "other"
+
+
+def _kind(name: str) -> Modality:
+    words = re.split(r"[^a-z0-9]+", name.casefold())
+    if any(_CT.fullmatch(word) for word in words):
+        return "ct"
+    return "mr" if any(_MR.fullmatch(word) for word in words) else "other"
+
+
+def choose_intensity(
+    contract: Contract, modality: Modality, stats: Sequence[IntensityStats]
+) -> tuple[tuple[Intensity, ...], str]:
+    """The scheme of every channel, and why.
+
+    The model's contract goes first. What it leaves open follows nnU-Net (Isensee et al., Nature Methods 18,
+    2021): CT is clipped to the 0.5 and 99.5 percentiles of the foreground and z-scored with the foreground's
+    mean and standard deviation, anything else is z-scored case by case.
+
+    Args:
+        contract: What the model expects.
+        modality: Of the dataset.
+        stats: Foreground intensities, one per channel.
+    """
+    if modality in contract.intensity:
+        return (contract.intensity[modality],) * len(stats), "as the model was trained"
+    silent = f"the model says nothing for {modality}; " if contract.intensity else ""
+    if modality == "ct":
+        return tuple(map(_clipped, stats)), f"{silent}nnU-Net's rule for CT, from the foreground"
+    reason = f"{silent}no fixed unit, so each case by its own mean and deviation"
+    return (Intensity(scheme="zscore"),) * len(stats), reason
+
+
+def _clipped(stats: IntensityStats) -> Intensity:
+    return Intensity(
+        scheme="clip-zscore",
+        low=stats.percentile_00_5,
+        high=stats.percentile_99_5,
+        mean=stats.mean,
+        std=stats.std,
+    )
+
+
+def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[str, Any]) -> Array:
+    """Make network input of stored intensities; works on whole volumes and on patches alike.
+
+    Args:
+        array: (C, i, j, k), as stored.
+        intensity: One scheme per channel.
+        case_stats: `means` and `stds` of the whole case, one per channel, as in a cached case's meta; read by
+            the scheme `zscore` only.
+
+    Returns:
+        A fresh float32 array of the same shape.
+
+    Raises:
+        FseftError: There are not as many channels as schemes, or a scheme lacks a number.
+    """
+    if len(array) != len(intensity):
+        cause = f"the image has {len(array)} channels, the plan {len(intensity)}"
+        raise FseftError(cause, hint="Make the plan again for this dataset.")
+    result = array.astype(np.float32)
+    for channel, (out, scheme) in enumerate(zip(result, intensity, strict=True)):
+        if scheme.scheme != "zscore":
+            np.clip(out, _given(scheme, "low"), _given(scheme, "high"), out=out)
+        shift, scale = _line(scheme, case_stats, channel)
+        out -= np.float32(shift)
+        out /= np.float32(max(scale, _SMALLEST_STD))
+    return result
+
+
+def _line(scheme: Intensity, case_stats: Mapping[str, Any], channel: int) -> tuple[float, float]:
+    """What is subtracted, and then divided by."""
+    if scheme.scheme == "window":
+        return _given(scheme, "low"), _given(scheme, "high") - _given(scheme, "low")
+    if scheme.scheme == "clip-zscore":
+        return _given(scheme, "mean"), _given(scheme, "std")
+    return float(case_stats["means"][channel]), float(case_stats["stds"][channel])
+
+
+def _given(scheme: Intensity, field: str) -> float:
+    value: float | None = getattr(scheme, field)
+    if value is None:
+        raise FseftError(f"the intensity scheme {scheme.scheme!r} has no {field!r}", hint="Repair the plan.")
+    return value

@@ -1,0 +1,181 @@
+"""The way of a volume to the network's grid, and the way of its prediction back to the file's grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fseft.volume.geometry import Box, Geometry, bounding_box, crop, reorient, resampled_geometry, uncrop
+from fseft.volume.histogram import measure
+from fseft.volume.intensity import AIR_HU
+from fseft.volume.resample import argmax_on_grid, resample_image, resample_labels, resample_scores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fseft.documents import Millimetres, Modality
+    from fseft.volume.geometry import Array
+    from fseft.volume.image import Volume
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Frame:
+    """The grids that a volume passes through: all that the way back needs.
+
+    Attributes:
+        native: As stored in the file.
+        canonical: After reorientation, before the crop.
+        box: The crop, in the canonical array.
+        geometry: After resampling; what the network sees.
+    """
+
+    native: Geometry
+    canonical: Geometry
+    box: Box
+    geometry: Geometry
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, for the metadata of a cached case."""
+        grids = {name: getattr(self, name).to_json() for name in ("native", "canonical", "geometry")}
+        return {**grids, "box": [list(self.box.start), list(self.box.stop)]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Frame:
+        """The inverse of `to_json`; other keys are ignored."""
+        start, stop = (tuple(map(int, corner)) for corner in data["box"])
+        return Frame(
+            native=Geometry.from_json(data["native"]),
+            canonical=Geometry.from_json(data["canonical"]),
+            geometry=Geometry.from_json(data["geometry"]),
+            box=Box(start, stop),  # type: ignore[arg-type]  # three each
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared(Frame):
+    """A volume on the network's grid, its intensities still as stored.
+
+    Attributes:
+        image: (C, i, j, k), integers where the file has integers, else float32.
+        label: (i, j, k), or None.
+        means: Of each channel over the crop, before resampling.
+        stds: Standard deviations of the same.
+    """
+
+    image: Array
+    label: Array | None
+    means: tuple[float, ...]
+    stds: tuple[float, ...]
+
+
+def body_box(array: Array, modality: Modality) -> Box:
+    """The box without the air around: CT above -500 HU, others above their minimum; all if nothing is left.
+
+    Args:
+        array: (C, i, j, k), as stored; a voxel counts that is above in any channel.
+        modality: Of the volume.
+    """
+    floor = [AIR_HU if modality == "ct" else channel.min() for channel in array]
+    mask = array[0] > floor[0]
+    for channel, low in zip(array[1:], floor[1:], strict=True):
+        mask |= channel > low
+    return bounding_box(mask)
+
+
+def prepare(
+    volume: Volume, labels: Volume | None, *, orientation: str, spacing_mm: Millimetres, modality: Modality
+) -> Prepared:
+    """Reorient, crop away the air, resample.
+
+    Args:
+        volume: The image, as read.
+        labels: Its labels on the same grid, as read; the crop never cuts a label.
+        orientation: Three-letter code of the network's axes.
+        spacing_mm: Along the network's axes.
+        modality: Decides what is air.
+
+    Raises:
+        FseftError: The orientation is none, or the array does not hold labels.
+    """
+    turned, canonical = reorient(volume.array, volume.geometry, orientation)
+    label = None if labels is None else reorient(labels.array, volume.geometry, orientation)[0][0]
+    box = body_box(turned, modality)
+    if label is not None and label.any():
+        box = _united(box, bounding_box(label))
+    image, cropped = crop(turned, canonical, box)
+    geometry = resampled_geometry(cropped, spacing_mm)
+    moments = [measure(np.ascontiguousarray(channel).reshape(-1)) for channel in image]
+    return Prepared(
+        native=volume.geometry,
+        canonical=canonical,
+        box=box,
+        geometry=geometry,
+        image=_resampled(image, geometry.shape, modality),
+        label=None if label is None else _resampled_labels(label[box.slices], geometry.shape),
+        means=tuple(channel.mean for channel in moments),
+        stds=tuple(float(np.sqrt(channel.variance)) for channel in moments),
+    )
+
+
+def restore_labels(scores: Array, frame: Frame, ids: Sequence[int]) -> Array:
+    """The strongest class of every voxel of the file's grid.
+
+    Args:
+        scores: (C, i, j, k) floats on the grid `frame.geometry`.
+        frame: The `Prepared` volume, or its frame.
+        ids: Label value of each channel; 0 is background.
+
+    Returns:
+        Labels (i, j, k) in the axis order of the file; what was cropped away is background.
+    """
+    values = np.asarray(ids, np.min_scalar_type(max(ids)))
+    strongest = values[argmax_on_grid(scores, frame.box.shape)]
+    full = uncrop(strongest, frame.box, frame.canonical.shape)
+    return reorient(full, frame.canonical, frame.native.orientation)[0]
+
+
+def restore_probabilities(scores: Array, frame: Frame) -> Array:
+    """Scores on the file's grid.
+
+    Args:
+        scores: (C, i, j, k) floats on the grid `frame.geometry`.
+        frame: The `Prepared` volume, or its frame.
+
+    Returns:
+        float32 (C, i, j, k) in the axis order of the file; what was cropped away is 0.
+    """
+    inside = np.empty((len(scores), *frame.box.shape), np.float32)
+    for planes, part in resample_scores(scores, frame.box.shape):
+        inside[:, planes] = part
+    full = uncrop(inside, frame.box, frame.canonical.shape)
+    return reorient(full, frame.canonical, frame.native.orientation)[0]
+
+
+def _united(a: Box, b: Box) -> Box:
+    start, stop = np.minimum(a.start, b.start), np.maximum(a.stop, b.stop)
+    return Box((int(start[0]), int(start[1]), int(start[2])), (int(stop[0]), int(stop[1]), int(stop[2])))
+
+
+def _resampled(image: Array, shape: tuple[int, int, int], modality: Modality) -> Array:
+    """Cubic; whole numbers stay whole, in the smallest type that holds them."""
+    dtype = _compact(image, modality)
+    if image.shape[1:] == shape:
+        return np.ascontiguousarray(image, dtype)
+    resampled = resample_image(image, shape)
+    return np.rint(resampled, out=resampled).astype(dtype) if dtype.kind in "iu" else resampled
+
+
+def _resampled_labels(label: Array, shape: tuple[int, int, int]) -> Array:
+    return np.ascontiguousarray(label) if label.shape == shape else resample_labels(label, shape)
+
+
+def _compact(image: Array, modality: Modality) -> np.dtype[Any]:
+    """The type to keep; CT stays signed, so that air fits even where there is none."""
+    if image.dtype.kind in "iu":
+        low, high = int(image.min()), int(image.max())
+        for name in ("int16", "int32") if modality == "ct" else ("uint8", "int16", "uint16", "int32"):
+            if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
+                return np.dtype(name)
+    return np.dtype(np.float32)

@@ -1,0 +1,62 @@
+"""Medical Segmentation Decathlon: `dataset.json` lists the cases."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fseft.builtin.readers.decathlon import Reader
+from fseft.errors import FseftError
+
+
+def pair(name):
+    return {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
+
+
+def a_dataset(folder, *, training=("a", "b"), **changed):
+    declared = {
+        "modality": {"0": "FLAIR", "1": "T1w"},
+        "labels": {"0": "background", "1": "edema", "4": "tumour"},
+        "training": [pair(entry) if isinstance(entry, str) else entry for entry in training],
+    }
+    (folder / "dataset.json").write_text(json.dumps(declared | changed))
+    for kind in ("imagesTr", "labelsTr"):
+        (folder / kind).mkdir()
+        for name in ("a", "b", "._a"):
+            (folder / kind / f"{name}.nii.gz").touch()
+    return folder
+
+
+def test_channels_labels_and_cases_are_read(tmp_path):
+    folder = a_dataset(tmp_path)
+    dataset = Reader().read(folder)
+    assert Reader().detects(folder)
+    assert dataset.channels == ("FLAIR", "T1w")
+    assert dataset.labels == {"edema": 1, "tumour": 4}
+    assert [case.name for case in dataset.cases] == ["a", "b"]
+    assert dataset.cases[0].images == (folder / "imagesTr" / "a.nii.gz",)
+    assert dataset.cases[1].label == folder / "labelsTr" / "b.nii.gz"
+
+
+def test_listed_files_that_are_missing_count_as_not_there(tmp_path):
+    folder = a_dataset(tmp_path)
+    (folder / "imagesTr" / "a.nii.gz").unlink()
+    (folder / "labelsTr" / "b.nii.gz").unlink()
+    a, b = Reader().read(folder).cases
+    assert (a.images, a.label is None) == ((), False)
+    assert (len(b.images), b.label) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "cause"),
+    [
+        ({"training": ["a", "a"]}, "case a.*listed twice"),
+        ({"training": [{"label": "x.nii.gz"}]}, "training entry"),
+        ({"modality": {"first": "CT"}}, "modality"),
+        ({"labels": {"background": 0}}, "labels that are not numbered"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_named(tmp_path, changed, cause):
+    with pytest.raises(FseftError, match=cause):
+        Reader().read(a_dataset(tmp_path, **changed))

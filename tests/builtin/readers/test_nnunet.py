@@ -1,0 +1,69 @@
+"""nnU-Net v2 datasets: `dataset.json` names channels and structures."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fseft.builtin.readers.nnunet import Reader
+from fseft.errors import FseftError
+
+DECLARED = {
+    "channel_names": {"0": "CT", "1": "PET"},
+    "labels": {"background": 0, "liver": 1, "tumour": 7},
+    "file_ending": ".nii.gz",
+}
+
+
+def a_dataset(folder, declared=DECLARED, images=("a_0000.nii.gz", "a_0001.nii.gz"), labels=("a.nii.gz",)):
+    (folder / "dataset.json").write_text(declared if isinstance(declared, str) else json.dumps(declared))
+    for kind, names in (("imagesTr", images), ("labelsTr", labels)):
+        (folder / kind).mkdir()
+        for name in names:
+            (folder / kind / name).touch()
+    return folder
+
+
+def test_channels_labels_and_cases_are_read(tmp_path):
+    folder = a_dataset(tmp_path)
+    dataset = Reader().read(folder)
+    assert Reader().detects(folder)
+    assert dataset.channels == ("CT", "PET")
+    assert dataset.labels == {"liver": 1, "tumour": 7}
+    (case,) = dataset.cases
+    assert case.name == "a"
+    assert [path.name for path in case.images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+    assert case.label == folder / "labelsTr" / "a.nii.gz"
+
+
+def test_only_files_with_the_declared_ending_count(tmp_path):
+    images = ("a_0000.nii.gz", "a_0001.nii.gz", "._a_0000.nii.gz", "b_0000.nrrd", "plain.nii.gz")
+    assert [case.name for case in Reader().read(a_dataset(tmp_path, images=images)).cases] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "cause"),
+    [
+        ({"labels": {"background": 0, "whole": [1, 2]}}, r"region \('whole': \[1, 2\]\)"),
+        ({"labels": {"background": 0, "liver": 1, "ignore": 2}}, r"ignore label \(2\)"),
+        ({"labels": {"liver": "1"}}, "'liver' = '1'"),
+        ({"channel_names": {"1": "CT"}}, "not numbered from 0"),
+        ({"channel_names": {}}, "not numbered from 0"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_and_named(tmp_path, changed, cause):
+    with pytest.raises(FseftError, match=cause):
+        Reader().read(a_dataset(tmp_path, {**DECLARED, **changed}))
+
+
+@pytest.mark.parametrize("images", [("a_0001.nii.gz",), ("a_0000.nii.gz",)])
+def test_a_case_that_lacks_a_channel_is_refused(tmp_path, images):
+    with pytest.raises(FseftError, match="case a"):
+        Reader().read(a_dataset(tmp_path, images=images))
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_broken_dataset_json_is_refused(tmp_path, text):
+    with pytest.raises(FseftError, match=r"dataset\.json.*JSON"):
+        Reader().detects(a_dataset(tmp_path, text))

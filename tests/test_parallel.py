@@ -1,0 +1,73 @@
+"""Mapping over cases keeps the order, tries every case, and tells which one failed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fseft.errors import FseftError
+from fseft.parallel import default_workers, map_cases
+
+ITEMS = {"c": 3, "a": 1, "b": 2}
+
+
+def square(value):
+    return value * value
+
+
+def odd_only(value):
+    if value % 2 == 0:
+        raise FseftError(f"{value} is even", hint="Give odd numbers.", file=f"{value}.txt")
+    return value
+
+
+def never(_):
+    raise FseftError("bad")
+
+
+def exhausted(_):
+    raise MemoryError
+
+
+def killed(_):
+    os._exit(9)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_keep_the_order_of_the_items(workers):
+    names = []
+    assert list(map_cases(square, ITEMS, workers=workers, done=names.append).items()) == [
+        ("c", 9),
+        ("a", 1),
+        ("b", 4),
+    ]
+    assert sorted(names) == ["a", "b", "c"]
+
+
+def test_a_failed_case_is_named_after_all_others_were_tried():
+    names = []
+    with pytest.raises(FseftError) as caught:
+        map_cases(odd_only, ITEMS, done=names.append)
+    assert str(caught.value) == "case b, 2.txt: 2 is even. Give odd numbers."
+    assert sorted(names) == ["a", "b", "c"]
+
+
+def test_further_failures_are_counted():
+    with pytest.raises(FseftError, match=r"bad \(2 more cases failed\)"):
+        map_cases(never, ITEMS)
+
+
+def test_want_of_memory_is_told_with_its_remedy():
+    with pytest.raises(FseftError, match="fewer --workers"):
+        map_cases(exhausted, ITEMS)
+
+
+def test_a_killed_worker_is_no_traceback():
+    with pytest.raises(FseftError, match="the worker was killed"):
+        map_cases(killed, ITEMS, workers=2)
+
+
+def test_no_items_need_no_workers():
+    assert map_cases(square, {}, workers=4) == {}
+    assert default_workers() >= 1

@@ -1,0 +1,96 @@
+"""Intensities: the scheme follows the contract, then nnU-Net's rule; whole volumes and patches agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fseft.documents import Contract, Intensity, IntensityStats
+from fseft.errors import FseftError
+from fseft.volume.intensity import choose_intensity, guess_modality, normalise
+
+STATS = IntensityStats(
+    mean=50, std=20, median=48, minimum=-900, maximum=1500, percentile_00_5=-80, percentile_99_5=190
+)
+WINDOW = Intensity(scheme="window", low=-175, high=250)
+ZSCORE = Intensity(scheme="zscore")
+
+
+@pytest.mark.parametrize(
+    ("channels", "minimum", "modality"),
+    [
+        (["CT"], 0, "ct"),
+        (["ct_portal"], 0, "ct"),
+        (["T1"], -3, "mr"),
+        (["MRI"], 0, "mr"),
+        (["FLAIR", "T1w", "t1gd", "T2w"], 0, "mr"),
+        (["image"], -1024, "ct"),
+        (["image"], -2.5, "other"),
+        (["mr"], -2000, "mr"),
+        (["CT", "PET"], -1000, "other"),
+        (["electron"], 0, "other"),
+    ],
+)
+def test_the_channel_names_tell_the_modality_else_the_values(channels, minimum, modality):
+    assert guess_modality(channels, minimum) == modality
+
+
+def test_the_contract_goes_first():
+    contract = Contract(intensity={"ct": WINDOW})
+    schemes, reason = choose_intensity(contract, "ct", [STATS, STATS])
+    assert schemes == (WINDOW, WINDOW)
+    assert "trained" in reason
+
+
+def test_an_open_contract_leaves_ct_to_the_foreground():
+    (scheme,), reason = choose_intensity(Contract(), "ct", [STATS])
+    assert scheme == Intensity(scheme="clip-zscore", low=-80, high=190, mean=50, std=20)
+    assert "nnU-Net" in reason
+
+
+@pytest.mark.parametrize("modality", ["mr", "other"])
+def test_a_modality_that_the_contract_does_not_know_is_z_scored(modality):
+    schemes, reason = choose_intensity(Contract(intensity={"ct": WINDOW}), modality, [STATS])
+    assert schemes == (ZSCORE,)
+    assert f"says nothing for {modality}" in reason
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        (WINDOW, [0, 0, 175 / 425, 1]),
+        (Intensity(scheme="clip-zscore", low=-80, high=190, mean=50, std=20), [-6.5, -6.5, -2.5, 7]),
+        (ZSCORE, [-20.6, -4.1, -0.6, 9.4]),
+    ],
+)
+def test_each_scheme_does_its_arithmetic(scheme, expected):
+    array = np.array([-1000, -175, 0, 500], np.int16).reshape(1, 4, 1, 1)
+    stats = {"means": [30], "stds": [50]}
+    result = normalise(array, [scheme], stats)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result.ravel(), expected, rtol=1e-6)
+
+
+def test_a_patch_is_normalised_as_the_whole():
+    array = np.random.default_rng(0).normal(100, 30, (2, 8, 9, 7)).astype(np.int16)
+    stats = {"means": [100, 90], "stds": [30, 0]}
+    schemes = (WINDOW, ZSCORE)
+    part = (slice(None), slice(2, 5), slice(1, 9), slice(3, 4))
+    whole = normalise(array, schemes, stats)
+    np.testing.assert_array_equal(normalise(array[part], schemes, stats), whole[part])
+    assert np.isfinite(whole).all()
+
+
+def test_the_stored_array_stays_as_it_is():
+    array = np.ones((1, 2, 2, 2), np.float32)
+    normalise(array, [WINDOW], {})
+    assert (array == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("schemes", "cause"),
+    [((WINDOW, WINDOW), "1 channels, the plan 2"), ((Intensity(scheme="window", low=0),), "no 'high'")],
+)
+def test_schemes_that_do_not_fit_are_refused(schemes, cause):
+    with pytest.raises(FseftError, match=cause):
+        normalise(np.zeros((1, 2, 2, 2)), schemes, {})
