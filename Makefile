@@ -1,0 +1,35 @@
+# make test: everything that must hold.  make demo: the whole chain on made-up scans.  make lint: style and types.
+
+PYTHON ?= python3
+BIN = .venv/bin
+STAMP = .venv/.installed
+
+EMBEDDED = chest-ct abdomen-ct torso-ct abdomen-mr torso-mr
+
+.PHONY: test demo lint embedded-model
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: $(STAMP)
+	$(BIN)/fseft demo
+
+# The weights that ship in fseft/builtin/phantom/weights: half an hour on two cores.
+embedded-model: $(STAMP)
+	$(BIN)/fseft phantom build/phantoms --embedded
+	$(BIN)/fseft pretrain $(addprefix build/phantoms/,$(EMBEDDED)) --workspace build --out phantom-tiny \
+	  --architecture resunet --window=-200,300 --epochs 80 --minutes 31 --learning-rate 1.5e-3 --seed 0 --half \
+	  --licence Apache-2.0
+	cp build/models/phantom-tiny/model.json build/models/phantom-tiny/weights.safetensors fseft/builtin/phantom/weights/
+
+# torch first and by itself: whoever wants another build of it installs that one before.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt torch
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $@
