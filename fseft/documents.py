@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Triple = tuple[int, int, int]
 Millimetres = tuple[float, float, float]
 Modality = Literal["ct", "mr", "other"]
+Decoder = Literal["frozen", "fine-tuned", "new"]
 
 
 class Part(BaseModel):
@@ -124,7 +125,7 @@ class IntensityStats(Part):
 
 
 class ClassFingerprint(Part):
-    """One structure over all cases; volume statistics over the cases that have it."""
+    """One structure over all cases that have it; extents along left-right, back-front, foot-head."""
 
     id: int
     cases: int
@@ -219,7 +220,7 @@ class Manifest(Document):
     backbone_sha256: str
     architecture: str
     hparams: dict[str, Any]
-    decoder: Literal["frozen", "fine-tuned", "new"]
+    decoder: Decoder
     preprocessing: Preprocessing
     channels: tuple[str, ...]
     labels: dict[str, int]

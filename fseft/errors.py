@@ -18,9 +18,7 @@ class FseftError(Exception):
         file: The file, where one file is to blame.
     """
 
-    def __init__(
-        self, cause: str, *, hint: str = "", case: str | None = None, file: Path | str | None = None
-    ) -> None:
+    def __init__(self, cause: str, *, hint: str = "", case: str | None = None, file: Path | str | None = None) -> None:
         super().__init__(cause, hint, case, file)
         self.cause = cause
         self.hint = hint
@@ -36,9 +34,7 @@ class FseftError(Exception):
         return FseftError(self.cause, hint=self.hint, case=self.case or case, file=self.file or file)
 
     def __str__(self) -> str:
-        where = ", ".join(
-            part for part in (f"case {self.case}" if self.case else "", str(self.file or "")) if part
-        )
+        where = ", ".join(part for part in (f"case {self.case}" if self.case else "", str(self.file or "")) if part)
         line = f"{where}: {self.cause}" if where else self.cause
         return " ".join(f"{line}{'' if line.endswith('.') else '.'} {self.hint}".split())
 

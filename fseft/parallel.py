@@ -78,7 +78,9 @@ def map_cases(
                 errors.append(error.located(case=case))
             except (BrokenProcessPool, MemoryError) as error:
                 raise FseftError(
-                    "the worker was killed, most likely for want of memory", case=case, hint="Use fewer --workers."
+                    "the worker was killed, most likely for want of memory",
+                    case=case,
+                    hint="Use fewer --workers.",
                 ) from error
             if done is not None:
                 done(case)
@@ -89,9 +91,5 @@ def map_cases(
     return {case: results[case] for case in items}
 
 
-def _submit(
-    pool: Executor, function: Callable[[T], R], items: Mapping[str, T]
-) -> Mapping[Future[R], str]:
+def _submit(pool: Executor, function: Callable[[T], R], items: Mapping[str, T]) -> Mapping[Future[R], str]:
     return {pool.submit(function, item): case for case, item in items.items()}
-
-

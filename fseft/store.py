@@ -9,7 +9,6 @@ import os
 import shutil
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from fseft.errors import FseftError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 D = TypeVar("D", bound=Document)
 
@@ -58,9 +58,8 @@ def digest(*parts: object, length: int = 16) -> str:
     """Content key: the start of the sha256 of JSON-able parts (keys sorted) or bytes."""
     sha = hashlib.sha256()
     for part in parts:
-        sha.update(
-            part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
-        )
+        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, default=str).encode()
+        sha.update(data)
         sha.update(b"\0")
     return sha.hexdigest()[:length]
 
@@ -68,9 +67,8 @@ def digest(*parts: object, length: int = 16) -> str:
 def file_digest(path: Path) -> str:
     """The sha256 of a file's bytes, as 64 hex digits."""
     with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha(file)
-        )
+        native = hasattr(hashlib, "file_digest")  # from Python 3.11 on
+        return hashlib.file_digest(file, "sha256").hexdigest() if native else _sha(file)
 
 
 def _sha(file: object) -> str:

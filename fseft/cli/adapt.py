@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from fseft.cli.options import DatasetFolder, Device, Memory, Minutes, Model, Strict, Workers, Workspace
+
 
 def adapt(
-    dataset: Annotated[Path, typer.Argument(help="Dataset folder (nnU-Net, Decathlon, or imagesTr + labelsTr).")],
-    model: Annotated[str, typer.Option(help="Foundation model; none: random weights.")],
+    dataset: DatasetFolder,
+    model: Model,
     method: Annotated[str, typer.Option(help="Method; `fseft methods` lists them.")],
     k: Annotated[int, typer.Option("--k", "-k", help="Number of labelled cases to learn from.")],
     seed: Annotated[int, typer.Option(help="Decides the cases, the crops and what is random at the start.")] = 0,
@@ -20,21 +22,23 @@ def adapt(
     ] = None,
     labels: Annotated[str, typer.Option(help="Only these structures: a,b,...")] = "",
     cases: Annotated[
-        str, typer.Option(help="Choose the k among these cases: a,b,... or a text file with one name per line.")
+        str,
+        typer.Option(help="Choose the k among these cases: a,b,... or a text file with one name per line."),
     ] = "",
     decoder: Annotated[
-        str, typer.Option(help="frozen, fine-tuned or new. Default: fine-tuned for methods that change the network.")
+        str,
+        typer.Option(help="frozen, fine-tuned or new. Default: fine-tuned for methods that change the network."),
     ] = "",
-    minutes: Annotated[float | None, typer.Option(help="Fit the training to this time budget, and end in it.")] = None,
+    minutes: Minutes = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder; default runs/<dataset>/<model>/...")
     ] = None,
-    memory: Annotated[str, typer.Option(help="Memory budget, for example 12GB.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes for preprocessing.")] = 1,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse incomplete datasets instead of warning.")] = False,
+    memory: Memory = "",
+    device: Device = "auto",
+    workers: Workers = 1,
+    strict: Strict = False,
     reporter: Annotated[list[str] | None, typer.Option(help="Observers of the run; default jsonl.")] = None,
-    workspace: Annotated[Path, typer.Option(help="Folder for plans, caches and runs.")] = Path(),
+    workspace: Workspace = Path(),
 ) -> None:
     """Adapt a model to your structures with k labelled volumes.
 
@@ -42,9 +46,8 @@ def adapt(
     support.json. A killed run goes on where it was.
     """
     from fseft.cli.console import out, warn
-    from fseft.cli.plan import parse_memory
     from fseft.cli.training import training_progress
-    from fseft.cli.values import choice, names
+    from fseft.cli.values import choice, names, parse_memory
     from fseft.steps.adapt import AdaptRequest, Listener, adapt
     from fseft.store import Store
 
@@ -57,7 +60,7 @@ def adapt(
         settings=tuple(settings or ()),
         labels=names(labels),
         cases=_case_names(cases),
-        decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new")),
+        decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new")) or None,  # type: ignore[arg-type]
         minutes=minutes,
         output=output,
         memory_bytes=parse_memory(memory) if memory else None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fseft.cli.options import Json
 
 if TYPE_CHECKING:
     from fseft.steps.evaluate import Evaluation
@@ -20,23 +22,22 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the metrics; by default PREDICTIONS.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Score predictions on the native grid: Dice, NSD, HD95 and volume difference.
 
-    Writes metrics.json and metrics.csv. A structure in neither labelling is left out of the means and
-    counted; one that is missed, or predicted where there is none, has Dice 0, NSD 0 and the image diagonal
-    as HD95.
+    Writes metrics.json and metrics.csv. A structure in neither labelling is left out of the means and counted; one
+    that is missed, or predicted where there is none, has Dice 0, NSD 0 and the image diagonal as HD95.
     """
     from fseft.cli import console
+    from fseft.cli.values import names
     from fseft.steps import evaluate as step
     from fseft.steps.pairing import pair_files
 
     tolerance_mm = step.parse_tolerance(tolerance)
-    names = [name.strip() for name in only.split(",") if name.strip()]
     pairing = pair_files(predictions, labels)
     with console.progress(len(pairing.cases), "evaluate") as done:
-        result = step.evaluate(pairing, tolerance_mm=tolerance_mm, only=names, workers=workers, done=done)
+        result = step.evaluate(pairing, tolerance_mm=tolerance_mm, only=names(only), workers=workers, done=done)
     folder = output or (predictions.parent if predictions.is_file() else predictions)
     document, _ = step.write_evaluation(result, folder)
     _warn(result)

@@ -38,7 +38,7 @@ app = typer.Typer(
     name="fseft",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -66,14 +66,8 @@ def fseft(
 
 
 def _add_commands() -> None:
-    for name, module_name, panel in COMMANDS:
-        module = f"fseft.cli.{module_name}"
-        try:
-            command = getattr(importlib.import_module(module), name)
-        except ModuleNotFoundError as error:  # TODO founder: make strict once all commands exist
-            if error.name != module:
-                raise
-            continue
+    for name, module, panel in COMMANDS:
+        command = getattr(importlib.import_module(f"fseft.cli.{module}"), name)
         app.command(name, rich_help_panel=panel)(command)
 
 
@@ -108,12 +102,25 @@ def main() -> None:
     with console.one_line_warnings():
         try:
             _load_plugins(sys.argv[1:])
-            app(prog_name="fseft")
+            status = app(prog_name="fseft", standalone_mode=False) or 0
+        except typer.TyperException as error:
+            _fail_usage(error)
+            status = 2
         except FseftError as error:
             console.fail(str(error))
-            sys.exit(2)
-        except (KeyboardInterrupt, SystemExit) as end:
-            if isinstance(end, SystemExit) and end.code != INTERRUPTED:
-                raise
-            console.note("interrupted; what was done is kept, run again to go on")
-            sys.exit(INTERRUPTED)
+            status = 2
+        except (KeyboardInterrupt, typer.Abort):
+            status = INTERRUPTED
+    if status == INTERRUPTED:
+        console.note("interrupted; what was done is kept, run again to go on")
+    sys.exit(status)
+
+
+def _fail_usage(error: typer.TyperException) -> None:
+    """A wrong call in one line; a bare `fseft` shows the help."""
+    context: typer.Context | None = getattr(error, "ctx", None)
+    message = error.format_message()
+    if not message:  # no argument at all: the help has been shown
+        return
+    where = f" See {context.command_path} --help." if context else ""
+    console.fail(f"{message.rstrip('.')}.{where}")

@@ -10,11 +10,11 @@ import typer
 
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Where to write the dataset.")],
-    cases: Annotated[int, typer.Option(help="Labelled cases.")] = 10,
-    test_cases: Annotated[int, typer.Option(help="Cases in imagesTs and labelsTs.")] = 0,
+    cases: Annotated[int, typer.Option(min=0, help="Labelled cases.")] = 10,
+    test_cases: Annotated[int, typer.Option(min=0, help="Cases in imagesTs and labelsTs.")] = 0,
     modality: Annotated[str, typer.Option(help="ct or mr.")] = "ct",
     structures: Annotated[str, typer.Option(help="Only these are labelled: a,b,...")] = "",
-    shift: Annotated[float, typer.Option(help="Domain shift, 0 to 1: another scanner.")] = 0.0,
+    shift: Annotated[float, typer.Option(min=0, max=1, help="Domain shift: another scanner.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     embedded: Annotated[
         bool, typer.Option("--embedded", help="Write the datasets that phantom-tiny is pre-trained on.")

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from fseft.cli import console
-from fseft.errors import FseftError
+from fseft.cli.options import DatasetFolder, Device, Json, Memory, Model, Strict, Workers, Workspace
+from fseft.cli.values import parse_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fseft.documents import Fingerprint, Plan
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-
 
 def plan(
-    dataset: Annotated[
-        Path, typer.Argument(help="Dataset folder (nnU-Net, Decathlon, or imagesTr + labelsTr).")
-    ],
-    model: Annotated[str, typer.Option(help="Foundation model; none: random weights.")],
-    memory: Annotated[str, typer.Option(help="Memory that training may take, for example 12GB.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workspace: Annotated[Path, typer.Option(help="Folder for plans, caches and runs.")] = Path(),
-    workers: Annotated[int, typer.Option(help="Processes that measure.")] = 1,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse incomplete datasets instead of warning.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    dataset: DatasetFolder,
+    model: Model,
+    memory: Memory = "",
+    device: Device = "auto",
+    workspace: Workspace = Path(),
+    workers: Workers = 1,
+    strict: Strict = False,
+    as_json: Json = False,
 ) -> None:
     """Measure a dataset and decide how it is processed for a model.
 
-    Writes fingerprint.json and plan.MODEL.json below fingerprints/. Files are measured again
-    only if one has changed.
+    Writes fingerprint.json and plan.MODEL.json below fingerprints/. Files are measured again only if one has changed.
     """
     from fseft.steps.datasets import read_dataset
     from fseft.steps.plan import make_plan
@@ -62,19 +53,6 @@ def plan(
     console.note(f"plan: {store.plan(made.dataset, model)}")
 
 
-def parse_memory(text: str) -> int:
-    """Bytes of `12GB`, `800 MB`, `16GiB` or a bare number of bytes; GB is 10⁹, GiB is 2³⁰.
-
-    Raises:
-        FseftError: It is no amount of memory.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", text.upper())
-    if match is None or (match[3] and not match[2]) or float(match[1]) == 0:
-        raise FseftError(f"--memory {text!r} is no amount of memory", hint="Write for example 12GB.")
-    unit = 1024 ** list(_UNITS).index(match[2]) if match[3] else _UNITS[match[2]]
-    return int(float(match[1]) * unit)
-
-
 def _show(fingerprint: Fingerprint, made: Plan) -> None:
     for line in _summary(fingerprint):
         console.out.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -83,9 +61,7 @@ def _show(fingerprint: Fingerprint, made: Plan) -> None:
             (name, str(found.id), str(found.cases), _ml(found.median_volume_mm3))
             for name, found in fingerprint.classes.items()
         ]
-        console.show_table(
-            ("structure", "label", "cases", "median ml"), rows, right=("label", "cases", "median ml")
-        )
+        console.show_table(("structure", "label", "cases", "median ml"), rows, right=("label", "cases", "median ml"))
     decisions = [(decision.name, decision.value, decision.reason) for decision in made.decisions]
     console.show_table(("decision", "value", "reason"), decisions)
     for warning in made.warnings:

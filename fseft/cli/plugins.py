@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fseft.cli import console
+from fseft.cli.options import Json, Workspace
 
 if TYPE_CHECKING:
     from fseft.documents import ModelCard
     from fseft.plugin import Config, Spec
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Workspace = Annotated[Path, typer.Option(help="The folder with models/ made by `fseft pretrain`.")]
 
 
 class Kind(str, Enum):
@@ -147,7 +145,7 @@ def _show_config(config: type[Config]) -> None:
         for key, field in config.model_fields.items()
     ]
     if rows:
-        console.show_table(("key (--set key=value)", "type", "default", "description"), rows)
+        console.show_table(("--set", "type", "default", "description"), rows)
 
 
 def _text(value: object) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fseft.cli.options import Device, Workspace
+
 
 def predict(
     inputs: Annotated[list[Path], typer.Argument(help="Scans: files, folders of files, DICOM series folders.")],
@@ -14,8 +16,8 @@ def predict(
     adapter: Annotated[Path, typer.Option(help="adapter.safetensors, or the folder of its run.")],
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write one channel per class.")] = False,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies of the scan: slower.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workspace: Annotated[Path, typer.Option(help="Folder with models that `fseft pretrain` made.")] = Path(),
+    device: Device = "auto",
+    workspace: Workspace = Path(),
 ) -> None:
     """Segment new scans on their own grid.
 

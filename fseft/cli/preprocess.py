@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from fseft.cli import console
-from fseft.cli.plan import parse_memory
+from fseft.cli.options import DatasetFolder, Device, Memory, Model, Strict, Workers, Workspace
+from fseft.cli.values import parse_memory
 
 
 def preprocess(
-    dataset: Annotated[
-        Path, typer.Argument(help="Dataset folder (nnU-Net, Decathlon, or imagesTr + labelsTr).")
-    ],
-    model: Annotated[str, typer.Option(help="Foundation model; none: random weights.")],
-    workers: Annotated[int, typer.Option(help="Processes, one case each.")] = 1,
-    workspace: Annotated[Path, typer.Option(help="Folder for plans, caches and runs.")] = Path(),
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse incomplete datasets instead of warning.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; for the plan.")] = "auto",
-    memory: Annotated[str, typer.Option(help="Memory that training may take, for example 12GB.")] = "",
+    dataset: DatasetFolder,
+    model: Model,
+    workers: Workers = 1,
+    workspace: Workspace = Path(),
+    strict: Strict = False,
+    device: Device = "auto",
+    memory: Memory = "",
 ) -> None:
     """Resample a dataset to a model's grid and store it compressed.
 

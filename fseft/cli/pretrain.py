@@ -7,41 +7,33 @@ from typing import Annotated
 
 import typer
 
+from fseft.cli.options import Device, LearningRate, Minutes, Workers, Workspace
+
 
 def pretrain(
     datasets: Annotated[list[Path], typer.Argument(help="Dataset folders; each may annotate other structures.")],
     out: Annotated[str, typer.Option(help="Name of the new model.")],
     architecture: Annotated[str, typer.Option(help="Network.")] = "resunet",
-    epochs: Annotated[int, typer.Option(help="Epochs of 50 steps.")] = 200,
-    minutes: Annotated[float | None, typer.Option(help="Fit the schedule to a time budget.")] = None,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-3,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of 50 steps.")] = 200,
+    minutes: Minutes = None,
+    learning_rate: LearningRate = 1e-3,
     spacing: Annotated[str, typer.Option(help="mm, for example 1.5,1.5,1.5; empty: each dataset's own.")] = "",
     window: Annotated[str, typer.Option(help="HU window for CT, for example -175,250.")] = "",
     patch: Annotated[str, typer.Option(help="Patch size in voxels.")] = "64,64,64",
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
     licence: Annotated[str, typer.Option(help="Licence of the new weights.")] = "",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes for preprocessing.")] = 1,
-    workspace: Annotated[Path, typer.Option(help="Folder for plans, caches and models.")] = Path(),
+    device: Device = "auto",
+    workers: Workers = 1,
+    workspace: Workspace = Path(),
 ) -> None:
     """Make a foundation model from datasets that are labelled only in part."""
     from fseft.cli.console import out as console
     from fseft.cli.training import training_progress
     from fseft.cli.values import numbers
-    from fseft.documents import Recipe
-    from fseft.steps.devices import choose_device
-    from fseft.steps.pretrain import PretrainRequest, pretrain
+    from fseft.steps.pretrain import RECIPE, PretrainRequest, pretrain
     from fseft.store import Store
 
-    recipe = Recipe(
-        epochs=epochs,
-        learning_rate=learning_rate,
-        weight_decay=1e-5,
-        plateau=False,
-        foreground=0.8,
-        crops=2,
-    )
     request = PretrainRequest(
         folders=tuple(datasets),
         name=out,
@@ -49,11 +41,11 @@ def pretrain(
         spacing_mm=numbers("--spacing", spacing, 3, float),  # type: ignore[arg-type]
         window=numbers("--window", window, 2, float),  # type: ignore[arg-type]
         patch_size=numbers("--patch", patch, 3, int),  # type: ignore[arg-type]
-        recipe=recipe,
+        recipe=RECIPE.model_copy(update={"epochs": epochs, "learning_rate": learning_rate}),
         minutes=minutes,
         seed=seed,
         licence=licence,
-        device=choose_device(device),
+        device=device,
         workers=workers,
         half=half,
     )

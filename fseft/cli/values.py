@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 from fseft.errors import FseftError, did_you_mean
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 N = TypeVar("N", int, float)
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def numbers(option: str, text: str, count: int, kind: Callable[[str], N]) -> tuple[N, ...] | None:
@@ -25,7 +28,10 @@ def numbers(option: str, text: str, count: int, kind: Callable[[str], N]) -> tup
     except ValueError:
         values = ()
     if len(values) != count:
-        raise FseftError(f"{option} {text!r} is not {count} numbers", hint=f"Write for example {option} {'1,' * (count - 1)}1.")
+        raise FseftError(
+            f"{option} {text!r} is not {count} numbers",
+            hint=f"Write for example {option} {'1,' * (count - 1)}1.",
+        )
     return values
 
 
@@ -43,3 +49,16 @@ def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         raise FseftError(f"{option} {value!r} is not known", hint=did_you_mean(value, [a for a in allowed if a]))
     return value
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of `12GB`, `800 MB`, `16GiB` or a bare number of bytes; GB is 10⁹, GiB is 2³⁰.
+
+    Raises:
+        FseftError: It is no amount of memory.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", text.upper())
+    if match is None or (match[3] and not match[2]) or float(match[1]) == 0:
+        raise FseftError(f"--memory {text!r} is no amount of memory", hint="Write for example 12GB.")
+    unit = 1024 ** list(_UNITS).index(match[2]) if match[3] else _UNITS[match[2]]
+    return int(float(match[1]) * unit)

@@ -41,6 +41,6 @@ def _reset(network: nn.Module, names: list[str], seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name in names:
-            module = network.get_submodule(name)
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(network.get_submodule(name), "reset_parameters", None)
+            if reset is not None:
+                reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import contextmanager
 from functools import lru_cache
 from math import pi
@@ -24,11 +25,11 @@ def augment(crops: Crops, size: Triple, *, mirror_axes: tuple[int, ...], seed: i
         crops: Crops at least as large as `size`; rotation and scaling fill the corners from the rim.
         size: The size that comes out.
         mirror_axes: Spatial axes (0, 1, 2) that may be flipped: none where left and right structures exist.
-        seed: batchgenerators draws from NumPy's global generator, which is set to it and put back.
+        seed: batchgenerators draws from the global generators of NumPy and Python, which are set to it and put back.
     """
     with _seeded(seed):
         out = _pipeline(size, mirror_axes)(data=crops.images.copy(), seg=crops.labels.copy())
-    return Crops(np.ascontiguousarray(out["data"], np.float32), np.ascontiguousarray(out["seg"]))
+    return Crops(np.ascontiguousarray(out["data"], np.float32), np.ascontiguousarray(out["seg"], np.int16))
 
 
 def margin(size: Triple) -> Triple:
@@ -38,7 +39,7 @@ def margin(size: Triple) -> Triple:
 
 
 @lru_cache(maxsize=4)
-def _pipeline(size: Triple, mirror_axes: tuple[int, ...]) -> Any:  # noqa: ANN401 - batchgenerators has no types
+def _pipeline(size: Triple, mirror_axes: tuple[int, ...]) -> Any:
     """Odds and ranges of nnU-Net's trainer; linear instead of cubic interpolation, which costs 2.6 times as much."""
     from batchgenerators.transforms.abstract_transforms import Compose
     from batchgenerators.transforms.color_transforms import (
@@ -82,9 +83,11 @@ def _pipeline(size: Triple, mirror_axes: tuple[int, ...]) -> Any:  # noqa: ANN40
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    before = np.random.get_state()  # noqa: NPY002 - see `augment`
+    before = np.random.get_state(), random.getstate()  # noqa: NPY002 - see `augment`
     np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
     try:
         yield
     finally:
-        np.random.set_state(before)  # noqa: NPY002
+        np.random.set_state(before[0])  # noqa: NPY002
+        random.setstate(before[1])

@@ -21,7 +21,8 @@ NEVER_BIAS = -1e4
 
 def canonical(name: str) -> str:
     """One spelling for a structure's name: words in lower case, side last (`Left kidney` -> `kidney_left`)."""
-    words = [SIDES.get(word, word) for word in re.findall(r"[a-z0-9]+", name.lower())]
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    words = [SIDES.get(word, word) for word in re.findall(r"[^\W_]+", spaced.lower())]
     sides = [word for word in words if word in ("left", "right")]
     return "_".join([word for word in words if word not in sides] + sides)
 
@@ -29,7 +30,21 @@ def canonical(name: str) -> str:
 def match_classes(structures: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
     """Structure -> the model's class of the same canonical name, where there is one."""
     known = {canonical(name): name for name in classes}
-    return {name: known[canonical(name)] for name in structures if canonical(name) in known}
+    found = {name: next(filter(known.__contains__, _spellings(name)), None) for name in structures}
+    return {name: known[spelling] for name, spelling in found.items() if spelling is not None}
+
+
+def has_sides(structures: Sequence[str]) -> bool:
+    """Whether a name says left or right, so that a mirrored image would be wrongly labelled."""
+    names = {canonical(name) for name in structures}
+    said = any({"left", "right"} & set(name.split("_")) for name in names)
+    return said or any(f"l{name[1:]}" in names and f"r{name[1:]}" in names for name in names)
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """The canonical name, and what it means where its first letter is a side (`lkidney`)."""
+    plain = canonical(name)
+    return (plain, f"{plain[1:]}_{SIDES[plain[0]]}") if plain[:1] in SIDES else (plain,)
 
 
 def new_head(
@@ -61,7 +76,7 @@ def new_head(
     head = nn.Conv3d(features, 1 + len(structures), kernel_size=1)
     weight = 0.01 * torch.randn(head.weight.shape, generator=generator)
     bias = torch.full((1 + len(structures),), NEVER_BIAS if never else UNKNOWN_BIAS)
-    weight[0], bias[0] = (_row(old, 0) if offset else (torch.zeros_like(weight[0]), torch.tensor(0.0)))
+    weight[0], bias[0] = _row(old, 0) if offset else (torch.zeros_like(weight[0]), torch.tensor(0.0))
     for row, name in enumerate(structures, start=1):
         if name in matched:
             weight[row], bias[row] = _row(old, offset + list(classes).index(matched[name]))

@@ -172,7 +172,5 @@ def _reason(training: Training, recipe: Recipe, clock: _Clock) -> str:
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
     """Mixed precision: bf16 needs no loss scaling, so fp16 is left alone."""
-    wanted = precision == "bf16" or (
-        precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported()
-    )
+    wanted = precision == "bf16" or (precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
     return torch.autocast(device, dtype=torch.bfloat16) if wanted else nullcontext()

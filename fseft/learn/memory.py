@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -26,16 +27,16 @@ def training_bytes(
 
     What autograd keeps grows with the number of voxels, so it is counted once on the smallest patch.
     """
-    kept, parameters = _measure(architecture, tuple(sorted(hparams.items())), in_channels)
+    kept, parameters = _measure(architecture, json.dumps(dict(hparams), sort_keys=True), in_channels)
     # A third more than what is kept: the largest tensors and their gradients live side by side in the backward pass.
     return int(1.33 * kept * prod(patch_size) * crops) + 16 * parameters + OVERHEAD_BYTES
 
 
 @lru_cache(maxsize=8)
-def _measure(name: str, hparams: tuple[tuple[str, Any], ...], in_channels: int) -> tuple[float, int]:
+def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int]:
     """Bytes kept per voxel, and the number of parameters."""
     made = backbone.architecture(name)
-    network = backbone.build(made, in_channels=in_channels, out_channels=8, hparams=dict(hparams), seed=0)
+    network = backbone.build(made, in_channels=in_channels, out_channels=8, hparams=json.loads(hparams), seed=0)
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:

@@ -70,7 +70,13 @@ class Adapted:
 
     def remember(self) -> None:
         """Keep the trained base tensors as they are now, so that `disabled` can bring them back."""
-        self.originals = {n: p.detach().clone() for n, p in self.trained() if "parametrizations" not in n}
+        added = {
+            f"{name}.{inner}"
+            for name, module in self.network.named_modules()
+            if isinstance(module, WeightDelta)
+            for inner, _ in module.named_parameters()
+        }
+        self.originals = {n: p.detach().clone() for n, p in self.trained() if n not in added}
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """Exactly what training changes, by name."""
@@ -122,7 +128,7 @@ class Adapted:
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """The base behaviour, bit for bit, while the context lasts."""
-        deltas = [module for module in self.network.modules() if isinstance(module, WeightDelta)]
+        deltas = {m: m.enabled for m in self.network.modules() if isinstance(m, WeightDelta)}
         parameters = dict(self.network.named_parameters())
         adapted = {name: parameters[name].detach().clone() for name in self.originals}
         try:
@@ -132,8 +138,8 @@ class Adapted:
             yield
         finally:
             self._set(parameters, adapted)
-            for delta in deltas:
-                delta.enabled = True
+            for delta, enabled in deltas.items():
+                delta.enabled = enabled
 
     @staticmethod
     def _set(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:

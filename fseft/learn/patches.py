@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fseft.learn.heads import canonical
 from fseft.volume.intensity import normalise
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ class CropSource:
     foreground: float = 0.5
 
     def draw(self, case: CachedCase, count: int, rng: np.random.Generator) -> Crops:
-        """`count` crops; the foreground ones come first, each for a structure chosen at random."""
-        wanted = round(count * self.foreground)
+        """Draw `count` crops; the foreground ones come first, each for a structure chosen at random."""
+        wanted = int(count * self.foreground + rng.random())  # rounded by chance, so that the share holds on average
         starts = [self._start(case, rng, foreground=index < wanted) for index in range(count)]
         images, labels = zip(*(self.read(case, start) for start in starts), strict=True)
         return Crops(np.stack(images), np.stack(labels))
@@ -80,8 +79,3 @@ class CropSource:
         for value, index in self.classes.items():
             table[value] = index
         return table[stored]
-
-
-def has_sides(structures: Sequence[str]) -> bool:
-    """Whether a name says left or right, so that a mirrored image would be wrongly labelled."""
-    return any({"left", "right"} & set(canonical(name).split("_")) for name in structures)

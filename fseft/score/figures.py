@@ -39,8 +39,7 @@ def png(rgb: RGB) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
 
 
@@ -185,16 +184,13 @@ def curve_svg(series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: s
         y_label: Name and unit of y.
     """
     lines = {
-        name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-        for name, points in series.items()
+        name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)] for name, points in series.items()
     }
     points = [point for line in lines.values() for point in line] or [(0.0, 0.0), (1.0, 1.0)]
     x_ticks, y_ticks = (_ticks(min(values), max(values)) for values in zip(*points, strict=True))
     columns = max(1, 408 // (34 + 7 * max(map(len, lines), default=0)))
     top = 12 + _LEGEND_ROW * math.ceil(len(lines) / columns)
-    frame = _Frame(
-        x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1], left=58, right=466, top=top, bottom=top + 200
-    )
+    frame = _Frame(x_ticks[0], x_ticks[-1], y_ticks[0], y_ticks[-1], left=58, right=466, top=top, bottom=top + 200)
     title = f"{y_label} by {x_label}: {', '.join(lines)}"
     parts = _axes_svg(frame, x_ticks, y_ticks, x_label, y_label)
     for at, (name, line) in enumerate(lines.items()):
@@ -232,8 +228,9 @@ class _Frame:
 
 def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Round values at steps of 1, 2 or 5 times a power of ten that enclose the range."""
-    if high <= low:
-        low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+    if high - low < 1e-9:  # as good as one value
+        half = 0.5 * abs(low) if abs(low) > 1e-9 else 0.5
+        low, high = low - half, high + half
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)

@@ -203,9 +203,7 @@ def _surface_metrics(
     with warnings.catch_warnings():
         # MONAI 1.5 and 1.6 warn of an argument that they pass to themselves.
         warnings.filterwarnings("ignore", ".*get_mask_edges:always_return_as_numpy", FutureWarning)
-        nsd = compute_surface_dice(
-            *masks, [tolerance], include_background=True, spacing=spacing, use_subvoxels=True
-        )
+        nsd = compute_surface_dice(*masks, [tolerance], include_background=True, spacing=spacing, use_subvoxels=True)
         hd95 = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=spacing)
     return float(nsd), float(hd95)
 
@@ -218,9 +216,7 @@ def summarise(cases: Mapping[str, Mapping[str, StructureScore]], tolerance_mm: f
         tolerance_mm: The tolerance that NSD was computed with.
     """
     names = dict.fromkeys(name for scores in cases.values() for name in scores)
-    classes = {
-        name: _class_summary([scores[name] for scores in cases.values() if name in scores]) for name in names
-    }
+    classes = {name: _class_summary([scores[name] for scores in cases.values() if name in scores]) for name in names}
     return Scores(
         mean_dice=_mean(summary.dice for summary in classes.values()),
         mean_nsd=_mean(summary.nsd for summary in classes.values()),

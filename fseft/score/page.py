@@ -94,9 +94,7 @@ def render_page(page: Page) -> str:
     """Render a page as one HTML document; all text in it is escaped."""
     from jinja2 import Environment, StrictUndefined
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("fseft.score") / "page.html.jinja").read_text("utf-8"))
     helpers = (_paragraphs, _cells, _is_numeric, _is_wide, _data_uri)
     return template.render(page=page, **{helper.__name__[1:]: helper for helper in helpers})

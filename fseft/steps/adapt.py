@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,25 +15,26 @@ from fseft.errors import FseftError, did_you_mean
 from fseft.learn.augment import augment, margin
 from fseft.learn.backbone import count_parameters
 from fseft.learn.batches import Ahead, derived_seed
-from fseft.learn.heads import match_classes
+from fseft.learn.heads import has_sides, match_classes
 from fseft.learn.loop import Epoch, autocast, fit, start
 from fseft.learn.loss import segmentation_loss
-from fseft.learn.patches import Crops, CropSource, has_sides
+from fseft.learn.patches import Crops, CropSource
 from fseft.registry import notify, observers, registry
 from fseft.steps.adapters import NAME, apply_method, make_network, versions, write_adapter
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
+from fseft.steps.datasets import read_dataset
 from fseft.steps.models import SCRATCH, find_card, weights_path
-from fseft.steps.plan import make_plan
+from fseft.steps.plan import make_plan, restrict_intensity
 from fseft.steps.preprocess import preprocess
 from fseft.steps.settings import split_settings
 from fseft.store import digest, file_digest, read_document, write_document
 from fseft.volume.cache import CachedCase, open_case
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from fseft.documents import Fingerprint, ModelCard, Plan
+    from fseft.documents import Decoder, Fingerprint, ModelCard, Plan
     from fseft.learn.method import Adapted
     from fseft.plugin import MethodSpec
     from fseft.store import Store
@@ -50,7 +52,7 @@ class AdaptRequest:
     settings: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
-    decoder: str = ""
+    decoder: Decoder | None = None
     minutes: float | None = None
     output: Path | None = None
     memory_bytes: int | None = None
@@ -93,13 +95,13 @@ class _Job:
     channels: tuple[str, ...]
     labels: dict[str, int]
     support: SupportSet
-    decoder: str
+    decoder: Decoder
     matched: dict[str, str] = field(default_factory=dict)
     backbone_sha256: str = ""
 
 
 def choose_support(labelled: Sequence[str], k: int, seed: int, pool: Sequence[str] = ()) -> tuple[str, ...]:
-    """k of the labelled cases: the first k of one random order, so that a smaller k is part of a larger one.
+    """Draw k of the labelled cases: the first k of one random order, so that a smaller k is part of a larger one.
 
     Args:
         labelled: Names of all labelled cases.
@@ -134,9 +136,7 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     """
     listener = listener or Listener()
     job = _decide(request, store)
-    folder = request.output or store.run(
-        job.plan.dataset, request.model, request.method, request.k, request.seed
-    )
+    folder = request.output or store.run(job.plan.dataset, request.model, request.method, request.k, request.seed)
     adapter = folder / NAME
     fresh = _run_document(job)
     earlier = _earlier_run(folder, fresh)
@@ -146,19 +146,18 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     if earlier is None:
         checkpoint.unlink(missing_ok=True)
     cached = _cached_support(job, store)
+    seed = derived_seed(request.seed, "init")
     architecture, network = make_network(
         job.card,
         store,
         job.labels,
         len(job.channels),
-        seed=derived_seed(request.seed, "init"),
+        seed=seed,
         expect=job.backbone_sha256,
         matched=job.matched,
         unmatched_never=not job.spec.trains,
     )
-    adapted = apply_method(
-        architecture, network, request.method, job.config, job.decoder, derived_seed(request.seed, "init")
-    )
+    adapted = apply_method(architecture, network, request.method, job.config, job.decoder, seed)
     run = fresh.model_copy(update={"trained_parameters": count_parameters(network, trainable=True)})
     write_document(folder / "support.json", job.support)
     write_document(folder / "run.json", run)
@@ -197,11 +196,15 @@ def _decide(request: AdaptRequest, store: Store) -> _Job:
             f"the model {card.name!r} knows none of the structures {', '.join(labels)}",
             hint="Use a method that trains, such as --method lora.",
         )
+    if not spec.trains and request.decoder not in (None, "frozen"):
+        raise FseftError(f"the method {spec.name!r} trains nothing, also no decoder", hint="Leave out --decoder.")
     if recipe.mirror and has_sides(list(labels)):
         raise FseftError("mirror=true would swap left and right structures", hint="Leave mirroring off.")
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
     support = choose_support(labelled, request.k, request.seed, request.cases)
-    default = "frozen" if spec.access == "black-box" or not spec.needs_model else "fine-tuned"
+    _warn_of_absent(fingerprint, labels, support)
+    plan = restrict_intensity(plan, read_dataset(request.folder), support)
+    default: Decoder = "frozen" if spec.access == "black-box" or not spec.needs_model else "fine-tuned"
     return _Job(
         request=request,
         spec=spec,
@@ -216,6 +219,12 @@ def _decide(request: AdaptRequest, store: Store) -> _Job:
         matched=matched,
         backbone_sha256=file_digest(weights_path(card.name, store)) if spec.needs_model else "",
     )
+
+
+def _warn_of_absent(fingerprint: Fingerprint, labels: Iterable[str], support: Sequence[str]) -> None:
+    shown = {name for case in fingerprint.cases if case.name in support for name in case.volumes_mm3}
+    if absent := [name for name in labels if name not in shown]:
+        warnings.warn(f"no support case shows {', '.join(absent)}: it cannot be learned", stacklevel=2)
 
 
 def _choose_labels(fingerprint: Fingerprint, wanted: Sequence[str]) -> dict[str, int]:
@@ -273,10 +282,8 @@ def _earlier_run(folder: Path, fresh: Run) -> Run | None:
 
 
 def _cached_support(job: _Job, store: Store) -> list[CachedCase]:
-    request = job.request
-    cache = preprocess(
-        request.folder, job.plan, store, workers=request.workers, cases=job.support.cases
-    )
+    workers = job.request.workers
+    cache = preprocess(job.request.folder, job.plan, store, workers=workers, cases=job.support.cases)
     return [open_case(cache.folder, name) for name in job.support.cases]
 
 
@@ -290,9 +297,8 @@ def _train(
     state: dict[str, Any] | None,
 ) -> Run:
     """Fit with the chosen reporters watching; a run without training is over at once."""
-    known = registry()
     names = job.request.reporters or ("jsonl",)
-    manager = observers([known.create("reporter", name, folder) for name in names])
+    manager = observers([registry().create("reporter", name, folder) for name in names])
 
     def tell(hook: str, **arguments: Any) -> None:
         for problem in notify(manager, hook, run=run, **arguments):
@@ -307,7 +313,7 @@ def _train(
         save_checkpoint(folder / "checkpoint.pt", content)
         tell("fseft_checkpoint_saved", path=folder / "checkpoint.pt")
 
-    tell("fseft_run_start", epoch=len(state["losses"]) if state else 0)
+    tell("fseft_run_start", epoch=1 + (len(state["losses"]) if state else 0))
     if not job.spec.trains:
         run = run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
         tell("fseft_run_end", outcome="finished")
@@ -381,7 +387,7 @@ def _manifest(job: _Job, run: Run) -> Manifest:
         backbone_sha256=job.backbone_sha256,
         architecture=job.plan.architecture,
         hparams=job.plan.hparams,
-        decoder=job.decoder,  # type: ignore[arg-type] - checked when the request was decided
+        decoder=job.decoder,
         preprocessing=job.plan.preprocessing,
         channels=job.channels,
         labels=job.labels,
@@ -392,5 +398,3 @@ def _manifest(job: _Job, run: Run) -> Manifest:
         licence=job.card.licence,
         versions=versions(),
     )
-
-

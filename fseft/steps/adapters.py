@@ -35,10 +35,11 @@ NAME = "adapter.safetensors"
 
 def write_adapter(path: Path, tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
     """Write an adapter atomically."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with replacing(path) as temporary:
-        save_file(dict(tensors), temporary, metadata={HEADER: manifest.model_dump_json()})
+        # As bytes: safetensors' own file would be closed to the group.
+        temporary.write_bytes(save(dict(tensors), metadata={HEADER: manifest.model_dump_json()}))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -84,10 +85,21 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
         update={"architecture": manifest.architecture, "hparams": manifest.hparams}
     )
     architecture, network = make_network(
-        card, store, manifest.labels, len(manifest.channels), seed=manifest.seed, expect=manifest.backbone_sha256, file=path
+        card,
+        store,
+        manifest.labels,
+        len(manifest.channels),
+        seed=manifest.seed,
+        expect=manifest.backbone_sha256,
+        file=path,
     )
-    adapted = apply_method(architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed)
-    adapted.load_state_dict(load_file(path))
+    adapted = apply_method(
+        architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed
+    )
+    try:
+        adapted.load_state_dict(load_file(path))
+    except FseftError as error:
+        raise error.located(file=path) from error
     return adapted.merge(), manifest
 
 
@@ -122,9 +134,7 @@ def make_network(
     architecture = backbone.architecture(card.architecture)
     names = list(structures)
     out = len(card.classes) + (card.activation == "softmax") if expect else 1 + len(names)
-    network = backbone.build(
-        architecture, in_channels=channels, out_channels=out, hparams=card.hparams, seed=seed
-    )
+    network = backbone.build(architecture, in_channels=channels, out_channels=out, hparams=card.hparams, seed=seed)
     if not expect:
         return architecture, network
     if channels != card.contract.channels:
@@ -154,11 +164,23 @@ def make_network(
 
 
 def apply_method(
-    architecture: Architecture, network: nn.Module, name: str, config: Mapping[str, Any], decoder: str, seed: int
+    architecture: Architecture,
+    network: nn.Module,
+    name: str,
+    config: Mapping[str, Any],
+    decoder: str,
+    seed: int,
 ) -> Adapted:
     """Make the method of that name with its configuration and apply it."""
     spec = registry().method(name)
-    method = registry().create("method", name, spec.config.model_validate_json(json.dumps(dict(config))))
+    try:
+        valid = spec.config.model_validate_json(json.dumps(dict(config)))
+    except ValidationError as error:
+        raise FseftError(
+            f"the method {name!r} does not know these settings ({error.errors()[0]['msg']})",
+            hint="Install the version of its package that made the adapter.",
+        ) from error
+    method = registry().create("method", name, valid)
     return adapt_network(architecture, network, method, decoder=decoder, seed=seed)
 
 

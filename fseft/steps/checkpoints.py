@@ -29,6 +29,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise FseftError(
-            f"the checkpoint cannot be read ({type(error).__name__})", file=path, hint="Delete it to start anew."
+            f"the checkpoint cannot be read ({type(error).__name__})",
+            file=path,
+            hint="Delete it to start anew.",
         ) from error
     return state

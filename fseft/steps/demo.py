@@ -87,7 +87,12 @@ def run_demo(
         say(f"making {request.k} labelled and {request.test_cases} unseen phantoms, as from another scanner")
         phantoms = PhantomSet(data.name, "ct", (*KNOWN, *LEFT_OUT), cases=request.k, seed=1000 + request.seed)
         write_phantoms(
-            data, phantoms, test_cases=request.test_cases, shift=request.shift, done=lambda _: None, spacing_mm=5.0
+            data,
+            phantoms,
+            test_cases=request.test_cases,
+            shift=request.shift,
+            done=lambda _: None,
+            spacing_mm=5.0,
         )
     say("plan and preprocess")
     _, plan = make_plan(data, MODEL, store)
@@ -149,7 +154,10 @@ def _page(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> Page
     )
     structures = tuple(results[0].scores.classes)
     per_class = [
-        (r.method, *(r.scores.classes[name].dice if name in r.scores.classes else None for name in structures))
+        (
+            r.method,
+            *(r.scores.classes[name].dice if name in r.scores.classes else None for name in structures),
+        )
         for r in results
     ]
     curves = {r.method: _curve(r) for r in results if r.adaptation.run.epochs}
@@ -198,7 +206,7 @@ def _curve(result: Result) -> list[tuple[float, float]]:
 
 def _pictures(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> tuple[Figure, ...]:
     """Axial and coronal slices of the first unseen case: the reference, then each method."""
-    image_file = sorted((data / "imagesTs").iterdir())[0]
+    image_file = min((data / "imagesTs").iterdir())
     case = image_file.name.removesuffix("_0000.nii.gz")
     volume = read_volume(image_file)
     image, geometry = reorient(volume.array, volume.geometry, "RAS")

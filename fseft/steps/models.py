@@ -24,7 +24,9 @@ DEFAULT_ARCHITECTURE = "resunet"
 def scratch_card() -> ModelCard:
     """The card of `--model none`: no weights, no classes, and a contract that leaves everything open."""
     return ModelCard(
-        name=SCRATCH, summary="random weights, planned from the fingerprint", architecture=DEFAULT_ARCHITECTURE
+        name=SCRATCH,
+        summary="random weights, planned from the fingerprint",
+        architecture=DEFAULT_ARCHITECTURE,
     )
 
 
@@ -56,10 +58,8 @@ def weights_path(name: str, store: Store) -> Path:
     Raises:
         FseftError: The file is missing.
     """
-    if name in store.models():
-        path = store.model(name) / "weights.safetensors"
-    else:
-        path = registry().create("model", name)
+    own = name in store.models()
+    path: Path = store.model(name) / "weights.safetensors" if own else registry().create("model", name)
     if not path.is_file():
         raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint="Get or make them again.")
     return path

@@ -77,9 +77,7 @@ def _files(place: Path) -> dict[str, Path]:
             continue
         case = case_name(path)
         if case in files:
-            raise FseftError(
-                f"is there twice, also as {files[case].name}", case=case, file=path, hint="Keep one."
-            )
+            raise FseftError(f"is there twice, also as {files[case].name}", case=case, file=path, hint="Keep one.")
         files[case] = path
     for case in [f"{case}_probabilities" for case in files]:  # `fseft predict` may write them beside
         files.pop(case, None)
@@ -99,9 +97,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise FseftError(
-            f"cannot be read as JSON ({error})", file=path, hint="Repair or delete it."
-        ) from error
+        raise FseftError(f"cannot be read as JSON ({error})", file=path, hint="Repair or delete it.") from error
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise FseftError('has no object "labels"', file=path, hint="Repair or delete it.")
     return content

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from fseft.documents import Decision, Fingerprint, Plan, Preprocessing
+from fseft.documents import Contract, Decision, Fingerprint, Plan, Preprocessing
 from fseft.errors import FseftError
 from fseft.parallel import map_cases
 from fseft.steps.datasets import read_dataset
@@ -17,7 +17,7 @@ from fseft.steps.models import SCRATCH, find_card
 from fseft.store import read_document, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from fseft.documents import Dataset, Millimetres, ModelCard, Triple
@@ -87,6 +87,21 @@ def make_plan(
     return fingerprint, plan
 
 
+def restrict_intensity(plan: Plan, dataset: Dataset, support: Collection[str]) -> Plan:
+    """The plan with its intensity statistics taken from the support cases only.
+
+    A label that is used for any decision counts in k; statistics of the foreground are such a decision.
+    """
+    from fseft.volume.fingerprint import foreground_statistics
+    from fseft.volume.intensity import choose_intensity
+
+    if all(one.scheme != "clip-zscore" for one in plan.preprocessing.intensity):
+        return plan
+    stats = foreground_statistics(dataset, support)
+    intensity, _ = choose_intensity(Contract(), plan.preprocessing.modality, stats)
+    return plan.model_copy(update={"preprocessing": plan.preprocessing.model_copy(update={"intensity": intensity})})
+
+
 def measure_dataset(
     dataset: Dataset,
     store: Store,
@@ -134,9 +149,7 @@ def _resources(device: str, memory_bytes: int | None) -> _Resources:
     if chosen == "cuda":
         total = int(torch.cuda.get_device_properties(0).total_memory)
     else:
-        total = (
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
-        )
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
     return _Resources(chosen, int(SHARE * total), told=False)
 
 

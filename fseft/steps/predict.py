@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
+from fseft.learn.heads import has_sides
 from fseft.learn.infer import segment
-from fseft.learn.patches import has_sides
 from fseft.steps.adapters import NAME, read_manifest, restore
+from fseft.steps.devices import choose_device
 from fseft.store import digest, file_digest, write_text
-from fseft.volume.image import IMAGE_SUFFIXES, case_name, content_digest, is_image, read_volume, write_labels, write_volume
+from fseft.volume.image import (
+    IMAGE_SUFFIXES,
+    case_name,
+    content_digest,
+    is_image,
+    read_volume,
+    write_labels,
+    write_volume,
+)
 from fseft.volume.intensity import normalise
 from fseft.volume.prepare import prepare, restore_labels, restore_probabilities
 
@@ -57,15 +66,17 @@ def gather_scans(inputs: Sequence[Path], channels: int) -> dict[str, tuple[Path,
         FseftError: Nothing found, two scans of one name, or a scan without one of its channels.
     """
     files = [scan for path in inputs for scan in _expand(path)]
-    suffixed = all(_channel(path) is not None for path in files)
+    # `_0001` is a channel only where there are so many: single-channel scans may well be called scan_0001, scan_0002.
+    suffixed = all(_channel(path) in range(channels) for path in files)
     scans: dict[str, list[Path]] = {}
-    for path in sorted(files):
+    for path in sorted(files, key=case_name):
         name = case_name(path)
         scans.setdefault(name[:-5] if suffixed else name, []).append(path)
     for name, paths in scans.items():
-        if len(paths) not in (1, channels):
+        expected = list(range(channels)) if suffixed else [_channel(paths[0])]
+        if [_channel(path) for path in paths] != expected:
             raise FseftError(
-                f"{len(paths)} files of one name, expected {channels} channel(s)",
+                f"{len(paths)} file(s) of one name, expected {len(expected)}",
                 case=name,
                 file=paths[0],
                 hint="Give each scan a name of its own.",
@@ -100,6 +111,8 @@ def predict(request: PredictRequest, store: Store, done: Callable[[str], None] =
     """
     manifest = read_manifest(request.adapter)
     scans = gather_scans(request.inputs, len(manifest.channels))
+    _check_output(request, scans)
+    request = replace(request, device=choose_device(request.device))
     network, _ = restore(request.adapter, store)
     adapter = request.adapter / NAME if request.adapter.is_dir() else request.adapter
     options = {"adapter": file_digest(adapter), "tta": request.tta, "probabilities": request.probabilities}
@@ -108,7 +121,7 @@ def predict(request: PredictRequest, store: Store, done: Callable[[str], None] =
     for name, files in scans.items():
         try:
             key = digest(options, [content_digest(file) for file in files])
-            if index.get(name) == key and (request.output / f"{name}.nii.gz").is_file():
+            if index.get(name) == key and all(path.is_file() for path in _results(request, name)):
                 skipped.append(name)
             else:
                 _predict_case(request, network, manifest, name, files)
@@ -130,18 +143,30 @@ def _predict_case(
 ) -> None:
     volume = read_volume(files[0] if len(files) == 1 else files, channels=len(manifest.channels), case=name)
     how = manifest.preprocessing
-    prepared = prepare(
-        volume, None, orientation=how.orientation, spacing_mm=how.spacing_mm, modality=how.modality
-    )
+    prepared = prepare(volume, None, orientation=how.orientation, spacing_mm=how.spacing_mm, modality=how.modality)
     scores = scores_of(network, prepared, manifest, device=request.device, tta=request.tta)
     ids = [0, *manifest.labels.values()]
     if request.probabilities:
-        write_volume(
-            request.output / "probabilities" / f"{name}.nii.gz",
-            restore_probabilities(_softmax(scores), prepared),
-            prepared.native,
+        write_volume(_results(request, name)[1], restore_probabilities(_softmax(scores), prepared), prepared.native)
+    write_labels(_results(request, name)[0], restore_labels(scores, prepared, ids), prepared.native)
+
+
+def _results(request: PredictRequest, name: str) -> list[Path]:
+    """The files that a scan's prediction consists of."""
+    file = f"{name}.nii.gz"
+    return [request.output / file, *([request.output / "probabilities" / file] if request.probabilities else [])]
+
+
+def _check_output(request: PredictRequest, scans: dict[str, tuple[Path, ...]]) -> None:
+    """A segmentation must not replace a scan, nor be taken for one the next time."""
+    folders = {path.resolve() for path in request.inputs}
+    replaced = [
+        f for name, files in scans.items() for f in files if f.resolve() == _results(request, name)[0].resolve()
+    ]
+    if request.output.resolve() in folders or replaced:
+        raise FseftError(
+            "the segmentations would lie among the scans", file=request.output, hint="Give another --output."
         )
-    write_labels(request.output / f"{name}.nii.gz", restore_labels(scores, prepared, ids), prepared.native)
 
 
 def scores_of(

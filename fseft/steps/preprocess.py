@@ -72,9 +72,7 @@ def preprocess(
     """
     dataset = read_dataset(folder, strict=strict)
     if dataset.name != plan.dataset:
-        raise FseftError(
-            f"is not {plan.dataset!r}, for which the plan is", file=folder, hint="Plan it first."
-        )
+        raise FseftError(f"is not {plan.dataset!r}, for which the plan is", file=folder, hint="Plan it first.")
     wanted = _chosen({case.name: case for case in dataset.cases}, cases)
     target = cache_folder(plan, store)
     make = partial(_make, folder=target, channels=dataset.channels, chosen=plan.preprocessing)
@@ -114,10 +112,7 @@ def _make(case: Case, *, folder: Path, channels: tuple[str, ...], chosen: Prepro
     from fseft.volume.prepare import prepare
 
     content = case_content(case)
-    if (
-        cache.has_case(folder, case.name)
-        and cache.open_case(folder, case.name).meta.get("content") == content
-    ):
+    if cache.has_case(folder, case.name) and cache.open_case(folder, case.name).meta.get("content") == content:
         return False
     volume = read_case(case, channels)
     labels = None if case.label is None else read_case_labels(case, volume)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +18,14 @@ from fseft.learn.loop import autocast, fit, start
 from fseft.learn.loss import masked_loss
 from fseft.learn.method import Adapted
 from fseft.learn.patches import Crops, CropSource
+from fseft.registry import NAME
 from fseft.steps.adapters import versions
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
+from fseft.steps.devices import choose_device
+from fseft.steps.models import SCRATCH
 from fseft.steps.plan import make_plan
 from fseft.steps.preprocess import preprocess
-from fseft.store import file_digest, replacing, write_document
+from fseft.store import digest, file_digest, replacing, write_document
 from fseft.volume.cache import CachedCase, open_case
 from fseft.volume.intensity import choose_intensity
 
@@ -32,9 +35,12 @@ if TYPE_CHECKING:
 
     from fseft.documents import Millimetres, Preprocessing, Triple
     from fseft.learn.loop import Epoch
+    from fseft.learn.roles import Architecture
     from fseft.store import Store
 
 STEPS_PER_EPOCH = 50
+RECIPE = Recipe(learning_rate=1e-3, weight_decay=1e-5, plateau=False, foreground=0.8, crops=2)
+"""Two crops per step, each of another case; four in five around a structure."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class PretrainRequest:
     spacing_mm: Millimetres | None = None
     window: tuple[float, float] | None = None
     patch_size: Triple = (64, 64, 64)
-    recipe: Recipe = Recipe(learning_rate=1e-3, weight_decay=1e-5, plateau=False, foreground=0.8, crops=2)
+    recipe: Recipe = RECIPE
     minutes: float | None = None
     seed: int = 0
     licence: str = ""
@@ -74,21 +80,29 @@ def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch],
     Returns:
         The card of the new model, which lies in the workspace under `models/<name>/`.
     """
+    _check_name(request.name)
+    request = replace(request, device=choose_device(request.device))
+    architecture = backbone.architecture(request.architecture)
+    _check_patch(request.patch_size, architecture)
     contract = _contract(request)
     prepared = [_prepare(folder, contract, request, store) for folder in request.folders]
     classes = sorted({canonical(name) for _, labels, _, _ in prepared for name in labels})
     if not classes:
         raise FseftError("the datasets annotate no structure", hint="Give datasets with labels.")
     sources = [_source(request, *parts, classes) for parts in prepared]
-    architecture = backbone.architecture(request.architecture)
     network = backbone.build(
-        architecture, in_channels=1, out_channels=len(classes), hparams={}, seed=derived_seed(request.seed, "init")
+        architecture,
+        in_channels=1,
+        out_channels=len(classes),
+        hparams={},
+        seed=derived_seed(request.seed, "init"),
     ).to(request.device)
     network.train()
     training = start(Adapted(network, learning_rate=1e-3, train_mode=True), request.recipe)
     checkpoint = store.model(request.name) / "checkpoint.pt"
-    if checkpoint.exists():
-        training.restore(load_checkpoint(checkpoint))
+    key = _key(request, sources)
+    if checkpoint.exists() and (state := load_checkpoint(checkpoint)).pop("request", "") == key:
+        training.restore(state)
     with Ahead(lambda step: _draw(sources, request, step)) as ahead:
 
         def loss_of(step: int) -> torch.Tensor:
@@ -107,11 +121,31 @@ def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch],
             steps_per_epoch=STEPS_PER_EPOCH,
             minutes=request.minutes,
             on_epoch=on_epoch,
-            save=lambda state: save_checkpoint(checkpoint, state),
+            save=lambda state: save_checkpoint(checkpoint, {**state, "request": key}),
         )
     card = _register(request, store, contract, classes, sources, training.adapted, training.step, training.seconds)
     checkpoint.unlink(missing_ok=True)
     return card
+
+
+def _check_name(name: str) -> None:
+    if not NAME.fullmatch(name) or name == SCRATCH:
+        raise FseftError(f"--out {name}: is no name for a model", hint="Use a-z, 0-9, '.', '_' and '-'.")
+
+
+def _check_patch(patch_size: Triple, architecture: Architecture) -> None:
+    divisor, least = architecture.divisor, architecture.minimum_patch
+    if any(side % d or side < m for side, d, m in zip(patch_size, divisor, least, strict=True)):
+        raise FseftError(
+            f"--patch {patch_size}: sides must be divisible by {divisor} and at least {least}",
+            hint="Choose other sides.",
+        )
+
+
+def _key(request: PretrainRequest, sources: Sequence[Source]) -> str:
+    """What a checkpoint must have been made for to be gone on with."""
+    content = [case.meta["content"] for source in sources for case in source.cases]
+    return digest({**asdict(request), "workers": 0}, [source.annotated for source in sources], content)
 
 
 def _contract(request: PretrainRequest) -> Contract:
@@ -129,6 +163,13 @@ def _prepare(
 ) -> tuple[str, dict[str, int], Preprocessing, tuple[CachedCase, ...]]:
     """Plan and preprocess a dataset under the new model's contract."""
     fingerprint, plan = make_plan(folder, "none", store, workers=request.workers)
+    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
+    if len(fingerprint.channels) != 1 or not labelled:
+        raise FseftError(
+            f"has {len(fingerprint.channels)} channel(s) and {len(labelled)} labelled cases",
+            file=folder,
+            hint="Pre-training takes labelled datasets of one channel.",
+        )
     stats = list(fingerprint.intensities)
     intensity, _ = choose_intensity(contract, fingerprint.modality, stats)
     preprocessing = plan.preprocessing.model_copy(
@@ -140,8 +181,12 @@ def _prepare(
     )
     plan = plan.model_copy(update={"preprocessing": preprocessing})
     cache = preprocess(folder, plan, store, workers=request.workers)
-    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
-    return fingerprint.dataset, fingerprint.labels, preprocessing, tuple(open_case(cache.folder, n) for n in labelled)
+    return (
+        fingerprint.dataset,
+        fingerprint.labels,
+        preprocessing,
+        tuple(open_case(cache.folder, n) for n in labelled),
+    )
 
 
 def _source(
@@ -164,7 +209,7 @@ def _draw(sources: Sequence[Source], request: PretrainRequest, step: int) -> tup
     """One crop from each of several cases; datasets first, then a case of it, each uniformly."""
     rng = np.random.default_rng(derived_seed(request.seed, "crops", step))
     count = request.recipe.crops or 2
-    picked = [sources[rng.integers(len(sources))] for _ in range(count)]
+    picked = [sources[int(rng.integers(len(sources)))] for _ in range(count)]
     drawn = [s.crops.draw(s.cases[rng.integers(len(s.cases))], 1, rng) for s in picked]
     crops = Crops(np.concatenate([d.images for d in drawn]), np.concatenate([d.labels for d in drawn]))
     total = max(max(source.annotated) for source in sources)
@@ -188,14 +233,17 @@ def _register(
     seconds: float,
 ) -> ModelCard:
     """Write the weights and the card; the card comes last, so that a model is there whole or not at all."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = store.model(request.name)
     kind = torch.float16 if request.half else torch.float32
     with replacing(folder / "weights.safetensors") as temporary:
-        save_file({n: t.to(kind).contiguous() for n, t in adapted.network.cpu().state_dict().items()}, temporary)
+        state = adapted.network.cpu().state_dict()
+        temporary.write_bytes(save({name: tensor.to(kind).contiguous() for name, tensor in state.items()}))
     provenance = {
-        "datasets": {s.name: {"cases": len(s.cases), "annotated": [classes[i - 1] for i in s.annotated]} for s in sources},
+        "datasets": {
+            s.name: {"cases": len(s.cases), "annotated": [classes[i - 1] for i in s.annotated]} for s in sources
+        },
         "recipe": request.recipe.model_dump(mode="json"),
         "seed": request.seed,
         "steps": steps,

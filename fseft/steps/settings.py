@@ -36,10 +36,10 @@ def split_settings(spec: MethodSpec, settings: Iterable[str]) -> tuple[Config, R
             recipe[key] = _parsed(Recipe, key, value)
         else:
             raise FseftError(f"the method {spec.name!r} has no setting {key!r}", hint=did_you_mean(key, known))
-    return _validated(spec.config, method), _validated(Recipe, recipe)
+    return _validated(spec, spec.config, method), _validated(spec, Recipe, recipe)
 
 
-def _parsed(model: type[Part], key: str, value: str) -> Any:  # noqa: ANN401 - whatever the field takes
+def _parsed(model: type[Part], key: str, value: str) -> Any:
     """JSON where it is JSON, a list where the field wants several, else the text."""
     try:
         parsed = json.loads(value)
@@ -54,12 +54,12 @@ def _number_or_text(item: str) -> int | str:
     return int(item) if item.lstrip("-").isdigit() else item
 
 
-def _validated(model: type[Any], values: dict[str, Any]) -> Any:  # noqa: ANN401
+def _validated(spec: MethodSpec, model: type[Any], values: dict[str, Any]) -> Any:
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
         raise FseftError(
-            f"--set {key}={values.get(key)!r}: {first['msg']}", hint="See `fseft show method NAME`."
+            f"--set {key}={values.get(key)!r}: {first['msg']}", hint=f"See `fseft show method {spec.name}`."
         ) from error

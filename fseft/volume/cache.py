@@ -164,16 +164,16 @@ class CachedCase:
         return self.root / self.case
 
     @cached_property
-    def _image(self) -> Any:  # noqa: ANN401 - blosc2 has no types
+    def _image(self) -> Any:
         return self._open(IMAGE)
 
     @cached_property
-    def _label(self) -> Any:  # noqa: ANN401
+    def _label(self) -> Any:
         if not self.labelled:
             raise FseftError("has no label", hint="Give it one, or leave it out.", case=self.case)
         return self._open(LABEL)
 
-    def _open(self, name: str) -> Any:  # noqa: ANN401
+    def _open(self, name: str) -> Any:
         import blosc2
 
         # One thread: workers read side by side, and a pool of threads does not survive a fork.
@@ -185,9 +185,7 @@ class CachedCase:
         """A box of the last three axes, padded where it leaves the array."""
         array = self._image if name == IMAGE else self._label
         wanted = [slice(int(s), int(s) + int(n)) for s, n in zip(start, size, strict=True)]
-        inner = [
-            slice(max(w.start, 0), min(w.stop, n)) for w, n in zip(wanted, array.shape[-3:], strict=True)
-        ]
+        inner = [slice(max(w.start, 0), min(w.stop, n)) for w, n in zip(wanted, array.shape[-3:], strict=True)]
         if inner == wanted:
             return self._unpack(name, array, inner)
         result = np.full((*array.shape[:-3], *size), pad, array.dtype)
@@ -198,7 +196,7 @@ class CachedCase:
             result[(..., *target)] = self._unpack(name, array, inner)
         return result
 
-    def _unpack(self, name: str, array: Any, box: list[slice]) -> Array:  # noqa: ANN401
+    def _unpack(self, name: str, array: Any, box: list[slice]) -> Array:
         with self._reading(name):
             return np.asarray(array[(..., *box)])
 
@@ -244,9 +242,7 @@ def _packed(array: Array) -> bytes:
     blocks = tuple(min(BLOCK, n) for n in chunks)
     lead = (1,) * (array.ndim - 3)
     cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
-    packed = blosc2.asarray(
-        np.ascontiguousarray(array), chunks=lead + chunks, blocks=lead + blocks, cparams=cparams
-    )
+    packed = blosc2.asarray(np.ascontiguousarray(array), chunks=lead + chunks, blocks=lead + blocks, cparams=cparams)
     return bytes(packed.to_cframe())
 
 

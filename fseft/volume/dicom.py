@@ -79,29 +79,23 @@ def _series(folder: Path) -> list[_Slice]:
     sizes = {item.size[:2] for item in slices}
     if len(sizes) > 1:
         found = " and ".join(f"{columns}×{rows}" for columns, rows in sorted(sizes))
-        raise FseftError(
-            f"has slices of different size ({found} pixels)", hint="Give one series without scouts."
-        )
+        raise FseftError(f"has slices of different size ({found} pixels)", hint="Give one series without scouts.")
     if np.ptp([item.axes for item in slices], axis=0).max() > 1e-3:
         raise FseftError("has slices of different orientation", hint=_SCOUTS)
     normal = np.cross(*slices[0].axes)
     return sorted(slices, key=lambda item: float(normal @ item.position_mm))
 
 
-def _only_series(sitk: Any, folder: Path) -> Sequence[str]:  # noqa: ANN401  SimpleITK is untyped
+def _only_series(sitk: Any, folder: Path) -> Sequence[str]:
     reader = sitk.ImageSeriesReader
-    series = {
-        uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))
-    }
+    series = {uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))}
     # The search leaves out what it cannot read: a cut slice at the end would go unnoticed.
     known = {Path(name).name for names in series.values() for name in names} | {"DICOMDIR"}
     for file in sorted(folder.iterdir()):
         if file.name not in known and file.is_file() and is_dicom(file):
             raise FseftError("is a damaged DICOM file", hint="Copy or export it again.", file=file)
     if not series:
-        raise FseftError(
-            "is a folder without a DICOM series", hint="Give an image file, or a folder of slices."
-        )
+        raise FseftError("is a folder without a DICOM series", hint="Give an image file, or a folder of slices.")
     if len(series) > 1:
         found = ", ".join(f"{uid or 'no UID'} ({len(names)} files)" for uid, names in sorted(series.items()))
         raise FseftError(f"holds {len(series)} series: {found}", hint="Give a folder with one of them.")
@@ -109,7 +103,7 @@ def _only_series(sitk: Any, folder: Path) -> Sequence[str]:  # noqa: ANN401  Sim
     return names
 
 
-def _slice(sitk: Any, file: str) -> _Slice:  # noqa: ANN401
+def _slice(sitk: Any, file: str) -> _Slice:
     reader = sitk.ImageFileReader()
     reader.SetFileName(file)
     reader.ReadImageInformation()

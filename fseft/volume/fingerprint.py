@@ -10,18 +10,17 @@ import numpy as np
 from fseft.documents import CaseFingerprint, ClassFingerprint, Fingerprint, IntensityStats
 from fseft.errors import FseftError
 from fseft.store import digest
-from fseft.volume.geometry import bounding_box, geometry_mismatch
+from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
 from fseft.volume.histogram import CaseIntensities, measure, summarise
-from fseft.volume.image import content_digest, read_labels, read_volume
+from fseft.volume.image import Volume, content_digest, read_labels, read_volume
 from fseft.volume.intensity import AIR_HU, guess_modality
 from fseft.volume.prepare import body_box
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from fseft.documents import Case, Dataset, Millimetres, Triple
     from fseft.volume.geometry import Array
-    from fseft.volume.image import Volume
 
 AXES = "RAS"
 """Axes of what is compared across cases, whatever their orientation: left-right, back-front, foot-head."""
@@ -65,9 +64,7 @@ def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
     return digest(_FORMAT, declared, dict(contents))
 
 
-def measure_case(
-    case: Case, *, channels: Sequence[str], labels: Mapping[str, int], body: bool
-) -> CaseMeasurement:
+def measure_case(case: Case, *, channels: Sequence[str], labels: Mapping[str, int], body: bool) -> CaseMeasurement:
     """Read a case and measure it; to be mapped over cases.
 
     Args:
@@ -107,7 +104,9 @@ def read_case(case: Case, channels: Sequence[str]) -> Volume:
 
 
 def read_case_labels(case: Case, volume: Volume) -> Volume:
-    """The labels of a case, on the grid of its image.
+    """The labels of a case, voxel by voxel on the grid of its image.
+
+    Labels that are stored with other axes, as converters from DICOM leave them, are turned without loss.
 
     Raises:
         FseftError: There are none, they are broken, or on another grid.
@@ -115,19 +114,18 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
     if case.label is None:
         raise FseftError("has no label", case=case.name, hint="Give it one, or leave it out.")
     labels = read_labels(case.label, case=case.name)
-    if difference := geometry_mismatch(volume.geometry, labels.geometry):
+    array, geometry = reorient(labels.array, labels.geometry, volume.geometry.orientation)
+    if difference := geometry_mismatch(volume.geometry, geometry):
         raise FseftError(
             f"the image {case.images[0].name} and its label are not on the same grid: {difference}",
             case=case.name,
             file=case.label,
             hint="Draw or resample the label on the image's grid, or repair the header that is wrong.",
         )
-    return labels
+    return Volume(array, volume.geometry)
 
 
-def combine(
-    dataset: Dataset, measurements: Sequence[CaseMeasurement], contents: Mapping[str, str]
-) -> Fingerprint:
+def combine(dataset: Dataset, measurements: Sequence[CaseMeasurement], contents: Mapping[str, str]) -> Fingerprint:
     """Join the cases into the fingerprint.
 
     Args:
@@ -158,6 +156,20 @@ def combine(
         intensities=_statistics(dataset, measurements),
         warnings=tuple(warnings),
     )
+
+
+def foreground_statistics(dataset: Dataset, names: Collection[str]) -> tuple[IntensityStats, ...]:
+    """Foreground intensities of some labelled cases only, one per channel.
+
+    Raises:
+        FseftError: A file is broken, or no case has a labelled voxel.
+    """
+    measurements = [
+        measure_case(case, channels=dataset.channels, labels=dataset.labels, body=False)
+        for case in dataset.cases
+        if case.name in names
+    ]
+    return _statistics(dataset, measurements)
 
 
 def along(values: Sequence[float], source: str, target: str = AXES) -> Millimetres:
@@ -201,9 +213,7 @@ def _check_values(case: Case, found: Iterable[int], labels: Mapping[str, int]) -
         )
 
 
-def _intensities(
-    array: Array, label: Array | None, box: tuple[slice, ...], body: bool
-) -> tuple[CaseIntensities, ...]:
+def _intensities(array: Array, label: Array | None, box: tuple[slice, ...], body: bool) -> tuple[CaseIntensities, ...]:
     if body:
         return tuple(measure(np.ascontiguousarray(channel[box]).reshape(-1)) for channel in array)
     if label is None:
@@ -265,9 +275,7 @@ def _absent(classes: Mapping[str, ClassFingerprint]) -> list[str]:
     if not absent:
         return []
     what = "structure is" if len(absent) == 1 else "structures are"
-    return [
-        f"{len(absent)} {what} declared but in no case ({', '.join(absent)}): nothing can be learnt of it"
-    ]
+    return [f"{len(absent)} {what} declared but in no case ({', '.join(absent)}): nothing can be learnt of it"]
 
 
 def _offset(measurements: Sequence[CaseMeasurement]) -> list[str]:

@@ -78,9 +78,7 @@ def measure(values: Array, *, seed: int = 0) -> CaseIntensities:
         return CaseIntensities(0, 0.0, 0.0, 0.0, 0.0, np.empty(0), np.empty(0, np.int64))
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise FseftError(
-            "the image has voxels that are not finite", hint="Replace NaN and infinity and run again."
-        )
+        raise FseftError("the image has voxels that are not finite", hint="Replace NaN and infinity and run again.")
     low, high = low.item(), high.item()
     if high - low < SPAN and max(-low, high) < EXACT and _whole(values):
         support, counts = _count(values, int(low), int(high))

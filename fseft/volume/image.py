@@ -72,9 +72,7 @@ def read_header(path: Path, *, case: str | None = None) -> Header:
         return Header(_geometry(path, shape, affine), shape[0], dtype.name)
 
 
-def read_volume(
-    source: Path | Sequence[Path], *, channels: int | None = None, case: str | None = None
-) -> Volume:
+def read_volume(source: Path | Sequence[Path], *, channels: int | None = None, case: str | None = None) -> Volume:
     """Read an image of one or several channels.
 
     Args:

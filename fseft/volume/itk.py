@@ -82,7 +82,7 @@ def write(path: Path, array: Array, affine: Array) -> None:
         sitk.WriteImage(image, str(path), useCompression=True)
 
 
-def affine_of(reader: Any) -> Array:  # noqa: ANN401  SimpleITK is untyped
+def affine_of(reader: Any) -> Array:
     """(4, 4): array index (z, y, x) to LPS mm, of a SimpleITK image or opened reader."""
     rank = reader.GetDimension()
     direction = np.reshape(reader.GetDirection(), (rank, rank))[:3, :3]
@@ -92,7 +92,7 @@ def affine_of(reader: Any) -> Array:  # noqa: ANN401  SimpleITK is untyped
     return affine
 
 
-def dtype_of(sitk: Any, pixel_id: int) -> np.dtype[Any]:  # noqa: ANN401
+def dtype_of(sitk: Any, pixel_id: int) -> np.dtype[Any]:
     """The numpy dtype of a SimpleITK pixel type.
 
     Raises:
@@ -105,12 +105,12 @@ def dtype_of(sitk: Any, pixel_id: int) -> np.dtype[Any]:  # noqa: ANN401
     raise FseftError(f"holds voxels of the type '{kind}'", hint="Save integers or floats.")
 
 
-def pixel_id_of(sitk: Any, dtype: np.dtype[Any]) -> int:  # noqa: ANN401
+def pixel_id_of(sitk: Any, dtype: np.dtype[Any]) -> int:
     """The SimpleITK pixel type of a numpy dtype: the inverse of `dtype_of`."""
     return int(next(getattr(sitk, f"sitk{name}") for name in _NAMES if name.lower() == dtype.name))
 
 
-def _opened(sitk: Any, path: Path) -> Any:  # noqa: ANN401
+def _opened(sitk: Any, path: Path) -> Any:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -122,7 +122,7 @@ def _opened(sitk: Any, path: Path) -> Any:  # noqa: ANN401
     return reader
 
 
-def _shape(reader: Any) -> tuple[int, ...]:  # noqa: ANN401
+def _shape(reader: Any) -> tuple[int, ...]:
     sizes, components = list(reader.GetSize()), reader.GetNumberOfComponents()
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()

@@ -142,9 +142,7 @@ def _header(stream: IO[bytes]) -> Array:
             header = np.frombuffer(start[:size], _RECORDS[size].newbyteorder(cast("Any", order)))[0]
             if header["magic"][:2] == b"n+":
                 return cast("Array", header)
-            raise FseftError(
-                "is a NIfTI header without voxels", hint="Convert the pair .hdr/.img to .nii.gz."
-            )
+            raise FseftError("is a NIfTI header without voxels", hint="Convert the pair .hdr/.img to .nii.gz.")
     raise FseftError("is no NIfTI file", hint="Check what it holds: its first bytes are no NIfTI header.")
 
 

@@ -67,10 +67,7 @@ def patch_size(
     """
     edge_mm = (max(voxel_budget, LARGEST) * prod(spacing_mm)) ** (1 / 3)
     sides = zip(spacing_mm, median_shape, divisor, minimum, strict=True)
-    i, j, k = (
-        max(_up(least, step), min(_up(edge_mm / mm, step), _up(size, step)))
-        for mm, size, step, least in sides
-    )
+    i, j, k = (max(_up(least, step), min(_up(edge_mm / mm, step), _up(size, step))) for mm, size, step, least in sides)
     patch = i, j, k
     while prod(patch) > voxel_budget and (smaller := smaller_patch(patch, spacing_mm, divisor, minimum)):
         patch = smaller
@@ -86,9 +83,7 @@ def smaller_patch(patch: Triple, spacing_mm: Millimetres, divisor: Triple, minim
     if not free:
         return None
     longest = max(free, key=lambda axis: patch[axis] * spacing_mm[axis])
-    i, j, k = (
-        side - step * (axis == longest) for axis, (side, step) in enumerate(zip(patch, divisor, strict=True))
-    )
+    i, j, k = (side - step * (axis == longest) for axis, (side, step) in enumerate(zip(patch, divisor, strict=True)))
     return i, j, k
 
 
@@ -136,21 +131,19 @@ def _share_outside(window: Intensity, low: float, high: float) -> float:
 
 
 def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[str]:
-    """Structures of which half the cases show fewer than two voxels along an axis, or in the mean."""
+    """Structures that in half of the cases are under two voxels along an axis, or have too few at all."""
     warnings = []
     for name, extent in _median_extents(fingerprint, chosen.orientation).items():
-        volume = fingerprint.classes[name].median_volume_mm3 or 0.0
-        # Scattered spots have a large box and still no voxels: the cube of equal volume tells them.
-        cube = np.minimum(extent, 1.0) if volume == 0 else np.full(3, volume ** (1 / 3))
-        across = extent / chosen.spacing_mm
-        shrink = min(1.0, float(cube[0] / (LEAST_VOXELS * prod(chosen.spacing_mm) ** (1 / 3))))
-        if across.min() >= LEAST_VOXELS and shrink == 1.0:
-            continue
+        # Scattered spots have a large box and still few voxels: the cube of equal volume tells them.
+        cube_mm = (fingerprint.classes[name].median_volume_mm3 or 0.0) ** (1 / 3)
+        shrink = min(1.0, cube_mm / (LEAST_VOXELS * prod(chosen.spacing_mm) ** (1 / 3)))
         better = np.minimum(extent / LEAST_VOXELS, np.multiply(chosen.spacing_mm, shrink))
-        warnings.append(
-            f"{name} is {_mm(extent)} mm in half of the cases, under {LEAST_VOXELS} voxels at a spacing of "
-            f"{_mm(chosen.spacing_mm)} mm; a spacing of {_mm(better)} mm would show it"
-        )
+        if (better < chosen.spacing_mm).any():
+            warnings.append(
+                f"{name} is {_mm(extent)} mm and {cube_mm**3 / 1000:.2g} ml in half of the cases, under "
+                f"{LEAST_VOXELS} voxels at a spacing of {_mm(chosen.spacing_mm)} mm; "
+                f"a spacing of {_mm(better)} mm would show it"
+            )
     return warnings
 
 

@@ -149,9 +149,7 @@ def _operators(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> 
 
 def _product(array: Array, operators: Sequence[Array | None]) -> Array:
     """Apply operators to the last three axes, in the order that takes the least work."""
-    todo = [
-        (axis, matrix) for axis, matrix in zip((-3, -2, -1), operators, strict=True) if matrix is not None
-    ]
+    todo = [(axis, matrix) for axis, matrix in zip((-3, -2, -1), operators, strict=True) if matrix is not None]
     for axis, matrix in min(permutations(todo), key=lambda steps: _work(array.shape, steps)):
         array = _along(array, matrix, axis)
     return array
@@ -208,9 +206,7 @@ def _label_boxes(labels: Array) -> list[tuple[int, tuple[slice, ...]]]:
     from scipy.ndimage import find_objects
 
     if labels.dtype.kind not in "iu":
-        raise FseftError(
-            f"labels are whole numbers, not {labels.dtype}", hint="Convert the label image to integers."
-        )
+        raise FseftError(f"labels are whole numbers, not {labels.dtype}", hint="Convert the label image to integers.")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > 65535:
         raise FseftError(f"labels run from {low} to {high}", hint="Labels must lie between 0 and 65535.")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fseft.documents import Triple
-    from fseft.learn.roles import Role, Target
+    from fseft.learn.roles import PartName, Role, Target
 
 SPEC = ArchitectureSpec(
     name="resunet",
@@ -61,16 +61,18 @@ class ResUNet:
         """Convolutions, norms and the head; the stage is the depth of nesting in MONAI's UNet."""
         from fseft.learn.roles import Target
 
-        deepest = max(name.count("submodule") for name, _ in network.named_modules())
+        modules = dict(network.named_modules())
+        deepest = max(name.count("submodule") for name in modules)
         targets = []
-        for name, module in network.named_modules():
+        for name, module in modules.items():
             role = _role(module)
             if role is None or name == "head":
                 continue
             stage = name.count("submodule")
-            part = "bottleneck" if stage == deepest else "decoder" if _is_up(name) else "encoder"
-            inside = name.startswith("body.") and name.endswith(".conv")
-            targets.append(Target(name, module, part, stage, role, followed_by_norm=inside and role != "norm"))
+            part: PartName = "bottleneck" if stage == deepest else "decoder" if _is_up(name) else "encoder"
+            # Not so the last convolution of all: the residual is added before the norm that comes after it.
+            normed = f"{name.removesuffix('.conv')}.adn.N" in modules
+            targets.append(Target(name, module, part, stage, role, followed_by_norm=normed))
         return [*targets, Target("head", self.head(network), "head", 0, "conv.pointwise")]
 
     def features(self, network: nn.Module, x: Tensor) -> Tensor:

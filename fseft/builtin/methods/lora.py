@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.learn.roles import PartName, Role  # noqa: TC001 - pydantic reads the annotations
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from fseft.learn.method import Adapted
     from fseft.learn.roles import Architecture, Target
 
-ROLES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed")
+ROLES: tuple[Role, ...] = (
+    "attn.qkv",
+    "attn.proj",
+    "mlp.fc1",
+    "mlp.fc2",
+    "conv.spatial",
+    "conv.pointwise",
+    "conv.transposed",
+)
 
 
 class LoRAConfig(Config):
@@ -25,9 +34,9 @@ class LoRAConfig(Config):
     alpha: float = Field(default=16.0, gt=0, description="the change is scaled by alpha / r")
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
     ratio: float = Field(default=1.0, gt=0, description="learning rate of B over that of A (LoRA+)")
-    parts: tuple[str, ...] = Field(default=("encoder", "bottleneck"), description="parts of the network")
+    parts: tuple[PartName, ...] = Field(default=("encoder", "bottleneck"), description="parts of the network")
     stages: tuple[int, ...] = Field(default=(), description="resolution levels, 0 the finest; empty: all")
-    roles: tuple[str, ...] = Field(default=ROLES, description="roles of the layers")
+    roles: tuple[Role, ...] = Field(default=ROLES, description="roles of the layers")
 
 
 SPEC = MethodSpec(
@@ -57,7 +66,9 @@ class LoRA:
             and target.role in self.config.roles
             and (not self.config.stages or target.stage in self.config.stages)
         ]
-        return need(chosen, f"layers in {', '.join(self.config.parts)}", "lora")
+        where = f" at stage {', '.join(map(str, self.config.stages))}" if self.config.stages else ""
+        kind = "" if self.config.roles == ROLES else f"{' or '.join(self.config.roles)} "
+        return need(chosen, f"{kind}layers in {' or '.join(self.config.parts)}{where}", "lora")
 
     def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:
         """Put a low-rank delta on each chosen weight; the output is unchanged until training starts."""
@@ -70,7 +81,8 @@ class LoRA:
         adapted = Adapted(network, learning_rate=1e-3)
         adapted.train_only([])
         for target in targets:
-            add_delta(target.module, LowRank(target.module.weight, config.rank, scale, generator))
+            weight = target.module.get_parameter("weight")
+            add_delta(target.module, LowRank(weight, config.rank, scale, generator))
             adapted.rates[f"{target.name}.parametrizations.weight.0.b"] = config.ratio
         adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
         adapted.also_train(t.name for t in architecture.targets(network) if t.part == "head")

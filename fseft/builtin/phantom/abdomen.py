@@ -89,9 +89,7 @@ def paint_liver(rng: np.random.Generator, scene: Scene) -> None:
     _paint_lesions(rng, scene, liver, (0, 0, 0, 1, 2, 5))
     if rng.uniform() < 0.9:  # some have lost their gallbladder
         radii = rng.uniform(0.78, 1.2) * np.array([32.0, 15.5, 15.5])
-        bag = ellipsoid(
-            scene.grid, shift + point(48, 44, -42) + rng.normal(0, 4, 3), radii, (0.15, 0.5, -0.8)
-        )
+        bag = ellipsoid(scene.grid, shift + point(48, 44, -42) + rng.normal(0, 4, 3), radii, (0.15, 0.5, -0.8))
         bag = scene.abdominal(bag)
         scene.paint("bowel_wall", bag, "gallbladder", gap_mm=0.5)
         scene.paint("bile", bag.grown(-2.0), KEEP)
@@ -131,9 +129,7 @@ def _liver(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64]) -> 
     """A large right lobe with a tail, a left lobe across the midline, and a slanting under-surface."""
     size, reach = rng.normal(1.0, 0.05), rng.uniform(0.75, 1.2)  # reach: how far the left lobe goes
     right = ellipsoid(grid, shift + point(70, -4, 0), size * np.array([74, 86, 84]), (1.0, 0.0, 0.15))
-    left = ellipsoid(
-        grid, shift + point(4, 48, 20), size * np.array([78 * reach, 42, 34]), (1.0, -0.15, -0.25)
-    )
+    left = ellipsoid(grid, shift + point(4, 48, 20), size * np.array([78 * reach, 42, 34]), (1.0, -0.15, -0.25))
     tail = ellipsoid(grid, shift + point(96, 0, -50), np.array([30, 48, 36 * rng.uniform(0.6, 1.7)]))
     under = grid.z - shift[2] + 58.0 - rng.normal(0.42, 0.08) * (88.0 - grid.x) - 0.18 * (grid.y + 40.0)
     under += 5.0 * grid.noise(rng, 45.0)

@@ -113,9 +113,7 @@ def random_habitus(rng: np.random.Generator) -> Habitus:
     )
 
 
-def random_grid(
-    rng: np.random.Generator, habitus: Habitus, shape: Sequence[int], spacing_mm: Sequence[float]
-) -> Grid:
+def random_grid(rng: np.random.Generator, habitus: Habitus, shape: Sequence[int], spacing_mm: Sequence[float]) -> Grid:
     """Lay a voxel grid over the person, off-centre, and bend it so that no border is a perfect ellipsoid."""
     low, high = {"torso": (5, 40), "abdomen": (-55, -15), "chest": (105, 140)}[habitus.region]
     centre = (rng.normal(0, 5), habitus.belly_mm / 4 + rng.normal(0, 5), rng.uniform(low, high))

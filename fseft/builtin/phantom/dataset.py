@@ -59,9 +59,7 @@ def write_dataset(
 
     annotated = _annotated(structures)
     if cases < 1 or test_cases < 0:
-        raise FseftError(
-            f"a dataset of {cases} training and {test_cases} test cases", hint="Ask for 1 or more."
-        )
+        raise FseftError(f"a dataset of {cases} training and {test_cases} test cases", hint="Ask for 1 or more.")
     total = cases + test_cases
     for number in range(total):
         rng = np.random.default_rng((seed, number))
@@ -111,9 +109,7 @@ def _annotated(structures: Sequence[str] | None) -> tuple[str, ...]:
         return STRUCTURES
     for structure in structures:
         if structure not in STRUCTURES:
-            raise FseftError(
-                f"the phantom has no structure {structure!r}", hint=did_you_mean(structure, STRUCTURES)
-            )
+            raise FseftError(f"the phantom has no structure {structure!r}", hint=did_you_mean(structure, STRUCTURES))
     return tuple(dict.fromkeys(structures))
 
 

@@ -191,9 +191,7 @@ def _random_mr(rng: np.random.Generator, shift: float) -> Appearance:
     bright = float(rng.uniform(300, 900))
     fat = float(rng.uniform(0.25, 1.3))
     intensity = {tissue: bright * float(rng.uniform(0.12, 1.0)) for tissue in CT}
-    intensity |= {
-        tissue: bright * level * float(rng.uniform(0.5, 1.5)) for tissue, level in DARK_IN_MR.items()
-    }
+    intensity |= {tissue: bright * level * float(rng.uniform(0.5, 1.5)) for tissue, level in DARK_IN_MR.items()}
     intensity |= {"fat": bright * fat, "skin": bright * fat * 0.6}
     return Appearance(
         "mr",

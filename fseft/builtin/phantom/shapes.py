@@ -140,9 +140,7 @@ def _spline(count: int, step: float) -> Float:
     return np.asarray(np.where(t < 1, near, far), np.float32)
 
 
-def _cone(
-    grid: Grid, box: Box, a: NDArray[np.float64], b: NDArray[np.float64], ra: float, rb: float
-) -> Float:
+def _cone(grid: Grid, box: Box, a: NDArray[np.float64], b: NDArray[np.float64], ra: float, rb: float) -> Float:
     a32, ab = a.astype(np.float32), (b - a).astype(np.float32)
     x, y, z = grid.x[box] - a32[0], grid.y[box] - a32[1], grid.z[box] - a32[2]
     t = np.clip((x * ab[0] + y * ab[1] + z * ab[2]) / np.float32(ab @ ab + 1e-6), 0, 1)

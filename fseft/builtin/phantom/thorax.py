@@ -37,9 +37,7 @@ def diaphragm(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> Float:
         (left, -70.0, 5.0, 80.0),
         (left - 10, -8.0, 25.0, 70.0),
     ]
-    surface = [
-        top - 42.0 * (((grid.x - x) / 60.0) ** 2 + ((grid.y - y) / ry) ** 2) for top, x, y, ry in domes
-    ]
+    surface = [top - 42.0 * (((grid.x - x) / 60.0) ** 2 + ((grid.y - y) / ry) ** 2) for top, x, y, ry in domes]
     return np.asarray(grid.z - np.maximum.reduce(surface), np.float32)
 
 
@@ -54,9 +52,7 @@ def flesh(rng: np.random.Generator, grid: Grid, cage: Float) -> Float:
 def paint_wall(rng: np.random.Generator, scene: Scene) -> None:
     """Skin, subcutaneous fat, muscles, and the fat that fills the cavity."""
     grid, habitus = scene.grid, scene.habitus
-    fat: Float = scene.flesh + np.float32(habitus.fat_mm) * (
-        np.float32(1.0) + np.float32(0.25) * grid.noise(rng, 90.0)
-    )
+    fat: Float = scene.flesh + np.float32(habitus.fat_mm) * (np.float32(1.0) + np.float32(0.25) * grid.noise(rng, 90.0))
     scene.paint("skin", grid.whole(fat + np.float32(2.5)))
     scene.paint("fat", grid.whole(fat))
     scene.paint("muscle", grid.whole(scene.flesh))
@@ -81,9 +77,7 @@ def paint_lungs(rng: np.random.Generator, scene: Scene) -> None:
     top = np.float32(rng.uniform(222, 236)) - grid.z
     for name, side in (("lung_right", 1.0), ("lung_left", -1.0)):
         medial = side * grid.x - middle
-        distance = np.minimum.reduce([scene.cage - 8.0, scene.diaphragm - 2.0, top, medial]).astype(
-            np.float32
-        )
+        distance = np.minimum.reduce([scene.cage - 8.0, scene.diaphragm - 2.0, top, medial]).astype(np.float32)
         lung = grid.whole(distance)
         scene.paint("lung", lung, name)
         mottle = grid.noise(rng, 14.0)
@@ -202,9 +196,7 @@ def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
     slab = np.minimum.reduce([6.0 - np.abs(scene.cage), 20.0 - np.abs(grid.x), height, grid.y])
     scene.paint("spongiosa", grid.whole(slab.astype(np.float32)))
     for side in (-1.0, 1.0):
-        scene.paint(
-            "cortical", ellipsoid(grid, (side * 104, -80, 165), (58, 5, 34), (-0.15 * side, 0.15, 1.0))
-        )
+        scene.paint("cortical", ellipsoid(grid, (side * 104, -80, 165), (58, 5, 34), (-0.15 * side, 0.15, 1.0)))
         wing = ellipsoid(grid, (side * 95, -40, -225), (62, 58, 9), (0.35 * side, 0.0, 1.0))
         scene.paint("cortical", wing)
         scene.paint("spongiosa", wing.grown(-3.0))

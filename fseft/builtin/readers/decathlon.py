@@ -44,7 +44,7 @@ class Reader:
         )
 
 
-def _case(entry: Any, folder: Path) -> Case:  # noqa: ANN401 - JSON
+def _case(entry: Any, folder: Path) -> Case:
     pair = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(pair, dict) or not isinstance(pair.get("image"), str):
         hint = 'Write entries as {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}.'

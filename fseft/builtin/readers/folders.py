@@ -33,10 +33,8 @@ class Reader:
             FseftError: Two files claim one case, or a case lacks a channel.
         """
         images, labels = images_in(folder / IMAGES), images_in(folder / LABELS)
-        if _numbered(images, labels):
-            cases = by_channel(images)
-        else:
-            cases = {name: (path,) for name, path in images.items()}
+        numbered = _numbered(images, labels)
+        cases = by_channel(images) if numbered else {name: (path,) for name, path in images.items()}
         count = max(map(len, cases.values()), default=1)
         check_channels(cases, count)
         unused = f"{DECLARATION} is of no form that is known here: its names are not used"

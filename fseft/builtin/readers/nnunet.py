@@ -49,7 +49,7 @@ class Reader:
         )
 
 
-def _channels(names: Any, path: Path) -> tuple[str, ...]:  # noqa: ANN401 - JSON
+def _channels(names: Any, path: Path) -> tuple[str, ...]:
     """Names by number, from 0 on without a gap."""
     if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
         hint = 'Write them as {"0": "CT"}.'
