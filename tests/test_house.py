@@ -64,7 +64,7 @@ def functions(tree: ast.AST):
 
 
 def length(function, here: str) -> int:
-    """Lines without the docstring; in `cli` without the signature too, which there is the table of options."""
+    """Lines without the docstring; in `cli` without the signature, the table of options, too."""
     body = function.body[1:] if ast.get_docstring(function) is not None else function.body
     signature = 0 if here == "cli" else function.body[0].lineno - function.lineno
     return signature + (body[-1].end_lineno - body[0].lineno + 1 if body else 0)
@@ -99,6 +99,4 @@ def test_only_the_front_door_speaks(path):
     if room(path) == "cli":
         return
     calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
-    assert [
-        call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"
-    ] == []
+    assert [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"] == []

@@ -52,7 +52,7 @@ def installed(monkeypatch):
 
     def install(*entries, **options):
         good = Entry("good", offering(method("good-method")))
-        monkeypatch.setattr(host.metadata, "entry_points", lambda group: [*entries, good])
+        monkeypatch.setattr(host.metadata, "entry_points", lambda **_: [*entries, good])
         return host.discover(**options)
 
     return install
@@ -183,7 +183,7 @@ def test_a_failing_observer_ends_nothing():
 
     class Bad:
         @api.hookimpl
-        def fseft_epoch_end(self, epoch):
+        def fseft_epoch_end(self):
             raise OSError("network is down")
 
     manager = host.observers([Good(), Bad()])

@@ -89,14 +89,10 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FseftError, match=r"below.*cannot be written"):
         write_text(tmp_path / "file" / "below" / "a.txt", "x")
-    assert "Permission denied" in str(
-        unwritable(tmp_path, PermissionError(errno.EACCES, "Permission denied"))
-    )
+    assert "Permission denied" in str(unwritable(tmp_path, PermissionError(errno.EACCES, "Permission denied")))
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "{}", '{"dataset": 1}', SUPPORT.model_dump_json()[:-1] + ', "x": 1}']
-)
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"dataset": 1}', SUPPORT.model_dump_json()[:-1] + ', "x": 1}'])
 def test_a_broken_document_is_refused_with_its_file(tmp_path, content):
     path = tmp_path / "support.json"
     path.write_text(content)

@@ -100,9 +100,7 @@ def test_an_organ_is_one_piece(ten, structure):
 def test_organs_lie_where_they_lie_in_people(ten):
     for each in ten:
         right, anterior, superior = 0, 1, 2
-        at = {
-            structure: centre_mm(each, structure) for structure in STRUCTURES if mask(each, structure).any()
-        }
+        at = {structure: centre_mm(each, structure) for structure in STRUCTURES if mask(each, structure).any()}
         assert at["liver"][right] > at["vertebrae"][right] > at["spleen"][right]
         assert at["lung_right"][right] > at["heart"][right] > at["lung_left"][right]
         assert at["kidney_right"][right] > at["aorta"][right] > at["kidney_left"][right]

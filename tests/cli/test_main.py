@@ -120,9 +120,7 @@ def test_a_warning_is_one_line(fseft):
 
 def test_a_reader_that_goes_away_is_no_traceback():
     command = [sys.executable, "-m", "fseft", "plugins", "--json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
         assert process.wait(60) == 1

@@ -74,11 +74,7 @@ def test_text_from_outside_is_escaped_wherever_it_stands():
             bad,
             bad,
             [Highlight(bad, bad, bad)],
-            [
-                Section(
-                    bad, bad, [Table(bad, [Column(bad)], [(bad,)])], [Figure(bad, PICTURE, {bad: (1, 2, 3)})]
-                )
-            ],
+            [Section(bad, bad, [Table(bad, [Column(bad)], [(bad,)])], [Figure(bad, PICTURE, {bad: (1, 2, 3)})])],
             bad,
         )
     )

@@ -195,7 +195,7 @@ def test_a_case_in_two_files_is_an_error(sides):
     write(sides[0], a=labels(v1=1))
     write(sides[0], ".nrrd", a=labels(v1=1))
     write(sides[1], a=labels(v1=1))
-    with pytest.raises(FseftError, match="case a.*twice"):
+    with pytest.raises(FseftError, match=r"case a.*twice"):
         pair_files(*sides)
 
 

@@ -30,9 +30,7 @@ CODES = [
 
 shapes = st.tuples(*[st.integers(1, 6)] * 3)
 spacings = st.tuples(*[st.floats(0.2, 8)] * 3)
-angles = st.one_of(
-    st.just((0.0, 0.0, 0.0)), st.tuples(*[st.sampled_from([0, 30, 44.9, 45, 60, 90, 135, 211.7])] * 3)
-)
+angles = st.one_of(st.just((0.0, 0.0, 0.0)), st.tuples(*[st.sampled_from([0, 30, 44.9, 45, 60, 90, 135, 211.7])] * 3))
 origins = st.tuples(*[st.floats(-500, 500)] * 3)
 
 
@@ -146,9 +144,7 @@ def test_cropping_moves_no_voxel_and_uncropping_puts_the_part_back(grid, data):
 
 @given(shapes, st.data())
 def test_the_bounding_box_holds_every_hit_and_touches_them_on_all_sides(shape, data):
-    hits = data.draw(
-        st.lists(st.tuples(*(st.integers(0, size - 1) for size in shape)), min_size=1, max_size=4)
-    )
+    hits = data.draw(st.lists(st.tuples(*(st.integers(0, size - 1) for size in shape)), min_size=1, max_size=4))
     mask = np.zeros(shape, bool)
     mask[tuple(np.transpose(hits))] = True
     box = bounding_box(mask)
@@ -185,9 +181,7 @@ def test_resampling_rounds_the_shape_and_then_fits_the_spacing():
 def changed(**change):
     affine = np.diag([*change.get("spacing", (1, 1, 1)), 1.0])
     if "degrees" in change:
-        affine[:3, :3] = (
-            Rotation.from_euler("z", change["degrees"], degrees=True).as_matrix() @ affine[:3, :3]
-        )
+        affine[:3, :3] = Rotation.from_euler("z", change["degrees"], degrees=True).as_matrix() @ affine[:3, :3]
     affine[:3, 3] = change.get("origin", (0, 0, 0))
     return Geometry(change.get("shape", (4, 4, 4)), affine)
 
@@ -207,9 +201,7 @@ def test_a_mismatch_names_what_differs_with_both_values(change, phrase):
     assert not changed(**change).close_to(changed())
 
 
-@pytest.mark.parametrize(
-    "change", [{}, {"spacing": (1, 1, 1.0005)}, {"degrees": 0.03}, {"origin": (0.05, 0, 0)}]
-)
+@pytest.mark.parametrize("change", [{}, {"spacing": (1, 1, 1.0005)}, {"degrees": 0.03}, {"origin": (0.05, 0, 0)}])
 def test_rounding_of_file_formats_is_no_mismatch(change):
     assert geometry_mismatch(changed(**change), changed()) is None
     assert changed(**change).close_to(changed())

@@ -73,9 +73,7 @@ def image(path, array=None, geometry=IDENTITY):
 @given(geometries(), st.sampled_from(SUFFIXES), st.sampled_from(DTYPES), st.integers(1, 3))
 def test_what_is_written_is_read_back(tmp_path_factory, geometry, suffix, dtype, channels):
     path = tmp_path_factory.getbasetemp() / f"written{suffix}"
-    array = ramp(
-        (channels, *geometry.shape[:2], geometry.shape[2] + 1), dtype
-    )  # never one voxel: it is constant
+    array = ramp((channels, *geometry.shape[:2], geometry.shape[2] + 1), dtype)  # never one voxel: it is constant
     geometry = Geometry(array.shape[1:], geometry.affine)
     write_volume(path, array, geometry)
 
@@ -117,9 +115,7 @@ def test_the_grid_of_an_identity_image_is_spl(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize(
-    ("highest", "dtype"), [(1, "uint8"), (255, "uint8"), (256, "uint16"), (70_000, "uint32")]
-)
+@pytest.mark.parametrize(("highest", "dtype"), [(1, "uint8"), (255, "uint8"), (256, "uint16"), (70_000, "uint32")])
 @pytest.mark.parametrize("given_as", ["int64", "float32"])
 def test_labels_come_back_in_the_smallest_type(tmp_path, suffix, highest, dtype, given_as):
     labels = np.zeros((3, 4, 5), given_as)

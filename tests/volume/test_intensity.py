@@ -9,9 +9,7 @@ from fseft.documents import Contract, Intensity, IntensityStats
 from fseft.errors import FseftError
 from fseft.volume.intensity import choose_intensity, guess_modality, normalise
 
-STATS = IntensityStats(
-    mean=50, std=20, median=48, minimum=-900, maximum=1500, percentile_00_5=-80, percentile_99_5=190
-)
+STATS = IntensityStats(mean=50, std=20, median=48, minimum=-900, maximum=1500, percentile_00_5=-80, percentile_99_5=190)
 WINDOW = Intensity(scheme="window", low=-175, high=250)
 ZSCORE = Intensity(scheme="zscore")
 

@@ -169,8 +169,7 @@ def test_the_slices_of_a_segmentation_match_their_series(real_data):
 
 def test_two_readers_drew_on_one_grid(real_data):
     one, two = (
-        read_labels(real_data / "two_readers" / reader / "Mandible.nrrd")
-        for reader in ("oncologist", "radiographer")
+        read_labels(real_data / "two_readers" / reader / "Mandible.nrrd") for reader in ("oncologist", "radiographer")
     )
     assert one.geometry.close_to(two.geometry)
     dice = 2 * (one.array & two.array).sum() / (one.array.sum() + two.array.sum())

@@ -70,8 +70,8 @@ def test_a_structure_stays_in_its_place_at_any_spacing(native, spacing):
     prepared = prepare(volume, labels, orientation="RAS", spacing_mm=spacing, modality="ct")
     restored = restore_labels(one_hot(prepared.label, (0, 1)), prepared, (0, 1))
     before, after = (np.argwhere(array).mean(axis=0) for array in (labels.array[0], restored))
-    # Half a new voxel is what a grid can be off by.
-    assert (abs(before - after) <= max(0.5, *np.divide(spacing, 2))).all()
+    # Half a voxel of the coarser grid is what a grid can be off by.
+    assert (abs(before - after) <= 0.5 + max(spacing) / 2).all()
 
 
 def test_the_grid_says_where_the_arrays_lie():
@@ -112,7 +112,7 @@ def test_the_crop_never_cuts_a_label():
     [
         (np.int16, "ct", np.int16),
         (np.int32, "ct", np.int16),
-        (np.int64, "mr", np.int16),
+        (np.int64, "mr", np.uint8),
         (np.float64, "ct", np.float32),
         (np.float32, "other", np.float32),
     ],

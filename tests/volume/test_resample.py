@@ -23,9 +23,7 @@ few = settings(max_examples=40, deadline=None)
 
 
 def oracle(volume, shape, order):
-    return resize(
-        volume.astype(np.float64), shape, order, mode="edge", anti_aliasing=False, preserve_range=True
-    )
+    return resize(volume.astype(np.float64), shape, order, mode="edge", anti_aliasing=False, preserve_range=True)
 
 
 @few

@@ -19,10 +19,7 @@ def a_dataset(folder, images, labels=()):
 
 
 def files(dataset):
-    return {
-        case.name: ([path.name for path in case.images], case.label and case.label.name)
-        for case in dataset.cases
-    }
+    return {case.name: ([path.name for path in case.images], case.label and case.label.name) for case in dataset.cases}
 
 
 def test_images_and_labels_of_the_same_name_are_a_case(tmp_path):
@@ -51,9 +48,7 @@ def test_four_digits_are_a_channel_only_where_labels_or_a_channel_0_say_so(tmp_p
 
 
 def test_hidden_files_and_other_files_are_left_out(tmp_path):
-    dataset = Reader().read(
-        a_dataset(tmp_path, ["a.nii.gz", "._a.nii.gz", ".b.nii", "notes.txt"], ["a.nii.gz"])
-    )
+    dataset = Reader().read(a_dataset(tmp_path, ["a.nii.gz", "._a.nii.gz", ".b.nii", "notes.txt"], ["a.nii.gz"]))
     assert list(files(dataset)) == ["a"]
 
 
@@ -77,7 +72,7 @@ def test_two_files_of_one_case_are_refused(tmp_path):
 
 def test_a_case_that_lacks_a_channel_is_refused(tmp_path):
     images = ["a_0000.nii", "a_0001.nii", "b_0000.nii"]
-    with pytest.raises(FseftError, match="case b.*has 1 image files, expected 2"):
+    with pytest.raises(FseftError, match=r"case b.*has 1 image files, expected 2"):
         Reader().read(a_dataset(tmp_path, images, ["a.nii", "b.nii"]))
 
 

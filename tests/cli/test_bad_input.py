@@ -1,0 +1,423 @@
+"""Bad input ends in one line that names the case, the file, the cause and the remedy, with exit status 2."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shlex
+import shutil
+import sys
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from fseft.cli.main import main
+from fseft.volume.geometry import Geometry
+from fseft.volume.image import write_labels, write_volume
+
+SHAPE = (16, 18, 20)
+GRID = np.diag([2.0, 1.0, 1.0, 1.0])
+NAMES = ("a", "b", "c")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a call ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self):
+        return self.err.splitlines()
+
+    @property
+    def warnings(self):
+        return [line for line in self.lines if line.startswith("warning: ")]
+
+
+@pytest.fixture
+def fseft(tmp_path, monkeypatch, capsys):
+    """Call the program as the entry point does, in this process, in the folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FSEFT_NO_PLUGINS", "1")
+    monkeypatch.setenv("FSEFT_DISABLE_PLUGINS", "")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fseft", *arguments])
+        status = 0
+        with warnings.catch_warnings():
+            warnings.resetwarnings()  # pytest's own filter would raise what the program tells
+            try:
+                main()
+            except SystemExit as end:
+                status = int(end.code or 0)
+        told = capsys.readouterr()
+        return Ended(status, told.out, told.err)
+
+    return call
+
+
+def image(seed=0):
+    voxels = np.full((1, *SHAPE), -1000, np.int16)
+    voxels[0, 2:-2, 2:-2, 2:-2] = np.random.default_rng(seed).normal(60, 30, [n - 4 for n in SHAPE])
+    return voxels
+
+
+def label():
+    voxels = np.zeros(SHAPE, np.uint8)
+    voxels[4:10, 4:12, 4:12], voxels[11:13, 4:8, 4:8] = 1, 2
+    return voxels
+
+
+def declare(folder, channels=("CT",), **labels):
+    content = {
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
+        "labels": {"background": 0, **(labels or {"liver": 1, "tumour": 2})},
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def livers(tmp_path):
+    """A good dataset of three labelled cases."""
+    folder = tmp_path / "livers"
+    for seed, name in enumerate(NAMES):
+        put_image(folder, image(seed), name=name)
+        put_label(folder, label(), name=name)
+    declare(folder)
+    return folder
+
+
+def put_image(folder, voxels, affine=GRID, name="b"):
+    write_volume(folder / "imagesTr" / f"{name}_0000.nii.gz", voxels, Geometry(voxels.shape[1:], affine))
+
+
+def put_label(folder, voxels, affine=GRID, name="b"):
+    path = folder / "labelsTr" / f"{name}.nii.gz"
+    if voxels.dtype.kind == "u":
+        write_labels(path, voxels, Geometry(voxels.shape, affine))
+    else:
+        write_volume(path, voxels[np.newaxis], Geometry(voxels.shape, affine))
+
+
+# --- what can be wrong with a dataset; each takes the good one, and case b suffers --------------------------------
+
+
+def missing(folder):
+    shutil.rmtree(folder)
+
+
+def a_file_instead(folder):
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def unknown_layout(folder):
+    shutil.rmtree(folder)
+    (folder / "scans").mkdir(parents=True)
+    (folder / "scans" / "b.nii.gz").write_bytes(b"")
+
+
+def no_image_at_all(folder):
+    shutil.rmtree(folder / "imagesTr")
+
+
+def broken_json(folder):
+    (folder / "dataset.json").write_text('{"channel_names": ')
+
+
+def a_region(folder):
+    declare(folder, liver=[1, 2])
+
+
+def a_channel_too_few(folder):
+    declare(folder, channels=("T1", "T2"))
+
+
+def another_shape(folder):
+    put_label(folder, label()[:-1])
+
+
+def another_spacing(folder):
+    put_label(folder, label(), np.diag([2.5, 1.0, 1.0, 1.0]))
+
+
+def another_origin(folder):
+    moved = GRID.copy()
+    moved[0, 3] = 7.5
+    put_label(folder, label(), moved)
+
+
+def another_direction(folder):
+    turned = GRID.copy()
+    turned[1:3, 1:3] = [[0.8, -0.6], [0.6, 0.8]]
+    put_label(folder, label(), turned)
+
+
+def cut_image(folder):
+    path = folder / "imagesTr" / "b_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def cut_inside(folder):
+    path = folder / "imagesTr" / "b_0000.nii.gz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-500]))
+
+
+def cut_label(folder):
+    path = folder / "labelsTr" / "b.nii.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def no_bytes(folder):
+    (folder / "imagesTr" / "b_0000.nii.gz").write_bytes(b"")
+
+
+def text_as_image(folder):
+    (folder / "imagesTr" / "b_0000.nii.gz").write_text("no image at all\n" * 50)
+
+
+def text_as_label(folder):
+    (folder / "labelsTr" / "b.nii.gz").write_text("no label at all\n" * 50)
+
+
+def broken_link(folder):
+    (folder / "labelsTr" / "b.nii.gz").unlink()
+    (folder / "labelsTr" / "b.nii.gz").symlink_to("nowhere.nii.gz")
+
+
+def a_lone_header(folder):
+    shutil.rmtree(folder)
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    (folder / "imagesTr" / "b.hdr").write_bytes(bytes(348))
+    pair = {"image": "./imagesTr/b.hdr", "label": "./labelsTr/b.nii.gz"}
+    content = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "training": [pair]}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    put_label(folder, label())
+
+
+def colours(folder):
+    path = folder / "imagesTr" / "b_0000.nii.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[70:74] = np.array([128, 24], "<i2").tobytes()  # RGB24
+    path.write_bytes(gzip.compress(bytes(content) * 2))
+
+
+def four_dimensions(folder):
+    put_image(folder, np.concatenate([image(0), image(1), image(2)]))
+
+
+def five_dimensions(folder):
+    path = folder / "imagesTr" / "b_0000.nii.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[40:56] = np.array([5, *SHAPE[::-1], 2, 3, 1, 1], "<i2")[:8].tobytes()
+    path.write_bytes(gzip.compress(bytes(content) * 7))
+
+
+def two_dimensions(folder):
+    put_image(folder, image()[:, :1])
+
+
+def nan_voxels(folder):
+    voxels = image().astype(np.float32)
+    voxels[0, 3, 3, 3:5] = np.nan
+    put_image(folder, voxels)
+
+
+def infinite_voxel(folder):
+    voxels = image().astype(np.float32)
+    voxels[0, 3, 3, 3] = np.inf
+    put_image(folder, voxels)
+
+
+def constant(folder):
+    put_image(folder, np.full((1, *SHAPE), -1000, np.int16))
+
+
+def negative_label(folder):
+    put_label(folder, label().astype(np.int16) - 1)
+
+
+def fractional_label(folder):
+    put_label(folder, label() * np.float32(0.5))
+
+
+def nan_label(folder):
+    voxels = label().astype(np.float32)
+    voxels[0, 0, 0] = np.nan
+    put_label(folder, voxels)
+
+
+def unnamed_label(folder):
+    put_label(folder, label() * np.uint8(3))
+
+
+def empty_labels(folder):
+    for name in NAMES:
+        put_label(folder, np.zeros(SHAPE, np.uint8), name=name)
+
+
+def one_case_in_two_files(folder):
+    declare(folder)
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**content, "file_ending": ""}))
+    write_volume(folder / "imagesTr" / "b_0000.nrrd", image(), Geometry(SHAPE, GRID))
+
+
+def a_label_alone(folder):
+    (folder / "imagesTr" / "b_0000.nii.gz").unlink()
+
+
+def an_image_alone(folder):
+    (folder / "labelsTr" / "b.nii.gz").unlink()
+
+
+def an_absent_class(folder):
+    declare(folder, liver=1, tumour=2, spleen=3)
+
+
+def two_channels(folder):
+    for name in NAMES:
+        shutil.copy(folder / "imagesTr" / f"{name}_0000.nii.gz", folder / "imagesTr" / f"{name}_0001.nii.gz")
+    declare(folder, channels=("T1", "T2"))
+
+
+IMAGE, LABEL = "imagesTr/b_0000.nii.gz: ", "labelsTr/b.nii.gz: "
+GRIDS = "the image b_0000.nii.gz and its label are not on the same grid"
+DATASETS = [
+    (missing, ["livers: there is no such folder", "Give the folder of a dataset."]),
+    (a_file_instead, ["livers: is no folder", "Give the folder of a dataset."]),
+    (empty, ["livers: is empty", "nnU-Net", "Decathlon", "imagesTr and labelsTr"]),
+    (unknown_layout, ["livers: is a dataset of no layout that is known", "nnU-Net", "Decathlon"]),
+    (no_image_at_all, ["livers: has no image", "Put images into imagesTr."]),
+    (broken_json, ["livers/dataset.json: is no valid JSON", "Repair or remove it."]),
+    (a_region, ["livers/dataset.json: declares a region ('liver': [1, 2])", "one value in the label files"]),
+    (a_channel_too_few, ["case a, ", "imagesTr: has 1 image files, expected 2", "Add or remove channels."]),
+    (one_case_in_two_files, ["case b_0000, ", "b_0000.nrrd: there is also b_0000.nii.gz", "Remove one"]),
+    (another_shape, ["case b, ", LABEL, GRIDS, "15×18×20", "16×18×20", "resample the label"]),
+    (another_spacing, ["case b, ", LABEL, GRIDS, "spacing", "2.5", "resample the label"]),
+    (another_origin, ["case b, ", LABEL, GRIDS, "origin", "7.5", "resample the label"]),
+    (another_direction, ["case b, ", LABEL, GRIDS, "axes that differ by 36.9 degrees", "resample the label"]),
+    (cut_image, ["case b, ", IMAGE, "is truncated or damaged", "Copy or export it again."]),
+    (cut_inside, ["case b, ", IMAGE, "it holds 11020 of 11520 bytes", "Copy or export it again."]),
+    (cut_label, ["case b, ", LABEL, "is truncated or damaged", "Copy or export it again."]),
+    (no_bytes, ["case b, ", IMAGE, "is empty (0 bytes)", "Copy or export it again."]),
+    (text_as_image, ["case b, ", IMAGE, "is no NIfTI file", "Check what it holds"]),
+    (text_as_label, ["case b, ", LABEL, "is no NIfTI file", "Check what it holds"]),
+    (broken_link, ["case b, ", LABEL, "there is no such file", "Check the path."]),
+    (a_lone_header, ["b.hdr: is a header without its image b.img", "Convert the pair"]),
+    (colours, ["case b, ", IMAGE, "is a colour (RGB) image", "Save one intensity per voxel."]),
+    (four_dimensions, ["case b, ", IMAGE, "has 3 frames (4D), expected 1 channel", "split it"]),
+    (five_dimensions, ["case b, ", IMAGE, "has 5 dimensions (20×18×16×2×3)", "Save a 3D image"]),
+    (nan_voxels, ["case b, ", IMAGE, "holds 2 voxels of NaN or infinity", "Replace them"]),
+    (infinite_voxel, ["case b, ", IMAGE, "holds 1 voxel of NaN or infinity", "Replace them"]),
+    (constant, ["case b, ", IMAGE, "is constant (all voxels are -1000)", "Check how it was exported."]),
+    (negative_label, ["case b, ", LABEL, "holds negative labels (lowest -1)", "Number labels from 0 on."]),
+    (fractional_label, ["case b, ", LABEL, "without a whole number, such as 0.5", "nearest neighbour"]),
+    (nan_label, ["case b, ", LABEL, "without a whole number, such as nan", "nearest neighbour"]),
+    (unnamed_label, ["case b, ", LABEL, "holds label values 3, 6 without a name", "Name it in dataset.json"]),
+    (empty_labels, ["no case of livers has a labelled voxel", "Check that the label files"]),
+]
+
+
+def refused(ended, words, *, warned=0):
+    """One line of an error with these words, status 2, nothing on stdout."""
+    assert "Traceback" not in ended.err
+    assert ended.status == 2, ended
+    assert len(ended.warnings) == warned, ended.err
+    assert len(ended.lines) == warned + 1, ended.err
+    line = ended.lines[-1]
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line, line
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(("damage", "words"), DATASETS, ids=[row[0].__name__ for row in DATASETS])
+def test_a_bad_dataset_is_refused_by_plan(fseft, livers, damage, words):
+    damage(livers)
+    refused(fseft("plan", "livers", "--model", "none", "--device", "cpu"), words)
+
+
+PLAN = "plan livers --model none"
+SCRATCH = "adapt livers --model none --method scratch -k 1"
+LORA = "adapt livers --model phantom-tiny --method lora -k 1"
+EVALUATE = "evaluate livers/labelsTr livers/labelsTr"
+OPTIONS = [
+    ("plan livers --model phantom-tny", ["there is no model 'phantom-tny'", "Did you mean phantom-tiny?"]),
+    ("plan livers --model ''", ["there is no model ''", "Known: none, phantom-tiny."]),
+    ("plan livers", ["Missing option '--model'", "See fseft plan --help."]),
+    ("plan", ["Missing argument", "See fseft plan --help."]),
+    ("plann livers", ["No such command 'plann'", "plan", "See fseft --help."]),
+    (f"{PLAN} --devise cpu", ["No such option: --devise", "--device", "See fseft plan --help."]),
+    (f"{PLAN} --workers many", ["--workers", "valid integer", "See fseft plan --help."]),
+    (f"{PLAN} --workers 0", ["--workers", "greater than or equal to 1", "See fseft plan --help."]),
+    (f"{PLAN} --device gpu", ["--device gpu: there is no such device", "Use auto, cpu or cuda."]),
+    (f"{PLAN} --memory plenty", ["--memory 'plenty' is no amount of memory", "for example 12GB"]),
+    (f"{PLAN} --memory 1MB", ["the smallest training step of resunet needs", "limit is 1 MB", "--memory"]),
+    ("preprocess livers --model nothing", ["there is no model 'nothing'", "Did you mean none?"]),
+    ("show method lorra", ["there is no method 'lorra'", "Did you mean lora"]),
+    ("show methd lora", ["'methd' is not one of 'method', 'model'", "See fseft show --help."]),
+    (
+        "adapt livers --model phantom-tny --method lora -k 1",
+        ["there is no model 'phantom-tny'", "Did you mean phantom-tiny?"],
+    ),
+    (
+        "adapt livers --model none --method lorra -k 1",
+        ["there is no method 'lorra'", "Did you mean lora"],
+    ),
+    ("adapt livers --model none --method lora -k 1", ["'lora' starts from a pre-trained model", "scratch"]),
+    ("adapt livers --model none --method scratch", ["Missing option '--k'", "See fseft adapt --help."]),
+    ("adapt livers --model none --method scratch -k 4", ["k is 4, but there are 3", "between 1 and 3"]),
+    ("adapt livers --model none --method scratch -k 0", ["k is 0", "between 1 and 3"]),
+    ("adapt livers --model none --method scratch -k -1", ["k is -1", "between 1 and 3"]),
+    ("adapt livers --model none --method scratch -k few", ["'--k'", "valid integer", "See fseft adapt --help."]),
+    (f"{SCRATCH} --labels livr", ["the dataset has no structure 'livr'", "Did you mean liver?"]),
+    (f"{SCRATCH} --cases a,d", ["case d: is no labelled case of the dataset", "Known: a, b, c."]),
+    (f"{SCRATCH} --reporter json", ["there is no reporter 'json'", "Did you mean jsonl?"]),
+    (f"{SCRATCH} --decoder frosen", ["--decoder 'frosen' is not known", "Did you mean frozen?"]),
+    (f"{SCRATCH} --memory plenty", ["--memory 'plenty' is no amount of memory", "for example 12GB"]),
+    (f"{SCRATCH} --minutes -1", ["--minutes", "-1", "more than 0"]),
+    (f"{SCRATCH} --set epochs", ["--set 'epochs' is no key=value", "for example --set rank=4"]),
+    (f"{SCRATCH} --set epoch=3", ["has no setting 'epoch'", "Did you mean epochs"]),
+    (f"{SCRATCH} --set epochs=many", ["--set epochs='many'", "valid integer", "fseft show method scratch"]),
+    (f"{SCRATCH} --set epochs=0", ["--set epochs=0", "greater than or equal to 1", "fseft show method"]),
+    (f"{SCRATCH} --set loss=dise", ["--set loss='dise'", "'dice' or 'dice_ce'", "fseft show method"]),
+    (f"{LORA} --set rnk=4", ["'lora' has no setting 'rnk'", "Did you mean rank"]),
+    (f"{LORA} --set rank=4.5", ["--set rank=4.5", "valid integer", "fseft show method lora"]),
+    (f"{LORA} --set parts=encodr", ["--set parts=", "'encoder'", "fseft show method lora"]),
+    (f"{EVALUATE} --tolerance wide", ["the tolerance 'wide' is no length in mm", "Write it as 2mm."]),
+    (f"{EVALUATE} --tolerance -1mm", ["the tolerance '-1mm' is no length in mm", "Write it as 2mm."]),
+    (f"{EVALUATE} --tolerance nan", ["the tolerance 'nan' is no length in mm", "Write it as 2mm."]),
+    (f"{EVALUATE} --labels livr", ["there is no structure 'livr' to score", "Did you mean liver?"]),
+    ("evaluate nowhere livers/labelsTr", ["nowhere: does not exist", "Give a label file or a folder"]),
+    ("evaluate livers livers/labelsTr", ["livers: holds no label files", "Give livers/labelsTr."]),
+    ("evaluate livers/imagesTr livers/labelsTr", ["no case in common", "a_0000", "has the file name of its"]),
+    ("predict livers/imagesTr -o out --adapter none.st", ["none.st: there is no adapter", "Give the adapter"]),
+    ("phantom p --modality pet", ["--modality 'pet' is not known", "Known: ct, mr."]),
+    ("phantom p --cases -1", ["--cases", "greater than or equal to 0", "See fseft phantom --help."]),
+    ("phantom p --structures livr", ["livr", "Did you mean liver?"]),
+    ("phantom p --shift 2", ["--shift", "less than or equal to 1", "See fseft phantom --help."]),
+    ("pretrain livers --out m --epochs 0", ["--epochs", "greater than or equal to 1", "See fseft pretrain --help."]),
+    ("pretrain livers --out m --patch 64,64", ["--patch '64,64' is not 3 numbers", "--patch 1,1,1"]),
+    ("pretrain livers --out m --learning-rate 0", ["--learning-rate", "0"]),
+    ("pretrain livers --out m --architecture resunt", ["no architecture 'resunt'", "Did you mean resunet?"]),
+    ("pretrain livers --out ../m", ["../m"]),
+    ("demo --minutes 0", ["--minutes", "0"]),
+]
+
+
+@pytest.mark.parametrize(("command", "words"), OPTIONS, ids=[row[0] for row in OPTIONS])
+def test_a_bad_option_is_refused(fseft, livers, command, words):
+    refused(fseft(*shlex.split(command)), words)

@@ -1,0 +1,89 @@
+"""`fseft plan` and `fseft preprocess` show what was decided; memory is given as people write it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fseft.cli.plan import parse_memory, plan
+from fseft.cli.preprocess import preprocess
+from fseft.documents import Plan
+from fseft.errors import FseftError
+from fseft.volume.geometry import Geometry
+from fseft.volume.image import write_labels, write_volume
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Run a command on a dataset of two cases, one of them without label."""
+    rng = np.random.default_rng(0)
+    geometry = Geometry((24, 24, 24), np.eye(4))
+    label = np.zeros((24, 24, 24), np.uint8)
+    label[8:16, 8:16, 8:16] = 2
+    for name in ("a", "b"):
+        write_volume(tmp_path / "d" / "imagesTr" / f"{name}.nii.gz", rng.random((1, 24, 24, 24)), geometry)
+    write_labels(tmp_path / "d" / "labelsTr" / "a.nii.gz", label, geometry)
+    app = typer.Typer()
+    app.command("plan")(plan)
+    app.command("preprocess")(preprocess)
+
+    def run(command, *options):
+        given = [
+            str(tmp_path / "d"),
+            "--model",
+            "none",
+            "--workspace",
+            str(tmp_path / "w"),
+            "--device",
+            "cpu",
+        ]
+        return CliRunner().invoke(app, [command, *given, *options], catch_exceptions=False)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("12GB", 12 * 10**9),
+        ("800 mb", 8 * 10**8),
+        ("1.5g", 1_500_000_000),
+        ("16GiB", 16 << 30),
+        ("4096", 4096),
+    ],
+)
+def test_memory_is_read_as_people_write_it(text, count):
+    assert parse_memory(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "0GB", "12 GB free", "5iB", "nan"])
+def test_what_is_no_memory_is_refused(text):
+    with pytest.raises(FseftError, match="no amount of memory"):
+        parse_memory(text)
+
+
+def test_the_plan_is_shown_with_dataset_structures_and_reasons(call):
+    text = " ".join(call("plan").output.split())
+    assert "d (folders): 2 cases, 1 with structures" in text
+    assert "class_2 2 1 0.512" in text
+    for word in ("decision", "reason", "spacing", "patch size", "crops per step"):
+        assert word in text
+
+
+def test_json_is_the_plan_and_nothing_else(call):
+    result = call("plan", "--json")
+    assert Plan.model_validate(json.loads(result.stdout)).dataset == "d"
+
+
+def test_strict_refuses_what_is_incomplete(call):
+    with pytest.raises(FseftError, match="1 image has no label"):
+        call("plan", "--strict")
+
+
+def test_preprocess_tells_what_it_did(call):
+    assert "2 cases preprocessed, 0 were there already" in " ".join(call("preprocess").output.split())
+    assert "0 cases preprocessed, 2 were there already" in " ".join(call("preprocess").output.split())

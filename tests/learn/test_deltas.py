@@ -1,0 +1,135 @@
+"""Weight deltas change nothing until trained, can be switched off, and merge exactly into any layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fseft.learn.deltas import LowRank, WeightDelta, add_delta
+from fseft.learn.method import Adapted
+
+LAYERS = {
+    "linear": lambda: nn.Linear(8, 6),
+    "conv 1x1x1": lambda: nn.Conv3d(8, 6, 1),
+    "conv 3x3x3": lambda: nn.Conv3d(8, 6, 3, padding=1),
+    "strided": lambda: nn.Conv3d(8, 6, 3, stride=2, padding=1),
+    "dilated": lambda: nn.Conv3d(8, 6, 3, dilation=2, padding=2),
+    "grouped": lambda: nn.Conv3d(8, 6, 3, groups=2),
+    "depthwise": lambda: nn.Conv3d(8, 8, 3, groups=8, bias=False),
+    "reflect-padded": lambda: nn.Conv3d(8, 6, 3, padding=1, padding_mode="reflect"),
+    "transposed": lambda: nn.ConvTranspose3d(8, 6, 2, stride=2),
+    "transposed, grouped": lambda: nn.ConvTranspose3d(8, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
+}
+
+
+@pytest.fixture(params=LAYERS.values(), ids=LAYERS.keys())
+def layer(request):
+    torch.manual_seed(0)
+    return request.param()
+
+
+def an_input(layer):
+    shape = (2, 8) if isinstance(layer, nn.Linear) else (2, 8, 6, 7, 8)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def with_delta(layer, *, trained=False, seed=0):
+    """A network of one layer with a low-rank delta, as if trained."""
+    generator = torch.Generator().manual_seed(seed)
+    delta = LowRank(layer.weight, 3, 0.5, generator)
+    if trained:
+        nn.init.normal_(delta.b, generator=generator)
+    network = nn.Sequential(layer)
+    add_delta(network[0], delta)
+    adapted = Adapted(network, learning_rate=1e-3)
+    adapted.train_only(f"0.parametrizations.weight.0.{name}" for name in "ab")
+    adapted.remember()
+    return adapted
+
+
+def test_a_fresh_delta_changes_no_bit_of_the_output(layer):
+    x = an_input(layer)
+    before = layer(x)
+    assert torch.equal(with_delta(layer).network(x), before)
+
+
+def test_a_trained_delta_changes_the_output(layer):
+    x = an_input(layer)
+    before = layer(x)
+    assert not torch.allclose(with_delta(layer, trained=True).network(x), before, atol=1e-2)
+
+
+def test_merging_keeps_the_function_and_the_names_of_the_base(layer):
+    x, names = an_input(layer), set(layer.state_dict())
+    adapted = with_delta(layer, trained=True)
+    unmerged = adapted.network(x)
+    merged = adapted.merge()
+    assert torch.allclose(merged(x), unmerged, atol=1e-5)
+    assert set(merged[0].state_dict()) == names
+    assert not any(isinstance(module, WeightDelta) for module in merged.modules())
+
+
+def test_switched_off_is_the_base_bit_for_bit_and_ends_with_the_context(layer):
+    x = an_input(layer)
+    base = layer(x)
+    adapted = with_delta(layer, trained=True)
+    on = adapted.network(x)
+    with adapted.disabled():
+        assert torch.equal(adapted.network(x), base)
+    assert torch.equal(adapted.network(x), on)
+
+
+def test_the_product_has_the_rank_and_the_scale_of_the_paper():
+    delta = LowRank(torch.zeros(10, 4, 3, 3, 3), 2, 0.25, torch.Generator().manual_seed(0))
+    nn.init.normal_(delta.b)
+    matrix = delta.delta(torch.zeros(10, 4, 3, 3, 3)).reshape(10, -1)
+    assert torch.linalg.matrix_rank(matrix) == 2
+    assert torch.allclose(matrix, 0.25 * delta.b @ delta.a)
+
+
+def test_the_same_seed_gives_the_same_start_and_another_seed_another():
+    def drawn(seed):
+        return with_delta(nn.Linear(8, 6), seed=seed).state_dict()["0.parametrizations.weight.0.a"]
+
+    assert torch.equal(drawn(4), drawn(4))
+    assert not torch.equal(drawn(4), drawn(5))
+
+
+def test_switching_off_can_be_nested():
+    layer = nn.Linear(8, 6)
+    x = an_input(layer)
+    base = layer(x)
+    adapted = with_delta(layer, trained=True)
+    on = adapted.network(x)
+    with adapted.disabled():
+        with adapted.disabled():
+            assert torch.equal(adapted.network(x), base)
+        assert torch.equal(adapted.network(x), base)
+    assert torch.equal(adapted.network(x), on)
+
+
+def test_switching_off_ends_also_with_an_error():
+    layer = nn.Linear(8, 6)
+    x = an_input(layer)
+    adapted = with_delta(layer, trained=True)
+    on = adapted.network(x)
+    with pytest.raises(KeyError), adapted.disabled():
+        raise KeyError
+    assert torch.equal(adapted.network(x), on)
+
+
+def test_switching_off_brings_back_base_weights_that_are_trained_too():
+    layer = nn.Linear(8, 6)
+    x = an_input(layer)
+    base = layer(x)
+    adapted = with_delta(layer, trained=True)
+    adapted.also_train(["0"])
+    adapted.remember()
+    with torch.no_grad():
+        for _, parameter in adapted.trained():
+            parameter.add_(1)
+    on = adapted.network(x)
+    with adapted.disabled():
+        assert torch.equal(adapted.network(x), base)
+    assert torch.equal(adapted.network(x), on)

@@ -1,0 +1,93 @@
+"""The new head starts from what the model knows, whatever the structures are called."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fseft.learn.heads import canonical, has_sides, match_classes, new_head
+
+CLASSES = ("liver", "kidney_left", "spleen")
+
+
+@pytest.fixture
+def features():
+    return torch.randn((2, 5, 4, 4, 4), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def old():
+    torch.manual_seed(1)
+    return nn.Conv3d(5, len(CLASSES), 1)
+
+
+def made(old, structures, activation="sigmoid", *, never=False, seed=0):
+    matched = match_classes(structures, CLASSES)
+    return new_head(old, structures, CLASSES, activation, matched, torch.Generator().manual_seed(seed), never=never)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["kidney_left", "left kidney", "Left kidney", "Kidney (L)", "kidney-lt", "LEFT_KIDNEY", "leftKidney", "KidneyLeft"],
+)
+def test_one_structure_has_one_canonical_name(name):
+    assert canonical(name) == "kidney_left"
+
+
+def test_names_in_any_script_stay_apart():
+    assert canonical("肝臓") == "肝臓"
+    assert canonical("Œsophage") == "œsophage"
+    assert match_classes(["Печень"], ["Почка"]) == {}
+
+
+@pytest.mark.parametrize("name", ["Left kidney", "kidney (l)", "lkidney"])
+def test_a_structure_is_matched_with_the_class_of_the_same_meaning(name):
+    assert match_classes([name, "tumour"], CLASSES) == {name: "kidney_left"}
+
+
+@pytest.mark.parametrize("name", ["right kidney", "rkidney", "kidney", "kidneys left", "iver"])
+def test_a_structure_of_another_meaning_is_not_matched(name):
+    assert match_classes([name], CLASSES) == {}
+
+
+@pytest.mark.parametrize("names", [["kidney_left"], ["Lung (R)", "liver"], ["lkidney", "rkidney"]])
+def test_names_that_say_left_or_right_have_sides(names):
+    assert has_sides(names)
+
+
+def test_names_that_begin_with_l_or_r_by_nature_have_no_sides():
+    assert not has_sides(["liver", "rectum", "leftover", "ribs"])
+
+
+def test_zero_shot_of_a_sigmoid_model_is_its_own_largest_positive_logit(old, features):
+    logits = old(features)[:, [2, 0]]  # spleen, liver
+    own = torch.where(logits.amax(1) > 0, 1 + logits.argmax(1), 0)
+    found = made(old, ["Spleen", "liver"], never=True)(features).argmax(1)
+    assert torch.equal(found, own)
+    assert set(own.unique().tolist()) == {0, 1, 2}
+
+
+def test_a_softmax_model_gives_its_background_row_too(features):
+    torch.manual_seed(2)
+    old = nn.Conv3d(5, 1 + len(CLASSES), 1)
+    head = made(old, ["spleen", "liver"], "softmax")
+    assert torch.allclose(head(features), old(features)[:, [0, 3, 1]], atol=1e-6)
+
+
+def test_rows_without_a_match_never_win_for_zero_shot(old, features):
+    head = made(old, ["tumour", "liver", "cyst"], never=True)
+    assert set(head(1000 * features).argmax(1).unique().tolist()) <= {0, 2}
+
+
+def test_rows_without_a_match_start_unlikely_and_by_the_seed(old, features):
+    first, same, other = (made(old, ["tumour"], seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.weight, same.weight)
+    assert not torch.equal(first.weight, other.weight)
+    assert (first(features).softmax(1)[:, 1] < 0.2).all()
+
+
+def test_the_old_head_may_have_no_bias(features):
+    old = nn.Conv3d(5, len(CLASSES), 1, bias=False)
+    head = made(old, ["liver"])
+    assert torch.allclose(head(features)[:, 1], old(features)[:, 0], atol=1e-6)

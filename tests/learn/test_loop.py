@@ -1,0 +1,163 @@
+"""The loop ends when it should, and what is interrupted goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import io
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from fseft.documents import Recipe
+from fseft.errors import FseftError
+from fseft.learn.loop import autocast, fit, start
+from fseft.learn.method import Adapted
+
+RECIPE = Recipe(epochs=6, learning_rate=0.05, plateau=False, checkpoint_seconds=0)
+
+
+def a_problem():
+    """A network, and the loss of a step that depends on the step's number alone."""
+    torch.manual_seed(0)
+    network = nn.Linear(4, 2)
+
+    def loss_of(step):
+        x = torch.randn((8, 4), generator=torch.Generator().manual_seed(step))
+        return (network(x) - x[:, :2]).square().mean()
+
+    return Adapted(network, learning_rate=0.01), loss_of
+
+
+def through_a_file(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def trained(recipe=RECIPE, **options):
+    adapted, loss_of = a_problem()
+    return fit(start(adapted, recipe), loss_of, recipe, steps_per_epoch=3, **options)
+
+
+def test_training_makes_the_loss_smaller():
+    training = trained()
+    assert training.losses[-1] < training.losses[0]
+    assert (len(training.losses), training.step, training.stopped_by) == (6, 18, "all epochs")
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(at):
+    states = []
+    whole = trained(save=lambda state: states.append(through_a_file(state)))
+    adapted, loss_of = a_problem()
+    resumed = start(adapted, RECIPE)
+    resumed.restore(states[at - 1])
+    assert len(resumed.losses) == at
+    fit(resumed, loss_of, RECIPE, steps_per_epoch=3)
+    assert resumed.losses == whole.losses
+    assert resumed.step == whole.step
+    for name, tensor in whole.adapted.state_dict().items():
+        assert torch.equal(resumed.adapted.state_dict()[name], tensor)
+
+
+def test_a_finished_training_is_not_trained_further():
+    training = trained()
+    fit(training, lambda _: pytest.fail("a step too many"), RECIPE, steps_per_epoch=3)
+
+
+def test_every_epoch_is_told():
+    epochs = []
+    trained(on_epoch=epochs.append)
+    assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
+    assert epochs[-1].progress == 1
+    assert all(a.progress < b.progress for a, b in pairwise(epochs))
+    assert all(0 < epoch.learning_rate <= 0.05 for epoch in epochs)
+
+
+def test_states_are_saved_no_oftener_than_asked_and_at_the_end():
+    states = []
+    trained(RECIPE.model_copy(update={"checkpoint_seconds": 3600.0}), save=states.append)
+    assert [state["step"] for state in states] == [18]
+
+
+def test_the_time_budget_is_kept():
+    adapted, loss_of = a_problem()
+    recipe = RECIPE.model_copy(update={"epochs": 100_000})
+
+    def slow(step):
+        time.sleep(0.01)
+        return loss_of(step)
+
+    began = time.monotonic()
+    training = fit(start(adapted, recipe), slow, recipe, steps_per_epoch=3, minutes=0.5 / 60)
+    assert training.stopped_by == "time budget"
+    assert training.losses
+    assert time.monotonic() - began < 0.8
+
+
+def test_the_schedule_is_stretched_over_the_time_budget():
+    rates = []
+    recipe = RECIPE.model_copy(update={"epochs": 100_000})
+    trained(recipe, minutes=0.3 / 60, on_epoch=lambda epoch: rates.append(epoch.learning_rate))
+    assert max(rates) > 0.04
+    assert rates[-1] < 0.005
+
+
+@pytest.mark.parametrize("minutes", [0.0, 1e-9])
+def test_a_budget_too_small_for_a_step_ends_at_once(minutes):
+    training = trained(minutes=minutes)
+    assert training.stopped_by == "time budget"
+    assert training.step <= 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_an_error(value):
+    adapted, loss_of = a_problem()
+    before = adapted.state_dict()
+    with pytest.raises(FseftError, match=r"loss is (nan|inf) at step 0.*learning_rate"):
+        fit(start(adapted, RECIPE), lambda step: loss_of(step) * value, RECIPE, steps_per_epoch=3)
+    assert all(torch.equal(before[name], tensor) for name, tensor in adapted.state_dict().items())
+
+
+def test_a_plateau_of_the_loss_stops_the_training_if_asked_to():
+    recipe = RECIPE.model_copy(update={"epochs": 100, "plateau": True})
+    adapted, loss_of = a_problem()
+
+    def flat(step):
+        return 0 * loss_of(step) + 0.5
+
+    assert fit(start(adapted, recipe), flat, recipe, steps_per_epoch=1).stopped_by == "plateau of the training loss"
+    assert len(fit(start(adapted, recipe), flat, recipe, steps_per_epoch=1).losses) == 30
+    on = recipe.model_copy(update={"plateau": False})
+    assert fit(start(adapted, on), flat, on, steps_per_epoch=1).stopped_by == "all epochs"
+
+
+def test_the_recipe_s_rate_goes_before_the_method_s_and_ratios_multiply_it():
+    adapted, _ = a_problem()
+    adapted.rates["bias"] = 4.0
+    for recipe, rate in ((Recipe(), 0.01), (RECIPE, 0.05)):
+        groups = start(adapted, recipe).optimizer.param_groups
+        assert {group["lr"] for group in groups} == {rate, 4 * rate}
+
+
+def test_a_method_may_add_to_the_loss_and_is_told_of_every_step():
+    adapted, loss_of = a_problem()
+    told = []
+    adapted.on_optimizer_step = lambda step, total: told.append((step, total))
+    adapted.regularizer = lambda: 10 * sum(p.square().sum() for p in adapted.network.parameters())
+    pulled = fit(start(adapted, RECIPE), loss_of, RECIPE, steps_per_epoch=3)
+    assert told == [(step, 18) for step in range(1, 19)]
+    free = trained()
+    assert pulled.adapted.network.weight.norm() < free.adapted.network.weight.norm()
+
+
+def test_mixed_precision_is_used_where_it_is_asked_for():
+    weight = torch.ones(4, 4)
+    with autocast("cpu", "bf16"):
+        assert (weight @ weight).dtype == torch.bfloat16
+    for precision in ("auto", "fp32"):
+        with autocast("cpu", precision):
+            assert (weight @ weight).dtype == torch.float32

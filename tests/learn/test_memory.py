@@ -1,0 +1,26 @@
+"""The memory estimate grows with what is asked for and takes whatever a model card may say."""
+
+from __future__ import annotations
+
+import pytest
+
+from fseft.learn.memory import OVERHEAD_BYTES, training_bytes
+
+TINY = {"channels": (4, 8), "features": 4}
+
+
+def needed(patch=(32, 32, 32), crops=1, channels=1, hparams=TINY):
+    return training_bytes("resunet", hparams, channels, patch, crops) - OVERHEAD_BYTES
+
+
+def test_twice_the_crops_or_voxels_need_about_twice_the_memory():
+    assert needed(crops=2) == pytest.approx(2 * needed(), rel=0.1)
+    assert needed(patch=(64, 32, 32)) == pytest.approx(needed(crops=2), rel=0.01)
+
+
+def test_a_wider_network_needs_more():
+    assert needed(hparams={"channels": (8, 16), "features": 8}) > needed() > 0
+
+
+def test_lists_as_they_come_from_json_are_as_good_as_tuples():
+    assert needed(hparams={"channels": [4, 8], "features": 4}) == needed()

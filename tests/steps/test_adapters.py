@@ -1,0 +1,121 @@
+"""Adapter files: what lies in them, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fseft.documents import Intensity, Manifest, Preprocessing, Provenance
+from fseft.errors import FseftError
+from fseft.steps.adapt import adapt
+from fseft.steps.adapters import apply_method, make_network, read_manifest, restore, write_adapter
+from fseft.steps.models import find_card
+
+from .conftest import write_model
+
+
+@pytest.fixture
+def manifest():
+    how = Preprocessing(
+        orientation="RAS",
+        spacing_mm=(1.5, 1, 0.7),
+        modality="ct",
+        intensity=(Intensity(scheme="window", low=-200, high=500),),
+        patch_size=(32, 32, 48),
+    )
+    return Manifest(
+        method=Provenance(name="lora", distribution="fseft", version="1"),
+        config={"rank": 4, "parts": ["encoder"]},
+        model="tiny",
+        backbone_sha256="ab",
+        architecture="resunet",
+        hparams={"channels": [4, 8]},
+        decoder="frozen",
+        preprocessing=how,
+        channels=("CT",),
+        labels={"Niere, «links»": 3, "a": 70},
+        support=("x", "y"),
+        dataset="d",
+        seed=7,
+        trained_parameters=12,
+    )
+
+
+def test_tensors_and_manifest_come_back_as_written(manifest, tmp_path):
+    tensors = {"b": torch.randn(3, 2), "a": torch.arange(4)}
+    write_adapter(tmp_path / "run" / "adapter.safetensors", tensors, manifest)
+    for path in (tmp_path / "run", tmp_path / "run" / "adapter.safetensors"):
+        assert read_manifest(path) == manifest
+    read = load_file(tmp_path / "run" / "adapter.safetensors")
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+
+
+def test_what_is_no_adapter_is_refused(manifest, tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata={"fseft": '{"model": 3}'})
+    (tmp_path / "text.safetensors").write_text("no tensors here")
+    write_adapter(tmp_path / "whole.safetensors", {"a": torch.zeros(100)}, manifest)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-9])
+    for name, message in (
+        ("missing", "there is no adapter"),
+        ("plain", "is no adapter of fseft"),
+        ("odd", "the manifest is not understood"),
+        ("text", "is not a safetensors file"),
+        ("cut", "is not a safetensors file"),
+    ):
+        with pytest.raises(FseftError, match=message) as caught:
+            read_manifest(tmp_path / f"{name}.safetensors")
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "linear-probe", "lora", "full", "scratch"])
+def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
+    model = "none" if method == "scratch" else "tiny"
+    result = adapt(request_for(method, model=model), workspace)
+    restored, manifest = restore(result.adapter, workspace)
+    card = find_card(manifest.model, workspace).model_copy(update={"hparams": manifest.hparams})
+    architecture, network = make_network(
+        card, workspace, manifest.labels, 1, seed=manifest.seed, expect=manifest.backbone_sha256
+    )
+    adapted = apply_method(architecture, network, method, manifest.config, manifest.decoder, manifest.seed)
+    adapted.load_state_dict(load_file(result.adapter))
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(restored.eval()(x), adapted.network.eval()(x), atol=1e-4)
+    assert not any("parametrizations" in name for name in restored.state_dict())
+
+
+def test_an_adapter_of_other_weights_is_refused(request_for, workspace):
+    result = adapt(request_for(), workspace)
+    write_model(workspace, seed=99)
+    with pytest.raises(FseftError, match=r"the adapter is for another backbone.*'tiny'.*sha256") as caught:
+        restore(result.adapter, workspace)
+    assert str(result.adapter) in str(caught.value)
+
+
+def test_an_adapter_whose_model_is_gone_names_it(request_for, workspace):
+    result = adapt(request_for(), workspace)
+    (workspace.model("tiny") / "weights.safetensors").unlink()
+    with pytest.raises(FseftError, match="the weights of the model 'tiny' are missing"):
+        restore(result.adapter, workspace)
+    (workspace.model("tiny") / "model.json").unlink()
+    with pytest.raises(FseftError, match="there is no model 'tiny'"):
+        restore(result.adapter, workspace)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"config": {"no": 1}}, "does not know these settings"),
+        ({"method": Provenance(name="lorra", distribution="?", version="1")}, "Did you mean lora"),
+        ({"decoder": "frozen"}, "does not fit the network"),
+        ({"channels": ("T1", "T2")}, r"takes 1 channel\(s\), the data have 2"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_told(changed, message, request_for, workspace, tmp_path):
+    result = adapt(request_for("lora"), workspace)
+    manifest = read_manifest(result.adapter).model_copy(update=changed)
+    write_adapter(tmp_path / "adapter.safetensors", load_file(result.adapter), manifest)
+    with pytest.raises(FseftError, match=message):
+        restore(tmp_path, workspace)

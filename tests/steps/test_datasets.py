@@ -1,0 +1,105 @@
+"""A dataset folder is read by the reader that knows it; what has no partner is told once, or refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fseft.errors import FseftError
+from fseft.steps.datasets import read_dataset
+
+
+def bare(folder, images, labels=()):
+    for kind, names in (("imagesTr", images), ("labelsTr", labels)):
+        (folder / kind).mkdir(parents=True)
+        for name in names:
+            (folder / kind / f"{name}.nii.gz").touch()
+    return folder
+
+
+def declare(folder, **content):
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_bare_folders_are_read(tmp_path):
+    dataset = read_dataset(bare(tmp_path / "livers", ["a", "b"], ["a", "b"]))
+    assert (dataset.name, dataset.reader, len(dataset.cases)) == ("livers", "folders", 2)
+    assert dataset.warnings == ()
+
+
+def test_the_declaration_goes_before_bare_folders(tmp_path):
+    folder = bare(tmp_path / "d", ["a_0000"], ["a"])
+    declare(folder, channel_names={"0": "CT"}, labels={"liver": 1}, file_ending=".nii.gz")
+    assert read_dataset(folder).reader == "nnunet"
+    training = [{"image": "imagesTr/a_0000.nii.gz", "label": "labelsTr/a.nii.gz"}]
+    declare(folder, modality={"0": "CT"}, labels={"1": "liver"}, training=training)
+    assert read_dataset(folder).reader == "decathlon"
+
+
+def test_labels_without_image_are_skipped_with_one_warning(tmp_path):
+    folder = bare(tmp_path / "d", ["a"], ["a", "p", "q", "r", "s"])
+    dataset = read_dataset(folder)
+    assert [case.name for case in dataset.cases] == ["a"]
+    assert dataset.warnings == ("4 labels have no image (p, q, r, ...): skipped",)
+    with pytest.raises(FseftError, match="4 labels have no image"):
+        read_dataset(folder, strict=True)
+
+
+def test_images_without_label_are_kept_with_one_warning(tmp_path):
+    folder = bare(tmp_path / "d", ["a", "b"], ["a"])
+    dataset = read_dataset(folder)
+    assert [case.name for case in dataset.cases] == ["a", "b"]
+    assert [case.name for case in dataset.labelled] == ["a"]
+    assert dataset.warnings == ("1 image has no label (b): kept as unlabelled",)
+    with pytest.raises(FseftError, match="1 image has no label"):
+        read_dataset(folder, strict=True)
+
+
+def test_a_dataset_without_any_label_is_fine(tmp_path):
+    assert read_dataset(bare(tmp_path / "d", ["a", "b"]), strict=True).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["my data (1)", "Größe", "-x", "Dataset003_Liver", "..."])
+def test_the_name_is_that_of_the_folder_made_safe(tmp_path, name):
+    found = read_dataset(bare(tmp_path / name, ["a"])).name
+    assert found
+    assert set(found) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+    assert not found.startswith(("-", "."))
+
+
+def test_the_name_does_not_depend_on_the_way_to_the_folder(tmp_path, monkeypatch):
+    folder = bare(tmp_path / "livers", ["a"])
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    assert {read_dataset(path).name for path in (folder, tmp_path / "link", folder / ".")} == {"livers"}
+    assert read_dataset(type(folder)()).name == "livers"
+
+
+@pytest.mark.parametrize(
+    ("make", "cause"),
+    [
+        (lambda folder: folder.parent, "there is no such folder"),
+        (lambda folder: folder.touch(), "is no folder"),
+        (lambda folder: folder.mkdir(), "is empty.*nnU-Net.*Decathlon.*bare folders"),
+        (lambda folder: bare(folder, []), "has no image"),
+        (lambda folder: (folder / "scans").mkdir(parents=True), "no layout that is known.*nnU-Net"),
+    ],
+)
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path, make, cause):
+    make(tmp_path / "d")
+    with pytest.raises(FseftError, match=cause):
+        read_dataset(tmp_path / "d")
+
+
+@pytest.mark.real
+def test_the_natural_dirt_of_a_public_dataset_is_told(real_data):
+    dataset = read_dataset(real_data / "hippocampus")
+    assert (len(dataset.cases), len(dataset.labelled)) == (261, 260)
+    assert dataset.warnings == (
+        "2 labels have no image (hippocampus_010, hippocampus_281): skipped",
+        "1 image has no label (hippocampus_118): kept as unlabelled",
+    )
+    with pytest.raises(FseftError, match="2 labels have no image"):
+        read_dataset(real_data / "hippocampus", strict=True)

@@ -1,0 +1,287 @@
+"""Predicting: on the scan's own grid, with the labels of the training data, each scan once, none lost for another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fseft.errors import FseftError
+from fseft.steps import predict as step
+from fseft.steps.adapt import adapt
+from fseft.steps.adapters import read_manifest
+from fseft.steps.predict import PredictRequest, gather_scans, predict
+from fseft.volume.geometry import Geometry, reorient
+from fseft.volume.image import read_labels, read_volume, write_volume
+
+from .conftest import LABELS, a_scan, write_model
+
+OBLIQUE = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def scan_files(folder, *names, affine=None, shape=(30, 34, 38)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(names):
+        geometry = Geometry(shape, np.diag([1.5, 1.5, 1.5, 1]) if affine is None else affine)
+        write_volume(folder / f"{name}.nii.gz", a_scan(seed, shape)[0], geometry)
+    return folder
+
+
+@pytest.fixture
+def adapter(request_for, workspace):
+    return adapt(request_for(), workspace).adapter
+
+
+@pytest.fixture
+def request_of(adapter, tmp_path):
+    def make(*inputs, **changed):
+        return replace(PredictRequest(inputs, tmp_path / "out", adapter), **changed)
+
+    return make
+
+
+def copying(monkeypatch):
+    """Let the network be one that sees what is there: tissue brighter than 100 HU is a kidney, 300 a tumour."""
+
+    def scores(network, prepared, manifest, **_):
+        image = prepared.image[0].astype(np.float32)
+        return np.stack([np.full_like(image, 100), image, 3 * (image - 200)])
+
+    monkeypatch.setattr(step, "scores_of", scores)
+
+
+def expected(image):
+    return np.where(image > 300, 7, np.where(image > 100, 1, 0))
+
+
+# --- where the result lies ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["RAS", "LPS", "SPL", "AIR", "PSR"])
+def test_a_network_that_copies_its_input_gives_back_the_same_voxels(code, request_of, workspace, tmp_path, monkeypatch):
+    copying(monkeypatch)
+    image, _ = a_scan(3, (30, 34, 38))
+    geometry = Geometry((30, 34, 38), OBLIQUE @ np.diag([1.5, 1.5, 1.5, 1]) + 7 * np.eye(4, k=3))
+    image, geometry = reorient(image, geometry, code)
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in" / "x.nii.gz", image, geometry)
+    predict(request_of(tmp_path / "in"), workspace)
+    scan, found = read_volume(tmp_path / "in" / "x.nii.gz"), read_labels(tmp_path / "out" / "x.nii.gz")
+    np.testing.assert_array_equal(found.array[0], expected(scan.array[0]))
+    assert set(np.unique(found.array)) == {0, 1, 7}
+    assert found.geometry.close_to(scan.geometry)
+
+
+def test_another_spacing_is_undone_too(request_of, workspace, tmp_path, monkeypatch):
+    copying(monkeypatch)
+    scan_files(tmp_path / "in", "x", affine=np.diag([1.0, 1.3, 2.0, 1]), shape=(36, 34, 32))
+    predict(request_of(tmp_path / "in"), workspace)
+    scan, found = read_volume(tmp_path / "in" / "x.nii.gz"), read_labels(tmp_path / "out" / "x.nii.gz")
+    assert found.geometry.close_to(scan.geometry)
+    assert np.mean(found.array[0] == expected(scan.array[0])) > 0.98
+
+
+def test_the_labels_are_those_of_the_training_data(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in"), workspace)
+    assert set(np.unique(read_labels(tmp_path / "out" / "x.nii.gz").array)) <= {0, *LABELS.values()}
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labels"] == LABELS
+
+
+def test_probabilities_sum_to_one_inside_the_body_and_agree_with_the_labels(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in", probabilities=True), workspace)
+    probabilities = read_volume(tmp_path / "out" / "probabilities" / "x.nii.gz").array
+    found = read_labels(tmp_path / "out" / "x.nii.gz").array[0]
+    assert probabilities.shape == (3, *found.shape)
+    inside = (slice(1, -1),) * 3
+    np.testing.assert_allclose(probabilities.sum(0)[inside], 1, atol=1e-4)
+    strongest = np.array([0, 1, 7])[probabilities.argmax(0)]
+    assert np.mean(strongest[inside] == found[inside]) > 0.99
+
+
+def test_flipped_copies_are_averaged_over_the_axes_without_sides(request_of, workspace, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        step, "segment", lambda *_, mirror_axes, **__: asked.append(mirror_axes) or np.zeros((3, 28, 32, 36))
+    )
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in"), workspace)
+    predict(request_of(tmp_path / "in", tta=True), workspace)
+    assert asked == [(), (1, 2)]  # RAS, and the dataset has a left kidney
+
+
+# --- which scans ----------------------------------------------------------------------------------------------
+
+
+def test_scans_done_before_are_skipped_until_something_changes(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x", "y")
+    request = request_of(tmp_path / "in")
+    assert predict(request, workspace).done == ("x", "y")
+    assert predict(request, workspace).skipped == ("x", "y")
+    write_volume(tmp_path / "in" / "y.nii.gz", a_scan(9)[0], Geometry((32, 32, 32), np.eye(4)))
+    (tmp_path / "out" / "x.nii.gz").unlink()
+    assert predict(request, workspace).done == ("x", "y")
+    with_probabilities = replace(request, probabilities=True)
+    assert predict(with_probabilities, workspace).done == ("x", "y")
+    (tmp_path / "out" / "probabilities" / "x.nii.gz").unlink()
+    assert predict(with_probabilities, workspace).done == ("x",)
+
+
+def test_scans_are_done_anew_for_another_adapter(request_of, request_for, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in"), workspace)
+    other = adapt(request_for("zero-shot"), workspace).adapter
+    assert predict(request_of(tmp_path / "in", adapter=other), workspace).done == ("x",)
+
+
+def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "a", "c")
+    (tmp_path / "in" / "b.nii.gz").write_bytes(b"no image")
+    told = []
+    with pytest.raises(FseftError, match=r"case b, .*b\.nii\.gz") as caught:
+        predict(request_of(tmp_path / "in"), workspace, told.append)
+    assert "more scans" not in str(caught.value)
+    assert told == ["a", "b", "c"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.nii.gz", "c.nii.gz", "predictions.json"}
+
+
+def test_several_broken_scans_are_counted(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "d")
+    for name in "abc":
+        (tmp_path / "in" / f"{name}.nii.gz").write_bytes(b"no image")
+    with pytest.raises(FseftError, match=r"case a.*\(2 more scans failed\)"):
+        predict(request_of(tmp_path / "in"), workspace)
+    assert (tmp_path / "out" / "d.nii.gz").exists()
+
+
+def test_the_run_folder_is_as_good_as_the_adapter_in_it(request_of, workspace, tmp_path, adapter):
+    scan_files(tmp_path / "in", "x")
+    assert predict(request_of(tmp_path / "in" / "x.nii.gz", adapter=adapter.parent), workspace).done == ("x",)
+
+
+def test_an_adapter_for_other_weights_is_refused(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    write_model(workspace, seed=8)
+    with pytest.raises(FseftError, match="another backbone"):
+        predict(request_of(tmp_path / "in"), workspace)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_is_refused_where_there_is_none(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    with pytest.raises(FseftError, match="has no CUDA"):
+        predict(request_of(tmp_path / "in", device="cuda"), workspace)
+
+
+def test_segmentations_never_lie_among_the_scans(request_of, workspace, tmp_path):
+    folder = scan_files(tmp_path / "in", "x")
+    before = (folder / "x.nii.gz").read_bytes()
+    for path in (folder, folder / "x.nii.gz"):
+        with pytest.raises(FseftError, match="would lie among the scans"):
+            predict(request_of(path, output=folder), workspace)
+    assert (folder / "x.nii.gz").read_bytes() == before
+
+
+@pytest.mark.real
+def test_a_dicom_series_is_segmented_on_its_own_grid(request_of, workspace, tmp_path, real_data):
+    series = real_data / "dicom_ct" / "straight"
+    assert predict(request_of(series), workspace).done == ("straight",)
+    found = read_labels(tmp_path / "out" / "straight.nii.gz")
+    assert found.geometry.close_to(read_volume(series).geometry)
+
+
+# --- gathering ------------------------------------------------------------------------------------------------
+
+
+def touched(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def names_of(scans):
+    return {name: [path.name for path in paths] for name, paths in scans.items()}
+
+
+def test_files_and_folders_of_files_are_gathered(tmp_path):
+    touched(tmp_path, "in/b.nrrd", "in/a.nii.gz", "in/.hidden.nii", "in/notes.txt", "c.mha")
+    assert names_of(gather_scans([tmp_path / "in", tmp_path / "c.mha"], 1)) == {
+        "a": ["a.nii.gz"],
+        "b": ["b.nrrd"],
+        "c": ["c.mha"],
+    }
+
+
+def test_channels_are_grouped_by_their_suffix_in_order(tmp_path):
+    touched(tmp_path, "z/p_0000.nii.gz", "y/p_0001.nii.gz", "y/q_0001.nii.gz", "y/q_0000.nii.gz")
+    assert names_of(gather_scans([tmp_path / "z", tmp_path / "y"], 2)) == {
+        "p": ["p_0000.nii.gz", "p_0001.nii.gz"],
+        "q": ["q_0000.nii.gz", "q_0001.nii.gz"],
+    }
+
+
+def test_the_suffix_of_a_single_channel_is_left_off(tmp_path):
+    touched(tmp_path, "p_0000.nii.gz", "q_0000.nii.gz")
+    assert set(gather_scans([tmp_path], 1)) == {"p", "q"}
+
+
+def test_numbered_scans_of_one_channel_are_scans_of_their_own(tmp_path):
+    touched(tmp_path, *(f"scan_{number:04}.nii.gz" for number in range(3)))
+    assert set(gather_scans([tmp_path], 1)) == {"scan_0000", "scan_0001", "scan_0002"}
+
+
+def test_files_with_all_channels_need_no_suffix(tmp_path):
+    touched(tmp_path, "p.nii.gz", "q.nii.gz")
+    assert names_of(gather_scans([tmp_path], 2)) == {"p": ["p.nii.gz"], "q": ["q.nii.gz"]}
+
+
+@pytest.mark.parametrize(
+    ("files", "channels", "message"),
+    [
+        (["a/p.nii.gz", "b/p.nii.gz"], 1, r"case p.*2 file\(s\) of one name, expected 1"),
+        (["a/p_0000.nii.gz", "b/p_0000.nii.gz"], 2, "of one name, expected 2"),
+        (["a/p_0000.nii.gz", "a/p_0001.nii.gz", "a/q_0001.nii.gz"], 2, r"case q.*1 file\(s\) of one name, expected 2"),
+        (["a/notes.txt"], 1, "there is no scan"),
+    ],
+)
+def test_what_is_no_set_of_scans_is_refused(files, channels, message, tmp_path):
+    touched(tmp_path, *files)
+    with pytest.raises(FseftError, match=message):
+        gather_scans(sorted({tmp_path / file.split("/")[0] for file in files}), channels)
+
+
+def test_a_missing_input_is_named(tmp_path):
+    with pytest.raises(FseftError, match=r"nowhere\.nii: there is no such file or folder"):
+        gather_scans([tmp_path / "nowhere.nii"], 1)
+
+
+def test_several_channels_travel_from_the_dataset_to_the_prediction(workspace, tmp_path, request_for):
+    """Trained from random weights on two channels, the second of which tells the structure."""
+    folder = tmp_path / "two"
+    for name in ("imagesTr", "labelsTr", "scans"):
+        (folder / name).mkdir(parents=True)
+    declared = {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": {"background": 0, "node": 3},
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(declared))
+    geometry = Geometry((32, 32, 32), np.diag([1.5, 1.5, 1.5, 1]))
+    for seed in range(2):
+        image, label = a_scan(seed)
+        for channel in range(2):
+            for kind in ("imagesTr", "scans"):
+                write_volume(folder / kind / f"c{seed}_000{channel}.nii.gz", image + np.int16(channel), geometry)
+        step.write_labels(folder / "labelsTr" / f"c{seed}.nii.gz", 3 * (label == 1), geometry)
+    request = request_for("scratch", folder=folder, model="none", k=1, settings=("epochs=1",))
+    adapter = adapt(request, workspace).adapter
+    assert read_manifest(adapter).channels == ("T1", "T2")
+    result = predict(PredictRequest((folder / "scans",), tmp_path / "out", adapter), workspace)
+    assert result.done == ("c0", "c1")
+    assert read_labels(tmp_path / "out" / "c0.nii.gz").geometry.close_to(geometry)
