@@ -80,7 +80,8 @@ def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
 
 
 def _predict(data: Path, workspace: Path, store: object) -> dict[str, float]:
-    from fseft.steps.adapt import AdaptRequest, adapt
+    from fseft.steps.adapt import adapt
+    from fseft.steps.jobs import AdaptRequest
     from fseft.steps.predict import PredictRequest, predict
 
     request = AdaptRequest(data, "phantom-tiny", "linear-probe", k=1, minutes=0.01, device="cpu")

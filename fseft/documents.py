@@ -163,6 +163,7 @@ class Plan(Document):
 
     dataset: str
     model: str
+    card: str = ""
     fingerprint: str
     architecture: str
     hparams: dict[str, Any] = {}
@@ -230,7 +231,6 @@ class Manifest(Document):
     trained_parameters: int
     licence: str = ""
     versions: dict[str, str] = {}
-    metrics: dict[str, float] = {}
 
 
 class Run(Document):

@@ -151,17 +151,18 @@ class Registry:
         """Import the factory of a name and call it.
 
         Raises:
-            FseftError: The factory cannot be imported: the package is broken or a dependency is missing.
+            FseftError: The factory cannot be imported or called: the package is broken or a dependency is missing.
         """
         offer = self.offer(kind, name)
         try:
-            factory = imported(offer.spec.factory)
-        except (ImportError, AttributeError) as error:
+            return imported(offer.spec.factory)(*arguments)
+        except FseftError:
+            raise
+        except Exception as error:  # whatever a plugin's module or constructor raises
             raise FseftError(
-                f"the {kind} {name!r} cannot be loaded ({error})",
+                f"the {kind} {name!r} cannot be loaded ({type(error).__name__}: {error})",
                 hint=f"Repair or remove the package {offer.source.distribution} {offer.source.version}.",
             ) from error
-        return factory(*arguments)
 
     def add_commands(self, app: typer.Typer) -> None:
         """Let every plugin add its commands."""
@@ -182,11 +183,19 @@ def imported(path: str) -> Any:
 
 
 def observers(reporters: Iterable[object]) -> pluggy.PluginManager:
-    """A manager for one run's reporters."""
+    """A manager for one run's reporters.
+
+    Raises:
+        FseftError: A reporter has a hook with arguments that there are not.
+    """
     manager = pluggy.PluginManager("fseft")
     manager.add_hookspecs(api.ObserverHooks)
     for reporter in reporters:
-        manager.register(reporter)
+        try:
+            manager.register(reporter)
+        except pluggy.PluginValidationError as error:
+            cause = f"the reporter {type(reporter).__name__} does not fit ({error})"
+            raise FseftError(cause, hint="Leave it out, or repair its package.") from error
     return manager
 
 

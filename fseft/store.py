@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,7 +35,7 @@ class Store:
 
     def plan(self, dataset: str, model: str) -> Path:
         """`fingerprints/<dataset>/plan.<model>.json`."""
-        return self.root / "fingerprints" / dataset / f"plan.{model}.json"
+        return self.root / "fingerprints" / dataset / f"plan.{_in_path(model)}.json"
 
     def preprocessed(self, dataset: str, key: str) -> Path:
         """`preprocessed/<dataset>/<key>/`: one folder per case; models that share spacing share the key."""
@@ -43,7 +43,7 @@ class Store:
 
     def run(self, dataset: str, model: str, method: str, k: int, seed: int) -> Path:
         """`runs/<dataset>/<model>/<method>-k<k>-s<seed>/`."""
-        return self.root / "runs" / dataset / model / f"{method}-k{k}-s{seed}"
+        return self.root / "runs" / dataset / _in_path(model) / f"{_in_path(method)}-k{k}-s{seed}"
 
     def model(self, name: str) -> Path:
         """`models/<name>/`: a foundation model that `fseft pretrain` made in this workspace."""
@@ -52,6 +52,11 @@ class Store:
     def models(self) -> list[str]:
         """Names of the foundation models of this workspace."""
         return sorted(path.parent.name for path in (self.root / "models").glob("*/model.json"))
+
+
+def _in_path(name: str) -> str:
+    """A name that may say its distribution (`package:name`), for file systems that take no colon."""
+    return name.replace(":", "--")
 
 
 def digest(*parts: object, length: int = 16) -> str:
@@ -93,9 +98,8 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
-        if temporary.is_dir() and path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        with _aside(path) if temporary.is_dir() else nullcontext():
+            temporary.replace(path)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -104,6 +108,18 @@ def replacing(path: Path) -> Iterator[Path]:
         else:
             with suppress(OSError):  # the error that is on its way says more than a second one
                 temporary.unlink()
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[None]:
+    """Move a folder out of the way, and remove it when its successor is in place."""
+    old = folder.with_name(f".old-{os.getpid()}-{folder.name}")
+    moved = folder.exists()
+    if moved:
+        folder.rename(old)
+    yield
+    if moved:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def unwritable(path: Path, error: OSError) -> FseftError:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli.options import DatasetFolder, Device, Memory, Minutes, Model, Strict, Workers, Workspace
+from fseft.cli.options import DatasetFolder, Device, Memory, Minutes, Model, Seed, Strict, Workers, Workspace
 
 
 def adapt(
@@ -15,7 +15,7 @@ def adapt(
     model: Model,
     method: Annotated[str, typer.Option(help="Method; `fseft methods` lists them.")],
     k: Annotated[int, typer.Option("--k", "-k", help="Number of labelled cases to learn from.")],
-    seed: Annotated[int, typer.Option(help="Decides the cases, the crops and what is random at the start.")] = 0,
+    seed: Seed = 0,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="key=value of the method or of the training; `fseft show method NAME` lists them."),
@@ -45,10 +45,11 @@ def adapt(
     Plans and preprocesses first where that is missing. Writes adapter.safetensors, run.json, log.jsonl and
     support.json. A killed run goes on where it was.
     """
-    from fseft.cli.console import out, warn
+    from fseft.cli.console import out, progress, warn
     from fseft.cli.training import training_progress
     from fseft.cli.values import choice, names, parse_memory
-    from fseft.steps.adapt import AdaptRequest, Listener, adapt
+    from fseft.steps.adapt import adapt
+    from fseft.steps.jobs import AdaptRequest, Listener
     from fseft.store import Store
 
     request = AdaptRequest(
@@ -67,10 +68,10 @@ def adapt(
         device=device,
         workers=workers,
         strict=strict,
-        reporters=tuple(reporter or ()),
+        reporters=tuple(reporter or ("jsonl",)),
     )
     with training_progress(f"{method}, k = {k}") as on_epoch:
-        result = adapt(request, Store(workspace), Listener(epoch=on_epoch, warn=warn))
+        result = adapt(request, Store(workspace), Listener(epoch=on_epoch, warn=warn, progress=progress))
     run = result.run
     if result.already_done:
         out.print("This run was finished before; nothing to do.")
@@ -91,7 +92,6 @@ def adapt(
 def _case_names(text: str) -> tuple[str, ...]:
     from fseft.cli.values import names
 
-    path = Path(text)
-    if text and path.is_file():
-        return tuple(path.read_text(encoding="utf-8").split())
+    if "," not in text and text and Path(text).is_file():
+        return tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
     return names(text)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli.options import more_than_zero
+from fseft.cli.options import Seed, more_than_zero
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that it makes.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(callback=more_than_zero, help="Training time of each method.")] = 0.9,
-    seed: Annotated[int, typer.Option(help="Other phantoms, other cases.")] = 0,
+    minutes: Annotated[float, typer.Option(callback=more_than_zero, help="Training time of each method.")] = 1.2,
+    seed: Seed = 0,
 ) -> None:
     """Try the whole chain on made-up scans: about five minutes on two cores, no network."""
     from fseft.cli.console import note, out, show_table

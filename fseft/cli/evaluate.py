@@ -65,11 +65,10 @@ def _warn(result: Evaluation) -> None:
 
 def _show(result: Evaluation) -> None:
     from fseft.cli import console
-    from fseft.steps.evaluate import volume_difference_ml
 
     rows = []
     for name, summary in result.classes.items():
-        metrics = (summary.dice, summary.nsd, summary.hd95_mm, volume_difference_ml(result, name))
+        metrics = (summary.dice, summary.nsd, summary.hd95_mm, summary.volume_difference_ml)
         counts = (summary.cases, summary.missed, summary.false_positive, summary.both_empty)
         rows.append((name, *map(_number, metrics, (3, 3, 1, 1)), *map(str, counts)))
     means = (result.mean_dice, result.mean_nsd, result.mean_hd95_mm)

@@ -15,6 +15,7 @@ DatasetFolder = Annotated[
 Model = Annotated[str, typer.Option(help="Foundation model; none: random weights. `fseft models` lists them.")]
 Memory = Annotated[str, typer.Option(help="Memory that training may take, for example 12GB.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides all that is random.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes, one case each.")]
 Workspace = Annotated[Path, typer.Option(help="Folder for fingerprints, caches, runs and models.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse incomplete datasets instead of warning.")]

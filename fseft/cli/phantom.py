@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fseft.cli.options import Seed
+
 
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Where to write the dataset.")],
@@ -15,7 +17,7 @@ def phantom(
     modality: Annotated[str, typer.Option(help="ct or mr.")] = "ct",
     structures: Annotated[str, typer.Option(help="Only these are labelled: a,b,...")] = "",
     shift: Annotated[float, typer.Option(min=0, max=1, help="Domain shift: another scanner.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    seed: Seed = 0,
     embedded: Annotated[
         bool, typer.Option("--embedded", help="Write the datasets that phantom-tiny is pre-trained on.")
     ] = False,

@@ -40,6 +40,7 @@ def preprocess(
             workers=workers,
             strict=strict,
             progress=advance,
+            reuse=True,
         )
     for warning in plan.warnings:
         console.warn(warning)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli.options import Device, LearningRate, Minutes, Workers, Workspace
+from fseft.cli.options import Device, LearningRate, Minutes, Seed, Workers, Workspace
 
 
 def pretrain(
@@ -20,7 +20,7 @@ def pretrain(
     spacing: Annotated[str, typer.Option(help="mm, for example 1.5,1.5,1.5; empty: each dataset's own.")] = "",
     window: Annotated[str, typer.Option(help="HU window for CT, for example -175,250.")] = "",
     patch: Annotated[str, typer.Option(help="Patch size in voxels.")] = "64,64,64",
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    seed: Seed = 0,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
     licence: Annotated[str, typer.Option(help="Licence of the new weights.")] = "",
     device: Device = "auto",

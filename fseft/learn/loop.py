@@ -143,20 +143,30 @@ def _step(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, 
     factor = learning_rate_factor(clock.progress(), recipe.warm_up)
     for group in training.optimizer.param_groups:
         group["lr"] = group["base"] * factor
+    try:
+        value = _update(training, loss_of)
+    except torch.OutOfMemoryError as error:
+        raise FseftError(
+            "a training step does not fit the memory of the GPU", hint="Give a smaller --memory, or free the GPU."
+        ) from error
+    training.step += 1
+    training.adapted.on_optimizer_step(training.step, clock.total)
+    return value
+
+
+def _update(training: Training, loss_of: Callable[[int], Tensor]) -> float:
+    """One optimiser step; gives the loss."""
     loss = loss_of(training.step)
     extra = training.adapted.regularizer()
     total = loss if extra is None else loss + extra
-    value = float(total.detach())
-    if not math.isfinite(value):
+    if not math.isfinite(float(total.detach())):
         raise FseftError(
-            f"the loss is {value} at step {training.step}",
-            hint="Lower the rate (--set learning_rate=...) and run again; the last checkpoint is kept.",
+            f"the loss is {float(total.detach())} at step {training.step}",
+            hint="Lower the rate (--set learning_rate=...) and run again.",
         )
     training.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     training.optimizer.step()
-    training.step += 1
-    training.adapted.on_optimizer_step(training.step, clock.total)
     return float(loss.detach())
 
 
@@ -172,5 +182,6 @@ def _reason(training: Training, recipe: Recipe, clock: _Clock) -> str:
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
     """Mixed precision: bf16 needs no loss scaling, so fp16 is left alone."""
-    wanted = precision == "bf16" or (precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
+    native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    wanted = precision == "bf16" or (precision == "auto" and native)
     return torch.autocast(device, dtype=torch.bfloat16) if wanted else nullcontext()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ def soft_dice(probabilities: Tensor, reference: Tensor) -> Tensor:
     return 1 - (2 * overlap + SMOOTH) / (total + SMOOTH)
 
 
+def structure_masks(labels: Tensor, count: int) -> Tensor:
+    """One float32 mask per structure 1 to `count`: (B, i, j, k) -> (B, count, i, j, k).
+
+    Not `one_hot`, which takes eight bytes for each voxel and class.
+    """
+    structures = torch.arange(1, count + 1, device=labels.device).view(1, -1, 1, 1, 1)
+    return (labels[:, None] == structures).float()
+
+
 def segmentation_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     """`dice`: soft Dice of the structures, background left out; `dice_ce`: plus cross-entropy.
 
@@ -34,8 +44,7 @@ def segmentation_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
         kind: `dice` or `dice_ce`.
     """
     logits = logits.float()
-    one_hot = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)
-    loss = soft_dice(logits.softmax(1)[:, 1:], one_hot[:, 1:].float()).mean()
+    loss = soft_dice(logits.softmax(1)[:, 1:], structure_masks(labels, logits.shape[1] - 1)).mean()
     return loss + F.cross_entropy(logits, labels) if kind == "dice_ce" else loss
 
 

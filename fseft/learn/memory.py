@@ -21,22 +21,30 @@ OVERHEAD_BYTES = 400 << 20
 
 
 def training_bytes(
-    architecture: str, hparams: Mapping[str, Any], in_channels: int, patch_size: Triple, crops: int
+    architecture: str,
+    hparams: Mapping[str, Any],
+    *,
+    in_channels: int,
+    out_channels: int,
+    patch_size: Triple,
+    crops: int,
 ) -> int:
     """Peak bytes of one full training step: what autograd keeps, weights, gradients and two optimiser moments.
 
-    What autograd keeps grows with the number of voxels, so it is counted once on the smallest patch.
+    What autograd keeps grows with the number of voxels, so it is counted once on the smallest patch. The loss holds
+    five float32 values for each voxel and output: logit, softmax, reference, and the gradients of the first two.
     """
     kept, parameters = _measure(architecture, json.dumps(dict(hparams), sort_keys=True), in_channels)
     # A third more than what is kept: the largest tensors and their gradients live side by side in the backward pass.
-    return int(1.33 * kept * prod(patch_size) * crops) + 16 * parameters + OVERHEAD_BYTES
+    per_voxel = 1.33 * kept + 20 * out_channels
+    return int(per_voxel * prod(patch_size) * crops) + 16 * parameters + OVERHEAD_BYTES
 
 
 @lru_cache(maxsize=8)
 def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int]:
     """Bytes kept per voxel, and the number of parameters."""
     made = backbone.architecture(name)
-    network = backbone.build(made, in_channels=in_channels, out_channels=8, hparams=json.loads(hparams), seed=0)
+    network = backbone.build(made, in_channels=in_channels, out_channels=1, hparams=json.loads(hparams), seed=0)
     kept: dict[int, int] = {}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:

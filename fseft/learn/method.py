@@ -63,10 +63,13 @@ class Adapted:
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in chosen)
 
-    def also_train(self, modules: Iterable[str]) -> None:
-        """Unfreeze every parameter of these modules."""
+    def also_train(self, modules: Iterable[str], *, rate: float | None = None) -> None:
+        """Unfreeze every parameter of these modules, at this multiple of the learning rate if one is given."""
         for name in modules:
-            self.network.get_submodule(name).requires_grad_(True)
+            for inner, parameter in self.network.get_submodule(name).named_parameters():
+                parameter.requires_grad_(True)
+                if rate is not None:
+                    self.rates[f"{name}.{inner}"] = rate
 
     def remember(self) -> None:
         """Keep the trained base tensors as they are now, so that `disabled` can bring them back."""
@@ -99,9 +102,11 @@ class Adapted:
     def on_optimizer_step(self, step: int, total: int) -> None:
         """Called after each optimiser step; most methods do nothing."""
 
-    def _saved(self) -> dict[str, nn.Parameter]:
+    def _saved(self) -> dict[str, Tensor]:
+        """What is trained, what is kept, and the batch statistics where they are on."""
         parameters = self.network.named_parameters()
-        return {name: p for name, p in parameters if p.requires_grad or name in self.kept}
+        saved: dict[str, Tensor] = {name: p for name, p in parameters if p.requires_grad or name in self.kept}
+        return {**saved, **dict(self.network.named_buffers())} if self.train_mode else saved
 
     def state_dict(self) -> dict[str, Tensor]:
         """The trained and kept tensors only: what the adapter file holds."""

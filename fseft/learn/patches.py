@@ -23,6 +23,24 @@ OUTSIDE = {"ct": -1024.0, "mr": 0.0, "other": 0.0}
 """What lies beyond the edge of the array, in stored intensities: air."""
 
 
+def pad_to(image: Array, size: Triple, modality: str) -> tuple[Array, tuple[slice, ...]]:
+    """Fill a volume up to the size of a crop, as crops are: what is learned and what is segmented must look alike.
+
+    Args:
+        image: (C, i, j, k), as stored.
+        size: Crop (i, j, k).
+        modality: Decides the value outside.
+
+    Returns:
+        The padded volume, and the slices of its last three axes that hold the old one.
+    """
+    missing = [max(0, wanted - side) for wanted, side in zip(size, image.shape[1:], strict=True)]
+    before = [pad // 2 for pad in missing]
+    widths = [(0, 0), *((b, pad - b) for b, pad in zip(before, missing, strict=True))]
+    inside = tuple(slice(b, b + side) for b, side in zip(before, image.shape[1:], strict=True))
+    return np.pad(image, widths, constant_values=int(OUTSIDE[modality])), inside
+
+
 @dataclass(frozen=True)
 class Crops:
     """A batch. `images` (B, C, i, j, k) float32, `labels` (B, 1, i, j, k) int16: 0 background, 1.. structures."""

@@ -47,8 +47,8 @@ class StructureScore(Part):
 class ClassSummary(Part):
     """One structure over all cases: means and sample deviations over the cases that have metrics.
 
-    `cases` counts every case in which the structure was scored, `both_empty` those among them without
-    metrics. A deviation needs two values, else it is None.
+    `volume_difference_ml` is signed: prediction less reference. `cases` counts every case in which the structure
+    was scored, `both_empty` those among them without metrics. A deviation needs two values, else it is None.
     """
 
     dice: float | None
@@ -57,6 +57,7 @@ class ClassSummary(Part):
     nsd_std: float | None
     hd95_mm: float | None
     hd95_mm_std: float | None
+    volume_difference_ml: float | None
     cases: int
     missed: int
     false_positive: int
@@ -72,24 +73,6 @@ class Scores(Document):
     tolerance_mm: float
     classes: dict[str, ClassSummary]
     cases: dict[str, dict[str, StructureScore]]
-
-
-def score_structure(
-    prediction: Mask, reference: Mask, spacing_mm: Sequence[float], tolerance_mm: float = 2.0
-) -> StructureScore:
-    """Score one mask against its reference; see `score_case`.
-
-    Args:
-        prediction: Mask of shape (i, j, k) on the native grid.
-        reference: Mask of the same shape.
-        spacing_mm: Voxel size along i, j, k.
-        tolerance_mm: Surface deviation that NSD accepts.
-
-    Raises:
-        FseftError: The shapes differ, or the spacing or the tolerance makes no sense.
-    """
-    labels = [np.asarray(mask, dtype=bool).view(np.uint8) for mask in (prediction, reference)]
-    return score_case(labels[0], labels[1], {"structure": 1}, spacing_mm, tolerance_mm)["structure"]
 
 
 def score_case(
@@ -236,6 +219,7 @@ def _class_summary(scores: Sequence[StructureScore]) -> ClassSummary:
         nsd_std=_deviation(score.nsd for score in scores),
         hd95_mm=_mean(score.hd95_mm for score in scores),
         hd95_mm_std=_deviation(score.hd95_mm for score in scores),
+        volume_difference_ml=_mean(s.volume_difference_ml for s in scores if s.state != "both-empty"),
         cases=len(scores),
         missed=states.count("missed"),
         false_positive=states.count("false-positive"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a state; the one before stays until this one is whole."""
+    content = io.BytesIO()
+    torch.save(state, content)
     with replacing(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getbuffer())  # torch's own writer hides that the disk is full
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
@@ -67,7 +68,12 @@ def _checked(folder: Path) -> Path:
 def _reader(folder: Path) -> str:
     """The name of the first reader that detects the folder."""
     for name in sorted(registry().names("reader"), key=lambda name: (name == LAST, name)):
-        if registry().create("reader", name).detects(folder):
+        try:
+            reader = registry().create("reader", name)
+        except FseftError as error:  # a broken package must not hide the readers that work
+            warnings.warn(str(error), stacklevel=2)
+            continue
+        if reader.detects(folder):
             return name
     raise FseftError("is a dataset of no layout that is known", file=folder, hint=_LAYOUTS)
 

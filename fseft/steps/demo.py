@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fseft.score.figures import colours, curve_svg, overlay, png, side_by_side
+from fseft.score.figures import best_slice, colours, curve_svg, overlay, png, side_by_side
 from fseft.score.page import Column, Figure, Highlight, Page, Section, Table, render_page
-from fseft.steps.adapt import AdaptRequest, Listener, adapt
+from fseft.steps.adapt import adapt
 from fseft.steps.evaluate import evaluate
+from fseft.steps.jobs import AdaptRequest, Listener
 from fseft.steps.pairing import pair_files
 from fseft.steps.phantom import LEFT_OUT, PhantomSet, write_phantoms
 from fseft.steps.plan import make_plan
@@ -44,7 +45,7 @@ class DemoRequest:
     k: int = 5
     test_cases: int = 4
     shift: float = 0.5
-    minutes: float = 0.9
+    minutes: float = 1.2
     seed: int = 0
 
 
@@ -82,7 +83,7 @@ def run_demo(
     Everything lies below `request.folder`; a second run goes on where the first was stopped.
     """
     store = Store(request.folder)
-    data = request.folder / "data" / "phantom-torso"
+    data = request.folder / "data" / f"phantom-torso-{request.seed}"
     if not (data / "dataset.json").is_file():
         say(f"making {request.k} labelled and {request.test_cases} unseen phantoms, as from another scanner")
         phantoms = PhantomSet(data.name, "ct", (*KNOWN, *LEFT_OUT), cases=request.k, seed=1000 + request.seed)
@@ -220,14 +221,8 @@ def _pictures(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> 
     legend = {name: tuple(int(v) for v in colours(max(ids.values()))[value - 1]) for name, value in ids.items()}
     figures = []
     for axis, name in ((2, "axial"), (1, "coronal")):
-        index = _busiest(labels[0], axis)
+        index = best_slice(labels[0], axis)
         row = [overlay(image[0], one, geometry.spacing_mm, axis=axis, index=index, window=WINDOW) for one in labels]
         caption = f"{name}: reference, " + ", ".join(result.method for result in results)
         figures.append(Figure(caption, png(side_by_side(row)), legend=legend))
     return tuple(figures)
-
-
-def _busiest(labels: np.ndarray[tuple[int, ...], np.dtype[np.integer]], axis: int) -> int:
-    """The slice that cuts the most structures, then the most voxels."""
-    slices = np.moveaxis(labels, axis, 0)
-    return max(range(len(slices)), key=lambda i: (len(np.unique(slices[i])), int((slices[i] > 0).sum())))

@@ -11,8 +11,8 @@ import numpy as np
 from fseft import parallel, store
 from fseft.errors import FseftError, did_you_mean
 from fseft.score.metrics import Scores, StructureScore, score_case, summarise, to_csv
-from fseft.volume.geometry import geometry_mismatch
-from fseft.volume.image import read_labels
+from fseft.volume.geometry import geometry_mismatch, reorient
+from fseft.volume.image import Volume, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -118,13 +118,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
     return document, table
 
 
-def volume_difference_ml(scores: Scores, name: str) -> float | None:
-    """The mean signed difference, prediction less reference, over the cases that have the structure."""
-    cases = [case[name] for case in scores.cases.values() if name in case]
-    known = [score.volume_difference_ml for score in cases if score.state != "both-empty"]
-    return sum(known) / len(known) if known else None
-
-
 def _found_names(pairing: Pairing, workers: int) -> dict[str, int] | None:
     """`class_<value>` of the values in the labels, where neither side has names."""
     if pairing.predicted is not None:
@@ -167,7 +160,9 @@ def _values(path: Path) -> set[int]:
 
 def _score(task: Task) -> tuple[dict[str, StructureScore], set[int]]:
     """The scores of a case, and the values in its reference."""
-    prediction, reference = read_labels(task.prediction), read_labels(task.label)
+    prediction, stored = read_labels(task.prediction), read_labels(task.label)
+    # Converters from DICOM may leave a label with other axes than its image; that loses nothing.
+    reference = Volume(*reorient(stored.array, stored.geometry, prediction.geometry.orientation))
     difference = geometry_mismatch(prediction.geometry, reference.geometry)
     if difference:
         raise FseftError(

@@ -8,7 +8,7 @@ from fseft.documents import ModelCard
 from fseft.errors import FseftError, did_you_mean
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import registry
-from fseft.store import read_document
+from fseft.store import file_digest, read_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +48,7 @@ def find_card(name: str, store: Store) -> ModelCard:
     if name.rpartition(":")[2] in registry().names("model") or ":" in name:
         spec = registry().offer("model", name).spec
         assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
-        return spec.card
+        return spec.card.model_copy(update={"name": name})
     raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)))
 
 
@@ -56,10 +56,15 @@ def weights_path(name: str, store: Store) -> Path:
     """The safetensors file with a model's weights.
 
     Raises:
-        FseftError: The file is missing.
+        FseftError: The file is missing, or not the one that the card was written for.
     """
     own = name in store.models()
     path: Path = store.model(name) / "weights.safetensors" if own else registry().create("model", name)
     if not path.is_file():
         raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint="Get or make them again.")
+    expected = find_card(name, store).sha256
+    if expected and file_digest(path) != expected:
+        raise FseftError(
+            f"the weights of the model {name!r} are not those of its card", file=path, hint="Get or make them again."
+        )
     return path

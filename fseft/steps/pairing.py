@@ -79,8 +79,6 @@ def _files(place: Path) -> dict[str, Path]:
         if case in files:
             raise FseftError(f"is there twice, also as {files[case].name}", case=case, file=path, hint="Keep one.")
         files[case] = path
-    for case in [f"{case}_probabilities" for case in files]:  # `fseft predict` may write them beside
-        files.pop(case, None)
     if not files:
         below = [name for name in ("labelsTs", "labelsTr", "labels") if (place / name).is_dir()]
         hint = f"Give {place / below[0]}." if below else f"Known: {', '.join(IMAGE_SUFFIXES)}."

@@ -14,7 +14,7 @@ from fseft.parallel import map_cases
 from fseft.steps.datasets import read_dataset
 from fseft.steps.devices import choose_device
 from fseft.steps.models import SCRATCH, find_card
-from fseft.store import read_document, write_document
+from fseft.store import digest, read_document, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -29,7 +29,7 @@ Device = Literal["cpu", "cuda"]
 CROPS = 6  # per step, as in the FSEFT paper
 CPU_BUDGET = 64**3  # voxels of a patch
 CUDA_BUDGET = 128**3
-SHARE = 0.8  # of the device's memory that a plan may fill, where no limit is given
+SHARE = 0.8  # of the memory that a plan may fill where no limit is given: a GPU's free one, a computer's whole
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def make_plan(
     workers: int = 1,
     strict: bool = False,
     progress: Callable[[str], None] | None = None,
+    reuse: bool = False,
 ) -> tuple[Fingerprint, Plan]:
     """Measure a dataset, or read what was measured, and plan it for a model; both are written to the store.
 
@@ -72,6 +73,8 @@ def make_plan(
         workers: Processes that measure.
         strict: As for `read_dataset`.
         progress: Called with the name of each case that was measured.
+        reuse: Take the plan that is there, if it was made for this model and these files on a device that is there
+            too, and neither memory nor device is asked for.
 
     Raises:
         FseftError: The dataset is broken, the model unknown or of other channels, the device absent, or the
@@ -80,11 +83,24 @@ def make_plan(
     dataset = read_dataset(folder, strict=strict)
     card = find_card(model_name, store)
     _check_channels(card, dataset)
-    resources = _resources(device, memory_bytes)
     fingerprint = measure_dataset(dataset, store, workers=workers, progress=progress)
-    plan = _plan(card, fingerprint, resources)
-    write_document(store.plan(dataset.name, model_name), plan)
+    path = store.plan(dataset.name, model_name)
+    if reuse and memory_bytes is None and device == "auto" and path.is_file():
+        known = read_document(path, Plan)
+        if (known.fingerprint, known.card) == (fingerprint.content, _key(card)) and _is_there(known.device):
+            return fingerprint, known
+    plan = _plan(card, fingerprint, _resources(device, memory_bytes))
+    write_document(path, plan)
     return fingerprint, plan
+
+
+def _key(card: ModelCard) -> str:
+    """What of a model a plan depends on."""
+    return digest(card.model_dump(mode="json", include={"name", "architecture", "hparams", "contract"}))
+
+
+def _is_there(device: Device) -> bool:
+    return device == "cpu" or choose_device("auto") == device
 
 
 def restrict_intensity(plan: Plan, dataset: Dataset, support: Collection[str]) -> Plan:
@@ -147,7 +163,7 @@ def _resources(device: str, memory_bytes: int | None) -> _Resources:
     if memory_bytes is not None:
         return _Resources(chosen, memory_bytes, told=True)
     if chosen == "cuda":
-        total = int(torch.cuda.get_device_properties(0).total_memory)
+        total = torch.cuda.mem_get_info()[0]
     else:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
     return _Resources(chosen, int(SHARE * total), told=False)
@@ -185,6 +201,7 @@ def _plan(card: ModelCard, fingerprint: Fingerprint, resources: _Resources) -> P
     return Plan(
         dataset=fingerprint.dataset,
         model=card.name,
+        card=_key(card),
         fingerprint=fingerprint.content,
         architecture=card.architecture,
         hparams=card.hparams,
@@ -224,7 +241,14 @@ def _size(
     least_crops = 1 if card.contract.patch_size or resources.told else 2
     smallest, needed = best, 0
     for patch, crops in _candidates(best, spacing, network, least_crops):
-        needed = training_bytes(card.architecture, card.hparams, len(fingerprint.channels), patch, crops)
+        needed = training_bytes(
+            card.architecture,
+            card.hparams,
+            in_channels=len(fingerprint.channels),
+            out_channels=1 + len(fingerprint.labels),
+            patch_size=patch,
+            crops=crops,
+        )
         if needed <= resources.limit:
             why = reason if patch == best else f"{_times(best)} would not fit the memory"
             return _Size(patch, crops, needed, why)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from fseft.errors import FseftError
 from fseft.learn.heads import has_sides
 from fseft.learn.infer import segment
+from fseft.learn.patches import pad_to
 from fseft.steps.adapters import NAME, read_manifest, restore
 from fseft.steps.devices import choose_device
 from fseft.store import digest, file_digest, write_text
 from fseft.volume.image import (
-    IMAGE_SUFFIXES,
     case_name,
     content_digest,
     is_image,
@@ -88,11 +88,12 @@ def gather_scans(inputs: Sequence[Path], channels: int) -> dict[str, tuple[Path,
 
 def _expand(path: Path) -> list[Path]:
     if not path.exists():
-        raise FseftError("there is no such file or folder", file=path)
+        raise FseftError("there is no such file or folder", file=path, hint="Check the path.")
+    path = path.absolute()  # so that "." has a name
     if not path.is_dir() or is_image(path):
         return [path]
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    return [e for e in entries if (e.is_file() and e.name.endswith(IMAGE_SUFFIXES)) or (e.is_dir() and is_image(e))]
+    return [e for e in entries if (e.is_file() and is_image(e)) or (e.is_dir() and is_image(e))]
 
 
 def _channel(path: Path) -> int | None:
@@ -116,7 +117,7 @@ def predict(request: PredictRequest, store: Store, done: Callable[[str], None] =
     network, _ = restore(request.adapter, store)
     adapter = request.adapter / NAME if request.adapter.is_dir() else request.adapter
     options = {"adapter": file_digest(adapter), "tta": request.tta, "probabilities": request.probabilities}
-    index = _read_index(request.output / INDEX)
+    index = _read_index(request.output / INDEX, manifest)
     finished, skipped, errors = [], [], []
     for name, files in scans.items():
         try:
@@ -175,9 +176,10 @@ def scores_of(
     """Logits (1 + structures, i, j, k) on the prepared grid."""
     how = manifest.preprocessing
     stats = {"means": prepared.means, "stds": prepared.stds}
-    image = normalise(prepared.image, how.intensity, stats)
+    padded, inside = pad_to(prepared.image, how.patch_size, how.modality)
+    image = normalise(padded, how.intensity, stats)
     axes = _flippable(how.orientation, tuple(manifest.labels)) if tta else ()
-    return segment(network, image, patch_size=how.patch_size, device=device, mirror_axes=axes)
+    return segment(network, image, patch_size=how.patch_size, device=device, mirror_axes=axes)[(slice(None), *inside)]
 
 
 def _flippable(orientation: str, structures: tuple[str, ...]) -> tuple[int, ...]:
@@ -192,13 +194,24 @@ def _softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
-def _read_index(path: Path) -> dict[str, Any]:
+def _read_index(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """Case -> what its prediction was made of; the folder must not hold other structures.
+
+    Raises:
+        FseftError: It does: one list of labels could not name them all.
+    """
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("cases", {}))
-    except (ValueError, AttributeError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        cases, labels = dict(content["cases"]), content["labels"]
+    except (ValueError, KeyError, TypeError):
         return {}
+    if cases and labels != manifest.labels:
+        raise FseftError(
+            f"holds predictions of other structures ({', '.join(labels)})", file=path, hint="Give another --output."
+        )
+    return cases
 
 
 def _write_index(request: PredictRequest, manifest: Manifest, index: dict[str, Any]) -> None:

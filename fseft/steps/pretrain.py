@@ -15,14 +15,14 @@ from fseft.learn.augment import augment, margin
 from fseft.learn.batches import Ahead, derived_seed
 from fseft.learn.heads import canonical
 from fseft.learn.loop import autocast, fit, start
-from fseft.learn.loss import masked_loss
+from fseft.learn.loss import masked_loss, structure_masks
 from fseft.learn.method import Adapted
 from fseft.learn.patches import Crops, CropSource
 from fseft.registry import NAME
 from fseft.steps.adapters import versions
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
 from fseft.steps.devices import choose_device
-from fseft.steps.models import SCRATCH
+from fseft.steps.models import SCRATCH, find_card
 from fseft.steps.plan import make_plan
 from fseft.steps.preprocess import preprocess
 from fseft.store import digest, file_digest, replacing, write_document
@@ -30,11 +30,11 @@ from fseft.volume.cache import CachedCase, open_case
 from fseft.volume.intensity import choose_intensity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
-    from fseft.documents import Millimetres, Preprocessing, Triple
-    from fseft.learn.loop import Epoch
+    from fseft.documents import Millimetres, Modality, Preprocessing, Triple
+    from fseft.learn.loop import Epoch, Training
     from fseft.learn.roles import Architecture
     from fseft.store import Store
 
@@ -80,16 +80,15 @@ def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch],
     Returns:
         The card of the new model, which lies in the workspace under `models/<name>/`.
     """
-    _check_name(request.name)
     request = replace(request, device=choose_device(request.device))
     architecture = backbone.architecture(request.architecture)
-    _check_patch(request.patch_size, architecture)
-    contract = _contract(request)
-    prepared = [_prepare(folder, contract, request, store) for folder in request.folders]
-    classes = sorted({canonical(name) for _, labels, _, _ in prepared for name in labels})
-    if not classes:
-        raise FseftError("the datasets annotate no structure", hint="Give datasets with labels.")
-    sources = [_source(request, *parts, classes) for parts in prepared]
+    _check(request, architecture)
+    prepared = [_prepare(folder, request, store) for folder in request.folders]
+    classes = sorted({canonical(name) for one in prepared for name in one.labels})
+    sources = [_source(request, one, classes) for one in prepared]
+    key = _key(request, sources)
+    if (known := _finished(request, store, key)) is not None:
+        return known
     network = backbone.build(
         architecture,
         in_channels=1,
@@ -100,7 +99,6 @@ def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch],
     network.train()
     training = start(Adapted(network, learning_rate=1e-3, train_mode=True), request.recipe)
     checkpoint = store.model(request.name) / "checkpoint.pt"
-    key = _key(request, sources)
     if checkpoint.exists() and (state := load_checkpoint(checkpoint)).pop("request", "") == key:
         training.restore(state)
     with Ahead(lambda step: _draw(sources, request, step)) as ahead:
@@ -108,8 +106,9 @@ def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch],
         def loss_of(step: int) -> torch.Tensor:
             crops, annotated = ahead.batch(step)
             images = torch.from_numpy(crops.images).to(request.device)
-            labels = torch.from_numpy(crops.labels[:, 0].astype(np.int64)).to(request.device)
-            reference = torch.nn.functional.one_hot(labels, len(classes) + 1).movedim(-1, 1)[:, 1:].float()
+            labels = torch.from_numpy(crops.labels[:, 0]).to(request.device)
+            reference = structure_masks(labels, len(classes))
+            torch.manual_seed(derived_seed(request.seed, "dropout", step))
             with autocast(request.device, request.recipe.precision):
                 logits = network(images)
             return masked_loss(logits, reference, torch.from_numpy(annotated).to(request.device))
@@ -123,23 +122,34 @@ def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch],
             on_epoch=on_epoch,
             save=lambda state: save_checkpoint(checkpoint, {**state, "request": key}),
         )
-    card = _register(request, store, contract, classes, sources, training.adapted, training.step, training.seconds)
+    modalities = {one.preprocessing.modality for one in prepared}
+    card = _card(request, _contract(request, modalities), classes, sources, training)
+    _register(card, key, training.adapted, request, store)
     checkpoint.unlink(missing_ok=True)
-    return card
+    return find_card(request.name, store)
 
 
-def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name) or name == SCRATCH:
-        raise FseftError(f"--out {name}: is no name for a model", hint="Use a-z, 0-9, '.', '_' and '-'.")
-
-
-def _check_patch(patch_size: Triple, architecture: Architecture) -> None:
+def _check(request: PretrainRequest, architecture: Architecture) -> None:
     divisor, least = architecture.divisor, architecture.minimum_patch
-    if any(side % d or side < m for side, d, m in zip(patch_size, divisor, least, strict=True)):
-        raise FseftError(
-            f"--patch {patch_size}: sides must be divisible by {divisor} and at least {least}",
-            hint="Choose other sides.",
-        )
+    cause, hint = "", "Choose another."
+    if not NAME.fullmatch(request.name) or request.name == SCRATCH:
+        cause, hint = f"--out {request.name}: is no name for a model", "Use a-z, 0-9, '.', '_' and '-'."
+    elif any(side % d or side < m for side, d, m in zip(request.patch_size, divisor, least, strict=True)):
+        cause = f"--patch {request.patch_size}: sides must be divisible by {divisor} and at least {least}"
+    elif request.window is not None and request.window[0] >= request.window[1]:
+        cause = f"--window {request.window}: the first value must be the lower one"
+    elif request.spacing_mm is not None and min(request.spacing_mm) <= 0:
+        cause = f"--spacing {request.spacing_mm}: must be more than 0"
+    if cause:
+        raise FseftError(cause, hint=hint)
+
+
+def _finished(request: PretrainRequest, store: Store, key: str) -> ModelCard | None:
+    """The model, if this very request was answered before."""
+    if request.name not in store.models():
+        return None
+    card = find_card(request.name, store)
+    return card if card.provenance.get("request") == key else None
 
 
 def _key(request: PretrainRequest, sources: Sequence[Source]) -> str:
@@ -148,19 +158,25 @@ def _key(request: PretrainRequest, sources: Sequence[Source]) -> str:
     return digest({**asdict(request), "workers": 0}, [source.annotated for source in sources], content)
 
 
-def _contract(request: PretrainRequest) -> Contract:
-    intensity: dict[Any, Intensity] = {
-        "mr": Intensity(scheme="zscore"),
-        "other": Intensity(scheme="zscore"),
-    }
-    if request.window is not None:
+def _contract(request: PretrainRequest, modalities: Collection[Modality]) -> Contract:
+    """What the new model expects; for CT without a window each dataset's own clipping goes on to decide."""
+    intensity: dict[Modality, Intensity] = {one: Intensity(scheme="zscore") for one in modalities if one != "ct"}
+    if request.window is not None and "ct" in modalities:
         intensity["ct"] = Intensity(scheme="window", low=request.window[0], high=request.window[1])
     return Contract(spacing_mm=request.spacing_mm, intensity=intensity, patch_size=request.patch_size)
 
 
-def _prepare(
-    folder: Path, contract: Contract, request: PretrainRequest, store: Store
-) -> tuple[str, dict[str, int], Preprocessing, tuple[CachedCase, ...]]:
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset on the new model's grid. `labels` holds what is drawn in some case, not what is only declared."""
+
+    name: str
+    labels: dict[str, int]
+    preprocessing: Preprocessing
+    cases: tuple[CachedCase, ...]
+
+
+def _prepare(folder: Path, request: PretrainRequest, store: Store) -> Prepared:
     """Plan and preprocess a dataset under the new model's contract."""
     fingerprint, plan = make_plan(folder, "none", store, workers=request.workers)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
@@ -170,39 +186,30 @@ def _prepare(
             file=folder,
             hint="Pre-training takes labelled datasets of one channel.",
         )
-    stats = list(fingerprint.intensities)
-    intensity, _ = choose_intensity(contract, fingerprint.modality, stats)
+    contract = _contract(request, [fingerprint.modality])
+    intensity, _ = choose_intensity(contract, fingerprint.modality, list(fingerprint.intensities))
     preprocessing = plan.preprocessing.model_copy(
         update={
             "spacing_mm": contract.spacing_mm or plan.preprocessing.spacing_mm,
-            "intensity": tuple(intensity),
+            "intensity": intensity,
             "patch_size": request.patch_size,
         }
     )
     plan = plan.model_copy(update={"preprocessing": preprocessing})
     cache = preprocess(folder, plan, store, workers=request.workers)
-    return (
-        fingerprint.dataset,
-        fingerprint.labels,
-        preprocessing,
-        tuple(open_case(cache.folder, n) for n in labelled),
-    )
+    drawn = {name: value for name, value in fingerprint.labels.items() if fingerprint.classes[name].cases}
+    cases = tuple(open_case(cache.folder, name) for name in labelled)
+    return Prepared(fingerprint.dataset, drawn, preprocessing, cases)
 
 
-def _source(
-    request: PretrainRequest,
-    name: str,
-    labels: dict[str, int],
-    preprocessing: Preprocessing,
-    cases: tuple[CachedCase, ...],
-    classes: Sequence[str],
-) -> Source:
-    indices = {value: 1 + classes.index(canonical(structure)) for structure, value in labels.items()}
+def _source(request: PretrainRequest, prepared: Prepared, classes: Sequence[str]) -> Source:
+    preprocessing = prepared.preprocessing
+    indices = {value: 1 + classes.index(canonical(structure)) for structure, value in prepared.labels.items()}
     size = margin(request.patch_size) if request.recipe.augment else request.patch_size
     crops = CropSource(
         size, preprocessing.intensity, preprocessing.modality, indices, foreground=request.recipe.foreground
     )
-    return Source(name, cases, crops, tuple(sorted(set(indices.values()))))
+    return Source(prepared.name, prepared.cases, crops, tuple(sorted(set(indices.values()))))
 
 
 def _draw(sources: Sequence[Source], request: PretrainRequest, step: int) -> tuple[Crops, np.ndarray[Any, Any]]:
@@ -222,35 +229,20 @@ def _draw(sources: Sequence[Source], request: PretrainRequest, step: int) -> tup
     return crops, annotated
 
 
-def _register(
-    request: PretrainRequest,
-    store: Store,
-    contract: Contract,
-    classes: Sequence[str],
-    sources: Sequence[Source],
-    adapted: Adapted,
-    steps: int,
-    seconds: float,
+def _card(
+    request: PretrainRequest, contract: Contract, classes: Sequence[str], sources: Sequence[Source], training: Training
 ) -> ModelCard:
-    """Write the weights and the card; the card comes last, so that a model is there whole or not at all."""
-    from safetensors.torch import save
-
-    folder = store.model(request.name)
-    kind = torch.float16 if request.half else torch.float32
-    with replacing(folder / "weights.safetensors") as temporary:
-        state = adapted.network.cpu().state_dict()
-        temporary.write_bytes(save({name: tensor.to(kind).contiguous() for name, tensor in state.items()}))
     provenance = {
         "datasets": {
             s.name: {"cases": len(s.cases), "annotated": [classes[i - 1] for i in s.annotated]} for s in sources
         },
         "recipe": request.recipe.model_dump(mode="json"),
         "seed": request.seed,
-        "steps": steps,
-        "minutes": round(seconds / 60, 1),
+        "steps": training.step,
+        "minutes": round(training.seconds / 60, 1),
         "versions": versions(),
     }
-    card = ModelCard(
+    return ModelCard(
         name=request.name,
         summary=f"pre-trained on {len(sources)} partially labelled datasets",
         architecture=request.architecture,
@@ -259,8 +251,19 @@ def _register(
         contract=contract,
         licence=request.licence,
         datasets=tuple(source.name for source in sources),
-        sha256=file_digest(folder / "weights.safetensors"),
         provenance=provenance,
     )
-    write_document(folder / "model.json", card)
-    return card
+
+
+def _register(card: ModelCard, key: str, adapted: Adapted, request: PretrainRequest, store: Store) -> None:
+    """Write weights and card. The card goes first and comes last, so that a model is there whole or not at all."""
+    from safetensors.torch import save
+
+    folder = store.model(request.name)
+    path, kind = folder / "weights.safetensors", torch.float16 if request.half else torch.float32
+    state = adapted.network.cpu().state_dict()
+    (folder / "model.json").unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save({name: tensor.to(kind).contiguous() for name, tensor in state.items()}))
+    done = {"sha256": file_digest(path), "provenance": {**card.provenance, "request": key}}
+    write_document(folder / "model.json", card.model_copy(update=done))

@@ -69,11 +69,6 @@ class Geometry:
         return _triple(np.multiply(self.shape, self.spacing_mm))
 
     @property
-    def diagonal_mm(self) -> float:
-        """Length of the diagonal of the volume."""
-        return float(np.linalg.norm(self.extent_mm))
-
-    @property
     def voxel_mm3(self) -> float:
         """Volume of one voxel."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))

@@ -210,7 +210,8 @@ def test_lora_plus_gives_b_a_rate_of_its_own():
     adapted = applied("lora", {"ratio": 16.0})
     rates = {id(p): group["lr"] for group in adapted.param_groups(0.01) for p in group["params"]}
     for name, parameter in adapted.trained():
-        assert rates[id(parameter)] == pytest.approx(0.16 if name.endswith(".b") else 0.01)
+        expected = 0.16 if name.endswith(".b") else 0.1 if name.startswith("head") else 0.01
+        assert rates[id(parameter)] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

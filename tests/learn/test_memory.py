@@ -9,13 +9,18 @@ from fseft.learn.memory import OVERHEAD_BYTES, training_bytes
 TINY = {"channels": (4, 8), "features": 4}
 
 
-def needed(patch=(32, 32, 32), crops=1, channels=1, hparams=TINY):
-    return training_bytes("resunet", hparams, channels, patch, crops) - OVERHEAD_BYTES
+def needed(patch=(32, 32, 32), crops=1, channels=1, outputs=3, hparams=TINY):
+    sizes = {"in_channels": channels, "out_channels": outputs, "patch_size": patch, "crops": crops}
+    return training_bytes("resunet", hparams, **sizes) - OVERHEAD_BYTES
 
 
 def test_twice_the_crops_or_voxels_need_about_twice_the_memory():
     assert needed(crops=2) == pytest.approx(2 * needed(), rel=0.1)
     assert needed(patch=(64, 32, 32)) == pytest.approx(needed(crops=2), rel=0.01)
+
+
+def test_every_structure_needs_its_share():
+    assert needed(outputs=105) - needed(outputs=5) == 100 * 20 * 32**3
 
 
 def test_a_wider_network_needs_more():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fseft.documents import Intensity
-from fseft.learn.patches import CropSource
+from fseft.learn.patches import CropSource, pad_to
 from fseft.volume.cache import open_case, write_case
 from fseft.volume.intensity import normalise
 
@@ -115,3 +115,14 @@ def test_a_case_without_any_of_the_structures_gives_crops_from_anywhere(case):
     crops = source(classes={9: 1}, foreground=1).draw(case, 3, rng())
     assert crops.labels.max() == 0
     assert crops.images.shape == (3, 1, *SIZE)
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_a_whole_volume_is_filled_up_as_a_crop_is(case, modality):
+    size = (64, 16, 56)
+    padded, inside = pad_to(case.whole()[0], size, modality)
+    assert padded.shape[1:] == (64, 36, 56)
+    np.testing.assert_array_equal(padded[(slice(None), *inside)], case.whole()[0])
+    start = tuple(-part.start for part in inside)
+    crop, _ = source(padded.shape[1:], modality=modality).read(case, start)
+    np.testing.assert_array_equal(normalise(padded, WINDOW, case.meta), crop)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fseft.errors import FseftError
-from fseft.score.metrics import Scores, StructureScore, score_case, score_structure, summarise, to_csv
+from fseft.score.metrics import Scores, StructureScore, score_case, summarise, to_csv
 
 SPACING = (0.7, 1.5, 3.0)
 
@@ -45,6 +45,11 @@ def surface(mask, spacing):
 def brute_force_hd95(a, b, spacing):
     distances = np.linalg.norm(surface(a, spacing)[:, None] - surface(b, spacing)[None], axis=-1)
     return max(np.percentile(distances.min(axis=1), 95), np.percentile(distances.min(axis=0), 95))
+
+
+def score_structure(prediction, reference, spacing_mm, tolerance_mm=2.0):
+    labels = [np.asarray(mask, bool).view(np.uint8) for mask in (prediction, reference)]
+    return score_case(*labels, {"structure": 1}, spacing_mm, tolerance_mm)["structure"]
 
 
 # ---- both present

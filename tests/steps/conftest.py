@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fseft.documents import Contract, Intensity, ModelCard
-from fseft.steps.adapt import AdaptRequest
+from fseft.steps.jobs import AdaptRequest
 from fseft.store import Store, file_digest, write_document
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -9,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +20,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fseft.documents import Run, SupportSet
+from fseft.documents import Plan, Run, SupportSet
 from fseft.errors import FseftError
 from fseft.learn.batches import derived_seed
-from fseft.steps.adapt import AdaptRequest, Listener, adapt, choose_support
+from fseft.plugin import hookimpl
+from fseft.registry import registry
+from fseft.steps import adapt as step
+from fseft.steps.adapt import adapt
 from fseft.steps.adapters import read_manifest
-from fseft.store import Store, file_digest, read_document
+from fseft.steps.checkpoints import save_checkpoint
+from fseft.steps.jobs import AdaptRequest, Listener, choose_support
+from fseft.steps.plan import make_plan
+from fseft.store import Store, file_digest, read_document, write_document
 from fseft.volume.image import read_labels, write_labels
 
 from .conftest import CASES, LABELS, equal_tensors, write_dataset, write_model
@@ -161,11 +170,18 @@ def test_every_method_sees_the_same_cases_and_crops(request_for, workspace):
     assert losses["lora"] == pytest.approx(losses["linear-probe"], abs=1e-6)
 
 
-def test_the_listener_hears_of_the_start_and_every_epoch(request_for, workspace):
-    runs, epochs = [], []
-    adapt(request_for(), workspace, Listener(epoch=epochs.append, start=runs.append))
-    assert [run.outcome for run in runs] == ["running"]
+def test_the_listener_hears_of_every_case_and_every_epoch(request_for, workspace):
+    epochs, cases = [], []
+
+    @contextmanager
+    def progress(total, what):
+        yield lambda case: cases.append((what, total, case))
+
+    adapt(request_for(), workspace, Listener(epoch=epochs.append, progress=progress))
     assert [epoch.number for epoch in epochs] == [1, 2]
+    assert {case for what, total, case in cases if what == "preprocess" and total == 2} == {
+        *choose_support(CASES, 2, 0)
+    }
 
 
 def test_a_time_budget_ends_the_run(request_for, workspace):
@@ -180,7 +196,7 @@ def test_a_time_budget_ends_the_run(request_for, workspace):
 def test_a_second_call_does_nothing(request_for, workspace):
     first = adapt(request_for(), workspace)
     before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
-    again = adapt(request_for(), workspace, Listener(start=lambda _: pytest.fail("trained again")))
+    again = adapt(request_for(), workspace, Listener(epoch=lambda _: pytest.fail("trained again")))
     assert again.already_done
     assert again.run == first.run
     assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
@@ -317,3 +333,74 @@ def test_random_weights_need_no_model(request_for, tmp_path):
     result = adapt(request_for("scratch", model="none"), Store(tmp_path / "empty"))
     assert read_manifest(result.adapter).backbone_sha256 == ""
     assert result.run.head_rows == {}
+
+
+# --- what decides, and what is left behind ----------------------------------------------------------------------
+
+
+def test_a_plan_that_is_there_is_followed(request_for, workspace, blobs):
+    _, plan = make_plan(blobs, "tiny", workspace, device="cpu", memory_bytes=10**9)
+    edited = plan.model_copy(update={"crops_per_step": 3, "warnings": ("watch out",)})
+    write_document(workspace.plan("blobs", "tiny"), edited)
+    told = []
+    adapt(request_for(device="auto"), workspace, Listener(warn=told.append))
+    assert told == ["watch out"]
+    assert read_document(workspace.plan("blobs", "tiny"), Plan) == edited
+
+
+def test_the_prose_of_a_plan_does_not_make_a_run_anew(request_for, workspace, blobs):
+    adapt(request_for(device="auto"), workspace)
+    plan = read_document(workspace.plan("blobs", "tiny"), Plan)
+    other = plan.model_copy(update={"decisions": (), "warnings": ("new words",), "memory_bytes": 1})
+    write_document(workspace.plan("blobs", "tiny"), other)
+    assert adapt(request_for(device="auto"), workspace).already_done
+
+
+def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(request_for, workspace, monkeypatch):
+    def fail(*_, **__):
+        raise FseftError("the loss is nan at step 3")
+
+    first = adapt(request_for(), workspace)
+    monkeypatch.setattr(step, "fit", fail)
+    with pytest.raises(FseftError, match="the loss is nan"):
+        adapt(request_for(settings=("epochs=3",)), workspace)
+    assert not first.adapter.exists()
+
+
+class Watcher:
+    """A reporter that notes when the adapter is there."""
+
+    def __init__(self, folder):
+        self.adapter, self.seen = folder / "adapter.safetensors", []
+
+    @hookimpl
+    def fseft_checkpoint_saved(self, path):
+        self.seen.append(path.name)
+
+    @hookimpl
+    def fseft_run_end(self, run, outcome):
+        self.seen.append((outcome, run.outcome, self.adapter.is_file()))
+
+
+def test_reporters_hear_of_the_adapter_when_it_is_there(request_for, workspace, monkeypatch):
+    made = []
+
+    def create(kind, name, *arguments):
+        if kind != "reporter":
+            return original(kind, name, *arguments)
+        made.append(Watcher(*arguments))
+        return made[-1]
+
+    original = registry().create
+    monkeypatch.setattr(registry(), "create", create)
+    adapt(request_for(), workspace)
+    assert made[0].seen[-2:] == ["adapter.safetensors", ("finished", "finished", True)]
+
+
+def test_a_full_disk_while_a_checkpoint_is_written_is_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(FseftError, match=r"checkpoint\.pt: the disk is full"):
+        save_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})

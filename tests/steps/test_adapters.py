@@ -10,7 +10,7 @@ from fseft.documents import Intensity, Manifest, Preprocessing, Provenance
 from fseft.errors import FseftError
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import apply_method, make_network, read_manifest, restore, write_adapter
-from fseft.steps.models import find_card
+from fseft.steps.models import find_card, weights_path
 
 from .conftest import write_model
 
@@ -119,3 +119,9 @@ def test_a_manifest_that_does_not_fit_is_told(changed, message, request_for, wor
     write_adapter(tmp_path / "adapter.safetensors", load_file(result.adapter), manifest)
     with pytest.raises(FseftError, match=message):
         restore(tmp_path, workspace)
+
+
+def test_weights_that_are_not_those_of_the_card_are_refused(workspace):
+    write_model(workspace, sha256="0" * 64)
+    with pytest.raises(FseftError, match="the weights of the model 'tiny' are not those of its card"):
+        weights_path("tiny", workspace)

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from fseft.errors import FseftError
+from fseft.registry import registry
 from fseft.steps.datasets import read_dataset
 
 
@@ -103,3 +104,27 @@ def test_the_natural_dirt_of_a_public_dataset_is_told(real_data):
     )
     with pytest.raises(FseftError, match="2 labels have no image"):
         read_dataset(real_data / "hippocampus", strict=True)
+
+
+def test_a_broken_reader_does_not_hide_the_others(tmp_path, monkeypatch):
+    def create(kind, name):
+        if name == "decathlon":
+            raise FseftError("the reader 'decathlon' cannot be loaded")
+        return original(kind, name)
+
+    original = registry().create
+    monkeypatch.setattr(registry(), "create", create)
+    with pytest.warns(UserWarning, match="'decathlon' cannot be loaded"):
+        assert read_dataset(bare(tmp_path / "d", ["a"])).reader == "folders"
+
+
+def test_labels_that_are_no_object_are_refused(tmp_path):
+    folder = declare(bare(tmp_path / "d", ["a_0000"], ["a"]), channel_names={"0": "CT"}, labels=["liver"])
+    with pytest.raises(FseftError, match="labels that are no object but a list"):
+        read_dataset(folder)
+
+
+def test_images_without_their_channel_number_are_told_apart_from_none(tmp_path):
+    folder = declare(bare(tmp_path / "d", ["a", "b"], ["a"]), channel_names={"0": "CT"}, labels={"liver": 1})
+    with pytest.raises(FseftError, match="imagesTr: holds 2 images, none of them named CASE_0000"):
+        read_dataset(folder)

@@ -127,7 +127,7 @@ def test_a_dataset_is_measured_again_only_where_it_changed(dataset, store):
 
 def test_less_memory_gives_fewer_crops_then_a_smaller_patch(dataset, store):
     def needed(patch, crops):
-        return training_bytes("resunet", {}, 1, patch, crops)
+        return training_bytes("resunet", {}, in_channels=1, out_channels=3, patch_size=patch, crops=crops)
 
     _, free = make_plan(dataset, "none", store, device="cpu")
     patch = free.preprocessing.patch_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,3 +286,18 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(workspace, t
     result = predict(PredictRequest((folder / "scans",), tmp_path / "out", adapter), workspace)
     assert result.done == ("c0", "c1")
     assert read_labels(tmp_path / "out" / "c0.nii.gz").geometry.close_to(geometry)
+
+
+def test_a_folder_with_predictions_of_other_structures_is_refused(request_of, request_for, workspace, tmp_path):
+    folder = scan_files(tmp_path / "in", "x")
+    predict(request_of(folder), workspace)
+    other = adapt(request_for(labels=("tumour",)), workspace).adapter
+    with pytest.raises(FseftError, match=r"predictions\.json: holds predictions of other structures \(Left kidney"):
+        predict(request_of(folder, adapter=other), workspace)
+
+
+def test_the_current_folder_has_the_name_of_its_folder(request_of, workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(scan_files(tmp_path / "in", "x"))
+    assert set(gather_scans([Path()], 1)) == {"x"}
+    (tmp_path / "in" / "x.nii.gz").rename(tmp_path / "in" / "Y.NII.GZ")
+    assert set(gather_scans([Path()], 1)) == {"Y"}

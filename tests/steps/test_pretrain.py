@@ -141,3 +141,33 @@ def test_a_dataset_without_labels_is_refused_by_name(asked, store):
         path.unlink()
     with pytest.raises(FseftError, match=r"second: has 1 channel\(s\) and 0 labelled cases"):
         pretrain(asked, store)
+
+
+def test_a_request_that_was_answered_is_not_answered_again(asked, store):
+    card = pretrain(asked, store)
+    assert pretrain(asked, store, on_epoch=lambda _: pytest.fail("trained again")) == card
+    assert pretrain(replace(asked, seed=1), store).sha256 != card.sha256
+
+
+def test_the_contract_names_the_modalities_that_were_seen(asked, store):
+    assert set(pretrain(asked, store).contract.intensity) == {"ct", "mr"}
+    assert set(pretrain(replace(asked, folders=asked.folders[1:]), store).contract.intensity) == {"mr"}
+
+
+def test_what_is_declared_but_never_drawn_is_not_annotated(asked, store, tmp_path):
+    folder = write_dataset(tmp_path / "third", labels={"Left kidney": 1, "spleen": 3}, keep=(1,))
+    assert pretrain(replace(asked, folders=(folder,)), store).classes == ("kidney_left",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"window": (300, -200)}, "the first value must be the lower one"),
+        ({"spacing_mm": (0, 1, 1)}, "must be more than 0"),
+        ({"patch_size": (30, 32, 32)}, "sides must be divisible by"),
+        ({"name": "none"}, "--out none: is no name for a model"),
+    ],
+)
+def test_what_cannot_be_trained_with_is_refused(changed, message, asked, store):
+    with pytest.raises(FseftError, match=message):
+        pretrain(replace(asked, **changed), store)

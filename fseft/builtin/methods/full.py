@@ -23,6 +23,7 @@ class Full:
     """Method `full`; `scratch` is the same on random weights."""
 
     learning_rate = 3e-4
+    head_rate = 10.0  # new rows start from nothing, the body does not
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -35,5 +36,8 @@ class Full:
         """Train all parameters, with dropout and batch statistics on where the network has them."""
         from fseft.learn.method import Adapted
 
+        adapted = Adapted(network, learning_rate=self.learning_rate, train_mode=True)
         network.requires_grad_(True)
-        return Adapted(network, learning_rate=self.learning_rate, train_mode=True)
+        heads = (target.name for target in architecture.targets(network) if target.part == "head")
+        adapted.also_train(heads, rate=self.head_rate)
+        return adapted

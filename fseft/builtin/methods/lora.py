@@ -34,6 +34,7 @@ class LoRAConfig(Config):
     alpha: float = Field(default=16.0, gt=0, description="the change is scaled by alpha / r")
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
     ratio: float = Field(default=1.0, gt=0, description="learning rate of B over that of A (LoRA+)")
+    head_ratio: float = Field(default=10.0, gt=0, description="learning rate of the head over that of A")
     parts: tuple[PartName, ...] = Field(default=("encoder", "bottleneck"), description="parts of the network")
     stages: tuple[int, ...] = Field(default=(), description="resolution levels, 0 the finest; empty: all")
     roles: tuple[Role, ...] = Field(default=ROLES, description="roles of the layers")
@@ -85,5 +86,6 @@ class LoRA:
             add_delta(target.module, LowRank(weight, config.rank, scale, generator))
             adapted.rates[f"{target.name}.parametrizations.weight.0.b"] = config.ratio
         adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
-        adapted.also_train(t.name for t in architecture.targets(network) if t.part == "head")
+        heads = (target.name for target in architecture.targets(network) if target.part == "head")
+        adapted.also_train(heads, rate=config.head_ratio)
         return adapted

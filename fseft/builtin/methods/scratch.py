@@ -14,6 +14,7 @@ SPEC = MethodSpec(
 
 
 class Scratch(Full):
-    """Method `scratch`. Random weights stand a higher rate than pre-trained ones."""
+    """Method `scratch`. Random weights stand a higher rate than pre-trained ones, the head's as the others."""
 
     learning_rate = 1e-3
+    head_rate = 1.0

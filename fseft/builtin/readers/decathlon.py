@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fseft.builtin.readers.folders import DECLARATION, declaration
+from fseft.builtin.readers.folders import DECLARATION, declaration, named
 from fseft.errors import FseftError
 from fseft.plugin import Case, Dataset
 from fseft.volume.image import case_name
@@ -67,7 +67,7 @@ def _by_number(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
 
 def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
     """Structure names to values, background left out."""
-    if not all(str(value).isdigit() and isinstance(name, str) for value, name in labels.items()):
+    if not all(str(value).isdigit() and isinstance(name, str) for value, name in named(labels, path).items()):
         hint = 'Write them as {"0": "background", "1": "liver"}.'
         raise FseftError("has labels that are not numbered", file=path, hint=hint)
     return {name: int(value) for value, name in labels.items() if int(value) != 0}

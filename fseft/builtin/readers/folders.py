@@ -65,6 +65,18 @@ def declaration(folder: Path) -> Mapping[str, Any]:
     return content
 
 
+def named(labels: Any, path: Path) -> dict[str, Any]:
+    """The labels of a declaration, which must be an object.
+
+    Raises:
+        FseftError: They are not.
+    """
+    if not isinstance(labels, dict):
+        cause = f"has labels that are no object but a {type(labels).__name__}"
+        raise FseftError(cause, file=path, hint='Write them as {"background": 0, "liver": 1}.')
+    return labels
+
+
 def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
     """The images of a folder by name without suffix, in order; hidden files are left out.
 

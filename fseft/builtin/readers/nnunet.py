@@ -12,6 +12,7 @@ from fseft.builtin.readers.folders import (
     check_channels,
     declaration,
     images_in,
+    named,
     paired,
 )
 from fseft.errors import FseftError
@@ -38,7 +39,14 @@ class Reader:
         content, path = declaration(folder), folder / DECLARATION
         channels = _channels(content["channel_names"], path)
         ending = str(content.get("file_ending", ""))
-        images = by_channel(images_in(folder / IMAGES, ending))
+        files = images_in(folder / IMAGES, ending)
+        images = by_channel(files)
+        if files and not images:
+            raise FseftError(
+                f"holds {len(files)} images, none of them named CASE_0000{ending}",
+                file=folder / IMAGES,
+                hint="Add the channel number _0000 to their names.",
+            )
         check_channels(images, len(channels))
         return Dataset(
             name=folder.name,
@@ -59,8 +67,8 @@ def _channels(names: Any, path: Path) -> tuple[str, ...]:
 
 def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
     """Structure names to values, background left out."""
-    found = {}
-    for name, value in labels.items():
+    found: dict[str, int] = {}
+    for name, value in named(labels, path).items():
         if isinstance(value, list):
             hint = "Give each structure one value in the label files."
             raise FseftError(f"declares a region ({name!r}: {value}), not read here", file=path, hint=hint)

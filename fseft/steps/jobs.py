@@ -1,0 +1,203 @@
+"""What `fseft adapt` decides before any training: method, settings, structures, support cases, decoder."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fseft.documents import Decoder, SupportSet
+from fseft.errors import FseftError, did_you_mean
+from fseft.learn.batches import derived_seed
+from fseft.learn.heads import has_sides, match_classes
+from fseft.registry import registry
+from fseft.steps.datasets import read_dataset
+from fseft.steps.models import SCRATCH, find_card, weights_path
+from fseft.steps.plan import make_plan, restrict_intensity
+from fseft.steps.settings import split_settings
+from fseft.store import file_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from fseft.documents import Fingerprint, ModelCard, Plan, Recipe
+    from fseft.learn.loop import Epoch
+    from fseft.plugin import MethodSpec
+    from fseft.store import Store
+
+
+@dataclass(frozen=True)
+class AdaptRequest:
+    """What `fseft adapt` was asked for."""
+
+    folder: Path
+    model: str
+    method: str
+    k: int
+    seed: int = 0
+    settings: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    decoder: Decoder | None = None
+    minutes: float | None = None
+    output: Path | None = None
+    memory_bytes: int | None = None
+    device: str = "auto"
+    workers: int = 1
+    strict: bool = False
+    reporters: tuple[str, ...] = ("jsonl",)
+
+
+def _silent(total: int, description: str) -> AbstractContextManager[Callable[[str], None]]:
+    del total, description
+    return nullcontext(lambda _: None)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What the caller wants to hear while `adapt` works.
+
+    Attributes:
+        epoch: Told after each epoch.
+        warn: Told each warning of the plan, and each error of a reporter.
+        progress: Called as progress(total, what) where cases are measured or preprocessed; gives a context whose
+            value is called with the name of each case that is done.
+    """
+
+    epoch: Callable[[Epoch], None] = lambda _: None
+    warn: Callable[[str], None] = lambda _: None
+    progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]] = _silent
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything decided, before any training."""
+
+    request: AdaptRequest
+    spec: MethodSpec
+    config: dict[str, Any]
+    recipe: Recipe
+    card: ModelCard
+    plan: Plan
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    support: SupportSet
+    decoder: Decoder
+    matched: dict[str, str] = field(default_factory=dict)
+    backbone_sha256: str = ""
+    contents: tuple[str, ...] = ()
+
+
+def choose_support(labelled: Sequence[str], k: int, seed: int, pool: Sequence[str] = ()) -> tuple[str, ...]:
+    """Draw k of the labelled cases: the first k of one random order, so that a smaller k is part of a larger one.
+
+    Args:
+        labelled: Names of all labelled cases.
+        k: How many.
+        seed: Of the order.
+        pool: Only these, if given.
+
+    Raises:
+        FseftError: k is larger than the number of cases, or the pool names a case that is not labelled.
+    """
+    for name in pool:
+        if name not in labelled:
+            raise FseftError("is no labelled case of the dataset", case=name, hint=did_you_mean(name, list(labelled)))
+    candidates = sorted(set(pool) or set(labelled))
+    if not 1 <= k <= len(candidates):
+        raise FseftError(
+            f"k is {k}, but there are {len(candidates)} labelled cases to choose from",
+            hint=f"Use --k between 1 and {len(candidates)}." if candidates else "Add labels to the dataset.",
+        )
+    order = np.random.default_rng(derived_seed(seed, "support")).permutation(len(candidates))
+    return tuple(candidates[index] for index in order[:k])
+
+
+def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
+    """Everything that can be refused is refused here, before a network is built.
+
+    Raises:
+        FseftError: Unknown names, settings that do not fit, too few labelled cases, or a broken dataset.
+    """
+    spec = registry().method(request.method)
+    config, recipe = split_settings(spec, request.settings)
+    card = find_card(request.model, store)
+    if spec.needs_model and card.name == SCRATCH:
+        raise FseftError(
+            f"the method {spec.name!r} starts from a pre-trained model, and --model is none",
+            hint="Use --method scratch, or a model that `fseft models` lists.",
+        )
+    for name in request.reporters:
+        registry().offer("reporter", name)
+    dataset = read_dataset(request.folder, strict=request.strict)
+    with listener.progress(len(dataset.cases), "measure") as done:
+        fingerprint, plan = make_plan(
+            request.folder,
+            request.model,
+            store,
+            memory_bytes=request.memory_bytes,
+            device=request.device,
+            workers=request.workers,
+            progress=done,
+            reuse=True,
+        )
+    for warning in plan.warnings:
+        listener.warn(warning)
+    labels = _choose_labels(fingerprint, request.labels)
+    matched = match_classes(list(labels), card.classes) if spec.needs_model else {}
+    if not spec.trains and not matched:
+        raise FseftError(
+            f"the model {card.name!r} knows none of the structures {', '.join(labels)}",
+            hint="Use a method that trains, such as --method lora.",
+        )
+    if not spec.trains and request.decoder not in (None, "frozen"):
+        raise FseftError(f"the method {spec.name!r} trains nothing, also no decoder", hint="Leave out --decoder.")
+    if recipe.mirror and has_sides(list(labels)):
+        raise FseftError("mirror=true would swap left and right structures", hint="Leave mirroring off.")
+    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
+    support = choose_support(labelled, request.k, request.seed, request.cases)
+    if absent := _absent(fingerprint, labels, support):
+        listener.warn(f"no support case shows {', '.join(absent)}: it cannot be learned")
+    plan = restrict_intensity(plan, dataset, support)
+    default: Decoder = "frozen" if spec.access == "black-box" or not spec.needs_model else "fine-tuned"
+    return Job(
+        request=request,
+        spec=spec,
+        config=config.model_dump(mode="json"),
+        recipe=recipe,
+        card=card,
+        plan=plan,
+        channels=fingerprint.channels,
+        labels=labels,
+        support=SupportSet(dataset=fingerprint.dataset, k=request.k, seed=request.seed, cases=support),
+        decoder=request.decoder or default,
+        matched=matched,
+        backbone_sha256=file_digest(weights_path(request.model, store)) if spec.needs_model else "",
+        contents=tuple(case.content for case in fingerprint.cases if case.name in support),
+    )
+
+
+def _absent(fingerprint: Fingerprint, labels: Iterable[str], support: Sequence[str]) -> list[str]:
+    shown = {name for case in fingerprint.cases if case.name in support for name in case.volumes_mm3}
+    return [name for name in labels if name not in shown]
+
+
+def _choose_labels(fingerprint: Fingerprint, wanted: Sequence[str]) -> dict[str, int]:
+    """Structure -> label value, by value."""
+    for name in wanted:
+        if name not in fingerprint.labels:
+            raise FseftError(
+                f"the dataset has no structure {name!r}", hint=did_you_mean(name, list(fingerprint.labels))
+            )
+    chosen = {n: v for n, v in fingerprint.labels.items() if not wanted or n in wanted}
+    present = {n: v for n, v in chosen.items() if fingerprint.classes[n].cases}
+    absent = sorted(chosen.keys() - present.keys())
+    if wanted and absent:
+        raise FseftError(f"the structure {absent[0]!r} is in no case", hint="Leave it out of --labels.")
+    if not present:
+        raise FseftError("no case has a label with a structure in it", hint="Add labels to the dataset.")
+    return dict(sorted(present.items(), key=lambda item: item[1]))
