@@ -57,7 +57,8 @@ def make_dataset(folder: Path, cases: int, shape: tuple[int, ...]) -> None:
 def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
     """Do one stage in this process and measure it."""
     from fseft.steps.datasets import read_dataset
-    from fseft.steps.plan import make_plan, measure_dataset
+    from fseft.steps.fingerprint import measure_dataset
+    from fseft.steps.plan import make_plan
     from fseft.steps.preprocess import preprocess
     from fseft.store import Store
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from fseft.documents import Contract, Decision, Fingerprint, Plan, Preprocessing
 from fseft.errors import FseftError
-from fseft.parallel import map_cases
 from fseft.steps.datasets import read_dataset
 from fseft.steps.devices import choose_device
+from fseft.steps.fingerprint import measure_dataset
 from fseft.steps.models import SCRATCH, find_card
 from fseft.store import digest, read_document, write_document
 
@@ -116,35 +115,6 @@ def restrict_intensity(plan: Plan, dataset: Dataset, support: Collection[str]) -
     stats = foreground_statistics(dataset, support)
     intensity, _ = choose_intensity(Contract(), plan.preprocessing.modality, stats)
     return plan.model_copy(update={"preprocessing": plan.preprocessing.model_copy(update={"intensity": intensity})})
-
-
-def measure_dataset(
-    dataset: Dataset,
-    store: Store,
-    *,
-    workers: int = 1,
-    progress: Callable[[str], None] | None = None,
-) -> Fingerprint:
-    """The dataset's fingerprint: the stored one if no file has changed, else a new one, which is stored.
-
-    Raises:
-        FseftError: A case is broken; all others were looked at before.
-    """
-    from fseft.volume.fingerprint import case_content, combine, dataset_content, measure_case
-
-    cases = {case.name: case for case in dataset.cases}
-    contents = map_cases(case_content, cases)
-    path = store.fingerprint(dataset.name)
-    if path.is_file():
-        known = read_document(path, Fingerprint)
-        if known.content == dataset_content(dataset, contents):
-            return known
-    body = not dataset.labelled
-    measure = partial(measure_case, channels=dataset.channels, labels=dataset.labels, body=body)
-    measurements = map_cases(measure, cases, workers=workers, done=progress)
-    fingerprint = combine(dataset, list(measurements.values()), contents)
-    write_document(path, fingerprint)
-    return fingerprint
 
 
 def _check_channels(card: ModelCard, dataset: Dataset) -> None:

@@ -55,6 +55,7 @@ def write_dataset(
     Raises:
         FseftError: If a structure is unknown or an argument makes no sense.
     """
+    from fseft.store import write_text
     from fseft.volume.image import write_labels, write_volume
 
     annotated = _annotated(structures)
@@ -74,7 +75,7 @@ def write_dataset(
             progress(number + 1, total)
     title = name or f"Phantom {modality.upper()}"
     text = json.dumps(_description(title, modality, annotated, cases), indent=2)
-    (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "dataset.json", text + "\n")  # last: it says that the dataset is whole
 
 
 def stored(
