@@ -17,7 +17,7 @@ from fseft.plugin import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ARCHITECTURES = ("resunet",)
+ARCHITECTURES = ("resunet", "swinunetr")
 METHODS = ("full", "linear_probe", "lora", "scratch", "zero_shot")
 MODELS = ("phantom_tiny",)
 
