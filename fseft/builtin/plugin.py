@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ARCHITECTURES = ("resunet", "swinunetr")
-METHODS = ("full", "linear_probe", "lora", "scratch", "zero_shot")
+METHODS = (
+    "affine",
+    "bias",
+    "decoder_only",
+    "full",
+    "ia3",
+    "linear_probe",
+    "lora",
+    "scratch",
+    "spatial_adapter",
+    "ssf",
+    "zero_shot",
+)
 MODELS = ("phantom_tiny",)
 
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from fseft.learn.roles import Architecture
 
 
+DECODER_LEARNING_RATE = 1e-3
+"""At most this for the decoder beside methods that take large steps with few parameters."""
+
+
 def adapt_network(
     architecture: Architecture, network: nn.Module, method: Method, *, decoder: str, seed: int
 ) -> Adapted:
@@ -31,7 +35,8 @@ def adapt_network(
     adapted = method.apply(architecture, network, generator=torch.Generator().manual_seed(seed))
     head = [t.name for t in architecture.targets(network) if t.part == "head"]
     if decoder != "frozen":
-        adapted.also_train([*names, *head])
+        adapted.also_train(names, rate=min(1.0, DECODER_LEARNING_RATE / (adapted.learning_rate or 1.0)))
+        adapted.also_train(head)
     adapted.kept = frozenset(n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head)
     adapted.remember()
     return adapted

@@ -46,6 +46,38 @@ class LowRank(WeightDelta):
         return (self.scale * self.b @ self.a).view_as(weight)
 
 
-def add_delta(module: nn.Module, delta: WeightDelta) -> None:
+class Scale(WeightDelta):
+    """A factor for each slice of a weight along one dimension, one at the start: (1 + s) W.
+
+    Args:
+        weight: The base weight; only its shape is used.
+        dim: The dimension, of outputs or of inputs; groups of a convolution share the factors.
+        first: Slices before this one keep the factor one.
+    """
+
+    def __init__(self, weight: Tensor, dim: int, first: int = 0) -> None:
+        super().__init__()
+        self.dim, self.first = dim, first
+        self.s = nn.Parameter(torch.zeros(weight.shape[dim] - first))
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The change of the scaled slices, zero elsewhere."""
+        s = torch.nn.functional.pad(self.s, (self.first, 0))
+        return weight * s.view([-1 if dim == self.dim else 1 for dim in range(weight.dim())])
+
+
+class Shift(WeightDelta):
+    """A summand for each entry of a bias, zero at the start."""
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros_like(bias))
+
+    def delta(self, weight: Tensor) -> Tensor:  # noqa: ARG002
+        """The summand."""
+        return self.shift
+
+
+def add_delta(module: nn.Module, delta: WeightDelta, tensor: str = "weight") -> None:
     """Let a module's weight be computed as base + delta; the base stays under `parametrizations.weight.original`."""
-    parametrize.register_parametrization(module, "weight", delta)
+    parametrize.register_parametrization(module, tensor, delta)

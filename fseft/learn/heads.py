@@ -84,6 +84,33 @@ def new_head(
     return head
 
 
+class ResidualHead(nn.Module):
+    """A head on features that two convolutions may change: head(f + conv(relu(conv(f)))).
+
+    Args:
+        head: The pointwise classifier.
+        kernel_size: Of both convolutions, which keep the width and have no bias.
+        generator: Draws the first one; the second is zero.
+    """
+
+    def __init__(self, head: nn.Conv3d, kernel_size: int, generator: torch.Generator) -> None:
+        super().__init__()
+        width = head.in_channels
+        self.first = nn.Conv3d(width, width, kernel_size, padding=kernel_size // 2, bias=False)
+        self.second = nn.Conv3d(width, width, kernel_size, padding=kernel_size // 2, bias=False)
+        self.classifier = head
+        with torch.no_grad():
+            scale = (2 / self.first.weight[0].numel()) ** 0.5
+            self.first.weight.copy_(scale * torch.randn(self.first.weight.shape, generator=generator))
+            self.second.weight.zero_()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, i, j, k) -> logits (B, classes, i, j, k)."""
+        changed: Tensor = features + self.second(torch.relu(self.first(features)))
+        logits: Tensor = self.classifier(changed)
+        return logits
+
+
 def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:
     bias = head.bias[index] if head.bias is not None else torch.tensor(0.0)
     return head.weight[index].detach(), bias.detach()

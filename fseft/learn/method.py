@@ -64,12 +64,12 @@ class Adapted:
             parameter.requires_grad_(name in chosen)
 
     def also_train(self, modules: Iterable[str], *, rate: float | None = None) -> None:
-        """Unfreeze every parameter of these modules, at this multiple of the learning rate if one is given."""
+        """Unfreeze these modules, at a multiple of the learning rate where none was set for them before."""
         for name in modules:
             for inner, parameter in self.network.get_submodule(name).named_parameters():
                 parameter.requires_grad_(True)
                 if rate is not None:
-                    self.rates[f"{name}.{inner}"] = rate
+                    self.rates.setdefault(f"{name}.{inner}", rate)
 
     def remember(self) -> None:
         """Keep the trained base tensors as they are now, so that `disabled` can bring them back."""

@@ -71,5 +71,5 @@ class Architecture(Protocol):
     def head(self, network: nn.Module) -> nn.Conv3d:
         """The last, pointwise convolution."""
 
-    def replace_head(self, network: nn.Module, head: nn.Conv3d) -> None:
-        """Put another pointwise convolution in its place."""
+    def replace_head(self, network: nn.Module, head: nn.Module) -> None:
+        """Put another classifier of the features in its place."""

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from fseft.builtin.architectures.resunet import ResUNet
+from fseft.builtin.architectures.swinunetr import SwinUNETR
 from fseft.builtin.methods.lora import ROLES, LoRAConfig
 from fseft.documents import Recipe
 from fseft.errors import FseftError
@@ -16,6 +17,7 @@ from fseft.learn.loop import fit, start
 from fseft.registry import registry
 
 ARCHITECTURE = ResUNet()
+SWIN = SwinUNETR()
 TINY = {"channels": (4, 8), "features": 4}
 METHODS = registry().names("method")
 TRAINING = [name for name in METHODS if registry().method(name).trains]
@@ -101,6 +103,10 @@ def test_switched_off_it_is_the_base_bit_for_bit(name, config, decoder, x):
     assert torch.equal(output(adapted.network, x), on)
 
 
+def body(name):
+    return not name.startswith("head.")
+
+
 @pytest.mark.parametrize(("name", "config", "decoder"), CASES)
 def test_merging_gives_a_plain_network_of_the_same_function(name, config, decoder, x):
     adapted = applied(name, config, decoder)
@@ -108,7 +114,8 @@ def test_merging_gives_a_plain_network_of_the_same_function(name, config, decode
         train(adapted, x)
     on = output(adapted.network, x)
     merged = adapted.merge()
-    assert set(merged.state_dict()) == set(a_network().state_dict())
+    assert {n for n in merged.state_dict() if body(n)} == {n for n in a_network().state_dict() if body(n)}
+    assert ("head.weight" in merged.state_dict()) is (name != "spatial-adapter")  # which is a head of its own
     assert torch.allclose(output(merged, x), on, atol=1e-4)
 
 
@@ -117,7 +124,7 @@ def test_every_trained_tensor_has_a_gradient_after_two_steps(name, x):
     adapted = applied(name)
     train(adapted, x)
     assert [n for n, p in adapted.trained() if p.grad is None] == []
-    if name == "lora":
+    if name in ("lora", "ia3"):
         assert [n for n, p in adapted.trained() if "parametrizations" in n and not p.grad.any()] == []
 
 
@@ -132,8 +139,9 @@ def test_tensors_of_another_adapter_are_refused(name):
     adapted = applied(name)
     with pytest.raises(FseftError, match=r"does not fit.*tensors differ \(first: .*"):
         adapted.load_state_dict({**adapted.state_dict(), "zzz": torch.zeros(1)})
-    with pytest.raises(FseftError, match=r"1 tensors differ \(first: head.bias\)"):
-        adapted.load_state_dict({**adapted.state_dict(), "head.bias": torch.zeros(9)})
+    bias = "head.classifier.bias" if name == "spatial-adapter" else "head.bias"
+    with pytest.raises(FseftError, match=rf"1 tensors differ \(first: {bias}\)"):
+        adapted.load_state_dict({**adapted.state_dict(), bias: torch.zeros(9)})
 
 
 def test_zero_shot_trains_nothing_but_saves_the_head():
@@ -169,8 +177,9 @@ def added(adapted):
     return {n: p for n, p in adapted.trained() if "parametrizations" in n}
 
 
-def test_lora_changes_no_bit_of_the_output_before_training(x):
-    assert torch.equal(output(applied("lora").network, x), output(a_network(), x))
+@pytest.mark.parametrize("name", [name for name in TRAINING if registry().method(name).needs_model])
+def test_a_method_changes_no_bit_of_the_output_before_training(name, x):
+    assert torch.equal(output(applied(name).network, x), output(a_network(), x))
 
 
 def test_lora_leaves_the_base_weights_bit_identical(x):
@@ -241,3 +250,31 @@ def test_lora_says_what_is_missing(config, message):
 def test_lora_refuses_settings_that_mean_nothing(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LoRAConfig(**wrong)
+
+
+# --- parity by parameter count ------------------------------------------------------------------------------
+
+PUBLISHED = [  # on SwinUNETR-48 with one output class, head included
+    ("linear-probe", {}, 49),
+    ("spatial-adapter", {"kernel_size": 1}, 4_657),
+    ("spatial-adapter", {}, 124_465),
+    ("affine", {}, 17_329),
+    ("bias", {"rel_pos_bias": True, "roles": ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}, 210_739),
+    ("lora", {"rank": 12, "roles": ("attn.qkv",)}, 69_169),  # rank 4 for each of q, k, v, with dense B
+]
+
+
+@pytest.fixture(scope="module")
+def swinunetr():
+    return build(SWIN, in_channels=1, out_channels=1, hparams={}, seed=0)
+
+
+@pytest.mark.parametrize(("name", "config", "count"), PUBLISHED, ids=[f"{n}-{c}" for n, _, c in PUBLISHED])
+def test_a_method_trains_as_many_parameters_as_published(name, config, count, swinunetr):
+    head = SWIN.head(swinunetr)
+    try:
+        adapted = method(name, **config).apply(SWIN, swinunetr, generator=torch.Generator().manual_seed(0))
+        assert sum(p.numel() for _, p in adapted.trained()) == count
+    finally:
+        adapted.merge()
+        SWIN.replace_head(swinunetr, head)

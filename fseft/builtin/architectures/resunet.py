@@ -86,7 +86,7 @@ class ResUNet:
         head: Any = network.get_submodule("head")
         return head  # type: ignore[no-any-return]
 
-    def replace_head(self, network: nn.Module, head: nn.Conv3d) -> None:
+    def replace_head(self, network: nn.Module, head: nn.Module) -> None:
         """Put in another classifier."""
         network.add_module("head", head)
 

@@ -104,7 +104,7 @@ class SwinUNETR:
         head: Any = network.get_submodule("out.conv.conv")
         return head  # type: ignore[no-any-return]
 
-    def replace_head(self, network: nn.Module, head: nn.Conv3d) -> None:
+    def replace_head(self, network: nn.Module, head: nn.Module) -> None:
         """Put in another classifier."""
         network.get_submodule("out.conv").add_module("conv", head)
 

@@ -1,0 +1,44 @@
+"""Decoder only: a frozen encoder, and a decoder that is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fseft.plugin import Config, MethodSpec
+
+if TYPE_CHECKING:
+    from torch import Generator, nn
+
+    from fseft.learn.method import Adapted
+    from fseft.learn.roles import Architecture, Target
+
+SPEC = MethodSpec(
+    name="decoder-only",
+    factory="fseft.builtin.methods.decoder_only:DecoderOnly",
+    summary="train the decoder and the head, from the pre-trained weights",
+)
+
+
+class DecoderOnly:
+    """Method `decoder-only`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
+        """The decoder."""
+        from fseft.learn.method import need
+
+        decoder = [target for target in architecture.targets(network) if target.part == "decoder"]
+        return need(decoder, "a decoder", "decoder-only")
+
+    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+        """Freeze all but the decoder and the head."""
+        from fseft.learn.method import Adapted
+
+        adapted = Adapted(network, learning_rate=1e-3)
+        adapted.train_only([])
+        adapted.also_train(target.name for target in self.select(architecture, network))
+        heads = (target.name for target in architecture.targets(network) if target.part == "head")
+        adapted.also_train(heads, rate=10.0)
+        return adapted

@@ -1,0 +1,59 @@
+"""IA3: scales on keys, values and the inputs of the layers that mix channels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fseft.plugin import Config, MethodSpec
+
+if TYPE_CHECKING:
+    from torch import Generator, nn
+
+    from fseft.learn.method import Adapted
+    from fseft.learn.roles import Architecture, Target
+
+SPEC = MethodSpec(
+    name="ia3",
+    factory="fseft.builtin.methods.ia3:IA3",
+    summary="scale keys, values and the inputs of feed-forward and convolutional layers; merges exactly",
+    reference="Liu et al. 2022, arXiv:2205.05638",
+)
+
+SCALED_AT_INPUT = ("mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed")
+
+
+class IA3:
+    """Method `ia3`. Convolutions are scaled at their input: the norm layer after them undoes a scale of the output."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
+        """Attention, feed-forward and convolutional layers of encoder and bottleneck."""
+        from fseft.learn.method import need
+
+        chosen = [
+            target
+            for target in architecture.targets(network)
+            if target.part in ("encoder", "bottleneck") and target.role in ("attn.qkv", *SCALED_AT_INPUT)
+        ]
+        return need(chosen, "attention or convolutional layers in the encoder", "ia3")
+
+    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+        """Put scales of one on the chosen weights; the output is unchanged until training starts."""
+        from fseft.learn.deltas import Scale, add_delta
+        from fseft.learn.method import Adapted
+
+        adapted = Adapted(network, learning_rate=1e-2)
+        targets = self.select(architecture, network)
+        heads = [target.name for target in architecture.targets(network) if target.part == "head"]
+        adapted.train_only([])
+        for target in targets:
+            weight = target.module.get_parameter("weight")
+            if target.role == "attn.qkv":  # rows of queries, keys, values
+                add_delta(target.module, Scale(weight, 0, first=len(weight) // 3))
+            else:
+                add_delta(target.module, Scale(weight, 0 if target.role == "conv.transposed" else 1))
+        adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
+        adapted.also_train(heads)
+        return adapted
