@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = ("resunet", "swinunetr")
 METHODS = (
+    "adaptformer",
     "affine",
     "bias",
+    "cnn_adapter",
     "decoder_only",
     "full",
     "ia3",

@@ -1,4 +1,4 @@
-"""Weight deltas: the few layers that methods share. They act on the weight, so that merging is exact."""
+"""The few layers that methods share: changes of a weight, which merge exactly, and branches beside a module."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 
-class WeightDelta(nn.Module):
-    """A change of a weight that can be switched off. Subclasses write `delta`."""
+class Switchable(nn.Module):
+    """What a method adds to a network; switched off, the network is the base."""
 
     enabled: bool = True
+
+
+class WeightDelta(Switchable):
+    """A change of a weight. Subclasses write `delta`."""
 
     def delta(self, weight: Tensor) -> Tensor:
         """The change, of the weight's shape."""
@@ -66,6 +70,26 @@ class Scale(WeightDelta):
         return weight * s.view([-1 if dim == self.dim else 1 for dim in range(weight.dim())])
 
 
+class Centre(WeightDelta):
+    """A pointwise convolution beside a spatial one, as a change of the kernel's middle; zero at the start.
+
+    Residual adapters in parallel (Rebuffi et al. 2018, arXiv:1803.10082, eq. 5). Equal to the branch that they are
+    drawn as where the kernel is odd and padded by half its size, whatever the stride.
+
+    Args:
+        weight: The base weight (out, in/groups, i, j, k); only its shape is used.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.point = nn.Parameter(torch.zeros(weight.shape[:2]))
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The change, zero but in the middle."""
+        around = [side // 2 for side in reversed(weight.shape[2:]) for _ in (0, 1)]
+        return torch.nn.functional.pad(self.point[..., None, None, None], around)
+
+
 class Shift(WeightDelta):
     """A summand for each entry of a bias, zero at the start."""
 
@@ -76,6 +100,42 @@ class Shift(WeightDelta):
     def delta(self, weight: Tensor) -> Tensor:  # noqa: ARG002
         """The summand."""
         return self.shift
+
+
+class Bottleneck(Switchable):
+    """scale * up(relu(down(x))) on the last dimension, zero at the start (AdaptFormer, Chen et al. 2022, eq. 3).
+
+    Args:
+        width: Of the input and the output.
+        rank: Of the hidden layer.
+        scale: Of the output.
+        generator: Draws the first layer.
+    """
+
+    def __init__(self, width: int, rank: int, scale: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.down, self.up, self.scale = nn.Linear(width, rank), nn.Linear(rank, width), scale
+        with torch.no_grad():
+            self.down.weight.copy_(torch.randn(rank, width, generator=generator) * (2 / width) ** 0.5)
+            for zero in (self.down.bias, self.up.weight, self.up.bias):
+                zero.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., width)."""
+        changed: Tensor = self.up(torch.relu(self.down(x)))
+        return self.scale * changed
+
+
+def add_branch(module: nn.Module, branch: Switchable) -> None:
+    """Let a module's output be its own plus that of a branch on the same input, kept under `branch`."""
+    module.add_module("branch", branch)
+    module.register_forward_hook(_with_branch)
+
+
+def _with_branch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """A function of the module, not a closure, so that copies of a network have branches of their own."""
+    branch: Switchable = module.get_submodule("branch")  # type: ignore[assignment]
+    return output + branch(inputs[0]) if branch.enabled else output
 
 
 def add_delta(module: nn.Module, delta: WeightDelta, tensor: str = "weight") -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from fseft.errors import FseftError
-from fseft.learn.deltas import WeightDelta
+from fseft.learn.deltas import Switchable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -76,7 +76,7 @@ class Adapted:
         added = {
             f"{name}.{inner}"
             for name, module in self.network.named_modules()
-            if isinstance(module, WeightDelta)
+            if isinstance(module, Switchable)
             for inner, _ in module.named_parameters()
         }
         self.originals = {n: p.detach().clone() for n, p in self.trained() if n not in added}
@@ -133,7 +133,7 @@ class Adapted:
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """The base behaviour, bit for bit, while the context lasts."""
-        deltas = {m: m.enabled for m in self.network.modules() if isinstance(m, WeightDelta)}
+        deltas = {m: m.enabled for m in self.network.modules() if isinstance(m, Switchable)}
         parameters = dict(self.network.named_parameters())
         adapted = {name: parameters[name].detach().clone() for name in self.originals}
         try:
@@ -153,7 +153,7 @@ class Adapted:
                 parameters[name].copy_(value)
 
     def merge(self) -> nn.Module:
-        """Fold the deltas into the weights: a plain module whose tensors have the base's names."""
+        """Fold the deltas into the weights, under the base's names; branches stay where they are."""
         for module in list(self.network.modules()):
             if parametrize.is_parametrized(module):
                 for tensor in list(module.parametrizations):  # type: ignore[arg-type]

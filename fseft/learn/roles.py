@@ -14,6 +14,7 @@ PartName = Literal["encoder", "bottleneck", "decoder", "head"]
 Role = Literal[
     "attn.qkv",
     "attn.proj",
+    "mlp",
     "mlp.fc1",
     "mlp.fc2",
     "patch_embed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -19,7 +21,8 @@ from fseft.registry import registry
 ARCHITECTURE = ResUNet()
 SWIN = SwinUNETR()
 TINY = {"channels": (4, 8), "features": 4}
-METHODS = registry().names("method")
+TRANSFORMERS_ONLY = {"adaptformer"}
+METHODS = [name for name in registry().names("method") if name not in TRANSFORMERS_ONLY]
 TRAINING = [name for name in METHODS if registry().method(name).trains]
 CASES = [
     *[(name, {}, decoder) for name in TRAINING for decoder in ("frozen", "fine-tuned", "new")],
@@ -124,7 +127,7 @@ def test_every_trained_tensor_has_a_gradient_after_two_steps(name, x):
     adapted = applied(name)
     train(adapted, x)
     assert [n for n, p in adapted.trained() if p.grad is None] == []
-    if name in ("lora", "ia3"):
+    if name in ("lora", "ia3", "cnn-adapter"):
         assert [n for n, p in adapted.trained() if "parametrizations" in n and not p.grad.any()] == []
 
 
@@ -260,6 +263,7 @@ PUBLISHED = [  # on SwinUNETR-48 with one output class, head included
     ("spatial-adapter", {}, 124_465),
     ("affine", {}, 17_329),
     ("bias", {"rel_pos_bias": True, "roles": ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}, 210_739),
+    ("adaptformer", {}, 47_697),
     ("lora", {"rank": 12, "roles": ("attn.qkv",)}, 69_169),  # rank 4 for each of q, k, v, with dense B
 ]
 
@@ -278,3 +282,33 @@ def test_a_method_trains_as_many_parameters_as_published(name, config, count, sw
     finally:
         adapted.merge()
         SWIN.replace_head(swinunetr, head)
+
+
+# --- what only transformers have --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMERS_ONLY))
+def test_a_network_without_transformer_blocks_is_told(name):
+    with pytest.raises(FseftError, match=f"'{name}' needs transformer blocks, which this architecture"):
+        method(name).select(ARCHITECTURE, a_network())
+
+
+def test_a_branch_starts_at_nothing_learns_is_copied_and_can_be_switched_off():
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, 64, 64, 64)
+    small = {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4}
+    network = build(SWIN, in_channels=1, out_channels=3, hparams=small, seed=0)
+    base = output(network, x)
+    adapted = adapt_network(SWIN, network, method("adaptformer"), decoder="frozen", seed=1)
+    assert torch.equal(output(network, x), base)
+    train(adapted, x)
+    learned = output(network, x)
+    assert not torch.equal(learned, base)
+    assert all(p.grad is not None and p.grad.any() for n, p in adapted.trained() if n.endswith("up.weight"))
+    assert torch.equal(output(deepcopy(network), x), learned)
+    fresh = build(SWIN, in_channels=1, out_channels=3, hparams=small, seed=0)
+    again = adapt_network(SWIN, fresh, method("adaptformer"), decoder="frozen", seed=1)
+    again.load_state_dict(adapted.state_dict())
+    assert torch.equal(output(fresh, x), learned)
+    with adapted.disabled():
+        assert torch.equal(output(network, x), base)

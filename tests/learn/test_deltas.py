@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.learn.deltas import LowRank, WeightDelta, add_delta
+from fseft.learn.deltas import Centre, LowRank, Scale, Shift, WeightDelta, add_delta
 from fseft.learn.method import Adapted
 
 LAYERS = {
@@ -133,3 +133,47 @@ def test_switching_off_brings_back_base_weights_that_are_trained_too():
     with adapted.disabled():
         assert torch.equal(adapted.network(x), base)
     assert torch.equal(adapted.network(x), on)
+
+
+CONVOLUTIONS = ("conv 3x3x3", "strided", "dilated")
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_changed_middle_is_a_pointwise_convolution_beside(name):
+    torch.manual_seed(0)
+    layer = LAYERS[name]()
+    delta = Centre(layer.weight)
+    nn.init.normal_(delta.point)
+    x = an_input(layer)
+    beside = nn.functional.conv3d(x, delta.point[..., None, None, None], stride=layer.stride)
+    expected = layer(x) + beside
+    add_delta(layer, delta)
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "dim"), [("linear", 0), ("conv 3x3x3", 0), ("strided", 0), ("transposed", 1)])
+def test_scale_and_shift_of_a_layer_are_those_of_its_output(name, dim):
+    torch.manual_seed(0)
+    layer = LAYERS[name]()
+    scale, shift = Scale(layer.weight, dim), Shift(layer.bias)
+    nn.init.normal_(scale.s)
+    nn.init.normal_(shift.shift)
+    x = an_input(layer)
+    shape = (1, -1) if isinstance(layer, nn.Linear) else (1, -1, 1, 1, 1)
+    bias = layer.bias.view(shape)
+    expected = (layer(x) - bias) * (1 + scale.s).view(shape) + bias + shift.shift.view(shape)
+    add_delta(layer, scale)
+    add_delta(layer, shift, "bias")
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_scale_of_inputs_is_one_of_the_input():
+    torch.manual_seed(0)
+    layer = LAYERS["conv 3x3x3"]()
+    scale = Scale(layer.weight, 1, first=2)
+    nn.init.normal_(scale.s)
+    x = an_input(layer)
+    factors = torch.cat([torch.ones(2), 1 + scale.s]).view(1, -1, 1, 1, 1)
+    expected = layer(x * factors)
+    add_delta(layer, scale)
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)

@@ -31,6 +31,7 @@ _ROLES: tuple[tuple[str, Role], ...] = (
     (r"swinViT\.layers\d\.0\.blocks\.\d+", "block"),
     (r".*\.attn\.qkv", "attn.qkv"),
     (r".*\.attn\.proj", "attn.proj"),
+    (r".*\.mlp", "mlp"),
     (r".*\.mlp\.linear1", "mlp.fc1"),
     (r".*\.mlp\.linear2", "mlp.fc2"),
     (r".*\.attn", "pos_bias"),
