@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Triple = tuple[int, int, int]
 Millimetres = tuple[float, float, float]
 Modality = Literal["ct", "mr", "other"]
-Decoder = Literal["frozen", "fine-tuned", "new"]
+Decoder = Literal["frozen", "fine-tuned", "new", "low-rank"]
 
 
 class Part(BaseModel):

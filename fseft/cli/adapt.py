@@ -27,7 +27,7 @@ def adapt(
     ] = "",
     decoder: Annotated[
         str,
-        typer.Option(help="frozen, fine-tuned or new. Default: fine-tuned for methods that change the network."),
+        typer.Option(help="frozen, fine-tuned, new or low-rank. Default: fine-tuned for white-box methods."),
     ] = "",
     minutes: Minutes = None,
     output: Annotated[
@@ -61,7 +61,7 @@ def adapt(
         settings=tuple(settings or ()),
         labels=names(labels),
         cases=_case_names(cases),
-        decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new")) or None,  # type: ignore[arg-type]
+        decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new", "low-rank")) or None,  # type: ignore[arg-type]
         minutes=minutes,
         output=output,
         memory_bytes=parse_memory(memory) if memory else None,

@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.utils import parametrize
+
+from fseft.learn.deltas import LowRank, add_delta
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fseft.learn.method import Adapted, Method
-    from fseft.learn.roles import Architecture
+    from fseft.learn.roles import Architecture, Target
 
 
 DECODER_LEARNING_RATE = 1e-3
 """At most this for the decoder beside methods that take large steps with few parameters."""
+
+DECODER_RANK, DECODER_SCALE = 8, 2.0
+"""Of the low-rank decoder; as the defaults of the method `lora`."""
 
 
 def adapt_network(
@@ -26,20 +32,38 @@ def adapt_network(
         architecture: Knows the network's roles.
         network: Changed in place.
         method: Inserts and freezes.
-        decoder: `frozen` leaves the decoder to the method, `fine-tuned` trains it too, `new` from random weights.
+        decoder: `frozen` leaves the decoder to the method, `fine-tuned` trains it too, `new` from random weights,
+            `low-rank` trains its norms and low-rank changes of its other weights: a tenth of the file.
         seed: For whatever is drawn.
     """
-    names = [t.name for t in architecture.targets(network) if t.part == "decoder"]
+    targets = [t for t in architecture.targets(network) if t.part == "decoder"]
+    names = [t.name for t in targets]
     if decoder == "new":
         _reset(network, names, seed)
     adapted = method.apply(architecture, network, generator=torch.Generator().manual_seed(seed))
     head = [t.name for t in architecture.targets(network) if t.part == "head"]
+    if decoder == "low-rank":
+        names = _low_rank(targets, torch.Generator().manual_seed(seed + 1))
     if decoder != "frozen":
         adapted.also_train(names, rate=min(1.0, DECODER_LEARNING_RATE / (adapted.learning_rate or 1.0)))
         adapted.also_train(head)
     adapted.kept = frozenset(n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head)
     adapted.remember()
     return adapted
+
+
+def _low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:
+    """Put a low-rank change on each weight that the method left alone; gives what is to be trained."""
+    trained = []
+    for target in targets:
+        if target.role == "norm":
+            trained.append(target.name)
+            continue
+        weight = target.module.get_parameter("weight") if not parametrize.is_parametrized(target.module) else None
+        if weight is not None and not weight.requires_grad:
+            add_delta(target.module, LowRank(weight, DECODER_RANK, DECODER_SCALE, generator))
+            trained.append(f"{target.name}.parametrizations.weight.0")
+    return trained
 
 
 def _reset(network: nn.Module, names: list[str], seed: int) -> None:

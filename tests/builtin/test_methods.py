@@ -27,6 +27,8 @@ TRAINING = [name for name in METHODS if registry().method(name).trains]
 CASES = [
     *[(name, {}, decoder) for name in TRAINING for decoder in ("frozen", "fine-tuned", "new")],
     ("zero-shot", {}, "frozen"),
+    *[(name, {}, "low-rank") for name in ("linear-probe", "lora", "full")],
+    ("lora", {"parts": ("encoder", "decoder")}, "low-rank"),
     ("lora", {"parts": ("encoder", "bottleneck", "decoder")}, "frozen"),
     ("lora", {"parts": ("encoder", "bottleneck", "decoder")}, "fine-tuned"),
     ("lora", {"rank": 2, "rslora": True, "ratio": 16.0}, "frozen"),
@@ -163,6 +165,16 @@ def test_full_training_trains_every_weight(name):
     adapted = applied(name)
     assert len(adapted.trained()) == len(list(a_network().parameters()))
     assert adapted.train_mode
+
+
+def test_a_low_rank_decoder_is_trained_by_a_tenth_of_its_parameters_and_starts_as_it_was(swinunetr, x):
+    targets = [target for target in SWIN.targets(swinunetr) if target.part == "decoder"]
+    whole = sum(p.numel() for target in targets for p in target.module.parameters())
+    adapted = adapt_network(SWIN, swinunetr, method("linear-probe"), decoder="low-rank", seed=0)
+    head = count_parameters(SWIN.head(swinunetr))
+    assert 0 < sum(p.numel() for _, p in adapted.trained()) - head < 0.1 * whole
+    adapted.merge()
+    assert torch.equal(output(applied("lora", decoder="low-rank").network, x), output(a_network(), x))
 
 
 def test_a_new_decoder_differs_from_the_pre_trained_one_and_the_encoder_stays():
