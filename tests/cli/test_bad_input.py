@@ -414,7 +414,7 @@ OPTIONS = [
     ("pretrain livers --out m --epochs 0", ["--epochs", "greater than or equal to 1", "See fseft pretrain --help."]),
     ("pretrain livers --out m --patch 64,64", ["--patch '64,64' is not 3 numbers", "--patch 1,1,1"]),
     ("pretrain livers --out m --learning-rate 0", ["--learning-rate", "0"]),
-    ("pretrain livers --out m --architecture resunt", ["no architecture 'resunt'", "Did you mean resunet?"]),
+    ("pretrain livers --out m --architecture resunt", ["no architecture 'resunt'", "Did you mean resunet"]),
     ("pretrain livers --out ../m", ["../m"]),
     ("demo --minutes 0", ["--minutes", "0"]),
 ]
