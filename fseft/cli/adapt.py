@@ -85,8 +85,9 @@ def adapt(
         f"{run.trained_parameters:,} parameters trained, {run.epochs} epochs in {run.seconds:.0f} s"
         f"{loss}; ended by: {run.stopped_by}"
     )
-    size = result.adapter.stat().st_size / 1e6
-    out.print(f"adapter: {result.adapter} ({size:.2f} MB)", soft_wrap=True)
+    size = result.adapter.stat().st_size
+    shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    out.print(f"adapter: {result.adapter} ({shown})", soft_wrap=True)
 
 
 def _case_names(text: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -138,7 +138,7 @@ def _show_config(config: type[Config]) -> None:
     rows = [
         (
             key,
-            inspect.formatannotation(field.annotation).replace("typing.", ""),
+            _type(field.annotation),
             "required" if field.is_required() else _text(field.get_default(call_default_factory=True)),
             field.description or "",
         )
@@ -148,10 +148,28 @@ def _show_config(config: type[Config]) -> None:
         console.show_table(("--set", "type", "default", "description"), rows)
 
 
+def _below(item: object) -> str:
+    """A value after its key: on the same line, or indented below where it has keys itself."""
+    if not isinstance(item, dict):
+        return f" {_text(item)}"
+    return "".join(f"\n  {line}" for line in _text(item).splitlines())
+
+
+def _type(annotation: Any) -> str:
+    """A type as the user gives it: the words that there are, `list of ...`, or its name."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin is tuple:
+        return f"list of {_type(parts[0])}"
+    return inspect.formatannotation(annotation).replace("typing.", "")
+
+
 def _text(value: object) -> str:
-    """A value of a card or a configuration, as a person writes it."""
+    """A value of a card or a configuration, as a person writes it; what is not given is left out."""
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
+        given = {key: item for key, item in value.items() if item not in (None, {}, [], "")}
+        return "\n".join(f"{key}:{_below(item)}" for key, item in given.items())
     if isinstance(value, list | tuple | frozenset):
         return ", ".join(_text(item) for item in value)
     return str(value)

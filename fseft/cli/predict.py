@@ -34,4 +34,5 @@ def predict(
     with progress(len(scans), "predict") as advance:
         result = predict(request, Store(workspace), advance)
     skipped = f", {len(result.skipped)} done before" if result.skipped else ""
-    out.print(f"{len(result.done)} scans segmented{skipped}: {output}", soft_wrap=True)
+    scans_done = f"{len(result.done)} scan{'' if len(result.done) == 1 else 's'}"
+    out.print(f"{scans_done} segmented{skipped}: {output}", soft_wrap=True)
