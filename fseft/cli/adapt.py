@@ -31,7 +31,7 @@ def adapt(
     ] = "",
     minutes: Minutes = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run folder; default runs/<dataset>/<model>/...")
+        Path | None, typer.Option("--output", "-o", help="Run folder; default runs/DATASET/MODEL/METHOD-kK-sSEED.")
     ] = None,
     memory: Memory = "",
     device: Device = "auto",
