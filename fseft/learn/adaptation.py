@@ -33,7 +33,7 @@ def adapt_network(
         network: Changed in place.
         method: Inserts and freezes.
         decoder: `frozen` leaves the decoder to the method, `fine-tuned` trains it too, `new` from random weights,
-            `low-rank` trains its norms and low-rank changes of its other weights: a tenth of the file.
+            `low-rank` trains its norms and low-rank changes of its other weights, for a small file.
         seed: For whatever is drawn.
     """
     targets = [t for t in architecture.targets(network) if t.part == "decoder"]

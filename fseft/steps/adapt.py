@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from fseft.learn.method import Adapted
     from fseft.store import Store
 
+PREVIOUS = "previous.safetensors"
+"""The adapter of the request before, in a run's folder that was used again."""
+
 
 @dataclass(frozen=True)
 class Adaptation:
@@ -64,9 +67,8 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     if earlier is not None and earlier.outcome == "finished" and adapter.is_file():
         return Adaptation(earlier, folder, adapter, already_done=True)
     checkpoint = folder / "checkpoint.pt"
-    if earlier is None:  # what another request left must not be taken for this one's
-        checkpoint.unlink(missing_ok=True)
-        adapter.unlink(missing_ok=True)
+    if earlier is None:
+        _set_aside(adapter, checkpoint, listener)
     cached = _cached_support(job, store, listener)
     seed = derived_seed(request.seed, "init")
     architecture, network = make_network(
@@ -99,6 +101,15 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     watch.tell("fseft_run_end", outcome="finished")
     checkpoint.unlink(missing_ok=True)
     return Adaptation(run, folder, adapter, resumed_from=resumed)
+
+
+def _set_aside(adapter: Path, checkpoint: Path, listener: Listener) -> None:
+    """What another request left must not be taken for this one's; a finished adapter is kept under another name."""
+    checkpoint.unlink(missing_ok=True)
+    if adapter.is_file():
+        previous = adapter.with_name(PREVIOUS)
+        adapter.replace(previous)
+        listener.warn(f"an adapter of other settings was here; it is kept as {previous}")
 
 
 def _run_document(job: Job) -> Run:

@@ -149,15 +149,7 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         listener.warn(warning)
     labels = _choose_labels(fingerprint, request.labels)
     matched = match_classes(list(labels), card.classes) if spec.needs_model else {}
-    if not spec.trains and not matched:
-        raise FseftError(
-            f"the model {card.name!r} knows none of the structures {', '.join(labels)}",
-            hint="Use a method that trains, such as --method lora.",
-        )
-    if not spec.trains and request.decoder not in (None, "frozen"):
-        raise FseftError(f"the method {spec.name!r} trains nothing, also no decoder", hint="Leave out --decoder.")
-    if recipe.mirror and has_sides(list(labels)):
-        raise FseftError("mirror=true would swap left and right structures", hint="Leave mirroring off.")
+    _check_fit(request, spec, recipe, list(labels), matched)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
     support = choose_support(labelled, request.k, request.seed, request.cases)
     if absent := _absent(fingerprint, labels, support):
@@ -179,6 +171,21 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         backbone_sha256=file_digest(weights_path(request.model, store)) if spec.needs_model else "",
         contents=tuple(case.content for case in fingerprint.cases if case.name in support),
     )
+
+
+def _check_fit(
+    request: AdaptRequest, spec: MethodSpec, recipe: Recipe, labels: list[str], matched: dict[str, str]
+) -> None:
+    """Refuse what method, model and structures do not allow together."""
+    if not spec.trains and not matched:
+        raise FseftError(
+            f"the model {request.model!r} knows none of the structures {', '.join(labels)}",
+            hint="Use a method that trains, such as --method lora.",
+        )
+    if not spec.trains and request.decoder not in (None, "frozen"):
+        raise FseftError(f"the method {spec.name!r} trains nothing, also no decoder", hint="Leave out --decoder.")
+    if recipe.mirror and has_sides(labels):
+        raise FseftError("mirror=true would swap left and right structures", hint="Leave mirroring off.")
 
 
 def _absent(fingerprint: Fingerprint, labels: Iterable[str], support: Sequence[str]) -> list[str]:

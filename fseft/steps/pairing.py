@@ -12,6 +12,9 @@ from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
 if TYPE_CHECKING:
     from pathlib import Path
 
+INDEX = "predictions.json"
+"""What `fseft predict` writes beside its segmentations."""
+
 
 @dataclass(frozen=True)
 class Pairing:
@@ -45,8 +48,9 @@ def pair_files(predictions: Path, labels: Path) -> Pairing:
         labels: A folder of label files, or one file.
 
     Raises:
-        FseftError: No case in common, a case twice on one side, or a broken description.
+        FseftError: The arguments are swapped, no case in common, a case twice on one side, or a broken description.
     """
+    _check_sides(predictions, labels)
     predicted, references = _files(predictions), _files(labels)
     if predictions.is_file() and labels.is_file():
         predicted = dict(zip(references, predicted.values(), strict=True))
@@ -63,6 +67,17 @@ def pair_files(predictions: Path, labels: Path) -> Pairing:
         reference=named,
         ignore=ignore,
     )
+
+
+def _check_sides(predictions: Path, labels: Path) -> None:
+    """Refuse swapped arguments: scores are written beside the predictions, never among the labels."""
+    left, right = (place.parent if place.is_file() else place for place in (predictions, labels))
+    if (right / INDEX).is_file() and not (left / INDEX).is_file():
+        raise FseftError(
+            f"holds predictions ({INDEX}), but is given as the labels",
+            file=right,
+            hint="Give the predictions first, then the labels.",
+        )
 
 
 def _files(place: Path) -> dict[str, Path]:
@@ -103,7 +118,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _predicted_names(predictions: Path) -> dict[str, int] | None:
     """The structures that the predictions can hold, from `predictions.json`; None where it is missing."""
-    path = (predictions.parent if predictions.is_file() else predictions) / "predictions.json"
+    path = (predictions.parent if predictions.is_file() else predictions) / INDEX
     return _named_values(path) if path.is_file() else None
 
 

@@ -12,6 +12,7 @@ from fseft.learn.infer import segment
 from fseft.learn.patches import pad_to
 from fseft.steps.adapters import NAME, read_manifest, restore
 from fseft.steps.devices import choose_device
+from fseft.steps.pairing import INDEX
 from fseft.store import digest, file_digest, write_text
 from fseft.volume.image import (
     case_name,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from fseft.documents import Manifest
     from fseft.store import Store
     from fseft.volume.prepare import Prepared
-
-INDEX = "predictions.json"
 
 
 @dataclass(frozen=True)

@@ -365,6 +365,7 @@ def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(reques
     with pytest.raises(FseftError, match="the loss is nan"):
         adapt(request_for(settings=("epochs=3",)), workspace)
     assert not first.adapter.exists()
+    assert read_manifest(first.folder / "previous.safetensors").method.name == "linear-probe"
 
 
 class Watcher:

@@ -185,6 +185,14 @@ def test_two_single_files_are_one_case_whatever_their_names(tmp_path):
     assert list(evaluate(pairing).cases) == ["truth"]
 
 
+def test_swapped_arguments_are_refused(sides):
+    describe(sides[0] / "predictions.json", {"liver": 1})
+    for side in sides:
+        write(side, a=labels(v1=1))
+    with pytest.raises(FseftError, match=r"given as the labels.*Give the predictions first"):
+        pair_files(*sides[::-1])
+
+
 def test_a_case_in_two_files_is_an_error(sides):
     write(sides[0], a=labels(v1=1))
     write(sides[0], ".nrrd", a=labels(v1=1))
