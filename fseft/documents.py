@@ -226,11 +226,28 @@ class Manifest(Document):
     channels: tuple[str, ...]
     labels: dict[str, int]
     support: tuple[str, ...]
+    support_images: tuple[str, ...] = Field(default=(), description="content keys: these scans are no unseen ones")
     dataset: str
     seed: int
     trained_parameters: int
     licence: str = ""
     versions: dict[str, str] = {}
+
+
+class PredictedCase(Part):
+    """One segmentation: what it was made of, the sha256 of its adapter, and whether that had learned from the scan."""
+
+    key: str
+    adapter: str
+    seen: bool = False
+
+
+class Predictions(Document):
+    """What a folder of segmentations holds: structures and their voxel values, adapters (sha256: path) and cases."""
+
+    labels: dict[str, int]
+    adapters: dict[str, str] = {}
+    cases: dict[str, PredictedCase] = {}
 
 
 class Run(Document):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LISTED = 20  # names that a hint holds
+
 
 class FseftError(Exception):
     """Bad input, told in one line: case, file, cause and remedy. The command line exits with status 2.
@@ -43,6 +45,11 @@ def _rebuild(cause: str, hint: str, case: str | None, file: Path | str | None) -
     return FseftError(cause, hint=hint, case=case, file=file)
 
 
+def counted(count: int, what: str) -> str:
+    """`1 scan`, `2 scans`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     """The hint for an unknown name: the nearest known names, or all of them."""
     from difflib import get_close_matches
@@ -50,4 +57,8 @@ def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     near = get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return f"Did you mean {' or '.join(near)}?"
-    return f"Known: {', '.join(sorted(known))}." if known else "None is known."
+    if not known:
+        return "None is known."
+    more = len(known) - _LISTED
+    first = ", ".join(sorted(known)[:_LISTED])
+    return f"Known: {first}{f' and {more} more' if more > 0 else ''}."

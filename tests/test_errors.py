@@ -40,3 +40,8 @@ def test_what_is_known_of_the_place_stays():
 )
 def test_an_unknown_name_meets_the_nearest_known_ones(name, known, hint):
     assert did_you_mean(name, known) == hint
+
+
+def test_a_long_list_of_names_is_cut_short():
+    known = [f"case_{number:03d}" for number in range(262)]
+    assert did_you_mean("zzz", known).endswith("case_018, case_019 and 242 more.")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fseft.cli.console import show_lines
 from fseft.cli.options import DatasetFolder, Device, Memory, Minutes, Model, Seed, Strict, Workers, Workspace
+from fseft.errors import counted
+
+if TYPE_CHECKING:
+    from fseft.steps.jobs import Job
 
 
 def adapt(
@@ -37,15 +42,16 @@ def adapt(
     device: Device = "auto",
     workers: Workers = 1,
     strict: Strict = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run with other settings.")] = False,
     reporter: Annotated[list[str] | None, typer.Option(help="Observers of the run; default jsonl.")] = None,
     workspace: Workspace = Path(),
 ) -> None:
     """Adapt a model to your structures with k labelled volumes.
 
     Plans and preprocesses first where that is missing. Writes adapter.safetensors, run.json, log.jsonl and
-    support.json. A killed run goes on where it was.
+    support.json. A killed run goes on from its last checkpoint; a run with other settings is never replaced unasked.
     """
-    from fseft.cli.console import out, progress, warn
+    from fseft.cli.console import progress, warn
     from fseft.cli.training import training_progress
     from fseft.cli.values import choice, names, parse_memory
     from fseft.steps.adapt import adapt
@@ -68,26 +74,31 @@ def adapt(
         device=device,
         workers=workers,
         strict=strict,
+        overwrite=overwrite,
         reporters=tuple(reporter or ("jsonl",)),
     )
-    with training_progress(f"{method}, k = {k}") as on_epoch:
-        result = adapt(request, Store(workspace), Listener(epoch=on_epoch, warn=warn, progress=progress))
+    with training_progress(f"{method}, k = {k}", minutes) as on_epoch:
+        listener = Listener(begin=_tell, epoch=on_epoch, warn=warn, progress=progress)
+        result = adapt(request, Store(workspace), listener)
     run = result.run
     if result.already_done:
-        out.print("This run was finished before; nothing to do.")
-    elif result.resumed_from:
-        out.print(f"Resumed after epoch {result.resumed_from}.")
-    out.print(f"structures: {', '.join(run.labels)}")
-    if run.head_rows:
-        out.print("started from the model's own: " + ", ".join(f"{a} = {b}" for a, b in run.head_rows.items()))
+        show_lines(["This run was finished before; nothing to do."])
     loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
-    out.print(
-        f"{run.trained_parameters:,} parameters trained, {run.epochs} epochs in {run.seconds:.0f} s"
-        f"{loss}; ended by: {run.stopped_by}"
-    )
     size = result.adapter.stat().st_size
     shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-    out.print(f"adapter: {result.adapter} ({shown})", soft_wrap=True)
+    trained = f"{run.trained_parameters:,} parameters trained, {counted(run.epochs, 'epoch')} in {run.seconds:.0f} s"
+    show_lines([f"{trained}{loss}; ended by: {run.stopped_by}", f"adapter: {result.adapter} ({shown})"])
+
+
+def _tell(job: Job, epoch: int) -> None:
+    """What was decided, before it takes time."""
+    lines = {
+        "support cases": ", ".join(job.support.cases),
+        "structures": ", ".join(job.labels),
+        "from the model's own": ", ".join(f"{a} = {b}" for a, b in job.matched.items()),
+        "goes on": f"after epoch {epoch}" if epoch else "",
+    }
+    show_lines([f"{key}: {value}" for key, value in lines.items() if value])
 
 
 def _case_names(text: str) -> tuple[str, ...]:

@@ -63,12 +63,12 @@ def _lines(total: int, description: str) -> Iterator[Callable[[str], None]]:
         if now - last >= _SECONDS_BETWEEN_LINES:
             last = now
             left = (now - start) / done * max(0, total - done)
-            _line(f"{description} {done}/{total}, {_duration(left)} left ({name})")
+            _line(f"{description} {done}/{total}, {duration(left)} left ({name})")
 
     yield advance
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A rough time span: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -113,6 +113,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     out.print(table)
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Print plain lines on stdout; paths and names are never broken nor coloured."""
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_json(data: object) -> None:

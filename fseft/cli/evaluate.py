@@ -8,17 +8,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fseft.cli.options import Json
+from fseft.errors import counted
 
 if TYPE_CHECKING:
     from fseft.steps.evaluate import Evaluation
+    from fseft.steps.pairing import Pairing
 
 
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Folder of predicted label files, or one file.")],
-    labels: Annotated[Path, typer.Argument(help="Folder of reference label files, or one file.")],
+    predictions: Annotated[
+        Path, typer.Argument(metavar="PREDICTIONS", help="Folder of predicted label files, or one file.")
+    ],
+    reference: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder of reference label files, or one file.")],
     tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
     only: Annotated[str, typer.Option("--labels", help="Structures to score, as a,b; by default all.")] = "",
-    workers: Annotated[int | None, typer.Option(min=1, help="Number of processes.")] = None,
+    values: Annotated[
+        str,
+        typer.Option(help="What the values in LABELS mean where no dataset.json tells: liver=1,spleen=3."),
+    ] = "",
+    with_support: Annotated[
+        bool, typer.Option("--with-support", help="Also score the scans that the adapter has learned from.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; by default 1 for a few cases, else one per core.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the metrics; by default PREDICTIONS.")
     ] = None,
@@ -30,14 +43,22 @@ def evaluate(
     that is missed, or predicted where there is none, has Dice 0, NSD 0 and the image diagonal as HD95.
     """
     from fseft.cli import console
-    from fseft.cli.values import names
+    from fseft.cli.values import named_values, names
     from fseft.steps import evaluate as step
     from fseft.steps.pairing import pair_files
 
     tolerance_mm = step.parse_tolerance(tolerance)
-    pairing = pair_files(predictions, labels)
+    pairing = pair_files(predictions, reference, values=named_values("--values", values))
+    _warn_pairing(pairing)
     with console.progress(len(pairing.cases), "evaluate") as done:
-        result = step.evaluate(pairing, tolerance_mm=tolerance_mm, only=names(only), workers=workers, done=done)
+        result = step.evaluate(
+            pairing,
+            tolerance_mm=tolerance_mm,
+            only=names(only),
+            with_support=with_support,
+            workers=workers,
+            done=done,
+        )
     folder = output or (predictions.parent if predictions.is_file() else predictions)
     document, _ = step.write_evaluation(result, folder)
     _warn(result)
@@ -48,6 +69,21 @@ def evaluate(
     console.out.print(f"{document} and metrics.csv", highlight=False, soft_wrap=True, markup=False)
 
 
+def _warn_pairing(pairing: Pairing) -> None:
+    """Say what was taken for granted before anything is scored."""
+    from fseft.cli import console
+
+    named = {name: value for name, value in (pairing.predicted or {}).items() if name != f"class_{value}"}
+    if pairing.reference is None and named:
+        meaning = ", ".join(f"{value} = {name}" for name, value in named.items())
+        console.warn(
+            f"no dataset.json tells what the values in the labels mean: taken as in the predictions ({meaning}). "
+            "If that is wrong, give --values"
+        )
+    if len(pairing.adapters) > 1:
+        console.warn(f"the predictions are of {len(pairing.adapters)} adapters: {', '.join(pairing.adapters)}")
+
+
 def _warn(result: Evaluation) -> None:
     """Say what the scores do not cover."""
     from fseft.cli import console
@@ -55,10 +91,11 @@ def _warn(result: Evaluation) -> None:
     for cases, what in (
         (result.without_prediction, "without a prediction"),
         (result.without_label, "predicted but without a label"),
+        (result.support, "not scored, as the adapter has learned from it (--with-support scores it)"),
     ):
         if cases:
             shown = ", ".join(cases[:5]) + (", ..." if len(cases) > 5 else "")
-            console.warn(f"{len(cases)} case{'s' * (len(cases) > 1)} {what}: {shown}")
+            console.warn(f"{counted(len(cases), 'case')} {what}: {shown}")
     if result.left_out:
         console.note(f"not scored, as the predictions cannot hold them: {', '.join(result.left_out)}")
 
@@ -73,11 +110,11 @@ def _show(result: Evaluation) -> None:
         rows.append((name, *map(_number, metrics, (3, 3, 1, 1)), *map(str, counts)))
     means = (result.mean_dice, result.mean_nsd, result.mean_hd95_mm)
     rows.append(("mean", *map(_number, means, (3, 3, 1)), "", str(len(result.cases)), "", "", ""))
-    columns = ("structure", "Dice", "NSD", "HD95 mm", "ΔV ml", "cases", "missed", "false", "neither")
+    columns = ("structure", "Dice", "NSD", "HD95", "ΔV", "cases", "missed", "false", "none")
     console.show_table(columns, rows, right=columns[1:])
     console.out.print(
-        f"NSD within {result.tolerance_mm:g} mm. ΔV: prediction less label. missed, false, neither: cases "
-        "with the structure in the label alone, in the prediction alone, in none (left out of the means).",
+        f"NSD within {result.tolerance_mm:g} mm, HD95 in mm, ΔV in ml: prediction less label. missed, false, none: "
+        "cases with the structure in the label alone, in the prediction alone, in none (left out of the means).",
         highlight=False,
     )
 

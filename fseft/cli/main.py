@@ -32,6 +32,7 @@ COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
     ("plugins", "plugins", LOOK),
     ("show", "plugins", LOOK),
 )
+PLUGIN_SWITCHES = ("--plugin", "-p")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ def _show_version(wanted: bool) -> None:
 def fseft(
     plugin: Annotated[
         list[str] | None,
-        typer.Option("-p", metavar="no:NAME", help="Leave out a plugin; repeatable."),
+        typer.Option("--plugin", "-p", metavar="no:NAME", help="Leave out a plugin; repeatable."),
     ] = None,
     version: Annotated[  # noqa: ARG001 - its callback has acted
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
@@ -62,7 +63,7 @@ def fseft(
     """Adapt foundation models for volumetric medical segmentation to a few labelled volumes."""
     for switch in plugin or ():
         if not switch.startswith("no:"):
-            raise typer.BadParameter(f"-p {switch} is not of the form -p no:NAME")
+            raise typer.BadParameter(f"--plugin {switch} is not of the form no:NAME")
 
 
 def _add_commands() -> None:
@@ -80,7 +81,9 @@ def _disabled(arguments: Sequence[str]) -> Iterator[str]:
     for argument in left:
         if not argument.startswith("-"):
             return
-        switch = next(left, "") if argument == "-p" else argument.removeprefix("-p")
+        switch = (
+            next(left, "") if argument in PLUGIN_SWITCHES else argument.removeprefix("--plugin=").removeprefix("-p")
+        )
         if switch.startswith("no:"):
             yield switch.removeprefix("no:")
 
@@ -112,7 +115,7 @@ def main() -> None:
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
     if status == INTERRUPTED:
-        console.note("interrupted; what was done is kept, run again to go on")
+        console.note("interrupted; what was finished or saved is kept; run again to go on")
     sys.exit(status)
 
 

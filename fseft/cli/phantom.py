@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from fseft.cli.options import Seed
+from fseft.errors import counted
 
 
 def phantom(
-    folder: Annotated[Path, typer.Argument(help="Where to write the dataset.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the dataset.")],
     cases: Annotated[int, typer.Option(min=0, help="Labelled cases.")] = 10,
     test_cases: Annotated[int, typer.Option(min=0, help="Cases in imagesTs and labelsTs.")] = 0,
     modality: Annotated[str, typer.Option(help="ct or mr.")] = "ct",
@@ -25,13 +26,15 @@ def phantom(
     """Write a dataset of made-up scans in nnU-Net's layout, to try things on."""
     from fseft.cli.console import out, progress
     from fseft.cli.values import choice, names
-    from fseft.steps.phantom import EMBEDDED, PhantomSet, write_phantoms
+    from fseft.steps.phantom import EMBEDDED, PhantomSet, refuse_filled, write_phantoms
 
     chosen = choice("--modality", modality, ("ct", "mr"))
     one = PhantomSet(folder.name, chosen, names(structures), cases, seed)  # type: ignore[arg-type]
     sets = {folder / s.name: s for s in EMBEDDED} if embedded else {folder: one}
+    for path in sets:
+        refuse_filled(path)
     with progress(sum(s.cases + test_cases for s in sets.values()), "phantoms") as advance:
         for path, phantoms in sets.items():
             write_phantoms(path, phantoms, test_cases=test_cases, shift=shift, done=advance)
-    for path in sets:
-        out.print(str(path), soft_wrap=True)
+    for path, phantoms in sets.items():
+        out.print(f"{counted(phantoms.cases, 'labelled case')} and {test_cases} for testing: {path}", soft_wrap=True)

@@ -54,8 +54,7 @@ def plan(
 
 
 def _show(fingerprint: Fingerprint, made: Plan) -> None:
-    for line in _summary(fingerprint):
-        console.out.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.show_lines(_summary(fingerprint, made.preprocessing.orientation))
     if fingerprint.classes:
         rows = [
             (name, str(found.id), str(found.cases), _ml(found.median_volume_mm3))
@@ -68,14 +67,16 @@ def _show(fingerprint: Fingerprint, made: Plan) -> None:
         console.warn(warning)
 
 
-def _summary(fingerprint: Fingerprint) -> Iterator[str]:
+def _summary(fingerprint: Fingerprint, axes: str) -> Iterator[str]:
+    from fseft.volume.fingerprint import along
+
     cases = fingerprint.cases
     labelled = sum(bool(case.volumes_mm3) for case in cases)
     channels = ", ".join(fingerprint.channels)
     yield f"{fingerprint.dataset} ({fingerprint.reader}): {len(cases)} cases, {labelled} with structures"
     yield f"modality {fingerprint.modality}, channels {channels}"
-    yield f"shape {_range([case.shape for case in cases])} voxels"
-    yield f"spacing {_range([case.spacing_mm for case in cases])} mm"
+    yield f"shape {_range([along(case.shape, case.orientation, axes) for case in cases])} voxels along {axes}"
+    yield f"spacing {_range([along(case.spacing_mm, case.orientation, axes) for case in cases])} mm"
 
 
 def _range(triples: Sequence[Sequence[float]]) -> str:

@@ -13,8 +13,8 @@ from fseft.cli import console
 from fseft.cli.options import Json, Workspace
 
 if TYPE_CHECKING:
-    from fseft.documents import ModelCard
-    from fseft.plugin import Config, Spec
+    from fseft.documents import ModelCard, Part
+    from fseft.plugin import Spec
 
 
 class Kind(str, Enum):
@@ -93,7 +93,11 @@ def show(
     facts = _describe(kind.value, spec)
     facts.pop("config_schema")
     _show_facts(facts)
-    _show_config(spec.config)
+    _show_config("--set", spec.config)
+    if kind is Kind.method:
+        from fseft.documents import Recipe
+
+        _show_config("--set (training)", Recipe)
 
 
 def _show_model(name: str, workspace: Path, as_json: bool) -> None:
@@ -134,7 +138,7 @@ def _show_facts(facts: dict[str, Any]) -> None:
     console.show_table(("", ""), [(key, _text(value)) for key, value in facts.items() if value])
 
 
-def _show_config(config: type[Config]) -> None:
+def _show_config(title: str, config: type[Part]) -> None:
     rows = [
         (
             key,
@@ -145,7 +149,7 @@ def _show_config(config: type[Config]) -> None:
         for key, field in config.model_fields.items()
     ]
     if rows:
-        console.show_table(("--set", "type", "default", "description"), rows)
+        console.show_table((title, "type", "default", "description"), rows)
 
 
 def _below(item: object) -> str:

@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from fseft.cli.options import Device, Workspace
+from fseft.errors import counted
 
 
 def predict(
-    inputs: Annotated[list[Path], typer.Argument(help="Scans: files, folders of files, DICOM series folders.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="SCANS...", help="Scans: files, folders of files, DICOM series folders.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the segmentations.")],
     adapter: Annotated[Path, typer.Option(help="adapter.safetensors, or the folder of its run.")],
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write one channel per class.")] = False,
@@ -23,7 +26,7 @@ def predict(
 
     Needs the scan, the adapter and the backbone, nothing else. Scans that are done already are skipped.
     """
-    from fseft.cli.console import out, progress
+    from fseft.cli.console import out, progress, warn
     from fseft.steps.adapters import read_manifest
     from fseft.steps.devices import choose_device
     from fseft.steps.predict import PredictRequest, gather_scans, predict
@@ -32,7 +35,6 @@ def predict(
     request = PredictRequest(tuple(inputs), output, adapter, probabilities, tta, choose_device(device))
     scans = gather_scans(request.inputs, len(read_manifest(adapter).channels))
     with progress(len(scans), "predict") as advance:
-        result = predict(request, Store(workspace), advance)
+        result = predict(request, Store(workspace), advance, warn)
     skipped = f", {len(result.skipped)} done before" if result.skipped else ""
-    scans_done = f"{len(result.done)} scan{'' if len(result.done) == 1 else 's'}"
-    out.print(f"{scans_done} segmented{skipped}: {output}", soft_wrap=True)
+    out.print(f"{counted(len(result.done), 'scan')} segmented{skipped}: {output}", soft_wrap=True)

@@ -11,7 +11,9 @@ from fseft.cli.options import Device, LearningRate, Minutes, Seed, Workers, Work
 
 
 def pretrain(
-    datasets: Annotated[list[Path], typer.Argument(help="Dataset folders; each may annotate other structures.")],
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASETS...", help="Dataset folders; each may annotate other structures.")
+    ],
     out: Annotated[str, typer.Option(help="Name of the new model.")],
     architecture: Annotated[str, typer.Option(help="Network.")] = "resunet",
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of 50 steps.")] = 200,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fseft.cli.console import err, note
+from fseft.cli.console import duration, err, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,9 +18,9 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 @contextmanager
-def training_progress(description: str) -> Iterator[Callable[[Epoch], None]]:
-    """Give a function to call after each epoch."""
-    with _bar(description) if err.is_terminal else _lines(description) as on_epoch:
+def training_progress(description: str, minutes: float | None = None) -> Iterator[Callable[[Epoch], None]]:
+    """Give a function to call after each epoch; `minutes` is the time budget, if there is one."""
+    with _bar(description) if err.is_terminal else _lines(description, minutes) as on_epoch:
         yield on_epoch
 
 
@@ -31,17 +32,18 @@ def _bar(description: str) -> Iterator[Callable[[Epoch], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]:.4f}"),
+        TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task(description, total=1.0, epoch=0, loss=float("nan"))
-        yield lambda e: bar.update(task, completed=e.progress, epoch=e.number, loss=e.loss)
+        task = bar.add_task(description, total=1.0, epoch=0, loss="–")
+        yield lambda e: bar.update(task, completed=e.progress, epoch=e.number, loss=f"{e.loss:.4f}")
 
 
 @contextmanager
-def _lines(description: str) -> Iterator[Callable[[Epoch], None]]:
-    last = time.monotonic()
+def _lines(description: str, minutes: float | None) -> Iterator[Callable[[Epoch], None]]:
+    """The first epoch tells how long the rest may take; then a line now and then."""
+    last = -math.inf
 
     def on_epoch(epoch: Epoch) -> None:
         nonlocal last
@@ -49,6 +51,8 @@ def _lines(description: str) -> Iterator[Callable[[Epoch], None]]:
             return
         last = time.monotonic()
         left = epoch.seconds * (1 - epoch.progress) / max(epoch.progress, 1e-6)
-        note(f"{description}: epoch {epoch.number}, loss {epoch.loss:.4f}, at most {left / 60:.1f} min left")
+        if minutes is not None:
+            left = min(left, 60 * minutes - epoch.seconds)
+        note(f"{description}: epoch {epoch.number}, loss {epoch.loss:.4f}, at most {duration(max(left, 0))} left")
 
     yield on_epoch

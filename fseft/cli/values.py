@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", int, float)
 
+_LEAST_BYTES = 1024  # a bare number below is a slip
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -40,6 +41,20 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
+def named_values(option: str, text: str) -> dict[str, int]:
+    """`liver=1,spleen=3` -> {"liver": 1, "spleen": 3}.
+
+    Raises:
+        FseftError: It is not of this form.
+    """
+    try:
+        return {name.strip(): int(value) for name, value in (item.split("=") for item in names(text))}
+    except ValueError as error:
+        raise FseftError(
+            f"{option} {text!r} is no list of name=value", hint=f"Write for example {option} liver=1,spleen=3."
+        ) from error
+
+
 def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
     """The value, if it is one of those allowed.
 
@@ -60,5 +75,7 @@ def parse_memory(text: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", text.upper())
     if match is None or (match[3] and not match[2]) or float(match[1]) == 0:
         raise FseftError(f"--memory {text!r} is no amount of memory", hint="Write for example 12GB.")
+    if float(match[1]) < _LEAST_BYTES and not match[2]:
+        raise FseftError(f"--memory {text} has no unit, and would be {text} bytes", hint=f"Did you mean {match[1]}GB?")
     unit = 1024 ** list(_UNITS).index(match[2]) if match[3] else _UNITS[match[2]]
     return int(float(match[1]) * unit)

@@ -97,7 +97,7 @@ def fit(
         FseftError: The loss is not a finite number.
     """
     clock = _Clock(training, minutes, recipe.epochs * steps_per_epoch)
-    saved = time.monotonic()
+    saved = -math.inf  # the first epoch is worth a checkpoint: much may have led to it
     while not training.stopped_by:
         losses = []
         for _ in range(steps_per_epoch):
@@ -124,7 +124,7 @@ class _Clock:
         self.training, self.total = training, total
         self.budget = math.inf if minutes is None else 60 * minutes
         self.started = time.monotonic() - training.seconds
-        self.first_step, self.begun = training.step, time.monotonic()
+        self.step_seconds = 0.0
 
     def seconds(self) -> float:
         return time.monotonic() - self.started
@@ -133,13 +133,16 @@ class _Clock:
         return min(1.0, max(self.training.step / self.total, self.seconds() / self.budget))
 
     def is_up(self) -> bool:
-        """Whether one more step, as long as those before, would overrun the budget."""
-        done = self.training.step - self.first_step
-        per_step = (time.monotonic() - self.begun) / done if done else 0.0
-        return self.seconds() + per_step > self.budget
+        """Whether one more step, as long as the longest of late, would overrun the budget."""
+        return self.seconds() + self.step_seconds > self.budget
+
+    def took(self, seconds: float) -> None:
+        """A step is done; a slow one is remembered for a while."""
+        self.step_seconds = max(seconds, 0.9 * self.step_seconds)
 
 
 def _step(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, clock: _Clock) -> float:
+    began = time.monotonic()
     factor = learning_rate_factor(clock.progress(), recipe.warm_up)
     for group in training.optimizer.param_groups:
         group["lr"] = group["base"] * factor
@@ -151,6 +154,7 @@ def _step(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, 
         ) from error
     training.step += 1
     training.adapted.on_optimizer_step(training.step, clock.total)
+    clock.took(time.monotonic() - began)
     return value
 
 

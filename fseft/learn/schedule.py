@@ -32,3 +32,17 @@ def on_plateau(losses: Sequence[float], *, window: int = 10, patience: int = 20,
     now = sum(losses[-window:]) / window
     before = sum(losses[-window - patience : -patience]) / window
     return before - now < least
+
+
+def too_short(losses: Sequence[float], *, fewest: int = 20, falling: float = 0.1) -> bool:
+    """Whether a training ended long before it could have: too few epochs to judge, or a loss that still falls.
+
+    A fall counts that takes more than the share `falling` from the third quarter of the epochs to the last.
+    """
+    if not losses:
+        return False
+    quarter = len(losses) // 4
+    if len(losses) < fewest:
+        return True
+    before, now = sum(losses[-2 * quarter : -quarter]), sum(losses[-quarter:])
+    return now < (1 - falling) * before

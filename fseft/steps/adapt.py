@@ -11,13 +11,14 @@ import torch
 from einops import rearrange
 
 from fseft.documents import Manifest, Provenance, Run
-from fseft.errors import FseftError
+from fseft.errors import FseftError, counted
 from fseft.learn.augment import augment, margin
 from fseft.learn.backbone import count_parameters
 from fseft.learn.batches import Ahead, derived_seed
 from fseft.learn.loop import autocast, fit, start
 from fseft.learn.loss import segmentation_loss
 from fseft.learn.patches import Crops, CropSource
+from fseft.learn.schedule import too_short
 from fseft.registry import notify, observers, registry
 from fseft.steps.adapters import NAME, apply_method, make_network, versions, write_adapter
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from fseft.learn.method import Adapted
     from fseft.store import Store
 
-PREVIOUS = "previous.safetensors"
-"""The adapter of the request before, in a run's folder that was used again."""
+ASKED = ("dataset", "model", "method", "config", "recipe", "labels", "decoder", "k", "seed", "plan")
+"""What of a run must be equal for it to be the same one."""
 
 
 @dataclass(frozen=True)
@@ -56,28 +57,28 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     `log.jsonl` in the run's folder. A run that was killed goes on from its checkpoint; a finished one is not repeated.
 
     Raises:
-        FseftError: Bad input; see the message.
+        FseftError: Bad input, or another run lies in the folder; see the message.
     """
     listener = listener or Listener()
     job = decide(request, store, listener)
     folder = request.output or store.run(job.plan.dataset, request.model, request.method, request.k, request.seed)
     adapter = folder / NAME
     fresh = _run_document(job)
-    earlier = _earlier_run(folder, fresh)
+    checkpoint = folder / "checkpoint.pt"
+    earlier = _earlier_run(folder, fresh, (adapter, checkpoint), overwrite=request.overwrite)
     if earlier is not None and earlier.outcome == "finished" and adapter.is_file():
         return Adaptation(earlier, folder, adapter, already_done=True)
-    checkpoint = folder / "checkpoint.pt"
-    if earlier is None:
-        _set_aside(adapter, checkpoint, listener)
+    state = load_checkpoint(checkpoint) if checkpoint.is_file() else None
+    resumed = len(state["losses"]) if state else 0
+    listener.begin(job, resumed)
     cached = _cached_support(job, store, listener)
     seed = derived_seed(request.seed, "init")
     architecture, network = make_network(
         job.card,
-        store,
+        job.weights,
         job.labels,
         len(job.channels),
         seed=seed,
-        expect=job.backbone_sha256,
         matched=job.matched,
         unmatched_never=not job.spec.trains,
     )
@@ -85,8 +86,6 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     run = fresh.model_copy(update={"trained_parameters": count_parameters(network, trainable=True)})
     write_document(folder / "support.json", job.support)
     write_document(folder / "run.json", run)
-    state = load_checkpoint(checkpoint) if checkpoint.is_file() else None
-    resumed = len(state["losses"]) if state else 0
     watch = _Watch(job, run, folder, listener)
     watch.tell("fseft_run_start", epoch=1 + resumed)
     try:
@@ -101,15 +100,6 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     watch.tell("fseft_run_end", outcome="finished")
     checkpoint.unlink(missing_ok=True)
     return Adaptation(run, folder, adapter, resumed_from=resumed)
-
-
-def _set_aside(adapter: Path, checkpoint: Path, listener: Listener) -> None:
-    """What another request left must not be taken for this one's; a finished adapter is kept under another name."""
-    checkpoint.unlink(missing_ok=True)
-    if adapter.is_file():
-        previous = adapter.with_name(PREVIOUS)
-        adapter.replace(previous)
-        listener.warn(f"an adapter of other settings was here; it is kept as {previous}")
 
 
 def _run_document(job: Job) -> Run:
@@ -146,14 +136,45 @@ def _provenance(request: AdaptRequest) -> tuple[Provenance, ...]:
     return tuple(found)
 
 
-def _earlier_run(folder: Path, fresh: Run) -> Run | None:
-    """The run that was here before, if it was asked for the same thing; else its leftovers do not count."""
+def _earlier_run(folder: Path, fresh: Run, results: tuple[Path, ...], *, overwrite: bool) -> Run | None:
+    """The run that was here before, if it was asked for the same thing.
+
+    Raises:
+        FseftError: It was asked for something else, and has results that are not to be overwritten.
+    """
     path = folder / "run.json"
-    if not path.is_file():
-        return None
-    earlier = read_document(path, Run)
-    asked = ("dataset", "model", "method", "config", "recipe", "labels", "decoder", "k", "seed", "plan")
-    return earlier if all(getattr(earlier, name) == getattr(fresh, name) for name in asked) else None
+    earlier = read_document(path, Run) if path.is_file() else None
+    other = _differences(earlier, fresh) if earlier else "unknown settings"
+    if not other:
+        return earlier
+    left = [result for result in results if result.is_file()]
+    if left and not overwrite:
+        raise FseftError(
+            f"holds a run with {other}",
+            file=folder,
+            hint="Give the same settings to go on with it, another --output, or --overwrite.",
+        )
+    for result in left:
+        result.unlink()
+    return None
+
+
+def _differences(earlier: Run, fresh: Run) -> str:
+    """What was asked for otherwise: `rank 8, not 4`; empty where nothing was."""
+    before, now = ({**run.config, **run.recipe} for run in (earlier, fresh))
+    keys = [key for key in now if before.get(key) != now[key]]
+    told = [f"{key} {_value(before.get(key))}, not {_value(now[key])}" for key in keys]
+    told += [f"{name} {getattr(earlier, name)}" for name in ASKED[:3] if getattr(earlier, name) != getattr(fresh, name)]
+    if earlier.labels != fresh.labels:
+        told.append(f"structures {', '.join(earlier.labels)}")
+    told += [f"another {name}" for name in ("decoder", "k", "seed") if getattr(earlier, name) != getattr(fresh, name)]
+    if earlier.plan != fresh.plan:
+        told.append("other data, support cases, plan or weights")
+    return "; ".join(told)
+
+
+def _value(value: object) -> str:
+    return "unset" if value is None else str(value)
 
 
 def _cached_support(job: Job, store: Store, listener: Listener) -> list[CachedCase]:
@@ -208,6 +229,11 @@ def _train(
             minutes=job.request.minutes,
             on_epoch=watch.epoch,
             save=watch.save,
+        )
+    if too_short(training.losses):
+        watch.listener.warn(
+            f"the training was too short for its loss to settle ({counted(len(training.losses), 'epoch')}, ended by: "
+            f"{training.stopped_by}); with more time the adapter will be better"
         )
     return run.model_copy(
         update={
@@ -270,6 +296,7 @@ def _manifest(job: Job, run: Run) -> Manifest:
         channels=job.channels,
         labels=job.labels,
         support=job.support.cases,
+        support_images=job.support_images,
         dataset=job.plan.dataset,
         seed=derived_seed(job.request.seed, "init"),
         trained_parameters=run.trained_parameters,

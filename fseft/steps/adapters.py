@@ -14,8 +14,8 @@ from fseft.learn import backbone
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.heads import new_head
 from fseft.registry import registry
-from fseft.steps.models import find_card, weights_path
-from fseft.store import file_digest, replacing
+from fseft.steps.models import find_card, find_weights
+from fseft.store import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fseft.documents import ModelCard
     from fseft.learn.method import Adapted
     from fseft.learn.roles import Architecture
+    from fseft.steps.models import Weights
     from fseft.store import Store
 
 HEADER = "fseft"
@@ -53,7 +54,9 @@ def read_manifest(path: Path) -> Manifest:
     if path.is_dir():
         path = path / NAME
     if not path.is_file():
-        raise FseftError("there is no adapter", file=path, hint="Give the adapter.safetensors of a finished run.")
+        below = next(iter(sorted(path.parent.rglob(NAME))), None)
+        hint = f"Did you mean {below.parent}?" if below else f"Give the {NAME} of a finished run."
+        raise FseftError("there is no adapter", file=path, hint=hint)
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(HEADER)
@@ -84,15 +87,14 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
     card = find_card(manifest.model, store).model_copy(
         update={"architecture": manifest.architecture, "hparams": manifest.hparams}
     )
-    architecture, network = make_network(
-        card,
-        store,
-        manifest.labels,
-        len(manifest.channels),
-        seed=manifest.seed,
-        expect=manifest.backbone_sha256,
-        file=path,
-    )
+    weights = find_weights(manifest.model, store) if manifest.backbone_sha256 else None
+    if weights and weights.sha256 != manifest.backbone_sha256:
+        raise FseftError(
+            f"the adapter is for another backbone: the weights of {card.name!r} here are not those it was made with",
+            file=path,
+            hint="Get the weights whose sha256 starts with " + manifest.backbone_sha256[:12] + ".",
+        )
+    architecture, network = make_network(card, weights, manifest.labels, len(manifest.channels), seed=manifest.seed)
     adapted = apply_method(
         architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed
     )
@@ -105,51 +107,40 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
 
 def make_network(
     card: ModelCard,
-    store: Store,
+    weights: Weights | None,
     structures: Sequence[str] | Mapping[str, int],
     channels: int,
     *,
     seed: int,
-    expect: str,
     matched: Mapping[str, str] | None = None,
     unmatched_never: bool = False,
-    file: Path | None = None,
 ) -> tuple[Architecture, nn.Module]:
     """A network with the model's weights and a head for the structures.
 
     Args:
         card: The model.
-        store: Where workspace models lie.
+        weights: The model's; random ones without.
         structures: Names, in the order of the rows after the background.
         channels: Input channels of the data.
         seed: Draws what is random.
-        expect: The sha256 that the weights must have; empty for random weights.
         matched: Structure -> class whose row is copied.
         unmatched_never: Rows without a match never win (zero-shot).
-        file: Named in the error.
     """
     import torch
     from safetensors.torch import load_file
 
     architecture = backbone.architecture(card.architecture)
     names = list(structures)
-    out = len(card.classes) + (card.activation == "softmax") if expect else 1 + len(names)
+    out = len(card.classes) + (card.activation == "softmax") if weights else 1 + len(names)
     network = backbone.build(architecture, in_channels=channels, out_channels=out, hparams=card.hparams, seed=seed)
-    if not expect:
+    if weights is None:
         return architecture, network
     if channels != card.contract.channels:
         raise FseftError(
             f"the model {card.name!r} takes {card.contract.channels} channel(s), the data have {channels}",
             hint="Choose the channel that the model was trained on, or --model none.",
         )
-    weights = weights_path(card.name, store)
-    if file_digest(weights) != expect:
-        raise FseftError(
-            f"the adapter is for another backbone: the weights of {card.name!r} here are not those it was made with",
-            file=file,
-            hint="Get the weights whose sha256 starts with " + expect[:12] + ".",
-        )
-    backbone.load_weights(network, load_file(weights), source=str(weights))
+    backbone.load_weights(network, load_file(weights.path), source=str(weights.path))
     head = new_head(
         architecture.head(network),
         names,

@@ -65,8 +65,27 @@ def _checked(folder: Path) -> Path:
     return folder.resolve()
 
 
+def _near(folder: Path) -> str:
+    """The dataset that is one level off."""
+    for other in (folder.parent, *sorted(path for path in folder.iterdir() if path.is_dir())):
+        if _detected(other):
+            return f"Did you mean {other}?"
+    return ""
+
+
 def _reader(folder: Path) -> str:
-    """The name of the first reader that detects the folder."""
+    """The name of the first reader that detects the folder.
+
+    Raises:
+        FseftError: None does.
+    """
+    if name := _detected(folder):
+        return name
+    raise FseftError("is a dataset of no layout that is known", file=folder, hint=_near(folder) or _LAYOUTS)
+
+
+def _detected(folder: Path) -> str | None:
+    """The name of the first reader that knows the layout."""
     for name in sorted(registry().names("reader"), key=lambda name: (name == LAST, name)):
         try:
             reader = registry().create("reader", name)
@@ -75,7 +94,7 @@ def _reader(folder: Path) -> str:
             continue
         if reader.detects(folder):
             return name
-    raise FseftError("is a dataset of no layout that is known", file=folder, hint=_LAYOUTS)
+    return None
 
 
 def _odd(alone: Sequence[str], cases: Sequence[Case]) -> list[str]:

@@ -122,6 +122,7 @@ def _one_method(
         settings=(CROPS, "plateau=false"),
         minutes=request.minutes,
         device="cpu",
+        overwrite=True,
     )
     adaptation = adapt(asked, store, Listener(epoch=on_epoch))
     output = request.folder / "predictions" / method

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +26,12 @@ _FEW = 8  # cases that are scored sooner than processes have started
 
 
 class Evaluation(Scores):
-    """The scores, and what could not be scored: reference structures, and cases without a counterpart."""
+    """The scores, and what was not scored: reference structures, cases without a counterpart, support cases."""
 
     left_out: tuple[str, ...] = ()
     without_prediction: tuple[str, ...] = ()
     without_label: tuple[str, ...] = ()
+    support: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def evaluate(
     *,
     tolerance_mm: float = 2.0,
     only: Sequence[str] = (),
+    with_support: bool = False,
     workers: int | None = None,
     done: Callable[[str], None] | None = None,
 ) -> Evaluation:
@@ -85,13 +87,16 @@ def evaluate(
         pairing: What to score.
         tolerance_mm: The surface deviation that NSD accepts.
         only: Names of the structures to score; all by default.
+        with_support: Also score the scans that the adapter has learned from.
         workers: Number of processes; by default one for a few cases, else one per core.
         done: Called with the name of each case that is scored.
 
     Raises:
-        FseftError: No structure in common, a file is damaged, or a prediction does not lie on the grid of its
-            label. The other cases are tried first.
+        FseftError: No structure in common, no case but those of the support, a file is damaged, or a prediction does
+            not lie on the grid of its label. The other cases are tried first.
     """
+    support = () if with_support else pairing.seen
+    pairing = _without(pairing, support)
     workers = workers or (1 if len(pairing.cases) < _FEW else parallel.default_workers())
     known = _structures(pairing.predicted, pairing.reference or _found_names(pairing, workers))
     chosen = _chosen(known, only)
@@ -107,6 +112,7 @@ def evaluate(
         left_out=_left_out(known, pairing.reference or {}, found),
         without_prediction=pairing.without_prediction,
         without_label=pairing.without_label,
+        support=support,
     )
 
 
@@ -116,6 +122,17 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
     store.write_document(document, evaluation)
     store.write_text(table, to_csv(evaluation))
     return document, table
+
+
+def _without(pairing: Pairing, support: Sequence[str]) -> Pairing:
+    """A score on what an adapter has learned from says nothing about new scans."""
+    cases = {case: files for case, files in pairing.cases.items() if case not in support}
+    if not cases:
+        raise FseftError(
+            f"the adapter has learned from every case ({', '.join(support)})",
+            hint="Score other cases, or these with --with-support.",
+        )
+    return replace(pairing, cases=cases)
 
 
 def _found_names(pairing: Pairing, workers: int) -> dict[str, int] | None:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.documents import Decoder, SupportSet
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError, counted, did_you_mean
 from fseft.learn.batches import derived_seed
 from fseft.learn.heads import has_sides, match_classes
 from fseft.registry import registry
 from fseft.steps.datasets import read_dataset
-from fseft.steps.models import SCRATCH, find_card, weights_path
+from fseft.steps.models import SCRATCH, find_card, find_weights
 from fseft.steps.plan import make_plan, restrict_intensity
 from fseft.steps.settings import split_settings
-from fseft.store import file_digest
+from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fseft.documents import Fingerprint, ModelCard, Plan, Recipe
     from fseft.learn.loop import Epoch
     from fseft.plugin import MethodSpec
+    from fseft.steps.models import Weights
     from fseft.store import Store
 
 
@@ -49,6 +50,7 @@ class AdaptRequest:
     device: str = "auto"
     workers: int = 1
     strict: bool = False
+    overwrite: bool = False
     reporters: tuple[str, ...] = ("jsonl",)
 
 
@@ -62,12 +64,14 @@ class Listener:
     """What the caller wants to hear while `adapt` works.
 
     Attributes:
+        begin: Told, before any training, what was decided, and after which epoch the run goes on (0: it starts).
         epoch: Told after each epoch.
-        warn: Told each warning of the plan, and each error of a reporter.
+        warn: Told what may disappoint: the plan's warnings, a training that was too short, errors of reporters.
         progress: Called as progress(total, what) where cases are measured or preprocessed; gives a context whose
             value is called with the name of each case that is done.
     """
 
+    begin: Callable[[Job, int], None] = lambda _job, _epoch: None
     epoch: Callable[[Epoch], None] = lambda _: None
     warn: Callable[[str], None] = lambda _: None
     progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]] = _silent
@@ -88,8 +92,14 @@ class Job:
     support: SupportSet
     decoder: Decoder
     matched: dict[str, str] = field(default_factory=dict)
-    backbone_sha256: str = ""
+    weights: Weights | None = None
     contents: tuple[str, ...] = ()
+    support_images: tuple[str, ...] = ()
+
+    @property
+    def backbone_sha256(self) -> str:
+        """Of the weights that the adapter will need; empty where it starts from random ones."""
+        return self.weights.sha256 if self.weights else ""
 
 
 def choose_support(labelled: Sequence[str], k: int, seed: int, pool: Sequence[str] = ()) -> tuple[str, ...]:
@@ -110,7 +120,8 @@ def choose_support(labelled: Sequence[str], k: int, seed: int, pool: Sequence[st
     candidates = sorted(set(pool) or set(labelled))
     if not 1 <= k <= len(candidates):
         raise FseftError(
-            f"k is {k}, but there are {len(candidates)} labelled cases to choose from",
+            f"k is {k}, but there {'is' if len(candidates) == 1 else 'are'} "
+            f"{counted(len(candidates), 'labelled case')} to choose from",
             hint=f"Use --k between 1 and {len(candidates)}." if candidates else "Add labels to the dataset.",
         )
     order = np.random.default_rng(derived_seed(seed, "support")).permutation(len(candidates))
@@ -168,8 +179,9 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         support=SupportSet(dataset=fingerprint.dataset, k=request.k, seed=request.seed, cases=support),
         decoder=request.decoder or default,
         matched=matched,
-        backbone_sha256=file_digest(weights_path(request.model, store)) if spec.needs_model else "",
+        weights=find_weights(request.model, store) if spec.needs_model else None,
         contents=tuple(case.content for case in fingerprint.cases if case.name in support),
+        support_images=tuple(content_digest(case.images) for case in dataset.cases if case.name in support),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.documents import ModelCard
@@ -52,8 +53,16 @@ def find_card(name: str, store: Store) -> ModelCard:
     raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)))
 
 
-def weights_path(name: str, store: Store) -> Path:
-    """The safetensors file with a model's weights.
+@dataclass(frozen=True)
+class Weights:
+    """A model's weights on this machine, and the sha256 of the file as it is."""
+
+    path: Path
+    sha256: str
+
+
+def find_weights(name: str, store: Store) -> Weights:
+    """The safetensors file with a model's weights; reads it once, for its hash.
 
     Raises:
         FseftError: The file is missing, or not the one that the card was written for.
@@ -62,9 +71,9 @@ def weights_path(name: str, store: Store) -> Path:
     path: Path = store.model(name) / "weights.safetensors" if own else registry().create("model", name)
     if not path.is_file():
         raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint="Get or make them again.")
-    expected = find_card(name, store).sha256
-    if expected and file_digest(path) != expected:
+    found, expected = file_digest(path), find_card(name, store).sha256
+    if expected and found != expected:
         raise FseftError(
             f"the weights of the model {name!r} are not those of its card", file=path, hint="Get or make them again."
         )
-    return path
+    return Weights(path, found)

@@ -6,10 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from fseft.documents import Predictions
 from fseft.errors import FseftError
 from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 INDEX = "predictions.json"
@@ -27,6 +31,8 @@ class Pairing:
         predicted: Voxel values by structure of the predictions.
         reference: Voxel values by structure of the labels.
         ignore: The value of voxels in the labels that do not count.
+        seen: Cases of support scans, whose adapter has learned from them.
+        adapters: Whose the predictions are.
     """
 
     cases: dict[str, tuple[Path, Path]]
@@ -35,9 +41,11 @@ class Pairing:
     predicted: dict[str, int] | None
     reference: dict[str, int] | None
     ignore: int | None
+    seen: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
 
-def pair_files(predictions: Path, labels: Path) -> Pairing:
+def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | None = None) -> Pairing:
     """Match predictions and labels by case name; two single files match whatever their names.
 
     Structures are named by `predictions.json` beside the predictions, and by `dataset.json` (of nnU-Net or
@@ -46,6 +54,7 @@ def pair_files(predictions: Path, labels: Path) -> Pairing:
     Args:
         predictions: A folder of label files, or one file.
         labels: A folder of label files, or one file.
+        values: Voxel values of the labels by structure, where no `dataset.json` tells them.
 
     Raises:
         FseftError: The arguments are swapped, no case in common, a case twice on one side, or a broken description.
@@ -58,7 +67,10 @@ def pair_files(predictions: Path, labels: Path) -> Pairing:
     if not cases:
         cause = f"no case in common: predictions {_some(predicted)}; labels {_some(references)}"
         raise FseftError(cause, hint="A prediction has the file name of its label.", file=predictions)
-    named, ignore = _reference_names(labels)
+    named, ignore = (dict(values), None) if values else _reference_names(labels)
+    index = read_index(_folder(predictions) / INDEX) or Predictions(labels={})
+    files = {case: case_name(prediction) for case, (prediction, _) in cases.items()}
+    made = {case: index.cases[file] for case, file in files.items() if file in index.cases}
     return Pairing(
         cases,
         without_prediction=tuple(case for case in references if case not in cases),
@@ -66,12 +78,26 @@ def pair_files(predictions: Path, labels: Path) -> Pairing:
         predicted=_predicted_names(predictions),
         reference=named,
         ignore=ignore,
+        seen=tuple(case for case, entry in made.items() if entry.seen),
+        adapters=tuple(index.adapters.get(sha, sha) for sha in dict.fromkeys(entry.adapter for entry in made.values())),
     )
+
+
+def read_index(path: Path) -> Predictions | None:
+    """What `fseft predict` wrote into a folder; None where it is missing, or not of its making."""
+    try:
+        return Predictions.model_validate_json(path.read_bytes()) if path.is_file() else None
+    except ValidationError:
+        return None
+
+
+def _folder(place: Path) -> Path:
+    return place.parent if place.is_file() else place
 
 
 def _check_sides(predictions: Path, labels: Path) -> None:
     """Refuse swapped arguments: scores are written beside the predictions, never among the labels."""
-    left, right = (place.parent if place.is_file() else place for place in (predictions, labels))
+    left, right = _folder(predictions), _folder(labels)
     if (right / INDEX).is_file() and not (left / INDEX).is_file():
         raise FseftError(
             f"holds predictions ({INDEX}), but is given as the labels",
@@ -118,13 +144,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _predicted_names(predictions: Path) -> dict[str, int] | None:
     """The structures that the predictions can hold, from `predictions.json`; None where it is missing."""
-    path = (predictions.parent if predictions.is_file() else predictions) / INDEX
+    path = _folder(predictions) / INDEX
     return _named_values(path) if path.is_file() else None
 
 
 def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:
     """The structures of the reference, and the voxel value to ignore; None where nothing tells."""
-    folder = labels.parent if labels.is_file() else labels
+    folder = _folder(labels)
     for path in (folder / "dataset.json", folder.resolve().parent / "dataset.json"):
         if path.is_file():
             named = _named_values(path)

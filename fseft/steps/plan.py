@@ -269,9 +269,9 @@ def _modality_reason(fingerprint: Fingerprint) -> str:
 
 
 def _orientation_reason(fingerprint: Fingerprint) -> str:
-    stored = Counter(case.orientation for case in fingerprint.cases)
+    stored = Counter(case.orientation[::-1] for case in fingerprint.cases)  # in the order that viewers show: x, y, z
     files = ", ".join(f"{count} {code}" for code, count in stored.most_common())
-    return f"the model's axes; arrays in the files: {files}"
+    return f"the model's axes, in which all sizes here are told; x, y, z of the files: {files}"
 
 
 def _crops_reason(size: _Size) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from fseft.errors import FseftError
+from fseft.documents import PredictedCase, Predictions
+from fseft.errors import FseftError, counted
 from fseft.learn.heads import has_sides
 from fseft.learn.infer import segment
 from fseft.learn.patches import pad_to
 from fseft.steps.adapters import NAME, read_manifest, restore
 from fseft.steps.devices import choose_device
-from fseft.steps.pairing import INDEX
-from fseft.store import digest, file_digest, write_text
+from fseft.steps.pairing import INDEX, read_index
+from fseft.store import digest, file_digest, write_document
 from fseft.volume.image import (
     case_name,
     content_digest,
@@ -22,11 +22,11 @@ from fseft.volume.image import (
     write_labels,
     write_volume,
 )
-from fseft.volume.intensity import normalise
+from fseft.volume.intensity import doubts, normalise
 from fseft.volume.prepare import prepare, restore_labels, restore_probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -50,12 +50,13 @@ class PredictRequest:
     device: str = "cpu"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Predicted:
-    """How many scans were segmented now, and how many had been before."""
+    """The scans that were segmented now, those that had been before, and what went wrong with others."""
 
-    done: tuple[str, ...]
-    skipped: tuple[str, ...]
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, FseftError] = field(default_factory=dict)
 
 
 def gather_scans(inputs: Sequence[Path], channels: int) -> dict[str, tuple[Path, ...]]:
@@ -81,7 +82,7 @@ def gather_scans(inputs: Sequence[Path], channels: int) -> dict[str, tuple[Path,
                 hint="Give each scan a name of its own.",
             )
     if not scans:
-        raise FseftError("there is no scan", file=inputs[0] if inputs else None, hint="Give image files or folders.")
+        raise _no_scan(inputs)
     return {name: tuple(paths) for name, paths in scans.items()}
 
 
@@ -95,16 +96,35 @@ def _expand(path: Path) -> list[Path]:
     return [e for e in entries if (e.is_file() and is_image(e)) or (e.is_dir() and is_image(e))]
 
 
+def _no_scan(inputs: Sequence[Path]) -> FseftError:
+    """Images may lie deeper than one folder, as in patient/study/series."""
+    below = (path for folder in inputs for path in sorted(folder.rglob("*")) if is_image(path))
+    first = next(below, None)
+    hint = f"Give {first.parent if first.is_file() else first}." if first else "Give image files or folders."
+    return FseftError("there is no scan", file=inputs[0] if inputs else None, hint=hint)
+
+
 def _channel(path: Path) -> int | None:
     tail = case_name(path)[-5:]
     return int(tail[1:]) if tail[:1] == "_" and tail[1:].isdigit() and len(tail) == 5 else None
 
 
-def predict(request: PredictRequest, store: Store, done: Callable[[str], None] = lambda _: None) -> Predicted:
+def predict(
+    request: PredictRequest,
+    store: Store,
+    done: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Predicted:
     """Segment every scan; what an earlier run with this adapter did is skipped.
 
     Each result appears atomically as `<output>/<case>.nii.gz`, on the scan's own grid, with the label values of the
-    training data; `predictions.json` beside them says which structures they hold.
+    training data; `predictions.json` beside them says which structures they hold, and whose they are.
+
+    Args:
+        request: What was asked for.
+        store: Where models of the workspace lie.
+        done: Told the name of each scan that was tried.
+        warn: Told what is odd about a scan or the output folder, and each failure where there are other scans.
 
     Raises:
         FseftError: A scan cannot be read, or the adapter does not fit. The other scans are segmented first.
@@ -114,35 +134,61 @@ def predict(request: PredictRequest, store: Store, done: Callable[[str], None] =
     _check_output(request, scans)
     request = replace(request, device=choose_device(request.device))
     network, _ = restore(request.adapter, store)
-    adapter = request.adapter / NAME if request.adapter.is_dir() else request.adapter
-    options = {"adapter": file_digest(adapter), "tta": request.tta, "probabilities": request.probabilities}
-    index = _read_index(request.output / INDEX, manifest)
-    finished, skipped, errors = [], [], []
+    adapter = file_digest(request.adapter / NAME if request.adapter.is_dir() else request.adapter)
+    index = _opened_index(request, manifest, adapter, scans, warn)
+    result = Predicted()
     for name, files in scans.items():
         try:
-            key = digest(options, [content_digest(file) for file in files])
-            if index.get(name) == key and all(path.is_file() for path in _results(request, name)):
-                skipped.append(name)
+            case = _case_entry(request, manifest, adapter, files)
+            if index.cases.get(name) == case and all(path.is_file() for path in _results(request, name)):
+                result.skipped.append(name)
             else:
-                _predict_case(request, network, manifest, name, files)
-                index[name] = key
-                _write_index(request, manifest, index)
-                finished.append(name)
+                _predict_case(request, network, manifest, name, files, warn)
+                index = index.model_copy(update={"cases": {**index.cases, name: case}})
+                write_document(request.output / INDEX, index)
+                result.done.append(name)
         except FseftError as error:
-            errors.append(error.located(case=name))
+            result.failed[name] = error.located(case=name)
+            if len(scans) > 1:
+                warn(str(result.failed[name]))
         done(name)
-    if errors:
-        first = errors[0]
-        more = f" ({len(errors) - 1} more scans failed)" if len(errors) > 1 else ""
-        raise FseftError(first.cause + more, hint=first.hint, case=first.case, file=first.file)
-    return Predicted(tuple(finished), tuple(skipped))
+    _tell_seen(index, scans, warn)
+    _raise_failures(result, len(scans))
+    return result
+
+
+def _raise_failures(result: Predicted, scans: int) -> None:
+    if not result.failed:
+        return
+    first = next(iter(result.failed.values()))
+    if scans == 1:
+        raise first
+    names = list(result.failed)
+    named = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    raise FseftError(
+        f"{len(names)} of {scans} scans failed ({named}), the others are segmented; the first: {first.cause}",
+        hint=first.hint,
+        file=first.file,
+    )
+
+
+def _tell_seen(index: Predictions, scans: Iterable[str], warn: Callable[[str], None]) -> None:
+    if seen := [name for name in scans if name in index.cases and index.cases[name].seen]:
+        warn(f"the adapter has learned from {', '.join(seen)}: how well it does there says nothing about new scans")
 
 
 def _predict_case(
-    request: PredictRequest, network: nn.Module, manifest: Manifest, name: str, files: tuple[Path, ...]
+    request: PredictRequest,
+    network: nn.Module,
+    manifest: Manifest,
+    name: str,
+    files: tuple[Path, ...],
+    warn: Callable[[str], None],
 ) -> None:
     volume = read_volume(files[0] if len(files) == 1 else files, channels=len(manifest.channels), case=name)
     how = manifest.preprocessing
+    for doubt in doubts(volume.array, how.modality):
+        warn(f"case {name}, {files[0]}: {doubt}")
     prepared = prepare(volume, None, orientation=how.orientation, spacing_mm=how.spacing_mm, modality=how.modality)
     scores = scores_of(network, prepared, manifest, device=request.device, tta=request.tta)
     ids = [0, *manifest.labels.values()]
@@ -193,26 +239,34 @@ def _softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return result
 
 
-def _read_index(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """Case -> what its prediction was made of; the folder must not hold other structures.
+def _case_entry(request: PredictRequest, manifest: Manifest, adapter: str, files: tuple[Path, ...]) -> PredictedCase:
+    key = digest(adapter, request.tta, request.probabilities, [content_digest(file) for file in files])
+    return PredictedCase(key=key, adapter=adapter, seen=content_digest(files) in manifest.support_images)
+
+
+def _opened_index(
+    request: PredictRequest, manifest: Manifest, adapter: str, scans: Collection[str], warn: Callable[[str], None]
+) -> Predictions:
+    """What the output folder holds, and now of this adapter too.
 
     Raises:
-        FseftError: It does: one list of labels could not name them all.
+        FseftError: It holds other structures: one list of labels could not name them all.
     """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        cases, labels = dict(content["cases"]), content["labels"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    if cases and labels != manifest.labels:
+    path = request.output / INDEX
+    before = read_index(path)
+    if before is None or not before.cases:
+        return Predictions(labels=manifest.labels, adapters={adapter: str(request.adapter)})
+    if before.labels != manifest.labels:
         raise FseftError(
-            f"holds predictions of other structures ({', '.join(labels)})", file=path, hint="Give another --output."
+            f"holds predictions of other structures ({', '.join(before.labels)})",
+            file=path,
+            hint="Give another --output.",
         )
-    return cases
-
-
-def _write_index(request: PredictRequest, manifest: Manifest, index: dict[str, Any]) -> None:
-    content = {"labels": manifest.labels, "adapter": str(request.adapter), "cases": index}
-    write_text(request.output / INDEX, json.dumps(content, indent=2) + "\n")
+    others = [name for name, case in before.cases.items() if case.adapter != adapter and name not in scans]
+    if others:
+        warn(
+            f"{request.output} keeps {counted(len(others), 'prediction')} of another adapter ({', '.join(others[:5])})"
+        )
+    kept = {case.adapter for name, case in before.cases.items() if name in others}
+    adapters = {sha: place for sha, place in before.adapters.items() if sha in kept} | {adapter: str(request.adapter)}
+    return before.model_copy(update={"adapters": adapters})

@@ -61,5 +61,6 @@ def _validated(spec: MethodSpec, model: type[Any], values: dict[str, Any]) -> An
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
         raise FseftError(
-            f"--set {key}={values.get(key)!r}: {first['msg']}", hint=f"See `fseft show method {spec.name}`."
+            f"--set {key}={values.get(key)!r}: {first['msg'].removeprefix('Value error, ')}",
+            hint=f"See `fseft show method {spec.name}`.",
         ) from error

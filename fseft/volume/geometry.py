@@ -108,17 +108,17 @@ class Box:
 
 
 def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
-    """What tells two grids apart, as a phrase with both values; None if they are the same grid.
+    """What tells two grids apart, as a phrase with both values in x, y, z; None if they are the same grid.
 
     Spacings may differ by 0.1 %, directions by 0.001 per component, origins by a tenth of a voxel and at most
     0.1 mm: what file formats lose by rounding.
     """
     if a.shape != b.shape:
-        return f"shape {_times(a.shape)} against {_times(b.shape)} voxels"
+        return f"shape {_times(a.shape[::-1])} against {_times(b.shape[::-1])} voxels"
     if not np.allclose(a.spacing_mm, b.spacing_mm, rtol=1e-3, atol=0):
-        return f"spacing {_times(a.spacing_mm)} mm against {_times(b.spacing_mm)} mm"
+        return f"spacing {_times(a.spacing_mm[::-1])} mm against {_times(b.spacing_mm[::-1])} mm"
     if a.orientation != b.orientation:
-        return f"orientation {a.orientation} against {b.orientation}"
+        return f"orientation {a.orientation[::-1]} against {b.orientation[::-1]}"
     if not np.allclose(a.direction, b.direction, rtol=0, atol=1e-3):
         cosines = np.clip(np.sum(a.direction * b.direction, axis=0), -1, 1)
         return f"axes that differ by {np.degrees(np.arccos(cosines.min())):.3g} degrees"

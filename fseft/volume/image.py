@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fseft import store
-from fseft.errors import FseftError
+from fseft.errors import FseftError, counted
 from fseft.volume import dicom, itk, nifti
 from fseft.volume.geometry import Array, Geometry, geometry_mismatch, nearest_orthonormal
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 _KNOWN = f"Give {', '.join(IMAGE_SUFFIXES)} or a folder with one DICOM series."
+_MOST_LABELS = 1000  # an atlas of the whole body has some hundreds
 _OBLIQUE_DEGREES = 0.01  # by how much axes may miss the right angle before we speak of it
 
 
@@ -91,7 +92,7 @@ def read_volume(source: Path | Sequence[Path], *, channels: int | None = None, c
     paths = [source] if isinstance(source, Path) else list(source)
     expected = channels or max(1, len(paths))
     if len(paths) not in (1, expected):
-        cause = f"has {_count(len(paths), 'image file')}, expected {expected}"
+        cause = f"has {counted(len(paths), 'image file')}, expected {expected}"
         raise FseftError(cause, hint="Give one file per channel.", case=case)
     volumes = [_read_image(path, channels if len(paths) == 1 else 1, case) for path in paths]
     geometry = volumes[0].geometry
@@ -247,9 +248,9 @@ def _read_image(path: Path, channels: int | None, case: str | None) -> Volume:
         volume = _load(path)
         found = len(volume.array)
         if channels not in (None, found):
-            what = _count(found, "channel") if found == 1 else f"{found} frames (4D)"
+            what = counted(found, "channel") if found == 1 else f"{found} frames (4D)"
             raise FseftError(
-                f"has {what}, expected {_count(channels or 1, 'channel')}",
+                f"has {what}, expected {counted(channels or 1, 'channel')}",
                 hint="Give the right file, or split it.",
             )
         _check_voxels(volume.array)
@@ -260,7 +261,7 @@ def _check_voxels(array: Array) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = array.size - int(np.isfinite(array).sum())
         raise FseftError(
-            f"holds {_count(bad, 'voxel')} of NaN or infinity among {array.size}",
+            f"holds {counted(bad, 'voxel')} of NaN or infinity among {array.size}",
             hint="Replace them by the background value.",
         )
     if array.min() == array.max():
@@ -273,13 +274,12 @@ def _as_labels(array: Array) -> Array:
         if not whole.all():
             odd = array[~whole]
             raise FseftError(
-                f"holds {_count(odd.size, 'voxel')} without a whole number, such as {odd[0]}",
+                f"holds {counted(odd.size, 'voxel')} without a whole number, such as {odd[0]}",
                 hint="Give a label map; resample labels with nearest neighbour.",
             )
     if array.min() < 0:
         raise FseftError(f"holds negative labels (lowest {array.min()})", hint="Number labels from 0 on.")
-    return array.astype(np.min_scalar_type(int(array.max())))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    labels = array.astype(np.min_scalar_type(int(array.max())))
+    if labels.itemsize > 1 and (found := len(np.unique(labels[..., ::2, ::2, ::2]))) > _MOST_LABELS:
+        raise FseftError(f"holds {found} and more different values: an image, not labels", hint="Give the label map.")
+    return labels

@@ -21,6 +21,7 @@ AIR_HU = -500
 _CT = re.compile(r"(ce|nc|ld|hd)?ct|hu")
 _MR = re.compile(r"mr|mri|mrt|fmri|t1.*|t2.*|flair|adc|dwi|swi|pd|pdw|tof|stir|dixon|dce|gre|epi|haste")
 _SMALLEST_STD = 1e-8
+_FEW_VALUES = 16
 
 
 def guess_modality(channels: Sequence[str], minimum: float) -> Modality:
@@ -45,6 +46,24 @@ def _kind(name: str) -> Modality:
     if any(_CT.fullmatch(word) for word in words):
         return "ct"
     return "mr" if any(_MR.fullmatch(word) for word in words) else "other"
+
+
+def doubts(array: Array, expected: Modality) -> list[str]:
+    """What speaks against a scan being one of the modality that an adapter has learned from.
+
+    Args:
+        array: (C, i, j, k), as stored.
+        expected: Of the training data.
+    """
+    found = []
+    if array.dtype.kind in "iu" and len(values := np.unique(array[..., ::3, ::3, ::3])) <= _FEW_VALUES:
+        found.append(f"it holds {len(values)} different values, as a label map does")
+    low = array.min()
+    if expected == "ct" and low > AIR_HU:
+        found.append(f"no value is below {AIR_HU} (the smallest is {low:g}): no CT in HU, or cropped to the inside")
+    if expected == "mr" and low <= AIR_HU:
+        found.append(f"values go down to {low:g}, as in CT, and the adapter has learned on MR")
+    return found
 
 
 def choose_intensity(

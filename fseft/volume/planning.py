@@ -93,7 +93,7 @@ def check_contract(contract: Contract, fingerprint: Fingerprint, chosen: Preproc
         *_foreign_modality(contract, fingerprint),
         *_clipped_window(contract, fingerprint),
         *_small_structures(fingerprint, chosen),
-        *_large_structures(fingerprint, chosen),
+        *_large_structures(contract, fingerprint, chosen),
         *_rare_structures(fingerprint),
     ]
 
@@ -147,7 +147,7 @@ def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[s
     return warnings
 
 
-def _large_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[str]:
+def _large_structures(contract: Contract, fingerprint: Fingerprint, chosen: Preprocessing) -> list[str]:
     patch_mm = np.multiply(chosen.patch_size, chosen.spacing_mm)
     excess = {
         name: along(found.maximum_extent_mm, AXES, chosen.orientation) / patch_mm
@@ -161,8 +161,9 @@ def _large_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[s
     better = np.multiply(chosen.spacing_mm, np.maximum(1, larger[name]))
     others = f" and {len(larger) - 1} more are" if len(larger) > 1 else " is"
     found = f"{name} ({_mm(larger[name] * patch_mm)} mm){others} larger than the patch ({_mm(patch_mm)} mm)"
-    change = f"a larger patch (more --memory) or a spacing of {_mm(better)} mm would hold it"
-    return [f"{found} and never seen as a whole; {change}"]
+    larger_patch = "" if contract.patch_size else "a larger patch (more --memory) or "
+    model = ", for which the model was not trained" if contract.spacing_mm else ""
+    return [f"{found} and never seen as a whole; {larger_patch}a spacing of {_mm(better)} mm would hold it{model}"]
 
 
 def _rare_structures(fingerprint: Fingerprint) -> list[str]:

@@ -305,7 +305,7 @@ DATASETS = [
     (a_region, ["livers/dataset.json: declares a region ('liver': [1, 2])", "one value in the label files"]),
     (a_channel_too_few, ["case a, ", "imagesTr: has 1 image files, expected 2", "Add or remove channels."]),
     (one_case_in_two_files, ["case b_0000, ", "b_0000.nrrd: there is also b_0000.nii.gz", "Remove one"]),
-    (another_shape, ["case b, ", LABEL, GRIDS, "15×18×20", "16×18×20", "resample the label"]),
+    (another_shape, ["case b, ", LABEL, GRIDS, "20×18×16", "20×18×15", "resample the label"]),
     (another_spacing, ["case b, ", LABEL, GRIDS, "spacing", "2.5", "resample the label"]),
     (another_origin, ["case b, ", LABEL, GRIDS, "origin", "7.5", "resample the label"]),
     (another_direction, ["case b, ", LABEL, GRIDS, "axes that differ by 36.9 degrees", "resample the label"]),

@@ -59,5 +59,12 @@ def test_results_go_where_they_are_wanted(folders, tmp_path):
 def test_the_table_fits_80_columns(folders):
     result = run(*folders)
     heading = next(line for line in result.stdout.splitlines() if "Dice" in line)
-    assert "neither" in heading
+    assert "none" in heading
     assert len(heading) <= 80
+
+
+def test_labels_without_names_are_matched_by_value_and_that_is_told(folders):
+    assert "taken as in the predictions (1 = liver)" in run(*folders).stderr
+    assert "taken as" not in run(*folders, "--values", "liver=1").stderr
+    wrong = run(*folders, "--values", "liver")
+    assert wrong.exit_code != 0

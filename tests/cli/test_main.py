@@ -109,7 +109,7 @@ def test_an_error_line_is_neither_broken_nor_read_as_markup(fseft):
 def test_an_interrupt_ends_in_one_line_and_status_130(fseft):
     result = fseft("stop", FSEFT_DISABLE_PLUGINS="rude")
     assert result.returncode == 130
-    assert result.stderr == "interrupted; what was done is kept, run again to go on\n"
+    assert result.stderr == "interrupted; what was finished or saved is kept; run again to go on\n"
 
 
 def test_a_warning_is_one_line(fseft):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fseft.learn.schedule import learning_rate_factor, on_plateau
+from fseft.learn.schedule import learning_rate_factor, on_plateau, too_short
 
 shares = st.floats(0, 1)
 warm_ups = st.floats(0, 0.99)
@@ -61,3 +61,18 @@ def test_the_average_must_fall_by_a_thousandth_in_twenty_epochs(slope, stops):
 def test_noise_of_single_epochs_is_averaged_out():
     falling = [1 - 0.01 * epoch + (0.2 if epoch % 2 else -0.2) for epoch in range(40)]
     assert not on_plateau(falling)
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([], False),
+        ([0.9], True),
+        ([0.9, 0.8, 0.7, 0.6], True),
+        ([1 - n / 100 for n in range(90)], True),
+        ([0.5] * 20, False),
+        ([0.9] * 30 + [0.3] * 60, False),
+    ],
+)
+def test_a_training_was_too_short_while_its_loss_still_fell(losses, expected):
+    assert too_short(losses) is expected

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,7 +208,10 @@ def test_a_second_call_does_nothing(request_for, workspace):
 )
 def test_another_request_for_the_same_folder_is_done_anew(changed, request_for, workspace):
     adapt(request_for(cases=("c", "d")), workspace)
-    again = adapt(request_for(**{"cases": ("c", "d"), **changed}), workspace)
+    other = request_for(**{"cases": ("c", "d"), **changed})
+    with pytest.raises(FseftError, match="holds a run with"):
+        adapt(other, workspace)
+    again = adapt(replace(other, overwrite=True), workspace)
     assert not again.already_done
     assert again.resumed_from == 0
     assert len(log_of(again.folder)) == 2
@@ -216,7 +220,9 @@ def test_another_request_for_the_same_folder_is_done_anew(changed, request_for, 
 def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
     first = load_file(adapt(request_for(), workspace).adapter)
     write_model(workspace, seed=5)
-    again = adapt(request_for(), workspace)
+    with pytest.raises(FseftError, match="holds a run with other data, support cases, plan or weights"):
+        adapt(request_for(), workspace)
+    again = adapt(request_for(overwrite=True), workspace)
     assert not again.already_done
     assert not equal_tensors(load_file(again.adapter), first)
 
@@ -259,7 +265,9 @@ def test_a_killed_run_goes_on_to_the_very_same_adapter(request_for, workspace, t
 def test_a_checkpoint_of_another_request_is_not_gone_on_with(request_for, workspace, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"of something else")
-    result = adapt(request_for(output=tmp_path / "run"), workspace)
+    with pytest.raises(FseftError, match="holds a run with unknown settings"):
+        adapt(request_for(output=tmp_path / "run"), workspace)
+    result = adapt(request_for(output=tmp_path / "run", overwrite=True), workspace)
     assert result.resumed_from == 0
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
@@ -344,7 +352,7 @@ def test_a_plan_that_is_there_is_followed(request_for, workspace, blobs):
     write_document(workspace.plan("blobs", "tiny"), edited)
     told = []
     adapt(request_for(device="auto"), workspace, Listener(warn=told.append))
-    assert told == ["watch out"]
+    assert told[0] == "watch out"
     assert read_document(workspace.plan("blobs", "tiny"), Plan) == edited
 
 
@@ -356,6 +364,17 @@ def test_the_prose_of_a_plan_does_not_make_a_run_anew(request_for, workspace, bl
     assert adapt(request_for(device="auto"), workspace).already_done
 
 
+def test_a_run_with_other_settings_is_not_replaced_unasked(request_for, workspace):
+    first = adapt(request_for(), workspace)
+    before = first.adapter.read_bytes()
+    other = request_for(settings=("epochs=3",), minutes=1.0)
+    with pytest.raises(FseftError, match=r"holds a run with epochs 2, not 3; minutes unset, not 1\.0.*--overwrite"):
+        adapt(other, workspace)
+    assert first.adapter.read_bytes() == before
+    second = adapt(replace(other, overwrite=True), workspace)
+    assert (second.folder, second.run.epochs) == (first.folder, 3)
+
+
 def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(request_for, workspace, monkeypatch):
     def fail(*_, **__):
         raise FseftError("the loss is nan at step 3")
@@ -363,9 +382,23 @@ def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(reques
     first = adapt(request_for(), workspace)
     monkeypatch.setattr(step, "fit", fail)
     with pytest.raises(FseftError, match="the loss is nan"):
-        adapt(request_for(settings=("epochs=3",)), workspace)
+        adapt(request_for(settings=("epochs=3",), overwrite=True), workspace)
     assert not first.adapter.exists()
-    assert read_manifest(first.folder / "previous.safetensors").method.name == "linear-probe"
+
+
+def test_what_was_decided_is_told_before_the_training(request_for, workspace):
+    told = []
+    listener = Listener(begin=lambda job, epoch: told.append((job.support.cases, epoch)), epoch=told.append)
+    result = adapt(request_for(), workspace, listener)
+    assert told[0] == (read_manifest(result.adapter).support, 0)
+    assert [epoch.number for epoch in told[1:]] == [1, 2]
+
+
+def test_a_training_that_ended_far_too_early_is_told(request_for, workspace):
+    told = []
+    adapt(request_for(), workspace, Listener(warn=told.append))
+    assert len(told) == 1
+    assert told[0].startswith("the training was too short for its loss to settle (2 epochs, ended by: all epochs)")
 
 
 class Watcher:

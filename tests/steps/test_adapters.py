@@ -10,7 +10,7 @@ from fseft.documents import Intensity, Manifest, Preprocessing, Provenance
 from fseft.errors import FseftError
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import apply_method, make_network, read_manifest, restore, write_adapter
-from fseft.steps.models import find_card, weights_path
+from fseft.steps.models import find_card, find_weights
 
 from .conftest import write_model
 
@@ -75,9 +75,8 @@ def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
     result = adapt(request_for(method, model=model), workspace)
     restored, manifest = restore(result.adapter, workspace)
     card = find_card(manifest.model, workspace).model_copy(update={"hparams": manifest.hparams})
-    architecture, network = make_network(
-        card, workspace, manifest.labels, 1, seed=manifest.seed, expect=manifest.backbone_sha256
-    )
+    weights = find_weights(manifest.model, workspace) if manifest.backbone_sha256 else None
+    architecture, network = make_network(card, weights, manifest.labels, 1, seed=manifest.seed)
     adapted = apply_method(architecture, network, method, manifest.config, manifest.decoder, manifest.seed)
     adapted.load_state_dict(load_file(result.adapter))
     x = torch.randn(1, 1, 32, 32, 32)
@@ -124,4 +123,4 @@ def test_a_manifest_that_does_not_fit_is_told(changed, message, request_for, wor
 def test_weights_that_are_not_those_of_the_card_are_refused(workspace):
     write_model(workspace, sha256="0" * 64)
     with pytest.raises(FseftError, match="the weights of the model 'tiny' are not those of its card"):
-        weights_path("tiny", workspace)
+        find_weights("tiny", workspace)

@@ -8,10 +8,11 @@ import json
 import numpy as np
 import pytest
 
+from fseft.documents import PredictedCase, Predictions
 from fseft.errors import FseftError
 from fseft.steps.evaluate import Evaluation, evaluate, parse_tolerance, write_evaluation
 from fseft.steps.pairing import pair_files
-from fseft.store import read_document
+from fseft.store import read_document, write_document
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import write_labels
 
@@ -261,3 +262,40 @@ def test_a_tolerance_is_a_length_in_mm(text, value):
 def test_what_is_no_length_is_refused_with_its_text(text):
     with pytest.raises(FseftError, match="Write it as 2mm"):
         parse_tolerance(text)
+
+
+# ---- whose predictions
+
+
+def predicted_by(sides, **seen):
+    """Write an index: each case, by an adapter of its own name, seen or not."""
+    write(sides[0], **{case: labels(v1=1) for case in seen})
+    write(sides[1], **{case: labels(v1=1) for case in seen})
+    cases = {case: PredictedCase(key="k", adapter=case, seen=was_seen) for case, was_seen in seen.items()}
+    index = Predictions(labels={"liver": 1}, adapters={case: f"runs/{case}" for case in seen}, cases=cases)
+    write_document(sides[0] / "predictions.json", index)
+
+
+def test_support_cases_are_not_scored_unless_asked_for(sides):
+    predicted_by(sides, a=True, b=False)
+    assert (list(score(sides).cases), score(sides).support) == (["b"], ("a",))
+    assert list(score(sides, with_support=True).cases) == ["a", "b"]
+
+
+def test_support_cases_alone_are_no_test(sides):
+    predicted_by(sides, a=True)
+    with pytest.raises(FseftError, match=r"has learned from every case \(a\).*--with-support"):
+        score(sides)
+
+
+def test_the_adapters_of_the_predictions_are_known(sides):
+    predicted_by(sides, a=False, b=False)
+    assert pair_files(*sides).adapters == ("runs/a", "runs/b")
+
+
+def test_values_may_be_named_where_no_description_does(sides):
+    describe(sides[0] / "predictions.json", {"liver": 1, "spleen": 2})
+    write(sides[0], a=labels(v1=1, v2=5))
+    write(sides[1], a=labels(v7=1, v6=5))
+    result = evaluate(pair_files(*sides, values={"liver": 7, "spleen": 6}))
+    assert {name: found.dice for name, found in result.classes.items()} == {"liver": 1, "spleen": 1}

@@ -14,6 +14,7 @@ from fseft.errors import FseftError
 from fseft.steps import predict as step
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import read_manifest
+from fseft.steps.pairing import read_index
 from fseft.steps.predict import PredictRequest, gather_scans, predict
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import read_labels, read_volume, write_volume
@@ -121,32 +122,32 @@ def test_flipped_copies_are_averaged_over_the_axes_without_sides(request_of, wor
 def test_scans_done_before_are_skipped_until_something_changes(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x", "y")
     request = request_of(tmp_path / "in")
-    assert predict(request, workspace).done == ("x", "y")
-    assert predict(request, workspace).skipped == ("x", "y")
+    assert predict(request, workspace).done == ["x", "y"]
+    assert predict(request, workspace).skipped == ["x", "y"]
     write_volume(tmp_path / "in" / "y.nii.gz", a_scan(9)[0], Geometry((32, 32, 32), np.eye(4)))
     (tmp_path / "out" / "x.nii.gz").unlink()
-    assert predict(request, workspace).done == ("x", "y")
+    assert predict(request, workspace).done == ["x", "y"]
     with_probabilities = replace(request, probabilities=True)
-    assert predict(with_probabilities, workspace).done == ("x", "y")
+    assert predict(with_probabilities, workspace).done == ["x", "y"]
     (tmp_path / "out" / "probabilities" / "x.nii.gz").unlink()
-    assert predict(with_probabilities, workspace).done == ("x",)
+    assert predict(with_probabilities, workspace).done == ["x"]
 
 
 def test_scans_are_done_anew_for_another_adapter(request_of, request_for, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
     predict(request_of(tmp_path / "in"), workspace)
     other = adapt(request_for("zero-shot"), workspace).adapter
-    assert predict(request_of(tmp_path / "in", adapter=other), workspace).done == ("x",)
+    assert predict(request_of(tmp_path / "in", adapter=other), workspace).done == ["x"]
 
 
 def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "a", "c")
     (tmp_path / "in" / "b.nii.gz").write_bytes(b"no image")
-    told = []
-    with pytest.raises(FseftError, match=r"case b, .*b\.nii\.gz") as caught:
-        predict(request_of(tmp_path / "in"), workspace, told.append)
-    assert "more scans" not in str(caught.value)
+    told, warned = [], []
+    with pytest.raises(FseftError, match=r"b\.nii\.gz: 1 of 3 scans failed \(b\), the others are segmented"):
+        predict(request_of(tmp_path / "in"), workspace, told.append, warned.append)
     assert told == ["a", "b", "c"]
+    assert any(line.startswith("case b, ") for line in warned)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.nii.gz", "c.nii.gz", "predictions.json"}
 
 
@@ -154,14 +155,14 @@ def test_several_broken_scans_are_counted(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "d")
     for name in "abc":
         (tmp_path / "in" / f"{name}.nii.gz").write_bytes(b"no image")
-    with pytest.raises(FseftError, match=r"case a.*\(2 more scans failed\)"):
+    with pytest.raises(FseftError, match=r"3 of 4 scans failed \(a, b, c\)"):
         predict(request_of(tmp_path / "in"), workspace)
     assert (tmp_path / "out" / "d.nii.gz").exists()
 
 
 def test_the_run_folder_is_as_good_as_the_adapter_in_it(request_of, workspace, tmp_path, adapter):
     scan_files(tmp_path / "in", "x")
-    assert predict(request_of(tmp_path / "in" / "x.nii.gz", adapter=adapter.parent), workspace).done == ("x",)
+    assert predict(request_of(tmp_path / "in" / "x.nii.gz", adapter=adapter.parent), workspace).done == ["x"]
 
 
 def test_an_adapter_for_other_weights_is_refused(request_of, workspace, tmp_path):
@@ -191,7 +192,7 @@ def test_segmentations_never_lie_among_the_scans(request_of, workspace, tmp_path
 @pytest.mark.real
 def test_a_dicom_series_is_segmented_on_its_own_grid(request_of, workspace, tmp_path, real_data):
     series = real_data / "dicom_ct" / "straight"
-    assert predict(request_of(series), workspace).done == ("straight",)
+    assert predict(request_of(series), workspace).done == ["straight"]
     found = read_labels(tmp_path / "out" / "straight.nii.gz")
     assert found.geometry.close_to(read_volume(series).geometry)
 
@@ -284,14 +285,14 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(workspace, t
     adapter = adapt(request, workspace).adapter
     assert read_manifest(adapter).channels == ("T1", "T2")
     result = predict(PredictRequest((folder / "scans",), tmp_path / "out", adapter), workspace)
-    assert result.done == ("c0", "c1")
+    assert result.done == ["c0", "c1"]
     assert read_labels(tmp_path / "out" / "c0.nii.gz").geometry.close_to(geometry)
 
 
 def test_a_folder_with_predictions_of_other_structures_is_refused(request_of, request_for, workspace, tmp_path):
     folder = scan_files(tmp_path / "in", "x")
     predict(request_of(folder), workspace)
-    other = adapt(request_for(labels=("tumour",)), workspace).adapter
+    other = adapt(request_for(labels=("tumour",), overwrite=True), workspace).adapter
     with pytest.raises(FseftError, match=r"predictions\.json: holds predictions of other structures \(Left kidney"):
         predict(request_of(folder, adapter=other), workspace)
 
@@ -301,3 +302,52 @@ def test_the_current_folder_has_the_name_of_its_folder(request_of, workspace, tm
     assert set(gather_scans([Path()], 1)) == {"x"}
     (tmp_path / "in" / "x.nii.gz").rename(tmp_path / "in" / "Y.NII.GZ")
     assert set(gather_scans([Path()], 1)) == {"Y"}
+
+
+# --- what is told ---------------------------------------------------------------------------------------------
+
+
+def warnings_of(request, workspace):
+    told = []
+    predict(request, workspace, warn=told.append)
+    return told
+
+
+def test_a_scan_that_the_adapter_has_learned_from_is_told_and_kept_in_the_index(
+    request_of, workspace, tmp_path, blobs, adapter
+):
+    seen, unseen = read_manifest(adapter).support[0], "fresh"
+    folder = scan_files(tmp_path / "in", unseen)
+    (folder / "renamed.nii.gz").write_bytes((blobs / "imagesTr" / f"{seen}_0000.nii.gz").read_bytes())
+    told = warnings_of(request_of(folder), workspace)
+    assert [line for line in told if "has learned from" in line] == [
+        "the adapter has learned from renamed: how well it does there says nothing about new scans"
+    ]
+    cases = read_index(tmp_path / "out" / "predictions.json").cases
+    assert {name: case.seen for name, case in cases.items()} == {"fresh": False, "renamed": True}
+
+
+def test_a_folder_that_keeps_predictions_of_another_adapter_says_so(request_of, request_for, workspace, tmp_path):
+    scan_files(tmp_path / "first", "x", "y")
+    scan_files(tmp_path / "second", "y", "z")
+    predict(request_of(tmp_path / "first"), workspace)
+    other = adapt(request_for("zero-shot"), workspace).adapter
+    told = warnings_of(request_of(tmp_path / "second", adapter=other), workspace)
+    assert any("keeps 1 prediction of another adapter (x)" in line for line in told)
+    index = read_index(tmp_path / "out" / "predictions.json")
+    assert len(index.adapters) == 2
+    assert index.cases["y"].adapter == index.cases["z"].adapter != index.cases["x"].adapter
+
+
+def test_a_label_map_given_as_a_scan_is_doubted(request_of, workspace, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in" / "x.nii.gz", a_scan()[1][None], Geometry((32, 32, 32), np.eye(4)))
+    told = warnings_of(request_of(tmp_path / "in"), workspace)
+    assert any("case x" in line and "3 different values, as a label map does" in line for line in told)
+    assert any("no value is below -500" in line for line in told)
+
+
+def test_a_folder_with_scans_further_below_names_the_first(tmp_path):
+    touched(tmp_path, "patients/p1/ct/a.nii.gz", "patients/p2/ct/a.nii.gz")
+    with pytest.raises(FseftError, match=r"there is no scan.*Give .*patients/p1/ct\."):
+        gather_scans([tmp_path / "patients"], 1)

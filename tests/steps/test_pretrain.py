@@ -65,7 +65,7 @@ def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs,
     pretrain(asked, store)
     adapter = adapt(request_for("zero-shot", model="made"), store).adapter
     result = predict(PredictRequest((blobs / "imagesTr",), tmp_path / "out", adapter), store)
-    assert result.done == ("a", "b", "c", "d")
+    assert result.done == ["a", "b", "c", "d"]
     assert set(np.unique(read_labels(tmp_path / "out" / "a.nii.gz").array)) <= {0, 1, 7}
 
 

@@ -188,9 +188,9 @@ def changed(**change):
 @pytest.mark.parametrize(
     ("change", "phrase"),
     [
-        ({"shape": (4, 4, 5)}, "shape 4×4×5 against 4×4×4 voxels"),
-        ({"spacing": (1, 1, 2)}, "spacing 1×1×2 mm against 1×1×1 mm"),
-        ({"spacing": (-1, 1, 1)}, "orientation RPS against LPS"),
+        ({"shape": (4, 4, 5)}, "shape 5×4×4 against 4×4×4 voxels"),
+        ({"spacing": (1, 1, 2)}, "spacing 2×1×1 mm against 1×1×1 mm"),
+        ({"spacing": (-1, 1, 1)}, "orientation SPR against SPL"),
         ({"degrees": 2}, "axes that differ by 2 degrees"),
         ({"origin": (0, 0, 0.5)}, "origin (0, 0, 0.5) mm against (0, 0, 0) mm"),
     ],

@@ -170,7 +170,7 @@ def test_channels_on_different_grids_are_refused(tmp_path):
     coarse = Geometry(IDENTITY.shape, affine)
     paths = [image(tmp_path / "a_0000.mha"), image(tmp_path / "a_0001.mha", geometry=coarse)]
     cause = refused(read_volume, paths)
-    assert cause == "is not on the grid of a_0000.mha: spacing 2×1×1 mm against 1×1×1 mm"
+    assert cause == "is not on the grid of a_0000.mha: spacing 1×1×2 mm against 1×1×1 mm"
     assert geometry_mismatch(coarse, IDENTITY) in cause
 
 
@@ -263,6 +263,12 @@ def test_labels_that_are_none_are_refused(tmp_path, value, cause):
 def test_one_channel_per_structure_is_no_label_map(tmp_path):
     path = image(tmp_path / "a.nrrd", ramp((2, 3, 4, 5), "uint8"))
     assert refused(read_labels, path) == "has 2 channels, expected one label map"
+
+
+def test_an_image_is_no_label_map(tmp_path):
+    voxels = np.arange(24**3, dtype=np.uint16).reshape(1, 24, 24, 24)
+    path = image(tmp_path / "a.nrrd", voxels, Geometry((24, 24, 24), np.eye(4)))
+    assert refused(read_labels, path) == "holds 1728 and more different values: an image, not labels"
 
 
 def test_writing_needs_a_known_suffix_and_an_array_on_the_grid(tmp_path):
