@@ -185,12 +185,18 @@ class ModelCard(Document):
     summary: str = ""
     architecture: str
     hparams: dict[str, Any] = {}
+    parameters: int | None = None
     classes: tuple[str, ...] = ()
     activation: Literal["softmax", "sigmoid"] = "sigmoid"
     contract: Contract = Contract()
     licence: str = ""
+    shareable: bool | None = Field(default=None, description="whether what becomes of it may be shared; None: unclear")
+    home: str = Field(default="", description="page of the owner")
     datasets: tuple[str, ...] = ()
     reference: str = ""
+    scope: Literal["network", "body", "encoder"] = Field(
+        default="network", description="what the weights hold: all, all but the head, the encoder; the rest is random"
+    )
     sha256: str = ""
     provenance: dict[str, Any] = {}
 
@@ -264,6 +270,7 @@ class Run(Document):
     seed: int
     plan: str
     trained_parameters: int
+    backbone: dict[str, Any] = Field(default={}, description="sha256 of the weights, and how they were loaded")
     head_rows: dict[str, str] = Field(default={}, description="structure -> the model's class it was started from")
     outcome: Literal["running", "finished"] = "running"
     epochs: int = 0

@@ -25,6 +25,7 @@ __all__ = [
     "API_VERSION",
     "ArchitectureSpec",
     "Case",
+    "Checkpoint",
     "Config",
     "Dataset",
     "FoundationModelSpec",
@@ -78,10 +79,47 @@ class ArchitectureSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The public file with a model's weights: what it is called, and how it names its tensors.
+
+    Patterns are regular expressions that are searched for in names, after `module.` and the like are stripped.
+    """
+
+    file: str
+    """Its name where the owner hosts it."""
+    url: str = ""
+    """Of the file itself; empty where it can only be got by hand, from the page that the card names."""
+    bytes: int | None = None
+    marks: tuple[str, ...] = ()
+    """Each is in some name of the file, and together in no other model's: a file is known by its content."""
+    unwrap: tuple[str, ...] = ()
+    """Keys under which the tensors lie, where they are not the usual ones."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """Pattern and replacement, in order: from the file's names to the network's."""
+    ignored: tuple[str, ...] = ()
+    """Tensors that the network has no use for, such as heads of the pre-training's task."""
+    convert: str = ""
+    """`package.module:function` from the tensors, after the renames, to the network's; where names are not enough."""
+    covers: str = ""
+    """Tensors of the network that the file must hold, every one; the others start from random weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FoundationModelSpec(Spec):
-    """A pre-trained network. Factory: a function `() -> Path` of its weights (safetensors)."""
+    """A pre-trained network.
+
+    Factory: a function `() -> Path` of its weights (safetensors), for weights that come with the package; without
+    one, the weights are those that `fseft models import` made of the checkpoint.
+    """
 
     card: ModelCard
+    factory: str = ""
+    checkpoint: Checkpoint | None = None
+
+    @classmethod
+    def public(cls, card: ModelCard, checkpoint: Checkpoint) -> FoundationModelSpec:
+        """A model whose owner hosts the weights; the card says all else."""
+        return cls(name=card.name, summary=card.summary, reference=card.reference, card=card, checkpoint=checkpoint)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,9 +49,22 @@ class Store:
         """`models/<name>/`: a foundation model that `fseft pretrain` made in this workspace."""
         return self.root / "models" / name
 
+    def imported(self, name: str) -> Path:
+        """`<name>/` in the user's cache of imported models, which all workspaces share."""
+        return model_cache() / name
+
     def models(self) -> list[str]:
         """Names of the foundation models of this workspace."""
         return sorted(path.parent.name for path in (self.root / "models").glob("*/model.json"))
+
+
+def model_cache() -> Path:
+    """`FSEFT_MODELS`, or `fseft/models` in the user's cache folder."""
+    from pathlib import Path
+
+    if chosen := os.environ.get("FSEFT_MODELS"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fseft" / "models"
 
 
 def _in_path(name: str) -> str:

@@ -33,12 +33,24 @@ METHODS = (
     "ssf",
     "zero_shot",
 )
-MODELS = ("phantom_tiny",)
+MODELS = (
+    "btcv",
+    "clipdriven",
+    "ctfm",
+    "fseft",
+    "phantom_tiny",
+    "selfsup",
+    "suprem_swinunetr",
+    "suprem_unet",
+    "vista3d",
+    "voco",
+)
 
 
 def _specs(package: str, modules: tuple[str, ...]) -> list[Any]:
-    """The `SPEC` of each module; these modules import no torch at their top."""
-    return [importlib.import_module(f"fseft.builtin.{package}.{name}").SPEC for name in modules]
+    """The `SPEC` of each module, or its `SPECS`; these modules import no torch at their top."""
+    found = [importlib.import_module(f"fseft.builtin.{package}.{name}") for name in modules]
+    return [spec for module in found for spec in getattr(module, "SPECS", None) or (module.SPEC,)]
 
 
 @hookimpl

@@ -30,6 +30,12 @@ def adapt(
         str,
         typer.Option(help="Choose the k among these cases: a,b,... or a text file with one name per line."),
     ] = "",
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", help="STRUCTURE=CLASS of the model that it starts from, where the names differ; repeatable."
+        ),
+    ] = None,
     decoder: Annotated[
         str,
         typer.Option(help="frozen, fine-tuned, new or low-rank. Default: fine-tuned for white-box methods."),
@@ -53,7 +59,7 @@ def adapt(
     """
     from fseft.cli.console import progress, warn
     from fseft.cli.training import training_progress
-    from fseft.cli.values import choice, names, parse_memory
+    from fseft.cli.values import choice, names, pairs, parse_memory
     from fseft.steps.adapt import adapt
     from fseft.steps.jobs import AdaptRequest, Listener
     from fseft.store import Store
@@ -67,6 +73,7 @@ def adapt(
         settings=tuple(settings or ()),
         labels=names(labels),
         cases=_case_names(cases),
+        mapping=pairs("--map", mapping or ()),
         decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new", "low-rank")) or None,  # type: ignore[arg-type]
         minutes=minutes,
         output=output,

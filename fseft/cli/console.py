@@ -68,6 +68,21 @@ def _lines(total: int, description: str) -> Iterator[Callable[[str], None]]:
     yield advance
 
 
+@contextmanager
+def download(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on stderr how much of a file is here.
+
+    Yields:
+        A function to call with the bytes that are here, and how many there will be (0: unknown).
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+        task = bar.add_task(f"get {what}", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+
+
 def duration(seconds: float) -> str:
     """A rough time span: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:

@@ -28,7 +28,7 @@ COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
     ("predict", "predict", WORK),
     ("evaluate", "evaluate", WORK),
     ("methods", "plugins", LOOK),
-    ("models", "plugins", LOOK),
+    ("models", "models", LOOK),
     ("plugins", "plugins", LOOK),
     ("show", "plugins", LOOK),
 )
@@ -69,7 +69,10 @@ def fseft(
 def _add_commands() -> None:
     for name, module, panel in COMMANDS:
         command = getattr(importlib.import_module(f"fseft.cli.{module}"), name)
-        app.command(name, rich_help_panel=panel)(command)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
 
 
 _add_commands()

@@ -1,4 +1,4 @@
-"""What there is to choose from: `fseft plugins`, `fseft methods`, `fseft models` and `fseft show`."""
+"""What there is to choose from: `fseft plugins`, `fseft methods` and `fseft show`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fseft.cli import console
 from fseft.cli.options import Json, Workspace
 
 if TYPE_CHECKING:
-    from fseft.documents import ModelCard, Part
+    from fseft.documents import Part
     from fseft.plugin import Spec
 
 
@@ -57,23 +57,6 @@ def methods(as_json: Json = False) -> None:
     console.show_table(("method", "access", "summary", "package"), rows)
 
 
-def models(workspace: Workspace = Path(), as_json: Json = False) -> None:
-    """List the foundation models: those of plugins and those of the workspace."""
-    from fseft.steps.models import SCRATCH, find_card, model_names
-    from fseft.store import Store
-
-    store = Store(workspace)
-    cards = [find_card(name, store) for name in model_names(store) if name != SCRATCH]
-    if as_json:
-        console.show_json([card.model_dump(mode="json") for card in cards])
-        return
-    rows = [
-        (card.name, card.architecture, str(len(card.classes)), card.licence, _origin(card, store.models()))
-        for card in cards
-    ]
-    console.show_table(("model", "architecture", "classes", "licence", "from"), rows, right=["classes"])
-
-
 def show(
     kind: Annotated[Kind, typer.Argument(help="What it is.")],
     name: Annotated[str, typer.Argument(help="Its name.", metavar="NAME")],
@@ -82,7 +65,7 @@ def show(
 ) -> None:
     """Show one method, with its configuration, or one model, architecture, reader or reporter."""
     if kind is Kind.model:
-        _show_model(name, workspace, as_json)
+        show_model(name, workspace, as_json)
         return
     from fseft.registry import registry
 
@@ -100,7 +83,8 @@ def show(
         _show_config("--set (training)", Recipe)
 
 
-def _show_model(name: str, workspace: Path, as_json: bool) -> None:
+def show_model(name: str, workspace: Path, as_json: bool) -> None:
+    """Print the card of a model."""
     from fseft.steps.models import find_card
     from fseft.store import Store
 
@@ -128,10 +112,6 @@ def _package(kind: str, name: str) -> str:
 
     source = registry().provenance(kind, name)
     return f"{source.distribution} {source.version}"
-
-
-def _origin(card: ModelCard, in_workspace: list[str]) -> str:
-    return "workspace" if card.name in in_workspace else _package("model", card.name)
 
 
 def _show_facts(facts: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fseft.errors import FseftError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 N = TypeVar("N", int, float)
 
@@ -53,6 +53,18 @@ def named_values(option: str, text: str) -> dict[str, int]:
         raise FseftError(
             f"{option} {text!r} is no list of name=value", hint=f"Write for example {option} liver=1,spleen=3."
         ) from error
+
+
+def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """`["a=b"]` -> (("a", "b"),).
+
+    Raises:
+        FseftError: One has no `=`.
+    """
+    for text in texts:
+        if "=" not in text:
+            raise FseftError(f"{option} {text!r} is no pair", hint=f"Write {option} name=name.")
+    return tuple((left.strip(), right.strip()) for left, _, right in (text.partition("=") for text in texts))
 
 
 def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn.utils import parametrize
 from fseft.learn.deltas import LowRank, add_delta
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from fseft.learn.method import Adapted, Method
@@ -24,7 +27,13 @@ DECODER_RANK, DECODER_SCALE = 8, 2.0
 
 
 def adapt_network(
-    architecture: Architecture, network: nn.Module, method: Method, *, decoder: str, seed: int
+    architecture: Architecture,
+    network: nn.Module,
+    method: Method,
+    *,
+    decoder: str,
+    seed: int,
+    random: Sequence[str] = (),
 ) -> Adapted:
     """Apply a method; the head is already in place.
 
@@ -35,6 +44,7 @@ def adapt_network(
         decoder: `frozen` leaves the decoder to the method, `fine-tuned` trains it too, `new` from random weights,
             `low-rank` trains its norms and low-rank changes of its other weights, for a small file.
         seed: For whatever is drawn.
+        random: Parameters that no weights were loaded for; they are trained too.
     """
     targets = [t for t in architecture.targets(network) if t.part == "decoder"]
     names = [t.name for t in targets]
@@ -44,9 +54,14 @@ def adapt_network(
     head = [t.name for t in architecture.targets(network) if t.part == "head"]
     if decoder == "low-rank":
         names = _low_rank(targets, torch.Generator().manual_seed(seed + 1))
+    decoder_rate = min(1.0, DECODER_LEARNING_RATE / (adapted.learning_rate or 1.0))
     if decoder != "frozen":
-        adapted.also_train(names, rate=min(1.0, DECODER_LEARNING_RATE / (adapted.learning_rate or 1.0)))
+        adapted.also_train(names, rate=decoder_rate)
         adapted.also_train(head)
+    for name, parameter in network.named_parameters():
+        if re.sub(r"parametrizations\.(\w+)\.original", r"\1", name) in random:
+            parameter.requires_grad_(True)
+            adapted.rates.setdefault(name, decoder_rate)
     adapted.kept = frozenset(n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head)
     adapted.remember()
     return adapted

@@ -32,14 +32,23 @@ def build(
         return architecture.build(in_channels=in_channels, out_channels=out_channels, **hparams)
 
 
-def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str) -> None:
+def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], *, source: str, partial: bool = False) -> list[str]:
     """Fill a network; stored half precision becomes float32.
+
+    Args:
+        network: To fill.
+        tensors: By its names.
+        source: Named in the error.
+        partial: The tensors need not be all of the network's.
+
+    Returns:
+        Names of the parameters that were left random.
 
     Raises:
         FseftError: A tensor is missing, left over, or of another shape: nothing is loaded in part.
     """
     wanted = network.state_dict()
-    missing = sorted(wanted.keys() - tensors.keys())
+    missing = [] if partial else sorted(wanted.keys() - tensors.keys())
     unused = sorted(tensors.keys() - wanted.keys())
     other = sorted(name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape)
     if missing or unused or other:
@@ -50,7 +59,8 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], *, source: s
             file=source,
             hint="Take the weights of this architecture and width.",
         )
-    network.load_state_dict({name: tensors[name].to(wanted[name].dtype) for name in wanted})
+    network.load_state_dict({name: tensors[name].to(wanted[name].dtype) for name in tensors}, strict=not partial)
+    return [name for name, _ in network.named_parameters() if name not in tensors]
 
 
 def count_parameters(network: nn.Module, *, trainable: bool = False) -> int:

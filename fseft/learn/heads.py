@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,38 +12,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-SIDES = {"l": "left", "lt": "left", "r": "right", "rt": "right"}
 UNKNOWN_BIAS = -2.0
 """A structure that the model does not know starts as unlikely: most voxels are none of it."""
 NEVER_BIAS = -1e4
-
-
-def canonical(name: str) -> str:
-    """One spelling for a structure's name: words in lower case, side last (`Left kidney` -> `kidney_left`)."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = [SIDES.get(word, word) for word in re.findall(r"[^\W_]+", spaced.lower())]
-    sides = [word for word in words if word in ("left", "right")]
-    return "_".join([word for word in words if word not in sides] + sides)
-
-
-def match_classes(structures: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
-    """Structure -> the model's class of the same canonical name, where there is one."""
-    known = {canonical(name): name for name in classes}
-    found = {name: next(filter(known.__contains__, _spellings(name)), None) for name in structures}
-    return {name: known[spelling] for name, spelling in found.items() if spelling is not None}
-
-
-def has_sides(structures: Sequence[str]) -> bool:
-    """Whether a name says left or right, so that a mirrored image would be wrongly labelled."""
-    names = {canonical(name) for name in structures}
-    said = any({"left", "right"} & set(name.split("_")) for name in names)
-    return said or any(f"l{name[1:]}" in names and f"r{name[1:]}" in names for name in names)
-
-
-def _spellings(name: str) -> tuple[str, ...]:
-    """The canonical name, and what it means where its first letter is a side (`lkidney`)."""
-    plain = canonical(name)
-    return (plain, f"{plain[1:]}_{SIDES[plain[0]]}") if plain[:1] in SIDES else (plain,)
 
 
 def new_head(

@@ -73,7 +73,7 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     listener.begin(job, resumed)
     cached = _cached_support(job, store, listener)
     seed = derived_seed(request.seed, "init")
-    architecture, network = make_network(
+    architecture, network, random = make_network(
         job.card,
         job.weights,
         job.labels,
@@ -82,7 +82,7 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
         matched=job.matched,
         unmatched_never=not job.spec.trains,
     )
-    adapted = apply_method(architecture, network, request.method, job.config, job.decoder, seed)
+    adapted = apply_method(architecture, network, request.method, job.config, job.decoder, seed, random)
     run = fresh.model_copy(update={"trained_parameters": count_parameters(network, trainable=True)})
     write_document(folder / "support.json", job.support)
     write_document(folder / "run.json", run)
@@ -116,6 +116,7 @@ def _run_document(job: Job) -> Run:
         seed=request.seed,
         plan=_key(job),
         trained_parameters=0,
+        backbone={"sha256": job.backbone_sha256, **job.card.provenance} if job.weights else {},
         head_rows=job.matched,
         plugins=_provenance(request),
     )

@@ -84,9 +84,15 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
 
     manifest = read_manifest(path)
     path = path / NAME if path.is_dir() else path
-    card = find_card(manifest.model, store).model_copy(
-        update={"architecture": manifest.architecture, "hparams": manifest.hparams}
-    )
+    card = find_card(manifest.model, store)
+    made_with = {"architecture": manifest.architecture, "hparams": manifest.hparams}
+    if manifest.backbone_sha256 and made_with != {"architecture": card.architecture, "hparams": card.hparams}:
+        raise FseftError(
+            f"the adapter is for another backbone: {card.name!r} is built otherwise now than when it was made",
+            file=path,
+            hint=f"It was {manifest.architecture} with {manifest.hparams}.",
+        )
+    card = card.model_copy(update=made_with)
     weights = find_weights(manifest.model, store) if manifest.backbone_sha256 else None
     if weights and weights.sha256 != manifest.backbone_sha256:
         raise FseftError(
@@ -94,9 +100,11 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
             file=path,
             hint="Get the weights whose sha256 starts with " + manifest.backbone_sha256[:12] + ".",
         )
-    architecture, network = make_network(card, weights, manifest.labels, len(manifest.channels), seed=manifest.seed)
+    architecture, network, random = make_network(
+        card, weights, manifest.labels, len(manifest.channels), seed=manifest.seed
+    )
     adapted = apply_method(
-        architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed
+        architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed, random
     )
     try:
         adapted.load_state_dict(load_file(path))
@@ -114,8 +122,10 @@ def make_network(
     seed: int,
     matched: Mapping[str, str] | None = None,
     unmatched_never: bool = False,
-) -> tuple[Architecture, nn.Module]:
+) -> tuple[Architecture, nn.Module, list[str]]:
     """A network with the model's weights and a head for the structures.
+
+    The third result names the parameters that are random although there are weights: these hold an encoder only.
 
     Args:
         card: The model.
@@ -131,16 +141,19 @@ def make_network(
 
     architecture = backbone.architecture(card.architecture)
     names = list(structures)
-    out = len(card.classes) + (card.activation == "softmax") if weights else 1 + len(names)
+    out = output_channels(card) if weights else 1 + len(names)
     network = backbone.build(architecture, in_channels=channels, out_channels=out, hparams=card.hparams, seed=seed)
     if weights is None:
-        return architecture, network
+        return architecture, network, []
     if channels != card.contract.channels:
         raise FseftError(
             f"the model {card.name!r} takes {card.contract.channels} channel(s), the data have {channels}",
             hint="Choose the channel that the model was trained on, or --model none.",
         )
-    backbone.load_weights(network, load_file(weights.path), source=str(weights.path))
+    random = backbone.load_weights(
+        network, load_file(weights.path), source=str(weights.path), partial=card.scope != "network"
+    )
+    old_head = {target.name for target in architecture.targets(network) if target.part == "head"}
     head = new_head(
         architecture.head(network),
         names,
@@ -151,7 +164,12 @@ def make_network(
         never=unmatched_never,
     )
     architecture.replace_head(network, head)
-    return architecture, network
+    return architecture, network, [name for name in random if name.rpartition(".")[0] not in old_head]
+
+
+def output_channels(card: ModelCard) -> int:
+    """Of the model's own head: its classes, and a background for softmax; one where it has none."""
+    return max(1, len(card.classes) + (card.activation == "softmax"))
 
 
 def apply_method(
@@ -161,8 +179,12 @@ def apply_method(
     config: Mapping[str, Any],
     decoder: str,
     seed: int,
+    random: Sequence[str] = (),
 ) -> Adapted:
-    """Make the method of that name with its configuration and apply it."""
+    """Make the method of that name with its configuration and apply it.
+
+    Parameters that are still `random` are trained beside what the method trains: nothing random is ever frozen.
+    """
     spec = registry().method(name)
     try:
         valid = spec.config.model_validate_json(json.dumps(dict(config)))
@@ -172,7 +194,7 @@ def apply_method(
             hint="Install the version of its package that made the adapter.",
         ) from error
     method = registry().create("method", name, valid)
-    return adapt_network(architecture, network, method, decoder=decoder, seed=seed)
+    return adapt_network(architecture, network, method, decoder=decoder, seed=seed, random=random)
 
 
 def versions() -> dict[str, str]:

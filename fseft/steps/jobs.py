@@ -11,7 +11,7 @@ import numpy as np
 from fseft.documents import Decoder, SupportSet
 from fseft.errors import FseftError, counted, did_you_mean
 from fseft.learn.batches import derived_seed
-from fseft.learn.heads import has_sides, match_classes
+from fseft.learn.vocabulary import has_sides, match_classes
 from fseft.registry import registry
 from fseft.steps.datasets import read_dataset
 from fseft.steps.models import SCRATCH, find_card, find_weights
@@ -43,6 +43,7 @@ class AdaptRequest:
     settings: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
+    mapping: tuple[tuple[str, str], ...] = ()
     decoder: Decoder | None = None
     minutes: float | None = None
     output: Path | None = None
@@ -159,8 +160,9 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     for warning in plan.warnings:
         listener.warn(warning)
     labels = _choose_labels(fingerprint, request.labels)
-    matched = match_classes(list(labels), card.classes) if spec.needs_model else {}
-    _check_fit(request, spec, recipe, list(labels), matched)
+    rows = card.classes if spec.needs_model and card.scope == "network" else ()
+    matched = match_classes(list(labels), rows, dict(request.mapping))
+    _check_fit(request, spec, card, recipe, list(labels), matched)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
     support = choose_support(labelled, request.k, request.seed, request.cases)
     if absent := _absent(fingerprint, labels, support):
@@ -186,9 +188,20 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
 
 
 def _check_fit(
-    request: AdaptRequest, spec: MethodSpec, recipe: Recipe, labels: list[str], matched: dict[str, str]
+    request: AdaptRequest,
+    spec: MethodSpec,
+    card: ModelCard,
+    recipe: Recipe,
+    labels: list[str],
+    matched: dict[str, str],
 ) -> None:
     """Refuse what method, model and structures do not allow together."""
+    if spec.access == "black-box" and spec.needs_model and card.scope == "encoder":
+        raise FseftError(
+            f"the weights of {card.name!r} are an encoder only: its output features would be random, and the method "
+            f"{spec.name!r} learns from nothing else",
+            hint="Use a white-box method, such as --method lora, or another model.",
+        )
     if not spec.trains and not matched:
         raise FseftError(
             f"the model {request.model!r} knows none of the structures {', '.join(labels)}",

@@ -1,9 +1,9 @@
-"""Which foundation models there are: those of plugins and those that `fseft pretrain` made in the workspace."""
+"""Which foundation models there are: those of plugins, imported or not, and those made in the workspace."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fseft.documents import ModelCard
 from fseft.errors import FseftError, did_you_mean
@@ -20,6 +20,7 @@ SCRATCH = "none"
 """The name that stands for training from random weights, planned from the fingerprint alone."""
 
 DEFAULT_ARCHITECTURE = "resunet"
+MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
 
 
 def scratch_card() -> ModelCard:
@@ -39,18 +40,28 @@ def model_names(store: Store) -> list[str]:
 def find_card(name: str, store: Store) -> ModelCard:
     """The card of a model; a model of the workspace goes before a plugin's of the same name.
 
+    Of an imported model, it tells the weights that are here.
+
     Raises:
         FseftError: Unknown model, with the nearest names.
     """
     if name == SCRATCH:
         return scratch_card()
     if name in store.models():
-        return read_document(store.model(name) / "model.json", ModelCard)
+        return read_document(store.model(name) / MODEL_FILE, ModelCard)
     if name.rpartition(":")[2] in registry().names("model") or ":" in name:
         spec = registry().offer("model", name).spec
         assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
-        return spec.card.model_copy(update={"name": name})
+        return spec.card.model_copy(update={"name": name, **_as_imported(spec, store)})
     raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)))
+
+
+def _as_imported(spec: FoundationModelSpec, store: Store) -> dict[str, Any]:
+    """The facts about the weights here, which the entry of a public checkpoint cannot know."""
+    path = store.imported(spec.name) / MODEL_FILE
+    if spec.checkpoint is None or not path.is_file():
+        return {}
+    return read_document(path, ModelCard).model_dump(include={"sha256", "provenance"})
 
 
 @dataclass(frozen=True)
@@ -67,13 +78,28 @@ def find_weights(name: str, store: Store) -> Weights:
     Raises:
         FseftError: The file is missing, or not the one that the card was written for.
     """
-    own = name in store.models()
-    path: Path = store.model(name) / "weights.safetensors" if own else registry().create("model", name)
+    path, remedy = _weights_path(name, store)
     if not path.is_file():
-        raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint="Get or make them again.")
+        raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint=remedy)
     found, expected = file_digest(path), find_card(name, store).sha256
     if expected and found != expected:
-        raise FseftError(
-            f"the weights of the model {name!r} are not those of its card", file=path, hint="Get or make them again."
-        )
+        raise FseftError(f"the weights of the model {name!r} are not those of its card", file=path, hint=remedy)
     return Weights(path, found)
+
+
+def has_weights(name: str, store: Store) -> bool:
+    """Whether a model's weights are here; they are not read."""
+    return _weights_path(name, store)[0].is_file()
+
+
+def _weights_path(name: str, store: Store) -> tuple[Path, str]:
+    """Where a model's weights lie, or would, and how to get them."""
+    if name in store.models():
+        return store.model(name) / WEIGHTS_FILE, "Make them again with `fseft pretrain`."
+    spec = registry().offer("model", name).spec
+    assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
+    if spec.checkpoint is None:
+        return registry().create("model", name), "Install its package again."
+    where = f"get {spec.checkpoint.file} from {spec.card.home}, then `fseft models import {spec.name} FILE`"
+    remedy = f"Run `fseft models pull {spec.name}`, or {where}." if spec.checkpoint.url else f"{where.capitalize()}."
+    return store.imported(spec.name) / WEIGHTS_FILE, remedy

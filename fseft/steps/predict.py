@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from fseft.documents import PredictedCase, Predictions
 from fseft.errors import FseftError, counted
-from fseft.learn.heads import has_sides
 from fseft.learn.infer import segment
 from fseft.learn.patches import pad_to
+from fseft.learn.vocabulary import has_sides
 from fseft.steps.adapters import NAME, read_manifest, restore
 from fseft.steps.devices import choose_device
 from fseft.steps.pairing import INDEX, read_index

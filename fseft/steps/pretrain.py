@@ -13,11 +13,11 @@ from fseft.errors import FseftError
 from fseft.learn import backbone
 from fseft.learn.augment import augment, margin
 from fseft.learn.batches import Ahead, derived_seed
-from fseft.learn.heads import canonical
 from fseft.learn.loop import autocast, fit, start
 from fseft.learn.loss import masked_loss, structure_masks
 from fseft.learn.method import Adapted
 from fseft.learn.patches import Crops, CropSource
+from fseft.learn.vocabulary import canonical
 from fseft.registry import NAME
 from fseft.steps.adapters import versions
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.learn.heads import canonical, has_sides, match_classes, new_head
+from fseft.learn.heads import new_head
+from fseft.learn.vocabulary import match_classes
 
 CLASSES = ("liver", "kidney_left", "spleen")
 
@@ -25,39 +26,6 @@ def old():
 def made(old, structures, activation="sigmoid", *, never=False, seed=0):
     matched = match_classes(structures, CLASSES)
     return new_head(old, structures, CLASSES, activation, matched, torch.Generator().manual_seed(seed), never=never)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["kidney_left", "left kidney", "Left kidney", "Kidney (L)", "kidney-lt", "LEFT_KIDNEY", "leftKidney", "KidneyLeft"],
-)
-def test_one_structure_has_one_canonical_name(name):
-    assert canonical(name) == "kidney_left"
-
-
-def test_names_in_any_script_stay_apart():
-    assert canonical("肝臓") == "肝臓"
-    assert canonical("Œsophage") == "œsophage"
-    assert match_classes(["Печень"], ["Почка"]) == {}
-
-
-@pytest.mark.parametrize("name", ["Left kidney", "kidney (l)", "lkidney"])
-def test_a_structure_is_matched_with_the_class_of_the_same_meaning(name):
-    assert match_classes([name, "tumour"], CLASSES) == {name: "kidney_left"}
-
-
-@pytest.mark.parametrize("name", ["right kidney", "rkidney", "kidney", "kidneys left", "iver"])
-def test_a_structure_of_another_meaning_is_not_matched(name):
-    assert match_classes([name], CLASSES) == {}
-
-
-@pytest.mark.parametrize("names", [["kidney_left"], ["Lung (R)", "liver"], ["lkidney", "rkidney"]])
-def test_names_that_say_left_or_right_have_sides(names):
-    assert has_sides(names)
-
-
-def test_names_that_begin_with_l_or_r_by_nature_have_no_sides():
-    assert not has_sides(["liver", "rectum", "leftover", "ribs"])
 
 
 def test_zero_shot_of_a_sigmoid_model_is_its_own_largest_positive_logit(old, features):

@@ -76,7 +76,7 @@ def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
     restored, manifest = restore(result.adapter, workspace)
     card = find_card(manifest.model, workspace).model_copy(update={"hparams": manifest.hparams})
     weights = find_weights(manifest.model, workspace) if manifest.backbone_sha256 else None
-    architecture, network = make_network(card, weights, manifest.labels, 1, seed=manifest.seed)
+    architecture, network, _ = make_network(card, weights, manifest.labels, 1, seed=manifest.seed)
     adapted = apply_method(architecture, network, method, manifest.config, manifest.decoder, manifest.seed)
     adapted.load_state_dict(load_file(result.adapter))
     x = torch.randn(1, 1, 32, 32, 32)

@@ -1,0 +1,39 @@
+"""`clipdriven`: the CLIP-driven universal model with its Swin backbone; its text-driven head stays behind."""
+
+from __future__ import annotations
+
+from fseft.builtin.models.contracts import abdomen_ct
+from fseft.builtin.models.labels import UNIVERSAL_32
+from fseft.documents import ModelCard
+from fseft.plugin import Checkpoint, FoundationModelSpec
+
+DYNAMIC_HEAD = (r"^organ_embedding$", r"^precls_conv\.", r"^GAP\.", r"^controller\.", r"^text_to_vision\.")
+"""A controller that writes three pointwise convolutions for each class, of the image and of the embedded name."""
+
+CARD = ModelCard(
+    name="clipdriven",
+    summary="universal model, SwinUNETR, 32 structures in CT",
+    architecture="swinunetr",
+    hparams={"feature_size": 48, "patch_merging": "legacy"},
+    parameters=62_186_708,
+    classes=UNIVERSAL_32,
+    contract=abdomen_ct(),
+    licence="CC-BY-NC-ND-4.0",
+    shareable=False,
+    home="https://github.com/ljwztc/CLIP-Driven-Universal-Model",
+    datasets=("BTCV", "CHAOS", "LiTS", "KiTS", "AbdomenCT-1K", "CT-ORG", "AMOS22", "MSD", "Pancreas-CT", "and others"),
+    reference="Liu et al. 2023, arXiv:2301.00785",
+    scope="body",
+)
+SPEC = FoundationModelSpec.public(
+    CARD,
+    Checkpoint(
+        file="supervised_clip_driven_universal_swin_unetr_2100.pth",
+        url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/"
+        "supervised_clip_driven_universal_swin_unetr_2100.pth",
+        bytes=758_907_945,
+        marks=("^organ_embedding$", r"^swinViT\.patch_embed"),
+        ignored=DYNAMIC_HEAD,
+        covers=r"^(?!out\.)",
+    ),
+)

@@ -1,0 +1,34 @@
+"""`suprem_swinunetr`: SuPreM's SwinUNETR; its text-driven head stays behind."""
+
+from __future__ import annotations
+
+from fseft.builtin.models.clipdriven import DYNAMIC_HEAD
+from fseft.builtin.models.contracts import abdomen_ct
+from fseft.builtin.models.labels import UNIVERSAL_32
+from fseft.documents import ModelCard
+from fseft.plugin import Checkpoint, FoundationModelSpec
+
+CARD = ModelCard(
+    name="suprem_swinunetr",
+    summary="SuPreM, SwinUNETR, 32 structures in CT",
+    architecture="swinunetr",
+    hparams={"feature_size": 48, "patch_merging": "legacy"},
+    parameters=62_186_708,
+    classes=UNIVERSAL_32,
+    contract=abdomen_ct(),
+    licence="CC-BY-NC-ND-4.0 (repository) or Apache-2.0 (model page)",
+    home="https://huggingface.co/MrGiovanni/SuPreM",
+    datasets=("AbdomenAtlas",),
+    reference="Li et al. 2024, arXiv:2501.11253",
+    scope="body",
+)
+SPEC = FoundationModelSpec.public(
+    CARD,
+    Checkpoint(
+        file="supervised_suprem_swinunetr_2100.pth",
+        url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_swinunetr_2100.pth",
+        marks=("^organ_embedding$", r"^swinViT\.patch_embed"),
+        ignored=DYNAMIC_HEAD,
+        covers=r"^(?!out\.)",
+    ),
+)

@@ -1,0 +1,34 @@
+"""`suprem_unet`: SuPreM's U-Net; its text-driven head stays behind."""
+
+from __future__ import annotations
+
+from fseft.builtin.models.clipdriven import DYNAMIC_HEAD
+from fseft.builtin.models.contracts import abdomen_ct
+from fseft.builtin.models.labels import UNIVERSAL_32
+from fseft.documents import ModelCard
+from fseft.plugin import Checkpoint, FoundationModelSpec
+
+CARD = ModelCard(
+    name="suprem_unet",
+    summary="SuPreM, U-Net, 32 structures in CT",
+    architecture="suprem-unet",
+    hparams={"width": 64},
+    parameters=19_073_600,
+    classes=UNIVERSAL_32,
+    contract=abdomen_ct(),
+    licence="CC-BY-NC-ND-4.0 (repository) or Apache-2.0 (model page)",
+    home="https://huggingface.co/MrGiovanni/SuPreM",
+    datasets=("AbdomenAtlas",),
+    reference="Li et al. 2024, arXiv:2501.11253",
+    scope="body",
+)
+SPEC = FoundationModelSpec.public(
+    CARD,
+    Checkpoint(
+        file="supervised_suprem_unet_2100.pth",
+        url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_unet_2100.pth",
+        marks=(r"^down_tr64\.ops\.0\.conv1",),
+        ignored=DYNAMIC_HEAD,
+        covers=r"^(?!head\.)",
+    ),
+)

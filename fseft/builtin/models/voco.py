@@ -1,0 +1,37 @@
+"""`voco_b`, `voco_l`, `voco_h`: VoComni, omni-supervised SwinUNETRs of three widths; their 21 classes have no names."""
+
+from __future__ import annotations
+
+from fseft.builtin.models.contracts import abdomen_ct
+from fseft.documents import ModelCard
+from fseft.plugin import Checkpoint, FoundationModelSpec
+
+
+def _spec(size: str, feature_size: int, parameters: int) -> FoundationModelSpec:
+    card = ModelCard(
+        name=f"voco_{size}",
+        summary=f"VoComni, SwinUNETR v2 of width {feature_size}, CT",
+        architecture="swinunetr",
+        hparams={"feature_size": feature_size, "patch_merging": "legacy", "use_v2": True},
+        parameters=parameters,
+        contract=abdomen_ct(),
+        licence="Apache-2.0",
+        shareable=True,
+        home="https://huggingface.co/Luffy503/VoCo",
+        reference="Wu et al. 2024, arXiv:2410.09890",
+        scope="body",
+    )
+    checkpoint = Checkpoint(
+        file=f"VoComni_{size.upper()}.pt",
+        marks=(r"^swinViT\.layers1c\.", r"^decoder1\."),
+        ignored=(r"^out\.",),
+        covers=r"^(?!out\.)",
+    )
+    return FoundationModelSpec.public(card, checkpoint)
+
+
+SPECS = (
+    _spec("b", 48, 72_760_000),
+    _spec("l", 96, 290_400_000),
+    _spec("h", 192, 1_160_800_000),
+)

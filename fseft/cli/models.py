@@ -1,0 +1,125 @@
+"""`fseft models`: list, show, import, pull and verify foundation models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fseft.cli import console
+from fseft.cli.options import Json, Workspace
+
+if TYPE_CHECKING:
+    from fseft.steps.importing import Imported
+
+models = typer.Typer(help="List the foundation models; get, check and show them.")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
+
+
+@models.callback(invoke_without_command=True)
+def _models(context: typer.Context, workspace: Workspace = Path(), as_json: Json = False) -> None:
+    """List the foundation models: those of plugins, those that were imported, and those of the workspace."""
+    if context.invoked_subcommand is None:
+        list_models(workspace, as_json)
+
+
+@models.command("list")
+def list_models(workspace: Workspace = Path(), as_json: Json = False) -> None:
+    """List the models, and whether their weights are here."""
+    from fseft.steps.models import SCRATCH, find_card, has_weights, model_names
+    from fseft.store import Store
+
+    store = Store(workspace)
+    cards = [find_card(name, store) for name in model_names(store) if name != SCRATCH]
+    present = {card.name: has_weights(card.name, store) for card in cards}
+    if as_json:
+        console.show_json([{**card.model_dump(mode="json"), "present": present[card.name]} for card in cards])
+        return
+    rows = [
+        (
+            card.name,
+            card.architecture,
+            f"{card.parameters / 1e6:.1f}" if card.parameters else "",
+            str(len(card.classes)),
+            card.licence,
+            "yes" if present[card.name] else "-",
+        )
+        for card in cards
+    ]
+    columns = ("model", "architecture", "M", "classes", "licence", "here")
+    console.show_table(columns, rows, right=["M", "classes"])
+    console.note("M: million parameters. `fseft models pull NAME` or `import NAME FILE` gets the weights of a model.")
+
+
+@models.command()
+def show(name: Name, workspace: Workspace = Path(), as_json: Json = False) -> None:
+    """Show a model: classes, contract, licence, where it comes from."""
+    from fseft.cli.plugins import show_model
+
+    show_model(name, workspace, as_json)
+
+
+@models.command("import")
+def import_(
+    name: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The public checkpoint, as its owner hosts it.")],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let the file run code of its own; only if you trust whoever made it.")
+    ] = False,
+    workspace: Workspace = Path(),
+) -> None:
+    """Convert a public checkpoint once, and keep it in the cache (FSEFT_MODELS) for all workspaces."""
+    from fseft.steps.importing import import_model
+    from fseft.store import Store
+
+    if trust:
+        console.warn(f"{file} may run any code on this machine, as --trust allows")
+    _tell(import_model(name, file, Store(workspace), trust=trust))
+
+
+@models.command()
+def pull(
+    name: Name,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="You have read the licence of the weights, and accept it.")
+    ] = False,
+    workspace: Workspace = Path(),
+) -> None:
+    """Download a model's public checkpoint from its owner, or the rest of it, and import it."""
+    from fseft.steps.pull import pull_model
+    from fseft.store import Store
+
+    with console.download(name) as progress:
+        imported = pull_model(name, Store(workspace), accept_licence=accept_licence, progress=progress)
+    _tell(imported)
+
+
+@models.command()
+def verify(name: Name, workspace: Workspace = Path()) -> None:
+    """Check that a model's weights are those that were imported, and still compute the same."""
+    from fseft.learn.checkpoint import LoadReport
+    from fseft.steps.importing import verify_model
+    from fseft.store import Store
+
+    card = verify_model(name, Store(workspace))
+    console.show_lines(
+        [
+            f"{name}: the weights are those that were imported (sha256 {card.sha256[:12]}), and compute the same",
+            *LoadReport.model_validate(card.provenance["load_report"]).describe(),
+        ]
+    )
+
+
+def _tell(imported: Imported) -> None:
+    card = imported.card
+    console.show_lines(
+        [
+            *imported.report.describe(),
+            f"licence: {card.licence or 'none is told'}"
+            + {True: "", False: "; what becomes of it may not be shared", None: "; unclear whether you may share"}[
+                card.shareable
+            ],
+            f"{card.name}: {imported.folder}",
+        ]
+    )

@@ -1,0 +1,162 @@
+"""`fseft models import` and `verify`: a public checkpoint becomes safetensors, complete and known, or is refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save
+
+from fseft.documents import ModelCard
+from fseft.errors import FseftError, counted
+from fseft.learn import backbone
+from fseft.learn.checkpoint import LoadReport, fit, looks_like, output_fingerprint, unwrap
+from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.registry import registry
+from fseft.steps.adapters import output_channels, versions
+from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE, find_weights
+from fseft.steps.weight_files import read_weights
+from fseft.store import file_digest, read_document, replacing, write_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from fseft.learn.roles import Architecture
+    from fseft.store import Store
+
+TOLERANCE = 1e-3
+"""Relative difference of outputs that libraries and processors may make."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model that can be used now, and what became of its file."""
+
+    card: ModelCard
+    report: LoadReport
+    folder: Path
+
+
+def checkpoint_of(name: str) -> tuple[FoundationModelSpec, Checkpoint]:
+    """The entry of a model whose weights are imported.
+
+    Raises:
+        FseftError: Unknown, or its weights come with its package.
+    """
+    spec = registry().offer("model", name).spec
+    assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
+    if spec.checkpoint is None:
+        raise FseftError(f"the weights of {name!r} come with its package", hint="There is nothing to import.")
+    return spec, spec.checkpoint
+
+
+def import_model(name: str, file: Path, store: Store, *, trust: bool = False) -> Imported:
+    """Convert the public file of a model, once, and keep it in the user's cache.
+
+    Raises:
+        FseftError: It is not that model's file (and whose it may be), or not whole; nothing is kept then.
+    """
+    spec, checkpoint = checkpoint_of(name)
+    content = read_weights(file, trust=trust)
+    try:
+        tensors = unwrap(content, checkpoint.unwrap)
+        _refuse_foreign(name, tensors)
+        architecture, network = _network(spec.card, seed=0)
+        chosen, report = fit(tensors, checkpoint, network.state_dict())
+    except FseftError as error:
+        raise error.located(file=file) from error
+    network.load_state_dict(_as_stored(chosen, network), strict=False)
+    provenance = {
+        "file": file.name,
+        "file_sha256": file_digest(file),
+        "load_report": report.model_dump(mode="json"),
+        "output": _fingerprint(architecture, network, spec.card),
+        "versions": versions(),
+    }
+    folder = store.imported(name)
+    data = save({key: value.contiguous().clone() for key, value in chosen.items()})
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        (temporary / WEIGHTS_FILE).write_bytes(data)
+        sha256 = file_digest(temporary / WEIGHTS_FILE)
+        card = spec.card.model_copy(update={"sha256": sha256, "provenance": provenance})
+        write_document(temporary / MODEL_FILE, card)
+    return Imported(card, report, folder)
+
+
+def verify_model(name: str, store: Store) -> ModelCard:
+    """Check that an imported model is still what it was: its file, and the function that the network computes.
+
+    Raises:
+        FseftError: The file changed, or the libraries here compute something else from it.
+    """
+    weights = find_weights(name, store)
+    card = read_document(weights.path.with_name(MODEL_FILE), ModelCard)
+    architecture, network = _network(card, seed=0)
+    network.load_state_dict(_as_stored(load_file(weights.path), network), strict=False)
+    before, now = card.provenance.get("output"), _fingerprint(architecture, network, card)
+    if before is None:
+        raise FseftError(f"the model {name!r} has no output to compare with", hint="It was made before that was kept.")
+    if not _alike(before, now):
+        made = ", ".join(f"{library} {version}" for library, version in card.provenance.get("versions", {}).items())
+        raise FseftError(
+            f"the model {name!r} computes something else than when it was imported (mean {now['mean']:.4g}, then "
+            f"{before['mean']:.4g})",
+            hint=f"Go back to {made}, or import it again.",
+        )
+    return card
+
+
+def _refuse_foreign(name: str, tensors: dict[str, Tensor]) -> None:
+    """A file is known by its content, and whose it looks like is said.
+
+    Raises:
+        FseftError: It is not this model's.
+    """
+    specs = registry().specs("model", FoundationModelSpec)
+    alike = looks_like(tensors, {spec.name: spec.checkpoint for spec in specs if spec.checkpoint})
+    if name not in alike:
+        whose = (
+            f"It looks like that of {' or '.join(alike)}."
+            if alike
+            else "Give the public file; see `fseft models show`."
+        )
+        raise FseftError(
+            f"is no file of {name!r} ({counted(len(tensors), 'tensor')}, first {min(tensors)})", hint=whose
+        )
+
+
+def _network(card: ModelCard, seed: int) -> tuple[Architecture, nn.Module]:
+    architecture = backbone.architecture(card.architecture)
+    return architecture, backbone.build(
+        architecture,
+        in_channels=card.contract.channels,
+        out_channels=output_channels(card),
+        hparams=card.hparams,
+        seed=seed,
+    )
+
+
+def _as_stored(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
+    return {name: tensor.to(types[name]) for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def _fingerprint(architecture: Architecture, network: nn.Module, card: ModelCard) -> dict[str, Any]:
+    shape = (1, card.contract.channels, *architecture.minimum_patch)
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    return output_fingerprint(network.eval()(x))
+
+
+def _alike(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    scale = max(abs(before["std"]), 1e-12)
+    pairs: Iterable[tuple[float, float]] = zip(
+        [before["mean"], before["std"], *before["values"]], [now["mean"], now["std"], *now["values"]], strict=True
+    )
+    return all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE * scale) for a, b in pairs)

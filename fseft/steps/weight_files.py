@@ -1,0 +1,97 @@
+"""Reading files of weights that come from elsewhere: safetensors, or PyTorch's, of which no code is run unasked."""
+
+from __future__ import annotations
+
+import zipfile
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fseft.errors import FseftError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_weights(path: Path, *, trust: bool = False) -> Any:
+    """What a file of weights holds: tensors by name, or what a training program saved around them.
+
+    Args:
+        path: A safetensors file, or one of `torch.save`, told apart by content.
+        trust: Let the file run code of its own, as pickles may; else only data are read.
+
+    Raises:
+        FseftError: The file is missing, damaged, of another kind, or would run code.
+    """
+    if path.is_dir():
+        raise FseftError("is a folder", file=path, hint="Give the file with the weights in it.")
+    if not path.is_file():
+        raise FseftError("there is no such file", file=path, hint="Check the path.")
+    if path.stat().st_size == 0:
+        raise FseftError("is empty", file=path, hint="Get it again.")
+    return _safetensors(path) if _is_safetensors(path) else _torch(path, trust=trust)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Its head is the length of a JSON object, then the object."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
+
+
+def _safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise FseftError(f"is a damaged safetensors file ({error})", file=path, hint="Get it again.") from error
+
+
+def _torch(path: Path, *, trust: bool) -> Any:
+    if trust:
+        return _loaded(path, weights_only=False)
+    with torch.serialization.safe_globals(_numpy_numbers()):
+        if unsafe := _unsafe(path):
+            raise FseftError(
+                f"would run code from {', '.join(unsafe)}",
+                file=path,
+                hint="If you trust whoever made it, give --trust; else get it as safetensors.",
+            )
+        return _loaded(path, weights_only=True)
+
+
+def _loaded(path: Path, *, weights_only: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=weights_only)
+    except Exception as error:  # unpickling fails in any way
+        cut = " (the file is cut off)" if path.read_bytes()[:2] == b"PK" and not zipfile.is_zipfile(path) else ""
+        kind = type(error).__name__
+        raise FseftError(
+            f"is no file of weights that can be read{cut or f' ({kind})'}", file=path, hint="Get it again."
+        ) from error
+
+
+def _unsafe(path: Path) -> list[str]:
+    """What the file would call, besides tensors and plain numbers."""
+    with suppress(Exception):  # a file that cannot be scanned is told by the reader, with its cause
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    return []
+
+
+def _numpy_numbers() -> list[Any]:
+    """NumPy's numbers, which older programs saved as scores; NumPy 2 has moved what the old files name."""
+    core = np._core.multiarray  # type: ignore[attr-defined]
+    kinds = {type(np.dtype(kind)) for kind in ("float64", "float32", "float16", "int64", "int32", "bool")}
+    return [
+        (core.scalar, "numpy.core.multiarray.scalar"),
+        (core._reconstruct, "numpy.core.multiarray._reconstruct"),
+        core.scalar,
+        core._reconstruct,
+        np.ndarray,
+        np.dtype,
+        *kinds,
+    ]
