@@ -17,7 +17,11 @@ from fseft.plugin import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ARCHITECTURES = ("resunet", "swinunetr")
+ARCHITECTURES = (
+    "resunet",
+    "swinunetr",
+    "unet",
+)
 METHODS = (
     "adaptformer",
     "affine",
