@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = (
     "resunet",
+    "suprem_unet",
     "swinunetr",
     "unet",
 )

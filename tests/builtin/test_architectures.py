@@ -16,6 +16,7 @@ from fseft.registry import registry
 
 TINY = {
     "resunet": {"channels": (4, 8, 8), "features": 4},
+    "suprem-unet": {"width": 4},
     "swinunetr": {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4},
     "unet": {"channels": (4, 8, 8), "features": 4},
 }
