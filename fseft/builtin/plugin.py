@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = (
     "resunet",
+    "segresnet",
     "suprem_unet",
     "swinunetr",
     "unet",

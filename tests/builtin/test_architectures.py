@@ -16,6 +16,7 @@ from fseft.registry import registry
 
 TINY = {
     "resunet": {"channels": (4, 8, 8), "features": 4},
+    "segresnet": {"init_filters": 8, "blocks_down": (1, 2, 1, 1)},
     "suprem-unet": {"width": 4},
     "swinunetr": {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4},
     "unet": {"channels": (4, 8, 8), "features": 4},
@@ -23,6 +24,7 @@ TINY = {
 VARIANTS = [
     *TINY.items(),
     ("resunet", {"channels": (4, 8), "features": 4}),
+    ("segresnet", {"init_filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 2)}),
     ("swinunetr", {**TINY["swinunetr"], "use_v2": True}),
     ("unet", {"channels": (4, 8, 8), "num_res_units": 0, "norm": "batch", "features": 4}),
     ("unet", {"channels": (4, 8, 8), "strides": (1, 2), "affine": False, "features": 4}),
