@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ARCHITECTURES = (
     "resunet",
     "segresnet",
+    "segresnet_ds",
     "suprem_unet",
     "swinunetr",
     "unet",

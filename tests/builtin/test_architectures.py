@@ -17,12 +17,14 @@ from fseft.registry import registry
 TINY = {
     "resunet": {"channels": (4, 8, 8), "features": 4},
     "segresnet": {"init_filters": 8, "blocks_down": (1, 2, 1, 1)},
+    "segresnet-ds": {"init_filters": 4, "blocks_down": (1, 2, 1, 1, 1)},
     "suprem-unet": {"width": 4},
     "swinunetr": {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4},
     "unet": {"channels": (4, 8, 8), "features": 4},
 }
 VARIANTS = [
     *TINY.items(),
+    ("segresnet-ds", {"init_filters": 4, "blocks_down": (1, 1), "norm": "instance"}),
     ("resunet", {"channels": (4, 8), "features": 4}),
     ("segresnet", {"init_filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 2)}),
     ("swinunetr", {**TINY["swinunetr"], "use_v2": True}),
