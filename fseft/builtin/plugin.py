@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 ARCHITECTURES = (
+    "dynunet",
     "resunet",
     "segresnet",
     "segresnet_ds",

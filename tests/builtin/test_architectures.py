@@ -15,6 +15,7 @@ from fseft.learn.backbone import architecture, build, load_weights
 from fseft.registry import registry
 
 TINY = {
+    "dynunet": {"filters": (4, 4, 6, 6, 8, 8)},
     "resunet": {"channels": (4, 8, 8), "features": 4},
     "segresnet": {"init_filters": 8, "blocks_down": (1, 2, 1, 1)},
     "segresnet-ds": {"init_filters": 4, "blocks_down": (1, 2, 1, 1, 1)},
@@ -24,6 +25,8 @@ TINY = {
 }
 VARIANTS = [
     *TINY.items(),
+    ("dynunet", {**TINY["dynunet"], "res_block": True}),
+    ("dynunet", {"filters": (4, 4, 8), "strides": ((1, 2, 2), 2), "kernel_size": ((1, 3, 3), 3, 3)}),
     ("segresnet-ds", {"init_filters": 4, "blocks_down": (1, 1), "norm": "instance"}),
     ("resunet", {"channels": (4, 8), "features": 4}),
     ("segresnet", {"init_filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 2)}),
