@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = (
     "dynunet",
+    "mednext",
     "resunet",
     "segresnet",
     "segresnet_ds",

@@ -16,6 +16,7 @@ from fseft.registry import registry
 
 TINY = {
     "dynunet": {"filters": (4, 4, 6, 6, 8, 8)},
+    "mednext": {"init_filters": 4, "blocks": (1, 2, 1, 1)},
     "resunet": {"channels": (4, 8, 8), "features": 4},
     "segresnet": {"init_filters": 8, "blocks_down": (1, 2, 1, 1)},
     "segresnet-ds": {"init_filters": 4, "blocks_down": (1, 2, 1, 1, 1)},
