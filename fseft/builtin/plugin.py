@@ -26,6 +26,7 @@ ARCHITECTURES = (
     "suprem_unet",
     "swinunetr",
     "unet",
+    "vista3d",
 )
 METHODS = (
     "adaptformer",

@@ -23,6 +23,7 @@ TINY = {
     "suprem-unet": {"width": 4},
     "swinunetr": {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4},
     "unet": {"channels": (4, 8, 8), "features": 4},
+    "vista3d": {"encoder_embed_dim": 4, "blocks_down": (1, 2, 1, 1, 1)},
 }
 VARIANTS = [
     *TINY.items(),
