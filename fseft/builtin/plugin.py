@@ -17,7 +17,17 @@ from fseft.plugin import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ARCHITECTURES = ("resunet", "swinunetr")
+ARCHITECTURES = (
+    "dynunet",
+    "mednext",
+    "resunet",
+    "segresnet",
+    "segresnet_ds",
+    "suprem_unet",
+    "swinunetr",
+    "unet",
+    "vista3d",
+)
 METHODS = (
     "adaptformer",
     "affine",

@@ -42,7 +42,7 @@ def adapt_network(
         network: Changed in place.
         method: Inserts and freezes.
         decoder: `frozen` leaves the decoder to the method, `fine-tuned` trains it too, `new` from random weights,
-            `low-rank` trains its norms and low-rank changes of its other weights, for a small file.
+            `low-rank` trains its norms and activations and low-rank changes of its other weights, for a small file.
         seed: For whatever is drawn.
         random: Parameters that no weights were loaded for; they are trained too.
     """
@@ -71,10 +71,10 @@ def _low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:
     """Put a low-rank change on each weight that the method left alone; gives what is to be trained."""
     trained = []
     for target in targets:
-        if target.role == "norm":
+        if target.role in ("norm", "act"):
             trained.append(target.name)
             continue
-        weight = target.module.get_parameter("weight") if not parametrize.is_parametrized(target.module) else None
+        weight = None if parametrize.is_parametrized(target.module) else getattr(target.module, "weight", None)
         if weight is not None and not weight.requires_grad:
             add_delta(target.module, LowRank(weight, DECODER_RANK, DECODER_SCALE, generator))
             trained.append(f"{target.name}.parametrizations.weight.0")

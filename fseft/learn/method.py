@@ -47,7 +47,7 @@ class Adapted:
         rates: Multiples of it for some tensors, by name (LoRA+).
         train_mode: Whether dropout and batch statistics are on while training; a frozen backbone has them off.
         kept: Tensors that are saved although they are not trained (the head of `zero-shot`).
-        originals: The trained base tensors as they were before training.
+        originals: The trained base tensors, and the batch statistics where they are on, as they were before training.
     """
 
     network: nn.Module
@@ -72,14 +72,15 @@ class Adapted:
                     self.rates.setdefault(f"{name}.{inner}", rate)
 
     def remember(self) -> None:
-        """Keep the trained base tensors as they are now, so that `disabled` can bring them back."""
+        """Keep the base tensors that training changes as they are now, so that `disabled` can bring them back."""
         added = {
             f"{name}.{inner}"
             for name, module in self.network.named_modules()
             if isinstance(module, Switchable)
             for inner, _ in module.named_parameters()
         }
-        self.originals = {n: p.detach().clone() for n, p in self.trained() if n not in added}
+        changing = {**dict(self.trained()), **self._statistics()}
+        self.originals = {n: tensor.detach().clone() for n, tensor in changing.items() if n not in added}
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
         """Exactly what training changes, by name."""
@@ -106,7 +107,11 @@ class Adapted:
         """What is trained, what is kept, and the batch statistics where they are on."""
         parameters = self.network.named_parameters()
         saved: dict[str, Tensor] = {name: p for name, p in parameters if p.requires_grad or name in self.kept}
-        return {**saved, **dict(self.network.named_buffers())} if self.train_mode else saved
+        return {**saved, **self._statistics()}
+
+    def _statistics(self) -> dict[str, Tensor]:
+        """The batch statistics where they are on."""
+        return dict(self.network.named_buffers()) if self.train_mode else {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The trained and kept tensors only: what the adapter file holds."""
@@ -134,23 +139,23 @@ class Adapted:
     def disabled(self) -> Iterator[None]:
         """The base behaviour, bit for bit, while the context lasts."""
         deltas = {m: m.enabled for m in self.network.modules() if isinstance(m, Switchable)}
-        parameters = dict(self.network.named_parameters())
-        adapted = {name: parameters[name].detach().clone() for name in self.originals}
+        tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        adapted = {name: tensors[name].detach().clone() for name in self.originals}
         try:
-            self._set(parameters, self.originals)
+            self._set(tensors, self.originals)
             for delta in deltas:
                 delta.enabled = False
             yield
         finally:
-            self._set(parameters, adapted)
+            self._set(tensors, adapted)
             for delta, enabled in deltas.items():
                 delta.enabled = enabled
 
     @staticmethod
-    def _set(parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    def _set(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, value in values.items():
-                parameters[name].copy_(value)
+                tensors[name].copy_(value)
 
     def merge(self) -> nn.Module:
         """Fold the deltas into the weights, under the base's names; branches stay where they are."""

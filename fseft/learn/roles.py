@@ -23,6 +23,7 @@ Role = Literal[
     "conv.pointwise",
     "conv.transposed",
     "norm",
+    "act",
     "pos_bias",
     "block",
 ]
@@ -38,7 +39,7 @@ class Target:
         part: Where it sits.
         stage: Resolution level, 0 = finest.
         role: What it does.
-        followed_by_norm: An instance norm follows, so that output scales and biases have no effect.
+        followed_by_norm: The output goes to a norm layer and nowhere else, which takes its scale and bias away again.
     """
 
     name: str

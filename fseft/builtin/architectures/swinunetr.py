@@ -6,13 +6,14 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from fseft.builtin.architectures.common import NamedLayers, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fseft.documents import Triple
-    from fseft.learn.roles import PartName, Role, Target
+    from fseft.learn.roles import PartName, Role
 
 SPEC = ArchitectureSpec(
     name="swinunetr",
@@ -43,11 +44,13 @@ _ROLES: tuple[tuple[str, Role], ...] = (
 )
 
 
-class SwinUNETR:
+class SwinUNETR(NamedLayers):
     """Architecture `swinunetr`; state dicts have the names of MONAI's class."""
 
     divisor: Triple = (32, 32, 32)
     minimum_patch: Triple = (64, 64, 64)
+    classifier = r"out\.conv\.conv"
+    normed = r".*\.conv[123]\.conv"
 
     def build(
         self,
@@ -76,38 +79,18 @@ class SwinUNETR:
         )
         return network
 
-    def targets(self, network: nn.Module) -> list[Target]:
+    def role(self, name: str, module: nn.Module) -> Role | None:  # noqa: ARG002 - the name says it
         """Every layer with parameters, the transformer blocks, and the owners of the relative position biases."""
-        from fseft.learn.roles import Target
+        return next((role for pattern, role in _ROLES if re.fullmatch(pattern, name)), None)
 
-        targets = []
-        for name, module in network.named_modules():
-            role = next((role for pattern, role in _ROLES if re.fullmatch(pattern, name)), None)
-            if role is None or (role == "norm" and module.weight is None):
-                continue
-            part, stage = _place(name)
-            normed = role in ("conv.spatial", "conv.pointwise")
-            targets.append(Target(name, module, part, stage, role, followed_by_norm=normed))
-        return [*targets, Target("out.conv.conv", self.head(network), "head", 0, "conv.pointwise")]
-
-    def features(self, network: nn.Module, x: Tensor) -> Tensor:
-        """The head's input, (B, feature_size, i, j, k)."""
-        seen: list[Tensor] = []
-        hook = network.get_submodule("out").register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        try:
-            network(x)
-        finally:
-            hook.remove()
-        return seen[0]
-
-    def head(self, network: nn.Module) -> nn.Conv3d:
-        """The pointwise classifier."""
-        head: Any = network.get_submodule("out.conv.conv")
-        return head  # type: ignore[no-any-return]
-
-    def replace_head(self, network: nn.Module, head: nn.Module) -> None:
-        """Put in another classifier."""
-        network.get_submodule("out.conv").add_module("conv", head)
+    def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:  # noqa: ARG002 - always five levels
+        """Level n has 1 / 2^n of the resolution."""
+        if name.startswith("swinViT"):
+            layers = re.match(r"swinViT\.layers(\d)", name)
+            return "encoder", int(layers[1]) if layers else 0
+        if name.startswith("encoder10"):
+            return "bottleneck", 5
+        return ("encoder" if name.startswith("encoder") else "decoder"), level(name) - 1
 
 
 @lru_cache(maxsize=1)
@@ -128,15 +111,3 @@ def legacy_merging() -> type[nn.Module]:
             return merged
 
     return LegacyPatchMerging
-
-
-def _place(name: str) -> tuple[PartName, int]:
-    """Part and resolution level; level n has 1 / 2^n of the resolution."""
-    first = name.split(".")[0]
-    number = int(re.sub(r"\D", "", first) or 0)
-    if first == "swinViT":
-        layers = re.match(r"swinViT\.layers(\d)", name)
-        return "encoder", int(layers[1]) if layers else 0
-    if first == "encoder10":
-        return "bottleneck", 5
-    return ("encoder" if first.startswith("encoder") else "decoder"), number - 1

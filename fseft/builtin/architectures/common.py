@@ -1,0 +1,111 @@
+"""What the architectures share: roles by name or kind of layer, and features as the input of a pointwise head."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fseft.errors import FseftError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fseft.documents import Triple
+    from fseft.learn.roles import PartName, Role, Target
+
+
+class NamedLayers:
+    """An architecture but for `build`; each says by a layer's name where it sits and whether a norm follows.
+
+    Attributes:
+        classifier: Pattern of the pointwise classifier's name; the last module that it matches.
+        normed: Pattern of the layers whose output goes to a norm layer and nowhere else.
+    """
+
+    divisor: Triple
+    minimum_patch: Triple
+    classifier: ClassVar[str] = "head"
+    normed: ClassVar[str] = ""
+
+    def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
+        """Part and resolution level."""
+        raise NotImplementedError
+
+    def role(self, name: str, module: nn.Module) -> Role | None:  # noqa: ARG002 - transformers go by the name
+        """What the layer does, if anything."""
+        return role_by_kind(module)
+
+    def norm_follows(self, network: nn.Module, name: str) -> bool:  # noqa: ARG002 - U-Nets look at its neighbours
+        """Whether the output goes to a norm layer and nowhere else."""
+        return re.fullmatch(self.normed, name) is not None
+
+    def targets(self, network: nn.Module) -> list[Target]:
+        """Every module with a role and parameters, the head last."""
+        from fseft.learn.roles import Target
+
+        head = self.head_name(network)
+        targets = []
+        for name, module in network.named_modules():
+            role = self.role(name, module)
+            if role is None or f"{name}.".startswith(f"{head}.") or next(module.parameters(), None) is None:
+                continue
+            part, stage = self.place(network, name)
+            targets.append(Target(name, module, part, stage, role, self.norm_follows(network, name)))
+        return [*targets, Target(head, self.head(network), "head", 0, "conv.pointwise")]
+
+    def features(self, network: nn.Module, x: Tensor) -> Tensor:
+        """The head's input, (B, F, i, j, k)."""
+        seen: list[Tensor] = []
+        hook = self.head(network).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            network(x)
+        finally:
+            hook.remove()
+        return seen[0]
+
+    def head_name(self, network: nn.Module) -> str:
+        """Dotted name of the pointwise classifier."""
+        names: list[str] = [name for name, _ in network.named_modules() if re.fullmatch(self.classifier, name)]
+        return names[-1]
+
+    def head(self, network: nn.Module) -> nn.Conv3d:
+        """The pointwise classifier."""
+        head: Any = network.get_submodule(self.head_name(network))
+        return head  # type: ignore[no-any-return]
+
+    def replace_head(self, network: nn.Module, head: nn.Module) -> None:
+        """Put in another classifier."""
+        parent, _, name = self.head_name(network).rpartition(".")
+        network.get_submodule(parent).add_module(name, head)
+
+    def refuse_deeper(self, reduction: int) -> None:
+        """Patches are cut for the deepest network that the class allows.
+
+        Raises:
+            FseftError: This one makes the image smaller by more than that.
+        """
+        if any(side % reduction for side in self.divisor):
+            raise FseftError(
+                f"the network shrinks the image by {reduction}, which does not divide {self.divisor}",
+                hint="Take fewer levels.",
+            )
+
+
+def role_by_kind(module: nn.Module) -> Role | None:
+    """The role of a layer of a convolutional network."""
+    from torch import nn
+
+    if isinstance(module, nn.BatchNorm3d | nn.InstanceNorm3d | nn.GroupNorm):
+        return "norm"
+    if isinstance(module, nn.PReLU):
+        return "act"
+    if isinstance(module, nn.ConvTranspose3d):
+        return "conv.transposed"
+    if isinstance(module, nn.Conv3d):
+        return "conv.pointwise" if set(module.kernel_size) == {1} else "conv.spatial"
+    return None
+
+
+def level(name: str) -> int:
+    """The first number in a name."""
+    return int(re.findall(r"\d+", name)[0])

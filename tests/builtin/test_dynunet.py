@@ -1,0 +1,56 @@
+"""DynUNet: each block once, MONAI's function, and anisotropic strides."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fseft.builtin.architectures.dynunet import DynUNet
+from fseft.errors import FseftError
+
+SMALL = {"filters": (4, 6, 8), "strides": ((1, 2, 2), 2), "kernel_size": ((1, 3, 3), 3, 3)}
+
+
+def build(**more):
+    torch.manual_seed(0)
+    return DynUNet().build(in_channels=1, out_channels=3, **{**SMALL, **more})
+
+
+def test_the_default_is_as_wide_as_nn_unet():
+    network = DynUNet().build(in_channels=1, out_channels=2)
+    assert sum(p.numel() for p in network.parameters()) == 31_189_410
+    assert len(network.state_dict()) == 73
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("res_block", [False, True])
+def test_weights_of_monai_fit_but_for_the_names_that_are_there_twice(res_block):
+    from monai.networks.nets import DynUNet as Network
+
+    theirs = Network(
+        3, 1, 3, ((1, 3, 3), 3, 3), (1, (1, 2, 2), 2), ((1, 2, 2), 2), filters=(4, 6, 8), res_block=res_block
+    )
+    state = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("skip_layers.")}
+    network = build(res_block=res_block)
+    network.load_state_dict(state)
+    x = torch.randn(1, 1, 8, 16, 16)
+    assert torch.equal(network(x), theirs(x))
+
+
+def test_an_axis_that_shrinks_too_much_is_refused():
+    with pytest.raises(FseftError, match="shrinks the image by 64"):
+        build(filters=(4,) * 7, strides=((2, 2, 1), *[2] * 5), kernel_size=3)
+    build(filters=(4,) * 7, strides=((2, 2, 1), (1, 1, 2), *[2] * 4), kernel_size=3)
+
+
+def test_parts_and_stages_lie_where_they_should(places):
+    expected = {
+        "input_block.conv3.conv": ("encoder", 0, "conv.pointwise", True),
+        "downsamples.0.conv1.conv": ("encoder", 1, "conv.spatial", True),
+        "downsamples.0.norm2": ("encoder", 1, "norm", False),
+        "bottleneck.conv2.conv": ("bottleneck", 2, "conv.spatial", True),
+        "upsamples.0.transp_conv.conv": ("decoder", 1, "conv.transposed", False),
+        "upsamples.1.conv_block.conv2.conv": ("decoder", 0, "conv.spatial", True),
+        "output_block.conv.conv": ("head", 0, "conv.pointwise", False),
+    }
+    assert expected.items() <= places(DynUNet(), build(res_block=True)).items()

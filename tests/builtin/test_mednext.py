@@ -1,0 +1,67 @@
+"""MedNeXt: MONAI's function with a plain pointwise head, and a role for every block."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.networks.nets.mednext import create_mednext
+
+from fseft.builtin.architectures.mednext import MedNeXt
+
+SIZES = {
+    "S": {},
+    "B": {"expansion": (2, 3, 4, 4)},
+    "M": {"blocks": (3, 4, 4, 4), "expansion": (2, 3, 4, 4)},
+    "L": {"blocks": (3, 4, 8, 8), "expansion": (3, 4, 8, 8)},
+}
+
+
+@torch.no_grad()
+def test_the_default_is_the_small_one_but_for_the_order_of_the_heads_weight():
+    network, theirs = MedNeXt().build(in_channels=1, out_channels=2), create_mednext("S", out_channels=2)
+    assert sum(p.numel() for p in network.parameters()) == 5_550_914
+    state = theirs.state_dict()
+    network.load_state_dict({**state, "out_0.conv_out.weight": state["out_0.conv_out.weight"].transpose(0, 1)})
+    x = torch.randn(1, 1, 32, 32, 32)
+    torch.testing.assert_close(network(x), theirs(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_sizes_of_the_paper_are_a_matter_of_numbers(size):
+    with torch.device("meta"):
+        network = MedNeXt().build(in_channels=1, out_channels=2, **SIZES[size])
+        theirs = create_mednext(size, out_channels=2)
+    body = [{n: p.shape for n, p in net.named_parameters() if not n.startswith("out_0")} for net in (network, theirs)]
+    assert body[0] == body[1]
+
+
+@pytest.fixture
+def network():
+    return MedNeXt().build(in_channels=1, out_channels=3, init_filters=4, blocks=(1, 2))
+
+
+def test_parts_and_stages_lie_where_they_should(network, places):
+    expected = {
+        "stem": ("encoder", 0, "conv.pointwise", False),
+        "enc_stages.1.0.conv1": ("encoder", 1, "conv.spatial", True),
+        "enc_stages.1.0.conv2": ("encoder", 1, "conv.pointwise", False),
+        "down_blocks.1.res_conv": ("encoder", 1, "conv.pointwise", False),
+        "bottleneck.0.norm": ("bottleneck", 2, "norm", False),
+        "up_blocks.0.conv1": ("decoder", 1, "conv.transposed", True),
+        "dec_stages.1.0.conv3": ("decoder", 0, "conv.pointwise", False),
+        "out_0.conv_out": ("head", 0, "conv.pointwise", False),
+    }
+    assert expected.items() <= places(MedNeXt(), network).items()
+
+
+def test_blocks_that_keep_the_resolution_are_told(network):
+    blocks = {target.name for target in MedNeXt().targets(network) if target.role == "block"}
+    levels = [
+        "enc_stages.0.0",
+        "enc_stages.1.0",
+        "enc_stages.1.1",
+        "dec_stages.0.0",
+        "dec_stages.0.1",
+        "dec_stages.1.0",
+    ]
+    assert blocks == {*levels, "bottleneck.0", "bottleneck.1"}
