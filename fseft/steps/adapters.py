@@ -86,7 +86,7 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
     path = path / NAME if path.is_dir() else path
     card = find_card(manifest.model, store)
     made_with = {"architecture": manifest.architecture, "hparams": manifest.hparams}
-    if manifest.backbone_sha256 and made_with != {"architecture": card.architecture, "hparams": card.hparams}:
+    if manifest.backbone_sha256 and made_with != card.model_dump(mode="json", include={"architecture", "hparams"}):
         raise FseftError(
             f"the adapter is for another backbone: {card.name!r} is built otherwise now than when it was made",
             file=path,
@@ -168,8 +168,8 @@ def make_network(
 
 
 def output_channels(card: ModelCard) -> int:
-    """Of the model's own head: its classes, and a background for softmax; one where it has none."""
-    return max(1, len(card.classes) + (card.activation == "softmax"))
+    """Of the model's own head: its classes, and a background for softmax; one where the weights hold no head."""
+    return len(card.classes) + (card.activation == "softmax") if card.scope == "network" else 1
 
 
 def apply_method(

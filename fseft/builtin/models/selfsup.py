@@ -11,7 +11,7 @@ CARD = ModelCard(
     summary="Swin encoder, self-supervised on 5,050 CT scans",
     architecture="swinunetr",
     hparams={"feature_size": 48, "patch_merging": "legacy"},
-    parameters=62_186_708,
+    parameters=62_186_659,
     contract=abdomen_ct(low=-1000, high=1000, spacing_mm=(1.5, 1.5, 2.0)),
     licence="Apache-2.0",
     shareable=True,

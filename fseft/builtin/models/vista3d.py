@@ -24,6 +24,7 @@ CARD = ModelCard(
     summary=f"VISTA3D, {len(CLASSES)} structures in CT",
     architecture="vista3d",
     hparams={"encoder_embed_dim": 48, "blocks_down": [1, 2, 2, 4, 4]},
+    parameters=196_361_980,
     classes=tuple(CLASSES.values()),
     contract=abdomen_ct(low=-963.8247715525971, high=1053.678477684517, side=128),
     licence="NVIDIA Open Model License",

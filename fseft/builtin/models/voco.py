@@ -31,7 +31,7 @@ def _spec(size: str, feature_size: int, parameters: int) -> FoundationModelSpec:
 
 
 SPECS = (
-    _spec("b", 48, 72_760_000),
-    _spec("l", 96, 290_400_000),
-    _spec("h", 192, 1_160_800_000),
+    _spec("b", 48, 72_762_019),
+    _spec("l", 96, 290_390_755),
+    _spec("h", 192, 1_160_841_571),
 )

@@ -1,0 +1,295 @@
+"""Public checkpoints are loaded whole, or refused with a word on whose they are."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fseft.documents import ModelCard
+from fseft.errors import FseftError
+from fseft.learn import backbone
+from fseft.plugin import FoundationModelSpec
+from fseft.registry import Offer, registry
+from fseft.steps import importing
+from fseft.steps.adapt import adapt
+from fseft.steps.adapters import output_channels, read_manifest, restore
+from fseft.steps.importing import import_model, verify_model
+from fseft.steps.models import find_card, find_weights, has_weights
+from fseft.steps.predict import PredictRequest, predict
+from fseft.store import read_document, write_document
+
+from . import containers
+
+PUBLIC = sorted(containers.WRITERS)
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch, workspace):
+    """A cache of one's own, entries of small width, and a function that writes a model's public file."""
+    monkeypatch.setenv("FSEFT_MODELS", str(tmp_path / "models"))
+    for spec in registry().specs("model", FoundationModelSpec):
+        if spec.checkpoint is not None:
+            narrow(monkeypatch, spec)
+
+    def write(name, file=None):
+        path = tmp_path / (file or f"{name}.file")
+        containers.WRITERS[name](path)
+        return path
+
+    return write
+
+
+def narrow(monkeypatch, spec, **changed):
+    """Let an entry be of small width and fit the tests' scans, in all else as it is."""
+    card = spec.card
+    hparams = {**card.hparams, **containers.SMALL[card.architecture]}
+    contract = card.contract.model_copy(update={"patch_size": None})
+    small = card.model_copy(update={"hparams": hparams, "contract": contract, **changed})
+    offer = registry().offer("model", spec.name)
+    key = ("model", spec.name)
+    monkeypatch.setitem(registry()._offers, key, [Offer(replace(spec, card=small), offer.source)])
+
+
+def spec_of(name):
+    return registry().offer("model", name).spec
+
+
+# --- what is loaded -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_checkpoint_is_loaded_whole(name, shelf, workspace):
+    report = import_model(name, shelf(name), workspace).report
+    architecture = backbone.architecture(spec_of(name).card.architecture)
+    network = importing._network(spec_of(name).card, seed=0)[1]
+    wanted = {key for key, value in network.state_dict().items() if value.is_floating_point()}
+    kept = load_file(find_weights(name, workspace).path)
+    covered = {
+        "selfsup": {key for key in wanted if key.startswith("swinViT.")},
+        "network": wanted,
+        "body": {key for key in wanted if not key.startswith(architecture.targets(network)[-1].name)},
+    }
+    assert wanted & kept.keys() == covered[name if name == "selfsup" else spec_of(name).card.scope]
+    assert report.unused == {}
+    assert report.loaded == len(kept)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_loaded_numbers_are_those_of_the_file(name, shelf, workspace):
+    import_model(name, shelf(name), workspace)
+    network = importing._network(find_card(name, workspace), seed=1)[1]
+    backbone.load_weights(network, load_file(find_weights(name, workspace).path), source="", partial=True)
+    verify_model(name, workspace)
+    if name == "vista3d":
+        original = containers.vista3d_network()
+        original.load_state_dict(load_file(shelf(name)))
+        x = torch.rand(1, 1, 32, 32, 32)
+        classes = [[index] for index in (1, 5, 132)]
+        rows = [
+            list(spec_of(name).card.classes).index(n) for n in ("liver", "right kidney", spec_of(name).card.classes[-1])
+        ]
+        with torch.no_grad():
+            expected = original.eval()(x, class_vector=torch.tensor(classes))
+            torch.testing.assert_close(network.eval()(x)[0, rows], expected[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_module_before_module_is_stripped_and_half_precision_is_fine(shelf, workspace, tmp_path):
+    content = torch.load(shelf("fseft"), weights_only=True)
+    torch.save(
+        {f"module.{key}": value.half() if value.is_floating_point() else value for key, value in content.items()},
+        tmp_path / "odd",
+    )
+    assert import_model("fseft", tmp_path / "odd", workspace).report.random == {}
+
+
+def test_a_file_is_known_by_its_content_not_by_its_name(shelf, workspace):
+    file = shelf("selfsup", "btcv.pt")
+    assert import_model("selfsup", file, workspace).report.loaded > 0
+    with pytest.raises(FseftError, match=r"btcv\.pt: is no file of 'btcv'.*It looks like that of selfsup"):
+        import_model("btcv", file, workspace)
+
+
+def test_an_imported_model_is_there_for_every_workspace(shelf, workspace, tmp_path):
+    assert not has_weights("btcv", workspace)
+    with pytest.raises(FseftError, match=r"weights of the model 'btcv' are missing.*fseft models import btcv FILE"):
+        find_weights("btcv", workspace)
+    imported = import_model("btcv", shelf("btcv"), workspace)
+    assert find_weights("btcv", type(workspace)(tmp_path / "elsewhere")).sha256 == imported.card.sha256
+    assert find_card("btcv", workspace).provenance["load_report"]["loaded"] == imported.report.loaded
+
+
+# --- what is refused ------------------------------------------------------------------------------------------
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20000])
+
+
+def optimizer_only(path):
+    torch.save({"optimizer": torch.load(path, weights_only=True)["optimizer"], "epoch": 3}, path)
+
+
+def code(path):
+    torch.save({"net": torch.load(path, weights_only=True)["net"], "args": argparse.Namespace(lr=1)}, path)
+
+
+def another_width(path):
+    tensors = containers.without_head(containers.swin(1, width=24), "out.")
+    torch.save(containers.universal(tensors, containers.dynamic_head(24, 384), ""), path)
+
+
+def a_tensor_less(path):
+    content = torch.load(path, weights_only=True)
+    del content["net"]["module.encoder2.layer.conv1.conv.weight"]
+    torch.save(content, path)
+
+
+def another_network(path):
+    path.unlink()
+    save_file({"conv.weight": torch.zeros(3)}, path)
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (cut, "is no file of weights that can be read.*cut off"),
+        (optimizer_only, "holds no weights"),
+        (code, r"would run code from argparse\.Namespace.*--trust"),
+        (
+            another_width,
+            r"of another shape: swinViT\.patch_embed\.proj\.weight is 24×1×2×2×2, the network's is 12×1×2×2×2",
+        ),
+        (a_tensor_less, r"holds \d+ of the \d+ tensors that it should \(missing: encoder2 1\)"),
+        (another_network, "is no file of 'clipdriven'"),
+        (a_folder, "is a folder"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.write_text("not found"), "is no file of weights that can be read"),
+        (lambda path: path.unlink(), "there is no such file"),
+    ],
+)
+def test_a_bad_file_is_refused_in_one_line_and_nothing_is_kept(spoil, words, shelf, workspace):
+    file = shelf("clipdriven")
+    spoil(file)
+    with pytest.raises(FseftError, match=words) as caught:
+        import_model("clipdriven", file, workspace)
+    assert str(file) in str(caught.value)
+    assert not workspace.imported("clipdriven").exists()
+
+
+def test_code_runs_only_for_who_trusts_it(shelf, workspace):
+    file = shelf("clipdriven")
+    code(file)
+    assert import_model("clipdriven", file, workspace, trust=True).report.loaded > 0
+
+
+def test_weights_that_come_with_a_package_are_not_imported(shelf, workspace):
+    with pytest.raises(FseftError, match="weights of 'phantom-tiny' come with its package"):
+        import_model("phantom-tiny", shelf("btcv"), workspace)
+
+
+def test_a_function_that_changed_is_noticed(shelf, workspace, monkeypatch):
+    import_model("btcv", shelf("btcv"), workspace)
+    verify_model("btcv", workspace)
+    card = read_document(workspace.imported("btcv") / "model.json", ModelCard)
+    fixed = card.model_copy(update={"hparams": {**card.hparams, "patch_merging": "fixed"}})
+    write_document(workspace.imported("btcv") / "model.json", fixed)
+    with pytest.raises(FseftError, match="computes something else than when it was imported"):
+        verify_model("btcv", workspace)
+
+
+# --- what can be done with it ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ctfm", "selfsup", "suprem_unet", "vista3d"])
+def test_an_imported_model_is_adapted_and_predicts(name, shelf, workspace, request_for, blobs, tmp_path):
+    import_model(name, shelf(name), workspace)
+    method = "lora" if name != "suprem_unet" else "linear-probe"
+    result = adapt(request_for(method, model=name, k=1, settings=("epochs=1",), output=tmp_path / "run"), workspace)
+    assert result.run.backbone["load_report"]["loaded"] > 0
+    done = predict(PredictRequest((blobs / "imagesTr" / "a_0000.nii.gz",), tmp_path / "out", result.adapter), workspace)
+    assert done.done == ["a"]
+
+
+def test_rows_are_copied_for_classes_of_the_same_meaning_or_as_mapped(shelf, workspace, request_for):
+    import_model("btcv", shelf("btcv"), workspace)
+    mapped = request_for("zero-shot", model="btcv", k=1, mapping=(("tumour", "liver"),))
+    assert adapt(mapped, workspace).run.head_rows == {"Left kidney": "left kidney", "tumour": "liver"}
+
+
+def test_black_box_methods_are_refused_on_an_encoder_alone(shelf, workspace, request_for):
+    import_model("selfsup", shelf("selfsup"), workspace)
+    with pytest.raises(FseftError, match=r"'selfsup' are an encoder only.*features would be random"):
+        adapt(request_for("linear-probe", model="selfsup"), workspace)
+
+
+def test_what_no_weights_were_loaded_for_is_trained(shelf, workspace, request_for):
+    import_model("selfsup", shelf("selfsup"), workspace)
+    tensors = load_file(adapt(request_for("lora", model="selfsup", k=1, settings=("epochs=1",)), workspace).adapter)
+    assert any(name.startswith("encoder10.") for name in tensors)
+    assert any(name.startswith("decoder1.") for name in tensors)
+    assert not any(name.startswith("swinViT.") and "parametrizations" not in name for name in tensors)
+
+
+@pytest.mark.parametrize("what", ["another entry", "other weights", "the other patch merging"])
+def test_an_adapter_is_refused_on_another_backbone(what, shelf, workspace, request_for, monkeypatch, tmp_path):
+    import_model("btcv", shelf("btcv"), workspace)
+    adapter = adapt(request_for("linear-probe", model="btcv", k=1, settings=("epochs=1",)), workspace).adapter
+    if what == "another entry":
+        shelf("fseft")
+        write_document(
+            workspace.imported("btcv") / "model.json", import_model("fseft", tmp_path / "fseft.file", workspace).card
+        )
+        (workspace.imported("btcv") / "weights.safetensors").write_bytes(
+            find_weights("fseft", workspace).path.read_bytes()
+        )
+    elif what == "other weights":
+        tensors = containers.swin(14)
+        torch.save(
+            {"state_dict": {n: t + 1 if t.is_floating_point() else t for n, t in tensors.items()}},
+            tmp_path / "other.pt",
+        )
+        import_model("btcv", tmp_path / "other.pt", workspace)
+    else:
+        card = spec_of("btcv").card
+        narrow(monkeypatch, spec_of("btcv"), hparams={**card.hparams, "patch_merging": "fixed"})
+    with pytest.raises(FseftError, match="the adapter is for another backbone"):
+        restore(adapter, workspace)
+    assert read_manifest(adapter).model == "btcv"
+
+
+# --- the entries ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spec", [s for s in registry().specs("model", FoundationModelSpec) if s.checkpoint], ids=lambda s: s.name
+)
+def test_an_entry_says_where_it_comes_from_and_under_which_licence(spec):
+    card = spec.card
+    assert card.licence
+    assert card.home.startswith("https://")
+    assert card.reference
+    assert spec.checkpoint.url.startswith("https://") or not spec.checkpoint.url
+    assert spec.checkpoint.marks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_parameters_of_the_full_width_are_those_of_the_entry(name):
+    card = spec_of(name).card
+    network = backbone.build(
+        backbone.architecture(card.architecture),
+        in_channels=1,
+        out_channels=output_channels(card),
+        hparams=card.hparams,
+        seed=0,
+    )
+    assert backbone.count_parameters(network) == card.parameters
