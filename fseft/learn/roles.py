@@ -39,7 +39,8 @@ class Target:
         part: Where it sits.
         stage: Resolution level, 0 = finest.
         role: What it does.
-        followed_by_norm: The output goes to a norm layer and nowhere else, which takes its scale and bias away again.
+        followed_by_norm: The output goes to a norm layer and nowhere else, so that a scale and bias of it have no
+            effect, or none that the norm's own would not have.
     """
 
     name: str

@@ -260,10 +260,11 @@ def _register(card: ModelCard, key: str, adapted: Adapted, request: PretrainRequ
     from safetensors.torch import save
 
     folder = store.model(request.name)
-    path, kind = folder / "weights.safetensors", torch.float16 if request.half else torch.float32
-    state = adapted.network.cpu().state_dict()
+    path, state = folder / "weights.safetensors", adapted.network.cpu().state_dict()
+    if request.half:  # but not indices and counts, which half precision does not hold beyond 2048
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     (folder / "model.json").unlink(missing_ok=True)
     with replacing(path) as temporary:
-        temporary.write_bytes(save({name: tensor.to(kind).contiguous() for name, tensor in state.items()}))
+        temporary.write_bytes(save({name: tensor.contiguous() for name, tensor in state.items()}))
     done = {"sha256": file_digest(path), "provenance": {**card.provenance, "request": key}}
     write_document(folder / "model.json", card.model_copy(update=done))

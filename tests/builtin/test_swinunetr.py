@@ -38,9 +38,12 @@ def test_the_full_width_has_the_entries_and_parameters_of_public_checkpoints():
     assert state["out.conv.conv.weight"].shape == (14, 48, 1, 1, 1)
 
 
-def test_the_second_version_adds_its_residual_blocks(network):
-    added = build(use_v2=True).state_dict().keys() - network.state_dict().keys()
-    assert added == {f"swinViT.layers{n}c.0.layer.conv{m}.conv.weight" for n, m in product((1, 2, 3, 4), (1, 2))}
+def test_the_second_version_adds_its_residual_blocks(network, places):
+    second = build(use_v2=True)
+    blocks = {f"swinViT.layers{n}c.0.layer.conv{m}.conv" for n, m in product((1, 2, 3, 4), (1, 2))}
+    assert second.state_dict().keys() - network.state_dict().keys() == {f"{name}.weight" for name in blocks}
+    found = places(SwinUNETR(), second)
+    assert {found[name] for name in blocks} == {("encoder", n, "conv.spatial", True) for n in (1, 2, 3, 4)}
 
 
 @torch.no_grad()

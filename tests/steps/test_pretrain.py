@@ -121,6 +121,16 @@ def test_weights_may_be_stored_in_half_precision(asked, store):
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
 
 
+def test_counts_stay_whole_numbers_in_half_precision(asked, store):
+    pretrain(
+        replace(asked, half=True, architecture="suprem-unet", recipe=RECIPE.model_copy(update={"epochs": 1})), store
+    )
+    tensors = load_file(store.model("made") / "weights.safetensors")
+    counts = {name: tensor.dtype for name, tensor in tensors.items() if name.endswith("num_batches_tracked")}
+    assert set(counts.values()) == {torch.int64}
+    assert {tensor.dtype for name, tensor in tensors.items() if name not in counts} == {torch.float16}
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -6,12 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fseft.errors import FseftError
+from fseft.learn.roles import Target
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fseft.documents import Triple
-    from fseft.learn.roles import PartName, Role, Target
+    from fseft.learn.roles import PartName, Role
 
 
 class NamedLayers:
@@ -41,8 +42,6 @@ class NamedLayers:
 
     def targets(self, network: nn.Module) -> list[Target]:
         """Every module with a role and parameters, the head last."""
-        from fseft.learn.roles import Target
-
         head = self.head_name(network)
         targets = []
         for name, module in network.named_modules():
@@ -79,10 +78,10 @@ class NamedLayers:
         network.get_submodule(parent).add_module(name, head)
 
     def refuse_deeper(self, reduction: int) -> None:
-        """Patches are cut for the deepest network that the class allows.
+        """Patches are cut for `divisor`, whatever the depth.
 
         Raises:
-            FseftError: This one makes the image smaller by more than that.
+            FseftError: The sides of this network's input must be divisible by more.
         """
         if any(side % reduction for side in self.divisor):
             raise FseftError(
@@ -104,6 +103,11 @@ def role_by_kind(module: nn.Module) -> Role | None:
     if isinstance(module, nn.Conv3d):
         return "conv.pointwise" if set(module.kernel_size) == {1} else "conv.spatial"
     return None
+
+
+def depth(network: nn.Module, name: str) -> int:
+    """Number of levels but one: the length of a list of modules, one for each step."""
+    return len(network.get_submodule(name))  # type: ignore[arg-type]
 
 
 def level(name: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import lcm, prod
 from typing import TYPE_CHECKING
 
-from fseft.builtin.architectures.common import NamedLayers, level
+from fseft.builtin.architectures.common import NamedLayers, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class DynUNet(NamedLayers):
 
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Downsampling blocks count from the second finest level, upsampling blocks from the coarsest."""
-        deepest = len(network.get_submodule("upsamples"))  # type: ignore[arg-type]
+        deepest = depth(network, "upsamples")
         if name.startswith("upsamples"):
             return "decoder", deepest - 1 - level(name)
         if name.startswith("downsamples"):

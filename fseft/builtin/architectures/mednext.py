@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.architectures.common import NamedLayers, level
+from fseft.builtin.architectures.common import NamedLayers, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class MedNeXt(NamedLayers):
 
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Encoder levels count from the finest, decoder levels from the coarsest."""
-        deepest = len(network.get_submodule("up_blocks"))  # type: ignore[arg-type]
+        deepest = depth(network, "up_blocks")
         if name == "stem":
             return "encoder", 0
         if name.startswith("bottleneck"):

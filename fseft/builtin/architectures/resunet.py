@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fseft.builtin.architectures.unet import UNet
 from fseft.plugin import ArchitectureSpec
@@ -19,15 +19,18 @@ SPEC = ArchitectureSpec(
 
 
 class ResUNet(UNet):
-    """Architecture `resunet`: the one `unet` that this package was tuned for."""
+    """Architecture `resunet`: a `unet` of other widths."""
 
-    def build(  # type: ignore[override]
+    def build(
         self,
         *,
         in_channels: int,
         out_channels: int,
         channels: tuple[int, ...] = (16, 32, 64, 128, 128),
         features: int = 12,
+        **more: Any,
     ) -> nn.Module:
-        """A network (B, in, i, j, k) -> (B, out, i, j, k); one halving per entry of `channels` but the last."""
-        return super().build(in_channels=in_channels, out_channels=out_channels, channels=channels, features=features)
+        """A network (B, in, i, j, k) -> (B, out, i, j, k); `more` as for `unet`."""
+        return super().build(
+            in_channels=in_channels, out_channels=out_channels, channels=channels, features=features, **more
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.architectures.common import NamedLayers, level
+from fseft.builtin.architectures.common import NamedLayers, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class SegResNet(NamedLayers):
 
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Encoder levels count from the finest, decoder levels from the coarsest."""
-        deepest = len(network.get_submodule("up_layers"))  # type: ignore[arg-type]
+        deepest = depth(network, "up_layers")
         if name.startswith("up_"):
             return "decoder", deepest - 1 - level(name)
         stage = level(name) if name.startswith("down_layers") else 0

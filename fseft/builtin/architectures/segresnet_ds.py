@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from fseft.builtin.architectures.common import NamedLayers, level
+from fseft.builtin.architectures.common import NamedLayers, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -55,12 +55,8 @@ class SegResNetDS(NamedLayers):
 
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Encoder levels count from the finest, decoder levels from the coarsest."""
+        deepest = depth(network, "up_layers")
         if name.startswith("up_layers"):
-            return "decoder", _levels(network) - 1 - level(name)
+            return "decoder", deepest - 1 - level(name)
         stage = 0 if name == "encoder.conv_init" else level(name)
-        return ("bottleneck" if stage == _levels(network) else "encoder"), stage
-
-
-def _levels(network: nn.Module) -> int:
-    """Of the decoder; the encoder has one more."""
-    return len(network.get_submodule("up_layers"))  # type: ignore[arg-type]
+        return ("bottleneck" if stage == deepest else "encoder"), stage

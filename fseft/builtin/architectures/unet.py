@@ -78,6 +78,6 @@ class UNet(NamedLayers):
         return ("decoder" if innermost.startswith("2.") or name == "norm" else "encoder"), level
 
     def norm_follows(self, network: nn.Module, name: str) -> bool:
-        """So it is in all of MONAI's units but the last, which is residual unless the network is plain."""
+        """A unit keeps its norm beside its convolution; our own comes right after the last one of a plain network."""
         modules = dict(network.named_modules())
         return name == "body.model.2.conv" or f"{name.removesuffix('.conv')}.adn.N" in modules

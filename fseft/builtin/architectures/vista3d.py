@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.architectures.common import NamedLayers, level
+from fseft.builtin.architectures.common import NamedLayers, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class VISTA3D(NamedLayers):
 
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Encoder levels count from the finest, decoder levels from the coarsest."""
-        deepest = len(network.get_submodule("image_encoder.up_layers_auto"))  # type: ignore[arg-type]
+        deepest = depth(network, "image_encoder.up_layers_auto")
         inner = name.removeprefix("image_encoder.")
         if inner.startswith("up_layers_auto"):
             return "decoder", deepest - 1 - level(inner)
