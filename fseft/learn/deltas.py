@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+if TYPE_CHECKING:
+    from fseft.learn.roles import Target
 
 
 class Switchable(nn.Module):
@@ -126,10 +131,15 @@ class Bottleneck(Switchable):
         return self.scale * changed
 
 
-def add_branch(module: nn.Module, branch: Switchable) -> None:
-    """Let a module's output be its own plus that of a branch on the same input, kept under `branch`."""
-    module.add_module("branch", branch)
-    module.register_forward_hook(_with_branch)
+def add_branch(target: Target, branch: Switchable) -> str:
+    """Let a module's output be its own plus that of a branch on the same input.
+
+    Returns:
+        The branch's name in the network.
+    """
+    target.module.add_module("branch", branch)
+    target.module.register_forward_hook(_with_branch)
+    return f"{target.name}.branch"
 
 
 def _with_branch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -138,6 +148,12 @@ def _with_branch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) 
     return output + branch(inputs[0]) if branch.enabled else output
 
 
-def add_delta(module: nn.Module, delta: WeightDelta, tensor: str = "weight") -> None:
-    """Let a module's weight be computed as base + delta; the base stays under `parametrizations.weight.original`."""
-    parametrize.register_parametrization(module, tensor, delta)
+def add_delta(target: Target, delta: WeightDelta, tensor: str = "weight") -> str:
+    """Let a module's weight be computed as base + delta; the base stays under `parametrizations.weight.original`.
+
+    Returns:
+        The delta's name in the network. A second delta works on what the first one gives.
+    """
+    parametrize.register_parametrization(target.module, tensor, delta)
+    number = len(target.module.get_submodule(f"parametrizations.{tensor}")) - 1  # type: ignore[arg-type]
+    return f"{target.name}.parametrizations.{tensor}.{number}"

@@ -57,19 +57,42 @@ class Adapted:
     kept: frozenset[str] = frozenset()
     originals: dict[str, Tensor] = field(default_factory=dict)
 
-    def train_only(self, names: Iterable[str]) -> None:
-        """Freeze the network except the tensors of these names."""
+    @classmethod
+    def frozen_but(
+        cls,
+        trained: Iterable[str],
+        architecture: Architecture,
+        network: nn.Module,
+        *,
+        learning_rate: float,
+        head_ratio: float = 1.0,
+        rates: Mapping[str, float] | None = None,
+    ) -> Adapted:
+        """Freeze a network, but for these modules and parameters, and the head.
+
+        Args:
+            trained: Names of modules and of parameters.
+            architecture: Knows the head.
+            network: Changed in place.
+            learning_rate: Default rate of everything that is trained.
+            head_ratio: Multiple of it for the head: new rows start from nothing, the body does not.
+            rates: Multiples of it for some tensors, by name.
+        """
+        adapted = cls(network, learning_rate, rates=dict(rates or {}))
+        network.requires_grad_(False)
+        adapted.also_train(trained)
+        adapted.also_train(head_names(architecture, network), rate=head_ratio)
+        return adapted
+
+    def also_train(self, names: Iterable[str], *, rate: float | None = None) -> None:
+        """Unfreeze modules and parameters, at a multiple of the learning rate where none was set for them before."""
         chosen = set(names)
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name in chosen)
-
-    def also_train(self, modules: Iterable[str], *, rate: float | None = None) -> None:
-        """Unfreeze these modules, at a multiple of the learning rate where none was set for them before."""
-        for name in modules:
-            for inner, parameter in self.network.get_submodule(name).named_parameters():
+            parts = name.split(".")
+            if any(".".join(parts[:end]) in chosen for end in range(1, len(parts) + 1)):
                 parameter.requires_grad_(True)
                 if rate is not None:
-                    self.rates.setdefault(f"{name}.{inner}", rate)
+                    self.rates.setdefault(name, rate)
 
     def remember(self) -> None:
         """Keep the trained base tensors as they are now, so that `disabled` can bring them back."""
@@ -159,6 +182,11 @@ class Adapted:
                 for tensor in list(module.parametrizations):  # type: ignore[arg-type]
                     parametrize.remove_parametrizations(module, str(tensor), leave_parametrized=True)
         return self.network
+
+
+def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
+    """The modules that classify the features: one, in all networks so far."""
+    return [target.name for target in architecture.targets(network) if target.part == "head"]
 
 
 def need(targets: list[Target], what: str, method: str) -> list[Target]:

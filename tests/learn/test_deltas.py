@@ -8,6 +8,7 @@ from torch import nn
 
 from fseft.learn.deltas import Centre, LowRank, Scale, Shift, WeightDelta, add_delta
 from fseft.learn.method import Adapted
+from fseft.learn.roles import Target
 
 LAYERS = {
     "linear": lambda: nn.Linear(8, 6),
@@ -34,6 +35,10 @@ def an_input(layer):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
+def as_target(layer):
+    return Target("0", layer, "encoder", 0, "conv.spatial")
+
+
 def with_delta(layer, *, trained=False, seed=0):
     """A network of one layer with a low-rank delta, as if trained."""
     generator = torch.Generator().manual_seed(seed)
@@ -41,9 +46,10 @@ def with_delta(layer, *, trained=False, seed=0):
     if trained:
         nn.init.normal_(delta.b, generator=generator)
     network = nn.Sequential(layer)
-    add_delta(network[0], delta)
+    add_delta(as_target(layer), delta)
     adapted = Adapted(network, learning_rate=1e-3)
-    adapted.train_only(f"0.parametrizations.weight.0.{name}" for name in "ab")
+    network.requires_grad_(False)
+    adapted.also_train(["0.parametrizations.weight.0"])
     adapted.remember()
     return adapted
 
@@ -147,7 +153,7 @@ def test_a_changed_middle_is_a_pointwise_convolution_beside(name):
     x = an_input(layer)
     beside = nn.functional.conv3d(x, delta.point[..., None, None, None], stride=layer.stride)
     expected = layer(x) + beside
-    add_delta(layer, delta)
+    add_delta(as_target(layer), delta)
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -162,8 +168,8 @@ def test_scale_and_shift_of_a_layer_are_those_of_its_output(name, dim):
     shape = (1, -1) if isinstance(layer, nn.Linear) else (1, -1, 1, 1, 1)
     bias = layer.bias.view(shape)
     expected = (layer(x) - bias) * (1 + scale.s).view(shape) + bias + shift.shift.view(shape)
-    add_delta(layer, scale)
-    add_delta(layer, shift, "bias")
+    add_delta(as_target(layer), scale)
+    add_delta(as_target(layer), shift, "bias")
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -175,5 +181,5 @@ def test_a_scale_of_inputs_is_one_of_the_input():
     x = an_input(layer)
     factors = torch.cat([torch.ones(2), 1 + scale.s]).view(1, -1, 1, 1, 1)
     expected = layer(x * factors)
-    add_delta(layer, scale)
+    add_delta(as_target(layer), scale)
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)

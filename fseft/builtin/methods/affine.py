@@ -37,8 +37,5 @@ class Affine:
         """Freeze all but the norm layers and the head."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
-        adapted.train_only([])
-        adapted.also_train(target.name for target in self.select(architecture, network))
-        adapted.also_train(target.name for target in architecture.targets(network) if target.part == "head")
-        return adapted
+        norms = [target.name for target in self.select(architecture, network)]
+        return Adapted.frozen_but(norms, architecture, network, learning_rate=1e-2)

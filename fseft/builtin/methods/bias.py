@@ -53,11 +53,9 @@ class Bias:
         """Freeze all but the biases and the head."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
         targets = self.select(architecture, network)
-        adapted.train_only(f"{target.name}.{name}" for target in targets for name in self._names(target))
-        adapted.also_train(target.name for target in architecture.targets(network) if target.part == "head")
-        return adapted
+        biases = [f"{target.name}.{name}" for target in targets for name in self._names(target)]
+        return Adapted.frozen_but(biases, architecture, network, learning_rate=1e-2)
 
     def _names(self, target: Target) -> list[str]:
         """The parameters of the module itself that are biases."""

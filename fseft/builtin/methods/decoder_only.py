@@ -36,9 +36,5 @@ class DecoderOnly:
         """Freeze all but the decoder and the head."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-3)
-        adapted.train_only([])
-        adapted.also_train(target.name for target in self.select(architecture, network))
-        heads = (target.name for target in architecture.targets(network) if target.part == "head")
-        adapted.also_train(heads, rate=10.0)
-        return adapted
+        decoder = [target.name for target in self.select(architecture, network)]
+        return Adapted.frozen_but(decoder, architecture, network, learning_rate=1e-3, head_ratio=10.0)

@@ -44,16 +44,12 @@ class IA3:
         from fseft.learn.deltas import Scale, add_delta
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
-        targets = self.select(architecture, network)
-        heads = [target.name for target in architecture.targets(network) if target.part == "head"]
-        adapted.train_only([])
-        for target in targets:
+        scales = []
+        for target in self.select(architecture, network):
             weight = target.module.get_parameter("weight")
             if target.role == "attn.qkv":  # rows of queries, keys, values
-                add_delta(target.module, Scale(weight, 0, first=len(weight) // 3))
+                scale = Scale(weight, 0, first=len(weight) // 3)
             else:
-                add_delta(target.module, Scale(weight, 0 if target.role == "conv.transposed" else 1))
-        adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
-        adapted.also_train(heads)
-        return adapted
+                scale = Scale(weight, 0 if target.role == "conv.transposed" else 1)
+            scales.append(add_delta(target, scale))
+        return Adapted.frozen_but(scales, architecture, network, learning_rate=1e-2)

@@ -35,7 +35,4 @@ class LinearProbe:
         """Freeze all but the head."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
-        adapted.train_only([])
-        adapted.also_train(target.name for target in self.select(architecture, network))
-        return adapted
+        return Adapted.frozen_but([], architecture, network, learning_rate=1e-2)

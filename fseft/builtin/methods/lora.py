@@ -78,14 +78,11 @@ class LoRA:
 
         config = self.config
         scale = config.alpha / (sqrt(config.rank) if config.rslora else config.rank)
-        targets = self.select(architecture, network)
-        adapted = Adapted(network, learning_rate=1e-3)
-        adapted.train_only([])
-        for target in targets:
-            weight = target.module.get_parameter("weight")
-            add_delta(target.module, LowRank(weight, config.rank, scale, generator))
-            adapted.rates[f"{target.name}.parametrizations.weight.0.b"] = config.ratio
-        adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
-        heads = (target.name for target in architecture.targets(network) if target.part == "head")
-        adapted.also_train(heads, rate=config.head_ratio)
-        return adapted
+        deltas = []
+        for target in self.select(architecture, network):
+            low_rank = LowRank(target.module.get_parameter("weight"), config.rank, scale, generator)
+            deltas.append(add_delta(target, low_rank))
+        rates = {f"{delta}.b": config.ratio for delta in deltas}
+        return Adapted.frozen_but(
+            deltas, architecture, network, learning_rate=1e-3, head_ratio=config.head_ratio, rates=rates
+        )

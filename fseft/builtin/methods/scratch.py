@@ -17,4 +17,4 @@ class Scratch(Full):
     """Method `scratch`. Random weights stand a higher rate than pre-trained ones, the head's as the others."""
 
     learning_rate = 1e-3
-    head_rate = 1.0
+    head_ratio = 1.0
