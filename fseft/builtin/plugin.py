@@ -23,6 +23,7 @@ METHODS = (
     "affine",
     "bias",
     "cnn_adapter",
+    "compacter",
     "decoder_only",
     "full",
     "ia3",

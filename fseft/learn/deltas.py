@@ -75,6 +75,34 @@ class Scale(WeightDelta):
         return weight * s.view([-1 if dim == self.dim else 1 for dim in range(weight.dim())])
 
 
+class Hypercomplex(WeightDelta):
+    """A linear map of a layer's outputs, as a change of its weight or bias: P W.
+
+    P is a sum of n Kronecker products A_i x B_i (Zhang et al. 2021, arXiv:2102.08597, eq. 3), of n^3 + width^2 / n
+    parameters.
+
+    Args:
+        width: Outputs of the layer.
+        terms: n.
+        generator: Draws A, and B where it does not start at zero.
+        residual: W + P W with B zero at the start, instead of P W.
+    """
+
+    def __init__(self, width: int, terms: int, generator: torch.Generator, *, residual: bool) -> None:
+        super().__init__()
+        side = width // terms
+        b = (6 / side) ** 0.5 * (2 * torch.rand(terms, side, side, generator=generator) - 1)
+        self.a = nn.Parameter(0.01 * torch.randn(terms, terms, terms, generator=generator))
+        self.b = nn.Parameter(torch.zeros_like(b) if residual else b)
+        self.residual = residual
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The mixed weight or bias, less itself where it is replaced."""
+        products = torch.einsum("nij,nkl->ikjl", self.a, self.b)
+        mixed = products.reshape(len(weight), len(weight)) @ weight
+        return mixed if self.residual else mixed - weight
+
+
 class Centre(WeightDelta):
     """A pointwise convolution beside a spatial one, as a change of the kernel's middle; zero at the start.
 

@@ -21,7 +21,7 @@ from fseft.registry import registry
 ARCHITECTURE = ResUNet()
 SWIN = SwinUNETR()
 TINY = {"channels": (4, 8), "features": 4}
-TRANSFORMERS_ONLY = {"adaptformer"}
+TRANSFORMERS_ONLY = {"adaptformer", "compacter"}
 METHODS = [name for name in registry().names("method") if name not in TRANSFORMERS_ONLY]
 TRAINING = [name for name in METHODS if registry().method(name).trains]
 CASES = [
@@ -276,6 +276,7 @@ PUBLISHED = [  # on SwinUNETR-48 with one output class, head included
     ("affine", {}, 17_329),
     ("bias", {"rel_pos_bias": True, "roles": ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}, 210_739),
     ("adaptformer", {}, 47_697),
+    ("compacter", {"identity_init": False}, 217_073),
     ("lora", {"rank": 12, "roles": ("attn.qkv",)}, 69_169),  # rank 4 for each of q, k, v, with dense B
 ]
 
@@ -305,22 +306,43 @@ def test_a_network_without_transformer_blocks_is_told(name):
         method(name).select(ARCHITECTURE, a_network())
 
 
-def test_a_branch_starts_at_nothing_learns_is_copied_and_can_be_switched_off():
-    torch.manual_seed(0)
-    x = torch.randn(1, 1, 64, 64, 64)
-    small = {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4}
-    network = build(SWIN, in_channels=1, out_channels=3, hparams=small, seed=0)
+SMALL = {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4}
+
+
+def a_small_transformer():
+    return build(SWIN, in_channels=1, out_channels=3, hparams=SMALL, seed=0)
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMERS_ONLY))
+def test_what_transformers_get_starts_at_nothing_learns_is_copied_and_can_be_switched_off(name):
+    x = torch.randn((1, 1, 64, 32, 32), generator=torch.Generator().manual_seed(0))
+    network = a_small_transformer()
     base = output(network, x)
-    adapted = adapt_network(SWIN, network, method("adaptformer"), decoder="frozen", seed=1)
+    adapted = adapt_network(SWIN, network, method(name), decoder="frozen", seed=1)
     assert torch.equal(output(network, x), base)
     train(adapted, x)
     learned = output(network, x)
     assert not torch.equal(learned, base)
-    assert all(p.grad is not None and p.grad.any() for n, p in adapted.trained() if n.endswith("up.weight"))
+    assert all(p.grad is not None and p.grad.any() for n, p in adapted.trained())
     assert torch.equal(output(deepcopy(network), x), learned)
-    fresh = build(SWIN, in_channels=1, out_channels=3, hparams=small, seed=0)
-    again = adapt_network(SWIN, fresh, method("adaptformer"), decoder="frozen", seed=1)
+    fresh = a_small_transformer()
+    again = adapt_network(SWIN, fresh, method(name), decoder="frozen", seed=1)
     again.load_state_dict(adapted.state_dict())
     assert torch.equal(output(fresh, x), learned)
     with adapted.disabled():
         assert torch.equal(output(network, x), base)
+
+
+def test_a_compacter_merges_into_the_network_that_it_came_from():
+    x = torch.randn((1, 1, 64, 32, 32), generator=torch.Generator().manual_seed(0))
+    adapted = adapt_network(SWIN, a_small_transformer(), method("compacter"), decoder="frozen", seed=1)
+    train(adapted, x)
+    learned = output(adapted.network, x)
+    merged = adapted.merge()
+    assert merged.state_dict().keys() == a_small_transformer().state_dict().keys()
+    assert torch.allclose(output(merged, x), learned, atol=1e-5)
+
+
+def test_a_compacter_says_which_width_its_terms_do_not_divide():
+    with pytest.raises(FseftError, match=r"terms is 5, which does not divide the width 12 of swinViT\.layers1"):
+        adapt_network(SWIN, a_small_transformer(), method("compacter", terms=5), decoder="frozen", seed=1)

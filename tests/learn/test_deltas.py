@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.learn.deltas import Centre, LowRank, Scale, Shift, WeightDelta, add_delta
+from fseft.learn.deltas import Centre, Hypercomplex, LowRank, Scale, Shift, WeightDelta, add_delta
 from fseft.learn.method import Adapted
 from fseft.learn.roles import Target
 
@@ -183,3 +183,26 @@ def test_a_scale_of_inputs_is_one_of_the_input():
     expected = layer(x * factors)
     add_delta(as_target(layer), scale)
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_a_hypercomplex_map_mixes_the_outputs_of_a_layer(residual):
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 8)
+    mixing = Hypercomplex(8, 2, torch.Generator().manual_seed(0), residual=residual)
+    nn.init.normal_(mixing.b)
+    matrix = sum(torch.kron(a, b) for a, b in zip(mixing.a, mixing.b, strict=True))
+    x = torch.randn(3, 5)
+    expected = layer(x) @ matrix.T + residual * layer(x)
+    add_delta(as_target(layer), mixing)
+    add_delta(as_target(layer), mixing, "bias")
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_hypercomplex_map_starts_at_nothing_or_at_random():
+    def started(residual):
+        return Hypercomplex(8, 2, torch.Generator().manual_seed(0), residual=residual)
+
+    weight = torch.ones(8, 5)
+    assert torch.equal(started(residual=True)(weight), weight)
+    assert not torch.allclose(started(residual=False)(weight), weight)
