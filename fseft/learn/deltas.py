@@ -30,11 +30,17 @@ class WeightDelta(Switchable):
         return weight + self.delta(weight) if self.enabled else weight
 
 
+def full_rank(weight: Tensor) -> int:
+    """The largest rank that a change of this weight can have."""
+    return min(weight.shape[0], weight[0].numel())
+
+
 class LowRank(WeightDelta):
     """LoRA (Hu et al. 2021, eq. 3): W + (alpha / r) B A, with the weight seen as a matrix.
 
     A convolution's weight (out, in/groups, i, j, k) is seen as (out, in/groups * i * j * k), a transposed
-    convolution's (in, out/groups, i, j, k) as (in, out/groups * i * j * k). B starts at zero.
+    convolution's (in, out/groups, i, j, k) as (in, out/groups * i * j * k). B starts at zero. A matrix with fewer rows
+    or columns than r has its own full rank, which is all that a larger r could give.
 
     Args:
         weight: The base weight; only its shape is used.
@@ -46,6 +52,7 @@ class LowRank(WeightDelta):
     def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
         super().__init__()
         rows, columns = weight.shape[0], weight[0].numel()
+        rank = min(rank, full_rank(weight))
         self.a = nn.Parameter(torch.randn(rank, columns, generator=generator) / columns**0.5)
         self.b = nn.Parameter(torch.zeros(rows, rank))
         self.scale = scale
@@ -53,6 +60,62 @@ class LowRank(WeightDelta):
     def delta(self, weight: Tensor) -> Tensor:
         """The product, in the weight's shape."""
         return (self.scale * self.b @ self.a).view_as(weight)
+
+
+class PrincipalLowRank(LowRank):
+    """PiSSA (Meng et al. 2024, arXiv:2404.02948, eq. 2 to 4): B A starts as the largest singular values of the weight.
+
+    The paper takes them out of the base weight. Here the weight stays as it is, and the start is taken off the change,
+    W + s (B A - B0 A0): the same function, with the base at hand. Singular vectors depend on the machine, so A0 and B0
+    are buffers to be saved.
+
+    Args:
+        weight: The base weight.
+        rank: r.
+        scale: s.
+        generator: As for `LowRank`; what it draws is replaced.
+    """
+
+    a0: Tensor
+    b0: Tensor
+
+    def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
+        super().__init__(weight, rank, scale, generator)
+        rank = len(self.a)
+        u, s, v = torch.linalg.svd(weight.detach().flatten(1), full_matrices=False)
+        root = (s[:rank] / scale).sqrt()
+        for parameter, start in ((self.a, root[:, None] * v[:rank]), (self.b, u[:, :rank] * root)):
+            parameter.data.copy_(start)
+        self.register_buffer("a0", self.a.detach().clone())
+        self.register_buffer("b0", self.b.detach().clone())
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The product less its start, in the weight's shape."""
+        return super().delta(weight) - (self.scale * self.b0 @ self.a0).view_as(weight)
+
+
+class Magnitude(WeightDelta):
+    """DoRA (Liu et al. 2024, arXiv:2402.09353, eq. 5): m V / |V|, with a magnitude for each output channel.
+
+    V is what the deltas before this one give; m starts as |W|, so that the start changes nothing. The norm counts as a
+    constant in the gradient (sec. 4.3). Groups of a transposed convolution share the magnitudes.
+
+    Args:
+        weight: The base weight.
+        dim: The dimension of the outputs.
+    """
+
+    def __init__(self, weight: Tensor, dim: int) -> None:
+        super().__init__()
+        self.others = [other for other in range(weight.dim()) if other != dim]
+        self.m = nn.Parameter(self._norm(weight))
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The change that gives each output its magnitude."""
+        return weight * (self.m / self._norm(weight) - 1)
+
+    def _norm(self, weight: Tensor) -> Tensor:
+        return weight.detach().pow(2).sum(self.others, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 class Scale(WeightDelta):

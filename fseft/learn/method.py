@@ -96,12 +96,7 @@ class Adapted:
 
     def remember(self) -> None:
         """Keep the trained base tensors as they are now, so that `disabled` can bring them back."""
-        added = {
-            f"{name}.{inner}"
-            for name, module in self.network.named_modules()
-            if isinstance(module, Switchable)
-            for inner, _ in module.named_parameters()
-        }
+        added = self._added()
         self.originals = {n: p.detach().clone() for n, p in self.trained() if n not in added}
 
     def trained(self) -> list[tuple[str, nn.Parameter]]:
@@ -125,11 +120,18 @@ class Adapted:
     def on_optimizer_step(self, step: int, total: int) -> None:
         """Called after each optimiser step; most methods do nothing."""
 
+    def _added(self) -> set[str]:
+        """The tensors that the method put into the network."""
+        modules = self.network.named_modules()
+        added = {name: module.state_dict() for name, module in modules if isinstance(module, Switchable)}
+        return {f"{name}.{inner}" for name, tensors in added.items() for inner in tensors}
+
     def _saved(self) -> dict[str, Tensor]:
-        """What is trained, what is kept, and the batch statistics where they are on."""
-        parameters = self.network.named_parameters()
+        """What is trained, what is kept, the method's own buffers, and the batch statistics where they are on."""
+        added = self._added()
+        parameters, buffers = self.network.named_parameters(), self.network.named_buffers()
         saved: dict[str, Tensor] = {name: p for name, p in parameters if p.requires_grad or name in self.kept}
-        return {**saved, **dict(self.network.named_buffers())} if self.train_mode else saved
+        return saved | {name: buffer for name, buffer in buffers if self.train_mode or name in added}
 
     def state_dict(self) -> dict[str, Tensor]:
         """The trained and kept tensors only: what the adapter file holds."""

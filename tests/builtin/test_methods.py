@@ -32,6 +32,9 @@ CASES = [
     ("lora", {"parts": ("encoder", "bottleneck", "decoder")}, "frozen"),
     ("lora", {"parts": ("encoder", "bottleneck", "decoder")}, "fine-tuned"),
     ("lora", {"rank": 2, "rslora": True, "ratio": 16.0}, "frozen"),
+    ("lora", {"dora": True, "parts": ("encoder", "bottleneck", "decoder")}, "frozen"),
+    ("lora", {"init": "pissa"}, "frozen"),
+    ("lora", {"init": "pissa", "dora": True}, "fine-tuned"),
 ]
 RECIPE = Recipe(epochs=2, learning_rate=0.01, plateau=False)
 
@@ -227,7 +230,7 @@ def test_selecting_changes_nothing():
 def test_lora_scales_by_alpha_over_the_rank_or_its_root(config, scale):
     adapted = applied("lora", config)
     assert {m.scale for m in adapted.network.modules() if hasattr(m, "scale")} == {scale}
-    assert {p.shape[0] for n, p in added(adapted).items() if n.endswith(".a")} == {config.get("rank", 8)}
+    assert max(p.shape[0] for n, p in added(adapted).items() if n.endswith(".a")) == config.get("rank", 8)
 
 
 def test_lora_plus_gives_b_a_rate_of_its_own():
@@ -259,6 +262,20 @@ def test_lora_goes_where_it_is_told(config, part):
 def test_lora_says_what_is_missing(config, message):
     with pytest.raises(FseftError, match=message):
         method("lora", **config).select(ARCHITECTURE, a_network())
+
+
+def test_lora_says_which_rank_is_the_largest():
+    with pytest.raises(FseftError, match=r"rank is 99, and body\.model\S*, the largest .* has 8. Set rank to 8"):
+        applied("lora", {"rank": 99})
+
+
+def test_dora_has_a_magnitude_wherever_no_norm_takes_it_away():
+    network = a_network()
+    chosen = method("lora", parts=("encoder", "decoder")).select(ARCHITECTURE, network)
+    adapted = applied("lora", {"dora": True, "parts": ("encoder", "decoder")})
+    magnitudes = {n.removesuffix(".parametrizations.weight.1.m") for n in added(adapted) if n.endswith("m")}
+    assert magnitudes == {target.name for target in chosen if not target.followed_by_norm}
+    assert magnitudes
 
 
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": -1}, {"parts": ("brain",)}, {"roles": ("conv",)}, {"rnk": 3}])
