@@ -17,6 +17,7 @@ from fseft.learn.adaptation import adapt_network
 from fseft.learn.backbone import build, count_parameters
 from fseft.learn.loop import fit, start
 from fseft.registry import registry
+from fseft.steps.settings import split_settings
 
 ARCHITECTURE = ResUNet()
 SWIN = SwinUNETR()
@@ -286,15 +287,23 @@ def test_lora_refuses_settings_that_mean_nothing(wrong):
 
 # --- parity by parameter count ------------------------------------------------------------------------------
 
-PUBLISHED = [  # on SwinUNETR-48 with one output class, head included
-    ("linear-probe", {}, 49),
-    ("spatial-adapter", {"kernel_size": 1}, 4_657),
-    ("spatial-adapter", {}, 124_465),
-    ("affine", {}, 17_329),
-    ("bias", {"rel_pos_bias": True, "roles": ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}, 210_739),
-    ("adaptformer", {}, 47_697),
-    ("compacter", {"identity_init": False}, 217_073),
-    ("lora", {"rank": 12, "roles": ("attn.qkv",)}, 69_169),  # rank 4 for each of q, k, v, with dense B
+PUBLISHED = [  # on SwinUNETR-48 with one output class, head included: settings beside the preset, rate, decoder, count
+    ("linear-probe", (), 1e-2, "frozen", 49),
+    ("spatial-adapter", ("kernel_size=1",), 1e-4, "frozen", 4_657),
+    ("spatial-adapter", (), 1e-4, "frozen", 124_465),
+    ("affine", (), 1e-2, "frozen", 17_329),
+    ("bias", (), 1e-2, "frozen", 210_739),
+    ("adaptformer", (), 1e-2, "frozen", 47_697),
+    ("compacter", (), 1e-2, "frozen", 217_073),
+    ("lora", (), 1e-3, "frozen", 69_169),
+    ("full", (), 1e-4, "frozen", 62_186_659),
+    ("linear-probe", (), 1e-4, "fine-tuned", 19_597_873),
+    ("affine", (), 1e-4, "fine-tuned", 19_615_153),
+    ("bias", (), 1e-4, "fine-tuned", 19_808_563),
+    ("adaptformer", (), 1e-4, "fine-tuned", 19_645_521),
+    ("compacter", (), 1e-4, "fine-tuned", 19_814_897),
+    ("lora", (), 1e-4, "fine-tuned", 19_666_993),
+    ("decoder-only", (), 1e-4, "frozen", 19_597_873),
 ]
 
 
@@ -303,15 +312,18 @@ def swinunetr():
     return build(SWIN, in_channels=1, out_channels=1, hparams={}, seed=0)
 
 
-@pytest.mark.parametrize(("name", "config", "count"), PUBLISHED, ids=[f"{n}-{c}" for n, _, c in PUBLISHED])
-def test_a_method_trains_as_many_parameters_as_published(name, config, count, swinunetr):
-    head = SWIN.head(swinunetr)
-    try:
-        adapted = method(name, **config).apply(SWIN, swinunetr, generator=torch.Generator().manual_seed(0))
-        assert sum(p.numel() for _, p in adapted.trained()) == count
-    finally:
-        adapted.merge()
-        SWIN.replace_head(swinunetr, head)
+@pytest.mark.parametrize(
+    ("name", "settings", "rate", "decoder", "count"), PUBLISHED, ids=[f"{n}-{c}" for n, *_, c in PUBLISHED]
+)
+def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate(
+    name, settings, rate, decoder, count, swinunetr
+):
+    spec = registry().method(name)
+    config, recipe = split_settings(spec, ["preset=reference", *settings], decoder)
+    network, chosen = deepcopy(swinunetr), registry().create("method", name, config)
+    adapted = adapt_network(SWIN, network, chosen, decoder=decoder, seed=0)
+    assert sum(p.numel() for _, p in adapted.trained()) == count
+    assert {group["base"] for group in start(adapted, recipe).optimizer.param_groups} == {rate}
 
 
 # --- what only transformers have --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SPEC = MethodSpec(
     summary="train a bottleneck beside the feed-forward part of each transformer block",
     config=AdaptFormerConfig,
     reference="Chen et al. 2022, arXiv:2205.13535",
+    presets=reference(1e-2, rank=16, scale=0.1),
 )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.learn.roles import Role  # noqa: TC001 - pydantic reads the annotations
 from fseft.plugin import Config, MethodSpec
 
@@ -29,6 +30,7 @@ SPEC = MethodSpec(
     summary="train the biases, but for those that a norm layer takes away again",
     config=BiasConfig,
     reference="Ben Zaken et al. 2022, arXiv:2106.10199 (BitFit)",
+    presets=reference(1e-2, rel_pos_bias=True, roles=("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ SPEC = MethodSpec(
     factory="fseft.builtin.methods.cnn_adapter:CNNAdapter",
     summary="train a pointwise convolution beside each spatial one of the encoder; merges exactly",
     reference="Rebuffi et al. 2018, arXiv:1803.10082 (residual adapters in parallel)",
+    presets=reference(1e-2),
 )
 
 

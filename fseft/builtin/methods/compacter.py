@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ SPEC = MethodSpec(
     summary="mix the outputs of attention and feed-forward parts, by sums of Kronecker products; merges exactly",
     config=CompacterConfig,
     reference="Karimi Mahabadi et al. 2021, arXiv:2106.04647; FSEFT: layers of full width, nothing between them",
+    presets=reference(1e-2, terms=4, identity_init=False),
 )
 
 

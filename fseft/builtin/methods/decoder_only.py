@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ SPEC = MethodSpec(
     name="decoder-only",
     factory="fseft.builtin.methods.decoder_only:DecoderOnly",
     summary="train the decoder and the head, from the pre-trained weights",
+    presets=reference(1e-4),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ SPEC = MethodSpec(
     name="full",
     factory="fseft.builtin.methods.full:Full",
     summary="train every weight, from the pre-trained ones",
+    presets=reference(1e-4),
 )
 
 

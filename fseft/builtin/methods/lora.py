@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.learn.roles import PartName, Role  # noqa: TC001 - pydantic reads the annotations
 from fseft.plugin import Config, MethodSpec
 
@@ -51,6 +52,8 @@ SPEC = MethodSpec(
     config=LoRAConfig,
     reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; rsLoRA: Kalajdzievski 2023; "
     "DoRA: Liu et al. 2024; PiSSA: Meng et al. 2024",
+    # Rank 4 for each of q, k and v, with a dense B, unscaled.
+    presets=reference(1e-3, rank=12, alpha=12.0, parts=("encoder",), roles=("attn.qkv",)),
 )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SPEC = MethodSpec(
     config=SpatialAdapterConfig,
     access="black-box",
     reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, spatial black-box adapter",
+    presets=reference(1e-4, kernel_size=3),
 )
 
 
