@@ -181,6 +181,8 @@ class Adapted:
         """Fold the deltas into the weights, under the base's names; branches stay where they are."""
         for module in list(self.network.modules()):
             if parametrize.is_parametrized(module):
+                made = type(module)  # by parametrize, and shared with copies of the network, which must stay whole
+                module.__class__ = type(made.__name__, made.__bases__, dict(vars(made)))
                 for tensor in list(module.parametrizations):  # type: ignore[arg-type]
                     parametrize.remove_parametrizations(module, str(tensor), leave_parametrized=True)
         return self.network

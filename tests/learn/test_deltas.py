@@ -108,6 +108,14 @@ def test_merging_keeps_the_function_and_the_names_of_the_base(layer, kind):
     assert not any(isinstance(module, WeightDelta) for module in merged.modules())
 
 
+def test_merging_a_copy_leaves_the_network_as_it_is(layer, kind):
+    x = an_input(layer)
+    adapted = with_delta(layer, kind, trained=True)
+    on = adapted.network(x)
+    copy.deepcopy(adapted).merge()
+    assert torch.equal(adapted.network(x), on)
+
+
 def test_switched_off_is_the_base_bit_for_bit_and_ends_with_the_context(layer, kind):
     x = an_input(layer)
     base = layer(x)

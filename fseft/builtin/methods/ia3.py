@@ -23,7 +23,10 @@ SCALED_AT_INPUT = ("mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed
 
 
 class IA3:
-    """Method `ia3`. Convolutions are scaled at their input: the norm layer after them undoes a scale of the output."""
+    """Method `ia3`. Convolutions are scaled at their input: the norm layer after them undoes a scale of the output.
+
+    So it does with the scale of a lone input channel, which is left out.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -35,7 +38,9 @@ class IA3:
         chosen = [
             target
             for target in architecture.targets(network)
-            if target.part in ("encoder", "bottleneck") and target.role in ("attn.qkv", *SCALED_AT_INPUT)
+            if target.part in ("encoder", "bottleneck")
+            and target.role in ("attn.qkv", *SCALED_AT_INPUT)
+            and not (target.followed_by_norm and target.module.get_parameter("weight").shape[1] == 1)
         ]
         return need(chosen, "attention or convolutional layers in the encoder", "ia3")
 
