@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,12 +65,11 @@ class Subject:
     @cached_property
     def x(self) -> Tensor:
         """An input."""
-        return torch.randn((1, 1, *self.toy.shape), generator=torch.Generator().manual_seed(0))
+        return _input(self.toy)
 
     def network(self, classes: int = CLASSES) -> nn.Module:
         """The base, as it is."""
-        network = build(self.architecture, in_channels=1, out_channels=classes, hparams=self.toy.hparams, seed=0)
-        return network.eval()
+        return deepcopy(_base(self.architecture_name, self.toy, classes))
 
     @cached_property
     def refusal(self) -> str:
@@ -80,10 +80,10 @@ class Subject:
             return str(error)
         return ""
 
-    @cached_property
+    @property
     def base_output(self) -> Tensor:
         """Of the base."""
-        return self.output(self.network())
+        return _base_output(self.architecture_name, self.toy)
 
     def adapted(self, classes: int = CLASSES) -> Adapted:
         """The method applied to the base, not yet trained."""
@@ -124,3 +124,21 @@ class Subject:
     def assert_close(self, one: Tensor, other: Tensor) -> None:
         """Equal within the tolerance, of one or of the largest logit."""
         assert float((one - other).abs().max()) <= self.tolerance * max(1.0, float(other.abs().max()))
+
+
+def _input(toy: Toy) -> Tensor:
+    return torch.randn((1, 1, *toy.shape), generator=torch.Generator().manual_seed(0))
+
+
+@lru_cache
+def _base(name: str, toy: Toy, classes: int) -> nn.Module:
+    """The network that all subjects copy."""
+    network = build(architecture(name), in_channels=1, out_channels=classes, hparams=toy.hparams, seed=0)
+    return network.eval()
+
+
+@lru_cache
+@torch.no_grad()
+def _base_output(name: str, toy: Toy) -> Tensor:
+    logits: Tensor = _base(name, toy, CLASSES)(_input(toy))
+    return logits

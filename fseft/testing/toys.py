@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fseft.documents import Triple
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Toy:
     """What `Architecture.build` is given, and the shape of the input.
 
