@@ -285,6 +285,7 @@ class Recipe(Part):
 
     epochs: int = Field(default=200, ge=1, description="at most this many passes over the support set")
     learning_rate: float | None = Field(default=None, gt=0, description="of AdamW; by default the method's own")
+    one_rate: bool = Field(default=False, description="the same rate for all: no other for the head, decoder or LoRA+")
     weight_decay: float = Field(default=0.0, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the schedule that warms up")
     loss: Literal["dice", "dice_ce"] = "dice"

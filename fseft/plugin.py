@@ -8,7 +8,7 @@ adds names; only the plan or the command line picks one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
@@ -16,7 +16,7 @@ import pluggy
 from fseft.documents import Case, Dataset, ModelCard, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import typer
@@ -31,6 +31,7 @@ __all__ = [
     "FoundationModelSpec",
     "MethodSpec",
     "ModelCard",
+    "Preset",
     "ReaderSpec",
     "ReporterSpec",
     "Spec",
@@ -46,7 +47,17 @@ hookimpl = pluggy.HookimplMarker("fseft")
 
 
 class Config(Part):
-    """Base of a method's configuration; its fields are the keys of `--set key=value`."""
+    """Base of a method's configuration; its fields are the keys of `--set key=value`; `preset` is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Settings under one name, for `--set preset=NAME`; what is set beside it wins."""
+
+    settings: Mapping[str, Any]
+    """Keys of the method's configuration and of `fseft.documents.Recipe`."""
+    with_decoder: Mapping[str, Any] = field(default_factory=dict)
+    """What differs where the decoder is trained too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +82,7 @@ class MethodSpec(Spec):
     needs_model: bool = True
     """Whether the method starts from pre-trained weights."""
     trains: bool = True
+    presets: Mapping[str, Preset] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ METHODS = (
     "affine",
     "bias",
     "cnn_adapter",
+    "compacter",
     "decoder_only",
     "full",
     "ia3",

@@ -23,7 +23,10 @@ def adapt(
     seed: Seed = 0,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value of the method or of the training; `fseft show method NAME` lists them."),
+        typer.Option(
+            "--set",
+            help="key=value of method or training, or preset=NAME; `fseft show method NAME` lists them.",
+        ),
     ] = None,
     labels: Annotated[str, typer.Option(help="Only these structures: a,b,...")] = "",
     cases: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -96,9 +97,11 @@ def show_model(name: str, workspace: Path, as_json: bool) -> None:
 
 
 def _describe(kind: str, spec: Spec) -> dict[str, Any]:
-    facts = {"name": spec.name, "summary": spec.summary, "reference": spec.reference}
+    facts: dict[str, Any] = {"name": spec.name, "summary": spec.summary, "reference": spec.reference}
     access = getattr(spec, "access", "")
     facts |= {"access": access} if access else {}
+    presets = {name: asdict(preset) for name, preset in getattr(spec, "presets", {}).items()}
+    facts |= {"presets": presets} if presets else {}
     return {
         **facts,
         "package": _package(kind, spec.name),

@@ -9,6 +9,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from fseft.learn.deltas import LowRank, add_delta
+from fseft.learn.method import head_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +52,7 @@ def adapt_network(
     if decoder == "new":
         _reset(network, names, seed)
     adapted = method.apply(architecture, network, generator=torch.Generator().manual_seed(seed))
-    head = [t.name for t in architecture.targets(network) if t.part == "head"]
+    head = head_names(architecture, network)
     if decoder == "low-rank":
         names = _low_rank(targets, torch.Generator().manual_seed(seed + 1))
     decoder_rate = min(1.0, DECODER_LEARNING_RATE / (adapted.learning_rate or 1.0))
@@ -76,8 +77,8 @@ def _low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:
             continue
         weight = None if parametrize.is_parametrized(target.module) else getattr(target.module, "weight", None)
         if weight is not None and not weight.requires_grad:
-            add_delta(target.module, LowRank(weight, DECODER_RANK, DECODER_SCALE, generator))
-            trained.append(f"{target.name}.parametrizations.weight.0")
+            change = LowRank(weight, DECODER_RANK, DECODER_SCALE, generator)
+            trained.append(add_delta(target, change))
     return trained
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+if TYPE_CHECKING:
+    from fseft.learn.roles import Target
 
 
 class Switchable(nn.Module):
@@ -25,11 +30,17 @@ class WeightDelta(Switchable):
         return weight + self.delta(weight) if self.enabled else weight
 
 
+def full_rank(weight: Tensor) -> int:
+    """The largest rank that a change of this weight can have."""
+    return min(weight.shape[0], weight[0].numel())
+
+
 class LowRank(WeightDelta):
     """LoRA (Hu et al. 2021, eq. 3): W + (alpha / r) B A, with the weight seen as a matrix.
 
     A convolution's weight (out, in/groups, i, j, k) is seen as (out, in/groups * i * j * k), a transposed
-    convolution's (in, out/groups, i, j, k) as (in, out/groups * i * j * k). B starts at zero.
+    convolution's (in, out/groups, i, j, k) as (in, out/groups * i * j * k). B starts at zero. A matrix with fewer rows
+    or columns than r has its own full rank, which is all that a larger r could give.
 
     Args:
         weight: The base weight; only its shape is used.
@@ -41,6 +52,7 @@ class LowRank(WeightDelta):
     def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
         super().__init__()
         rows, columns = weight.shape[0], weight[0].numel()
+        rank = min(rank, full_rank(weight))
         self.a = nn.Parameter(torch.randn(rank, columns, generator=generator) / columns**0.5)
         self.b = nn.Parameter(torch.zeros(rows, rank))
         self.scale = scale
@@ -48,6 +60,62 @@ class LowRank(WeightDelta):
     def delta(self, weight: Tensor) -> Tensor:
         """The product, in the weight's shape."""
         return (self.scale * self.b @ self.a).view_as(weight)
+
+
+class PrincipalLowRank(LowRank):
+    """PiSSA (Meng et al. 2024, arXiv:2404.02948, eq. 2 to 4): B A starts as the largest singular values of the weight.
+
+    The paper takes them out of the base weight. Here the weight stays as it is, and the start is taken off the change,
+    W + s (B A - B0 A0): the same function, with the base at hand. Singular vectors depend on the machine, so A0 and B0
+    are buffers to be saved.
+
+    Args:
+        weight: The base weight.
+        rank: r.
+        scale: s.
+        generator: As for `LowRank`; what it draws is replaced.
+    """
+
+    a0: Tensor
+    b0: Tensor
+
+    def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
+        super().__init__(weight, rank, scale, generator)
+        rank = len(self.a)
+        u, s, v = torch.linalg.svd(weight.detach().flatten(1), full_matrices=False)
+        root = (s[:rank] / scale).sqrt()
+        for parameter, start in ((self.a, root[:, None] * v[:rank]), (self.b, u[:, :rank] * root)):
+            parameter.data.copy_(start)
+        self.register_buffer("a0", self.a.detach().clone())
+        self.register_buffer("b0", self.b.detach().clone())
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The product less its start, in the weight's shape."""
+        return super().delta(weight) - (self.scale * self.b0 @ self.a0).view_as(weight)
+
+
+class Magnitude(WeightDelta):
+    """DoRA (Liu et al. 2024, arXiv:2402.09353, eq. 5): m V / |V|, with a magnitude for each output channel.
+
+    V is what the deltas before this one give; m starts as |W|, so that the start changes nothing. The norm counts as a
+    constant in the gradient (sec. 4.3). Groups of a transposed convolution share the magnitudes.
+
+    Args:
+        weight: The base weight.
+        dim: The dimension of the outputs.
+    """
+
+    def __init__(self, weight: Tensor, dim: int) -> None:
+        super().__init__()
+        self.others = [other for other in range(weight.dim()) if other != dim]
+        self.m = nn.Parameter(self._norm(weight))
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The change that gives each output its magnitude."""
+        return weight * (self.m / self._norm(weight) - 1)
+
+    def _norm(self, weight: Tensor) -> Tensor:
+        return weight.detach().pow(2).sum(self.others, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 class Scale(WeightDelta):
@@ -68,6 +136,34 @@ class Scale(WeightDelta):
         """The change of the scaled slices, zero elsewhere."""
         s = torch.nn.functional.pad(self.s, (self.first, 0))
         return weight * s.view([-1 if dim == self.dim else 1 for dim in range(weight.dim())])
+
+
+class Hypercomplex(WeightDelta):
+    """A linear map of a layer's outputs, as a change of its weight or bias: P W.
+
+    P is a sum of n Kronecker products A_i x B_i (Zhang et al. 2021, arXiv:2102.08597, eq. 3), of n^3 + width^2 / n
+    parameters.
+
+    Args:
+        width: Outputs of the layer.
+        terms: n.
+        generator: Draws A, and B where it does not start at zero.
+        residual: W + P W with B zero at the start, instead of P W.
+    """
+
+    def __init__(self, width: int, terms: int, generator: torch.Generator, *, residual: bool) -> None:
+        super().__init__()
+        side = width // terms
+        b = (6 / side) ** 0.5 * (2 * torch.rand(terms, side, side, generator=generator) - 1)
+        self.a = nn.Parameter(0.01 * torch.randn(terms, terms, terms, generator=generator))
+        self.b = nn.Parameter(torch.zeros_like(b) if residual else b)
+        self.residual = residual
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The mixed weight or bias, less itself where it is replaced."""
+        products = torch.einsum("nij,nkl->ikjl", self.a, self.b)
+        mixed = products.reshape(len(weight), len(weight)) @ weight
+        return mixed if self.residual else mixed - weight
 
 
 class Centre(WeightDelta):
@@ -126,10 +222,15 @@ class Bottleneck(Switchable):
         return self.scale * changed
 
 
-def add_branch(module: nn.Module, branch: Switchable) -> None:
-    """Let a module's output be its own plus that of a branch on the same input, kept under `branch`."""
-    module.add_module("branch", branch)
-    module.register_forward_hook(_with_branch)
+def add_branch(target: Target, branch: Switchable) -> str:
+    """Let a module's output be its own plus that of a branch on the same input.
+
+    Returns:
+        The branch's name in the network.
+    """
+    target.module.add_module("branch", branch)
+    target.module.register_forward_hook(_with_branch)
+    return f"{target.name}.branch"
 
 
 def _with_branch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -138,6 +239,12 @@ def _with_branch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) 
     return output + branch(inputs[0]) if branch.enabled else output
 
 
-def add_delta(module: nn.Module, delta: WeightDelta, tensor: str = "weight") -> None:
-    """Let a module's weight be computed as base + delta; the base stays under `parametrizations.weight.original`."""
-    parametrize.register_parametrization(module, tensor, delta)
+def add_delta(target: Target, delta: WeightDelta, tensor: str = "weight") -> str:
+    """Let a module's weight be computed as base + delta; the base stays under `parametrizations.weight.original`.
+
+    Returns:
+        The delta's name in the network. A second delta works on what the first one gives.
+    """
+    parametrize.register_parametrization(target.module, tensor, delta)
+    number = len(target.module.get_submodule(f"parametrizations.{tensor}")) - 1  # type: ignore[arg-type]
+    return f"{target.name}.parametrizations.{tensor}.{number}"

@@ -65,9 +65,10 @@ class Training:
 
 def start(adapted: Adapted, recipe: Recipe) -> Training:
     """AdamW over the method's parameter groups."""
-    groups = adapted.param_groups(recipe.learning_rate or adapted.learning_rate)
+    rate = recipe.learning_rate or adapted.learning_rate
+    groups = adapted.param_groups(rate)
     for group in groups:
-        group["base"] = group["lr"]
+        group["base"] = rate if recipe.one_rate else group["lr"]
     return Training(adapted, torch.optim.AdamW(groups, weight_decay=recipe.weight_decay))
 
 

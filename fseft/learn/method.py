@@ -57,28 +57,46 @@ class Adapted:
     kept: frozenset[str] = frozenset()
     originals: dict[str, Tensor] = field(default_factory=dict)
 
-    def train_only(self, names: Iterable[str]) -> None:
-        """Freeze the network except the tensors of these names."""
+    @classmethod
+    def frozen_but(
+        cls,
+        trained: Iterable[str],
+        architecture: Architecture,
+        network: nn.Module,
+        *,
+        learning_rate: float,
+        head_ratio: float = 1.0,
+        rates: Mapping[str, float] | None = None,
+    ) -> Adapted:
+        """Freeze a network, but for these modules and parameters, and the head.
+
+        Args:
+            trained: Names of modules and of parameters.
+            architecture: Knows the head.
+            network: Changed in place.
+            learning_rate: Default rate of everything that is trained.
+            head_ratio: Multiple of it for the head: new rows start from nothing, the body does not.
+            rates: Multiples of it for some tensors, by name.
+        """
+        adapted = cls(network, learning_rate, rates=dict(rates or {}))
+        network.requires_grad_(False)
+        adapted.also_train(trained)
+        adapted.also_train(head_names(architecture, network), rate=head_ratio)
+        return adapted
+
+    def also_train(self, names: Iterable[str], *, rate: float | None = None) -> None:
+        """Unfreeze modules and parameters, at a multiple of the learning rate where none was set for them before."""
         chosen = set(names)
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(name in chosen)
-
-    def also_train(self, modules: Iterable[str], *, rate: float | None = None) -> None:
-        """Unfreeze these modules, at a multiple of the learning rate where none was set for them before."""
-        for name in modules:
-            for inner, parameter in self.network.get_submodule(name).named_parameters():
+            parts = name.split(".")
+            if any(".".join(parts[:end]) in chosen for end in range(1, len(parts) + 1)):
                 parameter.requires_grad_(True)
                 if rate is not None:
-                    self.rates.setdefault(f"{name}.{inner}", rate)
+                    self.rates.setdefault(name, rate)
 
     def remember(self) -> None:
         """Keep the base tensors that training changes as they are now, so that `disabled` can bring them back."""
-        added = {
-            f"{name}.{inner}"
-            for name, module in self.network.named_modules()
-            if isinstance(module, Switchable)
-            for inner, _ in module.named_parameters()
-        }
+        added = self._added()
         changing = {**dict(self.trained()), **self._statistics()}
         self.originals = {n: tensor.detach().clone() for n, tensor in changing.items() if n not in added}
 
@@ -103,11 +121,20 @@ class Adapted:
     def on_optimizer_step(self, step: int, total: int) -> None:
         """Called after each optimiser step; most methods do nothing."""
 
+    def _added(self) -> set[str]:
+        """The tensors that the method put into the network."""
+        modules = self.network.named_modules()
+        added = {name: module.state_dict() for name, module in modules if isinstance(module, Switchable)}
+        return {f"{name}.{inner}" for name, tensors in added.items() for inner in tensors}
+
     def _saved(self) -> dict[str, Tensor]:
-        """What is trained, what is kept, and the batch statistics where they are on."""
-        parameters = self.network.named_parameters()
-        saved: dict[str, Tensor] = {name: p for name, p in parameters if p.requires_grad or name in self.kept}
-        return {**saved, **self._statistics()}
+        """What is trained, what is kept, the method's own buffers, and the batch statistics where they are on."""
+        added = self._added()
+        saved: dict[str, Tensor] = {
+            name: p for name, p in self.network.named_parameters() if p.requires_grad or name in self.kept
+        }
+        own = {name: buffer for name, buffer in self.network.named_buffers() if name in added}
+        return {**saved, **own, **self._statistics()}
 
     def _statistics(self) -> dict[str, Tensor]:
         """The batch statistics where they are on."""
@@ -161,9 +188,16 @@ class Adapted:
         """Fold the deltas into the weights, under the base's names; branches stay where they are."""
         for module in list(self.network.modules()):
             if parametrize.is_parametrized(module):
+                made = type(module)  # by parametrize, and shared with copies of the network, which must stay whole
+                module.__class__ = type(made.__name__, made.__bases__, dict(vars(made)))
                 for tensor in list(module.parametrizations):  # type: ignore[arg-type]
                     parametrize.remove_parametrizations(module, str(tensor), leave_parametrized=True)
         return self.network
+
+
+def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
+    """The modules that classify the features: one, in all networks so far."""
+    return [target.name for target in architecture.targets(network) if target.part == "head"]
 
 
 def need(targets: list[Target], what: str, method: str) -> list[Target]:

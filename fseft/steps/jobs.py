@@ -136,7 +136,9 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         FseftError: Unknown names, settings that do not fit, too few labelled cases, or a broken dataset.
     """
     spec = registry().method(request.method)
-    config, recipe = split_settings(spec, request.settings)
+    default: Decoder = "frozen" if spec.access == "black-box" or not spec.needs_model else "fine-tuned"
+    decoder = request.decoder or default
+    config, recipe = split_settings(spec, request.settings, decoder)
     card = find_card(request.model, store)
     if spec.needs_model and card.name == SCRATCH:
         raise FseftError(
@@ -168,7 +170,6 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     if absent := _absent(fingerprint, labels, support):
         listener.warn(f"no support case shows {', '.join(absent)}: it cannot be learned")
     plan = restrict_intensity(plan, dataset, support)
-    default: Decoder = "frozen" if spec.access == "black-box" or not spec.needs_model else "fine-tuned"
     return Job(
         request=request,
         spec=spec,
@@ -179,7 +180,7 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         channels=fingerprint.channels,
         labels=labels,
         support=SupportSet(dataset=fingerprint.dataset, k=request.k, seed=request.seed, cases=support),
-        decoder=request.decoder or default,
+        decoder=decoder,
         matched=matched,
         weights=find_weights(request.model, store) if spec.needs_model else None,
         contents=tuple(case.content for case in fingerprint.cases if case.name in support),

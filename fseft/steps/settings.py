@@ -1,4 +1,4 @@
-"""`--set key=value`: keys of the method's configuration and of the training recipe."""
+"""`--set key=value`: keys of the method's configuration and of the training recipe, or a preset of both."""
 
 from __future__ import annotations
 
@@ -13,30 +13,54 @@ from fseft.errors import FseftError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fseft.documents import Part
+    from fseft.documents import Decoder, Part
     from fseft.plugin import Config, MethodSpec
 
 
-def split_settings(spec: MethodSpec, settings: Iterable[str]) -> tuple[Config, Recipe]:
+PRESET = "preset"
+
+
+def split_settings(spec: MethodSpec, settings: Iterable[str], decoder: Decoder = "frozen") -> tuple[Config, Recipe]:
     """The method's configuration and the recipe; a key of both means the method's.
+
+    Args:
+        spec: The method.
+        settings: Each `key=value`; the preset comes first, wherever it stands.
+        decoder: Presets may differ where it is trained.
 
     Raises:
         FseftError: No `key=value`, an unknown key (with the nearest ones), or a value that does not fit.
     """
-    method: dict[str, Any] = {}
-    recipe: dict[str, Any] = {}
-    known = [*spec.config.model_fields, *Recipe.model_fields]
+    given: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
             raise FseftError(f"--set {setting!r} is no key=value", hint="Write for example --set rank=4.")
-        if key in spec.config.model_fields:
-            method[key] = _parsed(spec.config, key, value)
-        elif key in Recipe.model_fields:
-            recipe[key] = _parsed(Recipe, key, value)
-        else:
-            raise FseftError(f"the method {spec.name!r} has no setting {key!r}", hint=did_you_mean(key, known))
+        given[key] = value if key == PRESET else _parsed(_owner(spec, key), key, value)
+    if PRESET in given:
+        given = {**_preset(spec, given.pop(PRESET), decoder), **given}
+    method = {key: value for key, value in given.items() if key in spec.config.model_fields}
+    recipe = {key: value for key, value in given.items() if key not in method}
     return _validated(spec, spec.config, method), _validated(spec, Recipe, recipe)
+
+
+def _owner(spec: MethodSpec, key: str) -> type[Part]:
+    """Whose key it is."""
+    for model in (spec.config, Recipe):
+        if key in model.model_fields:
+            return model
+    known = [*spec.config.model_fields, *Recipe.model_fields, PRESET]
+    raise FseftError(f"the method {spec.name!r} has no setting {key!r}", hint=did_you_mean(key, known))
+
+
+def _preset(spec: MethodSpec, name: str, decoder: Decoder) -> dict[str, Any]:
+    """Its keys and values."""
+    if name not in spec.presets:
+        raise FseftError(
+            f"the method {spec.name!r} has no preset {name!r}", hint=did_you_mean(name, list(spec.presets))
+        )
+    preset = spec.presets[name]
+    return {**preset.settings, **(preset.with_decoder if decoder != "frozen" else {})}
 
 
 def _parsed(model: type[Part], key: str, value: str) -> Any:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from fseft.learn.deltas import Centre, LowRank, Scale, Shift, WeightDelta, add_delta
+from fseft.learn.deltas import (
+    Centre,
+    Hypercomplex,
+    LowRank,
+    Magnitude,
+    PrincipalLowRank,
+    Scale,
+    Shift,
+    WeightDelta,
+    add_delta,
+)
 from fseft.learn.method import Adapted
+from fseft.learn.roles import Target
 
 LAYERS = {
     "linear": lambda: nn.Linear(8, 6),
@@ -34,35 +47,60 @@ def an_input(layer):
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-def with_delta(layer, *, trained=False, seed=0):
-    """A network of one layer with a low-rank delta, as if trained."""
+def as_target(layer):
+    return Target("0", layer, "encoder", 0, "conv.spatial")
+
+
+def outputs(layer):
+    """The dimension of the outputs in a layer's weight."""
+    return 1 if isinstance(layer, nn.ConvTranspose3d) else 0
+
+
+KINDS = {
+    "lora": lambda layer, generator: [LowRank(layer.weight, 3, 0.5, generator)],
+    "pissa": lambda layer, generator: [PrincipalLowRank(layer.weight, 3, 0.5, generator)],
+    "dora": lambda layer, generator: [
+        LowRank(layer.weight, 3, 0.5, generator),
+        Magnitude(layer.weight, outputs(layer)),
+    ],
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+def with_delta(layer, kind="lora", *, trained=False, seed=0):
+    """A network of one layer with deltas, as if trained."""
     generator = torch.Generator().manual_seed(seed)
-    delta = LowRank(layer.weight, 3, 0.5, generator)
-    if trained:
-        nn.init.normal_(delta.b, generator=generator)
     network = nn.Sequential(layer)
-    add_delta(network[0], delta)
+    names = [add_delta(as_target(layer), delta) for delta in KINDS[kind](layer, generator)]
     adapted = Adapted(network, learning_rate=1e-3)
-    adapted.train_only(f"0.parametrizations.weight.0.{name}" for name in "ab")
+    network.requires_grad_(False)
+    adapted.also_train(names)
     adapted.remember()
+    if trained:
+        for _, parameter in adapted.trained():
+            parameter.data += torch.randn(parameter.shape, generator=generator)
     return adapted
 
 
-def test_a_fresh_delta_changes_no_bit_of_the_output(layer):
+def test_a_fresh_delta_changes_no_bit_of_the_output(layer, kind):
     x = an_input(layer)
     before = layer(x)
-    assert torch.equal(with_delta(layer).network(x), before)
+    assert torch.equal(with_delta(layer, kind).network(x), before)
 
 
-def test_a_trained_delta_changes_the_output(layer):
+def test_a_trained_delta_changes_the_output(layer, kind):
     x = an_input(layer)
     before = layer(x)
-    assert not torch.allclose(with_delta(layer, trained=True).network(x), before, atol=1e-2)
+    assert not torch.allclose(with_delta(layer, kind, trained=True).network(x), before, atol=1e-2)
 
 
-def test_merging_keeps_the_function_and_the_names_of_the_base(layer):
+def test_merging_keeps_the_function_and_the_names_of_the_base(layer, kind):
     x, names = an_input(layer), set(layer.state_dict())
-    adapted = with_delta(layer, trained=True)
+    adapted = with_delta(layer, kind, trained=True)
     unmerged = adapted.network(x)
     merged = adapted.merge()
     assert torch.allclose(merged(x), unmerged, atol=1e-5)
@@ -70,10 +108,18 @@ def test_merging_keeps_the_function_and_the_names_of_the_base(layer):
     assert not any(isinstance(module, WeightDelta) for module in merged.modules())
 
 
-def test_switched_off_is_the_base_bit_for_bit_and_ends_with_the_context(layer):
+def test_merging_a_copy_leaves_the_network_as_it_is(layer, kind):
+    x = an_input(layer)
+    adapted = with_delta(layer, kind, trained=True)
+    on = adapted.network(x)
+    copy.deepcopy(adapted).merge()
+    assert torch.equal(adapted.network(x), on)
+
+
+def test_switched_off_is_the_base_bit_for_bit_and_ends_with_the_context(layer, kind):
     x = an_input(layer)
     base = layer(x)
-    adapted = with_delta(layer, trained=True)
+    adapted = with_delta(layer, kind, trained=True)
     on = adapted.network(x)
     with adapted.disabled():
         assert torch.equal(adapted.network(x), base)
@@ -86,6 +132,38 @@ def test_the_product_has_the_rank_and_the_scale_of_the_paper():
     matrix = delta.delta(torch.zeros(10, 4, 3, 3, 3)).reshape(10, -1)
     assert torch.linalg.matrix_rank(matrix) == 2
     assert torch.allclose(matrix, 0.25 * delta.b @ delta.a)
+
+
+def test_the_principal_start_is_the_best_approximation_of_its_rank(layer):
+    matrix = layer.weight.detach().flatten(1)
+    delta = PrincipalLowRank(layer.weight, 3, 0.5, torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(matrix)
+    rest = matrix - 0.5 * delta.b @ delta.a
+    assert torch.allclose(torch.linalg.svdvals(rest)[: len(values) - 3], values[3:], atol=1e-5)
+
+
+def test_a_principal_start_comes_back_on_another_machine(layer):
+    """Where the singular vectors have other signs."""
+    x = an_input(layer)
+    here, there = with_delta(copy.deepcopy(layer), "pissa", trained=True), with_delta(layer, "pissa")
+    with torch.no_grad():
+        for name, tensor in [*there.network.named_buffers(), *there.trained()]:
+            tensor.neg_() if name.endswith(("a", "a0")) else tensor.zero_()
+    there.load_state_dict(here.state_dict())
+    assert torch.equal(there.network(x), here.network(x))
+
+
+def test_magnitudes_are_the_norms_of_the_outputs_whatever_the_direction():
+    weight = torch.randn((4, 6, 3, 3, 3), generator=torch.Generator().manual_seed(0))
+    magnitude = Magnitude(weight, 0)
+    other = 7 * torch.randn((4, 6, 3, 3, 3), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(magnitude(other).flatten(1).norm(dim=1), weight.flatten(1).norm(dim=1))
+    assert torch.equal(Magnitude(torch.zeros(4, 6), 0)(torch.zeros(4, 6)), torch.zeros(4, 6))
+
+
+def test_a_layer_smaller_than_the_rank_has_its_full_rank():
+    delta = LowRank(torch.zeros(10, 1, 1, 1, 1), 3, 1.0, torch.Generator().manual_seed(0))
+    assert (delta.a.shape, delta.b.shape) == ((1, 1), (10, 1))
 
 
 def test_the_same_seed_gives_the_same_start_and_another_seed_another():
@@ -147,7 +225,7 @@ def test_a_changed_middle_is_a_pointwise_convolution_beside(name):
     x = an_input(layer)
     beside = nn.functional.conv3d(x, delta.point[..., None, None, None], stride=layer.stride)
     expected = layer(x) + beside
-    add_delta(layer, delta)
+    add_delta(as_target(layer), delta)
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -162,8 +240,8 @@ def test_scale_and_shift_of_a_layer_are_those_of_its_output(name, dim):
     shape = (1, -1) if isinstance(layer, nn.Linear) else (1, -1, 1, 1, 1)
     bias = layer.bias.view(shape)
     expected = (layer(x) - bias) * (1 + scale.s).view(shape) + bias + shift.shift.view(shape)
-    add_delta(layer, scale)
-    add_delta(layer, shift, "bias")
+    add_delta(as_target(layer), scale)
+    add_delta(as_target(layer), shift, "bias")
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -175,5 +253,28 @@ def test_a_scale_of_inputs_is_one_of_the_input():
     x = an_input(layer)
     factors = torch.cat([torch.ones(2), 1 + scale.s]).view(1, -1, 1, 1, 1)
     expected = layer(x * factors)
-    add_delta(layer, scale)
+    add_delta(as_target(layer), scale)
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_a_hypercomplex_map_mixes_the_outputs_of_a_layer(residual):
+    torch.manual_seed(0)
+    layer = nn.Linear(5, 8)
+    mixing = Hypercomplex(8, 2, torch.Generator().manual_seed(0), residual=residual)
+    nn.init.normal_(mixing.b)
+    matrix = sum(torch.kron(a, b) for a, b in zip(mixing.a, mixing.b, strict=True))
+    x = torch.randn(3, 5)
+    expected = layer(x) @ matrix.T + residual * layer(x)
+    add_delta(as_target(layer), mixing)
+    add_delta(as_target(layer), mixing, "bias")
+    torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_hypercomplex_map_starts_at_nothing_or_at_random():
+    def started(residual):
+        return Hypercomplex(8, 2, torch.Generator().manual_seed(0), residual=residual)
+
+    weight = torch.ones(8, 5)
+    assert torch.equal(started(residual=True)(weight), weight)
+    assert not torch.allclose(started(residual=False)(weight), weight)

@@ -68,6 +68,14 @@ def test_a_finished_training_is_not_trained_further():
     fit(training, lambda _: pytest.fail("a step too many"), RECIPE, steps_per_epoch=3)
 
 
+@pytest.mark.parametrize(("one_rate", "rates"), [(False, {0.05, 0.5}), (True, {0.05})])
+def test_one_rate_is_that_of_all_groups(one_rate, rates):
+    adapted, _ = a_problem()
+    adapted.rates["bias"] = 10.0
+    training = start(adapted, RECIPE.model_copy(update={"one_rate": one_rate}))
+    assert {group["base"] for group in training.optimizer.param_groups} == rates
+
+
 def test_every_epoch_is_told():
     epochs = []
     trained(on_epoch=epochs.append)

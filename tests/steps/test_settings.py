@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from fseft.documents import Recipe
+from fseft.documents import Decoder, Recipe
 from fseft.errors import FseftError
 from fseft.plugin import Config, MethodSpec
 from fseft.registry import registry
@@ -70,6 +72,25 @@ def test_what_does_not_fit_is_told_in_one_line(setting, message):
         split(setting)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_preset_sets_keys_of_method_and_recipe_and_what_is_set_beside_it_wins():
+    config, recipe = split("rank=4", "preset=reference", "epochs=7")
+    assert (config.rank, config.roles) == (4, ("attn.qkv",))
+    assert (recipe.epochs, recipe.learning_rate, recipe.one_rate) == (7, 1e-3, True)
+
+
+def test_a_preset_may_differ_where_the_decoder_is_trained():
+    spec = registry().method("lora")
+    rates = {d: split_settings(spec, ["preset=reference"], d)[1].learning_rate for d in get_args(Decoder)}
+    assert rates == {"frozen": 1e-3, "fine-tuned": 1e-4, "new": 1e-4, "low-rank": 1e-4}
+
+
+def test_an_unknown_preset_is_told():
+    with pytest.raises(FseftError, match=r"the method 'lora' has no preset 'paper'. Known: reference"):
+        split("preset=paper")
+    with pytest.raises(FseftError, match=r"the method 'ia3' has no preset 'reference'. None is known"):
+        split("preset=reference", method="ia3")
 
 
 def test_settings_of_another_method_are_unknown():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SPEC = MethodSpec(
     summary="train a bottleneck beside the feed-forward part of each transformer block",
     config=AdaptFormerConfig,
     reference="Chen et al. 2022, arXiv:2205.13535",
+    presets=reference(1e-2, rank=16, scale=0.1),
 )
 
 
@@ -49,16 +51,14 @@ class AdaptFormer:
         from fseft.learn.deltas import Bottleneck, add_branch
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
         targets = self.select(architecture, network)
         widths = {
             target.name.rpartition(".")[0]: target.module.get_parameter("weight").shape[1]
             for target in architecture.targets(network)
             if target.role == "mlp.fc1"
         }
-        adapted.train_only([])
+        branches = []
         for target in targets:
-            add_branch(target.module, Bottleneck(widths[target.name], self.config.rank, self.config.scale, generator))
-        adapted.also_train(f"{target.name}.branch" for target in targets)
-        adapted.also_train(target.name for target in architecture.targets(network) if target.part == "head")
-        return adapted
+            bottleneck = Bottleneck(widths[target.name], self.config.rank, self.config.scale, generator)
+            branches.append(add_branch(target, bottleneck))
+        return Adapted.frozen_but(branches, architecture, network, learning_rate=1e-2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ SPEC = MethodSpec(
     factory="fseft.builtin.methods.affine:Affine",
     summary="train the scales and shifts of the norm layers",
     reference="Basu et al. 2023, arXiv:2304.01917 (affine layer norm)",
+    presets=reference(1e-2),
 )
 
 
@@ -37,8 +39,5 @@ class Affine:
         """Freeze all but the norm layers and the head."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
-        adapted.train_only([])
-        adapted.also_train(target.name for target in self.select(architecture, network))
-        adapted.also_train(target.name for target in architecture.targets(network) if target.part == "head")
-        return adapted
+        norms = [target.name for target in self.select(architecture, network)]
+        return Adapted.frozen_but(norms, architecture, network, learning_rate=1e-2)

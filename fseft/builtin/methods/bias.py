@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.learn.roles import Role  # noqa: TC001 - pydantic reads the annotations
 from fseft.plugin import Config, MethodSpec
 
@@ -29,6 +30,7 @@ SPEC = MethodSpec(
     summary="train the biases, but for those that a norm layer takes away again",
     config=BiasConfig,
     reference="Ben Zaken et al. 2022, arXiv:2106.10199 (BitFit)",
+    presets=reference(1e-2, rel_pos_bias=True, roles=("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")),
 )
 
 
@@ -53,11 +55,9 @@ class Bias:
         """Freeze all but the biases and the head."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
         targets = self.select(architecture, network)
-        adapted.train_only(f"{target.name}.{name}" for target in targets for name in self._names(target))
-        adapted.also_train(target.name for target in architecture.targets(network) if target.part == "head")
-        return adapted
+        biases = [f"{target.name}.{name}" for target in targets for name in self._names(target)]
+        return Adapted.frozen_but(biases, architecture, network, learning_rate=1e-2)
 
     def _names(self, target: Target) -> list[str]:
         """The parameters of the module itself that are biases."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ SPEC = MethodSpec(
     factory="fseft.builtin.methods.cnn_adapter:CNNAdapter",
     summary="train a pointwise convolution beside each spatial one of the encoder; merges exactly",
     reference="Rebuffi et al. 2018, arXiv:1803.10082 (residual adapters in parallel)",
+    presets=reference(1e-2),
 )
 
 
@@ -42,12 +44,6 @@ class CNNAdapter:
         from fseft.learn.deltas import Centre, add_delta
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-3)
         targets = self.select(architecture, network)
-        heads = [target.name for target in architecture.targets(network) if target.part == "head"]
-        adapted.train_only([])
-        for target in targets:
-            add_delta(target.module, Centre(target.module.get_parameter("weight")))
-        adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
-        adapted.also_train(heads, rate=10.0)
-        return adapted
+        deltas = [add_delta(target, Centre(target.module.get_parameter("weight"))) for target in targets]
+        return Adapted.frozen_but(deltas, architecture, network, learning_rate=1e-3, head_ratio=10.0)

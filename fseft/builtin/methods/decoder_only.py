@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ SPEC = MethodSpec(
     name="decoder-only",
     factory="fseft.builtin.methods.decoder_only:DecoderOnly",
     summary="train the decoder and the head, from the pre-trained weights",
+    presets=reference(1e-4),
 )
 
 
@@ -36,9 +38,5 @@ class DecoderOnly:
         """Freeze all but the decoder and the head."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-3)
-        adapted.train_only([])
-        adapted.also_train(target.name for target in self.select(architecture, network))
-        heads = (target.name for target in architecture.targets(network) if target.part == "head")
-        adapted.also_train(heads, rate=10.0)
-        return adapted
+        decoder = [target.name for target in self.select(architecture, network)]
+        return Adapted.frozen_but(decoder, architecture, network, learning_rate=1e-3, head_ratio=10.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ SPEC = MethodSpec(
     name="full",
     factory="fseft.builtin.methods.full:Full",
     summary="train every weight, from the pre-trained ones",
+    presets=reference(1e-4),
 )
 
 
@@ -23,7 +25,7 @@ class Full:
     """Method `full`; `scratch` is the same on random weights."""
 
     learning_rate = 3e-4
-    head_rate = 10.0  # new rows start from nothing, the body does not
+    head_ratio = 10.0
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -34,10 +36,9 @@ class Full:
 
     def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
         """Train all parameters, with dropout and batch statistics on where the network has them."""
-        from fseft.learn.method import Adapted
+        from fseft.learn.method import Adapted, head_names
 
         adapted = Adapted(network, learning_rate=self.learning_rate, train_mode=True)
         network.requires_grad_(True)
-        heads = (target.name for target in architecture.targets(network) if target.part == "head")
-        adapted.also_train(heads, rate=self.head_rate)
+        adapted.also_train(head_names(architecture, network), rate=self.head_ratio)
         return adapted

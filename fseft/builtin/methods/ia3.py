@@ -23,7 +23,10 @@ SCALED_AT_INPUT = ("mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed
 
 
 class IA3:
-    """Method `ia3`. Convolutions are scaled at their input: the norm layer after them undoes a scale of the output."""
+    """Method `ia3`. Convolutions are scaled at their input: the norm layer after them undoes a scale of the output.
+
+    So it does with the scale of a lone input channel, which is left out.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -35,7 +38,9 @@ class IA3:
         chosen = [
             target
             for target in architecture.targets(network)
-            if target.part in ("encoder", "bottleneck") and target.role in ("attn.qkv", *SCALED_AT_INPUT)
+            if target.part in ("encoder", "bottleneck")
+            and target.role in ("attn.qkv", *SCALED_AT_INPUT)
+            and not (target.followed_by_norm and target.module.get_parameter("weight").shape[1] == 1)
         ]
         return need(chosen, "attention or convolutional layers in the encoder", "ia3")
 
@@ -44,16 +49,12 @@ class IA3:
         from fseft.learn.deltas import Scale, add_delta
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
-        targets = self.select(architecture, network)
-        heads = [target.name for target in architecture.targets(network) if target.part == "head"]
-        adapted.train_only([])
-        for target in targets:
+        scales = []
+        for target in self.select(architecture, network):
             weight = target.module.get_parameter("weight")
             if target.role == "attn.qkv":  # rows of queries, keys, values
-                add_delta(target.module, Scale(weight, 0, first=len(weight) // 3))
+                scale = Scale(weight, 0, first=len(weight) // 3)
             else:
-                add_delta(target.module, Scale(weight, 0 if target.role == "conv.transposed" else 1))
-        adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
-        adapted.also_train(heads)
-        return adapted
+                scale = Scale(weight, 0 if target.role == "conv.transposed" else 1)
+            scales.append(add_delta(target, scale))
+        return Adapted.frozen_but(scales, architecture, network, learning_rate=1e-2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ SPEC = MethodSpec(
     summary="train the last layer only, on frozen features",
     access="black-box",
     reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, black-box track",
+    presets=reference(1e-2),
 )
 
 
@@ -35,7 +37,4 @@ class LinearProbe:
         """Freeze all but the head."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
-        adapted.train_only([])
-        adapted.also_train(target.name for target in self.select(architecture, network))
-        return adapted
+        return Adapted.frozen_but([], architecture, network, learning_rate=1e-2)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.learn.roles import PartName, Role  # noqa: TC001 - pydantic reads the annotations
 from fseft.plugin import Config, MethodSpec
 
@@ -30,9 +31,13 @@ ROLES: tuple[Role, ...] = (
 class LoRAConfig(Config):
     """Where low-rank changes go, and how large they may be."""
 
-    rank: int = Field(default=8, ge=1, description="r: rank of each change")
+    rank: int = Field(default=8, ge=1, description="r: rank of each change; a smaller layer has its full rank")
     alpha: float = Field(default=16.0, gt=0, description="the change is scaled by alpha / r")
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
+    dora: bool = Field(default=False, description="train the magnitude of each output as well (DoRA)")
+    init: Literal["zero", "pissa"] = Field(
+        default="zero", description="zero: B is zero; pissa: B A is the principal part of the weight"
+    )
     ratio: float = Field(default=1.0, gt=0, description="learning rate of B over that of A (LoRA+)")
     head_ratio: float = Field(default=10.0, gt=0, description="learning rate of the head over that of A")
     parts: tuple[PartName, ...] = Field(default=("encoder", "bottleneck"), description="parts of the network")
@@ -45,7 +50,10 @@ SPEC = MethodSpec(
     factory="fseft.builtin.methods.lora:LoRA",
     summary="low-rank changes of frozen weights; merges exactly",
     config=LoRAConfig,
-    reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; rsLoRA: Kalajdzievski 2023",
+    reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; rsLoRA: Kalajdzievski 2023; "
+    "DoRA: Liu et al. 2024; PiSSA: Meng et al. 2024",
+    # Rank 4 for each of q, k and v, with a dense B, unscaled.
+    presets=reference(1e-3, rank=12, alpha=12.0, parts=("encoder",), roles=("attn.qkv",)),
 )
 
 
@@ -72,20 +80,43 @@ class LoRA:
         return need(chosen, f"{kind}layers in {' or '.join(self.config.parts)}{where}", "lora")
 
     def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:
-        """Put a low-rank delta on each chosen weight; the output is unchanged until training starts."""
-        from fseft.learn.deltas import LowRank, add_delta
+        """Put a low-rank delta on each chosen weight; the output is unchanged until training starts.
+
+        Raises:
+            FseftError: The rank is more than any of the chosen layers allows.
+        """
+        from fseft.learn.deltas import LowRank, Magnitude, PrincipalLowRank, add_delta
         from fseft.learn.method import Adapted
 
         config = self.config
         scale = config.alpha / (sqrt(config.rank) if config.rslora else config.rank)
+        kind = PrincipalLowRank if config.init == "pissa" else LowRank
         targets = self.select(architecture, network)
-        adapted = Adapted(network, learning_rate=1e-3)
-        adapted.train_only([])
+        self._check_rank(targets)
+        deltas, magnitudes = [], []
         for target in targets:
             weight = target.module.get_parameter("weight")
-            add_delta(target.module, LowRank(weight, config.rank, scale, generator))
-            adapted.rates[f"{target.name}.parametrizations.weight.0.b"] = config.ratio
-        adapted.also_train(f"{target.name}.parametrizations.weight.0" for target in targets)
-        heads = (target.name for target in architecture.targets(network) if target.part == "head")
-        adapted.also_train(heads, rate=config.head_ratio)
-        return adapted
+            deltas.append(add_delta(target, kind(weight, config.rank, scale, generator)))
+            if config.dora and not target.followed_by_norm:  # which takes a magnitude away again
+                magnitude = Magnitude(weight, 1 if target.role == "conv.transposed" else 0)
+                magnitudes.append(add_delta(target, magnitude))
+        return Adapted.frozen_but(
+            [*deltas, *magnitudes],
+            architecture,
+            network,
+            learning_rate=1e-3,
+            head_ratio=config.head_ratio,
+            rates={f"{delta}.b": config.ratio for delta in deltas},
+        )
+
+    def _check_rank(self, targets: list[Target]) -> None:
+        from fseft.errors import FseftError
+        from fseft.learn.deltas import full_rank
+
+        ranks = {target.name: full_rank(target.module.get_parameter("weight")) for target in targets}
+        largest = max(ranks, key=ranks.__getitem__)
+        if self.config.rank > ranks[largest]:
+            raise FseftError(
+                f"rank is {self.config.rank}, and {largest}, the largest of the chosen layers, has {ranks[largest]}",
+                hint=f"Set rank to {ranks[largest]} or less.",
+            )

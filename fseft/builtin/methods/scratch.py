@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fseft.builtin.methods.full import Full
+from fseft.builtin.reference import reference
 from fseft.plugin import MethodSpec
 
 SPEC = MethodSpec(
@@ -10,6 +11,7 @@ SPEC = MethodSpec(
     factory="fseft.builtin.methods.scratch:Scratch",
     summary="train every weight, from random ones",
     needs_model=False,
+    presets=reference(1e-4),
 )
 
 
@@ -17,4 +19,4 @@ class Scratch(Full):
     """Method `scratch`. Random weights stand a higher rate than pre-trained ones, the head's as the others."""
 
     learning_rate = 1e-3
-    head_rate = 1.0
+    head_ratio = 1.0

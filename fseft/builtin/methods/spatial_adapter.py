@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SPEC = MethodSpec(
     config=SpatialAdapterConfig,
     access="black-box",
     reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, spatial black-box adapter",
+    presets=reference(1e-4, kernel_size=3),
 )
 
 
@@ -46,10 +48,7 @@ class SpatialAdapter:
         from fseft.learn.heads import ResidualHead
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-3)
-        adapted.train_only([])
         architecture.replace_head(network, ResidualHead(architecture.head(network), self.config.kernel_size, generator))
         (head,) = self.select(architecture, network)
-        adapted.also_train([f"{head.name}.classifier"], rate=10.0)
-        adapted.also_train([head.name])
-        return adapted
+        rates = {f"{head.name}.{convolution}.weight": 1.0 for convolution in ("first", "second")}
+        return Adapted.frozen_but([], architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates)

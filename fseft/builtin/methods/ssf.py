@@ -55,19 +55,15 @@ class SSF:
         from fseft.learn.deltas import Scale, Shift, add_delta
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=1e-2)
-        targets = self.select(architecture, network)
-        heads = [target.name for target in architecture.targets(network) if target.part == "head"]
-        adapted.train_only([])
-        for target in targets:
+        trained = []
+        for target in self.select(architecture, network):
             if target.role == "norm":
-                adapted.also_train([target.name])
+                trained.append(target.name)
                 continue
             outputs = 1 if target.role == "conv.transposed" else 0
-            add_delta(target.module, Scale(target.module.get_parameter("weight"), outputs))
-            adapted.also_train([f"{target.name}.parametrizations.weight.0"])
+            scale = Scale(target.module.get_parameter("weight"), outputs)
+            trained.append(add_delta(target, scale))
             if target.module.bias is not None:
-                add_delta(target.module, Shift(target.module.get_parameter("bias")), "bias")
-                adapted.also_train([f"{target.name}.parametrizations.bias.0"])
-        adapted.also_train(heads)
-        return adapted
+                shift = Shift(target.module.get_parameter("bias"))
+                trained.append(add_delta(target, shift, "bias"))
+        return Adapted.frozen_but(trained, architecture, network, learning_rate=1e-2)

@@ -35,6 +35,5 @@ class ZeroShot:
         """Freeze everything."""
         from fseft.learn.method import Adapted
 
-        adapted = Adapted(network, learning_rate=0.0)
-        adapted.train_only([])
-        return adapted
+        network.requires_grad_(False)
+        return Adapted(network, learning_rate=0.0)

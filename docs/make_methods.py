@@ -1,0 +1,96 @@
+"""Writes `methods.md`, the table of all methods, from the registry: `python docs/make_methods.py`."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors.torch import save
+
+from fseft.errors import FseftError
+from fseft.learn.adaptation import adapt_network
+from fseft.learn.backbone import architecture, build
+from fseft.plugin import MethodSpec
+from fseft.registry import registry
+from fseft.steps.settings import split_settings
+from fseft.testing import TOYS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fseft.learn.roles import Architecture
+
+PAGE = Path(__file__).with_name("methods.md")
+HEAD = """# Methods
+
+Made by `python docs/make_methods.py`; `fseft show method NAME` has the settings of each.
+
+Trained parameters and adapter files are of SwinUNETR at a feature size of 48 with one output class and a frozen
+decoder, 62,186,659 parameters in all: by default, and with `--set preset=reference`, the published recipe of FSEFT.
+A method that merges leaves a network of the architecture's own names; one that does not keeps a part of its own in it.
+
+| method | what it does | trained | adapter | trained, reference | networks | merges |
+|---|---|---:|---:|---:|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method trains and saves, and whether nothing of it is left when it is merged."""
+
+    trained: int
+    kilobytes: float
+    merges: bool
+
+
+def page() -> str:
+    """The whole page."""
+    swinunetr = architecture("swinunetr")
+    base = build(swinunetr, in_channels=1, out_channels=1, hparams={}, seed=0)
+    specs = registry().specs("method", MethodSpec)
+    rows = "".join(row(spec, swinunetr, base) for spec in specs)
+    references = "".join(f"- `{spec.name}`: {spec.reference}\n" for spec in specs if spec.reference)
+    return f"{HEAD}{rows}\n## References\n\n{references}"
+
+
+def row(spec: MethodSpec, swinunetr: Architecture, base: nn.Module) -> str:
+    """One line of the table."""
+    here = cost(spec, swinunetr, base, [])
+    published = cost(spec, swinunetr, base, ["preset=reference"]) if spec.presets else None
+    cells = (
+        f"`{spec.name}`",
+        spec.summary.removesuffix("; merges exactly"),
+        f"{here.trained:,}",
+        f"{here.kilobytes:.3g} KB" if here.kilobytes < 1000 else f"{here.kilobytes / 1000:.3g} MB",
+        f"{published.trained:,}" if published else "",
+        ", ".join(name for name in sorted(TOYS) if works_on(spec, name)),
+        "yes" if here.merges else "no",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def cost(spec: MethodSpec, swinunetr: Architecture, base: nn.Module, settings: list[str]) -> Cost:
+    """Measured on a copy of the base."""
+    config, _ = split_settings(spec, settings)
+    method = registry().create("method", spec.name, config)
+    adapted = adapt_network(swinunetr, deepcopy(base), method, decoder="frozen", seed=0)
+    trained = sum(p.numel() for _, p in adapted.trained())
+    kilobytes = len(save(adapted.state_dict())) / 1000
+    return Cost(trained, kilobytes, adapted.merge().state_dict().keys() == base.state_dict().keys())
+
+
+def works_on(spec: MethodSpec, name: str) -> bool:
+    """Whether the network has what the method needs."""
+    chosen = architecture(name)
+    toy = build(chosen, in_channels=1, out_channels=1, hparams=TOYS[name].hparams, seed=0)
+    try:
+        registry().create("method", spec.name, spec.config()).select(chosen, toy)
+    except FseftError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,195 @@
+"""What every method must keep, one function each."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from copy import deepcopy
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load, save
+
+from fseft.errors import FseftError
+from fseft.learn.adaptation import adapt_network
+from fseft.registry import registry
+from fseft.testing.subject import CLASSES, Subject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from fseft.learn.roles import Architecture, Target
+
+DEAD = 1e-12
+"""A gradient in double precision that is smaller than this part of the largest is none."""
+
+
+def starts_as_the_base(subject: Subject) -> None:
+    """Before training the output is the base's."""
+    subject.assert_close(subject.output(subject.adapted().network), subject.base_output)
+
+
+def starts_the_same_for_the_same_seed(subject: Subject) -> None:
+    """All that is drawn comes from the generator."""
+    one, other = subject.adapted().state_dict(), subject.adapted().state_dict()
+    assert {name for name, tensor in one.items() if not torch.equal(tensor, other[name])} == set()
+
+
+def changes_only_what_it_trains(subject: Subject) -> None:
+    """What changes in training is declared, and saved."""
+    before = dict(subject.adapted().network.named_parameters())
+    after = subject.trained.network.named_parameters()
+    declared = {name for name, _ in subject.trained.trained()}
+    changed = {name for name, tensor in after if not torch.equal(tensor, before[name])}
+    assert bool(changed) == subject.spec.trains
+    assert changed <= declared <= subject.trained.state_dict().keys()
+
+
+def trains_where_it_selects(subject: Subject) -> None:
+    """What is trained belongs to a selected target, the decoder if that is trained, or the head; selecting is pure."""
+    network = subject.network()
+    before = [(name, p.requires_grad) for name, p in network.named_parameters()]
+    targets = subject.method.select(subject.architecture, network)
+    assert [(name, p.requires_grad) for name, p in network.named_parameters()] == before
+    parts = ("head",) if subject.decoder == "frozen" else ("head", "decoder")
+    targets += [target for target in subject.architecture.targets(network) if target.part in parts]
+    homes = tuple(f"{target.name}." for target in targets)
+    assert [name for name, _ in subject.trained.trained() if not name.startswith(homes)] == []
+
+
+def gives_every_tensor_a_gradient(subject: Subject) -> None:
+    """No gradient is missing or dead, as that of a bias or scale is which a norm layer takes away again."""
+    adapted = deepcopy(subject.trained)
+    for module in adapted.network.double().modules():
+        if isinstance(module, torch.nn.modules.instancenorm._InstanceNorm):
+            module.eps = 1e-12  # else a scale has a little effect
+    gradients = subject.backward(adapted)
+    largest = {name: float(gradient.abs().max()) for name, gradient in gradients.items() if gradient is not None}
+    assert gradients.keys() - largest.keys() == set()
+    assert {name for name, value in largest.items() if value <= DEAD * max(largest.values())} == set()
+
+
+def keeps_the_base(subject: Subject) -> None:
+    """Switched off, the base weights are bit for bit what they were before training."""
+    base = dict(subject.network().named_parameters())
+    with subject.trained.disabled():
+        for name, tensor in subject.trained.network.named_parameters():
+            plain = re.sub(r"parametrizations\.(\w+)\.original$", r"\1", name)
+            assert plain not in base or torch.equal(tensor, base[plain]), name
+
+
+def can_be_switched_off(subject: Subject) -> None:
+    """Switched off, the output is the base's bit for bit; after that it is the adapted one again."""
+    with subject.trained.disabled():
+        off = subject.output(subject.trained.network)
+    assert torch.equal(off, subject.base_output)
+    assert torch.equal(subject.output(subject.trained.network), subject.trained_output)
+
+
+def can_be_copied(subject: Subject) -> None:
+    """A deep copy does the same and shares nothing."""
+    copy = deepcopy(subject.trained)
+    places = [{p.data_ptr() for p in adapted.network.parameters()} for adapted in (copy, subject.trained)]
+    assert places[0] & places[1] == set()
+    assert torch.equal(subject.output(copy.network), subject.trained_output)
+
+
+def merges_exactly(subject: Subject) -> None:
+    """Folded into the weights it is the same function."""
+    subject.assert_close(subject.output(deepcopy(subject.trained).merge()), subject.trained_output)
+
+
+def merges_to_the_names_of_the_base(subject: Subject) -> None:
+    """What is merged can be loaded as any network of the architecture."""
+    assert deepcopy(subject.trained).merge().state_dict().keys() == subject.network().state_dict().keys()
+
+
+def comes_back_from_its_file(subject: Subject) -> None:
+    """What is saved, loaded on a fresh base, gives the same output bit for bit."""
+    fresh = subject.adapted()
+    fresh.load_state_dict(load(save(subject.trained.state_dict())))
+    assert torch.equal(subject.output(fresh.network), subject.trained_output)
+
+
+def refuses_another_network(subject: Subject) -> None:
+    """Tensors of other names or shapes are not loaded."""
+    adapted = subject.adapted()
+    for tensors in (subject.adapted(CLASSES + 1).state_dict(), {**adapted.state_dict(), "zzz": torch.zeros(1)}):
+        with pytest.raises(FseftError, match="does not fit"):
+            adapted.load_state_dict(tensors)
+
+
+def runs_in_half_precision(subject: Subject) -> None:
+    """Under autocast to bfloat16 the gradients are finite."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        gradients = subject.backward(subject.adapted())
+    assert {name for name, g in gradients.items() if g is not None and not g.isfinite().all()} == set()
+
+
+def says_which_role_is_missing(subject: Subject) -> None:
+    """On a network with a head and no other role it works, or ends with an `FseftError`."""
+    bare = _HeadOnly(subject.architecture)
+    try:
+        adapt_network(bare, subject.network(), subject.method, decoder="frozen", seed=1)
+    except FseftError as error:
+        assert subject.name in str(error)  # noqa: PT017 - that it is raised is not demanded
+
+
+class _HeadOnly:
+    """An architecture that knows its head alone."""
+
+    def __init__(self, whole: Architecture) -> None:
+        self.whole = whole
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    def targets(self, network: nn.Module) -> list[Target]:
+        """The head."""
+        return [target for target in self.whole.targets(network) if target.part == "head"]
+
+
+def keeps_its_config(subject: Subject) -> None:
+    """The configuration survives JSON, as it is stored with the adapter, and unknown keys are refused."""
+    config = subject.config
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+    with pytest.raises(ValidationError, match="no-such-key"):
+        type(config)(**{"no-such-key": 1})
+
+
+def loads_no_torch_before_it_is_chosen(subject: Subject) -> None:
+    """The plugin that offers the method is listed without torch."""
+    module = registry().offer("method", subject.name).source.module.__name__
+    assert not _loads_torch(module)
+
+
+@lru_cache
+def _loads_torch(plugin: str) -> bool:
+    code = f"import sys, {plugin} as plugin; list(plugin.fseft_methods()); sys.exit('torch' in sys.modules)"
+    return subprocess.run([sys.executable, "-c", code], check=False).returncode != 0
+
+
+CHECKS: tuple[Callable[[Subject], None], ...] = (
+    starts_as_the_base,
+    starts_the_same_for_the_same_seed,
+    changes_only_what_it_trains,
+    trains_where_it_selects,
+    gives_every_tensor_a_gradient,
+    keeps_the_base,
+    can_be_switched_off,
+    can_be_copied,
+    merges_exactly,
+    merges_to_the_names_of_the_base,
+    comes_back_from_its_file,
+    refuses_another_network,
+    runs_in_half_precision,
+    says_which_role_is_missing,
+    keeps_its_config,
+    loads_no_torch_before_it_is_chosen,
+)

@@ -1,0 +1,70 @@
+"""The checks of a method, as parameters of a test."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fseft.testing.checks import CHECKS
+from fseft.testing.subject import Subject
+from fseft.testing.toys import TOYS, Toy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from _pytest.mark import ParameterSet
+
+    from fseft.documents import Decoder
+
+
+def method_checks(
+    method: str,
+    *,
+    config: Mapping[str, Any] | None = None,
+    decoder: Decoder = "frozen",
+    toys: Mapping[str, Toy] = TOYS,
+    xfail: Mapping[str, str] | None = None,
+    tolerance: float = 1e-5,
+) -> list[ParameterSet]:
+    """The checks of a method, to be called one by one.
+
+    ```python
+    @pytest.mark.parametrize("check", method_checks("my-method"))
+    def test_my_method(check):
+        check()
+    ```
+
+    A check is skipped where the method refuses the architecture.
+
+    Args:
+        method: Its name in the registry.
+        config: Keys of its configuration, where they are not the defaults.
+        decoder: What becomes of the decoder beside it.
+        toys: The networks to try it on, by architecture.
+        xfail: Check -> why the method cannot keep it; it must then fail.
+        tolerance: By how much outputs may differ that need not be equal bit for bit.
+
+    Raises:
+        ValueError: There is no check of a name in `xfail`.
+    """
+    reasons = dict(xfail or {})
+    if unknown := reasons.keys() - {check.__name__ for check in CHECKS}:
+        raise ValueError(f"there are no checks {sorted(unknown)}")
+    label = [f"{key}={value}" for key, value in (config or {}).items()]
+    parameters = []
+    for name, toy in toys.items():
+        subject = Subject(method, dict(config or {}), decoder, name, toy, tolerance)
+        for check in CHECKS:
+            reason = reasons.get(check.__name__)
+            marks = () if reason is None else pytest.mark.xfail(reason=reason, strict=True)
+            identifier = "-".join((method, *label, name, decoder, check.__name__))
+            parameters.append(pytest.param(partial(_run, check, subject), marks=marks, id=identifier))
+    return parameters
+
+
+def _run(check: Callable[[Subject], None], subject: Subject) -> None:
+    if subject.refusal:
+        pytest.skip(subject.refusal)
+    check(subject)

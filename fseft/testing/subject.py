@@ -1,0 +1,144 @@
+"""A method on a toy, ready to be checked."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+from fseft.documents import Recipe
+from fseft.errors import FseftError
+from fseft.learn.adaptation import adapt_network
+from fseft.learn.backbone import architecture, build
+from fseft.learn.loop import fit, start
+from fseft.registry import registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fseft.documents import Decoder
+    from fseft.learn.method import Adapted, Method
+    from fseft.learn.roles import Architecture
+    from fseft.plugin import Config, MethodSpec
+    from fseft.testing.toys import Toy
+
+CLASSES = 3
+STEPS = Recipe(epochs=2, learning_rate=0.01, plateau=False)
+
+
+@dataclass(eq=False)
+class Subject:
+    """A method on a toy; what several checks need is made once."""
+
+    name: str
+    settings: dict[str, Any]
+    decoder: Decoder
+    architecture_name: str
+    toy: Toy
+    tolerance: float
+
+    @cached_property
+    def spec(self) -> MethodSpec:
+        """The method's."""
+        return registry().method(self.name)
+
+    @cached_property
+    def config(self) -> Config:
+        """The method's configuration."""
+        return self.spec.config(**self.settings)
+
+    @cached_property
+    def method(self) -> Method:
+        """The method."""
+        made: Method = registry().create("method", self.name, self.config)
+        return made
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The toy's."""
+        return architecture(self.architecture_name)
+
+    @cached_property
+    def x(self) -> Tensor:
+        """An input."""
+        return _input(self.toy)
+
+    def network(self, classes: int = CLASSES) -> nn.Module:
+        """The base, as it is."""
+        return deepcopy(_base(self.architecture_name, self.toy, classes))
+
+    @cached_property
+    def refusal(self) -> str:
+        """Why the method cannot be used on this architecture."""
+        try:
+            self.method.select(self.architecture, self.network())
+        except FseftError as error:
+            return str(error)
+        return ""
+
+    @property
+    def base_output(self) -> Tensor:
+        """Of the base."""
+        return _base_output(self.architecture_name, self.toy)
+
+    def adapted(self, classes: int = CLASSES) -> Adapted:
+        """The method applied to the base, not yet trained."""
+        return adapt_network(self.architecture, self.network(classes), self.method, decoder=self.decoder, seed=1)
+
+    @cached_property
+    def trained(self) -> Adapted:
+        """After two steps; nobody may change it."""
+        adapted = self.adapted()
+        if adapted.trained():
+            adapted.network.train(adapted.train_mode)
+            fit(start(adapted, STEPS), lambda _: self.loss(adapted.network), STEPS, steps_per_epoch=1)
+        adapted.network.eval()
+        return adapted
+
+    @cached_property
+    def trained_output(self) -> Tensor:
+        """After two steps."""
+        return self.output(self.trained.network)
+
+    @torch.no_grad()
+    def output(self, network: nn.Module) -> Tensor:
+        """For the input."""
+        logits: Tensor = network(self.x)
+        return logits
+
+    def loss(self, network: nn.Module) -> Tensor:
+        """A loss on which all of the network can improve."""
+        dtype = next(network.parameters()).dtype
+        return F.cross_entropy(network(self.x.to(dtype)), (self.x[:, 0] > 0).long())
+
+    def backward(self, adapted: Adapted) -> dict[str, Tensor | None]:
+        """The gradients of what is trained."""
+        if adapted.trained():
+            self.loss(adapted.network).backward()  # type: ignore[no-untyped-call]
+        return {name: p.grad for name, p in adapted.trained()}
+
+    def assert_close(self, one: Tensor, other: Tensor) -> None:
+        """Equal within the tolerance, of one or of the largest logit."""
+        assert float((one - other).abs().max()) <= self.tolerance * max(1.0, float(other.abs().max()))
+
+
+def _input(toy: Toy) -> Tensor:
+    return torch.randn((1, 1, *toy.shape), generator=torch.Generator().manual_seed(0))
+
+
+@lru_cache
+def _base(name: str, toy: Toy, classes: int) -> nn.Module:
+    """The network that all subjects copy."""
+    network = build(architecture(name), in_channels=1, out_channels=classes, hparams=toy.hparams, seed=0)
+    return network.eval()
+
+
+@lru_cache
+@torch.no_grad()
+def _base_output(name: str, toy: Toy) -> Tensor:
+    logits: Tensor = _base(name, toy, CLASSES)(_input(toy))
+    return logits

@@ -1,0 +1,95 @@
+"""The checks find what they are there to find."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+import torch
+
+from fseft.learn.deltas import LowRank, Scale, Switchable, add_delta
+from fseft.learn.method import Adapted
+from fseft.plugin import Config
+from fseft.testing import TOYS, checks
+from fseft.testing.subject import Subject
+
+SEEDS = count()
+
+
+class Flawed:
+    """A method that is right but for what the subclasses do."""
+
+    config = Config()
+
+    def select(self, architecture, network):
+        return [target for target in architecture.targets(network) if target.role == "conv.spatial"]
+
+    def apply(self, architecture, network, *, generator):
+        targets = self.select(architecture, network)
+        deltas = [add_delta(target, self.delta(target.module.weight, generator)) for target in targets]
+        return Adapted.frozen_but(deltas, architecture, network, learning_rate=1e-2)
+
+    def delta(self, weight, generator):
+        return LowRank(weight, 2, 1.0, generator)
+
+
+class ScalesBeforeANorm(Flawed):
+    delta = staticmethod(lambda weight, _: Scale(weight, 0))
+
+
+class StartsElsewhere(Flawed):
+    def delta(self, weight, generator):
+        delta = super().delta(weight, generator)
+        torch.nn.init.ones_(delta.b)
+        return delta
+
+
+class DrawsByItself(Flawed):
+    delta = staticmethod(lambda weight, _: LowRank(weight, 2, 1.0, torch.Generator().manual_seed(next(SEEDS))))
+
+
+class TrainsElsewhere(Flawed):
+    def apply(self, architecture, network, *, generator):
+        adapted = super().apply(architecture, network, generator=generator)
+        adapted.also_train(target.name for target in architecture.targets(network) if target.role == "norm")
+        return adapted
+
+
+class Hides(Flawed):
+    """What it adds beside a module hangs on a closure: nobody else knows of it."""
+
+    def apply(self, architecture, network, *, generator):
+        branch = Branch()
+        architecture.head(network).register_forward_hook(lambda _, __, output: output + branch(output))
+        return super().apply(architecture, network, generator=generator)
+
+
+class Branch(Switchable):
+    def forward(self, x):
+        return 0.1 * x
+
+
+def subject_of(method):
+    subject = Subject("lora", {}, "frozen", "resunet", TOYS["resunet"], 1e-5)
+    subject.method = method
+    return subject
+
+
+@pytest.mark.parametrize("check", checks.CHECKS)
+def test_a_method_that_is_right_passes(check):
+    check(subject_of(Flawed()))
+
+
+@pytest.mark.parametrize(
+    ("flawed", "check"),
+    [
+        (ScalesBeforeANorm, checks.gives_every_tensor_a_gradient),
+        (StartsElsewhere, checks.starts_as_the_base),
+        (DrawsByItself, checks.starts_the_same_for_the_same_seed),
+        (TrainsElsewhere, checks.trains_where_it_selects),
+        (Hides, checks.can_be_switched_off),
+    ],
+)
+def test_a_flaw_is_found(flawed, check):
+    with pytest.raises(AssertionError):
+        check(subject_of(flawed()))
