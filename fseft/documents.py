@@ -235,6 +235,7 @@ class Manifest(Document):
     support_images: tuple[str, ...] = Field(default=(), description="content keys: these scans are no unseen ones")
     dataset: str
     seed: int
+    mirror: bool = Field(default=False, description="whether it has learned from mirrored images")
     trained_parameters: int
     licence: str = ""
     versions: dict[str, str] = {}

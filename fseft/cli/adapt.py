@@ -9,7 +9,7 @@ import typer
 
 from fseft.cli.console import show_lines
 from fseft.cli.options import DatasetFolder, Device, Memory, Minutes, Model, Seed, Strict, Workers, Workspace
-from fseft.errors import counted
+from fseft.errors import FseftError, counted
 
 if TYPE_CHECKING:
     from fseft.steps.jobs import Job
@@ -28,11 +28,11 @@ def adapt(
             help="key=value of method or training, or preset=NAME; `fseft show method NAME` lists them.",
         ),
     ] = None,
-    labels: Annotated[str, typer.Option(help="Only these structures: a,b,...")] = "",
+    labels: Annotated[list[str] | None, typer.Option(help="Only these structures: a,b,...")] = None,
     cases: Annotated[
-        str,
+        list[str] | None,
         typer.Option(help="Choose the k among these cases: a,b,... or a text file with one name per line."),
-    ] = "",
+    ] = None,
     mapping: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +75,7 @@ def adapt(
         seed=seed,
         settings=tuple(settings or ()),
         labels=names(labels),
-        cases=_case_names(cases),
+        cases=_case_names(cases or []),
         mapping=pairs("--map", mapping or ()),
         decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new", "low-rank")) or None,  # type: ignore[arg-type]
         minutes=minutes,
@@ -111,9 +111,15 @@ def _tell(job: Job, epoch: int) -> None:
     show_lines([f"{key}: {value}" for key, value in lines.items() if value])
 
 
-def _case_names(text: str) -> tuple[str, ...]:
+def _case_names(texts: list[str]) -> tuple[str, ...]:
+    """Names, and those in files of names."""
     from fseft.cli.values import names
 
-    if "," not in text and text and Path(text).is_file():
-        return tuple(line.strip() for line in Path(text).read_text(encoding="utf-8").splitlines() if line.strip())
-    return names(text)
+    found: list[str] = []
+    for name in names(texts):
+        file = Path(name)
+        if file.suffix == ".txt" and not file.is_file():
+            raise FseftError("there is no such file", file=file, hint="Give a text file with one case name per line.")
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else [name]
+        found += [line.strip() for line in lines if line.strip()]
+    return tuple(found)

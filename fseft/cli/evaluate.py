@@ -21,7 +21,9 @@ def evaluate(
     ],
     reference: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder of reference label files, or one file.")],
     tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
-    only: Annotated[str, typer.Option("--labels", help="Structures to score, as a,b; by default all.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--labels", help="Structures to score, as a,b; by default all.")
+    ] = None,
     values: Annotated[
         str,
         typer.Option(help="What the values in LABELS mean where no dataset.json tells: liver=1,spleen=3."),
@@ -81,7 +83,7 @@ def _warn_pairing(pairing: Pairing) -> None:
             "If that is wrong, give --values"
         )
     if len(pairing.adapters) > 1:
-        console.warn(f"the predictions are of {len(pairing.adapters)} adapters: {', '.join(pairing.adapters)}")
+        console.warn(f"the predictions are of {len(pairing.adapters)} adapters: {', '.join(pairing.adapters.values())}")
 
 
 def _warn(result: Evaluation) -> None:

@@ -115,6 +115,9 @@ def main() -> None:
         except FseftError as error:
             console.fail(str(error))
             status = 2
+        except OSError as error:  # a file or folder that the user may not read, wherever it is met
+            console.fail(f"{error.filename or 'a file'}: cannot be used ({error.strerror or error}). Check its rights.")
+            status = 2
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
     if status == INTERRUPTED:
@@ -129,4 +132,4 @@ def _fail_usage(error: typer.TyperException) -> None:
     if not message:  # no argument at all: the help has been shown
         return
     where = f" See {context.command_path} --help." if context else ""
-    console.fail(f"{message.rstrip('.')}.{where}")
+    console.fail(f"{message.rstrip('.')}{'' if message.endswith('?') else '.'}{where}")

@@ -16,7 +16,7 @@ def phantom(
     cases: Annotated[int, typer.Option(min=0, help="Labelled cases.")] = 10,
     test_cases: Annotated[int, typer.Option(min=0, help="Cases in imagesTs and labelsTs.")] = 0,
     modality: Annotated[str, typer.Option(help="ct or mr.")] = "ct",
-    structures: Annotated[str, typer.Option(help="Only these are labelled: a,b,...")] = "",
+    structures: Annotated[list[str] | None, typer.Option(help="Only these are labelled: a,b,...")] = None,
     shift: Annotated[float, typer.Option(min=0, max=1, help="Domain shift: another scanner.")] = 0.0,
     seed: Seed = 0,
     embedded: Annotated[

@@ -36,9 +36,10 @@ def numbers(option: str, text: str, count: int, kind: Callable[[str], N]) -> tup
     return values
 
 
-def names(text: str) -> tuple[str, ...]:
-    """`a, b` -> ("a", "b")."""
-    return tuple(item.strip() for item in text.split(",") if item.strip())
+def names(texts: str | Iterable[str] | None) -> tuple[str, ...]:
+    """`a, b` -> ("a", "b"); an option that is given several times adds to what it was."""
+    given = [texts] if isinstance(texts, str) else texts or ()
+    return tuple(item.strip() for text in given for item in text.split(",") if item.strip())
 
 
 def named_values(option: str, text: str) -> dict[str, int]:

@@ -300,6 +300,7 @@ def _manifest(job: Job, run: Run) -> Manifest:
         support_images=job.support_images,
         dataset=job.plan.dataset,
         seed=derived_seed(job.request.seed, "init"),
+        mirror=job.recipe.augment and job.recipe.mirror,
         trained_parameters=run.trained_parameters,
         licence=job.card.licence,
         versions=versions(),

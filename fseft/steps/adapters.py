@@ -58,9 +58,12 @@ def read_manifest(path: Path) -> Manifest:
         hint = f"Did you mean {below.parent}?" if below else f"Give the {NAME} of a finished run."
         raise FseftError("there is no adapter", file=path, hint=hint)
     try:
+        path.open("rb").close()  # safe_open tells a file that may not be read as one that is not there
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(HEADER)
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise FseftError(f"cannot be read ({error.strerror or error})", file=path, hint="Check its rights.") from error
+    except SafetensorError as error:
         raise FseftError(f"is not a safetensors file ({error})", file=path, hint="Copy it again.") from error
     if header is None:
         raise FseftError("is no adapter of fseft: the manifest is missing", file=path)

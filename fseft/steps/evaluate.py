@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from fseft import parallel, store
 from fseft.errors import FseftError, did_you_mean
 from fseft.score.metrics import Scores, StructureScore, score_case, summarise, to_csv
+from fseft.steps.prediction_index import METRICS
 from fseft.volume.geometry import geometry_mismatch, reorient
 from fseft.volume.image import Volume, read_labels
 
@@ -32,6 +34,7 @@ class Evaluation(Scores):
     without_prediction: tuple[str, ...] = ()
     without_label: tuple[str, ...] = ()
     support: tuple[str, ...] = ()
+    adapters: dict[str, str] = Field(default_factory=dict, description="sha256 and place of those that predicted")
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,13 @@ def evaluate(
         without_prediction=pairing.without_prediction,
         without_label=pairing.without_label,
         support=support,
+        adapters=pairing.adapters,
     )
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
     """Write `metrics.json`, and `metrics.csv` with one line per case and structure."""
-    document, table = folder / "metrics.json", folder / "metrics.csv"
+    document, table = folder / METRICS, folder / "metrics.csv"
     store.write_document(document, evaluation)
     store.write_text(table, to_csv(evaluation))
     return document, table

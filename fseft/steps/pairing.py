@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
 
 from fseft.documents import Predictions
 from fseft.errors import FseftError
+from fseft.steps.prediction_index import INDEX, read_index
 from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-INDEX = "predictions.json"
-"""What `fseft predict` writes beside its segmentations."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class Pairing:
         reference: Voxel values by structure of the labels.
         ignore: The value of voxels in the labels that do not count.
         seen: Cases of support scans, whose adapter has learned from them.
-        adapters: Whose the predictions are.
+        adapters: Whose the predictions are: sha256 of the adapter -> where it lay.
     """
 
     cases: dict[str, tuple[Path, Path]]
@@ -42,7 +38,7 @@ class Pairing:
     reference: dict[str, int] | None
     ignore: int | None
     seen: tuple[str, ...] = ()
-    adapters: tuple[str, ...] = ()
+    adapters: dict[str, str] = field(default_factory=dict)
 
 
 def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | None = None) -> Pairing:
@@ -79,16 +75,8 @@ def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | N
         reference=named,
         ignore=ignore,
         seen=tuple(case for case, entry in made.items() if entry.seen),
-        adapters=tuple(index.adapters.get(sha, sha) for sha in dict.fromkeys(entry.adapter for entry in made.values())),
+        adapters={entry.adapter: index.adapters.get(entry.adapter, "") for entry in made.values()},
     )
-
-
-def read_index(path: Path) -> Predictions | None:
-    """What `fseft predict` wrote into a folder; None where it is missing, or not of its making."""
-    try:
-        return Predictions.model_validate_json(path.read_bytes()) if path.is_file() else None
-    except ValidationError:
-        return None
 
 
 def _folder(place: Path) -> Path:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fseft.documents import PredictedCase, Predictions
-from fseft.errors import FseftError, counted
+from fseft.documents import PredictedCase
+from fseft.errors import FseftError
 from fseft.learn.infer import segment
 from fseft.learn.patches import pad_to
 from fseft.learn.vocabulary import has_sides
 from fseft.steps.adapters import NAME, read_manifest, restore
 from fseft.steps.devices import choose_device
-from fseft.steps.pairing import INDEX, read_index
+from fseft.steps.prediction_index import INDEX, open_index
 from fseft.store import digest, file_digest, write_document
 from fseft.volume.image import (
     case_name,
@@ -26,14 +26,14 @@ from fseft.volume.intensity import doubts, normalise
 from fseft.volume.prepare import prepare, restore_labels, restore_probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
     from torch import nn
 
-    from fseft.documents import Manifest
+    from fseft.documents import Manifest, Predictions
     from fseft.store import Store
     from fseft.volume.prepare import Prepared
 
@@ -59,13 +59,20 @@ class Predicted:
     failed: dict[str, FseftError] = field(default_factory=dict)
 
 
-def gather_scans(inputs: Sequence[Path], channels: int) -> dict[str, tuple[Path, ...]]:
+def gather_scans(
+    inputs: Sequence[Path], channels: int, warn: Callable[[str], None] = lambda _: None
+) -> dict[str, tuple[Path, ...]]:
     """Case name -> its files, one per channel; files, folders of files, and DICOM series folders.
+
+    Args:
+        inputs: As the user gives them.
+        channels: Of each scan.
+        warn: Told which folders inside a folder were passed over.
 
     Raises:
         FseftError: Nothing found, two scans of one name, or a scan without one of its channels.
     """
-    files = [scan for path in inputs for scan in _expand(path)]
+    files = [scan for path in inputs for scan in _expand(path, warn)]
     # `_0001` is a channel only where there are so many: single-channel scans may well be called scan_0001, scan_0002.
     suffixed = all(_channel(path) in range(channels) for path in files)
     scans: dict[str, list[Path]] = {}
@@ -86,14 +93,18 @@ def gather_scans(inputs: Sequence[Path], channels: int) -> dict[str, tuple[Path,
     return {name: tuple(paths) for name, paths in scans.items()}
 
 
-def _expand(path: Path) -> list[Path]:
+def _expand(path: Path, warn: Callable[[str], None]) -> list[Path]:
     if not path.exists():
         raise FseftError("there is no such file or folder", file=path, hint="Check the path.")
     path = path.absolute()  # so that "." has a name
     if not path.is_dir() or is_image(path):
         return [path]
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    return [e for e in entries if (e.is_file() and is_image(e)) or (e.is_dir() and is_image(e))]
+    images = [entry for entry in entries if is_image(entry)]
+    passed = [entry.name for entry in entries if entry.is_dir() and entry not in images]
+    if images and passed:
+        warn(f"{path}: passed over the folders {', '.join(passed)}; give them by themselves if they hold scans")
+    return images
 
 
 def _no_scan(inputs: Sequence[Path]) -> FseftError:
@@ -130,12 +141,14 @@ def predict(
         FseftError: A scan cannot be read, or the adapter does not fit. The other scans are segmented first.
     """
     manifest = read_manifest(request.adapter)
-    scans = gather_scans(request.inputs, len(manifest.channels))
+    _check_mirroring(request, manifest)
+    scans = gather_scans(request.inputs, len(manifest.channels), warn)
     _check_output(request, scans)
     request = replace(request, device=choose_device(request.device))
     network, _ = restore(request.adapter, store)
     adapter = file_digest(request.adapter / NAME if request.adapter.is_dir() else request.adapter)
-    index = _opened_index(request, manifest, adapter, scans, warn)
+    index = open_index(request.output, manifest.labels, (adapter, request.adapter), scans, warn)
+    write_document(request.output / INDEX, index)  # a folder that cannot be written is told before any work
     result = Predicted()
     for name, files in scans.items():
         try:
@@ -165,8 +178,9 @@ def _raise_failures(result: Predicted, scans: int) -> None:
         raise first
     names = list(result.failed)
     named = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+    others = "" if len(names) == scans else ", the others are segmented"
     raise FseftError(
-        f"{len(names)} of {scans} scans failed ({named}), the others are segmented; the first: {first.cause}",
+        f"{len(names)} of {scans} scans failed ({named}){others}; the first: {first.cause}",
         hint=first.hint,
         file=first.file,
     )
@@ -192,15 +206,38 @@ def _predict_case(
     prepared = prepare(volume, None, orientation=how.orientation, spacing_mm=how.spacing_mm, modality=how.modality)
     scores = scores_of(network, prepared, manifest, device=request.device, tta=request.tta)
     ids = [0, *manifest.labels.values()]
+    labels, probabilities = request.output / f"{name}.nii.gz", request.output / "probabilities" / f"{name}.nii.gz"
     if request.probabilities:
-        write_volume(_results(request, name)[1], restore_probabilities(_softmax(scores), prepared), prepared.native)
-    write_labels(_results(request, name)[0], restore_labels(scores, prepared, ids), prepared.native)
+        write_volume(probabilities, restore_probabilities(_softmax(scores), prepared), prepared.native)
+    else:
+        probabilities.unlink(missing_ok=True)  # of an earlier prediction
+    found = restore_labels(scores, prepared, ids)
+    write_labels(labels, found, prepared.native)
+    if not found.any():
+        warn(f"case {name}: no structure was found")
 
 
 def _results(request: PredictRequest, name: str) -> list[Path]:
     """The files that a scan's prediction consists of."""
     file = f"{name}.nii.gz"
     return [request.output / file, *([request.output / "probabilities" / file] if request.probabilities else [])]
+
+
+def _check_mirroring(request: PredictRequest, manifest: Manifest) -> None:
+    """A network that has seen no mirrored bodies does not know them: averaging would spoil the result.
+
+    Raises:
+        FseftError: Mirrored copies are asked for, and the adapter has not learned from any.
+    """
+    if request.tta and not manifest.mirror:
+        sides = has_sides(tuple(manifest.labels))
+        raise FseftError(
+            "--tta mirrors the scan, and the adapter has not learned from mirrored images",
+            file=request.adapter,
+            hint="Leave it out: the structures have a left and a right."
+            if sides
+            else "Leave it out, or adapt with --set mirror=true.",
+        )
 
 
 def _check_output(request: PredictRequest, scans: dict[str, tuple[Path, ...]]) -> None:
@@ -223,13 +260,8 @@ def scores_of(
     stats = {"means": prepared.means, "stds": prepared.stds}
     padded, inside = pad_to(prepared.image, how.patch_size, how.modality)
     image = normalise(padded, how.intensity, stats)
-    axes = _flippable(how.orientation, tuple(manifest.labels)) if tta else ()
+    axes = (0, 1, 2) if tta else ()
     return segment(network, image, patch_size=how.patch_size, device=device, mirror_axes=axes)[(slice(None), *inside)]
-
-
-def _flippable(orientation: str, structures: tuple[str, ...]) -> tuple[int, ...]:
-    """All axes; left and right structures forbid the one between them."""
-    return tuple(a for a, letter in enumerate(orientation) if letter not in "LR" or not has_sides(structures))
 
 
 def _softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -242,31 +274,3 @@ def _softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _case_entry(request: PredictRequest, manifest: Manifest, adapter: str, files: tuple[Path, ...]) -> PredictedCase:
     key = digest(adapter, request.tta, request.probabilities, [content_digest(file) for file in files])
     return PredictedCase(key=key, adapter=adapter, seen=content_digest(files) in manifest.support_images)
-
-
-def _opened_index(
-    request: PredictRequest, manifest: Manifest, adapter: str, scans: Collection[str], warn: Callable[[str], None]
-) -> Predictions:
-    """What the output folder holds, and now of this adapter too.
-
-    Raises:
-        FseftError: It holds other structures: one list of labels could not name them all.
-    """
-    path = request.output / INDEX
-    before = read_index(path)
-    if before is None or not before.cases:
-        return Predictions(labels=manifest.labels, adapters={adapter: str(request.adapter)})
-    if before.labels != manifest.labels:
-        raise FseftError(
-            f"holds predictions of other structures ({', '.join(before.labels)})",
-            file=path,
-            hint="Give another --output.",
-        )
-    others = [name for name, case in before.cases.items() if case.adapter != adapter and name not in scans]
-    if others:
-        warn(
-            f"{request.output} keeps {counted(len(others), 'prediction')} of another adapter ({', '.join(others[:5])})"
-        )
-    kept = {case.adapter for name, case in before.cases.items() if name in others}
-    adapters = {sha: place for sha, place in before.adapters.items() if sha in kept} | {adapter: str(request.adapter)}
-    return before.model_copy(update={"adapters": adapters})

@@ -33,8 +33,11 @@ class _Slice:
 
 def is_dicom(file: Path) -> bool:
     """Whether a file starts like DICOM."""
-    with file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+    try:
+        with file.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except PermissionError:  # told by whoever reads it, with its case
+        return False
 
 
 def is_series(folder: Path) -> bool:

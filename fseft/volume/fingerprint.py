@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fseft.documents import CaseFingerprint, ClassFingerprint, Fingerprint, IntensityStats
-from fseft.errors import FseftError
+from fseft.errors import FseftError, counted
 from fseft.store import digest
 from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
 from fseft.volume.histogram import CaseIntensities, measure, summarise
 from fseft.volume.image import Volume, content_digest, read_labels, read_volume
-from fseft.volume.intensity import AIR_HU, guess_modality
+from fseft.volume.intensity import AIR_HU, doubts, guess_modality
 from fseft.volume.prepare import body_box
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 AXES = "RAS"
 """Axes of what is compared across cases, whatever their orientation: left-right, back-front, foot-head."""
 
-_FORMAT = 1  # raised when other things are measured
+_FORMAT = 2  # raised when other things are measured
 _NAMED = 3  # cases or structures that a warning names
 
 
@@ -37,6 +37,7 @@ class CaseMeasurement:
         volumes_mm3: Label value -> volume.
         extents_mm: Label value -> sides of the bounding box.
         intensities: Per channel, of the foreground; of the body where the dataset has no label at all.
+        doubts: What speaks against its being an image.
     """
 
     name: str
@@ -50,6 +51,7 @@ class CaseMeasurement:
     volumes_mm3: Mapping[int, float]
     extents_mm: Mapping[int, Millimetres]
     intensities: tuple[CaseIntensities, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def case_content(case: Case) -> str:
@@ -94,6 +96,7 @@ def measure_case(case: Case, *, channels: Sequence[str], labels: Mapping[str, in
         volumes_mm3=volumes,
         extents_mm=extents,
         intensities=_intensities(volume.array, label, box.slices, body),
+        doubts=tuple(doubts(volume.array, "other")),
     )
 
 
@@ -140,7 +143,7 @@ def combine(dataset: Dataset, measurements: Sequence[CaseMeasurement], contents:
     names = {value: name for name, value in labels.items()}
     modality = guess_modality(dataset.channels, float(np.median([case.minimum for case in measurements])))
     classes = {name: _class(value, measurements) for name, value in labels.items()}
-    warnings = [*dataset.warnings, *_absent(classes)]
+    warnings = [*dataset.warnings, *_absent(classes), *_doubtful(measurements)]
     if modality == "ct":
         warnings += _offset(measurements)
     return Fingerprint(
@@ -276,6 +279,14 @@ def _absent(classes: Mapping[str, ClassFingerprint]) -> list[str]:
         return []
     what = "structure is" if len(absent) == 1 else "structures are"
     return [f"{len(absent)} {what} declared but in no case ({', '.join(absent)}): nothing can be learnt of it"]
+
+
+def _doubtful(measurements: Sequence[CaseMeasurement]) -> list[str]:
+    doubtful = [case for case in measurements if case.doubts]
+    if not doubtful:
+        return []
+    more = f" and {counted(len(doubtful) - 1, 'case')} more" if len(doubtful) > 1 else ""
+    return [f"the image of {doubtful[0].name}{more}: {doubtful[0].doubts[0]}; is it in the right folder?"]
 
 
 def _offset(measurements: Sequence[CaseMeasurement]) -> list[str]:

@@ -356,7 +356,7 @@ LORA = "adapt livers --model phantom-tiny --method lora -k 1"
 EVALUATE = "evaluate livers/labelsTr livers/labelsTr"
 OPTIONS = [
     ("plan livers --model phantom-tny", ["there is no model 'phantom-tny'", "Did you mean phantom-tiny?"]),
-    ("plan livers --model ''", ["there is no model ''", "Known: none, phantom-tiny."]),
+    ("plan livers --model ''", ["there is no model ''", "Known: btcv, "]),
     ("plan livers", ["Missing option '--model'", "See fseft plan --help."]),
     ("plan", ["Missing argument", "See fseft plan --help."]),
     ("plann livers", ["No such command 'plann'", "plan", "See fseft --help."]),

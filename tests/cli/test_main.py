@@ -170,7 +170,7 @@ def test_models_of_the_workspace_are_listed(fseft, tmp_path):
     (folder / "model.json").write_text(json.dumps(card))
     table = fseft("models", "--workspace", "work").stdout
     row = next(line for line in table.splitlines() if "mine" in line)
-    assert row.split() == ["mine", "resunet", "2", "CC-BY-4.0", "workspace"]
+    assert row.split() == ["mine", "resunet", "2", "CC-BY-4.0", "-"]
     shown = json.loads(fseft("show", "model", "mine", "--workspace", "work", "--json").stdout)
     assert shown["classes"] == ["liver", "spleen"]
     assert "liver, spleen" in fseft("show", "model", "mine", "--workspace", "work").stdout

@@ -124,7 +124,15 @@ def test_labels_that_are_no_object_are_refused(tmp_path):
         read_dataset(folder)
 
 
-def test_images_without_their_channel_number_are_told_apart_from_none(tmp_path):
+def test_a_declaration_names_the_structures_of_bare_folders(tmp_path):
     folder = declare(bare(tmp_path / "d", ["a", "b"], ["a"]), channel_names={"0": "CT"}, labels={"liver": 1})
+    found = read_dataset(folder)
+    assert [case.name for case in found.cases] == ["a", "b"]
+    assert found.labels == {"liver": 1}
+
+
+def test_images_without_their_channel_number_are_told_apart_from_none(tmp_path):
+    channels = {"0": "T1", "1": "T2"}
+    folder = declare(bare(tmp_path / "d", ["a", "b"], ["a"]), channel_names=channels, labels={"liver": 1})
     with pytest.raises(FseftError, match="imagesTr: holds 2 images, none of them named CASE_0000"):
         read_dataset(folder)

@@ -290,7 +290,8 @@ def test_support_cases_alone_are_no_test(sides):
 
 def test_the_adapters_of_the_predictions_are_known(sides):
     predicted_by(sides, a=False, b=False)
-    assert pair_files(*sides).adapters == ("runs/a", "runs/b")
+    assert pair_files(*sides).adapters == {"a": "runs/a", "b": "runs/b"}
+    assert score(sides).adapters == {"a": "runs/a", "b": "runs/b"}
 
 
 def test_values_may_be_named_where_no_description_does(sides):

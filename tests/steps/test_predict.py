@@ -14,7 +14,7 @@ from fseft.errors import FseftError
 from fseft.steps import predict as step
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import read_manifest
-from fseft.steps.pairing import read_index
+from fseft.steps.prediction_index import read_index
 from fseft.steps.predict import PredictRequest, gather_scans, predict
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import read_labels, read_volume, write_volume
@@ -105,15 +105,32 @@ def test_probabilities_sum_to_one_inside_the_body_and_agree_with_the_labels(requ
     assert np.mean(strongest[inside] == found[inside]) > 0.99
 
 
-def test_flipped_copies_are_averaged_over_the_axes_without_sides(request_of, workspace, tmp_path, monkeypatch):
+def test_mirrored_copies_are_averaged_where_the_adapter_has_learned_from_some(
+    request_of, request_for, workspace, tmp_path, monkeypatch
+):
     asked = []
     monkeypatch.setattr(
-        step, "segment", lambda *_, mirror_axes, **__: asked.append(mirror_axes) or np.zeros((3, 28, 32, 36))
+        step, "segment", lambda *_, mirror_axes, **__: asked.append(mirror_axes) or np.zeros((2, 28, 32, 36))
     )
     scan_files(tmp_path / "in", "x")
+    learned = request_for(labels=("tumour",), settings=("mirror=true",), output=tmp_path / "run")
+    request = request_of(tmp_path / "in", adapter=adapt(learned, workspace).adapter)
+    predict(request, workspace)
+    predict(replace(request, tta=True), workspace)
+    assert asked == [(), (0, 1, 2)]
+
+
+def test_mirrored_copies_are_refused_to_an_adapter_that_has_seen_none(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    with pytest.raises(FseftError, match="has not learned from mirrored images.*a left and a right"):
+        predict(request_of(tmp_path / "in", tta=True), workspace)
+
+
+def test_probabilities_of_an_earlier_prediction_do_not_stay(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in", probabilities=True), workspace)
     predict(request_of(tmp_path / "in"), workspace)
-    predict(request_of(tmp_path / "in", tta=True), workspace)
-    assert asked == [(), (1, 2)]  # RAS, and the dataset has a left kidney
+    assert not (tmp_path / "out" / "probabilities" / "x.nii.gz").exists()
 
 
 # --- which scans ----------------------------------------------------------------------------------------------
@@ -332,8 +349,11 @@ def test_a_folder_that_keeps_predictions_of_another_adapter_says_so(request_of, 
     scan_files(tmp_path / "second", "y", "z")
     predict(request_of(tmp_path / "first"), workspace)
     other = adapt(request_for("zero-shot"), workspace).adapter
+    (tmp_path / "out" / "metrics.json").touch()
     told = warnings_of(request_of(tmp_path / "second", adapter=other), workspace)
     assert any("keeps 1 prediction of another adapter (x)" in line for line in told)
+    assert any("had 1 prediction of another adapter (y), now replaced" in line for line in told)
+    assert any("metrics.json was made of other predictions" in line for line in told)
     index = read_index(tmp_path / "out" / "predictions.json")
     assert len(index.adapters) == 2
     assert index.cases["y"].adapter == index.cases["z"].adapter != index.cases["x"].adapter
@@ -351,3 +371,18 @@ def test_a_folder_with_scans_further_below_names_the_first(tmp_path):
     touched(tmp_path, "patients/p1/ct/a.nii.gz", "patients/p2/ct/a.nii.gz")
     with pytest.raises(FseftError, match=r"there is no scan.*Give .*patients/p1/ct\."):
         gather_scans([tmp_path / "patients"], 1)
+
+
+def test_folders_that_were_passed_over_are_named(tmp_path):
+    touched(tmp_path, "scans/a.nii.gz", "scans/more/b.nii.gz")
+    told = []
+    assert set(gather_scans([tmp_path / "scans"], 1, told.append)) == {"a"}
+    assert "passed over the folders more" in told[0]
+
+
+def test_an_output_that_cannot_be_written_is_told_before_any_work(request_of, workspace, tmp_path):
+    (tmp_path / "out").touch()
+    told = []
+    with pytest.raises(FseftError, match=r"out.*cannot be written"):
+        predict(request_of(scan_files(tmp_path / "in", "x", "y")), workspace, told.append)
+    assert told == []

@@ -1,4 +1,7 @@
-"""nnU-Net v2: `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`, `dataset.json` with `channel_names`."""
+"""nnU-Net v2: `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`, `dataset.json` with `channel_names`.
+
+A single channel needs no `_0000`: so a `dataset.json` gives names to bare folders as well.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,8 @@ class Reader:
         ending = str(content.get("file_ending", ""))
         files = images_in(folder / IMAGES, ending)
         images = by_channel(files)
+        if files and not images and len(channels) == 1:
+            images = {name: (path,) for name, path in files.items()}
         if files and not images:
             raise FseftError(
                 f"holds {len(files)} images, none of them named CASE_0000{ending}",
