@@ -5,9 +5,12 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_page_of_methods_is_as_it_would_be_made_now():
-    made = runpy.run_path(str(DOCS / "make_methods.py"))
-    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](), "run python docs/make_methods.py"
+@pytest.mark.parametrize("script", sorted(path.name for path in DOCS.glob("make_*.py")))
+def test_a_page_is_as_it_would_be_made_now(script):
+    made = runpy.run_path(str(DOCS / script))
+    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](), f"run python docs/{script}"

@@ -59,6 +59,12 @@ class Predicted:
     failed: dict[str, FseftError] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Listener:
+    warn: Callable[[str], None]
+    windows: Callable[[str, int, int], None]
+
+
 def gather_scans(
     inputs: Sequence[Path], channels: int, warn: Callable[[str], None] = lambda _: None
 ) -> dict[str, tuple[Path, ...]]:
@@ -125,6 +131,7 @@ def predict(
     store: Store,
     done: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
+    windows: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
 ) -> Predicted:
     """Segment every scan; what an earlier run with this adapter did is skipped.
 
@@ -136,6 +143,8 @@ def predict(
         store: Where models of the workspace lie.
         done: Told the name of each scan that was tried.
         warn: Told what is odd about a scan or the output folder, and each failure where there are other scans.
+
+        windows: Told a scan's name, and how many of its windows are done, of how many.
 
     Raises:
         FseftError: A scan cannot be read, or the adapter does not fit. The other scans are segmented first.
@@ -150,13 +159,14 @@ def predict(
     index = open_index(request.output, manifest.labels, (adapter, request.adapter), scans, warn)
     write_document(request.output / INDEX, index)  # a folder that cannot be written is told before any work
     result = Predicted()
+    listener = _Listener(warn, windows)
     for name, files in scans.items():
         try:
             case = _case_entry(request, manifest, adapter, files)
             if index.cases.get(name) == case and all(path.is_file() for path in _results(request, name)):
                 result.skipped.append(name)
             else:
-                _predict_case(request, network, manifest, name, files, warn)
+                _predict_case(request, network, manifest, name, files, listener)
                 index = index.model_copy(update={"cases": {**index.cases, name: case}})
                 write_document(request.output / INDEX, index)
                 result.done.append(name)
@@ -197,14 +207,21 @@ def _predict_case(
     manifest: Manifest,
     name: str,
     files: tuple[Path, ...],
-    warn: Callable[[str], None],
+    listener: _Listener,
 ) -> None:
     volume = read_volume(files[0] if len(files) == 1 else files, channels=len(manifest.channels), case=name)
     how = manifest.preprocessing
     for doubt in doubts(volume.array, how.modality):
-        warn(f"case {name}, {files[0]}: {doubt}")
+        listener.warn(f"case {name}, {files[0]}: {doubt}")
     prepared = prepare(volume, None, orientation=how.orientation, spacing_mm=how.spacing_mm, modality=how.modality)
-    scores = scores_of(network, prepared, manifest, device=request.device, tta=request.tta)
+    scores = scores_of(
+        network,
+        prepared,
+        manifest,
+        device=request.device,
+        tta=request.tta,
+        progress=lambda done, total: listener.windows(name, done, total),
+    )
     ids = [0, *manifest.labels.values()]
     labels, probabilities = request.output / f"{name}.nii.gz", request.output / "probabilities" / f"{name}.nii.gz"
     if request.probabilities:
@@ -214,7 +231,7 @@ def _predict_case(
     found = restore_labels(scores, prepared, ids)
     write_labels(labels, found, prepared.native)
     if not found.any():
-        warn(f"case {name}: no structure was found")
+        listener.warn(f"case {name}: no structure was found")
 
 
 def _results(request: PredictRequest, name: str) -> list[Path]:
@@ -253,7 +270,13 @@ def _check_output(request: PredictRequest, scans: dict[str, tuple[Path, ...]]) -
 
 
 def scores_of(
-    network: nn.Module, prepared: Prepared, manifest: Manifest, *, device: str = "cpu", tta: bool = False
+    network: nn.Module,
+    prepared: Prepared,
+    manifest: Manifest,
+    *,
+    device: str = "cpu",
+    tta: bool = False,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> npt.NDArray[np.float32]:
     """Logits (1 + structures, i, j, k) on the prepared grid."""
     how = manifest.preprocessing
@@ -261,7 +284,8 @@ def scores_of(
     padded, inside = pad_to(prepared.image, how.patch_size, how.modality)
     image = normalise(padded, how.intensity, stats)
     axes = (0, 1, 2) if tta else ()
-    return segment(network, image, patch_size=how.patch_size, device=device, mirror_axes=axes)[(slice(None), *inside)]
+    scores = segment(network, image, patch_size=how.patch_size, device=device, mirror_axes=axes, progress=progress)
+    return scores[(slice(None), *inside)]
 
 
 def _softmax(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -246,6 +246,7 @@ def _card(
         name=request.name,
         summary=f"pre-trained on {len(sources)} partially labelled datasets",
         architecture=request.architecture,
+        parameters=backbone.count_parameters(training.adapted.network),
         classes=tuple(classes),
         activation="sigmoid",
         contract=contract,

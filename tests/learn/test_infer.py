@@ -60,3 +60,12 @@ def test_the_number_of_windows_per_batch_does_not_matter():
     network = nn.Conv3d(1, 3, 3, padding=1)
     one, many = (segment(network, image, patch_size=PATCH, windows_per_batch=count) for count in (1, 8))
     np.testing.assert_allclose(one, many, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (7, 5, 3), (33, 17, 24), (48, 20, 9)])
+@pytest.mark.parametrize("mirror_axes", [(), (0, 2)])
+def test_progress_counts_every_window(shape, mirror_axes):
+    told = []
+    segment(Pointwise(), an_image(shape), patch_size=PATCH, mirror_axes=mirror_axes, progress=lambda *n: told.append(n))
+    assert told[0][0] == 0
+    assert told[-1][0] == told[-1][1]

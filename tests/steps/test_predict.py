@@ -14,8 +14,8 @@ from fseft.errors import FseftError
 from fseft.steps import predict as step
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import read_manifest
-from fseft.steps.prediction_index import read_index
 from fseft.steps.predict import PredictRequest, gather_scans, predict
+from fseft.steps.prediction_index import read_index
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import read_labels, read_volume, write_volume
 
@@ -122,7 +122,7 @@ def test_mirrored_copies_are_averaged_where_the_adapter_has_learned_from_some(
 
 def test_mirrored_copies_are_refused_to_an_adapter_that_has_seen_none(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
-    with pytest.raises(FseftError, match="has not learned from mirrored images.*a left and a right"):
+    with pytest.raises(FseftError, match=r"has not learned from mirrored images.*a left and a right"):
         predict(request_of(tmp_path / "in", tta=True), workspace)
 
 
