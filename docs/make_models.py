@@ -23,8 +23,9 @@ safetensors below `FSEFT_MODELS` (by default `~/.cache/fseft/models`): a file is
 find its place, and no code in it is run unless you say `--trust`. `fseft models verify NAME` checks later that the
 weights are the same and that the libraries still compute the same from them.
 
-*Here* are: *all* of the network; its *body*, without the head, because that is driven by texts or its classes have no
-names; or the *encoder* alone, whose decoder starts from random weights, so that black-box methods are refused.
+*Here* are: *all* of the network; its *body* and a head that is driven by texts, which serves `zero-shot` but gives no
+rows to start others from (or none, where the classes have no names); or the *encoder* alone, whose decoder starts
+from random weights, so that black-box methods are refused.
 No weights could be tried where this page was made: the loaders are tested on files of the same containers, names and
 shapes with random numbers.
 

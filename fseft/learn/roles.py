@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from fseft.documents import Triple
@@ -76,3 +78,14 @@ class Architecture(Protocol):
 
     def replace_head(self, network: nn.Module, head: nn.Module) -> None:
         """Put another classifier of the features in its place."""
+
+
+@runtime_checkable
+class TextDriving(Protocol):
+    """An architecture whose public models have a head driven by texts, which no pointwise classifier can express."""
+
+    def take_text_head(self, network: nn.Module) -> nn.Module | None:
+        """Detach the text head, if the network has one."""
+
+    def text_driven(self, network: nn.Module, head: nn.Module, indices: Sequence[int | None]) -> nn.Module:
+        """A softmax head of a detached text head, for the classes of these indices (None: never)."""

@@ -13,6 +13,7 @@ from fseft.errors import FseftError
 from fseft.learn import backbone
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.heads import new_head
+from fseft.learn.roles import TextDriving
 from fseft.registry import registry
 from fseft.steps.models import find_card, find_weights
 from fseft.store import replacing
@@ -104,7 +105,12 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
             hint="Get the weights whose sha256 starts with " + manifest.backbone_sha256[:12] + ".",
         )
     architecture, network, random = make_network(
-        card, weights, manifest.labels, len(manifest.channels), seed=manifest.seed
+        card,
+        weights,
+        manifest.labels,
+        len(manifest.channels),
+        seed=manifest.seed,
+        unmatched_never=not registry().method(manifest.method.name).trains,
     )
     adapted = apply_method(
         architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed, random
@@ -156,7 +162,13 @@ def make_network(
     random = backbone.load_weights(
         network, load_file(weights.path), source=str(weights.path), partial=card.scope != "network"
     )
+    texts = architecture.take_text_head(network) if isinstance(architecture, TextDriving) else None
     old_head = {target.name for target in architecture.targets(network) if target.part == "head"}
+    random = [name for name in random if name.rpartition(".")[0] not in old_head]
+    if unmatched_never and texts is not None and isinstance(architecture, TextDriving):
+        indices = [card.classes.index(matched[name]) if matched and name in matched else None for name in names]
+        architecture.replace_head(network, architecture.text_driven(network, texts, indices))
+        return architecture, network, random
     head = new_head(
         architecture.head(network),
         names,
@@ -167,7 +179,7 @@ def make_network(
         never=unmatched_never,
     )
     architecture.replace_head(network, head)
-    return architecture, network, [name for name in random if name.rpartition(".")[0] not in old_head]
+    return architecture, network, random
 
 
 def output_channels(card: ModelCard) -> int:

@@ -151,7 +151,8 @@ def _as_stored(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tens
 def _fingerprint(architecture: Architecture, network: nn.Module, card: ModelCard) -> dict[str, Any]:
     shape = (1, card.contract.channels, *architecture.minimum_patch)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    return output_fingerprint(network.eval()(x))
+    network.eval()  # features, where the head is random
+    return output_fingerprint(network(x) if card.scope == "network" else architecture.features(network, x))
 
 
 def _alike(before: dict[str, Any], now: dict[str, Any]) -> bool:

@@ -162,7 +162,8 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     for warning in plan.warnings:
         listener.warn(warning)
     labels = _choose_labels(fingerprint, request.labels)
-    rows = card.classes if spec.needs_model and card.scope == "network" else ()
+    # Rows can be copied from a head that the weights hold; one that texts drive serves only as it is.
+    rows = card.classes if spec.needs_model and (card.scope == "network" or not spec.trains) else ()
     matched = match_classes(list(labels), rows, dict(request.mapping))
     _check_fit(request, spec, card, recipe, list(labels), matched)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]

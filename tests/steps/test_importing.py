@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,6 +25,8 @@ from fseft.steps.importing import import_model, verify_model
 from fseft.steps.models import find_card, find_weights, has_weights
 from fseft.steps.predict import PredictRequest, predict
 from fseft.store import read_document, write_document
+from fseft.volume.geometry import Geometry
+from fseft.volume.image import write_volume
 
 from . import containers
 
@@ -71,7 +77,7 @@ def test_every_public_checkpoint_is_loaded_whole(name, shelf, workspace):
     covered = {
         "selfsup": {key for key in wanted if key.startswith("swinViT.")},
         "network": wanted,
-        "body": {key for key in wanted if not key.startswith(architecture.targets(network)[-1].name)},
+        "body": {key for key in wanted if not key.startswith(architecture.head_name(network))},
     }
     assert wanted & kept.keys() == covered[name if name == "selfsup" else spec_of(name).card.scope]
     assert report.unused == {}
@@ -95,6 +101,50 @@ def test_the_loaded_numbers_are_those_of_the_file(name, shelf, workspace):
         with torch.no_grad():
             expected = original.eval()(x, class_vector=torch.tensor(classes))
             torch.testing.assert_close(network.eval()(x)[0, rows], expected[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def reference_logits(parts, features, deepest, index):
+    """The text head by the paper's words: the image and the text write the weights of three 1x1x1 convolutions."""
+    pooled = torch.relu(torch.nn.functional.group_norm(deepest, 16, parts["GAP.0.weight"], parts["GAP.0.bias"]))
+    image = parts["GAP.3.weight"].flatten(1) @ pooled.mean((2, 3, 4))[0] + parts["GAP.3.bias"]
+    text = torch.relu(parts["text_to_vision.weight"] @ parts["organ_embedding"][index] + parts["text_to_vision.bias"])
+    written = parts["controller.weight"].flatten(1) @ torch.cat([image, text]) + parts["controller.bias"]
+    groups = np.gcd(16, features.shape[1])
+    normed = torch.nn.functional.group_norm(
+        features, groups, parts["precls_conv.0.weight"], parts["precls_conv.0.bias"]
+    )
+    x = torch.einsum("oi,iabc->oabc", parts["precls_conv.2.weight"].flatten(1), torch.relu(normed)[0])
+    x = x + parts["precls_conv.2.bias"][:, None, None, None]
+    matrices = written[:64].view(8, 8), written[64:128].view(8, 8), written[128:136].view(1, 8)
+    biases = written[136:144], written[144:152], written[152:]
+    for n, (matrix, bias) in enumerate(zip(matrices, biases, strict=True)):
+        x = torch.einsum("oi,iabc->oabc", matrix, x) + bias[:, None, None, None]
+        x = torch.relu(x) if n < 2 else x
+    return x[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["clipdriven", "suprem_unet"])
+def test_a_head_driven_by_texts_serves_zero_shot(name, shelf, workspace, request_for):
+    file = shelf(name)
+    import_model(name, file, workspace)
+    request = request_for("zero-shot", model=name, k=1, mapping=(("tumour", "Celiac Truck"),))
+    result = adapt(request, workspace)
+    assert result.run.head_rows == {"Left kidney": "Left Kidney", "tumour": "Celiac Truck"}
+    network = restore(result.adapter, workspace)[0].eval()
+    seen = {}
+    deepest = network.get_submodule({"clipdriven": "encoder10", "suprem_unet": "down_tr512"}[name])
+    deepest.register_forward_hook(lambda _m, _i, output: seen.update(deepest=output))
+    architecture = backbone.architecture(spec_of(name).card.architecture)
+    x = torch.rand(1, 1, *architecture.minimum_patch)
+    features = architecture.features(network, x)
+    logits = network(x)[0]
+    stored = torch.load(file, weights_only=True)["net"]
+    parts = {key.removeprefix("module."): value for key, value in stored.items()}
+    assert not logits[0].any()
+    for row, index in ((1, 2), (2, 24)):
+        expected = reference_logits(parts, features, seen["deepest"], index)
+        torch.testing.assert_close(logits[row], expected, rtol=0, atol=float(1e-4 * expected.abs().max()))
 
 
 def test_module_before_module_is_stripped_and_half_precision_is_fine(shelf, workspace, tmp_path):
@@ -293,3 +343,26 @@ def test_the_parameters_of_the_full_width_are_those_of_the_entry(name):
         seed=0,
     )
     assert backbone.count_parameters(network) == card.parameters
+
+
+MEASURED = """
+import pickle, resource, sys
+from fseft.steps.predict import predict
+predict(*pickle.load(sys.stdin.buffer))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_a_full_width_swinunetr_predicts_in_bounded_memory(tmp_path, monkeypatch, workspace, request_for):
+    monkeypatch.setenv("FSEFT_MODELS", str(tmp_path / "models"))
+    network = importing._network(spec_of("btcv").card, seed=0)[1]
+    torch.save({"epoch": 4999, "best_acc": np.float64(0.8), "state_dict": network.state_dict()}, tmp_path / "btcv.pt")
+    report = import_model("btcv", tmp_path / "btcv.pt", workspace).report
+    assert (report.loaded, report.parameters) == (159, 62_187_296)
+    adapter = adapt(request_for("zero-shot", model="btcv", k=1, mapping=(("tumour", "liver"),)), workspace).adapter
+    voxels = np.random.default_rng(0).normal(0, 60, (1, 120, 120, 120)).astype(np.int16)
+    write_volume(tmp_path / "scan.nii.gz", voxels, Geometry((120, 120, 120), np.diag([1.5, 1.5, 1.5, 1])))
+    asked = pickle.dumps((PredictRequest((tmp_path / "scan.nii.gz",), tmp_path / "out", adapter), workspace))
+    done = subprocess.run([sys.executable, "-c", MEASURED], input=asked, capture_output=True, check=True)
+    assert int(done.stdout) < 6_000_000  # kB

@@ -9,10 +9,15 @@ from fseft.errors import FseftError
 from fseft.learn.roles import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from fseft.documents import Triple
     from fseft.learn.roles import PartName, Role
+
+
+TEXT_HEAD = "text_head"
 
 
 class NamedLayers:
@@ -21,12 +26,14 @@ class NamedLayers:
     Attributes:
         classifier: Pattern of the pointwise classifier's name; the last module that it matches.
         normed: Pattern of the layers whose output goes to a norm layer and nowhere else.
+        deepest: Name of the module whose output are the deepest features, where a text head may look at them.
     """
 
     divisor: Triple
     minimum_patch: Triple
     classifier: ClassVar[str] = "head"
     normed: ClassVar[str] = ""
+    deepest: ClassVar[str] = ""
 
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Part and resolution level."""
@@ -76,6 +83,19 @@ class NamedLayers:
         """Put in another classifier."""
         parent, _, name = self.head_name(network).rpartition(".")
         network.get_submodule(parent).add_module(name, head)
+
+    def take_text_head(self, network: nn.Module) -> nn.Module | None:
+        """Detach the head that texts drive, if the network was built with one; it is no part of the body."""
+        head: nn.Module | None = getattr(network, TEXT_HEAD, None)
+        if head is not None:
+            delattr(network, TEXT_HEAD)
+        return head
+
+    def text_driven(self, network: nn.Module, head: nn.Module, indices: Sequence[int | None]) -> nn.Module:
+        """A head of a detached text head, for the classes of these indices (None: never)."""
+        from fseft.builtin.architectures.text_head import TextDriven
+
+        return TextDriven(head, network.get_submodule(self.deepest), indices)  # type: ignore[arg-type]
 
     def refuse_deeper(self, reduction: int) -> None:
         """Patches are cut for `divisor`, whatever the depth.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.architectures.common import NamedLayers, level
+from fseft.builtin.architectures.common import TEXT_HEAD, NamedLayers, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -27,12 +27,25 @@ class SuPreMUNet(NamedLayers):
     divisor: Triple = (8, 8, 8)
     minimum_patch: Triple = (16, 16, 16)
     normed = r".*\.conv1"
+    deepest = "down_tr512"
 
-    def build(self, *, in_channels: int, out_channels: int, width: int = 64) -> nn.Module:
-        """A network (B, in, i, j, k) -> (B, out, i, j, k); public checkpoints have a width of 64."""
+    def build(self, *, in_channels: int, out_channels: int, width: int = 64, text_classes: int = 0) -> nn.Module:
+        """A network (B, in, i, j, k) -> (B, out, i, j, k).
+
+        Args:
+            in_channels: Of the image.
+            out_channels: Of the head.
+            width: At full resolution; public checkpoints have 64.
+            text_classes: Classes of a head driven by texts beside the plain one; for universal models.
+        """
         from fseft.builtin.architectures.suprem_network import SuPreMNetwork
 
-        return SuPreMNetwork(in_channels, out_channels, width)
+        network = SuPreMNetwork(in_channels, out_channels, width)
+        if text_classes:
+            from fseft.builtin.architectures.text_head import TextHead
+
+            network.add_module(TEXT_HEAD, TextHead(width, 8 * width, text_classes))
+        return network
 
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:  # noqa: ARG002 - always four levels
         """Stages are named by the width that they have in public checkpoints."""

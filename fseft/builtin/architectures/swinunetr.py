@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from fseft.builtin.architectures.common import NamedLayers, level
+from fseft.builtin.architectures.common import TEXT_HEAD, NamedLayers, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class SwinUNETR(NamedLayers):
     minimum_patch: Triple = (64, 64, 64)
     classifier = r"out\.conv\.conv"
     normed = r".*\.conv[123]\.conv"
+    deepest = "encoder10"
 
     def build(
         self,
@@ -59,6 +60,7 @@ class SwinUNETR(NamedLayers):
         out_channels: int,
         feature_size: int = 48,
         patch_merging: Literal["legacy", "fixed"] = "legacy",
+        text_classes: int = 0,
         **more: Any,
     ) -> nn.Module:
         """A network (B, in, i, j, k) -> (B, out, i, j, k).
@@ -69,6 +71,7 @@ class SwinUNETR(NamedLayers):
             feature_size: Width; a multiple of 12.
             patch_merging: `legacy` for weights trained with MONAI before 1.5 (all public ones), `fixed` for later
                 ones. Names and shapes are the same, the function is not.
+            text_classes: Classes of a head driven by texts beside the plain one; for universal models.
             more: `depths`, `num_heads`, `window_size`, `use_v2`, `use_checkpoint` and others of MONAI's class.
         """
         from monai.networks.nets import SwinUNETR as Network
@@ -77,6 +80,10 @@ class SwinUNETR(NamedLayers):
         network: nn.Module = Network(
             in_channels, out_channels, feature_size=feature_size, downsample=downsample, **more
         )
+        if text_classes:
+            from fseft.builtin.architectures.text_head import TextHead
+
+            network.add_module(TEXT_HEAD, TextHead(feature_size, 16 * feature_size, text_classes))
         return network
 
     def role(self, name: str, module: nn.Module) -> Role | None:  # noqa: ARG002 - the name says it

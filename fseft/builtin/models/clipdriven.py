@@ -1,4 +1,4 @@
-"""`clipdriven`: the CLIP-driven universal model with its Swin backbone; its text-driven head stays behind."""
+"""`clipdriven`: the CLIP-driven universal model with its Swin backbone; its text-driven head serves zero-shot."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from fseft.builtin.models.labels import UNIVERSAL_32
 from fseft.documents import ModelCard
 from fseft.plugin import Checkpoint, FoundationModelSpec
 
-DYNAMIC_HEAD = (r"^organ_embedding$", r"^precls_conv\.", r"^GAP\.", r"^controller\.", r"^text_to_vision\.")
-"""A controller that writes three pointwise convolutions for each class, of the image and of the embedded name."""
+TEXT_HEAD = ((r"^(?=(organ_embedding|precls_conv|GAP|controller|text_to_vision)\b)", "text_head."),)
+"""It lies beside the backbone in public files."""
 
 CARD = ModelCard(
     name="clipdriven",
     summary="universal model, SwinUNETR, 32 structures in CT",
     architecture="swinunetr",
-    hparams={"feature_size": 48, "patch_merging": "legacy"},
-    parameters=62_186_659,
+    hparams={"feature_size": 48, "patch_merging": "legacy", "text_classes": 32},
+    parameters=62_595_364,
     classes=UNIVERSAL_32,
     contract=abdomen_ct(),
     licence="CC-BY-NC-ND-4.0",
@@ -33,7 +33,7 @@ SPEC = FoundationModelSpec.public(
         "supervised_clip_driven_universal_swin_unetr_2100.pth",
         bytes=758_907_945,
         marks=("^organ_embedding$", r"^swinViT\.patch_embed"),
-        ignored=DYNAMIC_HEAD,
+        renames=TEXT_HEAD,
         covers=r"^(?!out\.)",
     ),
 )

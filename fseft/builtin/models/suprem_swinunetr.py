@@ -1,8 +1,8 @@
-"""`suprem_swinunetr`: SuPreM's SwinUNETR; its text-driven head stays behind."""
+"""`suprem_swinunetr`: SuPreM's SwinUNETR; its text-driven head serves zero-shot."""
 
 from __future__ import annotations
 
-from fseft.builtin.models.clipdriven import DYNAMIC_HEAD
+from fseft.builtin.models.clipdriven import TEXT_HEAD
 from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import UNIVERSAL_32
 from fseft.documents import ModelCard
@@ -12,8 +12,8 @@ CARD = ModelCard(
     name="suprem_swinunetr",
     summary="SuPreM, SwinUNETR, 32 structures in CT",
     architecture="swinunetr",
-    hparams={"feature_size": 48, "patch_merging": "legacy"},
-    parameters=62_186_659,
+    hparams={"feature_size": 48, "patch_merging": "legacy", "text_classes": 32},
+    parameters=62_595_364,
     classes=UNIVERSAL_32,
     contract=abdomen_ct(),
     licence="CC-BY-NC-ND-4.0 (repository) or Apache-2.0 (model page)",
@@ -28,7 +28,7 @@ SPEC = FoundationModelSpec.public(
         file="supervised_suprem_swinunetr_2100.pth",
         url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_swinunetr_2100.pth",
         marks=("^organ_embedding$", r"^swinViT\.patch_embed"),
-        ignored=DYNAMIC_HEAD,
+        renames=TEXT_HEAD,
         covers=r"^(?!out\.)",
     ),
 )

@@ -1,8 +1,8 @@
-"""`suprem_unet`: SuPreM's U-Net; its text-driven head stays behind."""
+"""`suprem_unet`: SuPreM's U-Net; its text-driven head serves zero-shot."""
 
 from __future__ import annotations
 
-from fseft.builtin.models.clipdriven import DYNAMIC_HEAD
+from fseft.builtin.models.clipdriven import TEXT_HEAD
 from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import UNIVERSAL_32
 from fseft.documents import ModelCard
@@ -12,8 +12,8 @@ CARD = ModelCard(
     name="suprem_unet",
     summary="SuPreM, U-Net, 32 structures in CT",
     architecture="suprem-unet",
-    hparams={"width": 64},
-    parameters=19_073_665,
+    hparams={"width": 64, "text_classes": 32},
+    parameters=19_416_482,
     classes=UNIVERSAL_32,
     contract=abdomen_ct(),
     licence="CC-BY-NC-ND-4.0 (repository) or Apache-2.0 (model page)",
@@ -28,7 +28,7 @@ SPEC = FoundationModelSpec.public(
         file="supervised_suprem_unet_2100.pth",
         url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_unet_2100.pth",
         marks=(r"^down_tr64\.ops\.0\.conv1",),
-        ignored=DYNAMIC_HEAD,
+        renames=TEXT_HEAD,
         covers=r"^(?!head\.)",
     ),
 )
