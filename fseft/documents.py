@@ -60,9 +60,10 @@ class Intensity(Part):
 
     `window`: clip to [low, high], map to [0, 1]. `clip-zscore`: clip to [low, high], subtract `mean`, divide by
     `std` (nnU-Net's CT rule). `zscore`: subtract the case's mean, divide by its standard deviation.
+    `minmax`: map the case's extremes to -1 and 1.
     """
 
-    scheme: Literal["window", "clip-zscore", "zscore"]
+    scheme: Literal["window", "clip-zscore", "zscore", "minmax"]
     low: float | None = None
     high: float | None = None
     mean: float | None = None
@@ -70,8 +71,8 @@ class Intensity(Part):
 
     def describe(self) -> str:
         """The scheme in a few words."""
-        if self.scheme == "zscore":
-            return "z-score per case"
+        if self.scheme in ("zscore", "minmax"):
+            return "z-score per case" if self.scheme == "zscore" else "each case's extremes to [-1, 1]"
         clip = f"clip to [{self.low:g}, {self.high:g}]"
         return f"{clip}, scale to [0, 1]" if self.scheme == "window" else f"{clip}, z-score"
 

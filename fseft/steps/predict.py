@@ -280,9 +280,8 @@ def scores_of(
 ) -> npt.NDArray[np.float32]:
     """Logits (1 + structures, i, j, k) on the prepared grid."""
     how = manifest.preprocessing
-    stats = {"means": prepared.means, "stds": prepared.stds}
     padded, inside = pad_to(prepared.image, how.patch_size, how.modality)
-    image = normalise(padded, how.intensity, stats)
+    image = normalise(padded, how.intensity, prepared.statistics())
     axes = (0, 1, 2) if tta else ()
     scores = segment(network, image, patch_size=how.patch_size, device=device, mirror_axes=axes, progress=progress)
     return scores[(slice(None), *inside)]

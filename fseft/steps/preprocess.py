@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fseft.store import Store
     from fseft.volume.prepare import Prepared
 
-_FORMAT = 1  # raised when the same input gives other arrays
+_FORMAT = 2  # raised when the same input gives other arrays
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,7 @@ def case_meta(prepared: Prepared, content: str) -> dict[str, Any]:
         "content": content,
         **prepared.to_json(),
         "spacing_mm": list(prepared.geometry.spacing_mm),
-        "means": list(prepared.means),
-        "stds": list(prepared.stds),
+        **prepared.statistics(),
     }
 
 

@@ -105,8 +105,8 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
     Args:
         array: (C, i, j, k), as stored.
         intensity: One scheme per channel.
-        case_stats: `means` and `stds` of the whole case, one per channel, as in a cached case's meta; read by
-            the scheme `zscore` only.
+        case_stats: `means`, `stds`, `minima` and `maxima` of the whole case, one per channel, as in a cached case's
+            meta; read by the schemes `zscore` and `minmax`.
 
     Returns:
         A fresh float32 array of the same shape.
@@ -119,7 +119,7 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
         raise FseftError(cause, hint="Make the plan again for this dataset.")
     result = array.astype(np.float32)
     for channel, (out, scheme) in enumerate(zip(result, intensity, strict=True)):
-        if scheme.scheme != "zscore":
+        if scheme.scheme in ("window", "clip-zscore"):
             np.clip(out, _given(scheme, "low"), _given(scheme, "high"), out=out)
         shift, scale = _line(scheme, case_stats, channel)
         out -= np.float32(shift)
@@ -133,6 +133,9 @@ def _line(scheme: Intensity, case_stats: Mapping[str, Any], channel: int) -> tup
         return _given(scheme, "low"), _given(scheme, "high") - _given(scheme, "low")
     if scheme.scheme == "clip-zscore":
         return _given(scheme, "mean"), _given(scheme, "std")
+    if scheme.scheme == "minmax":
+        low, high = float(case_stats["minima"][channel]), float(case_stats["maxima"][channel])
+        return (low + high) / 2, (high - low) / 2
     return float(case_stats["means"][channel]), float(case_stats["stds"][channel])
 
 

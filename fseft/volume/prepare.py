@@ -62,12 +62,20 @@ class Prepared(Frame):
         label: (i, j, k), or None.
         means: Of each channel over the crop, before resampling.
         stds: Standard deviations of the same.
+        minima: The smallest value of each channel, in the file.
+        maxima: The largest.
     """
 
     image: Array
     label: Array | None
     means: tuple[float, ...]
     stds: tuple[float, ...]
+    minima: tuple[float, ...]
+    maxima: tuple[float, ...]
+
+    def statistics(self) -> dict[str, list[float]]:
+        """What `normalise` asks of a case; one number per channel."""
+        return {name: list(getattr(self, name)) for name in ("means", "stds", "minima", "maxima")}
 
 
 def body_box(array: Array, modality: Modality) -> Box:
@@ -116,6 +124,8 @@ def prepare(
         label=None if label is None else _resampled_labels(label[box.slices], geometry.shape),
         means=tuple(channel.mean for channel in moments),
         stds=tuple(float(np.sqrt(channel.variance)) for channel in moments),
+        minima=tuple(float(channel.min()) for channel in turned),
+        maxima=tuple(float(channel.max()) for channel in turned),
     )
 
 

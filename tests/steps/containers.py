@@ -14,6 +14,7 @@ from fseft.builtin.architectures.swinunetr import SwinUNETR
 SMALL = {
     "swinunetr": {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4},
     "suprem-unet": {"width": 8},
+    "segresnet": {"init_filters": 8, "blocks_down": [1, 1, 1, 1]},
     "segresnet-ds": {"init_filters": 8, "blocks_down": [1, 1, 1, 1, 1], "norm": "batch"},
     "vista3d": {"encoder_embed_dim": 8, "blocks_down": [1, 1, 1, 1, 1]},
 }
@@ -104,6 +105,21 @@ def write_ctfm(path):
     save_file(network.state_dict(), path)
 
 
+def segresnet(classes):
+    from monai.networks.nets import SegResNet
+
+    torch.manual_seed(0)
+    return SegResNet(3, 8, 1, classes, blocks_down=(1, 1, 1, 1), blocks_up=(1, 1, 1)).state_dict()
+
+
+def write_monai_wholebody(path):
+    torch.save(segresnet(105), path)
+
+
+def write_suprem_segresnet(path):
+    torch.save({"net": {f"module.{name}": tensor for name, tensor in segresnet(32).items()}, "epoch": 2100}, path)
+
+
 def write_vista3d(path):
     torch.manual_seed(0)
     save_file(vista3d_network().state_dict(), path)
@@ -125,7 +141,9 @@ WRITERS = {
     "clipdriven": write_clipdriven,
     "ctfm": write_ctfm,
     "fseft": write_fseft,
+    "monai_wholebody": write_monai_wholebody,
     "selfsup": write_selfsup,
+    "suprem_segresnet": write_suprem_segresnet,
     "suprem_swinunetr": write_suprem_swinunetr,
     "suprem_unet": write_suprem_unet,
     "vista3d": write_vista3d,

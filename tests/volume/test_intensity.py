@@ -59,11 +59,12 @@ def test_a_modality_that_the_contract_does_not_know_is_z_scored(modality):
         (WINDOW, [0, 0, 175 / 425, 1]),
         (Intensity(scheme="clip-zscore", low=-80, high=190, mean=50, std=20), [-6.5, -6.5, -2.5, 7]),
         (ZSCORE, [-20.6, -4.1, -0.6, 9.4]),
+        (Intensity(scheme="minmax"), [-1, 0.1, 1 / 3, 1]),
     ],
 )
 def test_each_scheme_does_its_arithmetic(scheme, expected):
     array = np.array([-1000, -175, 0, 500], np.int16).reshape(1, 4, 1, 1)
-    stats = {"means": [30], "stds": [50]}
+    stats = {"means": [30], "stds": [50], "minima": [-1000], "maxima": [500]}
     result = normalise(array, [scheme], stats)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result.ravel(), expected, rtol=1e-6)

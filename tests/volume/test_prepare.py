@@ -141,6 +141,7 @@ def test_means_and_deviations_are_those_of_the_crop():
     body = volume.array[0][volume.array[0] > -500]
     assert prepared.means == pytest.approx([body.mean()])
     assert prepared.stds == pytest.approx([body.std()])
+    assert (prepared.minima, prepared.maxima) == ((volume.array.min(),), (volume.array.max(),))
 
 
 def test_probabilities_come_back_and_are_0_outside_the_crop():
