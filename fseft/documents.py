@@ -295,6 +295,10 @@ class Recipe(Part):
     foreground: float = Field(default=0.5, ge=0, le=1, description="share of crops around a structure")
     augment: bool = True
     mirror: bool = Field(default=False, description="flip all axes; refused where left and right structures exist")
+    features: Literal["kept", "fresh"] = Field(
+        default="kept", description="black-box methods: on features kept from one pass, or fresh at each step"
+    )
+    rounds: int = Field(default=8, ge=1, description="passes over the support set whose features are kept")
     plateau: bool = Field(default=True, description="stop when the training loss stops improving")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 on a GPU that has it, else fp32"

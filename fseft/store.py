@@ -41,6 +41,10 @@ class Store:
         """`preprocessed/<dataset>/<key>/`: one folder per case; models that share spacing share the key."""
         return self.root / "preprocessed" / dataset / key
 
+    def features(self, dataset: str, key: str) -> Path:
+        """`preprocessed/<dataset>/features-<key>/`: features of a frozen network, which black-box methods share."""
+        return self.root / "preprocessed" / dataset / f"features-{key}"
+
     def run(self, dataset: str, model: str, method: str, k: int, seed: int) -> Path:
         """`runs/<dataset>/<model>/<method>-k<k>-s<seed>/`."""
         return self.root / "runs" / dataset / _in_path(model) / f"{_in_path(method)}-k{k}-s{seed}"

@@ -65,7 +65,7 @@ class ResidualHead(nn.Module):
 
     def __init__(self, head: nn.Conv3d, kernel_size: int, generator: torch.Generator) -> None:
         super().__init__()
-        width = head.in_channels
+        width = self.in_channels = head.in_channels
         self.first = nn.Conv3d(width, width, kernel_size, padding=kernel_size // 2, bias=False)
         self.second = nn.Conv3d(width, width, kernel_size, padding=kernel_size // 2, bias=False)
         self.classifier = head

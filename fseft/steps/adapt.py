@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import torch
-from einops import rearrange
 
 from fseft.documents import Manifest, Provenance, Run
 from fseft.errors import FseftError, counted
-from fseft.learn.augment import augment, margin
 from fseft.learn.backbone import count_parameters
-from fseft.learn.batches import Ahead, derived_seed
-from fseft.learn.loop import autocast, fit, start
-from fseft.learn.loss import segmentation_loss
-from fseft.learn.patches import Crops, CropSource
+from fseft.learn.batches import derived_seed
 from fseft.learn.schedule import too_short
 from fseft.registry import notify, observers, registry
 from fseft.steps.adapters import NAME, apply_method, make_network, versions, write_adapter
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
 from fseft.steps.jobs import AdaptRequest, Job, Listener, decide
 from fseft.steps.preprocess import preprocess
+from fseft.steps.training import train
 from fseft.store import digest, read_document, write_document
 from fseft.volume.cache import CachedCase, open_case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from fseft.learn.loop import Epoch
     from fseft.learn.method import Adapted
+    from fseft.learn.roles import Architecture
     from fseft.store import Store
 
 ASKED = ("dataset", "model", "method", "config", "recipe", "labels", "decoder", "k", "seed", "plan")
@@ -89,7 +81,7 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     watch = _Watch(job, run, folder, listener)
     watch.tell("fseft_run_start", epoch=1 + resumed)
     try:
-        run = _train(job, run, adapted, cached, watch, state)
+        run = _train(job, run, architecture, adapted, cached, store, watch, state)
     except FseftError as error:
         watch.tell("fseft_run_end", outcome=str(error))
         raise
@@ -210,27 +202,21 @@ class _Watch:
 
 
 def _train(
-    job: Job, run: Run, adapted: Adapted, cached: list[CachedCase], watch: _Watch, state: dict[str, Any] | None
+    job: Job,
+    run: Run,
+    architecture: Architecture,
+    adapted: Adapted,
+    cached: list[CachedCase],
+    store: Store,
+    watch: _Watch,
+    state: dict[str, Any] | None,
 ) -> Run:
-    """Fit; a run without training is over at once."""
+    """Train; a run without training is over at once."""
     if not job.spec.trains:
         return run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
-    adapted.network.to(job.plan.device).train(adapted.train_mode)
-    if state is None:
-        adapted.calibrate(_images(job, cached))
-    training = start(adapted, job.recipe)
-    if state:
-        training.restore(state)
-    with Ahead(lambda step: _draw(job, cached, step)) as ahead:
-        fit(
-            training,
-            lambda step: _loss(job, adapted, ahead.batch(step), step),
-            job.recipe,
-            steps_per_epoch=len(cached),
-            minutes=job.request.minutes,
-            on_epoch=watch.epoch,
-            save=watch.save,
-        )
+    training = train(
+        job, architecture, adapted, cached, store, watch.listener, state=state, on_epoch=watch.epoch, save=watch.save
+    )
     if too_short(training.losses):
         watch.listener.warn(
             f"the training was too short for its loss to settle ({counted(len(training.losses), 'epoch')}, ended by: "
@@ -245,43 +231,6 @@ def _train(
             "seconds": round(training.seconds, 1),
         }
     )
-
-
-def _images(job: Job, cached: list[CachedCase]) -> Iterator[torch.Tensor]:
-    """Batches without labels, for methods whose start depends on the data."""
-    for step in count():
-        yield torch.from_numpy(_draw(job, cached, step).images).to(job.plan.device)
-
-
-def _draw(job: Job, cached: list[CachedCase], step: int) -> Crops:
-    """Crops of one support case, each case once per epoch in an order of its own."""
-    epoch, position = divmod(step, len(cached))
-    seed = job.request.seed
-    order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
-    how = job.plan.preprocessing
-    source = CropSource(
-        margin(how.patch_size) if job.recipe.augment else how.patch_size,
-        how.intensity,
-        how.modality,
-        {value: index for index, value in enumerate(job.labels.values(), start=1)},
-        foreground=job.recipe.foreground,
-    )
-    rng = np.random.default_rng(derived_seed(seed, "crops", step))
-    crops = source.draw(cached[order[position]], job.recipe.crops or job.plan.crops_per_step, rng)
-    if not job.recipe.augment:
-        return crops
-    axes = (0, 1, 2) if job.recipe.mirror else ()
-    return augment(crops, how.patch_size, mirror_axes=axes, seed=derived_seed(seed, "augmentation", step))
-
-
-def _loss(job: Job, adapted: Adapted, crops: Crops, step: int) -> torch.Tensor:
-    device = job.plan.device
-    torch.manual_seed(derived_seed(job.request.seed, "dropout", step))
-    images = torch.from_numpy(crops.images).to(device)
-    labels = torch.from_numpy(rearrange(crops.labels, "b 1 i j k -> b i j k").astype(np.int64)).to(device)
-    with autocast(device, job.recipe.precision):
-        logits = adapted.network(images)
-    return segmentation_loss(logits, labels, job.recipe.loss)
 
 
 def _manifest(job: Job, run: Run) -> Manifest:

@@ -166,7 +166,8 @@ def test_every_method_sees_the_same_cases_and_crops(request_for, workspace):
     losses = {}
     for method in ("linear-probe", "lora"):
         # At a rate of nothing each loss tells of the crop alone: a fresh delta changes nothing.
-        result = adapt(request_for(method, settings=("learning_rate=1e-30",), decoder="frozen"), workspace)
+        settings = ("learning_rate=1e-30", "features=fresh")
+        result = adapt(request_for(method, settings=settings, decoder="frozen"), workspace)
         losses[method] = [line["loss"] for line in log_of(result.folder)]
     assert losses["lora"] == pytest.approx(losses["linear-probe"], abs=1e-6)
 
@@ -380,7 +381,7 @@ def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(reques
         raise FseftError("the loss is nan at step 3")
 
     first = adapt(request_for(), workspace)
-    monkeypatch.setattr(step, "fit", fail)
+    monkeypatch.setattr(step, "train", fail)
     with pytest.raises(FseftError, match="the loss is nan"):
         adapt(request_for(settings=("epochs=3",), overwrite=True), workspace)
     assert not first.adapter.exists()

@@ -1,0 +1,184 @@
+"""The training of `fseft adapt`: on crops of the support cases, or on features kept from one frozen pass."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from fseft.learn.augment import augment, margin
+from fseft.learn.batches import Ahead, derived_seed
+from fseft.learn.features import joined, on_voxels, sample_voxels, voxel_loss
+from fseft.learn.loop import Training, autocast, fit, start
+from fseft.learn.loss import segmentation_loss
+from fseft.learn.method import head_names
+from fseft.learn.patches import Crops, CropSource
+from fseft.steps.features import feature_crops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fseft.learn.loop import Epoch
+    from fseft.learn.method import Adapted
+    from fseft.learn.roles import Architecture
+    from fseft.steps.jobs import Job, Listener
+    from fseft.store import Store
+    from fseft.volume.cache import CachedCase
+
+VOXELS_PER_CROP, VOXELS_PER_STEP = 20_000, 32_768
+WINDOW = 32  # voxels along each axis of what is trained on at a time, of a crop's features
+
+
+def train(
+    job: Job,
+    architecture: Architecture,
+    adapted: Adapted,
+    cached: list[CachedCase],
+    store: Store,
+    listener: Listener,
+    *,
+    state: dict[str, Any] | None,
+    on_epoch: Callable[[Epoch], None],
+    save: Callable[[dict[str, Any]], None],
+) -> Training:
+    """Train what a method has put into a network.
+
+    Args:
+        job: What was decided.
+        architecture: Of the network.
+        adapted: The network and what of it is trained.
+        cached: The support cases.
+        store: Says where features are kept.
+        listener: Told how far the pass for features is.
+        state: Of a training that was cut off, if there is one.
+        on_epoch: Told after each epoch.
+        save: Given a state now and then.
+
+    Raises:
+        FseftError: The loss is no number, or the memory is too small.
+    """
+    began = time.monotonic()
+    adapted.network.to(job.plan.device).train(adapted.train_mode)
+    if state is None:
+        adapted.calibrate(_images(job, cached))
+    training = start(adapted, job.recipe)
+    if state:
+        training.restore(state)
+    kept = job.spec.access == "black-box" and job.recipe.features == "kept"
+    losses = _on_features(job, architecture, adapted, cached, store, listener) if kept else _fresh(job, adapted, cached)
+    with losses as loss_of:
+        if state is None:
+            training.seconds = time.monotonic() - began  # the pass for the features is part of the time budget
+        return fit(
+            training,
+            loss_of,
+            job.recipe,
+            steps_per_epoch=len(cached),
+            minutes=job.request.minutes,
+            on_epoch=on_epoch,
+            save=save,
+        )
+
+
+@contextmanager
+def _fresh(job: Job, adapted: Adapted, cached: list[CachedCase]) -> Iterator[Callable[[int], torch.Tensor]]:
+    """The loss of each step on crops of its own."""
+    with Ahead(lambda step: draw(job, cached, step)) as ahead:
+        yield lambda step: _loss(job, adapted, ahead.batch(step), step)
+
+
+@contextmanager
+def _on_features(
+    job: Job, architecture: Architecture, adapted: Adapted, cached: list[CachedCase], store: Store, listener: Listener
+) -> Iterator[Callable[[int], torch.Tensor]]:
+    """The loss of each step on features that are there: on voxels for a pointwise head, else on windows of crops."""
+    network = adapted.network
+    crops = feature_crops(job, architecture, network, lambda step: draw(job, cached, step), store, listener)
+    head = network.get_submodule(head_names(architecture, network)[0])
+    seed, device = job.request.seed, job.plan.device
+    if isinstance(head, torch.nn.Conv3d) and set(head.kernel_size) == {1}:
+        rng = np.random.default_rng(derived_seed(seed, "voxels"))
+        parts = [sample_voxels(*_whole(crop), VOXELS_PER_CROP, rng) for crop in crops]
+        voxels = joined(parts).to(device)
+
+        def on_some_voxels(step: int) -> torch.Tensor:
+            generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))
+            some = voxels.batch(VOXELS_PER_STEP, generator)
+            return voxel_loss(on_voxels(head, some.features), some.labels, some.weights, job.recipe.loss)
+
+        yield on_some_voxels
+        return
+    with Ahead(lambda step: _windows(job, crops, step)) as ahead:
+
+        def on_windows(step: int) -> torch.Tensor:
+            features, labels = (torch.from_numpy(array).to(device) for array in ahead.batch(step))
+            with autocast(device, job.recipe.precision):
+                logits = head(features)
+            return segmentation_loss(logits, labels, job.recipe.loss)
+
+        yield on_windows
+
+
+def _whole(crop: CachedCase) -> tuple[Any, Any]:
+    features, labels = crop.whole()
+    return features, labels
+
+
+def _windows(job: Job, crops: list[CachedCase], step: int) -> tuple[Any, Any]:
+    """Windows of as many crops as a step has, half of them around a voxel of a structure where there is one."""
+    rng = np.random.default_rng(derived_seed(job.request.seed, "windows", step))
+    number = job.recipe.crops or job.plan.crops_per_step
+    features, labels = [], []
+    for index, chosen in enumerate(rng.integers(len(crops), size=number)):
+        crop = crops[chosen]
+        size = tuple(min(WINDOW, side) for side in crop.shape)
+        slack = np.subtract(crop.shape, size)
+        corner = rng.integers(slack + 1)
+        if index % 2 == 0 and crop.classes:
+            places = crop.locations(int(rng.choice(crop.classes)))
+            corner = np.clip(places[rng.integers(len(places))] - np.floor_divide(size, 2), 0, slack)
+        features.append(crop.read_image(corner, size).astype(np.float32))
+        labels.append(crop.read_label(corner, size).astype(np.int64))
+    return np.stack(features), np.stack(labels)
+
+
+def _images(job: Job, cached: list[CachedCase]) -> Iterator[torch.Tensor]:
+    """Batches without labels, for methods whose start depends on the data."""
+    for step in count():
+        yield torch.from_numpy(draw(job, cached, step).images).to(job.plan.device)
+
+
+def draw(job: Job, cached: list[CachedCase], step: int) -> Crops:
+    """Crops of one support case for a step; each case comes once per epoch, in an order of its own."""
+    epoch, position = divmod(step, len(cached))
+    seed = job.request.seed
+    order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
+    how = job.plan.preprocessing
+    source = CropSource(
+        margin(how.patch_size) if job.recipe.augment else how.patch_size,
+        how.intensity,
+        how.modality,
+        {value: index for index, value in enumerate(job.labels.values(), start=1)},
+        foreground=job.recipe.foreground,
+    )
+    rng = np.random.default_rng(derived_seed(seed, "crops", step))
+    crops = source.draw(cached[order[position]], job.recipe.crops or job.plan.crops_per_step, rng)
+    if not job.recipe.augment:
+        return crops
+    axes = (0, 1, 2) if job.recipe.mirror else ()
+    return augment(crops, how.patch_size, mirror_axes=axes, seed=derived_seed(seed, "augmentation", step))
+
+
+def _loss(job: Job, adapted: Adapted, crops: Crops, step: int) -> torch.Tensor:
+    device = job.plan.device
+    torch.manual_seed(derived_seed(job.request.seed, "dropout", step))
+    images = torch.from_numpy(crops.images).to(device)
+    labels = torch.from_numpy(rearrange(crops.labels, "b 1 i j k -> b i j k").astype(np.int64)).to(device)
+    with autocast(device, job.recipe.precision):
+        logits = adapted.network(images)
+    return segmentation_loss(logits, labels, job.recipe.loss)

@@ -1,0 +1,101 @@
+"""Black-box methods train on features that were computed once, and that other methods find again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file
+
+from fseft.steps import features as step
+from fseft.steps.adapt import adapt
+from fseft.steps.jobs import Listener
+
+from .conftest import equal_tensors, write_model
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The names of the crops whose features are computed."""
+    written = []
+    write = step.write_case
+    monkeypatch.setattr(
+        step, "write_case", lambda root, name, *a, **b: written.append(name) or write(root, name, *a, **b)
+    )
+    return written
+
+
+ONCE = ("epochs=6", "crops=2", "rounds=2", "plateau=false")
+
+
+def test_the_network_passes_once_whatever_the_epochs(request_for, workspace, passes):
+    adapt(request_for(settings=ONCE), workspace)
+    assert passes == [f"{n:04d}-{crop}" for n in range(4) for crop in range(2)]
+
+
+def test_another_black_box_method_finds_the_features(request_for, workspace, passes):
+    adapt(request_for("linear-probe", settings=ONCE), workspace)
+    first = len(passes)
+    adapt(request_for("spatial-adapter", settings=ONCE), workspace)
+    assert len(passes) == first
+
+
+@pytest.mark.parametrize("what", ["seed", "structures", "weights", "cases"])
+def test_features_of_something_else_are_not_taken(what, request_for, workspace, passes):
+    request = request_for(settings=ONCE)
+    adapt(request, workspace)
+    first = len(passes)
+    if what == "weights":
+        write_model(workspace, seed=5)
+    changed = {
+        "seed": {"seed": 1},
+        "structures": {"labels": ("tumour",)},
+        "weights": {},
+        "cases": {"cases": ("c", "d")},
+    }
+    adapt(replace(request, overwrite=True, **changed[what]), workspace)
+    assert len(passes) == 2 * first
+
+
+def test_white_box_methods_need_none(request_for, workspace, passes):
+    adapt(request_for("lora", settings=ONCE), workspace)
+    assert passes == []
+
+
+def test_the_room_is_bounded(request_for, workspace, passes, monkeypatch):
+    monkeypatch.setattr(step, "LIMIT_BYTES", 1)
+    adapt(request_for(settings=ONCE), workspace)
+    assert len(passes) == 2 * 2  # one round: both cases, two crops each
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "spatial-adapter"])
+def test_the_same_request_gives_the_same_adapter(method, request_for, workspace, tmp_path):
+    results = [adapt(request_for(method, settings=ONCE, output=tmp_path / name), workspace) for name in "ab"]
+    assert equal_tensors(*(load_file(result.adapter) for result in results))
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "spatial-adapter"])
+def test_kept_and_fresh_features_lead_to_about_the_same(method, request_for, workspace, tmp_path):
+    losses = {}
+    for way in ("kept", "fresh"):
+        settings = ("epochs=40", "crops=2", "plateau=false", "augment=false", "foreground=1", f"features={way}")
+        result = adapt(request_for(method, settings=settings, output=tmp_path / way), workspace)
+        losses[way] = result.run.final_loss
+    assert losses["kept"] == pytest.approx(losses["fresh"], abs=0.1)
+
+
+def test_the_pass_is_told_and_counts_in_the_time(request_for, workspace):
+    told = []
+
+    class Progress:
+        def __init__(self, total, what):
+            told.append((what, total))
+
+        def __enter__(self):
+            return lambda _: None
+
+        def __exit__(self, *_):
+            return None
+
+    adapt(request_for(settings=ONCE), workspace, Listener(progress=Progress))
+    assert ("features", 4) in told
