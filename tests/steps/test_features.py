@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 from fseft.steps import features as step
 from fseft.steps.adapt import adapt
-from fseft.steps.jobs import Listener
+from fseft.steps.jobs import Listener, choose_support
 
-from .conftest import equal_tensors, write_model
+from .conftest import CASES, equal_tensors, write_model
 
 
 @pytest.fixture
@@ -47,11 +47,12 @@ def test_features_of_something_else_are_not_taken(what, request_for, workspace, 
     first = len(passes)
     if what == "weights":
         write_model(workspace, seed=5)
+    others = tuple(set(CASES) - set(choose_support(CASES, 2, 0)))
     changed = {
         "seed": {"seed": 1},
         "structures": {"labels": ("tumour",)},
         "weights": {},
-        "cases": {"cases": ("c", "d")},
+        "cases": {"cases": others},
     }
     adapt(replace(request, overwrite=True, **changed[what]), workspace)
     assert len(passes) == 2 * first
