@@ -83,9 +83,13 @@ def _low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:
 
 
 def _reset(network: nn.Module, names: list[str], seed: int) -> None:
+    """Draw the parameters anew; batch statistics stay, since a method that freezes them could not learn them again."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for name in names:
-            reset = getattr(network.get_submodule(name), "reset_parameters", None)
+            module = network.get_submodule(name)
+            reset = getattr(module, "reset_parameters", None)
             if reset is not None:
+                statistics = {key: buffer.clone() for key, buffer in module.named_buffers()}
                 reset()
+                module.load_state_dict(statistics, strict=False)

@@ -22,10 +22,19 @@ class Toy:
     shape: Triple
 
 
+CUBE: Triple = (16, 16, 16)
+
 TOYS: dict[str, Toy] = {
-    "resunet": Toy({"channels": (4, 8, 8), "features": 4}, (16, 16, 16)),
+    "dynunet": Toy({"filters": (4, 6, 8)}, CUBE),
+    "mednext": Toy({"init_filters": 4, "blocks": (1, 2)}, CUBE),
+    "resunet": Toy({"channels": (4, 8, 8), "features": 4}, CUBE),
+    "segresnet": Toy({"init_filters": 8, "blocks_down": (1, 2, 1)}, CUBE),
+    "segresnet-ds": Toy({"init_filters": 4, "blocks_down": (1, 2, 1)}, CUBE),
+    "suprem-unet": Toy({"width": 4}, CUBE),
     "swinunetr": Toy(
         {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 2}, (96, 32, 32)
     ),
+    "unet": Toy({"channels": (4, 8, 8), "features": 4, "num_res_units": 0}, CUBE),
+    "vista3d": Toy({"encoder_embed_dim": 4, "blocks_down": (1, 2, 1)}, CUBE),
 }
 """By the architecture's name."""

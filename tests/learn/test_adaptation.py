@@ -1,0 +1,37 @@
+"""A new decoder: other parameters, the same batch statistics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fseft.learn.adaptation import adapt_network
+from fseft.learn.backbone import architecture, build
+from fseft.registry import registry
+from fseft.testing import TOYS
+
+ARCHITECTURE = architecture("segresnet-ds")
+
+
+@pytest.fixture
+def network():
+    """With batch statistics that are not those of a network without data."""
+    network = build(ARCHITECTURE, in_channels=1, out_channels=3, hparams=TOYS["segresnet-ds"].hparams, seed=0)
+    with torch.no_grad():
+        network.train()(torch.randn((2, 1, 16, 16, 16), generator=torch.Generator().manual_seed(0)))
+    return network
+
+
+def copies(named):
+    return {name: tensor.detach().clone() for name, tensor in named}
+
+
+def test_a_new_decoder_keeps_the_batch_statistics_since_a_frozen_network_learns_no_others(network):
+    parameters, statistics = copies(network.named_parameters()), copies(network.named_buffers())
+    method = registry().create("method", "linear-probe", registry().method("linear-probe").config())
+    adapted = adapt_network(ARCHITECTURE, network, method, decoder="new", seed=1)
+    assert not adapted.train_mode
+    assert [name for name, buffer in network.named_buffers() if not torch.equal(buffer, statistics[name])] == []
+    changed = [name for name, p in network.named_parameters() if not torch.equal(p, parameters[name])]
+    assert changed
+    assert all(name.startswith("up_layers") for name in changed)
