@@ -44,6 +44,7 @@ def adapt(
         typer.Option(help="frozen, fine-tuned, new or low-rank. Default: fine-tuned for white-box methods."),
     ] = "",
     minutes: Minutes = None,
+    half: Annotated[bool, typer.Option("--half", help="Store the adapter in half precision: half the size.")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Run folder; default runs/DATASET/MODEL/METHOD-kK-sSEED.")
     ] = None,
@@ -79,6 +80,7 @@ def adapt(
         mapping=pairs("--map", mapping or ()),
         decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new", "low-rank")) or None,  # type: ignore[arg-type]
         minutes=minutes,
+        half=half,
         output=output,
         memory_bytes=parse_memory(memory) if memory else None,
         device=device,

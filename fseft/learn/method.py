@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor, nn
 
+    from fseft.learn.features import Voxels
     from fseft.learn.roles import Architecture, Target
     from fseft.plugin import Config
 
@@ -113,6 +114,10 @@ class Adapted:
 
     def calibrate(self, batches: Iterator[Tensor]) -> None:
         """Data-driven initialisation; most methods have none."""
+
+    def solve(self, voxels: Voxels) -> float | None:  # noqa: ARG002
+        """Find what is trained at once, on sampled voxels, and give the loss; most methods are trained by steps."""
+        return None
 
     def regularizer(self) -> Tensor | None:
         """A term added to the loss; most methods have none."""

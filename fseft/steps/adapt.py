@@ -15,7 +15,7 @@ from fseft.steps.adapters import NAME, apply_method, make_network, versions, wri
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
 from fseft.steps.jobs import AdaptRequest, Job, Listener, decide
 from fseft.steps.preprocess import preprocess
-from fseft.steps.training import train
+from fseft.steps.training import SOLVED, train
 from fseft.store import digest, read_document, write_document
 from fseft.volume.cache import CachedCase, open_case
 
@@ -85,7 +85,7 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     except FseftError as error:
         watch.tell("fseft_run_end", outcome=str(error))
         raise
-    write_adapter(adapter, adapted.state_dict(), _manifest(job, run))
+    write_adapter(adapter, adapted.state_dict(), _manifest(job, run), half=request.half)
     write_document(folder / "run.json", run)
     watch.run = run
     watch.tell("fseft_checkpoint_saved", path=adapter)
@@ -101,7 +101,7 @@ def _run_document(job: Job) -> Run:
         model=request.model,
         method=request.method,
         config=job.config,
-        recipe={**job.recipe.model_dump(mode="json"), "minutes": request.minutes},
+        recipe={**job.recipe.model_dump(mode="json"), "minutes": request.minutes, "half": request.half},
         labels=job.labels,
         decoder=job.decoder,
         k=request.k,
@@ -217,7 +217,7 @@ def _train(
     training = train(
         job, architecture, adapted, cached, store, watch.listener, state=state, on_epoch=watch.epoch, save=watch.save
     )
-    if too_short(training.losses):
+    if training.stopped_by != SOLVED and too_short(training.losses):
         watch.listener.warn(
             f"the training was too short for its loss to settle ({counted(len(training.losses), 'epoch')}, ended by: "
             f"{training.stopped_by}); with more time the adapter will be better"

@@ -35,10 +35,12 @@ HEADER = "fseft"
 NAME = "adapter.safetensors"
 
 
-def write_adapter(path: Path, tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
-    """Write an adapter atomically."""
+def write_adapter(path: Path, tensors: Mapping[str, Tensor], manifest: Manifest, *, half: bool = False) -> None:
+    """Write an adapter atomically; in half precision, if wanted, what is no index or count."""
     from safetensors.torch import save
 
+    if half:
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         # As bytes: safetensors' own file would be closed to the group.
         temporary.write_bytes(save(dict(tensors), metadata={HEADER: manifest.model_dump_json()}))

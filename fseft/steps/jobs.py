@@ -46,6 +46,7 @@ class AdaptRequest:
     mapping: tuple[tuple[str, str], ...] = ()
     decoder: Decoder | None = None
     minutes: float | None = None
+    half: bool = False
     output: Path | None = None
     memory_bytes: int | None = None
     device: str = "auto"

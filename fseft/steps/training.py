@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from fseft.errors import FseftError
 from fseft.learn.augment import augment, margin
 from fseft.learn.batches import Ahead, derived_seed
 from fseft.learn.features import joined, on_voxels, sample_voxels, voxel_loss
 from fseft.learn.loop import Training, autocast, fit, start
 from fseft.learn.loss import segmentation_loss
-from fseft.learn.method import head_names
+from fseft.learn.method import Adapted, head_names
 from fseft.learn.patches import Crops, CropSource
 from fseft.steps.features import feature_crops
 
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fseft.learn.loop import Epoch
-    from fseft.learn.method import Adapted
     from fseft.learn.roles import Architecture
     from fseft.steps.jobs import Job, Listener
     from fseft.store import Store
     from fseft.volume.cache import CachedCase
 
+SOLVED = "the solver"
 VOXELS_PER_CROP, VOXELS_PER_STEP = 20_000, 32_768
 WINDOW = 32  # voxels along each axis of what is trained on at a time, of a crop's features
 
@@ -70,7 +71,12 @@ def train(
     if state:
         training.restore(state)
     kept = job.spec.access == "black-box" and job.recipe.features == "kept"
-    losses = _on_features(job, architecture, adapted, cached, store, listener) if kept else _fresh(job, adapted, cached)
+    if not kept and type(adapted).solve is not Adapted.solve:
+        raise FseftError("the method's solver needs kept features", hint="Leave out features=fresh.")
+    if kept:
+        losses = _on_features(job, architecture, training, cached, store, listener)
+    else:
+        losses = _fresh(job, adapted, cached)
     with losses as loss_of:
         if state is None:
             training.seconds = time.monotonic() - began  # the pass for the features is part of the time budget
@@ -94,9 +100,15 @@ def _fresh(job: Job, adapted: Adapted, cached: list[CachedCase]) -> Iterator[Cal
 
 @contextmanager
 def _on_features(
-    job: Job, architecture: Architecture, adapted: Adapted, cached: list[CachedCase], store: Store, listener: Listener
+    job: Job,
+    architecture: Architecture,
+    training: Training,
+    cached: list[CachedCase],
+    store: Store,
+    listener: Listener,
 ) -> Iterator[Callable[[int], torch.Tensor]]:
     """The loss of each step on features that are there: on voxels for a pointwise head, else on windows of crops."""
+    adapted = training.adapted
     network = adapted.network
     crops = feature_crops(job, architecture, network, lambda step: draw(job, cached, step), store, listener)
     head = network.get_submodule(head_names(architecture, network)[0])
@@ -105,6 +117,10 @@ def _on_features(
         rng = np.random.default_rng(derived_seed(seed, "voxels"))
         parts = [sample_voxels(*_whole(crop), VOXELS_PER_CROP, rng) for crop in crops]
         voxels = joined(parts).to(device)
+
+        solved = adapted.solve(voxels)
+        if solved is not None:
+            training.losses, training.stopped_by = [solved], SOLVED
 
         def on_some_voxels(step: int) -> torch.Tensor:
             generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))

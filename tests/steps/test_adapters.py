@@ -85,6 +85,17 @@ def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
     assert not any("parametrizations" in name for name in restored.state_dict())
 
 
+def test_half_precision_is_half_the_size_and_nearly_the_same_network(request_for, workspace, tmp_path):
+    whole, half = (
+        adapt(request_for("lora", half=h, output=tmp_path / str(h)), workspace).adapter for h in (False, True)
+    )
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        outputs = [restore(path, workspace)[0].eval()(x) for path in (whole, half)]
+    assert torch.allclose(*outputs, atol=0.02)
+
+
 def test_an_adapter_of_other_weights_is_refused(request_for, workspace):
     result = adapt(request_for(), workspace)
     write_model(workspace, seed=99)

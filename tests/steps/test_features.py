@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file
 
+from fseft.errors import FseftError
 from fseft.steps import features as step
 from fseft.steps.adapt import adapt
 from fseft.steps.jobs import Listener, choose_support
@@ -100,3 +101,12 @@ def test_the_pass_is_told_and_counts_in_the_time(request_for, workspace):
 
     adapt(request_for(settings=ONCE), workspace, Listener(progress=Progress))
     assert ("features", 4) in told
+
+
+def test_the_solver_needs_no_epochs_but_kept_features(request_for, workspace, tmp_path):
+    settings = ("crops=2", "augment=false", "solver=lbfgs")
+    run = adapt(request_for(settings=settings, output=tmp_path / "run"), workspace).run
+    assert (run.stopped_by, run.epochs) == ("the solver", 1)
+    assert run.final_loss < 0.2
+    with pytest.raises(FseftError, match="solver needs kept features"):
+        adapt(request_for(settings=("solver=lbfgs", "features=fresh")), workspace)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from fseft.builtin.reference import reference
 from fseft.plugin import Config, MethodSpec
@@ -13,10 +15,20 @@ if TYPE_CHECKING:
     from fseft.learn.method import Adapted
     from fseft.learn.roles import Architecture, Target
 
+
+class LinearProbeConfig(Config):
+    """How the last layer is found."""
+
+    solver: Literal["adamw", "lbfgs"] = Field(
+        default="adamw", description="lbfgs: the optimum of the cross-entropy on sampled voxels, without epochs"
+    )
+
+
 SPEC = MethodSpec(
     name="linear-probe",
     factory="fseft.builtin.methods.linear_probe:LinearProbe",
     summary="train the last layer only, on frozen features",
+    config=LinearProbeConfig,
     access="black-box",
     reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, black-box track",
     presets=reference(1e-2),
@@ -26,7 +38,7 @@ SPEC = MethodSpec(
 class LinearProbe:
     """Method `linear-probe`."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: LinearProbeConfig) -> None:
         self.config = config
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
@@ -36,5 +48,7 @@ class LinearProbe:
     def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
         """Freeze all but the head."""
         from fseft.learn.method import Adapted
+        from fseft.learn.probe import Solved
 
-        return Adapted.frozen_but([], architecture, network, learning_rate=1e-2)
+        kind = Solved if self.config.solver == "lbfgs" else Adapted
+        return kind.frozen_but([], architecture, network, learning_rate=1e-2)
