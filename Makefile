@@ -1,4 +1,5 @@
-# make test: everything that must hold.  make demo: the whole chain on made-up scans.  make lint: style and types.
+# make test: everything that must hold, of the core and its plugins.  make lint: style and types.
+# make demo: the whole chain on made-up scans.
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -6,10 +7,18 @@ STAMP = .venv/.installed
 
 EMBEDDED = chest-ct abdomen-ct torso-ct abdomen-mr torso-mr
 
-.PHONY: test demo lint embedded-model
+.PHONY: test test-plugins demo lint embedded-model
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
+	$(MAKE) test-plugins
+
+# Each plugin as anybody's package: installed, and tested from its own folder.
+test-plugins: $(STAMP)
+	for plugin in $(dir $(wildcard plugins/*/pyproject.toml)); do \
+	  $(BIN)/python -m pip install -q -c constraints.txt -e $$plugin && \
+	  (cd $$plugin && $(CURDIR)/$(BIN)/python -m pytest -q) || exit 1; \
+	done
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

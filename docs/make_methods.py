@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fseft.learn.roles import Architecture
+
+os.environ["FSEFT_NO_PLUGINS"] = "1"  # the page is of the core's methods, whatever is installed here
 
 PAGE = Path(__file__).with_name("methods.md")
 HEAD = """# Methods

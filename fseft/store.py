@@ -139,6 +139,16 @@ def _aside(folder: Path) -> Iterator[None]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def refuse_filled(folder: Path) -> None:
+    """What is written must not mix with what is there.
+
+    Raises:
+        FseftError: The folder is there and holds something.
+    """
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FseftError("is not empty", file=folder, hint="Give a new folder.")
+
+
 def unwritable(path: Path, error: OSError) -> FseftError:
     """The user's view of an operating system error on writing `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

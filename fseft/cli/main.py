@@ -27,6 +27,7 @@ COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
     ("adapt", "adapt", WORK),
     ("predict", "predict", WORK),
     ("evaluate", "evaluate", WORK),
+    ("plugin", "plugin", WORK),
     ("methods", "plugins", LOOK),
     ("models", "models", LOOK),
     ("plugins", "plugins", LOOK),

@@ -26,7 +26,8 @@ def phantom(
     """Write a dataset of made-up scans in nnU-Net's layout, to try things on."""
     from fseft.cli.console import out, progress
     from fseft.cli.values import choice, names
-    from fseft.steps.phantom import EMBEDDED, PhantomSet, refuse_filled, write_phantoms
+    from fseft.steps.phantom import EMBEDDED, PhantomSet, write_phantoms
+    from fseft.store import refuse_filled
 
     chosen = choice("--modality", modality, ("ct", "mr"))
     one = PhantomSet(folder.name, chosen, names(structures), cases, seed)  # type: ignore[arg-type]

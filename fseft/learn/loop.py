@@ -154,7 +154,7 @@ def _step(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, 
             "a training step does not fit the memory of the GPU", hint="Give a smaller --memory, or free the GPU."
         ) from error
     training.step += 1
-    training.adapted.on_optimizer_step(training.step, clock.total)
+    training.adapted.on_optimizer_step(training.step, clock.total, training.optimizer)
     clock.took(time.monotonic() - began)
     return value
 

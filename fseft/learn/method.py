@@ -123,8 +123,14 @@ class Adapted:
         """A term added to the loss; most methods have none."""
         return None
 
-    def on_optimizer_step(self, step: int, total: int) -> None:
-        """Called after each optimiser step; most methods do nothing."""
+    def on_optimizer_step(self, step: int, total: int, optimizer: torch.optim.Optimizer) -> None:
+        """Called after each optimiser step; most methods do nothing.
+
+        Args:
+            step: How many steps are done.
+            total: How many there will be, if the clock or a plateau ends training no earlier.
+            optimizer: Knows the rate of each tensor at this step, as `lr` of its group.
+        """
 
     def _added(self) -> set[str]:
         """The tensors that the method put into the network."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from fseft.errors import FseftError
 from fseft.registry import imported
 
 if TYPE_CHECKING:
@@ -37,16 +36,6 @@ EMBEDDED = (
     PhantomSet("torso-mr", "mr", ("heart", "ribs", "pancreas", "gallbladder", "colon"), seed=15),
 )
 """What `phantom-tiny` is pre-trained on: five partially labelled datasets, CT and MR-like."""
-
-
-def refuse_filled(folder: Path) -> None:
-    """Made-up scans must not mix with real ones.
-
-    Raises:
-        FseftError: The folder is there and holds something.
-    """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise FseftError("is not empty", file=folder, hint="Give a new folder.")
 
 
 def write_phantoms(

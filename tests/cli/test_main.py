@@ -78,7 +78,15 @@ def test_help_lists_the_commands_of_the_core_and_of_plugins(fseft):
 
 
 @pytest.mark.parametrize(
-    "command", [("--help",), ("evaluate", "--help"), ("methods",), ("plugins",), ("show", "reader", "nnunet")]
+    "command",
+    [
+        ("--help",),
+        ("evaluate", "--help"),
+        ("plugin", "--help"),
+        ("methods",),
+        ("plugins",),
+        ("show", "reader", "nnunet"),
+    ],
 )
 def test_looking_around_loads_nothing_heavy(fseft, command):
     result = fseft(*command, PYTHONPROFILEIMPORTTIME="1")
@@ -128,11 +136,8 @@ def test_a_reader_that_goes_away_is_no_traceback():
 
 def test_a_plugin_can_be_left_out_for_one_call(fseft):
     result = fseft("-p", "no:polite", "-p", "no:fseft-rude", "plugins", "--json")
-    assert {entry["name"]: entry["status"] for entry in json.loads(result.stdout)} == {
-        "builtin": "active",
-        "polite": "disabled",
-        "rude": "disabled",
-    }
+    status = {entry["name"]: entry["status"] for entry in json.loads(result.stdout)}
+    assert (status["builtin"], status["polite"], status["rude"]) == ("active", "disabled", "disabled")
     assert fseft("-p", "no:polite", "hello").returncode == 2
     assert "no:NAME" in fseft("-p", "polite", "methods").stderr
 
@@ -161,6 +166,14 @@ def test_a_method_shows_its_configuration(fseft):
     assert "one_rate: True" in shown  # of the preset
     schema = json.loads(fseft("show", "method", "lora", "--json").stdout)["config_schema"]
     assert schema["properties"]["rank"]["type"] == "integer"
+
+
+def test_a_new_plugin_is_a_package_beside_what_there_is(fseft, tmp_path):
+    assert fseft("plugin", "new", "mine", "--kind", "reader").stdout == "the package fseft-mine: fseft-mine\n"
+    assert (tmp_path / "fseft-mine" / "pyproject.toml").is_file()
+    refused = fseft("plugin", "new", "mine", "--kind", "reader", FSEFT_DISABLE_PLUGINS="rude")
+    assert (refused.returncode, refused.stderr) == (2, "error: fseft-mine: is not empty. Give a new folder.\n")
+    assert fseft("plugin", "new", "mine", "--kind", "metric").returncode == 2
 
 
 def test_models_of_the_workspace_are_listed(fseft, tmp_path):

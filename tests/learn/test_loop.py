@@ -154,10 +154,10 @@ def test_the_recipe_s_rate_goes_before_the_method_s_and_ratios_multiply_it():
 def test_a_method_may_add_to_the_loss_and_is_told_of_every_step():
     adapted, loss_of = a_problem()
     told = []
-    adapted.on_optimizer_step = lambda step, total: told.append((step, total))
+    adapted.on_optimizer_step = lambda step, total, optimizer: told.append((step, total, type(optimizer)))
     adapted.regularizer = lambda: 10 * sum(p.square().sum() for p in adapted.network.parameters())
     pulled = fit(start(adapted, RECIPE), loss_of, RECIPE, steps_per_epoch=3)
-    assert told == [(step, 18) for step in range(1, 19)]
+    assert told == [(step, 18, torch.optim.AdamW) for step in range(1, 19)]
     free = trained()
     assert pulled.adapted.network.weight.norm() < free.adapted.network.weight.norm()
 

@@ -1,0 +1,1 @@
+"""The method arena for fseft."""
