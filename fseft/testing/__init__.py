@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("fseft.testing.checks", "fseft.testing.subject")
+MODULES = ("checks", "network_checks", "subject", "torchless")
+pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES))
 
-from fseft.testing.methods import method_checks  # noqa: E402 - after the line that makes its assertions speak
+# After the lines that make assertions speak.
+from fseft.testing.architectures import architecture_checks  # noqa: E402
+from fseft.testing.methods import method_checks  # noqa: E402
 from fseft.testing.toys import TOYS, Toy  # noqa: E402
 
-__all__ = ["TOYS", "Toy", "method_checks"]
+__all__ = ["TOYS", "Toy", "architecture_checks", "method_checks"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fseft.testing.checks import CHECKS
+from fseft.testing.parameters import parameters
 from fseft.testing.subject import Subject
 from fseft.testing.toys import TOYS, Toy
 
@@ -49,19 +50,13 @@ def method_checks(
     Raises:
         ValueError: There is no check of a name in `xfail`.
     """
-    reasons = dict(xfail or {})
-    if unknown := reasons.keys() - {check.__name__ for check in CHECKS}:
-        raise ValueError(f"there are no checks {sorted(unknown)}")
     label = [f"{key}={value}" for key, value in (config or {}).items()]
-    parameters = []
+    found = []
     for name, toy in toys.items():
         subject = Subject(method, dict(config or {}), decoder, name, toy, tolerance)
-        for check in CHECKS:
-            reason = reasons.get(check.__name__)
-            marks = () if reason is None else pytest.mark.xfail(reason=reason, strict=True)
-            identifier = "-".join((method, *label, name, decoder, check.__name__))
-            parameters.append(pytest.param(partial(_run, check, subject), marks=marks, id=identifier))
-    return parameters
+        checks = {check.__name__: partial(_run, check, subject) for check in CHECKS}
+        found += parameters("-".join((method, *label, name, decoder)), checks, xfail)
+    return found
 
 
 def _run(check: Callable[[Subject], None], subject: Subject) -> None:

@@ -20,7 +20,7 @@ from fseft.registry import registry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fseft.documents import Decoder
+    from fseft.documents import Decoder, Triple
     from fseft.learn.method import Adapted, Method
     from fseft.learn.roles import Architecture
     from fseft.plugin import Config, MethodSpec
@@ -65,7 +65,7 @@ class Subject:
     @cached_property
     def x(self) -> Tensor:
         """An input."""
-        return _input(self.toy)
+        return noise(self.toy.shape)
 
     def network(self, classes: int = CLASSES) -> nn.Module:
         """The base, as it is."""
@@ -126,8 +126,17 @@ class Subject:
         assert float((one - other).abs().max()) <= self.tolerance * max(1.0, float(other.abs().max()))
 
 
-def _input(toy: Toy) -> Tensor:
-    return torch.randn((1, 1, *toy.shape), generator=torch.Generator().manual_seed(0))
+def noise(shape: Triple, *, batch: int = 1) -> Tensor:
+    """An input."""
+    return torch.randn((batch, 1, *shape), generator=torch.Generator().manual_seed(0))
+
+
+def exact(network: nn.Module) -> nn.Module:
+    """Change it to double precision, and its norms to take all of a scale before them away."""
+    for module in network.double().modules():
+        if hasattr(module, "eps"):
+            setattr(module, "eps", 1e-12)  # noqa: B010 - few modules have one
+    return network
 
 
 @lru_cache
@@ -140,5 +149,5 @@ def _base(name: str, toy: Toy, classes: int) -> nn.Module:
 @lru_cache
 @torch.no_grad()
 def _base_output(name: str, toy: Toy) -> Tensor:
-    logits: Tensor = _base(name, toy, CLASSES)(_input(toy))
+    logits: Tensor = _base(name, toy, CLASSES)(noise(toy.shape))
     return logits
