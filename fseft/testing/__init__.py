@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-MODULES = ("checks", "network_checks", "subject", "torchless")
+MODULES = ("checks", "network_checks", "readers", "subject", "torchless")
 pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES))
 
 # After the lines that make assertions speak.
 from fseft.testing.architectures import architecture_checks  # noqa: E402
 from fseft.testing.methods import method_checks  # noqa: E402
+from fseft.testing.readers import reader_checks  # noqa: E402
 from fseft.testing.toys import TOYS, Toy  # noqa: E402
 
-__all__ = ["TOYS", "Toy", "architecture_checks", "method_checks"]
+__all__ = ["TOYS", "Toy", "architecture_checks", "method_checks", "reader_checks"]
