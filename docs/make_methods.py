@@ -31,6 +31,8 @@ Trained parameters and adapter files are of SwinUNETR at a feature size of 48 wi
 decoder, 62,186,659 parameters in all: by default, and with `--set preset=reference`, the published recipe of FSEFT.
 A method that merges leaves a network of the architecture's own names; one that does not keeps a part of its own in it.
 
+All networks are NETWORKS.
+
 | method | what it does | trained | adapter | trained, reference | networks | merges |
 |---|---|---:|---:|---:|---|---|
 """
@@ -52,7 +54,8 @@ def page() -> str:
     specs = registry().specs("method", MethodSpec)
     rows = "".join(row(spec, swinunetr, base) for spec in specs)
     references = "".join(f"- `{spec.name}`: {spec.reference}\n" for spec in specs if spec.reference)
-    return f"{HEAD}{rows}\n## References\n\n{references}"
+    head = HEAD.replace("NETWORKS", ", ".join(f"`{name}`" for name in sorted(TOYS)))
+    return f"{head}{rows}\n## References\n\n{references}"
 
 
 def row(spec: MethodSpec, swinunetr: Architecture, base: nn.Module) -> str:
@@ -65,7 +68,7 @@ def row(spec: MethodSpec, swinunetr: Architecture, base: nn.Module) -> str:
         f"{here.trained:,}",
         f"{here.kilobytes:.3g} KB" if here.kilobytes < 1000 else f"{here.kilobytes / 1000:.3g} MB",
         f"{published.trained:,}" if published else "",
-        ", ".join(name for name in sorted(TOYS) if works_on(spec, name)),
+        networks(spec),
         "yes" if here.merges else "no",
     )
     return f"| {' | '.join(cells)} |\n"
@@ -79,6 +82,12 @@ def cost(spec: MethodSpec, swinunetr: Architecture, base: nn.Module, settings: l
     trained = sum(p.numel() for _, p in adapted.trained())
     kilobytes = len(save(adapted.state_dict())) / 1000
     return Cost(trained, kilobytes, adapted.merge().state_dict().keys() == base.state_dict().keys())
+
+
+def networks(spec: MethodSpec) -> str:
+    """Those that the method works on."""
+    names = [name for name in sorted(TOYS) if works_on(spec, name)]
+    return "all" if len(names) == len(TOYS) else ", ".join(f"`{name}`" for name in names)
 
 
 def works_on(spec: MethodSpec, name: str) -> bool:
