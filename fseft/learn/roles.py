@@ -52,6 +52,11 @@ class Target:
     role: Role
     followed_by_norm: bool = False
 
+    @property
+    def weight_has_effect(self) -> bool:
+        """Whether it is more than one factor for each output with a norm after it, whose own scale does the same."""
+        return not (self.followed_by_norm and self.module.get_parameter("weight")[0].numel() == 1)
+
 
 class Architecture(Protocol):
     """What an `ArchitectureSpec.factory` gives: builds a network and knows its roles.

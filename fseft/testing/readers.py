@@ -39,8 +39,8 @@ def reader_checks(name: str, folder: Path, *, xfail: Mapping[str, str] | None = 
     Raises:
         ValueError: There is no check of a name in `xfail`.
     """
-    read = Layout(name, folder)
-    return parameters(name, {check.__name__: partial(check, read) for check in CHECKS}, xfail)
+    layout = Layout(name, folder)
+    return parameters(name, {check.__name__: partial(check, layout) for check in CHECKS}, xfail)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def exact(network: nn.Module) -> nn.Module:
     """Change it to double precision, and its norms to take all of a scale before them away."""
     for module in network.double().modules():
         if hasattr(module, "eps"):
-            setattr(module, "eps", 1e-12)  # noqa: B010 - few modules have one
+            setattr(module, "eps", 1e-24)  # noqa: B010 - few modules have one
     return network
 
 

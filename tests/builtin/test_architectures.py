@@ -36,13 +36,7 @@ def a_network(name, hparams):
     return build(architecture(name), in_channels=1, out_channels=3, hparams=hparams, seed=0)
 
 
-def checks():
-    for number, (name, toy) in enumerate(VARIANTS):
-        for check in architecture_checks(name, toy):
-            yield pytest.param(*check.values, id=f"{check.id}-{number}")
-
-
-@pytest.mark.parametrize("check", checks())
+@pytest.mark.parametrize("check", [check for name, toy in VARIANTS for check in architecture_checks(name, toy)])
 def test_a_network_keeps_the_contract(check):
     check()
 

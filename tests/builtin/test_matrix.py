@@ -27,12 +27,16 @@ BIAS_BEFORE_A_NORM = {"mednext", "resunet", "suprem-unet", "unet"}
 """Convolutions have biases that the norms after them take away; a method that trains whole layers trains them too."""
 NORM_AFTER_A_RESIDUAL = {"resunet"}
 """The last convolution's scale has an effect, as it is added to something, but the norm takes its bias away."""
+LONE_CHANNEL_BEFORE_A_NORM = {"swinunetr"}
+"""A pointwise convolution of the image is nothing but a scale, which the norm takes away."""
 
-WHOLE_LAYERS = {"decoder-only", "full", "scratch"}
+WHOLE_NETWORK = {"full", "scratch"}
+WHOLE_LAYERS = {"decoder-only", *WHOLE_NETWORK}
 SELECTED_BIASES = {"bias", "ssf"}
 BRANCHES = {"adaptformer", "spatial-adapter"}
 
 DEAD_BIASES = {"gives_every_tensor_a_gradient": "a norm takes biases away that are trained with their layers"}
+DEAD_WEIGHT = {"gives_every_tensor_a_gradient": "a norm takes a weight away that is one factor for each output"}
 DEAD_LAST_BIAS = {"gives_every_tensor_a_gradient": "a norm after a residual takes the last bias away"}
 KEEPS_A_BRANCH = {"merges_to_the_names_of_the_base": "a branch with a nonlinearity stays a branch"}
 STARTS_ANEW = dict.fromkeys(
@@ -49,6 +53,8 @@ def exceptions(method, architecture, decoder):
         found |= DEAD_LAST_BIAS
     if (method in WHOLE_LAYERS or decoder in ("fine-tuned", "new")) and architecture in BIAS_BEFORE_A_NORM:
         found |= DEAD_BIASES
+    if method in WHOLE_NETWORK and architecture in LONE_CHANNEL_BEFORE_A_NORM:
+        found |= DEAD_WEIGHT
     if decoder == "new":
         found |= STARTS_ANEW
     return found

@@ -16,6 +16,7 @@ from fseft.learn.backbone import build, count_parameters
 from fseft.learn.loop import start
 from fseft.registry import registry
 from fseft.steps.settings import split_settings
+from fseft.testing import TOYS
 
 ARCHITECTURE = ResUNet()
 SWIN = SwinUNETR()
@@ -141,6 +142,14 @@ def test_lora_goes_where_it_is_told(config, part):
 def test_lora_says_what_is_missing(config, message):
     with pytest.raises(FseftError, match=message):
         method("lora", **config).select(ARCHITECTURE, a_network())
+
+
+@pytest.mark.parametrize(("channels", "chosen"), [(1, False), (2, True)])
+def test_lora_leaves_out_what_is_nothing_but_a_scale_before_a_norm(channels, chosen):
+    network = build(SWIN, in_channels=channels, out_channels=3, hparams=TOYS["swinunetr"].hparams, seed=0)
+    names = {target.name for target in method("lora").select(SWIN, network)}
+    assert ("encoder1.layer.conv3.conv" in names) is chosen
+    assert "encoder1.layer.conv1.conv" in names
 
 
 def test_lora_says_which_rank_is_the_largest():

@@ -64,7 +64,7 @@ class LoRA:
         self.config = config
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The layers of the chosen parts, stages and roles."""
+        """The layers of the chosen parts, stages and roles, but for those whose weight has no effect."""
         from fseft.learn.method import need
 
         chosen = [
@@ -74,6 +74,7 @@ class LoRA:
             and target.part != "head"
             and target.role in self.config.roles
             and (not self.config.stages or target.stage in self.config.stages)
+            and target.weight_has_effect
         ]
         where = f" at stage {', '.join(map(str, self.config.stages))}" if self.config.stages else ""
         kind = "" if self.config.roles == ROLES else f"{' or '.join(self.config.roles)} "
