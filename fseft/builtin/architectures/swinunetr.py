@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from fseft.builtin.architectures.common import NamedLayers, level
+from fseft.learn.named_layers import NamedLayers, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
