@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ["FSEFT_NO_PLUGINS"] = "1"
 REAL_DATA = os.environ.get("FSEFT_REAL_DATA", "")
 
 

@@ -128,11 +128,8 @@ def test_a_reader_that_goes_away_is_no_traceback():
 
 def test_a_plugin_can_be_left_out_for_one_call(fseft):
     result = fseft("-p", "no:polite", "-p", "no:fseft-rude", "plugins", "--json")
-    assert {entry["name"]: entry["status"] for entry in json.loads(result.stdout)} == {
-        "builtin": "active",
-        "polite": "disabled",
-        "rude": "disabled",
-    }
+    found = {entry["name"]: entry["status"] for entry in json.loads(result.stdout)}
+    assert found.items() >= {"builtin": "active", "polite": "disabled", "rude": "disabled"}.items()
     assert fseft("-p", "no:polite", "hello").returncode == 2
     assert "no:NAME" in fseft("-p", "polite", "methods").stderr
 
