@@ -5,25 +5,21 @@ PYTHON ?= python3
 BIN = .venv/bin
 STAMP = .venv/.installed
 
+PLUGINS = $(dir $(wildcard plugins/*/pyproject.toml))
+
 EMBEDDED = chest-ct abdomen-ct torso-ct abdomen-mr torso-mr
 
-.PHONY: test test-plugins demo lint embedded-model
+.PHONY: test demo lint embedded-model
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
-	$(MAKE) test-plugins
-
-# Each plugin as anybody's package: installed, and tested from its own folder.
-test-plugins: $(STAMP)
-	for plugin in $(dir $(wildcard plugins/*/pyproject.toml)); do \
-	  $(BIN)/python -m pip install -q -c constraints.txt -e $$plugin && \
-	  (cd $$plugin && $(CURDIR)/$(BIN)/python -m pytest -q) || exit 1; \
-	done
+	set -e; for plugin in $(PLUGINS); do (cd $$plugin && $(CURDIR)/$(BIN)/python -m pytest); done
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy -p fseft_nnunet
 
 demo: $(STAMP)
 	$(BIN)/fseft demo
@@ -37,8 +33,8 @@ embedded-model: $(STAMP)
 	cp build/models/phantom-tiny/model.json build/models/phantom-tiny/weights.safetensors fseft/builtin/phantom/weights/
 
 # torch first and by itself: whoever wants another build of it installs that one before.
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(PLUGINS:%=%pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt torch
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]' $(PLUGINS:%=-e ./%)
 	touch $@

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+os.environ["FSEFT_NO_PLUGINS"] = "1"  # the page tells of what comes with fseft
 
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import registry

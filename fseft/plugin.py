@@ -112,6 +112,9 @@ class Checkpoint:
     """Tensors that the network has no use for, such as heads of the pre-training's task."""
     convert: str = ""
     """`package.module:function` from the tensors, after the renames, to the network's; where names are not enough."""
+    card: str = ""
+    """`package.module:function` from the entry's card, the file's path and what it holds to the model's card; where
+    the network, its classes or its contract differ from file to file. What `import` got of it goes before the entry."""
     covers: str = ""
     """Tensors of the network that the file must hold, every one; the others start from random weights."""
 

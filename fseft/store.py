@@ -50,7 +50,7 @@ class Store:
         return self.root / "runs" / dataset / _in_path(model) / f"{_in_path(method)}-k{k}-s{seed}"
 
     def model(self, name: str) -> Path:
-        """`models/<name>/`: a foundation model that `fseft pretrain` made in this workspace."""
+        """`models/<name>/`: a foundation model that this workspace alone has."""
         return self.root / "models" / name
 
     def imported(self, name: str) -> Path:

@@ -67,6 +67,9 @@ def import_(
     trust: Annotated[
         bool, typer.Option("--trust", help="Let the file run code of its own; only if you trust whoever made it.")
     ] = False,
+    rename: Annotated[
+        str, typer.Option("--as", metavar="NAME", help="Keep it in this workspace only, as a model of this name.")
+    ] = "",
     workspace: Workspace = Path(),
 ) -> None:
     """Convert a public checkpoint once, and keep it in the cache (FSEFT_MODELS) for all workspaces."""
@@ -75,7 +78,7 @@ def import_(
 
     if trust:
         console.warn(f"{file} may run any code on this machine, as --trust allows")
-    _tell(import_model(name, file, Store(workspace), trust=trust))
+    _tell(import_model(name, file, Store(workspace), trust=trust, rename=rename))
 
 
 @models.command()

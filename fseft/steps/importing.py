@@ -14,9 +14,9 @@ from fseft.errors import FseftError, counted
 from fseft.learn import backbone
 from fseft.learn.checkpoint import LoadReport, fit, looks_like, output_fingerprint, unwrap
 from fseft.plugin import Checkpoint, FoundationModelSpec
-from fseft.registry import registry
+from fseft.registry import imported, registry
 from fseft.steps.adapters import output_channels, versions
-from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE, find_weights
+from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE, find_weights, valid_name
 from fseft.steps.weight_files import read_weights
 from fseft.store import file_digest, read_document, replacing, write_document
 
@@ -55,18 +55,28 @@ def checkpoint_of(name: str) -> tuple[FoundationModelSpec, Checkpoint]:
     return spec, spec.checkpoint
 
 
-def import_model(name: str, file: Path, store: Store, *, trust: bool = False) -> Imported:
+def import_model(name: str, file: Path, store: Store, *, trust: bool = False, rename: str = "") -> Imported:
     """Convert the public file of a model, once, and keep it in the user's cache.
 
+    Args:
+        name: The model.
+        file: Its public file.
+        store: Knows the user's cache.
+        trust: Let the file run code of its own.
+        rename: Keep it in the workspace instead, as a model of that name.
+
     Raises:
-        FseftError: It is not that model's file (and whose it may be), or not whole; nothing is kept then.
+        FseftError: It is not that model's file (and whose it may be), or not whole, or the name is taken; nothing
+            is kept then.
     """
     spec, checkpoint = checkpoint_of(name)
+    folder = _new_folder(rename, store) if rename else store.imported(name)
     content = read_weights(file, trust=trust)
     try:
         tensors = unwrap(content, checkpoint.unwrap)
         _refuse_foreign(name, tensors)
-        architecture, network = _network(spec.card, seed=0)
+        card = imported(checkpoint.card)(spec.card, file, content) if checkpoint.card else spec.card
+        architecture, network = _network(card, seed=0)
         chosen, report = fit(tensors, checkpoint, network.state_dict())
     except FseftError as error:
         raise error.located(file=file) from error
@@ -75,16 +85,16 @@ def import_model(name: str, file: Path, store: Store, *, trust: bool = False) ->
         "file": file.name,
         "file_sha256": file_digest(file),
         "load_report": report.model_dump(mode="json"),
-        "output": _fingerprint(architecture, network, spec.card),
+        "output": _fingerprint(architecture, network, card),
         "versions": versions(),
     }
-    folder = store.imported(name)
     data = save({key: value.contiguous().clone() for key, value in chosen.items()})
     with replacing(folder) as temporary:
         temporary.mkdir()
         (temporary / WEIGHTS_FILE).write_bytes(data)
         sha256 = file_digest(temporary / WEIGHTS_FILE)
-        card = spec.card.model_copy(update={"sha256": sha256, "provenance": provenance})
+        told = {"name": rename or card.name, "sha256": sha256, "provenance": provenance}
+        card = card.model_copy(update=told)
         write_document(temporary / MODEL_FILE, card)
     return Imported(card, report, folder)
 
@@ -110,6 +120,12 @@ def verify_model(name: str, store: Store) -> ModelCard:
             hint=f"Go back to {made}, or import it again.",
         )
     return card
+
+
+def _new_folder(name: str, store: Store) -> Path:
+    if valid_name(name, "--as") in store.models():
+        raise FseftError(f"there is a model {name!r} already", file=store.model(name), hint="Choose another name.")
+    return store.model(name)
 
 
 def _refuse_foreign(name: str, tensors: dict[str, Tensor]) -> None:

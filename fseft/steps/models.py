@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fseft.documents import ModelCard
 from fseft.errors import FseftError, did_you_mean
 from fseft.plugin import FoundationModelSpec
-from fseft.registry import registry
+from fseft.registry import NAME, registry
 from fseft.store import file_digest, read_document
 
 if TYPE_CHECKING:
@@ -37,6 +37,17 @@ def model_names(store: Store) -> list[str]:
     return sorted({SCRATCH, *registry().names("model"), *store.models()})
 
 
+def valid_name(name: str, option: str) -> str:
+    """A name for a model of the workspace, or an error.
+
+    Raises:
+        FseftError: It is none.
+    """
+    if not NAME.fullmatch(name) or name == SCRATCH:
+        raise FseftError(f"{option} {name}: is no name for a model", hint="Use a-z, 0-9, '.', '_' and '-'.")
+    return name
+
+
 def find_card(name: str, store: Store) -> ModelCard:
     """The card of a model; a model of the workspace goes before a plugin's of the same name.
 
@@ -52,16 +63,17 @@ def find_card(name: str, store: Store) -> ModelCard:
     if name.rpartition(":")[2] in registry().names("model") or ":" in name:
         spec = registry().offer("model", name).spec
         assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
-        return spec.card.model_copy(update={"name": name, **_as_imported(spec, store)})
+        return spec.card.model_copy(update={**_as_imported(spec, store), "name": name})
     raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)))
 
 
 def _as_imported(spec: FoundationModelSpec, store: Store) -> dict[str, Any]:
-    """The facts about the weights here, which the entry of a public checkpoint cannot know."""
+    """What the entry of a public checkpoint cannot know: facts about the weights here, or all that their file told."""
     path = store.imported(spec.name) / MODEL_FILE
     if spec.checkpoint is None or not path.is_file():
         return {}
-    return read_document(path, ModelCard).model_dump(include={"sha256", "provenance"})
+    card = dict(read_document(path, ModelCard))
+    return card if spec.checkpoint.card else {field: card[field] for field in ("sha256", "provenance")}
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ def has_weights(name: str, store: Store) -> bool:
 def _weights_path(name: str, store: Store) -> tuple[Path, str]:
     """Where a model's weights lie, or would, and how to get them."""
     if name in store.models():
-        return store.model(name) / WEIGHTS_FILE, "Make them again with `fseft pretrain`."
+        return store.model(name) / WEIGHTS_FILE, "Make them again with `fseft pretrain` or `fseft models import`."
     spec = registry().offer("model", name).spec
     assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
     if spec.checkpoint is None:

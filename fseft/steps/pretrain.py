@@ -18,11 +18,10 @@ from fseft.learn.loss import masked_loss, structure_masks
 from fseft.learn.method import Adapted
 from fseft.learn.patches import Crops, CropSource
 from fseft.learn.vocabulary import canonical
-from fseft.registry import NAME
 from fseft.steps.adapters import versions
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
 from fseft.steps.devices import choose_device
-from fseft.steps.models import SCRATCH, find_card
+from fseft.steps.models import find_card, valid_name
 from fseft.steps.plan import make_plan
 from fseft.steps.preprocess import preprocess
 from fseft.store import digest, file_digest, replacing, write_document
@@ -131,17 +130,16 @@ def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch],
 
 def _check(request: PretrainRequest, architecture: Architecture) -> None:
     divisor, least = architecture.divisor, architecture.minimum_patch
-    cause, hint = "", "Choose another."
-    if not NAME.fullmatch(request.name) or request.name == SCRATCH:
-        cause, hint = f"--out {request.name}: is no name for a model", "Use a-z, 0-9, '.', '_' and '-'."
-    elif any(side % d or side < m for side, d, m in zip(request.patch_size, divisor, least, strict=True)):
+    cause = ""
+    valid_name(request.name, "--out")
+    if any(side % d or side < m for side, d, m in zip(request.patch_size, divisor, least, strict=True)):
         cause = f"--patch {request.patch_size}: sides must be divisible by {divisor} and at least {least}"
     elif request.window is not None and request.window[0] >= request.window[1]:
         cause = f"--window {request.window}: the first value must be the lower one"
     elif request.spacing_mm is not None and min(request.spacing_mm) <= 0:
         cause = f"--spacing {request.spacing_mm}: must be more than 0"
     if cause:
-        raise FseftError(cause, hint=hint)
+        raise FseftError(cause, hint="Choose another.")
 
 
 def _finished(request: PretrainRequest, store: Store, key: str) -> ModelCard | None:

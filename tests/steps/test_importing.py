@@ -172,6 +172,45 @@ def test_an_imported_model_is_there_for_every_workspace(shelf, workspace, tmp_pa
     assert find_card("btcv", workspace).provenance["load_report"]["loaded"] == imported.report.loaded
 
 
+def a_wider_card(card, file, content):
+    """A card that only the file knows."""
+    classes = tuple(f"{content['names']} {n}" for n in range(1, 14))
+    return card.model_copy(update={"classes": classes, "summary": file.name})
+
+
+@pytest.fixture
+def told(shelf, monkeypatch):
+    """The file of `btcv`, with names of classes in it, which a function of the entry reads."""
+    offer = registry().offer("model", "btcv")
+    checkpoint = replace(offer.spec.checkpoint, card=f"{__name__}:a_wider_card")
+    told = Offer(replace(offer.spec, checkpoint=checkpoint), offer.source)
+    monkeypatch.setitem(registry()._offers, ("model", "btcv"), [told])
+    file = shelf("btcv")
+    torch.save({"state_dict": containers.swin(14), "names": "bone"}, file)
+    return file
+
+
+def test_what_only_the_file_knows_goes_before_the_entry(told, workspace):
+    imported = import_model("btcv", told, workspace)
+    for name in ("btcv", "fseft:btcv"):
+        card = find_card(name, workspace)
+        assert card.model_dump(mode="json") == {**imported.card.model_dump(mode="json"), "name": name}
+        assert (card.classes[-1], card.summary) == ("bone 13", "btcv.file")
+    verify_model("btcv", workspace)
+
+
+def test_a_model_may_be_kept_under_a_name_of_ones_own(told, workspace):
+    imported = import_model("btcv", told, workspace, rename="mine")
+    assert find_card("mine", workspace).model_dump(mode="json") == imported.card.model_dump(mode="json")
+    assert imported.card.name == "mine"
+    assert not has_weights("btcv", workspace)
+    verify_model("mine", workspace)
+    with pytest.raises(FseftError, match="there is a model 'mine' already"):
+        import_model("btcv", told, workspace, rename="mine")
+    with pytest.raises(FseftError, match="--as none: is no name for a model"):
+        import_model("btcv", told, workspace, rename="none")
+
+
 # --- what is refused ------------------------------------------------------------------------------------------
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from math import lcm, prod
 from typing import TYPE_CHECKING
 
-from fseft.builtin.architectures.common import NamedLayers, depth, level
+from fseft.learn.named_layers import NamedLayers, depth, level, reduction
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class DynUNet(NamedLayers):
         from monai.networks.nets import DynUNet as Network
 
         strides = strides or (2,) * (len(filters) - 1)
-        self.refuse_deeper(_reduction(strides))
+        self.refuse_deeper(reduction(strides))
         kernels = kernel_size if isinstance(kernel_size, list | tuple) else [kernel_size] * len(filters)
         network: nn.Module = Network(
             3, in_channels, out_channels, kernels, (1, *strides), strides, filters=filters, res_block=res_block
@@ -70,9 +69,3 @@ class DynUNet(NamedLayers):
         if name.startswith("downsamples"):
             return "encoder", level(name) + 1
         return ("bottleneck", deepest) if name.startswith("bottleneck") else ("encoder", 0)
-
-
-def _reduction(strides: tuple[int | Triple, ...]) -> int:
-    """What each side of the image must be divisible by, whatever the axis."""
-    axes = zip(*((stride,) * 3 if isinstance(stride, int) else stride for stride in strides), strict=True)
-    return lcm(*map(prod, axes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.architectures.common import NamedLayers, depth, level
+from fseft.learn.named_layers import NamedLayers, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:

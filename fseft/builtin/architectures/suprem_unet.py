@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.architectures.common import TEXT_HEAD, NamedLayers, level
+from fseft.learn.named_layers import TEXT_HEAD, NamedLayers, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class SuPreMUNet(NamedLayers):
 
         network = SuPreMNetwork(in_channels, out_channels, width)
         if text_classes:
-            from fseft.builtin.architectures.text_head import TextHead
+            from fseft.learn.text_head import TextHead
 
             network.add_module(TEXT_HEAD, TextHead(width, 8 * width, text_classes))
         return network

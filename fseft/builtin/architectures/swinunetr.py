@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from fseft.builtin.architectures.common import TEXT_HEAD, NamedLayers, level
+from fseft.learn.named_layers import TEXT_HEAD, NamedLayers, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class SwinUNETR(NamedLayers):
             in_channels, out_channels, feature_size=feature_size, downsample=downsample, **more
         )
         if text_classes:
-            from fseft.builtin.architectures.text_head import TextHead
+            from fseft.learn.text_head import TextHead
 
             network.add_module(TEXT_HEAD, TextHead(feature_size, 16 * feature_size, text_classes))
         return network

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
-from fseft.builtin.architectures.common import NamedLayers
+from fseft.learn.named_layers import NamedLayers
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:

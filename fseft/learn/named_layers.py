@@ -1,15 +1,16 @@
-"""What the architectures share: roles by name or kind of layer, and features as the input of a pointwise head."""
+"""What architectures share: roles by name or kind of layer, and features as the input of a pointwise head."""
 
 from __future__ import annotations
 
 import re
+from math import lcm, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fseft.errors import FseftError
 from fseft.learn.roles import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor, nn
 
@@ -93,7 +94,7 @@ class NamedLayers:
 
     def text_driven(self, network: nn.Module, head: nn.Module, indices: Sequence[int | None]) -> nn.Module:
         """A head of a detached text head, for the classes of these indices (None: never)."""
-        from fseft.builtin.architectures.text_head import TextDriven
+        from fseft.learn.text_head import TextDriven
 
         return TextDriven(head, network.get_submodule(self.deepest), indices)  # type: ignore[arg-type]
 
@@ -133,3 +134,9 @@ def depth(network: nn.Module, name: str) -> int:
 def level(name: str) -> int:
     """The first number in a name."""
     return int(re.findall(r"\d+", name)[0])
+
+
+def reduction(strides: Iterable[int | Sequence[int]]) -> int:
+    """What each side of the image must be divisible by, whatever the axis."""
+    axes = zip(*((stride,) * 3 if isinstance(stride, int) else stride for stride in strides), strict=True)
+    return lcm(*map(prod, axes))

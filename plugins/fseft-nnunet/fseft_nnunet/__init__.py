@@ -1,0 +1,1 @@
+"""nnU-Net's family for fseft: its networks, and pre-trained models with what their plans say."""

@@ -1,0 +1,44 @@
+"""The hooks; imports no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fseft.plugin import ArchitectureSpec, FoundationModelSpec, hookimpl
+from fseft_nnunet import models
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+FSEFT_API = 1
+
+
+@hookimpl
+def fseft_architectures() -> Iterable[ArchitectureSpec]:
+    """Networks with role maps."""
+    return [
+        ArchitectureSpec(
+            name="plainconv",
+            factory="fseft_nnunet.networks:PlainConv",
+            summary="PlainConvUNet of nnU-Net v2, under the names of its checkpoints",
+            reference="Isensee et al. 2021, doi:10.1038/s41592-020-01008-z",
+        ),
+        ArchitectureSpec(
+            name="resenc",
+            factory="fseft_nnunet.networks:ResEnc",
+            summary="ResidualEncoderUNet of nnU-Net v2, under the names of its checkpoints",
+            reference="Isensee et al. 2024, arXiv:2404.09556",
+        ),
+        ArchitectureSpec(
+            name="stunet",
+            factory="fseft_nnunet.stunet:STUNet",
+            summary="STU-Net in its four sizes and others, under the names of its checkpoints",
+            reference="Huang et al. 2023, arXiv:2304.06716",
+        ),
+    ]
+
+
+@hookimpl
+def fseft_foundation_models() -> Iterable[FoundationModelSpec]:
+    """Pre-trained networks."""
+    return [models.NNUNET, models.NNSSL_RESENCL, *models.STUNETS, models.TOTALSEGMENTATOR]

@@ -1,0 +1,186 @@
+"""Checkpoints of nnU-Net's family are loaded whole, adapted, and predict; others are refused."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fseft.documents import ModelCard
+from fseft.errors import FseftError
+from fseft.learn import backbone
+from fseft.plugin import FoundationModelSpec
+from fseft.registry import registry
+from fseft.steps.adapt import adapt
+from fseft.steps.adapters import output_channels
+from fseft.steps.importing import import_model, verify_model
+from fseft.steps.jobs import AdaptRequest
+from fseft.steps.models import find_card, find_weights
+from fseft.steps.predict import PredictRequest, predict
+from fseft_nnunet import models
+
+from . import containers
+
+STUNET = {"width": 4, "blocks": 1}
+STUNET_PATCH = (32, 32, 64)
+
+
+def rebuilt(name, store):
+    """The network of an imported model, with its weights."""
+    card = find_card(name, store)
+    network = backbone.build(
+        backbone.architecture(card.architecture),
+        in_channels=card.contract.channels,
+        out_channels=output_channels(card),
+        hparams=card.hparams,
+        seed=1,
+    )
+    tensors = load_file(find_weights(name, store).path)
+    backbone.load_weights(network, tensors, source=name, partial=card.scope != "network")
+    return network.eval()
+
+
+@pytest.fixture
+def a_stunet(narrow, tmp_path):
+    """The entry at small width, its network, and its public file."""
+    card = narrow("stunet_s", STUNET_PATCH, **STUNET)
+    network = backbone.build(
+        backbone.architecture("stunet"), in_channels=1, out_channels=105, hparams=card.hparams, seed=0
+    )
+    containers.write_stunet(tmp_path / "small_ep4k.model", network)
+    return network.eval(), tmp_path / "small_ep4k.model"
+
+
+# --- what is loaded ---------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_any_model_of_nn_unet_computes_what_it_did(asked, beside, store, tmp_path):
+    file = containers.write_v2(tmp_path, plans_=containers.plans(architecture=asked), beside=beside)
+    report = import_model("nnunet", file, store, rename="mine").report
+    assert (report.unused, report.random) == ({}, {})
+    x = torch.randn(1, 1, 16, 32, 32)
+    torch.testing.assert_close(rebuilt("mine", store)(x), containers.a_network(asked).eval()(x)[0], rtol=0, atol=0)
+    assert find_card("mine", store).datasets == ("Dataset042_Blobs",)
+    verify_model("mine", store)
+
+
+def test_the_files_beside_a_checkpoint_go_before_its_copies(store, tmp_path):
+    file = containers.write_v2(tmp_path)
+    path = file.parents[1] / "plans.json"
+    path.write_text(path.read_text().replace("345.0", "300.0"))
+    card = import_model("nnunet", file, store).card
+    assert card.contract.intensity["ct"].high == 300
+    assert find_card("nnunet", store).contract == card.contract
+
+
+def test_totalsegmentator_is_known_by_its_structures(store, tmp_path):
+    labels = {"background": 0, **{f"structure_{n}": n for n in range(1, 118)}}
+    file = containers.write_v2(tmp_path / "3mm", dataset_=containers.dataset(labels=labels), classes=118)
+    card = import_model("totalsegmentator", file, store).card
+    assert (len(card.classes), card.licence, card.contract.orientation) == (117, "Apache-2.0", "SAR")
+    part = containers.write_v2(tmp_path / "part")
+    with pytest.raises(FseftError, match="knows 2 structures, the model at 3 mm 117"):
+        import_model("totalsegmentator", part, store)
+
+
+def test_of_nnssl_the_whole_encoder_is_loaded(store, narrow, tmp_path):
+    narrow("nnssl_resencl", (64, 64, 64), **containers.SMALL_RESENC)
+    containers.write_nnssl(tmp_path / "checkpoint_final.pth")
+    report = import_model("nnssl_resencl", tmp_path / "checkpoint_final.pth", store).report
+    wanted = rebuilt("nnssl_resencl", store).state_dict()
+    assert report.loaded == sum(name.startswith("encoder.") for name in wanted)
+    assert report.unused == {}
+    assert set(report.random) == {"decoder"}
+
+
+@torch.no_grad()
+def test_stu_net_is_loaded_whole_from_the_container_of_nn_unet_v1(store, a_stunet):
+    original, file = a_stunet
+    report = import_model("stunet_s", file, store).report
+    assert (report.unused, report.random, report.ignored) == ({}, {}, {"seg_outputs": 8})
+    x = torch.randn(1, 1, *STUNET_PATCH)
+    assert torch.equal(rebuilt("stunet_s", store)(x), original(x))
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_known_by_its_content(store, a_stunet, tmp_path):
+    with pytest.raises(FseftError, match=r"is no file of 'nnunet'.*looks like that of stunet_b or stunet_h"):
+        import_model("nnunet", a_stunet[1], store)
+    with pytest.raises(FseftError, match=r"is no file of 'stunet_s'.*It looks like that of nnunet or totalseg"):
+        import_model("stunet_s", containers.write_v2(tmp_path), store)
+
+
+def test_another_size_of_stu_net_is_refused(store, a_stunet):
+    with pytest.raises(FseftError, match=r"of another shape: .* is 4×1×3×3×3, the network's is 32×1×3×3×3"):
+        import_model("stunet_b", a_stunet[1], store)
+
+
+def test_other_classes_than_the_plans_name_are_refused(store, tmp_path):
+    file = containers.write_v2(tmp_path, classes=5)
+    with pytest.raises(FseftError, match=r"of another shape: decoder\.seg_layers\.1\.weight is 5×4×1×1×1"):
+        import_model("nnunet", file, store)
+
+
+def test_a_tensor_less_is_refused(store, tmp_path):
+    file = containers.write_v2(tmp_path)
+    content = torch.load(file, weights_only=False)
+    del content["network_weights"]["decoder.transpconvs.0.weight"]
+    torch.save(content, file)
+    with pytest.raises(FseftError, match=r"holds \d+ of the \d+ tensors that it should \(missing: decoder 1\)"):
+        import_model("nnunet", file, store)
+
+
+def test_code_runs_only_for_who_trusts_it(store, tmp_path):
+    file = containers.write_v2(tmp_path, my_args=argparse.Namespace(lr=1))
+    with pytest.raises(FseftError, match=r"would run code from argparse\.Namespace.*--trust"):
+        import_model("nnunet", file, store)
+    assert import_model("nnunet", file, store, trust=True).report.loaded > 0
+
+
+# --- what can be done with it -----------------------------------------------------------------------------------
+
+
+def test_a_model_of_nn_unet_is_adapted_and_predicts(store, blobs, tmp_path):
+    import_model("nnunet", containers.write_v2(tmp_path), store, rename="mine")
+    settings = ("epochs=1", "crops=1", "plateau=false")
+    result = adapt(AdaptRequest(blobs, "mine", "lora", k=1, device="cpu", settings=settings), store)
+    assert result.run.head_rows == {"left kidney": "kidney_left"}
+    image = blobs / "imagesTr" / "a_0000.nii.gz"
+    assert predict(PredictRequest((image,), tmp_path / "out", result.adapter), store).done == ["a"]
+
+
+def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
+    import_model("stunet_s", a_stunet[1], store)
+    settings = ("epochs=1", "crops=1", "plateau=false")
+    result = adapt(AdaptRequest(blobs, "stunet_s", "linear-probe", k=1, device="cpu", settings=settings), store)
+    image = blobs / "imagesTr" / "a_0000.nii.gz"
+    assert predict(PredictRequest((image,), tmp_path / "out", result.adapter), store).done == ["a"]
+
+
+# --- the entries ------------------------------------------------------------------------------------------------
+
+ENTRIES = [models.NNUNET, models.NNSSL_RESENCL, *models.STUNETS, models.TOTALSEGMENTATOR]
+
+
+@pytest.mark.parametrize("spec", ENTRIES, ids=lambda spec: spec.name)
+def test_an_entry_says_where_it_comes_from_and_under_which_licence(spec):
+    assert isinstance(spec, FoundationModelSpec)
+    assert isinstance(spec.card, ModelCard)
+    assert spec.name in registry().names("model")
+    assert spec.card.licence
+    assert spec.card.home.startswith("https://")
+    assert spec.card.reference
+
+
+def test_stu_net_has_the_classes_of_totalsegmentator_by_the_alphabet():
+    classes = models.STUNETS[0].card.classes
+    assert len(classes) == 104
+    assert classes == tuple(sorted(classes))
+    assert (classes[0], classes[-1]) == ("adrenal_gland_left", "vertebrae_T9")
