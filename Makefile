@@ -12,7 +12,7 @@ EMBEDDED = chest-ct abdomen-ct torso-ct abdomen-mr torso-mr
 .PHONY: test demo lint embedded-model
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 	set -e; for plugin in $(PLUGINS); do (cd $$plugin && $(CURDIR)/$(BIN)/python -m pytest); done
 
 lint: $(STAMP)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks gain nothing from more, and processes run side by side
 os.environ["FSEFT_NO_PLUGINS"] = "1"  # before the registry of this process is made
 REAL_DATA = os.environ.get("FSEFT_REAL_DATA", "")
 
