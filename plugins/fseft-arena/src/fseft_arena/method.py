@@ -57,7 +57,11 @@ class Arena:
 
     def select(self, architecture, network):
         """The linear and convolutional layers before the decoder."""
-        targets = [t for t in architecture.targets(network) if t.part in PARTS and t.role in ROLES]
+        targets = [
+            target
+            for target in architecture.targets(network)
+            if target.part in PARTS and target.role in ROLES and target.weight_has_effect
+        ]
         return need(targets, "linear or convolutional layers before the decoder", "arena")
 
     def apply(self, architecture, network, *, generator):
