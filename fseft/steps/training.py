@@ -70,7 +70,9 @@ def train(
     training = start(adapted, job.recipe)
     if state:
         training.restore(state)
-    kept = job.spec.access == "black-box" and job.recipe.features == "kept"
+    # With a decoder that is trained too, the features change as the training goes.
+    frozen = job.spec.access == "black-box" and job.decoder == "frozen"
+    kept = frozen and job.recipe.features == "kept"
     if not kept and type(adapted).solve is not Adapted.solve:
         raise FseftError("the method's solver needs kept features", hint="Leave out features=fresh.")
     if kept:

@@ -59,9 +59,11 @@ def test_features_of_something_else_are_not_taken(what, request_for, workspace, 
     assert len(passes) == 2 * first
 
 
-def test_white_box_methods_need_none(request_for, workspace, passes):
-    adapt(request_for("lora", settings=ONCE), workspace)
+@pytest.mark.parametrize(("method", "decoder"), [("lora", None), ("linear-probe", "fine-tuned")])
+def test_features_that_change_in_training_are_not_kept(method, decoder, request_for, workspace, passes):
+    result = adapt(request_for(method, decoder=decoder, settings=ONCE), workspace)
     assert passes == []
+    assert result.run.trained_parameters > 100
 
 
 def test_the_room_is_bounded(request_for, workspace, passes, monkeypatch):
