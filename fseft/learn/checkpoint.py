@@ -119,6 +119,10 @@ def fit(
     ignored = [name for name in short.values() if _matches(name, checkpoint.ignored)]
     renamed = {name: _renamed(name, checkpoint.renames) for name in short.values() if name not in ignored}
     found = {renamed[s]: tensors[name] for name, s in short.items() if s in renamed}
+    if twice := [
+        target for target, times in Counter(renamed[s] for s in short.values() if s in renamed).items() if times > 1
+    ]:
+        raise FseftError(f"holds {twice[0]} twice, under different names", hint="Give a file with one set of weights.")
     if checkpoint.convert:
         found = imported(checkpoint.convert)(found)
     _refuse_other_shapes(found, wanted)

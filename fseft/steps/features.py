@@ -74,8 +74,9 @@ def _folder(job: Job, store: Store) -> Path:
         recipe.precision,
     )
     how = job.plan.preprocessing.model_dump(mode="json")
-    made_of = (job.backbone_sha256, job.plan.architecture, job.plan.hparams, how, job.labels, job.contents)
-    return store.features(job.plan.dataset, digest(_FORMAT, made_of, drawn, job.request.seed))
+    network = (job.backbone_sha256, job.plan.architecture, job.plan.hparams, job.plan.device)
+    cases = (job.support.cases, job.contents, job.labels)
+    return store.features(job.plan.dataset, digest(_FORMAT, network, how, cases, drawn, job.request.seed))
 
 
 def _steps(job: Job, architecture: Architecture, network: nn.Module) -> int:

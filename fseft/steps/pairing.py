@@ -63,7 +63,8 @@ def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | N
     if not cases:
         cause = f"no case in common: predictions {_some(predicted)}; labels {_some(references)}"
         raise FseftError(cause, hint="A prediction has the file name of its label.", file=predictions)
-    named, ignore = (dict(values), None) if values else _reference_names(labels)
+    named, ignore = _reference_names(labels)
+    named = dict(values) if values else named
     index = read_index(_folder(predictions) / INDEX) or Predictions(labels={})
     files = {case: case_name(prediction) for case, (prediction, _) in cases.items()}
     made = {case: index.cases[file] for case, file in files.items() if file in index.cases}

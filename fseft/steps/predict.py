@@ -156,7 +156,8 @@ def predict(
     request = replace(request, device=choose_device(request.device))
     network, _ = restore(request.adapter, store)
     adapter = file_digest(request.adapter / NAME if request.adapter.is_dir() else request.adapter)
-    index = open_index(request.output, manifest.labels, (adapter, request.adapter), scans, warn)
+    targets = {name: _results(request, name)[0] for name in scans}
+    index = open_index(request.output, manifest.labels, (adapter, request.adapter), targets, warn)
     write_document(request.output / INDEX, index)  # a folder that cannot be written is told before any work
     result = Predicted()
     listener = _Listener(warn, windows)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from http.client import HTTPException
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fseft.errors import FseftError
@@ -59,9 +60,13 @@ def pull_model(
     file = model_cache() / "downloads" / f"{name}-{checkpoint.file}"
     if not file.is_file():
         _download(checkpoint.url, file, checkpoint.bytes, progress)
-    _check_pin(name, file)
-    imported = import_model(name, file, store)
-    file.unlink()  # the converted weights are kept; the pin tells whether the next download is the same
+    found = file_digest(file)
+    try:
+        _check_pin(name, file, found)
+        imported = import_model(name, file, store)
+    finally:
+        file.unlink()  # the converted weights are kept, and what could not be imported is of no use
+    _pin(name, found)
     return imported
 
 
@@ -77,7 +82,7 @@ def _download(url: str, file: Path, expected: int | None, progress: Callable[[in
             here = here if answer.status == _PARTIAL else 0
             total = here + int(answer.headers.get("Content-Length") or 0)
             with part.open("ab" if here else "wb") as out:
-                while chunk := answer.read(_CHUNK):
+                while chunk := _read(answer, url):
                     out.write(chunk)
                     here += len(chunk)
                     progress(here, total)
@@ -95,6 +100,13 @@ def _download(url: str, file: Path, expected: int | None, progress: Callable[[in
         raise unwritable(part, error) from error
     _check_size(part, here, total, expected)
     part.replace(file)
+
+
+def _read(answer: IO[bytes], url: str) -> bytes:
+    try:
+        return answer.read(_CHUNK)
+    except (OSError, HTTPException) as error:
+        raise FseftError(f"the download was cut off ({error})", file=url, hint="Run again to go on.") from error
 
 
 def _check_address(url: str) -> None:
@@ -115,16 +127,25 @@ def _check_size(part: Path, here: int, total: int, expected: int | None) -> None
         )
 
 
-def _check_pin(name: str, file: Path) -> None:
-    """The first download of a model decides which file it is."""
-    path = model_cache() / "pins.json"
-    pins = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    found = file_digest(file)
-    if pins.setdefault(name, found) != found:
-        file.unlink()
+def _check_pin(name: str, file: Path, found: str) -> None:
+    """The first download of a model that could be imported decides which file it is."""
+    pinned = _pins().get(name, found)
+    if pinned != found:
         raise FseftError(
-            f"the file of {name!r} is not the one of the first download (sha256 {found[:12]}, not {pins[name][:12]})",
+            f"the file of {name!r} is not the one of the first download (sha256 {found[:12]}, not {pinned[:12]})",
             file=file,
-            hint=f"Ask its owner; to take the new one, delete {name!r} from {path}.",
+            hint=f"Ask its owner; to take the new one, delete {name!r} from {_pin_file()}.",
         )
-    write_text(path, json.dumps(pins, indent=2) + "\n")
+
+
+def _pin(name: str, found: str) -> None:
+    write_text(_pin_file(), json.dumps({**_pins(), name: found}, indent=2) + "\n")
+
+
+def _pins() -> dict[str, str]:
+    path = _pin_file()
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _pin_file() -> Path:
+    return model_cache() / "pins.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from itertools import count
@@ -121,6 +122,8 @@ def _on_features(
         voxels = joined(parts).to(device)
 
         solved = adapted.solve(voxels)
+        if solved is not None and not math.isfinite(solved):
+            raise FseftError(f"the solver ended at a loss of {solved}", hint="Use another --set solver.")
         if solved is not None:
             training.losses, training.stopped_by = [solved], SOLVED
 
@@ -134,6 +137,7 @@ def _on_features(
     with Ahead(lambda step: _windows(job, crops, step)) as ahead:
 
         def on_windows(step: int) -> torch.Tensor:
+            torch.manual_seed(derived_seed(seed, "dropout", step))
             features, labels = (torch.from_numpy(array).to(device) for array in ahead.batch(step))
             with autocast(device, job.recipe.precision):
                 logits = head(features)

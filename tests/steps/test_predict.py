@@ -386,3 +386,20 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(request_of, wo
     with pytest.raises(FseftError, match=r"out.*cannot be written"):
         predict(request_of(scan_files(tmp_path / "in", "x", "y")), workspace, told.append)
     assert told == []
+
+
+def test_a_file_that_is_no_prediction_is_not_replaced(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x.nii.gz").write_bytes(b"a reference")
+    with pytest.raises(FseftError, match=r"x\.nii\.gz: is there and was not predicted by fseft"):
+        predict(request_of(tmp_path / "in"), workspace)
+    assert (tmp_path / "out" / "x.nii.gz").read_bytes() == b"a reference"
+
+
+def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in"), workspace)
+    (tmp_path / "out" / "predictions.json").write_text('{"labels": {"other": 1}, "cases": {"x": 3}}')
+    with pytest.raises(FseftError, match=r"predictions\.json: is not understood"):
+        predict(request_of(tmp_path / "in"), workspace)

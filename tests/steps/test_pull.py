@@ -139,3 +139,12 @@ def test_a_file_that_is_gone_is_told_with_its_address(hosted, workspace, monkeyp
 def test_open_licences_ask_nothing():
     assert "Apache-2.0" in pull.OPEN
     assert not any("NC" in licence for licence in pull.OPEN)
+
+
+def test_what_is_no_model_is_neither_kept_nor_pinned(hosted, workspace):
+    good, hosted.content = hosted.content, b"<html>come back later</html>"
+    with pytest.raises(FseftError, match="no file of weights"):
+        pull_model("suprem_unet", workspace)
+    assert list((model_cache() / "downloads").iterdir()) == []
+    hosted.content = good
+    assert pull_model("suprem_unet", workspace).report.loaded > 0
