@@ -167,8 +167,10 @@ def predict(
             if index.cases.get(name) == case and all(path.is_file() for path in _results(request, name)):
                 result.skipped.append(name)
             else:
+                # Announced first: what a killed run has left must not be taken for somebody else's file.
+                write_document(request.output / INDEX, _with(index, name, case.model_copy(update={"key": ""})))
                 _predict_case(request, network, manifest, name, files, listener)
-                index = index.model_copy(update={"cases": {**index.cases, name: case}})
+                index = _with(index, name, case)
                 write_document(request.output / INDEX, index)
                 result.done.append(name)
         except FseftError as error:
@@ -179,6 +181,10 @@ def predict(
     _tell_seen(index, scans, warn)
     _raise_failures(result, len(scans))
     return result
+
+
+def _with(index: Predictions, name: str, case: PredictedCase) -> Predictions:
+    return index.model_copy(update={"cases": {**index.cases, name: case}})
 
 
 def _raise_failures(result: Predicted, scans: int) -> None:

@@ -403,3 +403,20 @@ def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(request_of, 
     (tmp_path / "out" / "predictions.json").write_text('{"labels": {"other": 1}, "cases": {"x": 3}}')
     with pytest.raises(FseftError, match=r"predictions\.json: is not understood"):
         predict(request_of(tmp_path / "in"), workspace)
+
+
+def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
+    scan_files(tmp_path / "in", "x", "y")
+    write = step.write_document
+
+    def killed_after_the_first_file(path, document):
+        if (tmp_path / "out" / "x.nii.gz").exists():
+            raise KeyboardInterrupt
+        write(path, document)
+
+    request = request_of(tmp_path / "in")
+    with monkeypatch.context() as patch:
+        patch.setattr(step, "write_document", killed_after_the_first_file)
+        with pytest.raises(KeyboardInterrupt):
+            predict(request, workspace)
+    assert predict(request, workspace).done == ["x", "y"]
