@@ -55,10 +55,11 @@ def sample_voxels(features: Array, labels: Array, count: int, rng: np.random.Gen
         count: How many, about.
         rng: Draws them.
     """
+    border = _border(labels)
     strata = [
         found
         for value in np.unique(labels)
-        for where in (_border(labels), ~_border(labels))
+        for where in (border, ~border)
         if len(found := np.flatnonzero((labels == value) & where))
     ]
     share = max(1, count // len(strata))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fseft.learn.deltas import Switchable
+from fseft.learn.heads import NEVER_BIAS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 HIDDEN = 8
 SIZES = (HIDDEN * HIDDEN, HIDDEN * HIDDEN, HIDDEN, HIDDEN, HIDDEN, 1)
 """Of three pointwise convolutions: their weights, then their biases."""
-
-NEVER = -1e4
 
 
 class TextHead(nn.Module):
@@ -78,7 +77,7 @@ class TextDriven(Switchable):
         assert self.seen is not None  # noqa: S101 - the network has run up to here
         background = features.new_zeros(len(features), *features.shape[2:])
         rows = [
-            self.texts(features, self.seen, index) if index >= 0 else background + NEVER
+            self.texts(features, self.seen, index) if index >= 0 else background + NEVER_BIAS
             for index in self.chosen.tolist()
         ]
         return torch.stack([background, *rows], 1)

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from fseft.learn.roles import Architecture
     from fseft.store import Store
 
-ASKED = ("dataset", "model", "method", "config", "recipe", "labels", "decoder", "k", "seed", "plan")
-"""What of a run must be equal for it to be the same one."""
-
 
 @dataclass(frozen=True)
 class Adaptation:
@@ -157,7 +154,11 @@ def _differences(earlier: Run, fresh: Run) -> str:
     before, now = ({**run.config, **run.recipe} for run in (earlier, fresh))
     keys = [key for key in now if before.get(key) != now[key]]
     told = [f"{key} {_value(before.get(key))}, not {_value(now[key])}" for key in keys]
-    told += [f"{name} {getattr(earlier, name)}" for name in ASKED[:3] if getattr(earlier, name) != getattr(fresh, name)]
+    told += [
+        f"{name} {getattr(earlier, name)}"
+        for name in ("dataset", "model", "method")
+        if getattr(earlier, name) != getattr(fresh, name)
+    ]
     if earlier.labels != fresh.labels:
         told.append(f"structures {', '.join(earlier.labels)}")
     told += [f"another {name}" for name in ("decoder", "k", "seed") if getattr(earlier, name) != getattr(fresh, name)]

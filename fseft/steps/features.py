@@ -55,8 +55,7 @@ def feature_crops(
     names: list[str] = []
     with listener.progress(steps, "features") as done:
         for step in range(steps):
-            count = job.recipe.crops or job.plan.crops_per_step
-            of_step = [f"{step:04d}-{number}" for number in range(count)]
+            of_step = [f"{step:04d}-{number}" for number in range(job.crops)]
             if not all(has_case(folder, name) for name in of_step):
                 _write(job, architecture, network, draw(step), folder, of_step)
             names += of_step
@@ -67,7 +66,7 @@ def feature_crops(
 def _folder(job: Job, store: Store) -> Path:
     recipe = job.recipe
     drawn = (
-        recipe.crops or job.plan.crops_per_step,
+        job.crops,
         recipe.foreground,
         recipe.augment,
         recipe.mirror,
@@ -83,7 +82,7 @@ def _steps(job: Job, architecture: Architecture, network: nn.Module) -> int:
     """As many as asked for, as far as the room goes; at least one of each case."""
     width = architecture.head(network).in_channels
     step_bytes = 2 * width * int(np.prod(job.plan.preprocessing.patch_size))
-    step_bytes *= job.recipe.crops or job.plan.crops_per_step
+    step_bytes *= job.crops
     k = len(job.support.cases)
     return k * max(1, min(job.recipe.rounds, LIMIT_BYTES // (k * step_bytes)))
 

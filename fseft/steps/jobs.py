@@ -99,6 +99,11 @@ class Job:
     support_images: tuple[str, ...] = ()
 
     @property
+    def crops(self) -> int:
+        """Crops of one volume per step: the recipe's, or else the plan's."""
+        return self.recipe.crops or self.plan.crops_per_step
+
+    @property
     def backbone_sha256(self) -> str:
         """Of the weights that the adapter will need; empty where it starts from random ones."""
         return self.weights.sha256 if self.weights else ""

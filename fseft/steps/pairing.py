@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fseft.documents import Predictions
 from fseft.errors import FseftError
 from fseft.steps.prediction_index import INDEX, read_index
 from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
@@ -65,18 +64,18 @@ def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | N
         raise FseftError(cause, hint="A prediction has the file name of its label.", file=predictions)
     named, ignore = _reference_names(labels)
     named = dict(values) if values else named
-    index = read_index(_folder(predictions) / INDEX) or Predictions(labels={})
+    index = read_index(_folder(predictions) / INDEX)
     files = {case: case_name(prediction) for case, (prediction, _) in cases.items()}
-    made = {case: index.cases[file] for case, file in files.items() if file in index.cases}
+    made = {case: index.cases[file] for case, file in files.items() if index and file in index.cases}
     return Pairing(
         cases,
         without_prediction=tuple(case for case in references if case not in cases),
         without_label=tuple(case for case in predicted if case not in cases),
-        predicted=_predicted_names(predictions),
+        predicted={name: value for name, value in index.labels.items() if value > 0} if index else None,
         reference=named,
         ignore=ignore,
         seen=tuple(case for case, entry in made.items() if entry.seen),
-        adapters={entry.adapter: index.adapters.get(entry.adapter, "") for entry in made.values()},
+        adapters={e.adapter: index.adapters.get(e.adapter, "") for e in made.values()} if index else {},
     )
 
 
@@ -129,12 +128,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise FseftError('has no object "labels"', file=path, hint="Repair or delete it.")
     return content
-
-
-def _predicted_names(predictions: Path) -> dict[str, int] | None:
-    """The structures that the predictions can hold, from `predictions.json`; None where it is missing."""
-    path = _folder(predictions) / INDEX
-    return _named_values(path) if path.is_file() else None
 
 
 def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:

@@ -64,8 +64,10 @@ def pull_model(
     try:
         _check_pin(name, file, found)
         imported = import_model(name, file, store)
-    finally:
-        file.unlink()  # the converted weights are kept, and what could not be imported is of no use
+    except FseftError:
+        file.unlink()  # what is not this model's file is of no use, and must not be found by the next call
+        raise
+    file.unlink()  # the converted weights are kept
     _pin(name, found)
     return imported
 

@@ -25,6 +25,7 @@ from fseft.steps.features import feature_crops
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fseft.learn.features import Voxels
     from fseft.learn.loop import Epoch
     from fseft.learn.roles import Architecture
     from fseft.steps.jobs import Job, Listener
@@ -118,9 +119,7 @@ def _on_features(
     seed, device = job.request.seed, job.plan.device
     if isinstance(head, torch.nn.Conv3d) and set(head.kernel_size) == {1}:
         rng = np.random.default_rng(derived_seed(seed, "voxels"))
-        parts = [sample_voxels(*_whole(crop), VOXELS_PER_CROP, rng) for crop in crops]
-        voxels = joined(parts).to(device)
-
+        voxels = joined([_sampled(crop, rng) for crop in crops]).to(device)
         solved = adapted.solve(voxels)
         if solved is not None and not math.isfinite(solved):
             raise FseftError(f"the solver ended at a loss of {solved}", hint="Use another --set solver.")
@@ -146,17 +145,16 @@ def _on_features(
         yield on_windows
 
 
-def _whole(crop: CachedCase) -> tuple[Any, Any]:
-    features, labels = crop.whole()
-    return features, labels
+def _sampled(crop: CachedCase, rng: np.random.Generator) -> Voxels:
+    origin, size = (0, 0, 0), crop.shape
+    return sample_voxels(crop.read_image(origin, size), crop.read_label(origin, size), VOXELS_PER_CROP, rng)
 
 
 def _windows(job: Job, crops: list[CachedCase], step: int) -> tuple[Any, Any]:
     """Windows of as many crops as a step has, half of them around a voxel of a structure where there is one."""
     rng = np.random.default_rng(derived_seed(job.request.seed, "windows", step))
-    number = job.recipe.crops or job.plan.crops_per_step
     features, labels = [], []
-    for index, chosen in enumerate(rng.integers(len(crops), size=number)):
+    for index, chosen in enumerate(rng.integers(len(crops), size=job.crops)):
         crop = crops[chosen]
         size = tuple(min(WINDOW, side) for side in crop.shape)
         slack = np.subtract(crop.shape, size)
@@ -189,7 +187,7 @@ def draw(job: Job, cached: list[CachedCase], step: int) -> Crops:
         foreground=job.recipe.foreground,
     )
     rng = np.random.default_rng(derived_seed(seed, "crops", step))
-    crops = source.draw(cached[order[position]], job.recipe.crops or job.plan.crops_per_step, rng)
+    crops = source.draw(cached[order[position]], job.crops, rng)
     if not job.recipe.augment:
         return crops
     axes = (0, 1, 2) if job.recipe.mirror else ()

@@ -36,9 +36,13 @@ def read_weights(path: Path, *, trust: bool = False) -> Any:
 
 def _is_safetensors(path: Path) -> bool:
     """Its head is the length of a JSON object, then the object."""
-    with path.open("rb") as file:
-        head = file.read(9)
+    head = _head(path, 9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
+
+
+def _head(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _safetensors(path: Path) -> Any:
@@ -68,7 +72,7 @@ def _loaded(path: Path, *, weights_only: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=weights_only)
     except Exception as error:  # unpickling fails in any way
-        cut = " (the file is cut off)" if path.read_bytes()[:2] == b"PK" and not zipfile.is_zipfile(path) else ""
+        cut = " (the file is cut off)" if _head(path, 2) == b"PK" and not zipfile.is_zipfile(path) else ""
         kind = type(error).__name__
         raise FseftError(
             f"is no file of weights that can be read{cut or f' ({kind})'}", file=path, hint="Get it again."

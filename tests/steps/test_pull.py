@@ -13,7 +13,6 @@ import pytest
 
 from fseft.errors import FseftError
 from fseft.registry import Offer, registry
-from fseft.steps import pull
 from fseft.steps.models import has_weights
 from fseft.steps.pull import pull_model
 from fseft.store import model_cache
@@ -134,11 +133,6 @@ def test_a_file_that_is_gone_is_told_with_its_address(hosted, workspace, monkeyp
     entry(monkeypatch, url=registry().offer("model", "suprem_unet").spec.checkpoint.url + "-moved")
     with pytest.raises(FseftError, match=r"-moved: cannot be had \(404"):
         pull_model("suprem_unet", workspace)
-
-
-def test_open_licences_ask_nothing():
-    assert "Apache-2.0" in pull.OPEN
-    assert not any("NC" in licence for licence in pull.OPEN)
 
 
 def test_what_is_no_model_is_neither_kept_nor_pinned(hosted, workspace):
