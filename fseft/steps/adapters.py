@@ -99,6 +99,7 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
             hint=f"It was {manifest.architecture} with {manifest.hparams}.",
         )
     card = card.model_copy(update=made_with)
+    method = _method(manifest, path)
     weights = find_weights(manifest.model, store) if manifest.backbone_sha256 else None
     if weights and weights.sha256 != manifest.backbone_sha256:
         raise FseftError(
@@ -112,16 +113,31 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
         manifest.labels,
         len(manifest.channels),
         seed=manifest.seed,
-        unmatched_never=not registry().method(manifest.method.name).trains,
+        unmatched_never=not registry().method(method).trains,
     )
-    adapted = apply_method(
-        architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed, random
-    )
+    adapted = apply_method(architecture, network, method, manifest.config, manifest.decoder, manifest.seed, random)
     try:
         adapted.load_state_dict(load_file(path))
     except FseftError as error:
         raise error.located(file=path) from error
     return adapted.merge(), manifest
+
+
+def _method(manifest: Manifest, path: Path) -> str:
+    """The method's name in full, as another package may offer one of the same name."""
+    made = manifest.method
+    short = made.name.rpartition(":")[2]
+    full = f"{made.distribution}:{short}"
+    try:
+        registry().method(full)
+    except FseftError as error:
+        raise FseftError(
+            f"the adapter needs the method {short!r} of the package {made.distribution} {made.version}, "
+            "which is not installed or does not work here",
+            file=path,
+            hint="Install it, or see what `fseft plugins` says of it.",
+        ) from error
+    return full
 
 
 def make_network(
