@@ -103,7 +103,9 @@ class Checkpoint:
     """Of the file itself; empty where it can only be got by hand, from the page that the card names."""
     bytes: int | None = None
     marks: tuple[str, ...] = ()
-    """Each is in some name of the file, and together in no other model's: a file is known by its content."""
+    """Each is in some name of the file, as it is or stripped: a file is known by its content."""
+    foreign: tuple[str, ...] = ()
+    """None is in any name of the file: the marks of models that have all of this one's."""
     unwrap: tuple[str, ...] = ()
     """Keys under which the tensors lie, where they are not the usual ones."""
     renames: tuple[tuple[str, str], ...] = ()

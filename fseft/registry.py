@@ -114,6 +114,16 @@ class Registry:
         """The short names that can be used; a name claimed twice is usable as `distribution:name` only."""
         return sorted(name for (k, name), offers in self._offers.items() if k == kind and len(offers) == 1)
 
+    def offers(self, kind: str) -> dict[str, Offer]:
+        """All offers of one kind, by the name to use: in full where packages share the short one."""
+        found = {
+            name if len(offers) == 1 else f"{offer.source.distribution}:{name}": offer
+            for (k, name), offers in self._offers.items()
+            if k == kind
+            for offer in offers
+        }
+        return {name: found[name] for name in sorted(found)}
+
     def offer(self, kind: str, name: str) -> Offer:
         """Resolve a name.
 

@@ -53,9 +53,9 @@ class Store:
         """`models/<name>/`: a foundation model that this workspace alone has."""
         return self.root / "models" / name
 
-    def imported(self, name: str) -> Path:
-        """`<name>/` in the user's cache of imported models, which all workspaces share."""
-        return model_cache() / name
+    def imported(self, package: str, name: str) -> Path:
+        """`<package>/<name>/` in the user's cache of imported models, which all workspaces share."""
+        return model_cache() / package / name
 
     def models(self) -> list[str]:
         """Names of the foundation models of this workspace."""

@@ -48,6 +48,7 @@ MODELS = (
     "btcv",
     "clipdriven",
     "ctfm",
+    "dae",
     "fseft",
     "monai_wholebody",
     "phantom_tiny",

@@ -9,12 +9,13 @@ import typer
 
 from fseft.cli import console
 from fseft.cli.options import Json, Workspace
+from fseft.cli.plugins import SHAREABLE, show_model
 
 if TYPE_CHECKING:
     from fseft.steps.importing import Imported
 
 models = typer.Typer(help="List the foundation models; get, check and show them.")
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model; `fseft models` lists them.")]
 
 
 @models.callback(invoke_without_command=True)
@@ -41,7 +42,7 @@ def list_models(workspace: Workspace = Path(), as_json: Json = False) -> None:
             card.name,
             card.architecture,
             f"{card.parameters / 1e6:.1f}" if card.parameters else "",
-            str(len(card.classes)),
+            str(len(card.classes) or ""),
             card.licence,
             "yes" if present[card.name] else "-",
         )
@@ -55,8 +56,6 @@ def list_models(workspace: Workspace = Path(), as_json: Json = False) -> None:
 @models.command()
 def show(name: Name, workspace: Workspace = Path(), as_json: Json = False) -> None:
     """Show a model: classes, contract, licence, where it comes from."""
-    from fseft.cli.plugins import show_model
-
     show_model(name, workspace, as_json)
 
 
@@ -78,7 +77,9 @@ def import_(
 
     if trust:
         console.warn(f"{file} may run any code on this machine, as --trust allows")
-    _tell(import_model(name, file, Store(workspace), trust=trust, rename=rename))
+    with console.working(f"reading {file}"):
+        imported = import_model(name, file, Store(workspace), trust=trust, rename=rename)
+    _tell(imported)
 
 
 @models.command()
@@ -105,7 +106,8 @@ def verify(name: Name, workspace: Workspace = Path()) -> None:
     from fseft.steps.importing import verify_model
     from fseft.store import Store
 
-    card = verify_model(name, Store(workspace))
+    with console.working(f"trying {name}"):
+        card = verify_model(name, Store(workspace))
     console.show_lines(
         [
             f"{name}: the weights are those that were imported (sha256 {card.sha256[:12]}), and compute the same",
@@ -119,10 +121,7 @@ def _tell(imported: Imported) -> None:
     console.show_lines(
         [
             *imported.report.describe(),
-            f"licence: {card.licence or 'none is told'}"
-            + {True: "", False: "; what becomes of it may not be shared", None: "; unclear whether you may share"}[
-                card.shareable
-            ],
-            f"{card.name}: {imported.folder}",
+            f"licence: {card.licence or 'none is told'}; {SHAREABLE[card.shareable]}",
+            f"{card.name} is ready, in {imported.folder}; `fseft models show {card.name}` tells what it knows",
         ]
     )

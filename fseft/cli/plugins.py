@@ -14,8 +14,24 @@ from fseft.cli import console
 from fseft.cli.options import Json, Workspace
 
 if TYPE_CHECKING:
-    from fseft.documents import Part
+    from collections.abc import Sequence
+
+    from fseft.documents import ModelCard, Part
     from fseft.plugin import Spec
+
+
+SCOPE = {
+    "network": "the whole network",
+    "body": "all but a head of rows",
+    "encoder": "the encoder; all else starts from random weights",
+}
+"""What the weights of a card hold."""
+
+SHAREABLE = {
+    True: "what becomes of it may be shared",
+    False: "what becomes of it may not be shared",
+    None: "it is unclear whether what becomes of it may be shared",
+}
 
 
 class Kind(str, Enum):
@@ -85,15 +101,44 @@ def show(
 
 
 def show_model(name: str, workspace: Path, as_json: bool) -> None:
-    """Print the card of a model."""
-    from fseft.steps.models import find_card
+    """Print the card of a model, and where its weights are or how they are got."""
+    from fseft.steps.models import SCRATCH, find_card, weights_path
     from fseft.store import Store
 
-    card = find_card(name, Store(workspace)).model_dump(mode="json")
+    store = Store(workspace)
+    card = find_card(name, store)
+    path, remedy = weights_path(name, store) if name != SCRATCH else (None, "Random ones are drawn.")
+    here = path is not None and path.is_file()
     if as_json:
-        console.show_json(card)
+        console.show_json({**card.model_dump(mode="json"), "present": here})
     else:
-        _show_facts(card)
+        _show_facts(_card_facts(card, str(path) if here else f"none here. {remedy}"))
+
+
+def _card_facts(card: ModelCard, weights: str) -> dict[str, Any]:
+    """What a person wants to know of a model, in words."""
+    contract = card.contract
+    facts = {"name": card.name, "summary": card.summary, "weights": weights}
+    told = {
+        "scope": SCOPE[card.scope],
+        "parameters": f"{card.parameters:,}" if card.parameters else "",
+        "classes": _numbered(card.classes),
+        "shareable": SHAREABLE[card.shareable] if card.licence else "",
+        "contract": {
+            **contract.model_dump(mode="json"),
+            "intensity": {modality: intensity.describe() for modality, intensity in contract.intensity.items()},
+        },
+        "provenance": {key: value for key, value in card.provenance.items() if key not in ("load_report", "output")},
+    }
+    return facts | {**card.model_dump(mode="json", exclude={"schema_version"}), **told}
+
+
+def _numbered(classes: Sequence[str]) -> str:
+    """Classes with their indices, the background being 0, and what unusual names mean."""
+    from fseft.learn.vocabulary import canonical, meaning
+
+    means = (f" ({meaning(name)})" if meaning(name) != canonical(name) else "" for name in classes)
+    return ", ".join(f"{n}:{name}{meant}" for n, (name, meant) in enumerate(zip(classes, means, strict=True), start=1))
 
 
 def _describe(kind: str, spec: Spec) -> dict[str, Any]:

@@ -6,15 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.nn.utils import parametrize
 
+from fseft.errors import FseftError
 from fseft.learn.deltas import LowRank, add_delta
 from fseft.learn.method import head_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from torch import nn
 
     from fseft.learn.method import Adapted, Method
     from fseft.learn.roles import Architecture, Target
@@ -46,12 +46,17 @@ def adapt_network(
             `low-rank` trains its norms and activations and low-rank changes of its other weights, for a small file.
         seed: For whatever is drawn.
         random: Parameters that no weights were loaded for; they are trained too.
+
+    Raises:
+        FseftError: The network or the settings do not allow the method.
     """
     targets = [t for t in architecture.targets(network) if t.part == "decoder"]
     names = [t.name for t in targets]
     if decoder == "new":
         _reset(network, names, seed)
     adapted = method.apply(architecture, network, generator=torch.Generator().manual_seed(seed))
+    if not adapted.train_mode:
+        _refuse_unmeasured(network, random)
     head = head_names(architecture, network)
     if decoder == "low-rank":
         names = _low_rank(targets, torch.Generator().manual_seed(seed + 1))
@@ -66,6 +71,22 @@ def adapt_network(
     adapted.kept = frozenset(n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head)
     adapted.remember()
     return adapted
+
+
+def _refuse_unmeasured(network: nn.Module, random: Sequence[str]) -> None:
+    """A method that keeps batch statistics as they are needs ones that were measured; fresh ones are 0 and 1.
+
+    Raises:
+        FseftError: There are some that no weights were loaded for.
+    """
+    norms = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm3d)]
+    unmeasured = [name for name in norms if f"{name}.weight" in random]
+    if unmeasured:
+        raise FseftError(
+            f"no weights were loaded for the batch norm {unmeasured[0]}, whose statistics the method would keep as "
+            "they are",
+            hint="Use --method full, which measures them, or a model whose weights hold the whole network.",
+        )
 
 
 def _low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:

@@ -46,7 +46,7 @@ class LoadReport(Part):
         for what, groups in (
             ("not needed", self.ignored),
             ("unused", self.unused),
-            ("not in the file, random", self.random),
+            ("not in the file, so random", self.random),
         ):
             if groups:
                 lines.append(f"{what}: {', '.join(f'{group} ({count})' for group, count in groups.items())}")
@@ -91,11 +91,16 @@ def _common(names: list[str]) -> str:
 
 def looks_like(names: Iterable[str], checkpoints: Mapping[str, Checkpoint]) -> list[str]:
     """The models whose public file has such names."""
-    short = list(strip_prefixes(names).values())
+    stripped = strip_prefixes(names)
+    known = {*stripped, *stripped.values()}
+
+    def has(mark: str) -> bool:
+        return any(re.search(mark, name) for name in known)
+
     return [
         model
         for model, checkpoint in checkpoints.items()
-        if all(any(re.search(mark, name) for name in short) for mark in checkpoint.marks)
+        if all(map(has, checkpoint.marks)) and not any(map(has, checkpoint.foreign))
     ]
 
 
@@ -107,7 +112,7 @@ def fit(
     Args:
         tensors: Of the file, unwrapped.
         checkpoint: How the file names them.
-        wanted: The network's state dict; only names and shapes are used.
+        wanted: The network's state dict with its parameters as such (`keep_vars`); no numbers are used.
 
     Returns:
         Tensors by the network's names, as stored, and what happened to all of them.
@@ -135,7 +140,7 @@ def fit(
     chosen = {name: found[name] for name in wanted if name in found}
     return chosen, LoadReport(
         loaded=len(chosen),
-        parameters=sum(tensor.numel() for tensor in chosen.values() if tensor.is_floating_point()),
+        parameters=sum(wanted[name].numel() for name in chosen if isinstance(wanted[name], torch.nn.Parameter)),
         renamed=sum(renamed[s] != name for name, s in short.items() if renamed.get(s) in chosen),
         ignored=_groups(ignored),
         unused=_groups(name for name in found if name not in wanted),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from fseft.documents import ModelCard
 from fseft.errors import FseftError, counted
@@ -16,8 +16,8 @@ from fseft.learn.checkpoint import LoadReport, fit, looks_like, output_fingerpri
 from fseft.plugin import Checkpoint, FoundationModelSpec
 from fseft.registry import imported, registry
 from fseft.steps.adapters import output_channels, versions
-from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE, find_weights, valid_name
-from fseft.steps.weight_files import read_weights
+from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE, entry, find_weights, imported_folder, valid_name
+from fseft.steps.weight_files import read_weights, write_weights
 from fseft.store import file_digest, read_document, replacing, write_document
 
 if TYPE_CHECKING:
@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3
 """Relative difference of outputs that libraries and processors may make."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a public file gives: a network's tensors, as stored, and all that is to be told of them."""
+
+    card: ModelCard
+    report: LoadReport
+    tensors: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,8 +57,7 @@ def checkpoint_of(name: str) -> tuple[FoundationModelSpec, Checkpoint]:
     Raises:
         FseftError: Unknown, or its weights come with its package.
     """
-    spec = registry().offer("model", name).spec
-    assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
+    spec = entry(name)
     if spec.checkpoint is None:
         raise FseftError(f"the weights of {name!r} come with its package", hint="There is nothing to import.")
     return spec, spec.checkpoint
@@ -69,15 +77,24 @@ def import_model(name: str, file: Path, store: Store, *, trust: bool = False, re
         FseftError: It is not that model's file (and whose it may be), or not whole, or the name is taken; nothing
             is kept then.
     """
+    folder = _new_folder(rename, store) if rename else imported_folder(name, store)
+    return keep(convert(name, file, trust=trust), folder, rename)
+
+
+def convert(name: str, file: Path, *, trust: bool = False) -> Converted:
+    """Read the public file of a model, and try the network that it makes.
+
+    Raises:
+        FseftError: It is not that model's file (and whose it may be), or not whole.
+    """
     spec, checkpoint = checkpoint_of(name)
-    folder = _new_folder(rename, store) if rename else store.imported(name)
     content = read_weights(file, trust=trust)
     try:
         tensors = unwrap(content, checkpoint.unwrap)
-        _refuse_foreign(name, tensors)
+        others = _look_alikes(name, spec, tensors)
         card = imported(checkpoint.card)(spec.card, file, content) if checkpoint.card else spec.card
         architecture, network = _network(card, seed=0)
-        chosen, report = fit(tensors, checkpoint, network.state_dict())
+        chosen, report = _fitted(tensors, checkpoint, network, others)
     except FseftError as error:
         raise error.located(file=file) from error
     network.load_state_dict(_as_stored(chosen, network), strict=False)
@@ -88,15 +105,23 @@ def import_model(name: str, file: Path, store: Store, *, trust: bool = False, re
         "output": _fingerprint(architecture, network, card),
         "versions": versions(),
     }
-    data = save({key: value.contiguous().clone() for key, value in chosen.items()})
+    told = {"provenance": provenance, "parameters": backbone.count_parameters(network)}
+    return Converted(card.model_copy(update=told), report, chosen)
+
+
+def keep(converted: Converted, folder: Path, name: str = "") -> Imported:
+    """Write a converted model, whole or not at all, under its own name or another.
+
+    Raises:
+        FseftError: The folder cannot be written, or the disk is full.
+    """
     with replacing(folder) as temporary:
         temporary.mkdir()
-        (temporary / WEIGHTS_FILE).write_bytes(data)
-        sha256 = file_digest(temporary / WEIGHTS_FILE)
-        told = {"name": rename or card.name, "sha256": sha256, "provenance": provenance}
-        card = card.model_copy(update=told)
+        write_weights(temporary / WEIGHTS_FILE, converted.tensors)
+        told = {"name": name or converted.card.name, "sha256": file_digest(temporary / WEIGHTS_FILE)}
+        card = converted.card.model_copy(update=told)
         write_document(temporary / MODEL_FILE, card)
-    return Imported(card, report, folder)
+    return Imported(card, converted.report, folder)
 
 
 def verify_model(name: str, store: Store) -> ModelCard:
@@ -111,7 +136,10 @@ def verify_model(name: str, store: Store) -> ModelCard:
     network.load_state_dict(_as_stored(load_file(weights.path), network), strict=False)
     before, now = card.provenance.get("output"), _fingerprint(architecture, network, card)
     if before is None:
-        raise FseftError(f"the model {name!r} has no output to compare with", hint="It was made before that was kept.")
+        raise FseftError(
+            f"the model {name!r} has no output to compare with",
+            hint="Its weights are those of its card; more cannot be told.",
+        )
     if not _alike(before, now):
         made = ", ".join(f"{library} {version}" for library, version in card.provenance.get("versions", {}).items())
         raise FseftError(
@@ -128,15 +156,16 @@ def _new_folder(name: str, store: Store) -> Path:
     return store.model(name)
 
 
-def _refuse_foreign(name: str, tensors: dict[str, Tensor]) -> None:
-    """A file is known by its content, and whose it looks like is said.
+def _look_alikes(name: str, spec: FoundationModelSpec, tensors: dict[str, Tensor]) -> list[str]:
+    """The other models whose file has the same names: a file is known by its content.
 
     Raises:
         FseftError: It is not this model's.
     """
-    specs = registry().specs("model", FoundationModelSpec)
-    alike = looks_like(tensors, {spec.name: spec.checkpoint for spec in specs if spec.checkpoint})
-    if name not in alike:
+    specs = {known: offer.spec for known, offer in registry().offers("model").items()}
+    files = {known: s.checkpoint for known, s in specs.items() if isinstance(s, FoundationModelSpec) and s.checkpoint}
+    alike = looks_like(tensors, files)
+    if not any(specs[known] is spec for known in alike):
         whose = (
             f"It looks like that of {' or '.join(alike)}."
             if alike
@@ -145,6 +174,22 @@ def _refuse_foreign(name: str, tensors: dict[str, Tensor]) -> None:
         raise FseftError(
             f"is no file of {name!r} ({counted(len(tensors), 'tensor')}, first {min(tensors)})", hint=whose
         )
+    return [known for known in alike if specs[known] is not spec]
+
+
+def _fitted(
+    tensors: dict[str, Tensor], checkpoint: Checkpoint, network: nn.Module, others: list[str]
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """The network's tensors of those of the file.
+
+    Raises:
+        FseftError: They do not fit, and whose names they have as well.
+    """
+    try:
+        return fit(tensors, checkpoint, network.state_dict(keep_vars=True))
+    except FseftError as error:
+        whose = f" It may be that of {' or '.join(others)}." if others else ""
+        raise FseftError(error.cause, hint=error.hint + whose) from error
 
 
 def _network(card: ModelCard, seed: int) -> tuple[Architecture, nn.Module]:

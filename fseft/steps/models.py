@@ -34,7 +34,7 @@ def scratch_card() -> ModelCard:
 
 def model_names(store: Store) -> list[str]:
     """All names that `--model` takes."""
-    return sorted({SCRATCH, *registry().names("model"), *store.models()})
+    return sorted({SCRATCH, *registry().offers("model"), *store.models()})
 
 
 def valid_name(name: str, option: str) -> str:
@@ -60,16 +60,31 @@ def find_card(name: str, store: Store) -> ModelCard:
         return scratch_card()
     if name in store.models():
         return read_document(store.model(name) / MODEL_FILE, ModelCard)
-    if name.rpartition(":")[2] in registry().names("model") or ":" in name:
-        spec = registry().offer("model", name).spec
-        assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
-        return spec.card.model_copy(update={**_as_imported(spec, store), "name": name})
+    if ":" in name or name in {known.rpartition(":")[2] for known in registry().offers("model")}:
+        return entry(name).card.model_copy(update={**_as_imported(name, store), "name": name})
     raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)))
 
 
-def _as_imported(spec: FoundationModelSpec, store: Store) -> dict[str, Any]:
+def entry(name: str) -> FoundationModelSpec:
+    """The entry of a plugin's model.
+
+    Raises:
+        FseftError: Unknown, or claimed by two packages.
+    """
+    spec = registry().offer("model", name).spec
+    assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
+    return spec
+
+
+def imported_folder(name: str, store: Store) -> Path:
+    """Where the weights of a plugin's model lie once they are imported; packages may have models of one name."""
+    offer = registry().offer("model", name)
+    return store.imported(offer.source.distribution, offer.spec.name)
+
+
+def _as_imported(name: str, store: Store) -> dict[str, Any]:
     """What the entry of a public checkpoint cannot know: facts about the weights here, or all that their file told."""
-    path = store.imported(spec.name) / MODEL_FILE
+    spec, path = entry(name), imported_folder(name, store) / MODEL_FILE
     if spec.checkpoint is None or not path.is_file():
         return {}
     card = dict(read_document(path, ModelCard))
@@ -90,7 +105,7 @@ def find_weights(name: str, store: Store) -> Weights:
     Raises:
         FseftError: The file is missing, or not the one that the card was written for.
     """
-    path, remedy = _weights_path(name, store)
+    path, remedy = weights_path(name, store)
     if not path.is_file():
         raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint=remedy)
     found, expected = file_digest(path), find_card(name, store).sha256
@@ -101,17 +116,16 @@ def find_weights(name: str, store: Store) -> Weights:
 
 def has_weights(name: str, store: Store) -> bool:
     """Whether a model's weights are here; they are not read."""
-    return _weights_path(name, store)[0].is_file()
+    return weights_path(name, store)[0].is_file()
 
 
-def _weights_path(name: str, store: Store) -> tuple[Path, str]:
+def weights_path(name: str, store: Store) -> tuple[Path, str]:
     """Where a model's weights lie, or would, and how to get them."""
     if name in store.models():
         return store.model(name) / WEIGHTS_FILE, "Make them again with `fseft pretrain` or `fseft models import`."
-    spec = registry().offer("model", name).spec
-    assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
+    spec = entry(name)
     if spec.checkpoint is None:
         return registry().create("model", name), "Install its package again."
-    where = f"get {spec.checkpoint.file} from {spec.card.home}, then `fseft models import {spec.name} FILE`"
-    remedy = f"Run `fseft models pull {spec.name}`, or {where}." if spec.checkpoint.url else f"{where.capitalize()}."
-    return store.imported(spec.name) / WEIGHTS_FILE, remedy
+    by_hand = f"{spec.checkpoint.file} from {spec.card.home}, then `fseft models import {name} FILE`."
+    remedy = f"Run `fseft models pull {name}`, or get {by_hand}" if spec.checkpoint.url else f"Get {by_hand}"
+    return imported_folder(name, store) / WEIGHTS_FILE, remedy

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fseft.errors import FseftError
-from fseft.steps.importing import checkpoint_of, import_model
+from fseft.steps.importing import checkpoint_of, convert, keep
+from fseft.steps.models import imported_folder
 from fseft.store import file_digest, model_cache, unwritable, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from fseft.steps.importing import Imported
+    from fseft.steps.importing import Converted, Imported
     from fseft.store import Store
 
 OPEN = ("Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-4.0")
@@ -57,33 +58,44 @@ def pull_model(
             f"the weights of {name!r} are under the licence {spec.card.licence or '(none is told)'}",
             hint=f"Read it at {spec.card.home}, then give --accept-licence.",
         )
-    file = model_cache() / "downloads" / f"{name}-{checkpoint.file}"
+    folder = imported_folder(name, store)
+    model = folder.relative_to(model_cache()).as_posix()
+    file = model_cache() / "downloads" / f"{model.replace('/', '-')}-{checkpoint.file}"
     if not file.is_file():
         _download(checkpoint.url, file, checkpoint.bytes, progress)
     found = file_digest(file)
-    try:
-        _check_pin(name, file, found)
-        imported = import_model(name, file, store)
-    except FseftError:
-        file.unlink()  # what is not this model's file is of no use, and must not be found by the next call
-        raise
+    imported = keep(_converted(name, model, file, found), folder)
     file.unlink()  # the converted weights are kept
-    _pin(name, found)
+    _pin(model, found)
     return imported
 
 
-def _download(url: str, file: Path, expected: int | None, progress: Callable[[int, int], None]) -> None:
-    """Get a file through `<file>.part`, which a later call goes on with."""
-    _check_address(url)
-    part = file.with_name(f"{file.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    here = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={here}-"} if here else {})  # noqa: S310 - checked
+def _converted(name: str, model: str, file: Path, found: str) -> Converted:
+    """What the download gives; one that is not this model's file is of no use, and the next call must not find it."""
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            here = here if answer.status == _PARTIAL else 0
+        _check_pin(model, file, found)
+        return convert(name, file)
+    except FseftError:
+        file.unlink()
+        raise
+
+
+def _download(url: str, file: Path, expected: int | None, progress: Callable[[int, int], None]) -> None:
+    """Get a file through `<file>.part`, which a later call goes on with if the owner's file is still the same."""
+    _check_address(url)
+    part, version = (file.with_name(f"{file.name}.{suffix}") for suffix in ("part", "version"))
+    part.parent.mkdir(parents=True, exist_ok=True)
+    wanted = _rest(part, version)
+    request = urllib.request.Request(url, headers=wanted)  # noqa: S310 - checked
+    try:
+        with urllib.request.build_opener(_CheckedRedirects).open(request, timeout=_TIMEOUT_SECONDS) as answer:
+            goes_on = answer.status == _PARTIAL
+            if not goes_on:
+                part.unlink(missing_ok=True)
+                write_text(version, _version(answer.headers))
+            here = part.stat().st_size if goes_on else 0
             total = here + int(answer.headers.get("Content-Length") or 0)
-            with part.open("ab" if here else "wb") as out:
+            with part.open("ab") as out:
                 while chunk := _read(answer, url):
                     out.write(chunk)
                     here += len(chunk)
@@ -96,12 +108,38 @@ def _download(url: str, file: Path, expected: int | None, progress: Callable[[in
         ) from error
     except urllib.error.URLError as error:
         raise FseftError(
-            f"cannot be had ({error.reason})", file=url, hint="Check the network and run again."
+            f"cannot be had ({getattr(error.reason, 'strerror', None) or error.reason})",
+            file=url,
+            hint="Check the network and run again.",
         ) from error
     except OSError as error:
         raise unwritable(part, error) from error
     _check_size(part, here, total, expected)
     part.replace(file)
+    version.unlink()
+
+
+def _rest(part: Path, version: Path) -> dict[str, str]:
+    """Ask for what is not here yet, or for all of it if the owner's file has changed or cannot be told from another."""
+    known = version.read_text(encoding="utf-8") if part.is_file() and version.is_file() else ""
+    return {"Range": f"bytes={part.stat().st_size}-", "If-Range": known} if known else {}
+
+
+def _version(headers: Mapping[str, str]) -> str:
+    """What tells this file from the next one at its address; weak tags (W/) do not."""
+    tag = headers.get("ETag") or ""
+    return tag if tag.startswith('"') else headers.get("Last-Modified") or ""
+
+
+class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
+    """Owners may send on to where their files lie, but not to where anybody can change them on their way."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        """Raises: FseftError: to an address that is not encrypted."""
+        _check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _read(answer: IO[bytes], url: str) -> bytes:
@@ -112,9 +150,14 @@ def _read(answer: IO[bytes], url: str) -> bytes:
 
 
 def _check_address(url: str) -> None:
+    """Refuse to download what anybody on the way could change.
+
+    Raises:
+        FseftError: The address is not https, nor on this machine.
+    """
     address = urlsplit(url)
     if address.scheme != "https" and address.hostname not in ("localhost", "127.0.0.1"):
-        raise FseftError("is no https address", file=url, hint="Repair the entry of this model.")
+        raise FseftError("is no https address", file=url, hint="Get the file by hand, and tell who made the entry.")
 
 
 def _check_size(part: Path, here: int, total: int, expected: int | None) -> None:
@@ -129,19 +172,19 @@ def _check_size(part: Path, here: int, total: int, expected: int | None) -> None
         )
 
 
-def _check_pin(name: str, file: Path, found: str) -> None:
+def _check_pin(model: str, file: Path, found: str) -> None:
     """The first download of a model that could be imported decides which file it is."""
-    pinned = _pins().get(name, found)
+    pinned = _pins().get(model, found)
     if pinned != found:
         raise FseftError(
-            f"the file of {name!r} is not the one of the first download (sha256 {found[:12]}, not {pinned[:12]})",
+            f"the file of {model!r} is not the one of the first download (sha256 {found[:12]}, not {pinned[:12]})",
             file=file,
-            hint=f"Ask its owner; to take the new one, delete {name!r} from {_pin_file()}.",
+            hint=f"Ask its owner; to take the new one, delete {model!r} from {_pin_file()}.",
         )
 
 
-def _pin(name: str, found: str) -> None:
-    write_text(_pin_file(), json.dumps({**_pins(), name: found}, indent=2) + "\n")
+def _pin(model: str, found: str) -> None:
+    write_text(_pin_file(), json.dumps({**_pins(), model: found}, indent=2) + "\n")
 
 
 def _pins() -> dict[str, str]:

@@ -1,8 +1,11 @@
-"""Reading files of weights that come from elsewhere: safetensors, or PyTorch's, of which no code is run unasked."""
+"""Files of weights: safetensors, or PyTorch's from elsewhere, of which no code is run unasked."""
 
 from __future__ import annotations
 
+import os
+import re
 import zipfile
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +15,16 @@ import torch
 from fseft.errors import FseftError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from torch import Tensor
 
 
 def read_weights(path: Path, *, trust: bool = False) -> Any:
     """What a file of weights holds: tensors by name, or what a training program saved around them.
+
+    Tensors are read from the file as they are used, where its format lets them be; it must stay as long.
 
     Args:
         path: A safetensors file, or one of `torch.save`, told apart by content.
@@ -32,6 +40,36 @@ def read_weights(path: Path, *, trust: bool = False) -> Any:
     if path.stat().st_size == 0:
         raise FseftError("is empty", file=path, hint="Get it again.")
     return _safetensors(path) if _is_safetensors(path) else _torch(path, trust=trust)
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, without a copy of the tensors in memory; not atomic.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path.touch()
+    rights = path.stat().st_mode
+    try:
+        save_file(_apart(tensors), path)
+    except SafetensorError as error:
+        told = re.search(r"os error (\d+)", str(error))
+        if told is None:
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+    path.chmod(rights)  # safetensors closes its files to the group
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, each in memory of its own."""
+    users = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    return {
+        name: tensor.contiguous() if users[tensor.untyped_storage().data_ptr()] == 1 else tensor.clone()
+        for name, tensor in tensors.items()
+    }
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -70,7 +108,7 @@ def _torch(path: Path, *, trust: bool) -> Any:
 
 def _loaded(path: Path, *, weights_only: bool) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=weights_only)
+        return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # unpickling fails in any way
         cut = " (the file is cut off)" if _head(path, 2) == b"PK" and not zipfile.is_zipfile(path) else ""
         kind = type(error).__name__

@@ -6,59 +6,18 @@ import gzip
 import json
 import shlex
 import shutil
-import sys
-import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from fseft.cli.main import main
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
+
+from .conftest import refused
 
 SHAPE = (16, 18, 20)
 GRID = np.diag([2.0, 1.0, 1.0, 1.0])
 NAMES = ("a", "b", "c")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a call ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self):
-        return self.err.splitlines()
-
-    @property
-    def warnings(self):
-        return [line for line in self.lines if line.startswith("warning: ")]
-
-
-@pytest.fixture
-def fseft(tmp_path, monkeypatch, capsys):
-    """Call the program as the entry point does, in this process, in the folder of the test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FSEFT_NO_PLUGINS", "1")
-    monkeypatch.setenv("FSEFT_DISABLE_PLUGINS", "")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fseft", *arguments])
-        status = 0
-        with warnings.catch_warnings():
-            warnings.resetwarnings()  # pytest's own filter would raise what the program tells
-            try:
-                main()
-            except SystemExit as end:
-                status = int(end.code or 0)
-        told = capsys.readouterr()
-        return Ended(status, told.out, told.err)
-
-    return call
 
 
 def image(seed=0):
@@ -329,19 +288,6 @@ DATASETS = [
     (unnamed_label, ["case b, ", LABEL, "holds label values 3, 6 without a name", "Name it in dataset.json"]),
     (empty_labels, ["no case of livers has a labelled voxel", "Check that the label files"]),
 ]
-
-
-def refused(ended, words, *, warned=0):
-    """One line of an error with these words, status 2, nothing on stdout."""
-    assert "Traceback" not in ended.err
-    assert ended.status == 2, ended
-    assert len(ended.warnings) == warned, ended.err
-    assert len(ended.lines) == warned + 1, ended.err
-    line = ended.lines[-1]
-    assert line.startswith("error: ")
-    for word in words:
-        assert word in line, line
-    assert ended.out == ""
 
 
 @pytest.mark.parametrize(("damage", "words"), DATASETS, ids=[row[0].__name__ for row in DATASETS])

@@ -186,6 +186,6 @@ def test_models_of_the_workspace_are_listed(fseft, tmp_path):
     assert row.split() == ["mine", "resunet", "2", "CC-BY-4.0", "-"]
     shown = json.loads(fseft("show", "model", "mine", "--workspace", "work", "--json").stdout)
     assert shown["classes"] == ["liver", "spleen"]
-    assert "liver, spleen" in fseft("show", "model", "mine", "--workspace", "work").stdout
+    assert "1:liver, 2:spleen" in fseft("show", "model", "mine", "--workspace", "work").stdout
     listed = json.loads(fseft("models", "--workspace", "work", "--json").stdout)
     assert "mine" in [entry["name"] for entry in listed]

@@ -1,10 +1,11 @@
-"""A new decoder: other parameters, the same batch statistics."""
+"""Batch statistics: kept where they were measured, and refused where nobody ever would."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from fseft.errors import FseftError
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.backbone import architecture, build
 from fseft.registry import registry
@@ -26,12 +27,23 @@ def copies(named):
     return {name: tensor.detach().clone() for name, tensor in named}
 
 
+def method(name):
+    return registry().create("method", name, registry().method(name).config())
+
+
 def test_a_new_decoder_keeps_the_batch_statistics_since_a_frozen_network_learns_no_others(network):
     parameters, statistics = copies(network.named_parameters()), copies(network.named_buffers())
-    method = registry().create("method", "linear-probe", registry().method("linear-probe").config())
-    adapted = adapt_network(ARCHITECTURE, network, method, decoder="new", seed=1)
+    adapted = adapt_network(ARCHITECTURE, network, method("linear-probe"), decoder="new", seed=1)
     assert not adapted.train_mode
     assert [name for name, buffer in network.named_buffers() if not torch.equal(buffer, statistics[name])] == []
     changed = [name for name, p in network.named_parameters() if not torch.equal(p, parameters[name])]
     assert changed
     assert all(name.startswith("up_layers") for name in changed)
+
+
+def test_batch_statistics_without_weights_are_for_methods_that_measure_them(network):
+    random = [name for name, _ in network.named_parameters() if name.startswith("up_layers")]
+    refused = r"no weights were loaded for the batch norm up_layers\.0\.blocks\.0\.norm1.*Use --method full"
+    with pytest.raises(FseftError, match=refused):
+        adapt_network(ARCHITECTURE, network, method("lora"), decoder="frozen", seed=1, random=random)
+    assert adapt_network(ARCHITECTURE, network, method("full"), decoder="frozen", seed=1, random=random).train_mode

@@ -51,13 +51,24 @@ def write_dataset(folder, *, labels=LABELS, cases=CASES, channel="CT", keep=(1, 
     return folder
 
 
-def write_model(store, name="tiny", *, seed=0, classes=("kidney_left", "liver"), **changed):
+def write_model(
+    store,
+    name="tiny",
+    *,
+    architecture="resunet",
+    hparams=HPARAMS,
+    seed=0,
+    classes=("kidney_left", "liver"),
+    **changed,
+):
     """A model of the workspace: small random weights, which know two structures by name."""
     from safetensors.torch import save_file
 
-    from fseft.learn.backbone import architecture, build
+    from fseft.learn import backbone
 
-    network = build(architecture("resunet"), in_channels=1, out_channels=len(classes), hparams=HPARAMS, seed=seed)
+    network = backbone.build(
+        backbone.architecture(architecture), in_channels=1, out_channels=len(classes), hparams=hparams, seed=seed
+    )
     path = store.model(name) / "weights.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(network.state_dict(), path)
@@ -68,8 +79,8 @@ def write_model(store, name="tiny", *, seed=0, classes=("kidney_left", "liver"),
     )
     card = ModelCard(
         name=name,
-        architecture="resunet",
-        hparams=HPARAMS,
+        architecture=architecture,
+        hparams=hparams,
         classes=classes,
         contract=contract,
         licence="CC-BY-4.0",

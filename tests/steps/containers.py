@@ -1,4 +1,8 @@
-"""Checkpoints as their owners host them: the real container, prefixes and names, small, with random numbers."""
+"""Checkpoints as their owners host them: the real container, prefixes and names, with random numbers.
+
+Each is made for the settings of a network (`hparams`), so that it is small in most tests and as wide as the public file
+where that is what is tested.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,96 @@ from fseft.builtin.architectures.swinunetr import SwinUNETR
 SMALL = {
     "swinunetr": {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4},
     "suprem-unet": {"width": 8},
-    "segresnet": {"init_filters": 8, "blocks_down": [1, 1, 1, 1]},
+    "segresnet": {"init_filters": 8, "blocks_down": [1, 1, 1, 1], "blocks_up": [1, 1, 1]},
     "segresnet-ds": {"init_filters": 8, "blocks_down": [1, 1, 1, 1, 1], "norm": "batch"},
     "vista3d": {"encoder_embed_dim": 8, "blocks_down": [1, 1, 1, 1, 1]},
 }
-"""Of the networks, where the architecture takes them."""
+"""By the architecture's name; what the entries of public models have instead of their own width and depth."""
+
+SWIN = SMALL["swinunetr"]
 
 
-def swin(classes, *, width=12, **more):
+def write(name, path, hparams=None, **more):
+    """A public file, small if nothing else is asked for."""
+    make, kind = PUBLIC[name]
+    content = make({**(SMALL[kind] if hparams is None else hparams)}, **more)
+    if name in ("ctfm", "vista3d"):
+        save_file(content, path)
+    elif name == "btcv":
+        write_old(content, path)
+    else:
+        torch.save(content, path)
+    return path
+
+
+def write_old(content, path):
+    """As years ago: no zip, and NumPy's numbers pickled by the name that NumPy 1 had for them."""
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+
+
+def wrapped(tensors):
+    """As DistributedDataParallel names them."""
+    return OrderedDict((f"module.{name}", tensor) for name, tensor in tensors.items())
+
+
+def without_head(tensors, head):
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
+
+
+# --- SwinUNETR ------------------------------------------------------------------------------------------------------
+
+
+def swin(classes, hparams=SWIN):
     """The state dict of MONAI's class."""
     torch.manual_seed(0)
-    small = {**SMALL["swinunetr"], "feature_size": width}
-    return SwinUNETR().build(in_channels=1, out_channels=classes, **small, **more).state_dict()
+    return SwinUNETR().build(in_channels=1, out_channels=classes, **{**hparams, "text_classes": 0}).state_dict()
+
+
+def btcv(hparams):
+    """With NumPy's number for the best score."""
+    return {"epoch": 4999, "best_acc": np.float64(0.8225), "state_dict": OrderedDict(swin(14, hparams))}
+
+
+def fseft(hparams):
+    tensors = {name.replace("out.conv.conv.", "classifier."): tensor for name, tensor in swin(29, hparams).items()}
+    return wrapped(tensors)
+
+
+def encoder(hparams):
+    """The tensors of the Swin encoder, by the names that they have in a network of their own."""
+    inner = {name.removeprefix("swinViT."): t for name, t in swin(1, hparams).items() if name.startswith("swinViT.")}
+    deepest = 16 * hparams["feature_size"]
+    return inner | {name: torch.randn(deepest) for name in ("norm.weight", "norm.bias")}, deepest
+
+
+def selfsup(hparams):
+    tensors, deepest = encoder(hparams)
+    heads = {"rotation_head.weight": (4, deepest), "contrastive_head.weight": (512, deepest)}
+    heads |= {"conv.weight": (deepest, deepest, 1, 1, 1)}
+    tensors |= {name: torch.randn(shape) for name, shape in heads.items()}
+    return {"state_dict": wrapped({name.replace(".mlp.linear", ".mlp.fc"): t for name, t in tensors.items()})}
+
+
+def dae(hparams):
+    """Each level in one list more, a token for what was masked, and the decoder of the reconstruction."""
+    tensors, _ = encoder(hparams)
+    levels = {f"layers{n}.0.": f"layers{n}.0.0." for n in (1, 2, 3, 4)}
+    listed = {levels.get(name[:10], name[:10]) + name[10:]: tensor for name, tensor in tensors.items()}
+    listed["mask_token"] = torch.randn(1, 1, hparams["feature_size"])
+    decoder = {"out.conv.conv.weight": torch.randn(1, 24, 1, 1, 1), "decoder.upsample1.0.weight": torch.randn(3)}
+    return {"model": {f"encoder.{name}": t for name, t in listed.items()} | decoder, "optimizer": {}, "epoch": 300}
+
+
+def voco(hparams):
+    return {"state_dict": wrapped(swin(21, {**hparams, "use_v2": True}))}
+
+
+# --- universal models -----------------------------------------------------------------------------------------------
 
 
 def dynamic_head(width, deepest):
-    """The text-driven head beside a backbone of that width: 13 tensors."""
+    """The text-driven head beside a backbone of that width: 12 tensors, and the texts."""
     shapes = {
         "precls_conv.0.weight": (width,), "precls_conv.0.bias": (width,),
         "precls_conv.2.weight": (8, width, 1, 1, 1), "precls_conv.2.bias": (8,),
@@ -41,111 +119,91 @@ def dynamic_head(width, deepest):
     return {name: torch.randn(shape) for name, shape in shapes.items()}
 
 
-def universal(backbone, head, prefix):
+def universal(backbone, head, prefix, classes=32):
     """As the universal models are saved: weights, AdamW's state, scheduler and epoch."""
-    tensors = {"organ_embedding": torch.randn(32, 512)}
+    tensors = {"organ_embedding": torch.randn(classes, 512)}
     tensors |= {f"{prefix}{name}": tensor for name, tensor in backbone.items()} | head
-    net = OrderedDict((f"module.{name}", tensor) for name, tensor in tensors.items())
-    parameter = torch.nn.Parameter(torch.zeros(3))
-    optimizer = torch.optim.AdamW([parameter])
-    parameter.grad = torch.ones(3)
-    optimizer.step()
-    return {"net": net, "optimizer": optimizer.state_dict(), "scheduler": {"last_epoch": 2100}, "epoch": 2100}
+    moments = {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3)}
+    optimizer = {"state": {0: moments}, "param_groups": [{"lr": 1e-4, "params": [0]}]}
+    return {"net": wrapped(tensors), "optimizer": optimizer, "scheduler": {"last_epoch": 2100}, "epoch": 2100}
 
 
-def without_head(tensors, head):
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
+def clipdriven(hparams, prefix="", classes=32):
+    width = hparams["feature_size"]
+    return universal(without_head(swin(1, hparams), "out."), dynamic_head(width, 16 * width), prefix, classes)
 
 
-def write_clipdriven(path):
-    content = universal(without_head(swin(1), "out."), dynamic_head(12, 192), "")
-    torch.save(content, path)
+def suprem_swinunetr(hparams, classes=32):
+    return clipdriven(hparams, "backbone.", classes)
 
 
-def write_suprem_swinunetr(path):
-    torch.save(universal(without_head(swin(1), "out."), dynamic_head(12, 192), "backbone."), path)
-
-
-def write_suprem_unet(path):
+def suprem_unet(hparams, classes=32):
     torch.manual_seed(0)
-    network = SuPreMUNet().build(in_channels=1, out_channels=1, width=8)
-    torch.save(universal(without_head(network.state_dict(), "head."), dynamic_head(8, 64), "backbone."), path)
+    width = hparams["width"]
+    backbone = SuPreMUNet().build(in_channels=1, out_channels=1, width=width).state_dict()
+    return universal(without_head(backbone, "head."), dynamic_head(width, 8 * width), "backbone.", classes)
 
 
-def write_btcv(path):
-    """With NumPy's number for the best score, pickled by the name that NumPy 1 had for it."""
-    content = {"epoch": 4999, "best_acc": np.float64(0.8225), "state_dict": OrderedDict(swin(14))}
-    torch.save(content, path, _use_new_zipfile_serialization=False)
-    path.write_bytes(path.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+# --- SegResNet and its relatives ------------------------------------------------------------------------------------
 
 
-def write_fseft(path):
-    tensors = {name.replace("out.conv.conv.", "classifier."): tensor for name, tensor in swin(29).items()}
-    torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, path)
-
-
-def write_selfsup(path):
-    inner = {name.removeprefix("swinViT."): t for name, t in swin(1).items() if name.startswith("swinViT.")}
-    tensors = {name.replace(".mlp.linear", ".mlp.fc"): tensor for name, tensor in inner.items()}
-    heads = {"norm.weight": (192,), "norm.bias": (192,), "rotation_head.weight": (4, 192)}
-    heads |= {"contrastive_head.weight": (512, 192), "conv.weight": (192, 192, 1, 1, 1)}
-    tensors |= {name: torch.randn(shape) for name, shape in heads.items()}
-    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in tensors.items()}}, path)
-
-
-def write_voco_b(path):
-    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in swin(21, use_v2=True).items()}}, path)
-
-
-def write_ctfm(path):
-    from monai.networks.nets import SegResNetDS
-
-    torch.manual_seed(0)
-    network = SegResNetDS(3, 8, 1, 118, blocks_down=(1, 1, 1, 1, 1), norm="batch", dsdepth=4)
-    save_file(network.state_dict(), path)
-
-
-def segresnet(classes):
+def segresnet(classes, hparams):
     from monai.networks.nets import SegResNet
 
     torch.manual_seed(0)
-    return SegResNet(3, 8, 1, classes, blocks_down=(1, 1, 1, 1), blocks_up=(1, 1, 1)).state_dict()
+    depths = {key: hparams[key] for key in ("blocks_down", "blocks_up")}
+    return SegResNet(3, hparams["init_filters"], 1, classes, **depths).state_dict()
 
 
-def write_monai_wholebody(path):
-    torch.save(segresnet(105), path)
+def monai_wholebody(hparams):
+    return segresnet(105, hparams)
 
 
-def write_suprem_segresnet(path):
-    torch.save({"net": {f"module.{name}": tensor for name, tensor in segresnet(32).items()}, "epoch": 2100}, path)
+def suprem_segresnet(hparams):
+    return {"net": wrapped(segresnet(32, hparams)), "epoch": 2100}
 
 
-def write_vista3d(path):
+def ctfm(hparams):
+    from monai.networks.nets import SegResNetDS
+
     torch.manual_seed(0)
-    save_file(vista3d_network().state_dict(), path)
+    width, blocks = hparams["init_filters"], hparams["blocks_down"]
+    return SegResNetDS(3, width, 1, 118, blocks_down=blocks, norm="batch", dsdepth=4).state_dict()
 
 
-def vista3d_network():
-    """MONAI's whole class, with both branches, at a small width and depth."""
+def vista3d(hparams):
+    torch.manual_seed(0)
+    return vista3d_network(hparams).state_dict()
+
+
+def vista3d_network(hparams=SMALL["vista3d"]):
+    """MONAI's whole class, with both branches."""
     from monai.networks.nets import SegResNetDS2
     from monai.networks.nets.vista3d import VISTA3D, ClassMappingClassify, PointMappingSAM
 
-    encoder = SegResNetDS2(3, 8, 1, 8, norm="instance", blocks_down=(1, 1, 1, 1, 1))
+    width = hparams["encoder_embed_dim"]
+    encoder = SegResNetDS2(3, width, 1, width, norm="instance", blocks_down=hparams["blocks_down"])
     return VISTA3D(
-        encoder, ClassMappingClassify(512, 8), PointMappingSAM(feature_size=8, n_classes=512, last_supported=132)
+        encoder,
+        ClassMappingClassify(512, width),
+        PointMappingSAM(feature_size=width, n_classes=512, last_supported=132),
     )
 
 
-WRITERS = {
-    "btcv": write_btcv,
-    "clipdriven": write_clipdriven,
-    "ctfm": write_ctfm,
-    "fseft": write_fseft,
-    "monai_wholebody": write_monai_wholebody,
-    "selfsup": write_selfsup,
-    "suprem_segresnet": write_suprem_segresnet,
-    "suprem_swinunetr": write_suprem_swinunetr,
-    "suprem_unet": write_suprem_unet,
-    "vista3d": write_vista3d,
-    "voco_b": write_voco_b,
+PUBLIC = {
+    "btcv": (btcv, "swinunetr"),
+    "clipdriven": (clipdriven, "swinunetr"),
+    "ctfm": (ctfm, "segresnet-ds"),
+    "dae": (dae, "swinunetr"),
+    "fseft": (fseft, "swinunetr"),
+    "monai_wholebody": (monai_wholebody, "segresnet"),
+    "selfsup": (selfsup, "swinunetr"),
+    "suprem_segresnet": (suprem_segresnet, "segresnet"),
+    "suprem_swinunetr": (suprem_swinunetr, "swinunetr"),
+    "suprem_unet": (suprem_unet, "suprem-unet"),
+    "vista3d": (vista3d, "vista3d"),
+    "voco_b": (voco, "swinunetr"),
+    "voco_h": (voco, "swinunetr"),
+    "voco_l": (voco, "swinunetr"),
 }
+"""The entry's name: what makes its content, and the architecture."""

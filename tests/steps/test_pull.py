@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from fseft.errors import FseftError
 from fseft.registry import Offer, registry
+from fseft.steps import importing
 from fseft.steps.models import has_weights
 from fseft.steps.pull import pull_model
 from fseft.store import model_cache
@@ -22,10 +24,10 @@ from .test_importing import narrow
 
 
 class Owner:
-    """A server on loopback that hosts one file, and may cut it off."""
+    """A server on loopback that hosts one file, and may cut it off, change it, or send on to another place."""
 
     def __init__(self, content):
-        self.content, self.cut_after, self.asked = content, None, []
+        self.content, self.tag, self.cut_after, self.elsewhere, self.asked = content, '"first"', None, "", []
 
 
 @contextmanager
@@ -33,12 +35,19 @@ def serving(owner):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             owner.asked.append(self.headers.get("Range"))
-            start = int(re.findall(r"\d+", self.headers.get("Range") or "0")[0])
+            same = self.headers.get("If-Range") == owner.tag
+            start = int(re.findall(r"\d+", self.headers.get("Range") or "0")[0]) if same else 0
+            if owner.elsewhere:
+                self.send_response(302)
+                self.send_header("Location", owner.elsewhere)
+                self.end_headers()
+                return
             if self.path != "/weights" or start > len(owner.content):
                 self.send_error(404 if self.path != "/weights" else 416)
                 return
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(owner.content) - start))
+            self.send_header("ETag", owner.tag)
             self.end_headers()
             self.wfile.write(owner.content[start : owner.cut_after])
 
@@ -56,7 +65,7 @@ def serving(owner):
 def hosted(tmp_path, monkeypatch):
     """The model `suprem_unet` at small width, hosted on loopback under an open licence; the owner may be changed."""
     monkeypatch.setenv("FSEFT_MODELS", str(tmp_path / "models"))
-    containers.write_suprem_unet(tmp_path / "file")
+    containers.write("suprem_unet", tmp_path / "file")
     owner = Owner((tmp_path / "file").read_bytes())
     with serving(owner) as address:
         entry(monkeypatch, url=f"{address}/weights")
@@ -87,6 +96,37 @@ def test_a_download_that_was_cut_off_is_gone_on_with(hosted, workspace):
     hosted.cut_after = None
     pull_model("suprem_unet", workspace)
     assert hosted.asked == [None, "bytes=50000-"]
+    assert list((model_cache() / "downloads").iterdir()) == []
+
+
+@pytest.mark.parametrize(("first", "second"), [('"first"', '"second"'), ('W/"weak"', 'W/"weak"')])
+def test_an_old_part_is_not_glued_to_a_file_that_may_be_another(first, second, hosted, workspace):
+    good, hosted.content = hosted.content, bytes(len(hosted.content))
+    hosted.tag, hosted.cut_after = first, 50_000
+    with pytest.raises(FseftError, match="cut off"):
+        pull_model("suprem_unet", workspace)
+    hosted.content, hosted.tag, hosted.cut_after = good, second, None
+    assert pull_model("suprem_unet", workspace).report.loaded > 0
+
+
+def test_a_redirect_to_an_address_that_is_not_encrypted_is_not_followed(hosted, workspace):
+    hosted.elsewhere = "http://example.org/weights"
+    with pytest.raises(FseftError, match=r"^http://example\.org/weights: is no https address"):
+        pull_model("suprem_unet", workspace)
+
+
+def test_a_full_disk_costs_no_second_download(hosted, workspace, monkeypatch):
+    def full(path, tensors):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(importing, "write_weights", full)
+        with pytest.raises(FseftError, match=r"the disk is full\. Free some space"):
+            pull_model("suprem_unet", workspace)
+    assert not has_weights("suprem_unet", workspace)
+    pull_model("suprem_unet", workspace)
+    assert hosted.asked == [None]
+    assert has_weights("suprem_unet", workspace)
 
 
 def test_the_first_download_decides_which_file_it_is(hosted, workspace, tmp_path):

@@ -30,5 +30,6 @@ SPEC = FoundationModelSpec.public(
         "swin_unetr.base_5000ep_f48_lr2e-4_pretrained.pt",
         bytes=256_349_766,
         marks=(r"^swinViT\.patch_embed", r"^out\.conv\.conv\."),
+        foreign=(r"^swinViT\.layers1c\.",),
     ),
 )

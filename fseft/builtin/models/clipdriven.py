@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import UNIVERSAL_32
+from fseft.builtin.models.universal import TEXT_HEAD
 from fseft.documents import ModelCard
 from fseft.plugin import Checkpoint, FoundationModelSpec
-
-TEXT_HEAD = ((r"^(?=(organ_embedding|precls_conv|GAP|controller|text_to_vision)\b)", "text_head."),)
-"""It lies beside the backbone in public files."""
 
 CARD = ModelCard(
     name="clipdriven",
@@ -33,6 +31,7 @@ SPEC = FoundationModelSpec.public(
         "supervised_clip_driven_universal_swin_unetr_2100.pth",
         bytes=758_907_945,
         marks=("^organ_embedding$", r"^swinViT\.patch_embed"),
+        foreign=(r"\bbackbone\.",),
         renames=TEXT_HEAD,
         covers=r"^(?!out\.)",
     ),

@@ -21,6 +21,20 @@ UNIVERSAL_32 = _names("""
 """)
 """CLIP-driven universal model, and SuPreM's checkpoints of epoch 2100."""
 
+ABDOMENATLAS_25 = _names("""
+    aorta, gall_bladder, kidney_left, kidney_right, liver, pancreas, postcava, spleen, stomach, adrenal_gland_left,
+    adrenal_gland_right, bladder, celiac_trunk, colon, duodenum, esophagus, femur_left, femur_right, hepatic_vessel,
+    intestine, lung_left, lung_right, portal_vein_and_splenic_vein, prostate, rectum
+""")
+"""SuPreM's checkpoints that were trained again on AbdomenAtlas 1.1."""
+
+VOCOMNI_20 = _names("""
+    spleen, kidney_right, kidney_left, gallbladder, esophagus, liver, stomach, aorta, inferior_vena_cava,
+    portal_and_splenic_veins, pancreas, adrenal_gland_right, adrenal_gland_left, liver_tumor, pancreas_tumor,
+    kidney_tumor, covid, colon, colon_tumor, lung_tumor
+""")
+"""VoComni: the `labels` of its owners' VoComni.json, with whole words for `rkid`, `veins` and the like."""
+
 FSEFT_29 = _names("""
     spleen, kidney_right, kidney_left, gallbladder, esophagus, liver, stomach, aorta, postcava,
     portal_and_splenic_vein, pancreas, adrenal_gland_right, adrenal_gland_left, duodenum, bladder, prostate_uterus,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.clipdriven import TEXT_HEAD
 from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import UNIVERSAL_32
+from fseft.builtin.models.universal import TEXT_HEAD
 from fseft.documents import ModelCard
 from fseft.plugin import Checkpoint, FoundationModelSpec
 
 CARD = ModelCard(
     name="suprem_swinunetr",
-    summary="SuPreM, SwinUNETR, 32 structures in CT",
+    summary="SuPreM, SwinUNETR, 32 (or 25) structures in CT",
     architecture="swinunetr",
     hparams={"feature_size": 48, "patch_merging": "legacy", "text_classes": 32},
     parameters=62_595_364,
@@ -27,8 +27,9 @@ SPEC = FoundationModelSpec.public(
     Checkpoint(
         file="supervised_suprem_swinunetr_2100.pth",
         url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_swinunetr_2100.pth",
-        marks=("^organ_embedding$", r"^swinViT\.patch_embed"),
+        marks=("^organ_embedding$", r"\bbackbone\.swinViT\.patch_embed"),
         renames=TEXT_HEAD,
+        card="fseft.builtin.models.universal:card_by_classes",
         covers=r"^(?!out\.)",
     ),
 )

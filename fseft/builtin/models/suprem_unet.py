@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.clipdriven import TEXT_HEAD
 from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import UNIVERSAL_32
+from fseft.builtin.models.universal import TEXT_HEAD
 from fseft.documents import ModelCard
 from fseft.plugin import Checkpoint, FoundationModelSpec
 
 CARD = ModelCard(
     name="suprem_unet",
-    summary="SuPreM, U-Net, 32 structures in CT",
+    summary="SuPreM, U-Net, 32 (or 25) structures in CT",
     architecture="suprem-unet",
     hparams={"width": 64, "text_classes": 32},
     parameters=19_416_482,
@@ -29,6 +29,7 @@ SPEC = FoundationModelSpec.public(
         url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_unet_2100.pth",
         marks=(r"^down_tr64\.ops\.0\.conv1",),
         renames=TEXT_HEAD,
+        card="fseft.builtin.models.universal:card_by_classes",
         covers=r"^(?!head\.)",
     ),
 )

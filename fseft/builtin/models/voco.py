@@ -1,8 +1,9 @@
-"""`voco_b`, `voco_l`, `voco_h`: VoComni, omni-supervised SwinUNETRs of three widths; their 21 classes have no names."""
+"""`voco_b`, `voco_l`, `voco_h`: VoComni, omni-supervised SwinUNETRs of three widths, 20 organs and tumours."""
 
 from __future__ import annotations
 
 from fseft.builtin.models.contracts import abdomen_ct
+from fseft.builtin.models.labels import VOCOMNI_20
 from fseft.documents import ModelCard
 from fseft.plugin import Checkpoint, FoundationModelSpec
 
@@ -10,28 +11,29 @@ from fseft.plugin import Checkpoint, FoundationModelSpec
 def _spec(size: str, feature_size: int, parameters: int) -> FoundationModelSpec:
     card = ModelCard(
         name=f"voco_{size}",
-        summary=f"VoComni, SwinUNETR v2 of width {feature_size}, CT",
+        summary=f"VoComni, SwinUNETR v2 of width {feature_size}, {len(VOCOMNI_20)} structures in CT",
         architecture="swinunetr",
         hparams={"feature_size": feature_size, "patch_merging": "legacy", "use_v2": True},
         parameters=parameters,
+        classes=VOCOMNI_20,
+        activation="softmax",
         contract=abdomen_ct(),
         licence="Apache-2.0",
         shareable=True,
         home="https://huggingface.co/Luffy503/VoCo",
         reference="Wu et al. 2024, arXiv:2410.09890",
-        scope="body",
     )
+    file = f"VoComni_{size.upper()}.pt"
     checkpoint = Checkpoint(
-        file=f"VoComni_{size.upper()}.pt",
+        file=file,
+        url=f"https://huggingface.co/Luffy503/VoCo/resolve/main/{file}",
         marks=(r"^swinViT\.layers1c\.", r"^decoder1\."),
-        ignored=(r"^out\.",),
-        covers=r"^(?!out\.)",
     )
     return FoundationModelSpec.public(card, checkpoint)
 
 
 SPECS = (
-    _spec("b", 48, 72_762_019),
-    _spec("l", 96, 290_390_755),
-    _spec("h", 192, 1_160_841_571),
+    _spec("b", 48, 72_762_999),
+    _spec("l", 96, 290_392_695),
+    _spec("h", 192, 1_160_845_431),
 )

@@ -76,6 +76,19 @@ def residual():
     return network
 
 
+def public(kind, depths, depths_up):
+    """A network of six stages, as wide as public ones."""
+    blocks = "n_blocks_per_stage" if kind == "ResidualEncoderUNet" else "n_conv_per_stage"
+    arguments = {name: value for name, value in NETWORK["arch_kwargs"].items() if name != "n_conv_per_stage"}
+    wide = {"n_stages": 6, "features_per_stage": [32, 64, 128, 256, 320, 320], "kernel_sizes": 3}
+    wide |= {"strides": [1, 2, 2, 2, 2, 2], blocks: depths, "n_conv_per_stage_decoder": depths_up}
+    return {"network_class_name": kind, "arch_kwargs": {**arguments, **wide}}
+
+
+PUBLIC_PLAIN = public("PlainConvUNet", 2, 2)
+PUBLIC_RESENC = public("ResidualEncoderUNet", [1, 3, 4, 6, 6, 6], 1)
+
+
 def dataset(**changed):
     """`dataset.json`; the labels are not in the order of their values."""
     labels = {"background": 0, "tumour": 2, "kidney_left": 1}

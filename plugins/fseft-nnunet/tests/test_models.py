@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from fseft.documents import ModelCard
 from fseft.errors import FseftError
 from fseft.learn import backbone
+from fseft.learn.checkpoint import fit
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import registry
 from fseft.steps.adapt import adapt
@@ -133,9 +134,9 @@ def test_a_tensor_less_is_refused(store, tmp_path):
     file = containers.write_v2(tmp_path)
     content = read_weights(file)
     del content["network_weights"]["decoder.transpconvs.0.weight"]
-    torch.save(content, file)
+    torch.save(content, file.with_name("less.pth"))
     with pytest.raises(FseftError, match=r"holds \d+ of the \d+ tensors that it should \(missing: decoder 1\)"):
-        import_model("nnunet", file, store)
+        import_model("nnunet", file.with_name("less.pth"), store)
 
 
 def test_code_runs_only_for_who_trusts_it(store, tmp_path):
@@ -148,8 +149,11 @@ def test_code_runs_only_for_who_trusts_it(store, tmp_path):
 # --- what can be done with it -----------------------------------------------------------------------------------
 
 
-def test_a_model_of_nn_unet_is_adapted_and_predicts(store, blobs, tmp_path):
-    import_model("nnunet", containers.write_v2(tmp_path), store, rename="mine")
+@pytest.mark.parametrize("asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"])
+def test_a_model_of_nn_unet_is_adapted_and_predicts(asked, store, blobs, tmp_path):
+    import_model(
+        "nnunet", containers.write_v2(tmp_path, plans_=containers.plans(architecture=asked)), store, rename="mine"
+    )
     settings = ("epochs=1", "crops=1", "plateau=false")
     result = adapt(AdaptRequest(blobs, "mine", "lora", k=1, device="cpu", settings=settings), store)
     assert result.run.head_rows == {"left kidney": "kidney_left"}
@@ -163,6 +167,25 @@ def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     result = adapt(AdaptRequest(blobs, "stunet_s", "linear-probe", k=1, device="cpu", settings=settings), store)
     image = blobs / "imagesTr" / "a_0000.nii.gz"
     assert predict(PredictRequest((image,), tmp_path / "out", result.adapter), store).done == ["a"]
+
+
+# --- the public layouts, in full width ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "network", "file", "loaded", "parameters"),
+    [
+        (models.NNUNET, containers.PUBLIC_PLAIN, 292, 100, 31_194_809),
+        (models.NNSSL_RESENCL, containers.PUBLIC_RESENC, 956, 224, 90_296_576),
+    ],
+    ids=["nnunet", "nnssl_resencl"],
+)
+def test_each_tensor_of_the_public_layout_is_taken_once(spec, network, file, loaded, parameters):
+    with torch.device("meta"):
+        tensors = containers.a_network(network, classes=25).state_dict()
+        made = backbone.architecture(spec.card.architecture).build(in_channels=1, out_channels=25, **spec.card.hparams)
+    report = fit(tensors, spec.checkpoint, made.state_dict(keep_vars=True))[1]
+    assert (len(tensors), report.loaded, report.parameters, report.unused) == (file, loaded, parameters, {})
 
 
 # --- the entries ------------------------------------------------------------------------------------------------
