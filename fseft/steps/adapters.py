@@ -91,17 +91,16 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
     manifest = read_manifest(path)
     card, weights = find_backbone(path, manifest, store)
     path = path / NAME if path.is_dir() else path
+    method = method_name(manifest, path)
     architecture, network, random = make_network(
         card,
         weights,
         manifest.labels,
         len(manifest.channels),
         seed=manifest.seed,
-        unmatched_never=not registry().method(manifest.method.name).trains,
+        unmatched_never=not registry().method(method).trains,
     )
-    adapted = apply_method(
-        architecture, network, manifest.method.name, manifest.config, manifest.decoder, manifest.seed, random
-    )
+    adapted = apply_method(architecture, network, method, manifest.config, manifest.decoder, manifest.seed, random)
     try:
         adapted.load_state_dict(load_file(path))
     except FseftError as error:
@@ -131,6 +130,27 @@ def find_backbone(path: Path, manifest: Manifest, store: Store) -> tuple[ModelCa
             hint="Get the weights whose sha256 starts with " + manifest.backbone_sha256[:12] + ".",
         )
     return card.model_copy(update=made_with), weights
+
+
+def method_name(manifest: Manifest, path: Path) -> str:
+    """The name of an adapter's method in full, as another package may offer one of the same name.
+
+    Raises:
+        FseftError: It is not installed.
+    """
+    made = manifest.method
+    short = made.name.rpartition(":")[2]
+    full = f"{made.distribution}:{short}"
+    try:
+        registry().method(full)
+    except FseftError as error:
+        raise FseftError(
+            f"the adapter needs the method {short!r} of the package {made.distribution} {made.version}, "
+            "which is not installed or does not work here",
+            file=path,
+            hint="Install it, or see what `fseft plugins` says of it.",
+        ) from error
+    return full
 
 
 def make_network(

@@ -9,7 +9,7 @@ from fseft.errors import FseftError
 from fseft.learn import backbone
 from fseft.learn.heads import Heads
 from fseft.registry import registry
-from fseft.steps.adapters import NAME, find_backbone, read_manifest, restore
+from fseft.steps.adapters import NAME, find_backbone, method_name, read_manifest, restore
 from fseft.store import digest, file_digest
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def group_passes(adapters: Sequence[OpenAdapter]) -> tuple[Pass, ...]:
 def _features(adapter: OpenAdapter) -> str:
     """A key of the features that the adapter's head is put on."""
     made = adapter.manifest
-    spec = registry().method(made.method.name)
+    spec = registry().method(method_name(made, adapter.place))
     texts = not spec.trains and "text_classes" in made.hparams  # their head looks at deeper features too
     if spec.access != "black-box" or made.decoder != "frozen" or texts:
         return adapter.sha256

@@ -118,7 +118,10 @@ def test_an_adapter_whose_model_is_gone_names_it(request_for, workspace):
     ("changed", "message"),
     [
         ({"config": {"no": 1}}, "does not know these settings"),
-        ({"method": Provenance(name="lorra", distribution="?", version="1")}, "Did you mean lora"),
+        (
+            {"method": Provenance(name="lora", distribution="fseft-other", version="1.2")},
+            "needs the method 'lora' of the package fseft-other 1.2, which is not installed",
+        ),
         ({"decoder": "frozen"}, "does not fit the network"),
         ({"channels": ("T1", "T2")}, r"takes 1 channel\(s\), the data have 2"),
     ],

@@ -49,12 +49,11 @@ def cluster(scheduler, tmp_path_factory):
     """The address of the scheduler when it has two workers, which have another working folder."""
     folder = tmp_path_factory.mktemp("worker")
     command = [*DASK, "worker", scheduler, "--nworkers", "2", "--nthreads", "1", *LOCAL, "--local-directory", "."]
-    with (folder / "log").open("w") as log:
-        with subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process:
-            with distributed.Client(scheduler, set_as_default=False) as client:
-                client.wait_for_workers(2, timeout=120)
-            yield scheduler
-            process.terminate()
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process:
+        with distributed.Client(scheduler, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
+        yield scheduler
+        process.terminate()
 
 
 def test_a_scheduler_without_workers_and_none_at_all_are_told_in_one_line(scheduler):
