@@ -89,7 +89,7 @@ def _predict(data: Path, workspace: Path, store: object) -> dict[str, float]:
     adapter = adapt(request, store).adapter  # type: ignore[arg-type]
     scan = next((data / "imagesTr").iterdir())
     started = time.process_time()
-    predict(PredictRequest((scan,), workspace / "predictions", adapter), store)  # type: ignore[arg-type]
+    predict(PredictRequest((scan,), workspace / "predictions", (adapter,)), store)  # type: ignore[arg-type]
     result = _measured(started)
     voxels = float(np.prod(_shape(scan)))
     return result | {"mvoxel_per_cpu_s": voxels / 1e6 / result["cpu_s"]}

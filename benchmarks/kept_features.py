@@ -47,7 +47,7 @@ def measure(data: Path, work: Path, method: str, way: str, seed: int) -> dict[st
         data, "phantom-tiny", method, k=5, seed=seed, device="cpu", settings=(f"features={way}",), output=output
     )
     run = adapt(request, Store(work), Listener(progress=progress)).run
-    predict(PredictRequest((data / "imagesTs",), work / f"{output.name}-predicted", output), Store(work))
+    predict(PredictRequest((data / "imagesTs",), work / f"{output.name}-predicted", (output,)), Store(work))
     scores = evaluate(pair_files(work / f"{output.name}-predicted", data / "labelsTs"), workers=1)
     return {
         "method": method,

@@ -243,10 +243,11 @@ class Manifest(Document):
 
 
 class PredictedCase(Part):
-    """One segmentation: what it was made of, the sha256 of its adapter, and whether that had learned from the scan."""
+    """One segmentation: what it was made of, the sha256 of its adapters, and whether one had learned from the scan."""
 
     key: str
     adapter: str
+    others: tuple[str, ...] = ()
     seen: bool = False
 
 

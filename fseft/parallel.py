@@ -1,21 +1,26 @@
-"""Map a function over cases on any `concurrent.futures` executor, with progress."""
+"""Map a function over cases on any `concurrent.futures` executor, with progress: processes here, or a dask cluster."""
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fseft.errors import FseftError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+Workers = int | str
+"""Number of processes on this machine, or the address of a running dask scheduler, `tcp://host:port`."""
+
+_SECONDS = 5  # to reach a scheduler, and for one with workers to be found
+_KILLED_BY_DASK = "KilledWorker"  # by name, as dask may not be installed
 
 
 class Inline(Executor):
@@ -37,20 +42,101 @@ def default_workers() -> int:
 
 
 @contextmanager
-def executor(workers: int) -> Iterator[Executor]:
-    """Processes for more than one worker. They are spawned: forking after torch has started threads may hang."""
-    if workers <= 1:
+def executor(workers: Workers) -> Iterator[Executor]:
+    """What runs the cases.
+
+    Args:
+        workers: One works in this process. Several are processes, which are spawned: forking after torch has started
+            threads may hang. For a cluster, all that is sent names files by absolute paths.
+
+    Raises:
+        FseftError: There is no scheduler at the address, or it has no workers that serve.
+    """
+    if isinstance(workers, str):
+        with _cluster(workers) as pool:
+            yield pool
+    elif workers <= 1:
         yield Inline()
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield pool
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise FseftError("--cluster needs dask", hint="Run pip install 'fseft[cluster]'.") from error
+    try:
+        client = Client(address, timeout=_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        cause = f"--cluster {address}: no dask scheduler answers there"
+        raise FseftError(cause, hint="Start one with `dask scheduler`, and give the address that it prints.") from error
+    with client:
+        _check_workers(client, address)
+        # Not pure: dask would otherwise give the result of an earlier call again, whatever became of the files.
+        yield client.get_executor(pure=False)
+
+
+def _check_workers(client: Any, address: str) -> None:
+    start = f"Start some with `dask worker {address} --nworkers N --nthreads 1`."
+    try:
+        client.wait_for_workers(1, timeout=_SECONDS)
+    except TimeoutError as error:
+        raise FseftError(f"--cluster {address}: the scheduler has no workers", hint=start) from error
+    if any(threads > 1 for threads in client.nthreads().values()):
+        raise FseftError(f"--cluster {address}: a worker runs several cases in one process", hint=start)
+
+
+def each_case(
+    function: Callable[[T], R], items: Iterable[tuple[str, T]], *, workers: Workers = 1
+) -> Iterator[tuple[str, R | FseftError]]:
+    """Apply `function` to every item, and give each case as it ends, with its result or what was wrong with it.
+
+    Args:
+        function: A module-level function of one item.
+        items: Case name and item; one worker takes the next when it has done the last.
+        workers: Who does it.
+
+    Raises:
+        FseftError: A worker was killed (most often for want of memory), or the cluster is gone.
+    """
+    with executor(workers) as pool:
+        for case, future in _ended(pool, function, items):
+            yield case, _outcome(case, future)
+
+
+def _ended(
+    pool: Executor, function: Callable[[T], R], items: Iterable[tuple[str, T]]
+) -> Iterator[tuple[str, Future[R]]]:
+    if isinstance(pool, Inline):
+        yield from ((case, pool.submit(function, item)) for case, item in items)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield pool
+    futures = {pool.submit(function, item): case for case, item in items}
+    yield from ((futures[future], future) for future in as_completed(futures))
+
+
+def _outcome(case: str, future: Future[Any]) -> Any:
+    """The result of a case, or its error if it is a user's."""
+    try:
+        return future.result()
+    except FseftError as error:
+        return error.located(case=case)
+    except CancelledError as error:
+        raise FseftError("the cluster is gone", case=case, hint="Start it again, and run again.") from error
+    except Exception as error:
+        if not (isinstance(error, BrokenExecutor | MemoryError) or type(error).__name__ == _KILLED_BY_DASK):
+            raise
+        cause = "the worker was killed, most likely for want of memory"
+        raise FseftError(cause, case=case, hint="Use fewer --workers.") from error
 
 
 def map_cases(
     function: Callable[[T], R],
     items: Mapping[str, T],
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     done: Callable[[str], None] | None = None,
 ) -> dict[str, R]:
     """Apply `function` to every item; results in the order of `items`.
@@ -60,36 +146,24 @@ def map_cases(
     Args:
         function: A module-level function of one item.
         items: Case name -> item.
-        workers: Number of processes.
+        workers: Who does it.
         done: Called with the case name as each ends.
 
     Raises:
-        FseftError: A case failed, or its worker was killed (most often for want of memory).
+        FseftError: A case failed, or as for `each_case`.
     """
     results: dict[str, R] = {}
     errors: list[FseftError] = []
-    with executor(min(workers, len(items))) as pool:
-        futures = _submit(pool, function, items)
-        for future in as_completed(futures):
-            case = futures[future]
-            try:
-                results[case] = future.result()
-            except FseftError as error:
-                errors.append(error.located(case=case))
-            except (BrokenProcessPool, MemoryError) as error:
-                raise FseftError(
-                    "the worker was killed, most likely for want of memory",
-                    case=case,
-                    hint="Use fewer --workers.",
-                ) from error
-            if done is not None:
-                done(case)
+    few = workers if isinstance(workers, str) else min(workers, len(items))
+    for case, outcome in each_case(function, items.items(), workers=few):
+        if isinstance(outcome, FseftError):
+            errors.append(outcome)
+        else:
+            results[case] = outcome
+        if done is not None:
+            done(case)
     if errors:
         more = f" ({len(errors) - 1} more cases failed)" if len(errors) > 1 else ""
         first = errors[0]
         raise FseftError(first.cause + more, hint=first.hint, case=first.case, file=first.file)
     return {case: results[case] for case in items}
-
-
-def _submit(pool: Executor, function: Callable[[T], R], items: Mapping[str, T]) -> Mapping[Future[R], str]:
-    return {pool.submit(function, item): case for case, item in items.items()}

@@ -49,6 +49,11 @@ hookimpl = pluggy.HookimplMarker("fseft")
 class Config(Part):
     """Base of a method's configuration; its fields are the keys of `--set key=value`; `preset` is taken."""
 
+    @property
+    def solves(self) -> bool:
+        """Whether the method finds what it trains at once, on kept features (`Adapted.solve`)."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:

@@ -139,6 +139,27 @@ def _aside(folder: Path) -> Iterator[None]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes, also on other machines, from what is done under the same path; the lock file stays.
+
+    Raises:
+        FseftError: The folder cannot be written.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def refuse_filled(folder: Path) -> None:
     """What is written must not mix with what is there.
 

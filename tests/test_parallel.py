@@ -7,7 +7,7 @@ import os
 import pytest
 
 from fseft.errors import FseftError
-from fseft.parallel import default_workers, map_cases
+from fseft.parallel import default_workers, each_case, map_cases
 
 ITEMS = {"c": 3, "a": 1, "b": 2}
 
@@ -71,3 +71,15 @@ def test_a_killed_worker_is_no_traceback():
 def test_no_items_need_no_workers():
     assert map_cases(square, {}, workers=4) == {}
     assert default_workers() >= 1
+
+
+def test_with_one_worker_each_case_ends_before_the_next_begins():
+    begun = []
+
+    def items():
+        for case, value in ITEMS.items():
+            begun.append(case)
+            yield case, value
+
+    seen = [(case, list(begun)) for case, _ in each_case(square, items())]
+    assert seen == [("c", ["c"]), ("a", ["c", "a"]), ("b", ["c", "a", "b"])]

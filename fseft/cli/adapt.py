@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fseft.cli.console import show_lines
-from fseft.cli.options import DatasetFolder, Device, Memory, Minutes, Model, Seed, Strict, Workers, Workspace
+from fseft.cli.options import Cluster, DatasetFolder, Device, Memory, Minutes, Model, Seed, Strict, Workers, Workspace
 from fseft.errors import FseftError, counted
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def adapt(
     memory: Memory = "",
     device: Device = "auto",
     workers: Workers = 1,
+    cluster: Cluster = "",
     strict: Strict = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run with other settings.")] = False,
     reporter: Annotated[list[str] | None, typer.Option(help="Observers of the run; default jsonl.")] = None,
@@ -84,7 +85,7 @@ def adapt(
         output=output,
         memory_bytes=parse_memory(memory) if memory else None,
         device=device,
-        workers=workers,
+        workers=cluster or workers,
         strict=strict,
         overwrite=overwrite,
         reporters=tuple(reporter or ("jsonl",)),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.options import Json
+from fseft.cli.options import Cluster, Json
 from fseft.errors import counted
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def evaluate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default 1 for a few cases, else one per core.")
     ] = None,
+    cluster: Cluster = "",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the metrics; by default PREDICTIONS.")
     ] = None,
@@ -58,7 +59,7 @@ def evaluate(
             tolerance_mm=tolerance_mm,
             only=names(only),
             with_support=with_support,
-            workers=workers,
+            workers=cluster or workers,
             done=done,
         )
     folder = output or (predictions.parent if predictions.is_file() else predictions)
@@ -82,8 +83,8 @@ def _warn_pairing(pairing: Pairing) -> None:
             f"no dataset.json tells what the values in the labels mean: taken as in the predictions ({meaning}). "
             "If that is wrong, give --values"
         )
-    if len(pairing.adapters) > 1:
-        console.warn(f"the predictions are of {len(pairing.adapters)} adapters: {', '.join(pairing.adapters.values())}")
+    if pairing.mixed:
+        console.warn(f"not all predictions are of the same adapters: {', '.join(pairing.adapters.values())}")
 
 
 def _warn(result: Evaluation) -> None:

@@ -17,6 +17,9 @@ Memory = Annotated[str, typer.Option(help="Memory that training may take, for ex
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides all that is random.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes, one case each.")]
+Cluster = Annotated[
+    str, typer.Option(metavar="tcp://HOST:PORT", help="A running dask scheduler, whose workers take the cases instead.")
+]
 Workspace = Annotated[Path, typer.Option(help="Folder for fingerprints, caches, runs and models.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse incomplete datasets instead of warning.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

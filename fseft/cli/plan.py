@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fseft.cli import console
-from fseft.cli.options import DatasetFolder, Device, Json, Memory, Model, Strict, Workers, Workspace
+from fseft.cli.options import Cluster, DatasetFolder, Device, Json, Memory, Model, Strict, Workers, Workspace
 from fseft.cli.values import parse_memory
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def plan(
     device: Device = "auto",
     workspace: Workspace = Path(),
     workers: Workers = 1,
+    cluster: Cluster = "",
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +43,7 @@ def plan(
             store,
             memory_bytes=parse_memory(memory) if memory else None,
             device=device,
-            workers=workers,
+            workers=cluster or workers,
             strict=strict,
             progress=advance,
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.options import Device, Workspace
+from fseft.cli.options import Cluster, Device, Workers, Workspace
 from fseft.errors import counted
 
 if TYPE_CHECKING:
@@ -22,26 +22,47 @@ def predict(
         list[Path], typer.Argument(metavar="SCANS...", help="Scans: files, folders of files, DICOM series folders.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the segmentations.")],
-    adapter: Annotated[Path, typer.Option(help="adapter.safetensors, or the folder of its run.")],
+    adapter: Annotated[list[Path], typer.Option(help="adapter.safetensors, or the folder of its run; repeatable.")],
+    overlap: Annotated[
+        str,
+        typer.Option(help="Of several adapters: probability (the surest wins), first, or separate (a folder each)."),
+    ] = "probability",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write one channel per class.")] = False,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies of the scan: slower.")] = False,
     device: Device = "auto",
+    workers: Workers = 1,
+    cluster: Cluster = "",
     workspace: Workspace = Path(),
 ) -> None:
     """Segment new scans on their own grid.
 
-    Needs the scan, the adapter and the backbone, nothing else. Scans that are done already are skipped.
+    Needs the scan, the adapter and the backbone, nothing else. Scans that are done already are skipped. Several
+    adapters that learned from the same frozen features share one pass of the network.
     """
-    from fseft.cli.console import out, progress, warn
-    from fseft.steps.adapters import read_manifest
-    from fseft.steps.devices import choose_device
-    from fseft.steps.predict import PredictRequest, gather_scans, predict
+    from fseft.cli.console import note, out, progress, warn
+    from fseft.cli.values import choice
+    from fseft.steps.passes import group_passes, open_adapters
+    from fseft.steps.predict import PredictRequest, predict
+    from fseft.steps.scans import gather_scans
     from fseft.store import Store
 
-    request = PredictRequest(tuple(inputs), output, adapter, probabilities, tta, choose_device(device))
-    scans = gather_scans(request.inputs, len(read_manifest(adapter).channels))
+    store = Store(workspace)
+    request = PredictRequest(
+        inputs=tuple(inputs),
+        output=output,
+        adapters=tuple(adapter),
+        overlap=choice("--overlap", overlap, ("probability", "first", "separate")),  # type: ignore[arg-type]
+        probabilities=probabilities,
+        tta=tta,
+        device=device,
+        workers=cluster or workers,
+    )
+    adapters = open_adapters(request.adapters, store)
+    if len(adapters) > 1:
+        note(f"{len(adapters)} adapters, passes over each scan: {len(group_passes(adapters))}")
+    scans = gather_scans(request.inputs, len(adapters[0].manifest.channels))
     with progress(len(scans), "predict") as advance:
-        result = predict(request, Store(workspace), advance, warn, windows=_estimate())
+        result = predict(request, store, advance, warn, windows=_estimate())
     skipped = f", {len(result.skipped)} done before" if result.skipped else ""
     out.print(f"{counted(len(result.done), 'scan')} segmented{skipped}: {output}", soft_wrap=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fseft.cli import console
-from fseft.cli.options import DatasetFolder, Device, Memory, Model, Strict, Workers, Workspace
+from fseft.cli.options import Cluster, DatasetFolder, Device, Memory, Model, Strict, Workers, Workspace
 from fseft.cli.values import parse_memory
 
 
@@ -13,6 +13,7 @@ def preprocess(
     dataset: DatasetFolder,
     model: Model,
     workers: Workers = 1,
+    cluster: Cluster = "",
     workspace: Workspace = Path(),
     strict: Strict = False,
     device: Device = "auto",
@@ -37,7 +38,7 @@ def preprocess(
             store,
             memory_bytes=parse_memory(memory) if memory else None,
             device=device,
-            workers=workers,
+            workers=cluster or workers,
             strict=strict,
             progress=advance,
             reuse=True,
@@ -45,6 +46,6 @@ def preprocess(
     for warning in plan.warnings:
         console.warn(warning)
     with console.progress(total, "preprocess") as advance:
-        made = step.preprocess(dataset, plan, store, workers=workers, strict=strict, progress=advance)
+        made = step.preprocess(dataset, plan, store, workers=cluster or workers, strict=strict, progress=advance)
     done = f"{len(made.done)} cases preprocessed, {len(made.skipped)} were there already: {made.folder}"
     console.out.print(done, markup=False, highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli.options import Device, LearningRate, Minutes, Seed, Workers, Workspace
+from fseft.cli.options import Cluster, Device, LearningRate, Minutes, Seed, Workers, Workspace
 
 
 def pretrain(
@@ -27,6 +27,7 @@ def pretrain(
     licence: Annotated[str, typer.Option(help="Licence of the new weights.")] = "",
     device: Device = "auto",
     workers: Workers = 1,
+    cluster: Cluster = "",
     workspace: Workspace = Path(),
 ) -> None:
     """Make a foundation model from datasets that are labelled only in part."""
@@ -48,7 +49,7 @@ def pretrain(
         seed=seed,
         licence=licence,
         device=device,
-        workers=workers,
+        workers=cluster or workers,
         half=half,
     )
     with training_progress("pre-training") as on_epoch:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -79,6 +79,22 @@ class ResidualHead(nn.Module):
         changed: Tensor = features + self.second(torch.relu(self.first(features)))
         logits: Tensor = self.classifier(changed)
         return logits
+
+
+class Heads(nn.Module):
+    """Several heads on the same features; their logits follow each other along the channels.
+
+    Args:
+        heads: Each (B, width, i, j, k) -> (B, classes, i, j, k).
+    """
+
+    def __init__(self, heads: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, i, j, k) -> (B, all classes, i, j, k)."""
+        return torch.cat([head(features) for head in self.heads], dim=1)
 
 
 def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:

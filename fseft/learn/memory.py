@@ -1,18 +1,20 @@
-"""How much memory a training step needs, measured on a small patch and scaled."""
+"""Memory: how much a training step needs, measured on a small patch and scaled; and what is told where it is short."""
 
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fseft.errors import FseftError
 from fseft.learn import backbone
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from fseft.documents import Triple
 
@@ -57,3 +59,26 @@ def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int]:
     activations = sum(size for pointer, size in kept.items() if pointer not in weights)
     del output
     return activations / prod(made.minimum_patch), backbone.count_parameters(network)
+
+
+@contextmanager
+def one_line_when_short(what: str, hint: str) -> Iterator[None]:
+    """Tell in one line that something does not fit the memory, of a GPU or of the computer.
+
+    Args:
+        what: Does not fit.
+        hint: What to do about it.
+
+    Raises:
+        FseftError: Memory was asked for and not there.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On a CPU, torch has no class of its own for it.
+        if isinstance(error, RuntimeError) and not (
+            isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+        ):
+            raise
+        whose = "of the GPU" if isinstance(error, torch.OutOfMemoryError) else "of the computer"
+        raise FseftError(f"{what} does not fit the memory {whose}", hint=hint) from error

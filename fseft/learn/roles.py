@@ -87,7 +87,10 @@ class Architecture(Protocol):
 
 @runtime_checkable
 class TextDriving(Protocol):
-    """An architecture whose public models have a head driven by texts, which no pointwise classifier can express."""
+    """An architecture whose public models have a head driven by texts, which no pointwise classifier can express.
+
+    Such a model says so by `text_classes` among its hparams.
+    """
 
     def take_text_head(self, network: nn.Module) -> nn.Module | None:
         """Detach the text head, if the network has one."""

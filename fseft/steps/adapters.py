@@ -89,24 +89,9 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
     from safetensors.torch import load_file
 
     manifest = read_manifest(path)
+    card, weights = find_backbone(path, manifest, store)
     path = path / NAME if path.is_dir() else path
-    card = find_card(manifest.model, store)
-    made_with = {"architecture": manifest.architecture, "hparams": manifest.hparams}
-    if manifest.backbone_sha256 and made_with != card.model_dump(mode="json", include={"architecture", "hparams"}):
-        raise FseftError(
-            f"the adapter is for another backbone: {card.name!r} is built otherwise now than when it was made",
-            file=path,
-            hint=f"It was {manifest.architecture} with {manifest.hparams}.",
-        )
-    card = card.model_copy(update=made_with)
-    method = _method(manifest, path)
-    weights = find_weights(manifest.model, store) if manifest.backbone_sha256 else None
-    if weights and weights.sha256 != manifest.backbone_sha256:
-        raise FseftError(
-            f"the adapter is for another backbone: the weights of {card.name!r} here are not those it was made with",
-            file=path,
-            hint="Get the weights whose sha256 starts with " + manifest.backbone_sha256[:12] + ".",
-        )
+    method = method_name(manifest, path)
     architecture, network, random = make_network(
         card,
         weights,
@@ -123,8 +108,36 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
     return adapted.merge(), manifest
 
 
-def _method(manifest: Manifest, path: Path) -> str:
-    """The method's name in full, as another package may offer one of the same name."""
+def find_backbone(path: Path, manifest: Manifest, store: Store) -> tuple[ModelCard, Weights | None]:
+    """The model that an adapter was made with, and its weights; none where it started from random ones.
+
+    Raises:
+        FseftError: The model here is another one, or missing.
+    """
+    card = find_card(manifest.model, store)
+    made_with = {"architecture": manifest.architecture, "hparams": manifest.hparams}
+    if manifest.backbone_sha256 and made_with != card.model_dump(mode="json", include={"architecture", "hparams"}):
+        raise FseftError(
+            f"the adapter is for another backbone: {card.name!r} is built otherwise now than when it was made",
+            file=path,
+            hint=f"It was {manifest.architecture} with {manifest.hparams}.",
+        )
+    weights = find_weights(manifest.model, store) if manifest.backbone_sha256 else None
+    if weights and weights.sha256 != manifest.backbone_sha256:
+        raise FseftError(
+            f"the adapter is for another backbone: the weights of {card.name!r} here are not those it was made with",
+            file=path,
+            hint="Get the weights whose sha256 starts with " + manifest.backbone_sha256[:12] + ".",
+        )
+    return card.model_copy(update=made_with), weights
+
+
+def method_name(manifest: Manifest, path: Path) -> str:
+    """The name of an adapter's method in full, as another package may offer one of the same name.
+
+    Raises:
+        FseftError: It is not installed.
+    """
     made = manifest.method
     short = made.name.rpartition(":")[2]
     full = f"{made.distribution}:{short}"

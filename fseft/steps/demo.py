@@ -126,7 +126,7 @@ def _one_method(
     )
     adaptation = adapt(asked, store, Listener(epoch=on_epoch))
     output = request.folder / "predictions" / method
-    predict(PredictRequest((data / "imagesTs",), output, adaptation.adapter), store)
+    predict(PredictRequest((data / "imagesTs",), output, (adaptation.adapter,)), store)
     scores = evaluate(pair_files(output, data / "labelsTs"), workers=1)
     return Result(method, adaptation, scores)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from fseft.parallel import Workers
     from fseft.steps.pairing import Pairing
 
     Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
@@ -78,7 +79,7 @@ def evaluate(
     tolerance_mm: float = 2.0,
     only: Sequence[str] = (),
     with_support: bool = False,
-    workers: int | None = None,
+    workers: Workers | None = None,
     done: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score every case of a pairing.
@@ -91,7 +92,7 @@ def evaluate(
         tolerance_mm: The surface deviation that NSD accepts.
         only: Names of the structures to score; all by default.
         with_support: Also score the scans that the adapter has learned from.
-        workers: Number of processes; by default one for a few cases, else one per core.
+        workers: Who does it; by default one process for a few cases, else one per core.
         done: Called with the name of each case that is scored.
 
     Raises:
@@ -104,7 +105,7 @@ def evaluate(
     known = _structures(pairing.predicted, pairing.reference or _found_names(pairing, workers))
     chosen = _chosen(known, only)
     tasks = {
-        case: Task(prediction, label, chosen, pairing.ignore, tolerance_mm)
+        case: Task(prediction.absolute(), label.absolute(), chosen, pairing.ignore, tolerance_mm)
         for case, (prediction, label) in pairing.cases.items()
     }
     scored = parallel.map_cases(_score, tasks, workers=workers, done=done)
@@ -139,11 +140,11 @@ def _without(pairing: Pairing, support: Sequence[str]) -> Pairing:
     return replace(pairing, cases=cases)
 
 
-def _found_names(pairing: Pairing, workers: int) -> dict[str, int] | None:
+def _found_names(pairing: Pairing, workers: Workers) -> dict[str, int] | None:
     """`class_<value>` of the values in the labels, where neither side has names."""
     if pairing.predicted is not None:
         return None
-    files = {case: label for case, (_, label) in pairing.cases.items()}
+    files = {case: label.absolute() for case, (_, label) in pairing.cases.items()}
     found = set().union(*parallel.map_cases(_values, files, workers=workers).values())
     return {f"class_{value}": value for value in sorted(found)}
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from fseft.learn.loop import autocast
+from fseft.learn.memory import one_line_when_short
 from fseft.store import digest
 from fseft.volume.cache import has_case, open_case, write_case
 
@@ -53,7 +54,8 @@ def feature_crops(
     folder = _folder(job, store)
     steps = _steps(job, architecture, network)
     names: list[str] = []
-    with listener.progress(steps, "features") as done:
+    short = one_line_when_short("the pass for features", "Give a smaller --memory, or free some.")
+    with short, listener.progress(steps, "features") as done:
         for step in range(steps):
             of_step = [f"{step:04d}-{number}" for number in range(job.crops)]
             if not all(has_case(folder, name) for name in of_step):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fseft.documents import Dataset
+    from fseft.parallel import Workers
     from fseft.store import Store
 
 
@@ -20,7 +21,7 @@ def measure_dataset(
     dataset: Dataset,
     store: Store,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Fingerprint:
     """The dataset's fingerprint: the stored one if no file has changed, else a new one, which is stored.

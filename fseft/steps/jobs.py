@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from fseft.documents import Fingerprint, ModelCard, Plan, Recipe
     from fseft.learn.loop import Epoch
+    from fseft.parallel import Workers
     from fseft.plugin import MethodSpec
     from fseft.steps.models import Weights
     from fseft.store import Store
@@ -50,7 +51,7 @@ class AdaptRequest:
     output: Path | None = None
     memory_bytes: int | None = None
     device: str = "auto"
-    workers: int = 1
+    workers: Workers = 1
     strict: bool = False
     overwrite: bool = False
     reporters: tuple[str, ...] = ("jsonl",)
@@ -145,6 +146,11 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     default: Decoder = "frozen" if spec.access == "black-box" or not spec.needs_model else "fine-tuned"
     decoder = request.decoder or default
     config, recipe = split_settings(spec, request.settings, decoder)
+    if config.solves and not keeps_features(spec, decoder, recipe):
+        raise FseftError(
+            f"the solver of the method {spec.name!r} needs features that stay as they are",
+            hint="Leave out features=fresh and --decoder, or the solver.",
+        )
     card = find_card(request.model, store)
     if spec.needs_model and card.name == SCRATCH:
         raise FseftError(
@@ -193,6 +199,11 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         contents=tuple(case.content for case in fingerprint.cases if case.name in support),
         support_images=tuple(content_digest(case.images) for case in dataset.cases if case.name in support),
     )
+
+
+def keeps_features(spec: MethodSpec, decoder: Decoder, recipe: Recipe) -> bool:
+    """Whether training is on features kept from one pass; with a decoder that is trained too, they change."""
+    return spec.access == "black-box" and decoder == "frozen" and recipe.features == "kept"
 
 
 def _check_fit(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
-from fseft.steps.prediction_index import INDEX, read_index
+from fseft.steps.prediction_index import INDEX, makers, read_index
 from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Pairing:
         ignore: The value of voxels in the labels that do not count.
         seen: Cases of support scans, whose adapter has learned from them.
         adapters: Whose the predictions are: sha256 of the adapter -> where it lay.
+        mixed: Whether some of them are of other adapters than the rest.
     """
 
     cases: dict[str, tuple[Path, Path]]
@@ -38,6 +39,7 @@ class Pairing:
     ignore: int | None
     seen: tuple[str, ...] = ()
     adapters: dict[str, str] = field(default_factory=dict)
+    mixed: bool = False
 
 
 def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | None = None) -> Pairing:
@@ -75,7 +77,8 @@ def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | N
         reference=named,
         ignore=ignore,
         seen=tuple(case for case, entry in made.items() if entry.seen),
-        adapters={e.adapter: index.adapters.get(e.adapter, "") for e in made.values()} if index else {},
+        adapters={one: index.adapters.get(one, "") for e in made.values() for one in makers(e)} if index else {},
+        mixed=len({makers(entry) for entry in made.values()}) > 1,
     )
 
 

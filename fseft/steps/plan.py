@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fseft.documents import Dataset, Millimetres, ModelCard, Triple
     from fseft.learn.roles import Architecture
+    from fseft.parallel import Workers
     from fseft.store import Store
 
 Device = Literal["cpu", "cuda"]
@@ -56,7 +57,7 @@ def make_plan(
     *,
     memory_bytes: int | None = None,
     device: str = "auto",
-    workers: int = 1,
+    workers: Workers = 1,
     strict: bool = False,
     progress: Callable[[str], None] | None = None,
     reuse: bool = False,
@@ -69,7 +70,7 @@ def make_plan(
         store: The workspace.
         memory_bytes: What a training step may take; by default most of what the device has.
         device: "auto", "cpu" or "cuda".
-        workers: Processes that measure.
+        workers: Who measures.
         strict: As for `read_dataset`.
         progress: Called with the name of each case that was measured.
         reuse: Take the plan that is there, if it was made for this model and these files on a device that is there

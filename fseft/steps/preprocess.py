@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.documents import Case, Plan, Preprocessing
+    from fseft.parallel import Workers
     from fseft.store import Store
     from fseft.volume.prepare import Prepared
 
@@ -50,7 +51,7 @@ def preprocess(
     plan: Plan,
     store: Store,
     *,
-    workers: int = 1,
+    workers: Workers = 1,
     cases: Iterable[str] | None = None,
     strict: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -61,7 +62,7 @@ def preprocess(
         folder: The dataset.
         plan: Says how.
         store: Says where.
-        workers: Number of processes.
+        workers: Who does it.
         cases: Names of the cases to do; by default all.
         strict: As for `read_dataset`.
         progress: Called with the name of each case that is done or skipped.
@@ -75,7 +76,7 @@ def preprocess(
         raise FseftError(f"is not {plan.dataset!r}, for which the plan is", file=folder, hint="Plan it first.")
     wanted = _chosen({case.name: case for case in dataset.cases}, cases)
     target = cache_folder(plan, store)
-    make = partial(_make, folder=target, channels=dataset.channels, chosen=plan.preprocessing)
+    make = partial(_make, folder=target.absolute(), channels=dataset.channels, chosen=plan.preprocessing)
     made = map_cases(make, wanted, workers=workers, done=progress)
     return Preprocessed(
         folder=target,

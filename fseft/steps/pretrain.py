@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fseft.documents import Millimetres, Modality, Preprocessing, Triple
     from fseft.learn.loop import Epoch, Training
     from fseft.learn.roles import Architecture
+    from fseft.parallel import Workers
     from fseft.store import Store
 
 STEPS_PER_EPOCH = 50
@@ -57,7 +58,7 @@ class PretrainRequest:
     seed: int = 0
     licence: str = ""
     device: str = "cpu"
-    workers: int = 1
+    workers: Workers = 1
     half: bool = False
 
 

@@ -18,15 +18,17 @@ from fseft.learn.batches import Ahead, derived_seed
 from fseft.learn.features import joined, on_voxels, sample_voxels, voxel_loss
 from fseft.learn.loop import Training, autocast, fit, start
 from fseft.learn.loss import segmentation_loss
-from fseft.learn.method import Adapted, head_names
+from fseft.learn.method import head_names
 from fseft.learn.patches import Crops, CropSource
 from fseft.steps.features import feature_crops
+from fseft.steps.jobs import keeps_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fseft.learn.features import Voxels
     from fseft.learn.loop import Epoch
+    from fseft.learn.method import Adapted
     from fseft.learn.roles import Architecture
     from fseft.steps.jobs import Job, Listener
     from fseft.store import Store
@@ -72,12 +74,7 @@ def train(
     training = start(adapted, job.recipe)
     if state:
         training.restore(state)
-    # With a decoder that is trained too, the features change as the training goes.
-    frozen = job.spec.access == "black-box" and job.decoder == "frozen"
-    kept = frozen and job.recipe.features == "kept"
-    if not kept and type(adapted).solve is not Adapted.solve:
-        raise FseftError("the method's solver needs kept features", hint="Leave out features=fresh.")
-    if kept:
+    if keeps_features(job.spec, job.decoder, job.recipe):
         losses = _on_features(job, architecture, training, cached, store, listener)
     else:
         losses = _fresh(job, adapted, cached)

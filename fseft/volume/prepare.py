@@ -10,7 +10,13 @@ import numpy as np
 from fseft.volume.geometry import Box, Geometry, bounding_box, crop, reorient, resampled_geometry, uncrop
 from fseft.volume.histogram import measure
 from fseft.volume.intensity import AIR_HU
-from fseft.volume.resample import argmax_on_grid, resample_image, resample_labels, resample_scores
+from fseft.volume.resample import (
+    argmax_on_grid,
+    argmax_with_probability,
+    resample_image,
+    resample_labels,
+    resample_scores,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +24,10 @@ if TYPE_CHECKING:
     from fseft.documents import Millimetres, Modality
     from fseft.volume.geometry import Array
     from fseft.volume.image import Volume
+
+
+Claims = tuple["Array", "Array"]
+"""Labels (i, j, k) on a file's grid, and how strong the claim of each voxel is: 0 in the background."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -140,10 +150,28 @@ def restore_labels(scores: Array, frame: Frame, ids: Sequence[int]) -> Array:
     Returns:
         Labels (i, j, k) in the axis order of the file; what was cropped away is background.
     """
-    values = np.asarray(ids, np.min_scalar_type(max(ids)))
-    strongest = values[argmax_on_grid(scores, frame.box.shape)]
-    full = uncrop(strongest, frame.box, frame.canonical.shape)
-    return reorient(full, frame.canonical, frame.native.orientation)[0]
+    return _to_file(_values(ids)[argmax_on_grid(scores, frame.box.shape)], frame)
+
+
+def restore_claims(scores: Array, frame: Frame, ids: Sequence[int]) -> Claims:
+    """The labels of `restore_labels`, and how probable each is.
+
+    Args:
+        scores: Logits (C, i, j, k) on the grid `frame.geometry`.
+        frame: The `Prepared` volume, or its frame.
+        ids: Label value of each channel; 0 is background.
+
+    Returns:
+        Labels and their softmax probabilities (i, j, k) in the axis order of the file; both are 0 in the background.
+    """
+    strongest, probability = argmax_with_probability(scores, frame.box.shape)
+    return _to_file(_values(ids)[strongest], frame), _to_file(probability, frame)
+
+
+def stronger(earlier: Claims, later: Claims) -> Claims:
+    """Each voxel by the stronger of two claims, by the earlier one of equal claims."""
+    wins = later[1] > earlier[1]
+    return np.where(wins, later[0], earlier[0]), np.maximum(earlier[1], later[1])
 
 
 def restore_probabilities(scores: Array, frame: Frame) -> Array:
@@ -159,6 +187,15 @@ def restore_probabilities(scores: Array, frame: Frame) -> Array:
     inside = np.empty((len(scores), *frame.box.shape), np.float32)
     for planes, part in resample_scores(scores, frame.box.shape):
         inside[:, planes] = part
+    return _to_file(inside, frame)
+
+
+def _values(ids: Sequence[int]) -> Array:
+    return np.asarray(ids, np.min_scalar_type(max(ids)))
+
+
+def _to_file(inside: Array, frame: Frame) -> Array:
+    """From the crop to the file's axes; 0 outside."""
     full = uncrop(inside, frame.box, frame.canonical.shape)
     return reorient(full, frame.canonical, frame.native.orientation)[0]
 

@@ -133,13 +133,41 @@ def argmax_on_grid(scores: Array, shape: Sequence[int]) -> Array:
         Class indices (*shape), uint8, or uint16 for more than 256 classes.
     """
     result = np.zeros(tuple(shape), np.uint8 if len(scores) <= 256 else np.uint16)
-    slab = max(1, ARGMAX_BYTES // (4 * len(scores) * shape[1] * shape[2]))
-    for planes, part in resample_scores(scores, shape, slab=slab):
-        best, out = part[0], result[planes]
-        for label in range(1, len(part)):
-            np.copyto(out, label, where=part[label] > best)
-            np.maximum(best, part[label], out=best)
+    for planes, part in resample_scores(scores, shape, slab=_slab(scores, shape)):
+        _strongest(part, result[planes])
     return result
+
+
+def argmax_with_probability(scores: Array, shape: Sequence[int]) -> tuple[Array, Array]:
+    """The strongest class as `argmax_on_grid` gives it, and its softmax probability.
+
+    Args:
+        scores: Logits (C, i, j, k), floating.
+        shape: New (i, j, k).
+
+    Returns:
+        Class indices (*shape), and float32 (*shape): 0 where class 0 is the strongest.
+    """
+    result = np.zeros(tuple(shape), np.uint8 if len(scores) <= 256 else np.uint16)
+    probability = np.zeros(tuple(shape), np.float32)
+    for planes, part in resample_scores(scores, shape, slab=_slab(scores, shape)):
+        best = _strongest(part, result[planes])
+        found = result[planes] > 0
+        probability[planes][found] = 1 / np.exp(part[:, found] - best[found]).sum(0)
+    return result, probability
+
+
+def _slab(scores: Array, shape: Sequence[int]) -> int:
+    return max(1, ARGMAX_BYTES // (4 * len(scores) * shape[1] * shape[2]))
+
+
+def _strongest(part: Array, out: Array) -> Array:
+    """Write the strongest class of scores (C, i, j, k) into `out`, and give its score (i, j, k)."""
+    best: Array = part[0].copy()
+    for label in range(1, len(part)):
+        np.copyto(out, label, where=part[label] > best)
+        np.maximum(best, part[label], out=best)
+    return best
 
 
 def _operators(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> list[Array | None]:

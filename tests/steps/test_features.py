@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from fseft.builtin.architectures.resunet import ResUNet
 from fseft.errors import FseftError
 from fseft.steps import features as step
 from fseft.steps.adapt import adapt
-from fseft.steps.jobs import Listener, choose_support
+from fseft.steps.jobs import Listener, choose_support, decide
 
 from .conftest import CASES, equal_tensors, write_model
 
@@ -105,10 +107,25 @@ def test_the_pass_is_told_and_counts_in_the_time(request_for, workspace):
     assert ("features", 4) in told
 
 
-def test_the_solver_needs_no_epochs_but_kept_features(request_for, workspace, tmp_path):
+def test_the_solver_needs_no_epochs(request_for, workspace, tmp_path):
     settings = ("crops=2", "augment=false", "solver=lbfgs")
     run = adapt(request_for(settings=settings, output=tmp_path / "run"), workspace).run
     assert (run.stopped_by, run.epochs) == ("the solver", 1)
     assert run.final_loss < 0.2
-    with pytest.raises(FseftError, match="solver needs kept features"):
-        adapt(request_for(settings=("solver=lbfgs", "features=fresh")), workspace)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"settings": ("solver=lbfgs", "features=fresh")}, {"settings": ("solver=lbfgs",), "decoder": "new"}]
+)
+def test_a_solver_without_kept_features_is_refused_before_any_work(changed, request_for, workspace):
+    with pytest.raises(FseftError, match="needs features that stay as they are"):
+        decide(request_for(**changed), workspace, Listener(progress=None))
+
+
+def test_want_of_memory_in_the_pass_is_one_line(request_for, workspace, monkeypatch):
+    def too_large(*_):
+        return torch.empty(2**50)
+
+    monkeypatch.setattr(ResUNet, "features", too_large)
+    with pytest.raises(FseftError, match=r"the pass for features does not fit the memory of the computer"):
+        adapt(request_for(settings=ONCE), workspace)

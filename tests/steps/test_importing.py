@@ -320,7 +320,9 @@ def test_an_imported_model_is_adapted_and_predicts(name, shelf, workspace, reque
     method = "lora" if name != "suprem_unet" else "linear-probe"
     result = adapt(request_for(method, model=name, k=1, settings=("epochs=1",), output=tmp_path / "run"), workspace)
     assert result.run.backbone["load_report"]["loaded"] > 0
-    done = predict(PredictRequest((blobs / "imagesTr" / "a_0000.nii.gz",), tmp_path / "out", result.adapter), workspace)
+    done = predict(
+        PredictRequest((blobs / "imagesTr" / "a_0000.nii.gz",), tmp_path / "out", (result.adapter,)), workspace
+    )
     assert done.done == ["a"]
 
 

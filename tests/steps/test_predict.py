@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from fseft.documents import PredictedCase
 from fseft.errors import FseftError
-from fseft.steps import predict as step
+from fseft.steps import segmenting as step
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import read_manifest
-from fseft.steps.predict import PredictRequest, gather_scans, predict
-from fseft.steps.prediction_index import read_index
+from fseft.steps.predict import PredictRequest, predict
+from fseft.steps.prediction_index import Index, read_index
+from fseft.steps.scans import gather_scans
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import read_labels, read_volume, write_volume
 
@@ -40,7 +42,7 @@ def adapter(request_for, workspace):
 @pytest.fixture
 def request_of(adapter, tmp_path):
     def make(*inputs, **changed):
-        return replace(PredictRequest(inputs, tmp_path / "out", adapter), **changed)
+        return replace(PredictRequest(inputs, tmp_path / "out", (adapter,)), **changed)
 
     return make
 
@@ -114,7 +116,7 @@ def test_mirrored_copies_are_averaged_where_the_adapter_has_learned_from_some(
     )
     scan_files(tmp_path / "in", "x")
     learned = request_for(labels=("tumour",), settings=("mirror=true",), output=tmp_path / "run")
-    request = request_of(tmp_path / "in", adapter=adapt(learned, workspace).adapter)
+    request = request_of(tmp_path / "in", adapters=(adapt(learned, workspace).adapter,))
     predict(request, workspace)
     predict(replace(request, tta=True), workspace)
     assert asked == [(), (0, 1, 2)]
@@ -154,7 +156,7 @@ def test_scans_are_done_anew_for_another_adapter(request_of, request_for, worksp
     scan_files(tmp_path / "in", "x")
     predict(request_of(tmp_path / "in"), workspace)
     other = adapt(request_for("zero-shot"), workspace).adapter
-    assert predict(request_of(tmp_path / "in", adapter=other), workspace).done == ["x"]
+    assert predict(request_of(tmp_path / "in", adapters=(other,)), workspace).done == ["x"]
 
 
 def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp_path):
@@ -165,7 +167,7 @@ def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp
         predict(request_of(tmp_path / "in"), workspace, told.append, warned.append)
     assert told == ["a", "b", "c"]
     assert any(line.startswith("case b, ") for line in warned)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.nii.gz", "c.nii.gz", "predictions.json"}
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"a.nii.gz", "c.nii.gz", "predictions.json"}
 
 
 def test_several_broken_scans_are_counted(request_of, workspace, tmp_path):
@@ -179,7 +181,7 @@ def test_several_broken_scans_are_counted(request_of, workspace, tmp_path):
 
 def test_the_run_folder_is_as_good_as_the_adapter_in_it(request_of, workspace, tmp_path, adapter):
     scan_files(tmp_path / "in", "x")
-    assert predict(request_of(tmp_path / "in" / "x.nii.gz", adapter=adapter.parent), workspace).done == ["x"]
+    assert predict(request_of(tmp_path / "in" / "x.nii.gz", adapters=(adapter.parent,)), workspace).done == ["x"]
 
 
 def test_an_adapter_for_other_weights_is_refused(request_of, workspace, tmp_path):
@@ -301,7 +303,7 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(workspace, t
     request = request_for("scratch", folder=folder, model="none", k=1, settings=("epochs=1",))
     adapter = adapt(request, workspace).adapter
     assert read_manifest(adapter).channels == ("T1", "T2")
-    result = predict(PredictRequest((folder / "scans",), tmp_path / "out", adapter), workspace)
+    result = predict(PredictRequest((folder / "scans",), tmp_path / "out", (adapter,)), workspace)
     assert result.done == ["c0", "c1"]
     assert read_labels(tmp_path / "out" / "c0.nii.gz").geometry.close_to(geometry)
 
@@ -311,7 +313,7 @@ def test_a_folder_with_predictions_of_other_structures_is_refused(request_of, re
     predict(request_of(folder), workspace)
     other = adapt(request_for(labels=("tumour",), overwrite=True), workspace).adapter
     with pytest.raises(FseftError, match=r"predictions\.json: holds predictions of other structures \(Left kidney"):
-        predict(request_of(folder, adapter=other), workspace)
+        predict(request_of(folder, adapters=(other,)), workspace)
 
 
 def test_the_current_folder_has_the_name_of_its_folder(request_of, workspace, tmp_path, monkeypatch):
@@ -350,7 +352,7 @@ def test_a_folder_that_keeps_predictions_of_another_adapter_says_so(request_of, 
     predict(request_of(tmp_path / "first"), workspace)
     other = adapt(request_for("zero-shot"), workspace).adapter
     (tmp_path / "out" / "metrics.json").touch()
-    told = warnings_of(request_of(tmp_path / "second", adapter=other), workspace)
+    told = warnings_of(request_of(tmp_path / "second", adapters=(other,)), workspace)
     assert any("keeps 1 prediction of another adapter (x)" in line for line in told)
     assert any("had 1 prediction of another adapter (y), now replaced" in line for line in told)
     assert any("metrics.json was made of other predictions" in line for line in told)
@@ -407,16 +409,56 @@ def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(request_of, 
 
 def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
     scan_files(tmp_path / "in", "x", "y")
-    write = step.write_document
+    add = Index.add
 
-    def killed_after_the_first_file(path, document):
+    def killed_after_the_first_file(index, cases):
         if (tmp_path / "out" / "x.nii.gz").exists():
             raise KeyboardInterrupt
-        write(path, document)
+        add(index, cases)
 
     request = request_of(tmp_path / "in")
     with monkeypatch.context() as patch:
-        patch.setattr(step, "write_document", killed_after_the_first_file)
+        patch.setattr(Index, "add", killed_after_the_first_file)
         with pytest.raises(KeyboardInterrupt):
             predict(request, workspace)
     assert predict(request, workspace).done == ["x", "y"]
+
+
+def test_two_processes_that_share_a_folder_keep_each_others_entries(tmp_path):
+    def entry(key):
+        return PredictedCase(key=key, adapter="sha")
+
+    first, second = (Index(tmp_path, LABELS, {"sha": "runs/a"}) for _ in range(2))
+    first.open({}, pytest.fail)
+    second.open({}, pytest.fail)
+    first.add({"x": entry("1")})
+    second.add({"y": entry("2")})
+    first.add({"z": entry("3")})
+    assert set(read_index(tmp_path / "predictions.json").cases) == {"x", "y", "z"}
+    with pytest.raises(FseftError, match="holds predictions of other structures"):
+        Index(tmp_path, {"liver": 1}, {"sha": "runs/b"}).add({"v": entry("4")})
+
+
+def test_want_of_memory_is_one_line_and_keeps_no_other_scan_from_being_done(
+    request_of, workspace, tmp_path, monkeypatch
+):
+    def small(network, image, **options):
+        return torch.empty(2**50) if image.shape[3] > 40 else np.zeros((3, *image.shape[1:]), np.float32)
+
+    monkeypatch.setattr(step, "segment", small)
+    scan_files(tmp_path / "in", "x")
+    scan_files(tmp_path / "large", "y", shape=(30, 34, 60))
+    with pytest.raises(FseftError, match=r"1 of 2 scans failed \(y\).*does not fit the memory of the computer"):
+        predict(request_of(tmp_path / "in", tmp_path / "large"), workspace)
+    assert (tmp_path / "out" / "x.nii.gz").is_file()
+
+
+def test_cases_in_two_processes_give_the_same_files(request_of, workspace, tmp_path):
+    request = request_of(scan_files(tmp_path / "in", "x", "y"))
+    predict(request, workspace)
+    result = predict(replace(request, output=tmp_path / "beside", workers=2), workspace)
+    assert sorted(result.done) == ["x", "y"]
+    for name in ("x.nii.gz", "y.nii.gz"):
+        one, other = (read_labels(tmp_path / folder / name).array for folder in ("out", "beside"))
+        np.testing.assert_array_equal(one, other)
+    assert read_index(tmp_path / "out/predictions.json") == read_index(tmp_path / "beside/predictions.json")

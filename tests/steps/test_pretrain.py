@@ -64,7 +64,7 @@ def test_the_model_knows_the_union_of_the_structures(asked, store):
 def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs, tmp_path):
     pretrain(asked, store)
     adapter = adapt(request_for("zero-shot", model="made"), store).adapter
-    result = predict(PredictRequest((blobs / "imagesTr",), tmp_path / "out", adapter), store)
+    result = predict(PredictRequest((blobs / "imagesTr",), tmp_path / "out", (adapter,)), store)
     assert result.done == ["a", "b", "c", "d"]
     assert set(np.unique(read_labels(tmp_path / "out" / "a.nii.gz").array)) <= {0, 1, 7}
 

@@ -23,6 +23,11 @@ class LinearProbeConfig(Config):
         default="adamw", description="lbfgs: the optimum of the cross-entropy on sampled voxels, without epochs"
     )
 
+    @property
+    def solves(self) -> bool:
+        """With L-BFGS."""
+        return self.solver == "lbfgs"
+
 
 SPEC = MethodSpec(
     name="linear-probe",
@@ -50,5 +55,5 @@ class LinearProbe:
         from fseft.learn.method import Adapted
         from fseft.learn.probe import Solved
 
-        kind = Solved if self.config.solver == "lbfgs" else Adapted
+        kind = Solved if self.config.solves else Adapted
         return kind.frozen_but([], architecture, network, learning_rate=1e-2)

@@ -158,7 +158,7 @@ def test_a_model_of_nn_unet_is_adapted_and_predicts(asked, store, blobs, tmp_pat
     result = adapt(AdaptRequest(blobs, "mine", "lora", k=1, device="cpu", settings=settings), store)
     assert result.run.head_rows == {"left kidney": "kidney_left"}
     image = blobs / "imagesTr" / "a_0000.nii.gz"
-    assert predict(PredictRequest((image,), tmp_path / "out", result.adapter), store).done == ["a"]
+    assert predict(PredictRequest((image,), tmp_path / "out", (result.adapter,)), store).done == ["a"]
 
 
 def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
@@ -166,7 +166,7 @@ def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     settings = ("epochs=1", "crops=1", "plateau=false")
     result = adapt(AdaptRequest(blobs, "stunet_s", "linear-probe", k=1, device="cpu", settings=settings), store)
     image = blobs / "imagesTr" / "a_0000.nii.gz"
-    assert predict(PredictRequest((image,), tmp_path / "out", result.adapter), store).done == ["a"]
+    assert predict(PredictRequest((image,), tmp_path / "out", (result.adapter,)), store).done == ["a"]
 
 
 # --- the public layouts, in full width ---------------------------------------------------------------------------

@@ -1,0 +1,115 @@
+"""The adapters of a prediction, and which of them one pass of a network serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fseft.errors import FseftError
+from fseft.learn import backbone
+from fseft.learn.heads import Heads
+from fseft.registry import registry
+from fseft.steps.adapters import NAME, find_backbone, method_name, read_manifest, restore
+from fseft.store import digest, file_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import nn
+
+    from fseft.documents import Manifest
+    from fseft.store import Store
+
+
+@dataclass(frozen=True)
+class OpenAdapter:
+    """An adapter file.
+
+    Attributes:
+        place: As the user gave it: the file, or the folder of its run.
+        file: The absolute path.
+        sha256: Of the file.
+        name: Of what is written for this adapter alone: its file's or folder's, unlike that of the others.
+        manifest: What it says of itself.
+    """
+
+    place: Path
+    file: Path
+    sha256: str
+    name: str
+    manifest: Manifest = field(compare=False)
+
+    @property
+    def channels(self) -> int:
+        """Of its logits: the background and its structures."""
+        return 1 + len(self.manifest.labels)
+
+
+Pass = tuple[OpenAdapter, ...]
+"""Adapters that share one pass of a network over a scan."""
+
+
+def open_adapters(places: Sequence[Path], store: Store) -> tuple[OpenAdapter, ...]:
+    """Read what adapters say of themselves.
+
+    Raises:
+        FseftError: None is given, one is none or given twice, is for another backbone, or they take other channels.
+    """
+    if not places:
+        raise FseftError("there is no adapter", hint="Give one with --adapter.")
+    manifests = [read_manifest(place) for place in places]
+    files = [(place / NAME if place.is_dir() else place).absolute() for place in places]
+    hashes = [file_digest(file) for file in files]
+    for place, manifest, sha256, before in zip(places, manifests, hashes, range(len(places)), strict=True):
+        if sha256 in hashes[:before]:
+            raise FseftError("the adapter is given twice", file=place, hint="Leave one out.")
+        if len(manifest.channels) != len(manifests[0].channels):
+            cause = f"takes {len(manifest.channels)} channel(s), {places[0]} takes {len(manifests[0].channels)}"
+            raise FseftError(cause, file=place, hint="Predict with them one by one.")
+        find_backbone(place, manifest, store)
+    return tuple(map(OpenAdapter, places, files, hashes, _names(files), manifests))
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """The last parts of each path, as many as it takes to tell all of them apart."""
+    paths = [file.parent.parts if file.name == NAME else (*file.parent.parts, file.stem) for file in files]
+    for length in range(1, max(map(len, paths))):
+        names = ["-".join(parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def group_passes(adapters: Sequence[OpenAdapter]) -> tuple[Pass, ...]:
+    """Adapters on the same frozen features of the same input together, all others by themselves."""
+    groups: dict[str, list[OpenAdapter]] = {}
+    for adapter in adapters:
+        groups.setdefault(_features(adapter), []).append(adapter)
+    return tuple(map(tuple, groups.values()))
+
+
+def _features(adapter: OpenAdapter) -> str:
+    """A key of the features that the adapter's head is put on."""
+    made = adapter.manifest
+    spec = registry().method(method_name(made, adapter.place))
+    texts = not spec.trains and "text_classes" in made.hparams  # their head looks at deeper features too
+    if spec.access != "black-box" or made.decoder != "frozen" or texts:
+        return adapter.sha256
+    return digest(made.backbone_sha256, made.architecture, made.hparams, made.preprocessing.model_dump(mode="json"))
+
+
+def load_pass(adapters: Pass, store: Store) -> nn.Module:
+    """The network that gives the logits of all adapters, one after the other along the channels.
+
+    Raises:
+        FseftError: See `restore`.
+    """
+    heads = []
+    architecture = backbone.architecture(adapters[0].manifest.architecture)
+    for adapter in adapters:  # one body at a time in memory
+        network, _ = restore(adapter.file, store)
+        heads.append(architecture.head(network))
+    if len(adapters) > 1:
+        architecture.replace_head(network, Heads(heads))
+    return network

@@ -1,0 +1,98 @@
+"""Cases on a dask cluster: a real scheduler and two worker processes give what one process gives."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fseft.errors import FseftError
+from fseft.parallel import each_case, map_cases
+from fseft.steps.adapt import adapt
+from fseft.steps.evaluate import evaluate
+from fseft.steps.pairing import pair_files
+from fseft.steps.plan import make_plan
+from fseft.steps.predict import PredictRequest, predict
+from fseft.steps.preprocess import preprocess
+from fseft.store import Store
+from fseft.volume.image import read_labels
+
+distributed = pytest.importorskip("distributed")
+DASK = (sys.executable, "-m", "dask")
+LOCAL = ("--host", "127.0.0.1", "--no-dashboard")
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """The address of a scheduler, and its folder; workers may join."""
+    folder = tmp_path_factory.mktemp("dask")
+    told = folder / "scheduler.json"
+    command = [*DASK, "scheduler", "--port", "0", *LOCAL, "--scheduler-file", str(told)]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        while not told.is_file() or not told.read_text():
+            assert process.poll() is None, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield json.loads(told.read_text())["address"]
+        process.terminate()
+
+
+@pytest.fixture(scope="module")
+def cluster(scheduler, tmp_path_factory):
+    """The address of the scheduler when it has two workers, which have another working folder."""
+    folder = tmp_path_factory.mktemp("worker")
+    command = [*DASK, "worker", scheduler, "--nworkers", "2", "--nthreads", "1", *LOCAL, "--local-directory", "."]
+    with (folder / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as process:
+        with distributed.Client(scheduler, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
+        yield scheduler
+        process.terminate()
+
+
+def test_a_scheduler_without_workers_and_none_at_all_are_told_in_one_line(scheduler):
+    with pytest.raises(FseftError, match="the scheduler has no workers"):
+        map_cases(math.sqrt, {"a": 4}, workers=scheduler)
+    for address in ("tcp://127.0.0.1:9", "nonsense"):
+        with pytest.raises(FseftError, match="no dask scheduler answers there"):
+            map_cases(math.sqrt, {"a": 4}, workers=address)
+
+
+def test_results_keep_the_order_of_the_items_and_errors_their_case(cluster, tmp_path):
+    assert list(map_cases(math.sqrt, {"b": 4, "a": 1}, workers=cluster).items()) == [("b", 2), ("a", 1)]
+    missing = {"x": tmp_path / "x.nii.gz"}
+    ((case, error),) = each_case(read_labels, missing.items(), workers=cluster)
+    assert (case, error.case) == ("x", "x")
+    assert "x.nii.gz" in str(error)
+
+
+def test_a_killed_worker_is_no_traceback(cluster):
+    with pytest.raises(FseftError, match="the worker was killed"):
+        map_cases(os._exit, {"a": 9}, workers=cluster)
+
+
+def test_relative_paths_reach_the_same_files(cluster, blobs, workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(blobs.parent)
+    store = Store(Path(os.path.relpath(tmp_path / "new")))
+    _, here = make_plan(blobs, "none", workspace, device="cpu")
+    _, there = make_plan(Path("blobs"), "none", store, device="cpu", workers=cluster)
+    assert there == here
+    assert len(preprocess(Path("blobs"), there, store, workers=cluster).done) == 4
+
+
+def test_scans_are_segmented_and_scored_on_it_as_in_one_process(cluster, blobs, request_for, workspace, tmp_path):
+    adapter = adapt(request_for(), workspace).adapter
+    request = PredictRequest((blobs / "imagesTr",), tmp_path / "here", (adapter,))
+    predict(request, workspace)
+    predict(replace(request, output=tmp_path / "there", workers=cluster), workspace)
+    for case in "abcd":
+        here, there = (read_labels(tmp_path / folder / f"{case}.nii.gz").array for folder in ("here", "there"))
+        np.testing.assert_array_equal(here, there)
+    pairing = pair_files(tmp_path / "there", blobs / "labelsTr")
+    assert evaluate(pairing, workers=cluster) == evaluate(pairing, workers=1)
