@@ -19,7 +19,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy -p fseft_nnunet
+	$(BIN)/mypy -p fseft_nnunet -p fseft_hf_peft
 
 demo: $(STAMP)
 	$(BIN)/fseft demo

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from fseft.errors import FseftError
-from fseft.learn.deltas import LowRank, add_delta
+from fseft.learn.deltas import LowRank, Switchable, add_delta
 from fseft.learn.method import head_names
 
 if TYPE_CHECKING:
@@ -96,8 +95,9 @@ def _low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:
         if target.role in ("norm", "act"):
             trained.append(target.name)
             continue
-        weight = None if parametrize.is_parametrized(target.module) else getattr(target.module, "weight", None)
-        if weight is not None and not weight.requires_grad:
+        weight = getattr(target.module, "weight", None)
+        changed = any(isinstance(part, Switchable) for part in target.module.modules())
+        if weight is not None and not weight.requires_grad and not changed:
             change = LowRank(weight, DECODER_RANK, DECODER_SCALE, generator)
             trained.append(add_delta(target, change))
     return trained

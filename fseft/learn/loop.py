@@ -48,6 +48,7 @@ class Training:
         """Plain tensors, numbers and lists: loads with `weights_only=True`."""
         return {
             "tensors": self.adapted.state_dict(),
+            "method": self.adapted.training_state(),
             "optimizer": self.optimizer.state_dict(),
             "losses": list(self.losses),
             "step": self.step,
@@ -58,6 +59,7 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken."""
         self.adapted.load_state_dict(state["tensors"])
+        self.adapted.load_training_state(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.losses = list(state["losses"])
         self.step, self.seconds, self.stopped_by = state["step"], state["seconds"], state["stopped_by"]

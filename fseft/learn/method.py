@@ -105,6 +105,10 @@ class Adapted:
         """Exactly what training changes, by name."""
         return [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
 
+    def train(self) -> None:
+        """Put the network into the mode of training; a frozen backbone is evaluated even then."""
+        self.network.train(self.train_mode)
+
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Optimiser groups; one per distinct rate."""
         groups: dict[float, list[nn.Parameter]] = {}
@@ -131,6 +135,13 @@ class Adapted:
             total: How many there will be, if the clock or a plateau ends training no earlier.
             optimizer: Knows the rate of each tensor at this step, as `lr` of its group.
         """
+
+    def training_state(self) -> dict[str, Tensor]:
+        """What a training that was cut off needs besides `state_dict` and the optimiser's; mostly nothing."""
+        return {}
+
+    def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `training_state` gave."""
 
     def _added(self) -> set[str]:
         """The tensors that the method put into the network."""

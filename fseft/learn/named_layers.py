@@ -49,12 +49,18 @@ class NamedLayers:
         return re.fullmatch(self.normed, name) is not None
 
     def targets(self, network: nn.Module) -> list[Target]:
-        """Every module with a role and parameters, the head last."""
+        """Every module with a role and parameters, the head last; not what a method has put into the network."""
+        from fseft.learn.deltas import Switchable
+
         head = self.head_name(network)
+        added = [name for name, module in network.named_modules() if isinstance(module, Switchable)]
+        others = tuple(f"{name}." for name in (head, *added))
         targets = []
         for name, module in network.named_modules():
+            if f"{name}.".startswith(others) or next(module.parameters(), None) is None:
+                continue
             role = self.role(name, module)
-            if role is None or f"{name}.".startswith(f"{head}.") or next(module.parameters(), None) is None:
+            if role is None:
                 continue
             part, stage = self.place(network, name)
             targets.append(Target(name, module, part, stage, role, self.norm_follows(network, name)))

@@ -68,7 +68,8 @@ def train(
         FseftError: The loss is no number, or the memory is too small.
     """
     began = time.monotonic()
-    adapted.network.to(job.plan.device).train(adapted.train_mode)
+    adapted.network.to(job.plan.device)
+    adapted.train()
     if state is None:
         adapted.calibrate(_images(job, cached))
     training = start(adapted, job.recipe)

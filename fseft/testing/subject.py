@@ -94,7 +94,7 @@ class Subject:
         """After two steps; nobody may change it."""
         adapted = self.adapted()
         if adapted.trained():
-            adapted.network.train(adapted.train_mode)
+            adapted.train()
             fit(start(adapted, STEPS), lambda _: self.loss(adapted.network), STEPS, steps_per_epoch=1)
         adapted.network.eval()
         return adapted

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from torch import nn
 
 from fseft.errors import FseftError
 from fseft.learn.backbone import architecture, build
+from fseft.learn.deltas import Switchable
 from fseft.registry import registry
 from fseft.testing import TOYS, Toy, architecture_checks
 
@@ -55,6 +57,18 @@ def test_parts_cover_all_levels(name, toy):
     (deepest,) = stages["bottleneck"]
     assert stages["head"] == {0}
     assert stages["encoder"] == stages["decoder"] == set(range(deepest))
+
+
+@pytest.mark.parametrize(("name", "toy"), TOYS.items(), ids=TOYS.keys())
+def test_what_a_method_puts_into_the_network_has_no_role(name, toy):
+    arch = architecture(name)
+    network = build(arch, in_channels=1, out_channels=2, hparams=toy.hparams, seed=0)
+    before = [target.name for target in arch.targets(network)]
+    for target in arch.targets(network):
+        added = Switchable()
+        added.add_module("conv", nn.Conv3d(2, 2, 3))
+        target.module.add_module("added", added)
+    assert [target.name for target in arch.targets(network)] == before
 
 
 def test_a_deeper_network_than_patches_are_cut_for_is_refused():

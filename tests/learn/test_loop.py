@@ -63,6 +63,28 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(at):
         assert torch.equal(resumed.adapted.state_dict()[name], tensor)
 
 
+def test_what_a_method_remembers_of_its_training_is_saved_with_it():
+    class Counts(Adapted):
+        steps = torch.zeros(())
+
+        def on_optimizer_step(self, step, total, optimizer):
+            self.steps = torch.tensor(float(step))
+
+        def training_state(self):
+            return {"steps": self.steps}
+
+        def load_training_state(self, tensors):
+            self.steps = tensors["steps"]
+
+    states = []
+    adapted, loss_of = a_problem()
+    keep = lambda state: states.append(through_a_file(state))  # noqa: E731
+    fit(start(Counts(adapted.network, 0.01), RECIPE), loss_of, RECIPE, steps_per_epoch=3, save=keep)
+    fresh = Counts(a_problem()[0].network, 0.01)
+    start(fresh, RECIPE).restore(states[1])
+    assert fresh.steps == 6
+
+
 def test_a_finished_training_is_not_trained_further():
     training = trained()
     fit(training, lambda _: pytest.fail("a step too many"), RECIPE, steps_per_epoch=3)

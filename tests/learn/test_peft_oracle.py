@@ -1,4 +1,4 @@
-"""Our deltas against the layers of Hugging Face PEFT, where that is installed: same numbers, same function."""
+"""Our deltas against the layers of Hugging Face PEFT, which comes with its plugin: same numbers, same function."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from fseft.learn.deltas import LowRank, Magnitude, PrincipalLowRank, Scale, add_delta
 from fseft.learn.roles import Target
 
-peft = pytest.importorskip("peft")
+peft = pytest.importorskip("fseft_hf_peft.library", reason="needs plugins/fseft-hf-peft").peft
 
 RANK, ALPHA = 3, 6.0
 LAYERS = {"linear": lambda: nn.Linear(8, 6), "conv 3x3x3": lambda: nn.Conv3d(8, 6, 3, padding=1)}

@@ -1,0 +1,1 @@
+"""The tuners of Hugging Face PEFT as methods of fseft."""

@@ -1,0 +1,45 @@
+"""Every tuner keeps what every method must keep, but for what PEFT itself cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from fseft.testing import TOYS, Toy, method_checks
+from fseft_hf_peft.tuners import TUNERS
+
+TOKENS = {"tokens": Toy({}, (4, 8, 8))}
+CONVOLUTIONAL = {name: toy for name, toy in TOYS.items() if name != "swinunetr"}  # which takes minutes
+RESUNET = {"resunet": TOYS["resunet"]}
+ALL = ("encoder", "bottleneck", "decoder")
+
+STARTS_CLOSE = {"starts_as_the_base": "PEFT draws both factors of the change at random"}
+DEAD_MAGNITUDES = {"gives_every_tensor_a_gradient": "PEFT trains magnitudes that a norm takes away"}
+XFAIL = {
+    "hf-adamss": {"gives_every_tensor_a_gradient": "PEFT's layer works in single precision only"},
+    "hf-lily": {"merges_to_the_names_of_the_base": "the change depends on the input"},
+    "hf-osf": {"runs_in_half_precision": "PEFT's gradient hook changes the precision"},
+    "hf-unilora": STARTS_CLOSE,
+    "hf-vblora": STARTS_CLOSE,
+}
+
+
+def everywhere():
+    """Each tuner on the transformer, and those with other than linear layers on the other networks."""
+    for tuner in TUNERS:
+        yield from method_checks(tuner.method, toys=TOKENS, xfail=XFAIL.get(tuner.method))
+    for method in ("hf-ia3", "hf-ln", "hf-lora"):
+        yield from method_checks(method, toys=CONVOLUTIONAL)
+    yield from method_checks("hf-hira", toys=RESUNET)
+
+
+def settings():
+    """What changes which layers there are."""
+    for key in ("use_dora", "use_rslora"):
+        yield from method_checks("hf-lora", toys=TOKENS, config={key: True})
+    yield from method_checks("hf-lora", toys=RESUNET, config={"use_dora": True}, xfail=DEAD_MAGNITUDES)
+    yield from method_checks("hf-lora", toys=RESUNET, config={"parts": ALL}, decoder="low-rank")
+
+
+@pytest.mark.parametrize("check", [*everywhere(), *settings()])
+def test_a_tuner_keeps_the_contract(check):
+    check()
