@@ -281,6 +281,7 @@ class Run(Document):
     final_loss: float | None = None
     seconds: float = 0.0
     plugins: tuple[Provenance, ...] = ()
+    notes: tuple[str, ...] = Field(default=(), description="what the method has to say of its result")
 
 
 class Recipe(Part):

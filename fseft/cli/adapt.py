@@ -100,7 +100,7 @@ def adapt(
     size = result.adapter.stat().st_size
     shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
     trained = f"{run.trained_parameters:,} parameters trained, {counted(run.epochs, 'epoch')} in {run.seconds:.0f} s"
-    show_lines([f"{trained}{loss}; ended by: {run.stopped_by}", f"adapter: {result.adapter} ({shown})"])
+    show_lines([f"{trained}{loss}; ended by: {run.stopped_by}", *run.notes, f"adapter: {result.adapter} ({shown})"])
 
 
 def _tell(job: Job, epoch: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,16 @@ class Switchable(nn.Module):
     """What a method adds to a network; switched off, the network is the base."""
 
     enabled: bool = True
+
+
+class Dropped(Switchable):
+    """In the place of an addition that was taken out for good."""
+
+    enabled = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The very tensor itself."""
+        return x
 
 
 class WeightDelta(Switchable):
@@ -226,16 +237,18 @@ def add_branch(target: Target, branch: Switchable) -> str:
     """Let a module's output be its own plus that of a branch on the same input.
 
     Returns:
-        The branch's name in the network.
+        The branch's name in the network. A module may have several.
     """
-    target.module.add_module("branch", branch)
-    target.module.register_forward_hook(_with_branch)
-    return f"{target.name}.branch"
+    before = sum(isinstance(child, Switchable) for child in target.module.children())
+    name = f"branch{before or ''}"
+    target.module.add_module(name, branch)
+    target.module.register_forward_hook(partial(_with_branch, name))
+    return f"{target.name}.{name}"
 
 
-def _with_branch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _with_branch(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """A function of the module, not a closure, so that copies of a network have branches of their own."""
-    branch: Switchable = module.get_submodule("branch")  # type: ignore[assignment]
+    branch: Switchable = module.get_submodule(name)  # type: ignore[assignment]
     return output + branch(inputs[0]) if branch.enabled else output
 
 

@@ -182,7 +182,7 @@ def _reason(training: Training, recipe: Recipe, clock: _Clock) -> str:
         return "time budget"
     if training.step >= clock.total:
         return "all epochs"
-    if recipe.plateau and on_plateau(training.losses):
+    if recipe.plateau and on_plateau(training.adapted.settled(training.losses)):
         return "plateau of the training loss"
     return ""
 

@@ -10,14 +10,15 @@ import torch
 from torch.nn.utils import parametrize
 
 from fseft.errors import FseftError
-from fseft.learn.deltas import Switchable
+from fseft.learn.deltas import Dropped, Switchable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from torch import Generator, Tensor, nn
 
     from fseft.learn.features import Voxels
+    from fseft.learn.loop import Epoch
     from fseft.learn.roles import Architecture, Target
     from fseft.plugin import Config
 
@@ -49,6 +50,8 @@ class Adapted:
         train_mode: Whether dropout and batch statistics are on while training; a frozen backbone has them off.
         kept: Tensors that are saved although they are not trained (the head of `zero-shot`).
         originals: The trained base tensors, and the batch statistics where they are on, as they were before training.
+        optional: Additions to the network, by name, that may be dropped: an adapter that lacks them comes back without.
+        records: Tensors of the method that belong to no layer, such as what it has measured; saved with the others.
     """
 
     network: nn.Module
@@ -57,6 +60,8 @@ class Adapted:
     train_mode: bool = False
     kept: frozenset[str] = frozenset()
     originals: dict[str, Tensor] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    records: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def frozen_but(
@@ -143,6 +148,43 @@ class Adapted:
     def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take back what `training_state` gave."""
 
+    def held_out(self, epoch: int, cases: int) -> Collection[int]:  # noqa: ARG002
+        """Support cases, by index, that the steps of an epoch do not draw; most methods hold none out.
+
+        Asked before each step on crops; the answer may depend on what audits found.
+
+        Args:
+            epoch: Its number, from one.
+            cases: k. Not all of them can be held out.
+        """
+        return ()
+
+    def audit(self, epoch: Epoch, cases: int, crops_of: Callable[[int, int], tuple[Tensor, Tensor]]) -> None:
+        """Called after each epoch on crops, without gradients, in evaluation mode; most methods do nothing.
+
+        Args:
+            epoch: What is done.
+            cases: k.
+            crops_of: `crops_of(case, count)` gives images (count, C, i, j, k) and labels (count, i, j, k), where 0 is
+                background: crops around the structures of a support case, not augmented, others after each epoch.
+        """
+
+    def settled(self, losses: Sequence[float]) -> Sequence[float]:
+        """The epochs whose losses may tell of a plateau: none, as long as what is trained is still to change."""
+        return losses
+
+    def finish(self) -> None:
+        """Called when training is over, before the adapter is written; most methods do nothing."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the result, in lines: printed, and kept in `run.json`."""
+        return ()
+
+    def drop(self, additions: Iterable[str]) -> None:
+        """Take additions out for good: they change nothing, are not trained, and weigh nothing in the file."""
+        for name in additions:
+            self.network.set_submodule(name, Dropped())
+
     def _added(self) -> set[str]:
         """The tensors that the method put into the network."""
         modules = self.network.named_modules()
@@ -150,13 +192,13 @@ class Adapted:
         return {f"{name}.{inner}" for name, tensors in added.items() for inner in tensors}
 
     def _saved(self) -> dict[str, Tensor]:
-        """What is trained, what is kept, the method's own buffers, and the batch statistics where they are on."""
+        """What is trained or kept, the method's buffers and records, and the batch statistics where they are on."""
         added = self._added()
         saved: dict[str, Tensor] = {
             name: p for name, p in self.network.named_parameters() if p.requires_grad or name in self.kept
         }
         own = {name: buffer for name, buffer in self.network.named_buffers() if name in added}
-        return {**saved, **own, **self._statistics()}
+        return {**saved, **own, **self._statistics(), **self.records}
 
     def _statistics(self) -> dict[str, Tensor]:
         """The batch statistics where they are on."""
@@ -167,11 +209,12 @@ class Adapted:
         return {name: p.detach().cpu().clone().contiguous() for name, p in self._saved().items()}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put trained tensors back.
+        """Put trained tensors back, and drop what may be dropped and has none.
 
         Raises:
             FseftError: The names or shapes are not those that this method trains.
         """
+        self.drop([name for name in self.optional if not any(tensor.startswith(f"{name}.") for tensor in tensors)])
         parameters = self._saved()
         wrong = parameters.keys() ^ tensors.keys()
         wrong |= {n for n in parameters.keys() & tensors.keys() if parameters[n].shape != tensors[n].shape}

@@ -230,6 +230,8 @@ def _train(
             "stopped_by": training.stopped_by,
             "final_loss": training.losses[-1] if training.losses else None,
             "seconds": round(training.seconds, 1),
+            "trained_parameters": count_parameters(adapted.network, trainable=True),
+            "notes": adapted.notes(),
         }
     )
 

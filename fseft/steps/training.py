@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,9 @@ from fseft.steps.features import feature_crops
 from fseft.steps.jobs import keeps_features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
+    from fseft.documents import Triple
     from fseft.learn.features import Voxels
     from fseft.learn.loop import Epoch
     from fseft.learn.method import Adapted
@@ -79,25 +81,53 @@ def train(
         losses = _on_features(job, architecture, training, cached, store, listener)
     else:
         losses = _fresh(job, adapted, cached)
+
+    def after(epoch: Epoch) -> None:
+        if not kept:
+            _audit(job, adapted, cached, epoch)
+        on_epoch(epoch)
+
     with losses as loss_of:
         if state is None:
             training.seconds = time.monotonic() - began  # the pass for the features is part of the time budget
-        return fit(
+        fit(
             training,
             loss_of,
             job.recipe,
             steps_per_epoch=len(cached),
             minutes=job.request.minutes,
-            on_epoch=on_epoch,
+            on_epoch=after,
             save=save,
         )
+    adapted.finish()
+    return training
 
 
 @contextmanager
 def _fresh(job: Job, adapted: Adapted, cached: list[CachedCase]) -> Iterator[Callable[[int], torch.Tensor]]:
     """The loss of each step on crops of its own."""
-    with Ahead(lambda step: draw(job, cached, step)) as ahead:
-        yield lambda step: _loss(job, adapted, ahead.batch(step), step)
+    cases = len(cached)
+    with Ahead(partial(draw, job, cached)) as ahead:
+
+        def loss_of(step: int) -> torch.Tensor:
+            held_out = frozenset(adapted.held_out(1 + step // cases, cases))
+            return _loss(job, adapted, ahead.batch(step, held_out), step)
+
+        yield loss_of
+
+
+def _audit(job: Job, adapted: Adapted, cached: list[CachedCase], epoch: Epoch) -> None:
+    """Let the method look at labelled crops that no step draws."""
+    source = _source(job, job.plan.preprocessing.patch_size, foreground=1.0)
+
+    def crops_of(case: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng(derived_seed(job.request.seed, "audit", epoch.number, case))
+        return _tensors(job, source.draw(cached[case], count, rng))
+
+    adapted.network.eval()
+    with torch.no_grad(), autocast(job.plan.device, job.recipe.precision):
+        adapted.audit(epoch, len(cached), crops_of)
+    adapted.network.train(adapted.train_mode)
 
 
 @contextmanager
@@ -171,32 +201,40 @@ def _images(job: Job, cached: list[CachedCase]) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(draw(job, cached, step).images).to(job.plan.device)
 
 
-def draw(job: Job, cached: list[CachedCase], step: int) -> Crops:
-    """Crops of one support case for a step; each case comes once per epoch, in an order of its own."""
+def draw(job: Job, cached: list[CachedCase], step: int, held_out: Collection[int] = ()) -> Crops:
+    """Crops of one support case for a step.
+
+    Each case comes once per epoch, in an order of its own; where some are held out, the others come again.
+    """
     epoch, position = divmod(step, len(cached))
     seed = job.request.seed
     order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
-    how = job.plan.preprocessing
-    source = CropSource(
-        margin(how.patch_size) if job.recipe.augment else how.patch_size,
-        how.intensity,
-        how.modality,
-        {value: index for index, value in enumerate(job.labels.values(), start=1)},
-        foreground=job.recipe.foreground,
-    )
+    drawn = [case for case in order if case not in held_out]
+    patch = job.plan.preprocessing.patch_size
+    source = _source(job, margin(patch) if job.recipe.augment else patch, foreground=job.recipe.foreground)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))
-    crops = source.draw(cached[order[position]], job.crops, rng)
+    crops = source.draw(cached[drawn[position % len(drawn)]], job.crops, rng)
     if not job.recipe.augment:
         return crops
     axes = (0, 1, 2) if job.recipe.mirror else ()
-    return augment(crops, how.patch_size, mirror_axes=axes, seed=derived_seed(seed, "augmentation", step))
+    return augment(crops, patch, mirror_axes=axes, seed=derived_seed(seed, "augmentation", step))
+
+
+def _source(job: Job, size: Triple, *, foreground: float) -> CropSource:
+    how = job.plan.preprocessing
+    classes = {value: index for index, value in enumerate(job.labels.values(), start=1)}
+    return CropSource(size, how.intensity, how.modality, classes, foreground)
 
 
 def _loss(job: Job, adapted: Adapted, crops: Crops, step: int) -> torch.Tensor:
-    device = job.plan.device
     torch.manual_seed(derived_seed(job.request.seed, "dropout", step))
-    images = torch.from_numpy(crops.images).to(device)
-    labels = torch.from_numpy(rearrange(crops.labels, "b 1 i j k -> b i j k").astype(np.int64)).to(device)
-    with autocast(device, job.recipe.precision):
+    images, labels = _tensors(job, crops)
+    with autocast(job.plan.device, job.recipe.precision):
         logits = adapted.network(images)
     return segmentation_loss(logits, labels, job.recipe.loss)
+
+
+def _tensors(job: Job, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (B, C, i, j, k) and labels (B, i, j, k) on the device."""
+    labels = rearrange(crops.labels, "b 1 i j k -> b i j k").astype(np.int64)
+    return torch.from_numpy(crops.images).to(job.plan.device), torch.from_numpy(labels).to(job.plan.device)

@@ -43,6 +43,12 @@ def test_the_next_batch_is_drawn_while_this_one_is_used():
         assert drawn.wait(5)
 
 
+def test_a_batch_that_was_drawn_for_other_circumstances_is_drawn_again():
+    with Ahead(lambda step, *given: (step, *given)) as ahead:
+        asked = [(0, "a"), (1, "a"), (2, "b"), (3, "b"), (4,)]
+        assert [ahead.batch(*key) for key in asked] == asked
+
+
 def test_an_error_while_drawing_comes_up_where_the_batch_is_asked_for():
     def draw(step):
         if step == 2:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fseft.learn.deltas import (
+    Bottleneck,
     Centre,
     Hypercomplex,
     LowRank,
@@ -17,6 +18,7 @@ from fseft.learn.deltas import (
     Scale,
     Shift,
     WeightDelta,
+    add_branch,
     add_delta,
 )
 from fseft.learn.method import Adapted
@@ -278,3 +280,18 @@ def test_a_hypercomplex_map_starts_at_nothing_or_at_random():
     weight = torch.ones(8, 5)
     assert torch.equal(started(residual=True)(weight), weight)
     assert not torch.allclose(started(residual=False)(weight), weight)
+
+
+def test_a_module_may_have_several_branches_whose_outputs_add_up():
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 4)
+    x = torch.randn(3, 4)
+    base = layer(x)
+    branches = [Bottleneck(4, rank, 1.0, torch.Generator().manual_seed(rank)) for rank in (1, 2)]
+    assert [add_branch(as_target(layer), branch) for branch in branches] == ["0.branch", "0.branch1"]
+    assert torch.equal(layer(x), base)
+    for branch in branches:
+        nn.init.normal_(branch.up.weight)
+    torch.testing.assert_close(copy.deepcopy(layer)(x), base + branches[0](x) + branches[1](x))
+    branches[0].enabled = False
+    torch.testing.assert_close(layer(x), base + branches[1](x))

@@ -165,6 +165,14 @@ def test_a_plateau_of_the_loss_stops_the_training_if_asked_to():
     assert fit(start(adapted, on), flat, on, steps_per_epoch=1).stopped_by == "all epochs"
 
 
+def test_no_plateau_is_told_of_losses_that_the_method_leaves_out():
+    recipe = RECIPE.model_copy(update={"epochs": 100, "plateau": True})
+    adapted, loss_of = a_problem()
+    adapted.settled = lambda losses: losses[7:]
+    training = fit(start(adapted, recipe), lambda step: 0 * loss_of(step), recipe, steps_per_epoch=1)
+    assert (len(training.losses), training.stopped_by) == (37, "plateau of the training loss")
+
+
 def test_the_recipe_s_rate_goes_before_the_method_s_and_ratios_multiply_it():
     adapted, _ = a_problem()
     adapted.rates["bias"] = 4.0

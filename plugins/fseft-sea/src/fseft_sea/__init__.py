@@ -1,0 +1,1 @@
+"""The method sea for fseft."""
