@@ -82,6 +82,12 @@ def fseft_dataset_readers() -> Iterable[ReaderSpec]:
             summary="BTCV, FLARE22, LiTS, KiTS, AbdomenCT-1K, CT-ORG and AbdomenCT-12organ as their owners give them",
         ),
         ReaderSpec(
+            name="chaos",
+            factory="fseft.builtin.readers.chaos:Reader",
+            summary="CHAOS: CT or MR series in DICOM, with a PNG picture of the labels per slice",
+            reference="https://chaos.grand-challenge.org",
+        ),
+        ReaderSpec(
             name="decathlon",
             factory="fseft.builtin.readers.decathlon:Reader",
             summary="Medical Segmentation Decathlon: dataset.json with a list of image and label pairs",

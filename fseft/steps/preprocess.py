@@ -138,7 +138,8 @@ def _make(
     if cache.has_case(folder, case.name) and cache.open_case(folder, case.name).meta.get("content") == content:
         return False
     volume = read_case(case, channels)
-    labels, doubts = None if case.label is None else read_case_labels(case, volume), {}
+    labels = None if case.label is None else read_case_labels(case, volume)
+    doubts: dict[int, tuple[str, ...]] = {}
     if labels is not None and pairs:
         labels, doubts = split_labels(labels, volume, pairs, chosen.modality)
     prepared = prepare(

@@ -16,6 +16,7 @@ from fseft.volume.image import Volume, content_digest, read_labels, read_volume
 from fseft.volume.intensity import AIR_HU, doubts, guess_modality
 from fseft.volume.masks import label_files, read_masks
 from fseft.volume.prepare import body_box
+from fseft.volume.slices import is_slices, read_slices
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -119,6 +120,8 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
         raise FseftError("has no label", case=case.name, hint="Give it one, or leave it out.")
     if isinstance(case.label, dict):
         labels = read_masks(case.label, case=case.name)
+    elif is_slices(case.label):
+        labels = read_slices(case, case.label, volume)
     else:
         labels = read_labels(case.label, case=case.name)
     array, geometry = reorient(labels.array, labels.geometry, volume.geometry.orientation)

@@ -21,14 +21,18 @@ class Layout:
 
     Attributes:
         name: As it is called.
-        image: Pattern of an image's name, its folder included where that is the case, with one group: the case.
-        label: The name of its label, with the case for `{}`.
+        case: Pattern of a case's name.
+        example: One of them.
+        image: What an image is called, with the case for `{}`; with its folder, where that is called after the case.
+        label: What its label is called.
         labels: Structure -> value.
         page: Of the owner.
         pretraining: Volumes of it among the 2,042 that the FSEFT paper pre-trained on.
     """
 
     name: str
+    case: str
+    example: str
     image: str
     label: str
     labels: Mapping[str, int]
@@ -43,7 +47,9 @@ def _numbered(names: str) -> dict[str, int]:
 LAYOUTS = (
     Layout(
         name="BTCV",
-        image=r"img(\d{4})\.nii\.gz",
+        case=r"\d{4}",
+        example="0001",
+        image="img{}.nii.gz",
         label="label{}.nii.gz",
         labels=_numbered(
             "spleen kidney_right kidney_left gallbladder esophagus liver stomach aorta inferior_vena_cava "
@@ -54,7 +60,9 @@ LAYOUTS = (
     ),
     Layout(
         name="FLARE22",
-        image=r"(FLARE22_Tr_\d{4}|FLARETs_\d{4})_0000\.nii\.gz",
+        case=r"FLARE22_Tr_\d{4}|FLARETs_\d{4}",
+        example="FLARE22_Tr_0001",
+        image="{}_0000.nii.gz",
         label="{}.nii.gz",
         labels=_numbered(
             "liver kidney_right spleen pancreas aorta inferior_vena_cava adrenal_gland_right adrenal_gland_left "
@@ -64,7 +72,9 @@ LAYOUTS = (
     ),
     Layout(
         name="LiTS",
-        image=r"volume-(\d+)\.nii",
+        case=r"\d+",
+        example="0",
+        image="volume-{}.nii",
         label="segmentation-{}.nii",
         labels=_numbered("liver liver_tumor"),
         page="https://competitions.codalab.org/competitions/17094",
@@ -72,7 +82,9 @@ LAYOUTS = (
     ),
     Layout(
         name="KiTS",
-        image=r"(case_\d{5})/imaging\.nii\.gz",
+        case=r"case_\d{5}",
+        example="case_00000",
+        image="{}/imaging.nii.gz",
         label="{}/segmentation.nii.gz",
         labels=_numbered("kidney kidney_tumor kidney_cyst"),
         page="https://kits-challenge.org",
@@ -80,14 +92,18 @@ LAYOUTS = (
     ),
     Layout(
         name="KiTS21",
-        image=r"(case_\d{5})/imaging\.nii\.gz",
+        case=r"case_\d{5}",
+        example="case_00000",
+        image="{}/imaging.nii.gz",
         label="{}/aggregated_MAJ_seg.nii.gz",
         labels=_numbered("kidney kidney_tumor kidney_cyst"),
         page="https://kits-challenge.org",
     ),
     Layout(
         name="AbdomenCT-1K",
-        image=r"(Case_\d{5})_0000\.nii\.gz",
+        case=r"Case_\d{5}",
+        example="Case_00001",
+        image="{}_0000.nii.gz",
         label="{}.nii.gz",
         labels=_numbered("liver kidney spleen pancreas"),
         page="https://github.com/JunMa11/AbdomenCT-1K",
@@ -95,7 +111,9 @@ LAYOUTS = (
     ),
     Layout(
         name="CT-ORG",
-        image=r"volume-(\d+)\.nii\.gz",
+        case=r"\d+",
+        example="0",
+        image="volume-{}.nii.gz",
         label="labels-{}.nii.gz",
         labels=_numbered("liver bladder lung kidney bone brain"),
         page="https://wiki.cancerimagingarchive.net/pages/viewpage.action?pageId=61080890",
@@ -103,7 +121,9 @@ LAYOUTS = (
     ),
     Layout(
         name="AbdomenCT-12organ",
-        image=r"(Organ12_\d{4})_0000\.nii\.gz",
+        case=r"Organ12_\d{4}",
+        example="Organ12_0001",
+        image="{}_0000.nii.gz",
         label="{}.nii.gz",
         labels=_numbered(
             "liver kidney spleen pancreas aorta inferior_vena_cava stomach gallbladder esophagus adrenal_gland_right "
@@ -155,6 +175,7 @@ def _files(folder: Path) -> dict[Path, str]:
 def _cases(layout: Layout, files: Mapping[Path, str]) -> list[Case]:
     """The images of a dataset, with their labels; empty where it is another dataset."""
     ends = {end: path for path, called in files.items() for end in (called, path.name)}
-    pattern = re.compile(f"(?:.*/)?{layout.image}")
+    before, after = map(re.escape, layout.image.split("{}"))
+    pattern = re.compile(f"(?:.*/)?{before}({layout.case}){after}")
     matched = [(path, match[1]) for path, called in files.items() if (match := pattern.fullmatch(called))]
     return [Case(name=name, images=(path,), label=ends.get(layout.label.format(name))) for path, name in matched]

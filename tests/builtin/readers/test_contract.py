@@ -23,6 +23,7 @@ DECLARATIONS = {
 
 
 OTHERS = {
+    "chaos": ("2/DICOM_anon/i0000.dcm", "2/Ground/liver_GT_000.png", "1/DICOM_anon/i0000.dcm"),
     "challenges": ("img/img0002.nii.gz", "img/img0001.nii.gz", "label/label0002.nii.gz"),
     "masks": (
         *("s0001/ct.nii.gz", "s0001/segmentations/liver.nii.gz", "s0001/segmentations/aorta.nii.gz"),
