@@ -29,11 +29,11 @@ class Document(Part):
 
 
 class Case(Part):
-    """One patient's volume: one file per channel (or one file or folder with all), and its label if any."""
+    """One patient's volume: one file per channel (or one with all), and a label map, or masks by their values."""
 
     name: str
     images: tuple[Path, ...]
-    label: Path | None = None
+    label: Path | dict[int, Path] | None = None
 
 
 class Dataset(Part):
@@ -43,6 +43,7 @@ class Dataset(Part):
     reader: str
     channels: tuple[str, ...]
     labels: dict[str, int] = {}
+    meanings: dict[str, str] = Field(default={}, description="of names that do not say of what: cancer -> lung_tumor")
     cases: tuple[Case, ...]
     warnings: tuple[str, ...] = ()
 
@@ -145,6 +146,7 @@ class Fingerprint(Document):
     modality: Modality
     integer: bool
     labels: dict[str, int]
+    meanings: dict[str, str] = {}
     cases: tuple[CaseFingerprint, ...]
     classes: dict[str, ClassFingerprint]
     intensities: tuple[IntensityStats, ...]

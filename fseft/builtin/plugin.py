@@ -78,6 +78,17 @@ def fseft_dataset_readers() -> Iterable[ReaderSpec]:
     """Dataset layouts."""
     return [
         ReaderSpec(
+            name="challenges",
+            factory="fseft.builtin.readers.challenges:Reader",
+            summary="BTCV, FLARE22, LiTS, KiTS, AbdomenCT-1K, CT-ORG and AbdomenCT-12organ as their owners give them",
+        ),
+        ReaderSpec(
+            name="chaos",
+            factory="fseft.builtin.readers.chaos:Reader",
+            summary="CHAOS: CT or MR series in DICOM, with a PNG picture of the labels per slice",
+            reference="https://chaos.grand-challenge.org",
+        ),
+        ReaderSpec(
             name="decathlon",
             factory="fseft.builtin.readers.decathlon:Reader",
             summary="Medical Segmentation Decathlon: dataset.json with a list of image and label pairs",
@@ -87,6 +98,12 @@ def fseft_dataset_readers() -> Iterable[ReaderSpec]:
             name="folders",
             factory="fseft.builtin.readers.folders:Reader",
             summary="a folder of images beside a folder of labels with the same file names",
+        ),
+        ReaderSpec(
+            name="masks",
+            factory="fseft.builtin.readers.masks:Reader",
+            summary="TotalSegmentator: a folder per case with ct.nii.gz and one mask per structure",
+            reference="https://doi.org/10.5281/zenodo.6802613",
         ),
         ReaderSpec(
             name="nnunet",

@@ -10,7 +10,7 @@ import typer
 from fseft.errors import FseftError
 
 DatasetFolder = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="Dataset folder (nnU-Net, Decathlon, or imagesTr + labelsTr).")
+    Path, typer.Argument(metavar="DATASET", help="Dataset folder (nnU-Net, Decathlon, imagesTr + labelsTr, ...).")
 ]
 Model = Annotated[str, typer.Option(help="Foundation model; none: random weights. `fseft models` lists them.")]
 Memory = Annotated[str, typer.Option(help="Memory that training may take, for example 12GB.")]

@@ -55,10 +55,13 @@ def plan(
 
 
 def _show(fingerprint: Fingerprint, made: Plan) -> None:
+    from fseft.learn.vocabulary import resolve, show_resolved
+
     console.show_lines(_summary(fingerprint, made.preprocessing.orientation))
     if fingerprint.classes:
+        names = show_resolved(resolve(fingerprint.classes, fingerprint.meanings))
         rows = [
-            (name, str(found.id), str(found.cases), _ml(found.median_volume_mm3))
+            (names[name], str(found.id), str(found.cases), _ml(found.median_volume_mm3))
             for name, found in fingerprint.classes.items()
         ]
         console.show_table(("structure", "label", "cases", "median ml"), rows, right=("label", "cases", "median ml"))

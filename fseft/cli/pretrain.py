@@ -16,6 +16,9 @@ def pretrain(
     ],
     out: Annotated[str, typer.Option(help="Name of the new model.")],
     architecture: Annotated[str, typer.Option(help="Network.")] = "resunet",
+    labels: Annotated[
+        str, typer.Option(help="Structures to learn, by any of their names, for example liver,left kidney; empty: all.")
+    ] = "",
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of 50 steps.")] = 200,
     minutes: Minutes = None,
     learning_rate: LearningRate = 1e-3,
@@ -31,9 +34,10 @@ def pretrain(
     workspace: Workspace = Path(),
 ) -> None:
     """Make a foundation model from datasets that are labelled only in part."""
+    from fseft.cli.console import note
     from fseft.cli.console import out as console
     from fseft.cli.training import training_progress
-    from fseft.cli.values import numbers
+    from fseft.cli.values import names, numbers
     from fseft.steps.pretrain import RECIPE, PretrainRequest, pretrain
     from fseft.store import Store
 
@@ -41,6 +45,7 @@ def pretrain(
         folders=tuple(datasets),
         name=out,
         architecture=architecture,
+        labels=names(labels),
         spacing_mm=numbers("--spacing", spacing, 3, float),  # type: ignore[arg-type]
         window=numbers("--window", window, 2, float),  # type: ignore[arg-type]
         patch_size=numbers("--patch", patch, 3, int),  # type: ignore[arg-type]
@@ -53,6 +58,6 @@ def pretrain(
         half=half,
     )
     with training_progress("pre-training") as on_epoch:
-        card = pretrain(request, Store(workspace), on_epoch)
+        card = pretrain(request, Store(workspace), on_epoch, note)
     console.print(f"model [bold]{card.name}[/]: {len(card.classes)} structures, {card.provenance['steps']} steps")
     console.print(f"use it: fseft adapt DATASET --model {card.name} --method lora --k 5")

@@ -1,68 +1,138 @@
-"""Names of structures: one spelling, and which names mean the same. Imports no torch."""
+"""Names of structures: one spelling, and which names mean the same. Imports no torch.
+
+The vocabulary itself is `structures.csv`: a structure's name, its sides, what it is part of, and its other names.
+"""
 
 from __future__ import annotations
 
+import csv
 import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-SIDES = {"l": "left", "lt": "left", "r": "right", "rt": "right"}
+LEFT, RIGHT = "left", "right"
+SIDES = {"l": LEFT, "lt": LEFT, "r": RIGHT, "rt": RIGHT}
 
-WORDS = {"tumour": "tumor", "pancreatic": "pancreas", "oesophagus": "esophagus", "vertebra": "vertebrae"}
+WORDS = {
+    "cancer": "tumor",
+    "tumour": "tumor",
+    "tumours": "tumor",
+    "tumors": "tumor",
+    "pancreatic": "pancreas",
+    "oesophagus": "esophagus",
+    "vertebra": "vertebrae",
+}
 """Words that are replaced wherever they stand."""
 
-ALIASES = {
-    "adrenal": "adrenal_gland",
-    "suprarenal_gland": "adrenal_gland",
-    "celiac_truck": "celiac_trunk",
-    "celiac_artery": "celiac_trunk",
-    "clavicle": "clavicula",
-    "eso": "esophagus",
-    "gall": "gallbladder",
-    "gall_bladder": "gallbladder",
-    "gb": "gallbladder",
-    "hepatic_tumor": "liver_tumor",
-    "hv": "hepatic_vessel",
-    "hvt": "hepatic_vessel_tumor",
-    "iliac_vein": "iliac_vena",
-    "ivc": "inferior_vena_cava",
-    "colon_cancer_primaries": "colon_tumor",
-    "postcava": "inferior_vena_cava",
-    "portal_and_splenic_vein": "portal_vein_and_splenic_vein",
-    "portal_and_splenic_veins": "portal_vein_and_splenic_vein",
-    "prost_ut": "prostate_uterus",
-    "prostate_or_uterus": "prostate_uterus",
-    "psv": "portal_vein_and_splenic_vein",
-    "small_intestine": "small_bowel",
-    "thyroid": "thyroid_gland",
-    "urinary_bladder": "bladder",
-    "vena_cava_inferior": "inferior_vena_cava",
-}
-"""Other names of public label sets, without the side, and the one that stands for them here."""
+VAGUE = frozenset({"cyst", "lesion", "lesions", "mass", "metastasis", "nodule", "tumor", "vein", "vessel"})
+"""Names that do not say of what."""
+
+_TABLE = Path(__file__).with_name("structures.csv")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A row of the vocabulary.
+
+    Attributes:
+        name: Canonical, without a side where there are two.
+        sides: `both`: a left and a right one, normally both there; `either`: each may be missing; empty: one only.
+        part_of: The canonical name of the whole, which may have a side; the halves of a pair are parts of the pair.
+        aliases: Other names, in canonical spelling, without a side where there are two.
+    """
+
+    name: str
+    sides: str = ""
+    part_of: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@cache
+def vocabulary() -> Mapping[str, Structure]:
+    """Every structure by its name."""
+    with _TABLE.open(newline="", encoding="utf-8") as file:
+        _, *rows = csv.reader(file)
+    return {name: Structure(name, sides, whole, tuple(aliases.split("|"))) for name, sides, whole, aliases in rows}
+
+
+@cache
+def _known() -> Mapping[str, str]:
+    """Each name and alias, with side and without, and what it means."""
+    found: dict[str, str] = {}
+    for row in vocabulary().values():
+        for side in ("", *((f"_{LEFT}", f"_{RIGHT}") if row.sides else ())):
+            names = (row.name, *filter(None, row.aliases))
+            found |= {f"{_worded(name)}{side}": f"{row.name}{side}" for name in names}
+    return found
 
 
 def canonical(name: str) -> str:
     """One spelling for a structure's name: words in lower case, side last (`Left kidney` -> `kidney_left`)."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     words = [SIDES.get(word, word) for word in re.findall(r"[^\W_]+", spaced.lower())]
-    sides = [word for word in words if word in ("left", "right")]
+    sides = [word for word in words if word in (LEFT, RIGHT)]
     return "_".join([word for word in words if word not in sides] + sides)
 
 
+def known(name: str) -> str | None:
+    """The name of a structure in the vocabulary (`Postcava` -> `inferior_vena_cava`), or None where it has none.
+
+    A first letter is a side where the rest is the name of a pair (`lkidney`).
+    """
+    plain = _worded(name)
+    if plain in _known():
+        return _known()[plain]
+    rest = f"{plain[1:]}_{SIDES[plain[0]]}" if plain[:1] in SIDES else ""
+    return _known().get(rest)
+
+
 def meaning(name: str) -> str:
-    """The canonical name, or what it is another name of (`Postcava` -> `inferior_vena_cava`)."""
-    plain = canonical(name)
-    base, _, side = plain.rpartition("_") if plain.endswith(("_left", "_right")) else (plain, "", "")
-    base = "_".join(WORDS.get(word, word) for word in base.split("_"))
-    return "_".join(filter(None, (ALIASES.get(base, base), side)))
+    """The name in the vocabulary, or the canonical spelling of one that it does not have."""
+    return known(name) or _worded(name)
+
+
+def halves(structure: str) -> tuple[str, str] | None:
+    """The left and the right one of a pair that is named as a whole (`kidney`), else None."""
+    row = vocabulary().get(structure)
+    return (f"{structure}_{LEFT}", f"{structure}_{RIGHT}") if row is not None and row.sides else None
+
+
+def wholes(structure: str) -> tuple[str, ...]:
+    """What a structure is part of, the nearest first (`lung_upper_lobe_left` -> `lung_left`, `lung`)."""
+    row = vocabulary().get(structure)
+    pair, _, side = structure.rpartition("_")
+    above = row.part_of if row is not None else pair if side in (LEFT, RIGHT) and halves(pair) else ""
+    return (above, *wholes(above)) if above else ()
+
+
+def resolve(names: Iterable[str], meanings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A dataset's own names -> what they mean; a name that the vocabulary does not have keeps its words.
+
+    Args:
+        names: Of the dataset.
+        meanings: What some of them mean where they do not say so themselves (`cancer` -> `lung_tumor`).
+    """
+    given = meanings or {}
+    return {name: known(given.get(name, name)) or canonical(name) for name in names}
+
+
+def show_resolved(resolved: Mapping[str, str]) -> dict[str, str]:
+    """A dataset's own names -> how they are shown: `lkidney -> kidney_left` where that is another word."""
+    return {name: name if meant == name else f"{name} -> {meant}" for name, meant in resolved.items()}
 
 
 def match_classes(
-    structures: Sequence[str], classes: Sequence[str], given: Mapping[str, str] | None = None
+    structures: Sequence[str],
+    classes: Sequence[str],
+    given: Mapping[str, str] | None = None,
+    meanings: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Structure -> the model's class that means the same, where there is one.
 
@@ -70,33 +140,31 @@ def match_classes(
         structures: Of the dataset.
         classes: Of the model.
         given: Structure -> class as the user says, which goes before what the names say; an empty class means none.
+        meanings: What some structures mean where their names do not say so.
 
     Raises:
         FseftError: What was given names no structure or no class.
     """
-    given = given or {}
+    given, meanings = given or {}, meanings or {}
     for name, wanted in given.items():
-        for kind, value, known in (("structure", name, structures), ("class of the model", wanted, classes)):
-            if value and value not in known:
+        for kind, value, there in (("structure", name, structures), ("class of the model", wanted, classes)):
+            if value and value not in there:
                 raise FseftError(
-                    f"--map {name}={wanted}: there is no {kind} {value!r}", hint=did_you_mean(value, list(known))
+                    f"--map {name}={wanted}: there is no {kind} {value!r}", hint=did_you_mean(value, list(there))
                 )
     meant = {meaning(name): name for name in classes}
     found = {
-        name: given[name] if name in given else next((meant[m] for m in _meanings(name) if m in meant), "")
-        for name in structures
+        name: given[name] if name in given else meant.get(meaning(meanings.get(name, name)), "") for name in structures
     }
     return {name: wanted for name, wanted in found.items() if wanted}
 
 
 def has_sides(structures: Sequence[str]) -> bool:
     """Whether a name says left or right, so that a mirrored image would be wrongly labelled."""
-    names = {canonical(name) for name in structures}
-    said = any({"left", "right"} & set(name.split("_")) for name in names)
+    names = {canonical(name) for name in structures} | {meaning(name) for name in structures}
+    said = any({LEFT, RIGHT} & set(name.split("_")) for name in names)
     return said or any(f"l{name[1:]}" in names and f"r{name[1:]}" in names for name in names)
 
 
-def _meanings(name: str) -> tuple[str, ...]:
-    """What a name means, and what it means where its first letter is a side (`lkidney`)."""
-    plain = canonical(name)
-    return (meaning(name), meaning(f"{plain[1:]}_{SIDES[plain[0]]}")) if plain[:1] in SIDES else (meaning(name),)
+def _worded(name: str) -> str:
+    return "_".join(WORDS.get(word, word) for word in canonical(name).split("_"))

@@ -22,6 +22,7 @@ _LAYOUTS = (
     "Give one of: nnU-Net v2 (dataset.json with channel_names, imagesTr/CASE_0000.nii.gz, "
     "labelsTr/CASE.nii.gz); "
     "Medical Segmentation Decathlon (dataset.json with modality and training); "
+    "TotalSegmentator (CASE/ct.nii.gz, CASE/segmentations/); a public dataset as its owner gives it; "
     "bare folders imagesTr and labelsTr with the same file names."
 )
 _NAMED = 3  # cases that a warning names

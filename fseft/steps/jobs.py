@@ -176,7 +176,7 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     labels = _choose_labels(fingerprint, request.labels)
     # Rows can be copied from a head that the weights hold; one that texts drive serves only as it is.
     rows = card.classes if spec.needs_model and (card.scope == "network" or not spec.trains) else ()
-    matched = match_classes(list(labels), rows, dict(request.mapping))
+    matched = match_classes(list(labels), rows, dict(request.mapping), fingerprint.meanings)
     _check_fit(request, spec, card, recipe, list(labels), matched)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
     support = choose_support(labelled, request.k, request.seed, request.cases)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError, counted, did_you_mean
 from fseft.parallel import map_cases
 from fseft.steps.datasets import read_dataset
 from fseft.store import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from fseft.documents import Case, Plan, Preprocessing
     from fseft.parallel import Workers
     from fseft.store import Store
     from fseft.volume.prepare import Prepared
+    from fseft.volume.sides import Pair
 
 _FORMAT = 2  # raised when the same input gives other arrays
 
@@ -38,11 +40,12 @@ class Preprocessed:
     skipped: tuple[str, ...]
 
 
-def cache_folder(plan: Plan, store: Store) -> Path:
+def cache_folder(plan: Plan, store: Store, pairs: Mapping[int, Pair] | None = None) -> Path:
     """Where the arrays of a plan lie; plans that differ in patch or intensities alone share it."""
     chosen = plan.preprocessing
     crop = "above -500" if chosen.modality == "ct" else "above minimum"
-    key = digest(_FORMAT, chosen.orientation, chosen.spacing_mm, crop)
+    divided = [[value, pair.left, pair.right, pair.both] for value, pair in sorted((pairs or {}).items())]
+    key = digest(_FORMAT, chosen.orientation, chosen.spacing_mm, crop, *divided)
     return store.preprocessed(plan.dataset, key)
 
 
@@ -54,6 +57,7 @@ def preprocess(
     workers: Workers = 1,
     cases: Iterable[str] | None = None,
     strict: bool = False,
+    pairs: Mapping[int, Pair] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Preprocessed:
     """Make the cached arrays of a dataset; what is there already, of the same files, stays.
@@ -65,6 +69,7 @@ def preprocess(
         workers: Who does it.
         cases: Names of the cases to do; by default all.
         strict: As for `read_dataset`.
+        pairs: Label values to divide into left and right; where that is doubtful, a warning tells.
         progress: Called with the name of each case that is done or skipped.
 
     Raises:
@@ -75,9 +80,13 @@ def preprocess(
     if dataset.name != plan.dataset:
         raise FseftError(f"is not {plan.dataset!r}, for which the plan is", file=folder, hint="Plan it first.")
     wanted = _chosen({case.name: case for case in dataset.cases}, cases)
-    target = cache_folder(plan, store)
-    make = partial(_make, folder=target.absolute(), channels=dataset.channels, chosen=plan.preprocessing)
+    target = cache_folder(plan, store, pairs)
+    make = partial(
+        _make, folder=target.absolute(), channels=dataset.channels, chosen=plan.preprocessing, pairs=pairs or {}
+    )
     made = map_cases(make, wanted, workers=workers, done=progress)
+    if pairs:
+        _tell_doubts(target, wanted, {value: name for name, value in dataset.labels.items()})
     return Preprocessed(
         folder=target,
         done=tuple(name for name, new in made.items() if new),
@@ -105,17 +114,37 @@ def _chosen(known: dict[str, Case], names: Iterable[str] | None) -> dict[str, Ca
     return {name: known[name] for name in wanted}
 
 
-def _make(case: Case, *, folder: Path, channels: tuple[str, ...], chosen: Preprocessing) -> bool:
+def _tell_doubts(folder: Path, cases: Iterable[str], names: Mapping[int, str]) -> None:
+    """Warn of each doubt about a side, with the first case and how many more there are."""
+    from fseft.volume import cache
+
+    doubted: dict[tuple[str, str], list[str]] = {}
+    for case in cases:
+        for value, doubts in cache.open_case(folder, case).meta.get("doubts", {}).items():
+            for doubt in doubts:
+                doubted.setdefault((names.get(int(value), value), doubt), []).append(case)
+    for (name, doubt), having in doubted.items():
+        more = f" and {counted(len(having) - 1, 'case')} more" if len(having) > 1 else ""
+        warnings.warn(f"{having[0]}{more}: left and right of {name!r} are uncertain: {doubt}", stacklevel=3)
+
+
+def _make(
+    case: Case, *, folder: Path, channels: tuple[str, ...], chosen: Preprocessing, pairs: Mapping[int, Pair]
+) -> bool:
     """Make one case; False if it was there already."""
     from fseft.volume import cache
     from fseft.volume.fingerprint import case_content, read_case, read_case_labels
     from fseft.volume.prepare import prepare
+    from fseft.volume.sides import split_labels
 
     content = case_content(case)
     if cache.has_case(folder, case.name) and cache.open_case(folder, case.name).meta.get("content") == content:
         return False
     volume = read_case(case, channels)
     labels = None if case.label is None else read_case_labels(case, volume)
+    doubts: dict[int, tuple[str, ...]] = {}
+    if labels is not None and pairs:
+        labels, doubts = split_labels(labels, volume, pairs, chosen.modality)
     prepared = prepare(
         volume,
         labels,
@@ -123,7 +152,7 @@ def _make(case: Case, *, folder: Path, channels: tuple[str, ...], chosen: Prepro
         spacing_mm=chosen.spacing_mm,
         modality=chosen.modality,
     )
-    meta = case_meta(prepared, content)
+    meta = {**case_meta(prepared, content), **({"doubts": doubts} if doubts else {})}
     cache.write_case(folder, case.name, prepared.image, prepared.label, meta, classes=_values(prepared))
     return True
 

@@ -17,25 +17,26 @@ from fseft.learn.loop import autocast, fit, start
 from fseft.learn.loss import masked_loss, structure_masks
 from fseft.learn.method import Adapted
 from fseft.learn.patches import Crops, CropSource
-from fseft.learn.vocabulary import canonical
 from fseft.steps.adapters import versions
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
 from fseft.steps.devices import choose_device
 from fseft.steps.models import find_card, valid_name
 from fseft.steps.plan import make_plan
 from fseft.steps.preprocess import preprocess
+from fseft.steps.structures import agree_on_structures
 from fseft.store import digest, file_digest, replacing, write_document
 from fseft.volume.cache import CachedCase, open_case
 from fseft.volume.intensity import choose_intensity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from fseft.documents import Millimetres, Modality, Preprocessing, Triple
+    from fseft.documents import Fingerprint, Millimetres, Modality, Plan, Preprocessing, Triple
     from fseft.learn.loop import Epoch, Training
     from fseft.learn.roles import Architecture
     from fseft.parallel import Workers
+    from fseft.steps.structures import Annotation
     from fseft.store import Store
 
 STEPS_PER_EPOCH = 50
@@ -50,6 +51,7 @@ class PretrainRequest:
     folders: tuple[Path, ...]
     name: str
     architecture: str = "resunet"
+    labels: tuple[str, ...] = ()
     spacing_mm: Millimetres | None = None
     window: tuple[float, float] | None = None
     patch_size: Triple = (64, 64, 64)
@@ -72,7 +74,12 @@ class Source:
     annotated: tuple[int, ...]
 
 
-def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch], None] = lambda _: None) -> ModelCard:
+def pretrain(
+    request: PretrainRequest,
+    store: Store,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> ModelCard:
     """Train one network on all datasets, a class counting only where its dataset annotates it.
 
     The loss is the masked mean of FSEFT (Silva-Rodríguez et al. 2025, section 3); datasets are drawn uniformly.
@@ -83,8 +90,12 @@ def pretrain(request: PretrainRequest, store: Store, on_epoch: Callable[[Epoch],
     request = replace(request, device=choose_device(request.device))
     architecture = backbone.architecture(request.architecture)
     _check(request, architecture)
-    prepared = [_prepare(folder, request, store) for folder in request.folders]
-    classes = sorted({canonical(name) for one in prepared for name in one.labels})
+    planned = [make_plan(folder, "none", store, workers=request.workers) for folder in request.folders]
+    annotations = agree_on_structures([fingerprint for fingerprint, _ in planned], request.labels)
+    for (fingerprint, _), annotation in zip(planned, annotations, strict=True):
+        tell(f"{fingerprint.dataset}: {annotation}")
+    prepared = [_prepare(request, store, *one) for one in zip(request.folders, planned, annotations, strict=True)]
+    classes = sorted({name for one in prepared for name in one.labels})
     sources = [_source(request, one, classes) for one in prepared]
     key = _key(request, sources)
     if (known := _finished(request, store, key)) is not None:
@@ -167,17 +178,19 @@ def _contract(request: PretrainRequest, modalities: Collection[Modality]) -> Con
 
 @dataclass(frozen=True)
 class Prepared:
-    """A dataset on the new model's grid. `labels` holds what is drawn in some case, not what is only declared."""
+    """A dataset on the new model's grid. `labels` has the structures that are drawn in some case, by their values."""
 
     name: str
-    labels: dict[str, int]
+    labels: Mapping[str, int]
     preprocessing: Preprocessing
     cases: tuple[CachedCase, ...]
 
 
-def _prepare(folder: Path, request: PretrainRequest, store: Store) -> Prepared:
-    """Plan and preprocess a dataset under the new model's contract."""
-    fingerprint, plan = make_plan(folder, "none", store, workers=request.workers)
+def _prepare(
+    request: PretrainRequest, store: Store, folder: Path, planned: tuple[Fingerprint, Plan], annotation: Annotation
+) -> Prepared:
+    """Preprocess a dataset under the new model's contract."""
+    fingerprint, plan = planned
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
     if len(fingerprint.channels) != 1 or not labelled:
         raise FseftError(
@@ -195,15 +208,14 @@ def _prepare(folder: Path, request: PretrainRequest, store: Store) -> Prepared:
         }
     )
     plan = plan.model_copy(update={"preprocessing": preprocessing})
-    cache = preprocess(folder, plan, store, workers=request.workers)
-    drawn = {name: value for name, value in fingerprint.labels.items() if fingerprint.classes[name].cases}
+    cache = preprocess(folder, plan, store, workers=request.workers, pairs=annotation.pairs)
     cases = tuple(open_case(cache.folder, name) for name in labelled)
-    return Prepared(fingerprint.dataset, drawn, preprocessing, cases)
+    return Prepared(fingerprint.dataset, annotation.labels, preprocessing, cases)
 
 
 def _source(request: PretrainRequest, prepared: Prepared, classes: Sequence[str]) -> Source:
     preprocessing = prepared.preprocessing
-    indices = {value: 1 + classes.index(canonical(structure)) for structure, value in prepared.labels.items()}
+    indices = {value: 1 + classes.index(structure) for structure, value in prepared.labels.items()}
     size = margin(request.patch_size) if request.recipe.augment else request.patch_size
     crops = CropSource(
         size, preprocessing.intensity, preprocessing.modality, indices, foreground=request.recipe.foreground

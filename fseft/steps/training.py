@@ -77,7 +77,8 @@ def train(
     training = start(adapted, job.recipe)
     if state:
         training.restore(state)
-    if keeps_features(job.spec, job.decoder, job.recipe):
+    kept = keeps_features(job.spec, job.decoder, job.recipe)
+    if kept:
         losses = _on_features(job, architecture, training, cached, store, listener)
     else:
         losses = _fresh(job, adapted, cached)
@@ -127,7 +128,7 @@ def _audit(job: Job, adapted: Adapted, cached: list[CachedCase], epoch: Epoch) -
     adapted.network.eval()
     with torch.no_grad(), autocast(job.plan.device, job.recipe.precision):
         adapted.audit(epoch, len(cached), crops_of)
-    adapted.network.train(adapted.train_mode)
+    adapted.train()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fseft.registry import registry
 from fseft.testing.parameters import parameters
 from fseft.testing.torchless import assert_listed_without_torch
+from fseft.volume.masks import label_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,7 +81,7 @@ def lists_the_same_each_time(layout: Layout) -> None:
 def names_files_that_are_there(layout: Layout) -> None:
     """What a case lacks is left out."""
     cases = layout.read().cases
-    files = [path for case in cases for path in (*case.images, *([case.label] if case.label else []))]
+    files = [path for case in cases for path in (*case.images, *label_files(case))]
     assert [path for path in files if not path.exists()] == []
 
 
@@ -100,7 +101,7 @@ def leaves_the_background_out(layout: Layout) -> None:
 def opens_no_image(layout: Layout) -> None:
     """With images and labels that hold nothing it finds the same cases."""
     found = layout.read()
-    volumes = {path for case in found.cases for path in (*case.images, case.label)}
+    volumes = {path for case in found.cases for path in (*case.images, *label_files(case))}
 
     def copy(source: str, target: str) -> None:
         if Path(source) in volumes:
@@ -118,7 +119,7 @@ def opens_no_image(layout: Layout) -> None:
 def _relative(dataset: Dataset, folder: Path) -> Any:
     """The dataset with its files as seen from the folder."""
     cases = [
-        (c.name, [p.relative_to(folder) for p in c.images], c.label and c.label.relative_to(folder))
+        (c.name, *([p.relative_to(folder) for p in files] for files in (c.images, label_files(c))))
         for c in dataset.cases
     ]
     return dataset.channels, dataset.labels, cases

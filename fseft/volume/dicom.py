@@ -73,6 +73,15 @@ def read(folder: Path) -> tuple[Array, Array]:
     return array[np.newaxis], affine
 
 
+def slice_files(folder: Path) -> list[str]:
+    """Names of the files of the only series, in the order of the array.
+
+    Raises:
+        FseftError: As `describe`, but for the grid.
+    """
+    return [Path(item.file).name for item in _series(folder)]
+
+
 def _series(folder: Path) -> list[_Slice]:
     """The slices of the only series, in order along the slice normal."""
     with itk() as sitk:

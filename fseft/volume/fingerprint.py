@@ -14,7 +14,9 @@ from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
 from fseft.volume.histogram import CaseIntensities, measure, summarise
 from fseft.volume.image import Volume, content_digest, read_labels, read_volume
 from fseft.volume.intensity import AIR_HU, doubts, guess_modality
+from fseft.volume.masks import label_files, read_masks
 from fseft.volume.prepare import body_box
+from fseft.volume.slices import is_slices, read_slices
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -56,8 +58,8 @@ class CaseMeasurement:
 
 def case_content(case: Case) -> str:
     """A key of what the files of a case hold."""
-    files = [*case.images, *([] if case.label is None else [case.label])]
-    return digest(len(case.images), content_digest(files))
+    values = list(case.label) if isinstance(case.label, dict) else []
+    return digest(len(case.images), content_digest([*case.images, *label_files(case)]), *values)
 
 
 def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
@@ -116,13 +118,18 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
     """
     if case.label is None:
         raise FseftError("has no label", case=case.name, hint="Give it one, or leave it out.")
-    labels = read_labels(case.label, case=case.name)
+    if isinstance(case.label, dict):
+        labels = read_masks(case.label, case=case.name)
+    elif is_slices(case.label):
+        labels = read_slices(case, case.label, volume)
+    else:
+        labels = read_labels(case.label, case=case.name)
     array, geometry = reorient(labels.array, labels.geometry, volume.geometry.orientation)
     if difference := geometry_mismatch(volume.geometry, geometry):
         raise FseftError(
             f"the image {case.images[0].name} and its label are not on the same grid: {difference}",
             case=case.name,
-            file=case.label,
+            file=label_files(case)[0],
             hint="Draw or resample the label on the image's grid, or repair the header that is wrong.",
         )
     return Volume(array, volume.geometry)
@@ -154,6 +161,7 @@ def combine(dataset: Dataset, measurements: Sequence[CaseMeasurement], contents:
         modality=modality,
         integer=all(case.integer for case in measurements),
         labels=labels,
+        meanings=dataset.meanings,
         cases=tuple(_case(case, names, contents[case.name]) for case in measurements),
         classes=classes,
         intensities=_statistics(dataset, measurements),
@@ -211,7 +219,7 @@ def _check_values(case: Case, found: Iterable[int], labels: Mapping[str, int]) -
         raise FseftError(
             f"holds label value{'s' if len(unknown) > 1 else ''} {values} without a name",
             case=case.name,
-            file=case.label,
+            file=label_files(case)[0],
             hint="Name it in dataset.json, or correct the label.",
         )
 

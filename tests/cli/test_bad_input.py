@@ -369,3 +369,25 @@ OPTIONS = [
 @pytest.mark.parametrize(("command", "words"), OPTIONS, ids=[row[0] for row in OPTIONS])
 def test_a_bad_option_is_refused(fseft, livers, command, words):
     refused(fseft(*shlex.split(command)), words)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"gall": 1, "Gall bladder": 2}, "livers: names gallbladder twice: 'gall' and 'Gall bladder'. Rename one"),
+        ({"lung": 1, "left lung upper lobe": 2}, "livers has lung whole, livers in parts (lung_upper_lobe_left). Name"),
+    ],
+)
+def test_names_that_contradict_each_other_are_refused(fseft, livers, names, message):
+    declare(livers, **names)
+    ended = fseft("pretrain", "livers", "--out", "m", "--device", "cpu")
+    assert ended.status == 2
+    assert ended.lines[-1].startswith(f"error: {message}")
+
+
+def test_what_names_were_taken_for_is_shown(fseft, livers):
+    declare(livers, lkidney=1, Blob=2)
+    shown = fseft("plan", "livers", "--model", "none").out
+    assert "lkidney -> kidney_left" in shown
+    told = fseft("pretrain", "livers", "--out", "m", "--device", "cpu", "--labels", "livr").lines[-1]
+    assert told == "error: --labels livr: no dataset has this structure. Known: blob, kidney_left."

@@ -9,12 +9,15 @@ import pytest
 
 from fseft.documents import Intensity, Plan, Preprocessing
 from fseft.errors import FseftError
+from fseft.steps.plan import make_plan
 from fseft.steps.preprocess import cache_folder, preprocess
 from fseft.store import Store
 from fseft.volume import cache
+from fseft.volume.cache import open_case
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, write_labels, write_volume
 from fseft.volume.prepare import Frame, restore_labels
+from fseft.volume.sides import Pair
 
 SHAPE = (20, 24, 28)
 NAMES = ("a", "b", "c")
@@ -216,3 +219,48 @@ def test_a_4d_image_has_its_channels(store, tmp_path):
     (folder / "dataset.json").write_text(json.dumps(declared))
     made = preprocess(folder, a_plan(spacing_mm=(1, 1, 1), modality="mr"), store)
     assert cache.open_case(made.folder, "a").channels == 2
+
+
+# --- left and right -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def paired(tmp_path):
+    """A round body with a structure on its left and, in the case `b`, one on its right; both have the value 1."""
+    shape, geometry = (40, 30, 12), Geometry((40, 30, 12), np.diag([-6.0, -6.0, 6.0, 1.0]))
+    i, j, _ = np.indices(shape)
+    image = np.where(((i - 20) / 16) ** 2 + ((j - 15) / 11) ** 2 < 1, 40, -1000).astype(np.int16)
+    for kind in ("imagesTr", "labelsTr"):
+        (tmp_path / "pairs" / kind).mkdir(parents=True)
+    for case, places in (("a", (10,)), ("b", (10, 28))):
+        label = np.zeros(shape, np.uint8)
+        for place in places:
+            label[place : place + 4, 12:18, 4:8] = 1
+        write_volume(tmp_path / "pairs" / "imagesTr" / f"{case}_0000.nii.gz", (image + label)[None], geometry)
+        write_labels(tmp_path / "pairs" / "labelsTr" / f"{case}.nii.gz", label, geometry)
+    declared = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "kidney": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "pairs" / "dataset.json").write_text(json.dumps(declared))
+    return tmp_path / "pairs"
+
+
+def test_pairs_are_divided_once_and_doubts_are_told_each_time(paired, tmp_path):
+    store = Store(tmp_path / "workspace")
+    _, plan = make_plan(paired, "none", store)
+    pairs = {1: Pair(2, 3)}
+    for done in (("a", "b"), ()):
+        with pytest.warns(UserWarning, match="a: left and right of 'kidney' are uncertain: there is none on the right"):
+            made = preprocess(paired, plan, store, pairs=pairs)
+        assert made.done == done
+    left_only, both = (open_case(made.folder, name) for name in ("a", "b"))
+    assert (left_only.classes, both.classes) == ((2,), (2, 3))
+    assert both.locations(2)[:, 0].max() < both.locations(3)[:, 0].min()  # the axes are RAS
+
+
+def test_divided_and_undivided_arrays_lie_apart(paired, tmp_path):
+    store = Store(tmp_path / "workspace")
+    _, plan = make_plan(paired, "none", store)
+    whole = preprocess(paired, plan, store)
+    assert open_case(whole.folder, "b").classes == (1,)
+    assert cache_folder(plan, store, {}) == whole.folder
+    assert cache_folder(plan, store, {1: Pair(2, 3)}) != whole.folder
+    assert cache_folder(plan, store, {1: Pair(2, 3)}) != cache_folder(plan, store, {1: Pair(3, 2)})

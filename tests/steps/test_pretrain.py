@@ -181,3 +181,30 @@ def test_what_is_declared_but_never_drawn_is_not_annotated(asked, store, tmp_pat
 def test_what_cannot_be_trained_with_is_refused(changed, message, asked, store):
     with pytest.raises(FseftError, match=message):
         pretrain(replace(asked, **changed), store)
+
+
+def test_a_pair_is_divided_where_another_dataset_has_its_sides(asked, store, tmp_path):
+    whole = write_dataset(tmp_path / "whole", labels={"kidneys": 1}, cases=("a", "b"), keep=(1,))
+    told = []
+    with pytest.warns(UserWarning, match="left and right of 'kidneys' are uncertain"):
+        card = pretrain(replace(asked, folders=(whole, asked.folders[0])), store, tell=told.append)
+    assert card.classes == ("kidney_left", "kidney_right")
+    annotated = {name: found["annotated"] for name, found in card.provenance["datasets"].items()}
+    assert annotated == {"whole": ["kidney_left", "kidney_right"], "first": ["kidney_left"]}
+    assert told == ["whole: kidneys -> kidney_left + kidney_right", "first: Left kidney -> kidney_left"]
+
+
+def test_a_pair_of_which_nobody_has_the_sides_stays_whole(asked, store, tmp_path):
+    whole = write_dataset(tmp_path / "whole", labels={"kidneys": 1}, keep=(1,))
+    assert pretrain(replace(asked, folders=(whole,)), store).classes == ("kidney",)
+
+
+def test_only_the_structures_that_are_wanted_are_learned(asked, store):
+    card = pretrain(replace(asked, labels=("lkidney",)), store)
+    assert card.classes == ("kidney_left",)
+
+
+def test_names_that_contradict_each_other_are_refused(asked, store, tmp_path):
+    other = write_dataset(tmp_path / "other", labels={"tumor": 7}, keep=(7,))
+    with pytest.raises(FseftError, match="second and other both name a structure 'tumor', which does not say of what"):
+        pretrain(replace(asked, folders=(*asked.folders, other)), store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fseft.builtin.readers.folders import DECLARATION, declaration, named
+from fseft.builtin.readers.folders import DECLARATION, declaration, meanings, named
 from fseft.errors import FseftError
 from fseft.plugin import Case, Dataset
 from fseft.volume.image import case_name
@@ -35,11 +35,13 @@ class Reader:
             if case.name in cases:
                 raise FseftError("is listed twice", case=case.name, file=path, hint="Remove one entry.")
             cases[case.name] = case
+        labels = _labels(content.get("labels", {}), path)
         return Dataset(
             name=folder.name,
             reader="decathlon",
             channels=_by_number(content["modality"], path),
-            labels=_labels(content.get("labels", {}), path),
+            labels=labels,
+            meanings=meanings(content, labels),
             cases=tuple(cases[name] for name in sorted(cases)),
         )
 

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 IMAGES, LABELS, DECLARATION = "imagesTr", "labelsTr", "dataset.json"
 
+MEANINGS = {
+    "Liver": {"cancer": "liver_tumor"},
+    "Lung": {"cancer": "lung_tumor"},
+    "Pancreas": {"cancer": "pancreas_tumor"},
+    "HepaticVessel": {"Vessel": "hepatic_vessel", "Tumour": "hepatic_vessel_tumor"},
+}
+"""Of tasks of the Medical Segmentation Decathlon, by the `name` in `dataset.json`: names that do not say of what."""
+
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
@@ -75,6 +83,12 @@ def named(labels: Any, path: Path) -> dict[str, Any]:
         cause = f"has labels that are no object but a {type(labels).__name__}"
         raise FseftError(cause, file=path, hint='Write them as {"background": 0, "liver": 1}.')
     return labels
+
+
+def meanings(content: Mapping[str, Any], labels: Iterable[str]) -> dict[str, str]:
+    """What some of the labels of a declaration mean, where it is of a public dataset with names that do not say it."""
+    known = MEANINGS.get(str(content.get("name")), {})
+    return {name: known[name] for name in labels if name in known}
 
 
 def images_in(folder: Path, ending: str = "") -> dict[str, Path]:

@@ -15,6 +15,7 @@ from fseft.builtin.readers.folders import (
     check_channels,
     declaration,
     images_in,
+    meanings,
     named,
     paired,
 )
@@ -53,11 +54,13 @@ class Reader:
                 hint="Add the channel number _0000 to their names.",
             )
         check_channels(images, len(channels))
+        labels = _labels(content.get("labels", {}), path)
         return Dataset(
             name=folder.name,
             reader="nnunet",
             channels=channels,
-            labels=_labels(content.get("labels", {}), path),
+            labels=labels,
+            meanings=meanings(content, labels),
             cases=paired(images, images_in(folder / LABELS, ending)),
         )
 

@@ -22,6 +22,26 @@ DECLARATIONS = {
 }
 
 
+OTHERS = {
+    "chaos": ("2/DICOM_anon/i0000.dcm", "2/Ground/liver_GT_000.png", "1/DICOM_anon/i0000.dcm"),
+    "challenges": ("img/img0002.nii.gz", "img/img0001.nii.gz", "label/label0002.nii.gz"),
+    "masks": (
+        *("s0001/ct.nii.gz", "s0001/segmentations/liver.nii.gz", "s0001/segmentations/aorta.nii.gz"),
+        *("s0000/ct.nii.gz", "s0000/segmentations/liver.nii.gz"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_reader_of_public_files_keeps_the_contract(name, tmp_path):
+    for file in OTHERS[name]:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    for parameter in reader_checks(name, tmp_path):
+        (check,) = parameter.values
+        check()
+
+
 @pytest.mark.parametrize("name", DECLARATIONS)
 def test_a_reader_keeps_the_contract(name, tmp_path):
     for kind, files in (("imagesTr", IMAGES), ("labelsTr", LABELS)):
@@ -36,4 +56,4 @@ def test_a_reader_keeps_the_contract(name, tmp_path):
 
 
 def test_every_reader_is_tested():
-    assert DECLARATIONS.keys() == set(registry().names("reader"))
+    assert DECLARATIONS.keys() | OTHERS.keys() == set(registry().names("reader"))

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from fseft.builtin.readers.decathlon import Reader
+from fseft.builtin.readers.folders import MEANINGS
 from fseft.errors import FseftError
 
 
@@ -60,3 +61,38 @@ def test_listed_files_that_are_missing_count_as_not_there(tmp_path):
 def test_what_cannot_be_read_is_refused_and_named(tmp_path, changed, cause):
     with pytest.raises(FseftError, match=cause):
         Reader().read(a_dataset(tmp_path, **changed))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "meant"),
+    [
+        ("Liver", {"1": "liver", "2": "cancer"}, {"cancer": "liver_tumor"}),
+        ("Lung", {"1": "cancer"}, {"cancer": "lung_tumor"}),
+        ("Pancreas", {"1": "pancreas", "2": "cancer"}, {"cancer": "pancreas_tumor"}),
+        (
+            "HepaticVessel",
+            {"1": "Vessel", "2": "Tumour"},
+            MEANINGS["HepaticVessel"],
+        ),
+        ("Spleen", {"1": "spleen"}, {}),
+        ("Colon", {"1": "colon cancer primaries"}, {}),
+        ("My livers", {"1": "cancer"}, {}),
+    ],
+)
+def test_names_of_the_tasks_that_do_not_say_of_what_have_a_meaning(task, labels, meant, tmp_path):
+    folder = a_dataset(tmp_path, name=task, labels={"0": "background", **labels})
+    assert Reader().read(folder).meanings == meant
+
+
+def test_amos_is_read_by_its_declaration(tmp_path):
+    names = ["spleen", "right kidney", "gall bladder", "arota", "prostate/uterus"]
+    labels = {"0": "background", **{str(value): name for value, name in enumerate(names, start=1)}}
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"modality": {"0": "CT"}, "labels": labels, "training": [pair("amos_0001")]})
+    )
+    for kind in ("imagesTr", "labelsTr", "imagesVa", "labelsVa"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "amos_0001.nii.gz").touch()
+    dataset = Reader().read(tmp_path)
+    assert [case.name for case in dataset.cases] == ["amos_0001"]
+    assert dataset.labels == {name: value for value, name in enumerate(names, start=1)}

@@ -1,0 +1,69 @@
+"""Which structures several datasets annotate together, and where each is found in its dataset's label maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fseft.learn.agreement import Agreed, agree
+from fseft.learn.vocabulary import known, resolve, vocabulary
+from fseft.volume.sides import Pair
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fseft.documents import Fingerprint
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What a dataset annotates.
+
+    Attributes:
+        names: Its own name -> the structure, or the two of a pair.
+        labels: Structure -> label value.
+        pairs: Label value in the files -> the new values of its left and right.
+    """
+
+    names: Mapping[str, tuple[str, ...]]
+    labels: Mapping[str, int]
+    pairs: Mapping[int, Pair]
+
+    def __str__(self) -> str:
+        """What its names were taken for: `lkidney -> kidney_left`, and which are not in the vocabulary."""
+        told = [f"{name} -> {' + '.join(meant)}" for name, meant in self.names.items() if meant != (name,)]
+        unknown = [name for name, meant in self.names.items() if known(meant[0]) is None]
+        if unknown:
+            told.append(f"not in the vocabulary: {', '.join(unknown)}")
+        return "; ".join(told) or "all names are those of the vocabulary"
+
+
+def agree_on_structures(fingerprints: Sequence[Fingerprint], wanted: Sequence[str] = ()) -> list[Annotation]:
+    """What is learned of each dataset. What is only declared but drawn in no case is not annotated.
+
+    Args:
+        fingerprints: Of the datasets.
+        wanted: Structures to learn; by default all.
+
+    Raises:
+        FseftError: The names contradict each other.
+    """
+    drawn = {
+        one.dataset: resolve([name for name in one.labels if one.classes[name].cases], one.meanings)
+        for one in fingerprints
+    }
+    agreed = agree(drawn, wanted)
+    return [_annotation(agreed[one.dataset], one.labels) for one in fingerprints]
+
+
+def _annotation(agreed: Agreed, declared: Mapping[str, int]) -> Annotation:
+    labels = {meant: declared[name] for name, meant in agreed.structures.items()}
+    names: dict[str, tuple[str, ...]] = {name: (meant,) for name, meant in agreed.structures.items()}
+    pairs = {}
+    free = max(declared.values(), default=0) + 1
+    for name, (left, right) in sorted(agreed.pairs.items()):
+        pairs[declared[name]] = Pair(free, free + 1, both=vocabulary()[left.removesuffix("_left")].sides == "both")
+        labels |= {left: free, right: free + 1}
+        names[name] = (left, right)
+        free += 2
+    return Annotation(names, labels, pairs)

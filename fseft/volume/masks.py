@@ -1,0 +1,52 @@
+"""Labels that come as one mask per structure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fseft.errors import FseftError
+from fseft.volume.geometry import geometry_mismatch
+from fseft.volume.image import Volume, read_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fseft.documents import Case
+
+
+def label_files(case: Case) -> tuple[Path, ...]:
+    """The label map of a case, or all its masks; nothing where it has no label."""
+    if isinstance(case.label, dict):
+        return tuple(case.label.values())
+    return () if case.label is None else (case.label,)
+
+
+def read_masks(paths: Mapping[int, Path], *, case: str | None = None) -> Volume:
+    """Read the masks of a case as one label map; where they overlap, the smaller structure lies on top.
+
+    Args:
+        paths: Value in the label map -> file of its mask, nonzero inside; at least one.
+        case: The case identifier, for errors.
+
+    Returns:
+        The labels (1, z, y, x) in the smallest unsigned integer type that holds all values.
+
+    Raises:
+        FseftError: As for a label map, or the masks are on different grids.
+    """
+    first = read_labels(next(iter(paths.values())), case=case)
+    labels = np.zeros(first.array.shape, np.min_scalar_type(max(paths)))
+    voxels, sizes = labels.reshape(-1), np.zeros(max(paths) + 1, np.int64)
+    for value, path in paths.items():
+        mask = read_labels(path, case=case)
+        if difference := geometry_mismatch(mask.geometry, first.geometry):
+            cause = f"is not on the grid of the other masks: {difference}"
+            raise FseftError(cause, hint="Resample the masks to one grid.", case=case, file=path)
+        inside = np.flatnonzero(mask.array)
+        sizes[value] = len(inside)
+        below = voxels[inside]
+        voxels[inside[(below == 0) | (sizes[below] > len(inside))]] = value
+    return Volume(labels, first.geometry)
