@@ -1,11 +1,15 @@
-"""Batches drawn one step ahead in a second thread, each from a generator of its own step."""
+"""Batches drawn ahead, in a second thread or in processes, each from a generator of its own step."""
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Generic, TypeVar
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
+
+from fseft.errors import FseftError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,15 +24,28 @@ def derived_seed(seed: int, purpose: str, *numbers: int) -> int:
 
 
 class Ahead(Generic[B]):
-    """`batch(step)` gives what `draw(step)` makes, while the next step is drawn already.
+    """`batch(step)` gives what `draw(step)` makes, while the next steps are drawn already.
 
-    One thread is enough: drawing costs a tenth of a step, and batchgenerators keeps its state in a global.
+    For small networks one thread is enough, and batchgenerators keeps its state in a global; a GPU asks for processes.
+
+    Args:
+        draw: Makes a batch. With processes: a module-level function, of what `order` gives.
+        order: What to draw for a step.
+        processes: More than one draw as many batches side by side; by default a thread draws the next one.
     """
 
-    def __init__(self, draw: Callable[[int], B]) -> None:
-        self._draw = draw
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._next: tuple[int, Future[B]] | None = None
+    def __init__(
+        self, draw: Callable[[Any], B], order: Callable[[int], Any] = lambda step: step, *, processes: int = 1
+    ) -> None:
+        self._draw, self._order = draw, order
+        # Spawned: forking after torch has started threads may hang.
+        self._pool: Executor = (
+            ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+            if processes > 1
+            else ThreadPoolExecutor(1, thread_name_prefix="batches")
+        )
+        self._depth = max(1, processes)
+        self._ready: dict[int, Future[B]] = {}
 
     def __enter__(self) -> Ahead[B]:
         return self
@@ -37,8 +54,19 @@ class Ahead(Generic[B]):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def batch(self, step: int) -> B:
-        """The batch of a step."""
-        ready = self._next
-        future = ready[1] if ready and ready[0] == step else self._pool.submit(self._draw, step)
-        self._next = (step + 1, self._pool.submit(self._draw, step + 1))
-        return future.result()
+        """The batch of a step.
+
+        Raises:
+            FseftError: A process was killed.
+        """
+        wanted = range(step, step + self._depth + 1)
+        self._ready = {n: future for n, future in self._ready.items() if n in wanted}
+        try:
+            for n in wanted:
+                if n not in self._ready:
+                    self._ready[n] = self._pool.submit(self._draw, self._order(n))
+            return self._ready.pop(step).result()
+        except BrokenProcessPool as error:
+            raise FseftError(
+                "a process that draws crops was killed, most likely for want of memory", hint="Use fewer --workers."
+            ) from error

@@ -9,27 +9,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fseft.documents import ModelCard, Recipe
+from fseft.documents import ModelCard
 from fseft.errors import FseftError
 from fseft.steps import pretrain as step
 from fseft.steps.adapt import adapt
+from fseft.steps.importing import verify_model
 from fseft.steps.predict import PredictRequest, predict
-from fseft.steps.pretrain import PretrainRequest, pretrain
+from fseft.steps.pretrain import Watcher, pretrain
+from fseft.steps.pretrain_request import RECIPE as STANDARD
+from fseft.steps.pretrain_request import PretrainRequest
 from fseft.store import Store, file_digest, read_document
 from fseft.volume.image import read_labels
 
 from .conftest import equal_tensors, write_dataset
 
-RECIPE = Recipe(epochs=2, learning_rate=1e-3, plateau=False, foreground=0.8, crops=2, checkpoint_seconds=0)
+RECIPE = STANDARD.model_copy(update={"epochs": 2})
+HPARAMS = {"channels": [4, 8], "features": 4}
 
 
 class KilledError(Exception):
     """A kill."""
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(step, "STEPS_PER_EPOCH", 2)
 
 
 @pytest.fixture
@@ -44,7 +43,15 @@ def asked(tmp_path):
     labels = {"tumour": 7, "kidney (L)": 1}
     second = write_dataset(tmp_path / "second", labels=labels, cases=("c",), channel="MR", seed=5)
     return PretrainRequest(
-        (first, second), "made", window=(-200, 500), patch_size=(32, 32, 32), recipe=RECIPE, licence="CC0"
+        (first, second),
+        "made",
+        hparams=HPARAMS,
+        window=(-200, 500),
+        patch_size=(32, 32, 32),
+        recipe=RECIPE,
+        steps_per_epoch=2,
+        licence="CC0",
+        validation_share=0.0,
     )
 
 
@@ -55,10 +62,12 @@ def test_the_model_knows_the_union_of_the_structures(asked, store):
     assert (card.datasets, card.licence, card.activation) == (("first", "second"), "CC0", "sigmoid")
     assert card.sha256 == file_digest(store.model("made") / "weights.safetensors")
     assert card.provenance["datasets"] == {
-        "first": {"cases": 2, "annotated": ["kidney_left"]},
-        "second": {"cases": 1, "annotated": ["kidney_left", "tumour"]},
+        "first": {"cases": 2, "held_out": 0, "annotated": ["kidney_left"]},
+        "second": {"cases": 1, "held_out": 0, "annotated": ["kidney_left", "tumour"]},
     }
-    assert {path.name for path in store.model("made").iterdir()} == {"model.json", "weights.safetensors"}
+    assert verify_model("made", store).hparams == HPARAMS
+    names = {path.name for path in store.model("made").iterdir()}
+    assert names == {"model.json", "weights.safetensors", "curve.jsonl"}
 
 
 def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs, tmp_path):
@@ -71,13 +80,13 @@ def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs,
 
 def test_a_class_counts_only_where_its_dataset_annotates_it(asked, store, monkeypatch):
     seen = []
-    loss = step.masked_loss
+    losses = step.masked_losses
 
     def noting(logits, reference, annotated):
         seen.extend(zip(reference, annotated, strict=True))
-        return loss(logits, reference, annotated)
+        return losses(logits, reference, annotated)
 
-    monkeypatch.setattr(step, "masked_loss", noting)
+    monkeypatch.setattr(step, "masked_losses", noting)
     pretrain(replace(asked, recipe=RECIPE.model_copy(update={"epochs": 6})), store)
     assert {tuple(annotated.tolist()) for _, annotated in seen} == {(1, 0), (1, 1)}
     assert all(not reference[1].any() for reference, annotated in seen if not annotated[1])
@@ -86,11 +95,15 @@ def test_a_class_counts_only_where_its_dataset_annotates_it(asked, store, monkey
 
 
 def killed_after(epoch):
-    def on_epoch(done):
+    def on_epoch(done, dice):
         if done.number > epoch:
             raise KilledError
 
-    return on_epoch
+    return Watcher(on_epoch)
+
+
+def noting(epochs):
+    return Watcher(lambda epoch, dice: epochs.append(epoch))
 
 
 def test_a_killed_pre_training_goes_on_to_the_very_same_weights(asked, store, tmp_path):
@@ -99,7 +112,7 @@ def test_a_killed_pre_training_goes_on_to_the_very_same_weights(asked, store, tm
         pretrain(asked, store, killed_after(1))
     assert store.models() == []
     epochs = []
-    pretrain(asked, store, epochs.append)
+    pretrain(asked, store, noting(epochs))
     assert [epoch.number for epoch in epochs] == [2, 3]
     whole = Store(tmp_path / "other")
     pretrain(asked, whole)
@@ -111,7 +124,7 @@ def test_a_checkpoint_of_another_request_is_not_gone_on_with(asked, store):
     with pytest.raises(KilledError):
         pretrain(asked, store, killed_after(1))
     epochs = []
-    pretrain(replace(asked, folders=asked.folders[:1]), store, epochs.append)
+    pretrain(replace(asked, folders=asked.folders[:1]), store, noting(epochs))
     assert [epoch.number for epoch in epochs] == [1, 2]
 
 
@@ -123,7 +136,14 @@ def test_weights_may_be_stored_in_half_precision(asked, store):
 
 def test_counts_stay_whole_numbers_in_half_precision(asked, store):
     pretrain(
-        replace(asked, half=True, architecture="suprem-unet", recipe=RECIPE.model_copy(update={"epochs": 1})), store
+        replace(
+            asked,
+            half=True,
+            architecture="suprem-unet",
+            hparams={"width": 4},
+            recipe=RECIPE.model_copy(update={"epochs": 1}),
+        ),
+        store,
     )
     tensors = load_file(store.model("made") / "weights.safetensors")
     counts = {name: tensor.dtype for name, tensor in tensors.items() if name.endswith("num_batches_tracked")}
@@ -155,7 +175,7 @@ def test_a_dataset_without_labels_is_refused_by_name(asked, store):
 
 def test_a_request_that_was_answered_is_not_answered_again(asked, store):
     card = pretrain(asked, store)
-    assert pretrain(asked, store, on_epoch=lambda _: pytest.fail("trained again")) == card
+    assert pretrain(asked, store, Watcher(lambda *_: pytest.fail("trained again"))) == card
     assert pretrain(replace(asked, seed=1), store).sha256 != card.sha256
 
 
