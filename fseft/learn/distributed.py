@@ -98,7 +98,8 @@ class World:
 
         mesh = init_device_mesh(self.device, (self.size,))
         for module in (*shard, network):
-            fully_shard(module, mesh=mesh)
+            # Resharded always: what is kept gathered would miss that averaged weights take the place of others.
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
         return network
 
 

@@ -53,3 +53,12 @@ def test_an_error_while_drawing_comes_up_where_the_batch_is_asked_for():
         assert [ahead.batch(0), ahead.batch(1)] == [0, 1]
         with pytest.raises(ValueError, match="damaged"):
             ahead.batch(2)
+
+
+def squared(number):
+    return number * number
+
+
+def test_processes_draw_the_same_in_the_same_order():
+    with Ahead(squared, lambda step: step + 1, processes=2) as ahead:
+        assert [ahead.batch(step) for step in (0, 1, 2, 7)] == [1, 4, 9, 64]

@@ -103,7 +103,7 @@ def killed_after(epoch):
 
 
 def noting(epochs):
-    return Watcher(lambda epoch, dice: epochs.append(epoch))
+    return Watcher(lambda epoch, _: epochs.append(epoch))
 
 
 def test_a_killed_pre_training_goes_on_to_the_very_same_weights(asked, store, tmp_path):
