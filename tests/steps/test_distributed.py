@@ -34,16 +34,17 @@ def datasets(tmp_path_factory):
     return first, write_dataset(folder / "second", labels=labels, cases=("c", "d"), channel="MR", seed=5)
 
 
-def command(datasets, store, *more):
+def command(datasets, store, *more, steps=STEPS):
     network = [f"--set={key}={value}" for key, value in NETWORK.items()]
-    training = ["--epochs", str(STEPS // 5), "--steps-per-epoch", "5", "--patch", "32,32,32", "--device", "cpu"]
+    epochs = ["--epochs", str(steps // 5), "--steps-per-epoch", "5"]
+    training = [*epochs, "--crops", "1", "--patch", "32,32,32", "--device", "cpu"]
     options = ["--out", "made", "--window=-200,500", "--validation-share", "0.5", "--workspace", str(store.root)]
     return [*TORCHRUN, "pretrain", *map(str, datasets), *network, *training, *options, *more]
 
 
-def alone(datasets, store, warn=lambda _: None, **changed):
+def alone(datasets, store, warn=lambda _: None, steps=STEPS, **changed):
     """The same in this process, with twice the crops."""
-    recipe = RECIPE.model_copy(update={"epochs": STEPS // 5, "crops": 4})
+    recipe = RECIPE.model_copy(update={"epochs": steps // 5, "crops": 2})
     request = PretrainRequest(
         datasets,
         "made",
@@ -77,28 +78,24 @@ def by_two(datasets, tmp_path_factory):
     return store
 
 
-@pytest.fixture(scope="module")
-def by_one(datasets, tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("one"))
-    alone(datasets, store)
-    return store
-
-
 def same_curve(one, other):
     pairs = list(zip(curve(one), curve(other), strict=True))
     assert all(a["loss"] == pytest.approx(b["loss"], abs=1e-4) for a, b in pairs)
     assert all(a["dice"] == pytest.approx(b["dice"], abs=1e-3) and a["dice"] for a, b in pairs)
 
 
-def test_two_ranks_learn_as_one_with_twice_the_crops(by_one, by_two):
-    same_curve(by_one, by_two)
+def test_two_ranks_learn_as_one_with_twice_the_crops(by_two, datasets, tmp_path):
+    one = Store(tmp_path)
+    alone(datasets, one)
+    same_curve(one, by_two)
 
 
-def test_ranks_that_share_out_the_network_learn_the_same(by_one, datasets, tmp_path):
-    store = Store(tmp_path)
-    done = run(command(datasets, store, "--shard"))
+def test_ranks_that_share_out_the_network_learn_the_same(datasets, tmp_path):
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    done = run(command(datasets, two, "--shard", steps=15))
     assert done.returncode == 0, done.stderr
-    same_curve(by_one, store)
+    alone(datasets, one, steps=15)
+    same_curve(one, two)
 
 
 @pytest.fixture(scope="module")

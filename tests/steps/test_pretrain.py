@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,15 +14,20 @@ from safetensors.torch import load_file
 
 from fseft.documents import ModelCard
 from fseft.errors import FseftError
+from fseft.steps import checkpoints
 from fseft.steps import pretrain as step
 from fseft.steps.adapt import adapt
+from fseft.steps.evaluate import evaluate
 from fseft.steps.importing import verify_model
+from fseft.steps.jobs import AdaptRequest
+from fseft.steps.pairing import pair_files
+from fseft.steps.phantom import PhantomSet, write_phantoms
 from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.pretrain import Watcher, pretrain
 from fseft.steps.pretrain_request import RECIPE as STANDARD
 from fseft.steps.pretrain_request import PretrainRequest
 from fseft.store import Store, file_digest, read_document
-from fseft.volume.image import read_labels
+from fseft.volume.image import read_labels, write_labels
 
 from .conftest import equal_tensors, write_dataset
 
@@ -201,3 +209,195 @@ def test_what_is_declared_but_never_drawn_is_not_annotated(asked, store, tmp_pat
 def test_what_cannot_be_trained_with_is_refused(changed, message, asked, store):
     with pytest.raises(FseftError, match=message):
         pretrain(replace(asked, **changed), store)
+
+
+def curve(store):
+    lines = (store.model("made") / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_cases_that_are_held_out_give_a_curve_for_each_class(asked, store):
+    told = []
+    asked = replace(asked, validation_share=0.9)
+    card = pretrain(asked, store, Watcher(lambda _, dice: told.append(dice)))
+    assert card.provenance["datasets"]["first"] == {"cases": 1, "held_out": 1, "annotated": ["kidney_left"]}
+    assert card.provenance["datasets"]["second"]["held_out"] == 0  # its only case
+    assert [line["epoch"] for line in curve(store)] == [1, 2]
+    assert [line["dice"] for line in curve(store)] == told
+    assert all(set(dice) == {"kidney_left"} and 0 <= dice["kidney_left"] <= 1 for dice in told)
+
+
+def test_the_curve_of_a_resumed_run_has_each_epoch_once(asked, store):
+    asked = replace(asked, validation_share=0.9)
+    with pytest.raises(KilledError):
+        pretrain(asked, store, killed_after(1))
+    pretrain(asked, store)
+    assert [line["epoch"] for line in curve(store)] == [1, 2]
+
+
+def test_only_the_classes_asked_for_are_learned(asked, store):
+    card = pretrain(replace(asked, folders=asked.folders[1:], labels=("Tumour",)), store)
+    assert card.classes == ("tumour",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": ("tumour",)}, r"first: annotates none of the classes \(its structures are kidney_left\)"),
+        ({"labels": ("tumours",)}, "--labels tumours: drawn in no case. Did you mean tumour"),
+        ({"init": "nothing"}, "--init nothing: is neither a file nor a model"),
+        ({"hparams": {"channel": [4, 8]}}, "cannot be built with .*channel"),
+        ({"resume": True}, "there is no checkpoint to go on with"),
+        ({"absent_means": ("second=perhaps",)}, "there is no 'perhaps'"),
+        ({"temperature": -1.0}, "--temperature -1: must be more than 0"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_training(changed, message, asked, store):
+    with pytest.raises(FseftError, match=message):
+        pretrain(replace(asked, **changed), store)
+    assert store.models() == []
+
+
+def annotated_in(monkeypatch):
+    """The masks of all crops that are trained on."""
+    seen = []
+    losses = step.masked_losses
+    monkeypatch.setattr(
+        step, "masked_losses", lambda x, y, mask: seen.extend(map(tuple, mask.tolist())) or losses(x, y, mask)
+    )
+    return seen
+
+
+def test_without_masking_everything_counts_everywhere(asked, store, monkeypatch):
+    seen = annotated_in(monkeypatch)
+    pretrain(replace(asked, masking="none"), store)
+    assert set(seen) == {(1, 1)}
+
+
+def test_where_absent_means_not_drawn_a_case_counts_for_what_it_has(asked, store, monkeypatch, tmp_path):
+    folder = write_dataset(tmp_path / "third", cases=("x", "y"), seed=9)
+    path = folder / "labelsTr" / "y.nii.gz"
+    labels = read_labels(path)
+    write_labels(path, labels.array[0] * (labels.array[0] == 1), labels.geometry)
+    longer = replace(asked, folders=(folder,), steps_per_epoch=8)
+    for rules, masks in (((), {(1, 1)}), (("third=not-drawn",), {(1, 1), (1, 0)})):
+        seen = annotated_in(monkeypatch)
+        pretrain(replace(longer, absent_means=rules), store)
+        assert set(seen) == masks
+
+
+def test_the_same_volume_in_two_datasets_counts_once_and_is_told(asked, store):
+    first, second = asked.folders
+    shutil.copy(first / "imagesTr" / "a_0000.nii.gz", second / "imagesTr" / "z_0000.nii.gz")
+    shutil.copy(first / "labelsTr" / "a.nii.gz", second / "labelsTr" / "z.nii.gz")
+    told = []
+    card = pretrain(asked, store, Watcher(warn=told.append))
+    assert told == ["case z of second is the same volume as a of first: counted once, with the labels of first"]
+    assert card.provenance["datasets"]["second"]["cases"] == 1
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(asked, store, monkeypatch):
+    asked = replace(asked, recipe=RECIPE.model_copy(update={"epochs": 3}))
+    save, saved = checkpoints.save_checkpoint, []
+
+    def full_at_the_second(path, state):
+        if saved:
+            monkeypatch.setattr(type(path), "write_bytes", raise_full)
+        save(path, state)
+        saved.append(path)
+
+    def raise_full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context():
+        monkeypatch.setattr(checkpoints, "save_checkpoint", full_at_the_second)
+        with pytest.raises(
+            FseftError, match=r"checkpoint-000002\.pt: the disk is full\. Free some space and run again"
+        ):
+            pretrain(asked, store)
+    monkeypatch.undo()
+    assert [path.name for path in store.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
+    epochs = []
+    pretrain(asked, store, noting(epochs))
+    assert [epoch.number for epoch in epochs] == [2, 3]
+
+
+def test_a_loss_that_is_no_number_names_the_case_and_keeps_the_last_good_checkpoint(asked, store, monkeypatch):
+    losses, steps = step.masked_losses, []
+
+    def broken(*arguments):
+        steps.append(1)
+        return losses(*arguments) * (float("nan") if len(steps) == 4 else 1)
+
+    monkeypatch.setattr(step, "masked_losses", broken)
+    with pytest.raises(FseftError, match=r"loss is nan at step 3 in case . of (first|second), crop of 37×37×37 voxels"):
+        pretrain(asked, store)
+    assert [path.name for path in store.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
+
+
+def test_as_many_checkpoints_stay_as_are_asked_for(asked, store):
+    asked = replace(asked, keep=2, recipe=RECIPE.model_copy(update={"epochs": 4}))
+    with pytest.raises(KilledError):
+        pretrain(asked, store, killed_after(3))
+    names = sorted(path.name for path in store.model("made").glob("*.pt"))
+    assert names == ["checkpoint-000002.pt", "checkpoint-000003.pt"]
+
+
+def test_a_model_of_the_list_is_gone_on_with_row_by_row(asked, store):
+    before = pretrain(asked, store)
+    reports = []
+    no_steps = RECIPE.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0})
+    last = replace(asked, name="next", folders=asked.folders[1:], labels=("tumour",), hparams={}, init="made")
+    card = pretrain(replace(last, recipe=no_steps), store, Watcher(loaded=reports.append))
+    old, new = (load_file(store.model(name) / "weights.safetensors") for name in ("made", "next"))
+    assert card.hparams == before.hparams
+    torch.testing.assert_close(new["head.weight"][0], old["head.weight"][1])
+    for name in old.keys() - {"head.weight", "head.bias"}:
+        torch.testing.assert_close(new[name], old[name])
+    assert card.provenance["init"] == {"from": "made", "sha256": before.sha256}
+    assert card.provenance["load_report"] == reports[0].model_dump(mode="json")
+
+
+def test_a_file_with_an_encoder_alone_starts_what_it_holds(asked, store, tmp_path):
+    pretrain(asked, store)
+    tensors = load_file(store.model("made") / "weights.safetensors")
+    encoder = {f"module.{name}": tensor for name, tensor in tensors.items() if name.startswith("body.model.0")}
+    torch.save({"state_dict": encoder, "epoch": 3}, tmp_path / "encoder.pt")
+    card = pretrain(replace(asked, name="next", init=str(tmp_path / "encoder.pt")), store)
+    report = card.provenance["load_report"]
+    assert report["loaded"] == len(encoder)
+    assert report["random"]
+    torch.save({"state_dict": {"other.weight": torch.ones(2)}}, tmp_path / "other.pt")
+    with pytest.raises(FseftError, match=r"other.pt: holds nothing that fits the network resunet"):
+        pretrain(replace(asked, name="next", init=str(tmp_path / "other.pt")), store)
+    with pytest.raises(FseftError, match="--init made: is of the architecture resunet, not unet"):
+        pretrain(replace(asked, name="next", init="made", architecture="unet"), store)
+
+
+@pytest.mark.parametrize("option", [{"recompute": True}, {"workers": 2}])
+def test_memory_and_processes_change_no_result(option, asked, store, tmp_path):
+    plain = pretrain(asked, store)
+    assert pretrain(replace(asked, **option), Store(tmp_path / "other")).sha256 == plain.sha256
+
+
+def test_phantoms_become_a_model_that_is_adapted_predicts_and_is_scored(store, tmp_path):
+    phantoms = [
+        PhantomSet("lungs", "ct", ("lung_right", "lung_left", "heart"), cases=3, seed=1),
+        PhantomSet("livers", "ct", ("liver", "heart"), cases=3, seed=2),
+    ]
+    for one in phantoms:
+        write_phantoms(tmp_path / one.name, one, test_cases=1, spacing_mm=9.0)
+    folders = tuple(tmp_path / one.name for one in phantoms)
+    request = PretrainRequest(
+        folders, "made", hparams=HPARAMS, patch_size=(32, 32, 32), recipe=RECIPE, steps_per_epoch=4, window=(-200, 300)
+    )
+    card = pretrain(request, store)
+    assert card.classes == ("heart", "liver", "lung_left", "lung_right")
+    settings = ("epochs=2", "crops=1", "plateau=false")
+    adapted = AdaptRequest(folders[1], "made", "linear-probe", k=2, device="cpu", settings=settings)
+    adapter = adapt(adapted, store).adapter
+    out = tmp_path / "out"
+    assert predict(PredictRequest((folders[1] / "imagesTs",), out, adapter), store).done == ["case_003"]
+    scores = evaluate(pair_files(out, folders[1] / "labelsTs"), workers=1)
+    assert set(scores.classes) == {"liver", "heart"}
+    assert 0 <= scores.mean_dice <= 1
