@@ -1,9 +1,9 @@
 """Masked against naive training (what is not annotated counts as background) on cases that are labelled only in part.
 
 `FSEFT_REAL_DATA=... OMP_NUM_THREADS=1 python benchmarks/partial_labels.py [--steps 800] [--seeds 0,1,2] [--work DIR]`
-trains two models side by side and prints a Markdown table: the Dice of each structure on the test cases of `headneck`, the mean over seeds and its standard deviation.
-Both learn from the 60 complete and 40 partial cases, with the same network, crops and steps; a missing label there
-means that the structure was not drawn.
+trains two models side by side and prints a Markdown table: the Dice of each structure on the test cases of `headneck`,
+the mean over seeds and its standard deviation. Both learn from the 60 complete and 40 partial cases, with the same
+network, crops and steps; a missing label there means that the structure was not drawn.
 """
 
 from __future__ import annotations
