@@ -176,11 +176,12 @@ class _Run:
             FseftError: There is none, and there should be one.
         """
         state = self.checkpoints.load()
-        known = state is not None and state.pop("request") == self.job.key
-        if self.job.request.resume and not known:
+        if state is None or state.pop("request") != self.job.key:
             cause = "the checkpoint is of another request" if state else "there is no checkpoint to go on with"
-            raise FseftError(cause, file=self.checkpoints.folder, hint="Leave out --resume to start anew.")
-        if not known or state is None:
+            if self.job.request.resume:
+                raise FseftError(cause, file=self.checkpoints.folder, hint="Leave out --resume to start anew.")
+            if state:
+                self.watcher.warn(f"{self.checkpoints.folder}: {cause}; starting anew")
             return
         ranks, crops = state.pop("ranks"), state.pop("crops")
         if (ranks, crops) != (self.world.size, self.crops):

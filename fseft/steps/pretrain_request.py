@@ -88,10 +88,11 @@ class PretrainRequest:
     recompute: bool = False
 
     def what_matters(self) -> dict[str, Any]:
-        """What the weights depend on, the data and the number of crops aside."""
-        aside = ("folders", "name", "init", "trust", "labels", "absent_means", "masking", "validation_share", "licence")
-        how = ("device", "workers", "half", "keep", "resume", "shard", "compiled", "recompute")
-        chosen = {key: value for key, value in vars(self).items() if key not in (*aside, *how)}
+        """What the weights depend on, besides the data, the start and the number of crops."""
+        told_by_others = ("folders", "labels", "absent_means", "masking", "validation_share", "architecture", "hparams")
+        no_matter = ("name", "licence", "init", "trust", "device", "workers", "half", "keep", "resume")
+        how = ("shard", "compiled", "recompute")
+        chosen = {key: value for key, value in vars(self).items() if key not in (*told_by_others, *no_matter, *how)}
         return {**chosen, "recipe": self.recipe.model_dump(mode="json", exclude={"crops"})}
 
 

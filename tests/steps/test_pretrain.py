@@ -131,9 +131,13 @@ def test_a_killed_pre_training_goes_on_to_the_very_same_weights(asked, store, tm
 def test_a_checkpoint_of_another_request_is_not_gone_on_with(asked, store):
     with pytest.raises(KilledError):
         pretrain(asked, store, killed_after(1))
-    epochs = []
-    pretrain(replace(asked, folders=asked.folders[:1]), store, noting(epochs))
+    epochs, told = [], []
+    pretrain(
+        replace(asked, folders=asked.folders[:1]), store, Watcher(lambda epoch, _: epochs.append(epoch), told.append)
+    )
     assert [epoch.number for epoch in epochs] == [1, 2]
+    assert len(told) == 1
+    assert "the checkpoint is of another request; starting anew" in told[0]
 
 
 def test_weights_may_be_stored_in_half_precision(asked, store):
