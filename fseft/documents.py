@@ -293,6 +293,8 @@ class Recipe(Part):
     learning_rate: float | None = Field(default=None, gt=0, description="of AdamW; by default the method's own")
     one_rate: bool = Field(default=False, description="the same rate for all: no other for the head, decoder or LoRA+")
     weight_decay: float = Field(default=0.0, ge=0)
+    clip: float | None = Field(default=None, gt=0, description="largest norm of the gradient; longer ones are scaled")
+    ema: float | None = Field(default=None, ge=0, lt=1, description="decay of a moving average of the weights")
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the schedule that warms up")
     loss: Literal["dice", "dice_ce"] = "dice"
     crops: int | None = Field(default=None, ge=1, description="crops of one volume per step; by default the plan's")

@@ -108,10 +108,12 @@ def verify(name: Name, workspace: Workspace = Path()) -> None:
 
     with console.working(f"trying {name}"):
         card = verify_model(name, Store(workspace))
+    report = card.provenance.get("load_report")
+    whose = "imported" if report else "made"
     console.show_lines(
         [
-            f"{name}: the weights are those that were imported (sha256 {card.sha256[:12]}), and compute the same",
-            *LoadReport.model_validate(card.provenance["load_report"]).describe(),
+            f"{name}: the weights are those that were {whose} (sha256 {card.sha256[:12]}), and compute the same",
+            *(LoadReport.model_validate(report).describe() if report else ()),
         ]
     )
 

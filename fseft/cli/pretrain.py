@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.options import Cluster, Device, LearningRate, Minutes, Seed, Workers, Workspace
+from fseft.cli.options import Cluster, Device, LearningRate, Minutes, Seed, Workspace, more_than_zero
+from fseft.errors import FseftError
+
+if TYPE_CHECKING:
+    from fseft.learn.checkpoint import LoadReport
+
+DATA, TRAINING, MACHINE = "Data", "Training", "Machine"
 
 
 def pretrain(
@@ -15,49 +22,158 @@ def pretrain(
         list[Path], typer.Argument(metavar="DATASETS...", help="Dataset folders; each may annotate other structures.")
     ],
     out: Annotated[str, typer.Option(help="Name of the new model.")],
-    architecture: Annotated[str, typer.Option(help="Network.")] = "resunet",
+    architecture: Annotated[str, typer.Option(help="Network; default resunet, or that of --init.")] = "",
+    init: Annotated[str, typer.Option(help="Start from a model of the list, or a file of weights.")] = "",
+    trust: Annotated[bool, typer.Option("--trust", help="Let the file of --init run code of its own.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value of the training (clip, ema, foreground, ...), or else of the network."),
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Licence of the new weights.")] = "",
+    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
     labels: Annotated[
-        str, typer.Option(help="Structures to learn, by any of their names, for example liver,left kidney; empty: all.")
+        list[str] | None, typer.Option(help="Only these structures: a,b,...", rich_help_panel=DATA)
+    ] = None,
+    absent_means: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[DATASET=]RULE",
+            help="A structure missing from a label file is not-there (default), or not-drawn and unknown; repeatable.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    masking: Annotated[
+        str,
+        typer.Option(
+            help="annotated, or none: what is not annotated counts as background, for comparison.",
+            rich_help_panel=DATA,
+        ),
+    ] = "annotated",
+    balanced: Annotated[
+        bool, typer.Option("--balanced", help="Draw every dataset as often (default).", rich_help_panel=DATA)
+    ] = False,
+    natural: Annotated[bool, typer.Option("--natural", help="Draw every case as often.", rich_help_panel=DATA)] = False,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            callback=more_than_zero,
+            help="Between them: datasets are drawn by cases^(1/T); 1 is natural.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    validation_share: Annotated[
+        float,
+        typer.Option(min=0, max=0.9, help="Share of the cases held out for the curve.", rich_help_panel=DATA),
+    ] = 0.05,
+    spacing: Annotated[
+        str, typer.Option(help="mm, for example 1.5,1.5,1.5; empty: each dataset's own.", rich_help_panel=DATA)
     ] = "",
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of 50 steps.")] = 200,
+    window: Annotated[str, typer.Option(help="HU window for CT, for example -175,250.", rich_help_panel=DATA)] = "",
+    patch: Annotated[str, typer.Option(help="Patch size in voxels.", rich_help_panel=DATA)] = "64,64,64",
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs, each with a checkpoint.", rich_help_panel=TRAINING)] = 200,
+    steps_per_epoch: Annotated[int, typer.Option(min=1, rich_help_panel=TRAINING)] = 50,
+    crops: Annotated[int, typer.Option(min=1, help="Crops per step, of each rank.", rich_help_panel=TRAINING)] = 2,
     minutes: Minutes = None,
     learning_rate: LearningRate = 1e-3,
-    spacing: Annotated[str, typer.Option(help="mm, for example 1.5,1.5,1.5; empty: each dataset's own.")] = "",
-    window: Annotated[str, typer.Option(help="HU window for CT, for example -175,250.")] = "",
-    patch: Annotated[str, typer.Option(help="Patch size in voxels.")] = "64,64,64",
     seed: Seed = 0,
-    half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
-    licence: Annotated[str, typer.Option(help="Licence of the new weights.")] = "",
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints that stay.", rich_help_panel=TRAINING)] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from a checkpoint or refuse.", rich_help_panel=TRAINING)
+    ] = False,
     device: Device = "auto",
-    workers: Workers = 1,
-    cluster: Cluster = "",
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Processes that preprocess, and that draw crops for each rank.", rich_help_panel=MACHINE
+        ),
+    ] = 1,
+    cluster: Annotated[Cluster, typer.Option(rich_help_panel=MACHINE)] = "",
+    shard: Annotated[
+        bool,
+        typer.Option("--shard", help="Share out the network over the ranks (FSDP2).", rich_help_panel=MACHINE),
+    ] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile, where it works.", rich_help_panel=MACHINE)
+    ] = False,
+    checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--checkpointing", help="Compute activations again: less memory, more time.", rich_help_panel=MACHINE
+        ),
+    ] = False,
     workspace: Workspace = Path(),
 ) -> None:
-    """Make a foundation model from datasets that are labelled only in part."""
-    from fseft.cli.console import note
-    from fseft.cli.console import out as console
-    from fseft.cli.training import training_progress
-    from fseft.cli.values import names, numbers
-    from fseft.steps.pretrain import RECIPE, PretrainRequest, pretrain
+    """Make a foundation model from datasets that are labelled only in part.
+
+    A structure counts only in the cases that annotate it. Runs under torchrun too; a killed run goes on from its last
+    checkpoint when it is started again.
+    """
+    from fseft.cli.console import note, show_lines, warn
+    from fseft.cli.training import pretraining_progress
+    from fseft.cli.values import choice, names, numbers
+    from fseft.learn.distributed import is_first
+    from fseft.steps.pretrain import Watcher, pretrain
+    from fseft.steps.pretrain_request import RECIPE, PretrainRequest, split_settings
     from fseft.store import Store
 
+    recipe, hparams = split_settings(settings or ())
+    own = {"epochs": epochs, "learning_rate": learning_rate, "crops": crops}
     request = PretrainRequest(
         folders=tuple(datasets),
         name=out,
         architecture=architecture,
+        hparams=hparams,
+        init=init,
+        trust=trust,
         labels=names(labels),
+        absent_means=names(absent_means),
+        masking=choice("--masking", masking, ("annotated", "none")),  # type: ignore[arg-type]
+        temperature=_temperature(balanced, natural, temperature),
+        validation_share=validation_share,
         spacing_mm=numbers("--spacing", spacing, 3, float),  # type: ignore[arg-type]
         window=numbers("--window", window, 2, float),  # type: ignore[arg-type]
         patch_size=numbers("--patch", patch, 3, int),  # type: ignore[arg-type]
-        recipe=RECIPE.model_copy(update={"epochs": epochs, "learning_rate": learning_rate}),
+        recipe=RECIPE.model_copy(update={**recipe, **own}),
+        steps_per_epoch=steps_per_epoch,
         minutes=minutes,
         seed=seed,
         licence=licence,
         device=device,
-        workers=cluster or workers,
+        workers=workers,
+        cluster=cluster,
         half=half,
+        keep=keep,
+        resume=resume,
+        shard=shard,
+        compiled=compiled,
+        recompute=checkpointing,
     )
-    with training_progress("pre-training") as on_epoch:
-        card = pretrain(request, Store(workspace), on_epoch, note)
-    console.print(f"model [bold]{card.name}[/]: {len(card.classes)} structures, {card.provenance['steps']} steps")
-    console.print(f"use it: fseft adapt DATASET --model {card.name} --method lora --k 5")
+    if not is_first():
+        pretrain(request, Store(workspace))
+        return
+    with pretraining_progress(minutes) as on_epoch:
+        card = pretrain(request, Store(workspace), Watcher(on_epoch, warn, _tell, note))
+    show_lines(
+        [
+            f"model {card.name}: {len(card.classes)} structures, {card.provenance['steps']} steps",
+            f"use it: fseft adapt DATASET --model {card.name} --method lora --k 5",
+        ]
+    )
+
+
+def _temperature(balanced: bool, natural: bool, temperature: float | None) -> float:
+    """How datasets are drawn, said in one of three ways.
+
+    Raises:
+        FseftError: In more than one.
+    """
+    if balanced + natural + (temperature is not None) > 1:
+        raise FseftError("--balanced, --natural and --temperature exclude each other", hint="Give one of them.")
+    return 1.0 if natural else temperature or math.inf
+
+
+def _tell(report: LoadReport) -> None:
+    """What became of the tensors of `--init`."""
+    from fseft.cli.console import show_lines
+
+    show_lines(report.describe())

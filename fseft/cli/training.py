@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fseft.cli.console import duration, err, note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from fseft.learn.loop import Epoch
 
@@ -22,6 +22,23 @@ def training_progress(description: str, minutes: float | None = None) -> Iterato
     """Give a function to call after each epoch; `minutes` is the time budget, if there is one."""
     with _bar(description) if err.is_terminal else _lines(description, minutes) as on_epoch:
         yield on_epoch
+
+
+@contextmanager
+def pretraining_progress(minutes: float | None) -> Iterator[Callable[[Epoch, Mapping[str, float]], None]]:
+    """As `training_progress`, and beside it what the validation gives: a line now and then."""
+    last = -math.inf
+    with training_progress("pre-training", minutes) as on_epoch:
+
+        def on_validated(epoch: Epoch, dice: Mapping[str, float]) -> None:
+            nonlocal last
+            on_epoch(epoch)
+            if dice and (epoch.progress == 1 or time.monotonic() - last >= SECONDS_BETWEEN_LINES):
+                last = time.monotonic()
+                each = ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
+                note(f"validation, epoch {epoch.number}: mean Dice {sum(dice.values()) / len(dice):.3f} ({each})")
+
+        yield on_validated
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fseft.errors import FseftError
+from fseft.learn.average import Average
+from fseft.learn.distributed import ALONE, sharded_like, whole
 from fseft.learn.schedule import learning_rate_factor, on_plateau
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fseft.documents import Recipe
+    from fseft.learn.distributed import World
     from fseft.learn.method import Adapted
 
 
@@ -39,28 +42,38 @@ class Training:
 
     adapted: Adapted
     optimizer: torch.optim.Optimizer
+    average: Average | None = None
     losses: list[float] = field(default_factory=list)
     step: int = 0
     seconds: float = 0.0
     stopped_by: str = ""
 
     def state(self) -> dict[str, Any]:
-        """Plain tensors, numbers and lists: loads with `weights_only=True`."""
+        """Plain tensors, numbers and lists: loads with `weights_only=True`. All ranks must ask."""
         return {
             "tensors": self.adapted.state_dict(),
             "method": self.adapted.training_state(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": whole(self.optimizer.state_dict()),
+            "average": whole(self.average.tensors) if self.average else [],
             "losses": list(self.losses),
             "step": self.step,
             "seconds": self.seconds,
             "stopped_by": self.stopped_by,
         }
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """The averaged weights in place while the context lasts, where an average is kept."""
+        return self.average.in_place() if self.average else nullcontext()
+
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken."""
         self.adapted.load_state_dict(state["tensors"])
         self.adapted.load_training_state(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self.optimizer.state.items():
+            moments.update({name: sharded_like(moment, parameter) for name, moment in moments.items()})
+        if self.average:
+            self.average.restore(state["average"])
         self.losses = list(state["losses"])
         self.step, self.seconds, self.stopped_by = state["step"], state["seconds"], state["stopped_by"]
 
@@ -71,7 +84,8 @@ def start(adapted: Adapted, recipe: Recipe) -> Training:
     groups = adapted.param_groups(rate)
     for group in groups:
         group["base"] = rate if recipe.one_rate else group["lr"]
-    return Training(adapted, torch.optim.AdamW(groups, weight_decay=recipe.weight_decay))
+    average = Average([p for _, p in adapted.trained()], recipe.ema) if recipe.ema else None
+    return Training(adapted, torch.optim.AdamW(groups, weight_decay=recipe.weight_decay), average)
 
 
 def fit(
@@ -83,8 +97,9 @@ def fit(
     minutes: float | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     save: Callable[[dict[str, Any]], None] = lambda _: None,
+    world: World = ALONE,
 ) -> Training:
-    """Train until the schedule, the plateau or the clock ends it.
+    """Train until the schedule, the plateau or the clock ends it; then averaged weights, if any, take their place.
 
     Args:
         training: Fresh from `start`, or restored.
@@ -95,11 +110,12 @@ def fit(
         minutes: Time budget. The schedule is stretched over it, as far as the recipe's epochs reach.
         on_epoch: Told after each epoch.
         save: Given a state now and then, after whole epochs.
+        world: The ranks that train together; the loss of a step is the mean over what `loss_of` gives on each.
 
     Raises:
         FseftError: The loss is not a finite number.
     """
-    clock = _Clock(training, minutes, recipe.epochs * steps_per_epoch)
+    clock = _Clock(training, minutes, recipe.epochs * steps_per_epoch, world)
     saved = -math.inf  # the first epoch is worth a checkpoint: much may have led to it
     while not training.stopped_by:
         losses = []
@@ -117,14 +133,16 @@ def fit(
         if time.monotonic() - saved >= recipe.checkpoint_seconds or training.stopped_by:
             save(training.state())
             saved = time.monotonic()
+    if training.average:
+        training.average.settle()
     return training
 
 
 class _Clock:
     """Share of the schedule that is done: by steps, or by the time budget where that comes first."""
 
-    def __init__(self, training: Training, minutes: float | None, total: int) -> None:
-        self.training, self.total = training, total
+    def __init__(self, training: Training, minutes: float | None, total: int, world: World) -> None:
+        self.training, self.total, self.world = training, total, world
         self.budget = math.inf if minutes is None else 60 * minutes
         self.started = time.monotonic() - training.seconds
         self.step_seconds = 0.0
@@ -133,11 +151,15 @@ class _Clock:
         return time.monotonic() - self.started
 
     def progress(self) -> float:
-        return min(1.0, max(self.training.step / self.total, self.seconds() / self.budget))
+        return min(1.0, max(self.training.step / self.total, self._agreed(self.seconds()) / self.budget))
 
     def is_up(self) -> bool:
         """Whether one more step, as long as the longest of late, would overrun the budget."""
-        return self.seconds() + self.step_seconds > self.budget
+        return self._agreed(self.seconds() + self.step_seconds) > self.budget
+
+    def _agreed(self, seconds: float) -> float:
+        """Ranks must not part over the time; without a budget it decides nothing."""
+        return self.world.agreed(seconds) if math.isfinite(self.budget) else seconds
 
     def took(self, seconds: float) -> None:
         """A step is done; a slow one is remembered for a while."""
@@ -150,31 +172,40 @@ def _step(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, 
     for group in training.optimizer.param_groups:
         group["lr"] = group["base"] * factor
     try:
-        value = _update(training, loss_of)
+        value = _update(training, loss_of, recipe, clock.world)
     except torch.OutOfMemoryError as error:
         raise FseftError(
             "a training step does not fit the memory of the GPU", hint="Give a smaller --memory, or free the GPU."
         ) from error
     training.step += 1
+    if training.average:
+        training.average.update(training.step)
     training.adapted.on_optimizer_step(training.step, clock.total, training.optimizer)
     clock.took(time.monotonic() - began)
     return value
 
 
-def _update(training: Training, loss_of: Callable[[int], Tensor]) -> float:
-    """One optimiser step; gives the loss."""
+def _update(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, world: World) -> float:
+    """One optimiser step; gives the loss over all ranks."""
     loss = loss_of(training.step)
     extra = training.adapted.regularizer()
     total = loss if extra is None else loss + extra
-    if not math.isfinite(float(total.detach())):
-        raise FseftError(
-            f"the loss is {float(total.detach())} at step {training.step}",
-            hint="Lower the rate (--set learning_rate=...) and run again.",
-        )
+    _refuse_nan("loss", world.sum(total), training.step)
     training.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
+    if recipe.clip is not None:
+        norm = torch.nn.utils.clip_grad_norm_([p for _, p in training.adapted.trained()], recipe.clip)
+        _refuse_nan("gradient", whole(norm), training.step)
     training.optimizer.step()
-    return float(loss.detach())
+    return float(world.sum(loss)) / world.size
+
+
+def _refuse_nan(what: str, value: Tensor, step: int) -> None:
+    if not math.isfinite(float(value)):
+        raise FseftError(
+            f"the {what} is {float(value)} at step {step}",
+            hint="Lower the rate (--set learning_rate=...) and run again.",
+        )
 
 
 def _reason(training: Training, recipe: Recipe, clock: _Clock) -> str:

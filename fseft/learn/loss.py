@@ -48,10 +48,11 @@ def segmentation_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
     return loss + F.cross_entropy(logits, labels) if kind == "dice_ce" else loss
 
 
-def masked_loss(logits: Tensor, reference: Tensor, annotated: Tensor) -> Tensor:
-    """Dice + binary cross-entropy per class, only where the case's dataset annotates it.
+def masked_losses(logits: Tensor, reference: Tensor, annotated: Tensor) -> Tensor:
+    """Dice + binary cross-entropy of each case, summed over the classes that it annotates, shape (B,).
 
-    The masked mean of FSEFT (Silva-Rodríguez et al. 2025): sum over (case, class) of w * loss / sum of w.
+    Divided by the number of annotated (case, class) pairs, their sum is the masked mean of FSEFT (Silva-Rodríguez
+    et al. 2025): sum of w * loss / sum of w. Sums, not means, so that they can be added over ranks.
 
     Args:
         logits: (B, C, i, j, k).
@@ -64,4 +65,4 @@ def masked_loss(logits: Tensor, reference: Tensor, annotated: Tensor) -> Tensor:
     overlap = (probabilities * reference).sum(dims)
     dice = 1 - (2 * overlap + SMOOTH) / (probabilities.sum(dims) + reference.sum(dims) + SMOOTH)
     entropy = F.binary_cross_entropy_with_logits(logits, reference, reduction="none").mean(dims)
-    return ((dice + entropy) * annotated).sum() / annotated.sum().clamp(min=1)
+    return ((dice + entropy) * annotated).sum(1)

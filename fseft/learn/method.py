@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from fseft.errors import FseftError
 from fseft.learn.deltas import Dropped, Switchable
+from fseft.learn.distributed import sharded_like, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -206,7 +207,7 @@ class Adapted:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The trained and kept tensors only: what the adapter file holds."""
-        return {name: p.detach().cpu().clone().contiguous() for name, p in self._saved().items()}
+        return {name: whole(p.detach()).cpu().clone().contiguous() for name, p in self._saved().items()}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Put trained tensors back, and drop what may be dropped and has none.
@@ -225,7 +226,7 @@ class Adapted:
             )
         with torch.no_grad():
             for name, parameter in parameters.items():
-                parameter.copy_(tensors[name])
+                parameter.copy_(sharded_like(tensors[name], parameter))
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

@@ -80,17 +80,32 @@ class CropSource:
         image = normalise(stored, self.intensity, case.meta)
         return image, self._structures(case.read_label(start, self.size))[None]
 
+    def around(self, case: CachedCase, index: int, rng: np.random.Generator) -> tuple[int, ...]:
+        """Where a crop starts near a voxel of a structure, by its index; anywhere, where the case has none of it."""
+        values = [value for value, found in self.classes.items() if found == index and value in case.classes]
+        return self._around(case, int(rng.choice(values)), rng) if values else self.anywhere(case, rng)
+
+    def anywhere(self, case: CachedCase, rng: np.random.Generator) -> tuple[int, ...]:
+        """Where a crop starts, every place being as likely."""
+        return tuple(int(rng.integers(min(slack, 0), max(slack, 0) + 1)) for slack in self._slack(case))
+
     def _start(self, case: CachedCase, rng: np.random.Generator, *, foreground: bool) -> tuple[int, ...]:
         present = [value for value in self.classes if value in case.classes]
-        slack = np.asarray(case.shape) - self.size
         if not (foreground and present):
-            return tuple(int(rng.integers(min(s, 0), max(s, 0) + 1)) for s in slack)
-        places = case.locations(int(rng.choice(present)))
+            return self.anywhere(case, rng)
+        return self._around(case, int(rng.choice(present)), rng)
+
+    def _around(self, case: CachedCase, value: int, rng: np.random.Generator) -> tuple[int, ...]:
+        places = case.locations(value)
         centre = places[rng.integers(len(places))].astype(int)
         # The voxel may lie anywhere in the middle half, so that structures are not always seen in the centre.
         jitter = rng.integers(-(np.asarray(self.size) // 4), np.asarray(self.size) // 4 + 1)
         start = centre - np.asarray(self.size) // 2 + jitter
+        slack = self._slack(case)
         return tuple(int(v) for v in np.clip(start, np.minimum(slack, 0), np.maximum(slack, 0)))
+
+    def _slack(self, case: CachedCase) -> Array:
+        return np.asarray(case.shape) - self.size
 
     def _structures(self, stored: Array) -> Array:
         table = np.zeros(max(int(stored.max(initial=0)), *self.classes, 0) + 1, np.int16)

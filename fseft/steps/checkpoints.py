@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +35,39 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise FseftError(
             f"the checkpoint cannot be read ({type(error).__name__})",
             file=path,
-            hint="Delete it to start anew.",
+            hint="Delete it, to go on from the one before or to start anew.",
         ) from error
     return state
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The last few states of a training, `checkpoint-<epoch>.pt` in a folder."""
+
+    folder: Path
+    keep: int = 1
+
+    def save(self, state: dict[str, Any], epoch: int) -> None:
+        """Write a state, then remove those that are too old or of an earlier training."""
+        save_checkpoint(self.folder / f"checkpoint-{epoch:06}.pt", state)
+        found = self._found()
+        now = found.index(self.folder / f"checkpoint-{epoch:06}.pt")
+        for path in (*found[: max(0, now + 1 - self.keep)], *found[now + 1 :]):
+            path.unlink()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state, if there is one.
+
+        Raises:
+            FseftError: It is damaged.
+        """
+        found = self._found()
+        return load_checkpoint(found[-1]) if found else None
+
+    def clear(self) -> None:
+        """Remove all."""
+        for path in self._found():
+            path.unlink()
+
+    def _found(self) -> list[Path]:
+        return sorted(self.folder.glob("checkpoint-*.pt"))

@@ -102,7 +102,7 @@ def convert(name: str, file: Path, *, trust: bool = False) -> Converted:
         "file": file.name,
         "file_sha256": file_digest(file),
         "load_report": report.model_dump(mode="json"),
-        "output": _fingerprint(architecture, network, card),
+        "output": measured_output(architecture, network, card),
         "versions": versions(),
     }
     told = {"provenance": provenance, "parameters": backbone.count_parameters(network)}
@@ -134,7 +134,7 @@ def verify_model(name: str, store: Store) -> ModelCard:
     card = read_document(weights.path.with_name(MODEL_FILE), ModelCard)
     architecture, network = _network(card, seed=0)
     network.load_state_dict(_as_stored(load_file(weights.path), network), strict=False)
-    before, now = card.provenance.get("output"), _fingerprint(architecture, network, card)
+    before, now = card.provenance.get("output"), measured_output(architecture, network, card)
     if before is None:
         raise FseftError(
             f"the model {name!r} has no output to compare with",
@@ -209,7 +209,8 @@ def _as_stored(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tens
 
 
 @torch.no_grad()
-def _fingerprint(architecture: Architecture, network: nn.Module, card: ModelCard) -> dict[str, Any]:
+def measured_output(architecture: Architecture, network: nn.Module, card: ModelCard) -> dict[str, Any]:
+    """What the network computes from a fixed input, to be known by."""
     shape = (1, card.contract.channels, *architecture.minimum_patch)
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     network.eval()  # features, where the head is random

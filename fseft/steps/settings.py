@@ -65,13 +65,18 @@ def _preset(spec: MethodSpec, name: str, decoder: Decoder) -> dict[str, Any]:
 
 def _parsed(model: type[Part], key: str, value: str) -> Any:
     """JSON where it is JSON, a list where the field wants several, else the text."""
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        parsed = value
+    parsed = parsed_value(value)
     if "tuple" in str(model.model_fields[key].annotation) and not isinstance(parsed, list):
         return [_number_or_text(item) for item in str(value).split(",") if item]
     return parsed
+
+
+def parsed_value(value: str) -> Any:
+    """JSON where it is JSON, else the text."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _number_or_text(item: str) -> int | str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from contextlib import contextmanager
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +107,7 @@ def train(
 def _fresh(job: Job, adapted: Adapted, cached: list[CachedCase]) -> Iterator[Callable[[int], torch.Tensor]]:
     """The loss of each step on crops of its own."""
     cases = len(cached)
-    with Ahead(partial(draw, job, cached)) as ahead:
+    with Ahead(lambda asked: draw(job, cached, *asked), lambda *asked: asked) as ahead:
 
         def loss_of(step: int) -> torch.Tensor:
             held_out = frozenset(adapted.held_out(1 + step // cases, cases))

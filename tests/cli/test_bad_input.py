@@ -362,6 +362,14 @@ OPTIONS = [
     ("pretrain livers --out m --learning-rate 0", ["--learning-rate", "0"]),
     ("pretrain livers --out m --architecture resunt", ["no architecture 'resunt'", "Did you mean resunet"]),
     ("pretrain livers --out ../m", ["../m"]),
+    (
+        "pretrain livers --out m --natural --temperature 2",
+        ["--balanced, --natural", "exclude each other"],
+    ),
+    ("pretrain livers --out m --absent-means gone", ["--absent-means gone: there is no 'gone'"]),
+    ("pretrain livers --out m --set clip=-1", ["--set clip=-1"]),
+    ("pretrain livers --out m --labels spleen", ["--labels spleen: drawn in no case", "Known: liver, tumour"]),
+    ("pretrain livers --out m --resume", ["there is no checkpoint to go on with"]),
     ("demo --minutes 0", ["--minutes", "0"]),
 ]
 

@@ -44,7 +44,7 @@ def test_the_next_batch_is_drawn_while_this_one_is_used():
 
 
 def test_a_batch_that_was_drawn_for_other_circumstances_is_drawn_again():
-    with Ahead(lambda step, *given: (step, *given)) as ahead:
+    with Ahead(lambda asked: asked, lambda *asked: asked) as ahead:
         asked = [(0, "a"), (1, "a"), (2, "b"), (3, "b"), (4,)]
         assert [ahead.batch(*key) for key in asked] == asked
 
@@ -59,3 +59,12 @@ def test_an_error_while_drawing_comes_up_where_the_batch_is_asked_for():
         assert [ahead.batch(0), ahead.batch(1)] == [0, 1]
         with pytest.raises(ValueError, match="damaged"):
             ahead.batch(2)
+
+
+def squared(number):
+    return number * number
+
+
+def test_processes_draw_the_same_in_the_same_order():
+    with Ahead(squared, lambda step: step + 1, processes=2) as ahead:
+        assert [ahead.batch(step) for step in (0, 1, 2, 7)] == [1, 4, 9, 64]

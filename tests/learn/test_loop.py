@@ -199,3 +199,38 @@ def test_mixed_precision_is_used_where_it_is_asked_for():
     for precision in ("auto", "fp32"):
         with autocast("cpu", precision):
             assert (weight @ weight).dtype == torch.float32
+
+
+def test_a_gradient_is_never_longer_than_the_clip():
+    steps = {}
+    for clip in (None, 1e-3):
+        adapted, loss_of = a_problem()
+        recipe = RECIPE.model_copy(update={"clip": clip})
+        training = start(adapted, recipe)
+        fit(training, lambda step, loss_of=loss_of: 100 * loss_of(step), recipe, steps_per_epoch=3)
+        steps[clip] = sum(p.grad.square().sum() for p in adapted.network.parameters()).sqrt().item()
+    assert steps[1e-3] == pytest.approx(1e-3, rel=1e-3)
+    assert steps[None] > 1
+
+
+def test_a_gradient_that_is_no_number_is_an_error_before_it_does_harm():
+    adapted, loss_of = a_problem()
+    recipe = RECIPE.model_copy(update={"clip": 1.0})
+    before = adapted.state_dict()
+    for parameter in adapted.network.parameters():
+        parameter.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FseftError, match="the gradient is nan at step 0"):
+        fit(start(adapted, recipe), loss_of, recipe, steps_per_epoch=3)
+    assert all(torch.equal(before[name], tensor) for name, tensor in adapted.state_dict().items())
+
+
+def test_averaged_weights_take_the_place_of_the_last_ones_also_after_a_kill():
+    recipe, states = RECIPE.model_copy(update={"ema": 0.9}), []
+    whole = trained(recipe, save=lambda state: states.append(through_a_file(state)))
+    assert not torch.equal(whole.adapted.network.weight, trained().adapted.network.weight)
+    for state in (states[2], states[-1]):
+        adapted, loss_of = a_problem()
+        resumed = start(adapted, recipe)
+        resumed.restore(state)
+        fit(resumed, loss_of, recipe, steps_per_epoch=3)
+        assert torch.equal(resumed.adapted.network.weight, whole.adapted.network.weight)

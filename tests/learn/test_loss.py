@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fseft.learn.loss import masked_loss, segmentation_loss, soft_dice
+from fseft.learn.loss import masked_losses, segmentation_loss, soft_dice
 
 
 @pytest.fixture
@@ -59,6 +59,10 @@ def test_half_precision_logits_are_summed_in_full_precision(labels):
 @pytest.fixture
 def multilabel(labels):
     return F.one_hot(labels, 3).movedim(-1, 1)[:, 1:].float()
+
+
+def masked_loss(logits, reference, annotated):
+    return masked_losses(logits, reference, annotated).sum() / annotated.sum().clamp(min=1)
 
 
 def test_a_class_that_is_not_annotated_has_no_gradient_at_all(multilabel):

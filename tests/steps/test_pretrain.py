@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,27 +12,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fseft.documents import ModelCard, Recipe
+from fseft.documents import ModelCard
 from fseft.errors import FseftError
+from fseft.steps import checkpoints
 from fseft.steps import pretrain as step
 from fseft.steps.adapt import adapt
+from fseft.steps.evaluate import evaluate
+from fseft.steps.importing import verify_model
+from fseft.steps.jobs import AdaptRequest
+from fseft.steps.pairing import pair_files
+from fseft.steps.phantom import PhantomSet, write_phantoms
 from fseft.steps.predict import PredictRequest, predict
-from fseft.steps.pretrain import PretrainRequest, pretrain
+from fseft.steps.pretrain import Watcher, pretrain
+from fseft.steps.pretrain_request import RECIPE as STANDARD
+from fseft.steps.pretrain_request import PretrainRequest
 from fseft.store import Store, file_digest, read_document
-from fseft.volume.image import read_labels
+from fseft.volume.image import read_labels, write_labels
 
 from .conftest import equal_tensors, write_dataset
 
-RECIPE = Recipe(epochs=2, learning_rate=1e-3, plateau=False, foreground=0.8, crops=2, checkpoint_seconds=0)
+RECIPE = STANDARD.model_copy(update={"epochs": 2})
+HPARAMS = {"channels": [4, 8], "features": 4}
 
 
 class KilledError(Exception):
     """A kill."""
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch):
-    monkeypatch.setattr(step, "STEPS_PER_EPOCH", 2)
 
 
 @pytest.fixture
@@ -44,7 +51,15 @@ def asked(tmp_path):
     labels = {"tumour": 7, "kidney (L)": 1}
     second = write_dataset(tmp_path / "second", labels=labels, cases=("c",), channel="MR", seed=5)
     return PretrainRequest(
-        (first, second), "made", window=(-200, 500), patch_size=(32, 32, 32), recipe=RECIPE, licence="CC0"
+        (first, second),
+        "made",
+        hparams=HPARAMS,
+        window=(-200, 500),
+        patch_size=(32, 32, 32),
+        recipe=RECIPE,
+        steps_per_epoch=2,
+        licence="CC0",
+        validation_share=0.0,
     )
 
 
@@ -55,10 +70,12 @@ def test_the_model_knows_the_union_of_the_structures(asked, store):
     assert (card.datasets, card.licence, card.activation) == (("first", "second"), "CC0", "sigmoid")
     assert card.sha256 == file_digest(store.model("made") / "weights.safetensors")
     assert card.provenance["datasets"] == {
-        "first": {"cases": 2, "annotated": ["kidney_left"]},
-        "second": {"cases": 1, "annotated": ["kidney_left", "tumour"]},
+        "first": {"cases": 2, "held_out": 0, "annotated": ["kidney_left"]},
+        "second": {"cases": 1, "held_out": 0, "annotated": ["kidney_left", "tumour"]},
     }
-    assert {path.name for path in store.model("made").iterdir()} == {"model.json", "weights.safetensors"}
+    assert verify_model("made", store).hparams == HPARAMS
+    names = {path.name for path in store.model("made").iterdir()}
+    assert names == {"model.json", "weights.safetensors", "curve.jsonl"}
 
 
 def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs, tmp_path):
@@ -71,13 +88,13 @@ def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs,
 
 def test_a_class_counts_only_where_its_dataset_annotates_it(asked, store, monkeypatch):
     seen = []
-    loss = step.masked_loss
+    losses = step.masked_losses
 
     def noting(logits, reference, annotated):
         seen.extend(zip(reference, annotated, strict=True))
-        return loss(logits, reference, annotated)
+        return losses(logits, reference, annotated)
 
-    monkeypatch.setattr(step, "masked_loss", noting)
+    monkeypatch.setattr(step, "masked_losses", noting)
     pretrain(replace(asked, recipe=RECIPE.model_copy(update={"epochs": 6})), store)
     assert {tuple(annotated.tolist()) for _, annotated in seen} == {(1, 0), (1, 1)}
     assert all(not reference[1].any() for reference, annotated in seen if not annotated[1])
@@ -86,11 +103,15 @@ def test_a_class_counts_only_where_its_dataset_annotates_it(asked, store, monkey
 
 
 def killed_after(epoch):
-    def on_epoch(done):
+    def on_epoch(done, dice):
         if done.number > epoch:
             raise KilledError
 
-    return on_epoch
+    return Watcher(on_epoch)
+
+
+def noting(epochs):
+    return Watcher(lambda epoch, _: epochs.append(epoch))
 
 
 def test_a_killed_pre_training_goes_on_to_the_very_same_weights(asked, store, tmp_path):
@@ -99,7 +120,7 @@ def test_a_killed_pre_training_goes_on_to_the_very_same_weights(asked, store, tm
         pretrain(asked, store, killed_after(1))
     assert store.models() == []
     epochs = []
-    pretrain(asked, store, epochs.append)
+    pretrain(asked, store, noting(epochs))
     assert [epoch.number for epoch in epochs] == [2, 3]
     whole = Store(tmp_path / "other")
     pretrain(asked, whole)
@@ -110,9 +131,13 @@ def test_a_killed_pre_training_goes_on_to_the_very_same_weights(asked, store, tm
 def test_a_checkpoint_of_another_request_is_not_gone_on_with(asked, store):
     with pytest.raises(KilledError):
         pretrain(asked, store, killed_after(1))
-    epochs = []
-    pretrain(replace(asked, folders=asked.folders[:1]), store, epochs.append)
+    epochs, told = [], []
+    pretrain(
+        replace(asked, folders=asked.folders[:1]), store, Watcher(lambda epoch, _: epochs.append(epoch), told.append)
+    )
     assert [epoch.number for epoch in epochs] == [1, 2]
+    assert len(told) == 1
+    assert "the checkpoint is of another request; starting anew" in told[0]
 
 
 def test_weights_may_be_stored_in_half_precision(asked, store):
@@ -123,7 +148,14 @@ def test_weights_may_be_stored_in_half_precision(asked, store):
 
 def test_counts_stay_whole_numbers_in_half_precision(asked, store):
     pretrain(
-        replace(asked, half=True, architecture="suprem-unet", recipe=RECIPE.model_copy(update={"epochs": 1})), store
+        replace(
+            asked,
+            half=True,
+            architecture="suprem-unet",
+            hparams={"width": 4},
+            recipe=RECIPE.model_copy(update={"epochs": 1}),
+        ),
+        store,
     )
     tensors = load_file(store.model("made") / "weights.safetensors")
     counts = {name: tensor.dtype for name, tensor in tensors.items() if name.endswith("num_batches_tracked")}
@@ -155,7 +187,7 @@ def test_a_dataset_without_labels_is_refused_by_name(asked, store):
 
 def test_a_request_that_was_answered_is_not_answered_again(asked, store):
     card = pretrain(asked, store)
-    assert pretrain(asked, store, on_epoch=lambda _: pytest.fail("trained again")) == card
+    assert pretrain(asked, store, Watcher(lambda *_: pytest.fail("trained again"))) == card
     assert pretrain(replace(asked, seed=1), store).sha256 != card.sha256
 
 
@@ -187,7 +219,7 @@ def test_a_pair_is_divided_where_another_dataset_has_its_sides(asked, store, tmp
     whole = write_dataset(tmp_path / "whole", labels={"kidneys": 1}, cases=("a", "b"), keep=(1,))
     told = []
     with pytest.warns(UserWarning, match="left and right of 'kidneys' are uncertain"):
-        card = pretrain(replace(asked, folders=(whole, asked.folders[0])), store, tell=told.append)
+        card = pretrain(replace(asked, folders=(whole, asked.folders[0])), store, Watcher(names=told.append))
     assert card.classes == ("kidney_left", "kidney_right")
     annotated = {name: found["annotated"] for name, found in card.provenance["datasets"].items()}
     assert annotated == {"whole": ["kidney_left", "kidney_right"], "first": ["kidney_left"]}
@@ -208,3 +240,193 @@ def test_names_that_contradict_each_other_are_refused(asked, store, tmp_path):
     other = write_dataset(tmp_path / "other", labels={"tumor": 7}, keep=(7,))
     with pytest.raises(FseftError, match="second and other both name a structure 'tumor', which does not say of what"):
         pretrain(replace(asked, folders=(*asked.folders, other)), store)
+
+
+def curve(store):
+    lines = (store.model("made") / "curve.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_cases_that_are_held_out_give_a_curve_for_each_class(asked, store):
+    told = []
+    asked = replace(asked, validation_share=0.9)
+    card = pretrain(asked, store, Watcher(lambda _, dice: told.append(dice)))
+    assert card.provenance["datasets"]["first"] == {"cases": 1, "held_out": 1, "annotated": ["kidney_left"]}
+    assert card.provenance["datasets"]["second"]["held_out"] == 0  # its only case
+    assert [line["epoch"] for line in curve(store)] == [1, 2]
+    assert [line["dice"] for line in curve(store)] == told
+    assert all(set(dice) == {"kidney_left"} and 0 <= dice["kidney_left"] <= 1 for dice in told)
+
+
+def test_the_curve_of_a_resumed_run_has_each_epoch_once(asked, store):
+    asked = replace(asked, validation_share=0.9)
+    with pytest.raises(KilledError):
+        pretrain(asked, store, killed_after(1))
+    pretrain(asked, store)
+    assert [line["epoch"] for line in curve(store)] == [1, 2]
+
+
+def test_only_the_classes_asked_for_are_learned(asked, store):
+    card = pretrain(replace(asked, folders=asked.folders[1:], labels=("Tumour",)), store)
+    assert card.classes == ("tumour",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": ("tumour",)}, "first: annotates none of tumour"),
+        ({"labels": ("tumours",)}, "--labels tumours: no dataset has this structure. Did you mean tumour"),
+        ({"init": "nothing"}, "--init nothing: is neither a file nor a model"),
+        ({"hparams": {"channel": [4, 8]}}, "cannot be built with .*channel"),
+        ({"resume": True}, "there is no checkpoint to go on with"),
+        ({"absent_means": ("second=perhaps",)}, "there is no 'perhaps'"),
+        ({"temperature": -1.0}, "--temperature -1: must be more than 0"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_training(changed, message, asked, store):
+    with pytest.raises(FseftError, match=message):
+        pretrain(replace(asked, **changed), store)
+    assert store.models() == []
+
+
+def annotated_in(monkeypatch):
+    """The masks of all crops that are trained on."""
+    seen = []
+    losses = step.masked_losses
+    monkeypatch.setattr(
+        step, "masked_losses", lambda x, y, mask: seen.extend(map(tuple, mask.tolist())) or losses(x, y, mask)
+    )
+    return seen
+
+
+def test_without_masking_everything_counts_everywhere(asked, store, monkeypatch):
+    seen = annotated_in(monkeypatch)
+    pretrain(replace(asked, masking="none"), store)
+    assert set(seen) == {(1, 1)}
+
+
+def test_where_absent_means_not_drawn_a_case_counts_for_what_it_has(asked, store, monkeypatch, tmp_path):
+    folder = write_dataset(tmp_path / "third", cases=("x", "y"), seed=9)
+    path = folder / "labelsTr" / "y.nii.gz"
+    labels = read_labels(path)
+    write_labels(path, labels.array[0] * (labels.array[0] == 1), labels.geometry)
+    longer = replace(asked, folders=(folder,), steps_per_epoch=8)
+    for rules, masks in (((), {(1, 1)}), (("third=not-drawn",), {(1, 1), (1, 0)})):
+        seen = annotated_in(monkeypatch)
+        pretrain(replace(longer, absent_means=rules), store)
+        assert set(seen) == masks
+
+
+def test_the_same_volume_in_two_datasets_counts_once_and_is_told(asked, store):
+    first, second = asked.folders
+    shutil.copy(first / "imagesTr" / "a_0000.nii.gz", second / "imagesTr" / "z_0000.nii.gz")
+    shutil.copy(first / "labelsTr" / "a.nii.gz", second / "labelsTr" / "z.nii.gz")
+    told = []
+    card = pretrain(asked, store, Watcher(warn=told.append))
+    assert told == ["case z of second is the same volume as a of first: counted once, with the labels of first"]
+    assert card.provenance["datasets"]["second"]["cases"] == 1
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(asked, store, monkeypatch):
+    asked = replace(asked, recipe=RECIPE.model_copy(update={"epochs": 3}))
+    save, saved = checkpoints.save_checkpoint, []
+
+    def full_at_the_second(path, state):
+        if saved:
+            monkeypatch.setattr(type(path), "write_bytes", raise_full)
+        save(path, state)
+        saved.append(path)
+
+    def raise_full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context():
+        monkeypatch.setattr(checkpoints, "save_checkpoint", full_at_the_second)
+        with pytest.raises(FseftError, match=r"checkpoint-000002\.pt: the disk is full\. Free some space"):
+            pretrain(asked, store)
+    monkeypatch.undo()
+    assert [path.name for path in store.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
+    epochs = []
+    pretrain(asked, store, noting(epochs))
+    assert [epoch.number for epoch in epochs] == [2, 3]
+
+
+def test_a_loss_that_is_no_number_names_the_case_and_keeps_the_last_good_checkpoint(asked, store, monkeypatch):
+    losses, steps = step.masked_losses, []
+
+    def broken(*arguments):
+        steps.append(1)
+        return losses(*arguments) * (float("nan") if len(steps) == 4 else 1)
+
+    monkeypatch.setattr(step, "masked_losses", broken)
+    with pytest.raises(FseftError, match=r"loss is nan at step 3 in case . of (first|second), crop of 37×37×37 voxels"):
+        pretrain(asked, store)
+    assert [path.name for path in store.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
+
+
+def test_as_many_checkpoints_stay_as_are_asked_for(asked, store):
+    asked = replace(asked, keep=2, recipe=RECIPE.model_copy(update={"epochs": 4}))
+    with pytest.raises(KilledError):
+        pretrain(asked, store, killed_after(3))
+    names = sorted(path.name for path in store.model("made").glob("*.pt"))
+    assert names == ["checkpoint-000002.pt", "checkpoint-000003.pt"]
+
+
+def test_a_model_of_the_list_is_gone_on_with_row_by_row(asked, store):
+    before = pretrain(asked, store)
+    reports = []
+    no_steps = RECIPE.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0})
+    last = replace(asked, name="next", folders=asked.folders[1:], labels=("tumour",), hparams={}, init="made")
+    card = pretrain(replace(last, recipe=no_steps), store, Watcher(loaded=reports.append))
+    old, new = (load_file(store.model(name) / "weights.safetensors") for name in ("made", "next"))
+    assert card.hparams == before.hparams
+    torch.testing.assert_close(new["head.weight"][0], old["head.weight"][1])
+    for name in old.keys() - {"head.weight", "head.bias"}:
+        torch.testing.assert_close(new[name], old[name])
+    assert card.provenance["init"] == {"from": "made", "sha256": before.sha256}
+    assert card.provenance["load_report"] == reports[0].model_dump(mode="json")
+
+
+def test_a_file_with_an_encoder_alone_starts_what_it_holds(asked, store, tmp_path):
+    pretrain(asked, store)
+    tensors = load_file(store.model("made") / "weights.safetensors")
+    encoder = {f"module.{name}": tensor for name, tensor in tensors.items() if name.startswith("body.model.0")}
+    torch.save({"state_dict": encoder, "epoch": 3}, tmp_path / "encoder.pt")
+    card = pretrain(replace(asked, name="next", init=str(tmp_path / "encoder.pt")), store)
+    report = card.provenance["load_report"]
+    assert report["loaded"] == len(encoder)
+    assert report["random"]
+    torch.save({"state_dict": {"other.weight": torch.ones(2)}}, tmp_path / "other.pt")
+    with pytest.raises(FseftError, match=r"other.pt: holds nothing that fits the network resunet"):
+        pretrain(replace(asked, name="next", init=str(tmp_path / "other.pt")), store)
+    with pytest.raises(FseftError, match="--init made: is of the architecture resunet, not unet"):
+        pretrain(replace(asked, name="next", init="made", architecture="unet"), store)
+
+
+@pytest.mark.parametrize("option", [{"recompute": True}, {"workers": 2}])
+def test_memory_and_processes_change_no_result(option, asked, store, tmp_path):
+    plain = pretrain(asked, store)
+    assert pretrain(replace(asked, **option), Store(tmp_path / "other")).sha256 == plain.sha256
+
+
+def test_phantoms_become_a_model_that_is_adapted_predicts_and_is_scored(store, tmp_path):
+    phantoms = [
+        PhantomSet("lungs", "ct", ("lung_right", "lung_left", "heart"), cases=3, seed=1),
+        PhantomSet("livers", "ct", ("liver", "heart"), cases=3, seed=2),
+    ]
+    for one in phantoms:
+        write_phantoms(tmp_path / one.name, one, test_cases=1, spacing_mm=9.0)
+    folders = tuple(tmp_path / one.name for one in phantoms)
+    request = PretrainRequest(
+        folders, "made", hparams=HPARAMS, patch_size=(32, 32, 32), recipe=RECIPE, steps_per_epoch=4, window=(-200, 300)
+    )
+    card = pretrain(request, store)
+    assert card.classes == ("heart", "liver", "lung_left", "lung_right")
+    settings = ("epochs=2", "crops=1", "plateau=false")
+    adapted = AdaptRequest(folders[1], "made", "linear-probe", k=2, device="cpu", settings=settings)
+    adapter = adapt(adapted, store).adapter
+    out = tmp_path / "out"
+    assert predict(PredictRequest((folders[1] / "imagesTs",), out, adapter), store).done == ["case_003"]
+    scores = evaluate(pair_files(out, folders[1] / "labelsTs"), workers=1)
+    assert set(scores.classes) == {"liver", "heart"}
+    assert 0 <= scores.mean_dice <= 1

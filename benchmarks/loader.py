@@ -1,0 +1,79 @@
+"""Crops per second that one core delivers to `pretrain`, against what a small network consumes on another.
+
+`OMP_NUM_THREADS=1 python benchmarks/loader.py [--crops 40]` prints JSON: both rates in CPU seconds and their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from fseft.learn.backbone import architecture, build, count_parameters
+from fseft.learn.batches import derived_seed
+from fseft.learn.loss import masked_losses, structure_masks
+from fseft.learn.pool import Order, pick, read_batch, shares
+from fseft.steps.assembly import assemble
+from fseft.steps.phantom import PhantomSet, write_phantoms
+from fseft.steps.pretrain_request import PretrainRequest
+from fseft.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SETS = (PhantomSet("lungs", "ct", ("lung_right", "lung_left"), 3), PhantomSet("livers", "ct", ("liver",), 3, seed=1))
+
+
+def seconds(work: Callable[[int], object], count: int) -> float:
+    """CPU seconds of one call, after one that is not counted."""
+    work(0)
+    began = time.process_time()
+    for number in range(count):
+        work(number)
+    return (time.process_time() - began) / count
+
+
+def main() -> None:
+    """Make phantoms, then time drawing and training one after the other, each with one thread."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--crops", type=int, default=40)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for one in SETS:
+            write_phantoms(folder / one.name, one, spacing_mm=3.0)
+        request = PretrainRequest(tuple(folder / one.name for one in SETS), "m", validation_share=0.0)
+        assembly = assemble(request, Store(folder / "work"), warn=print)
+        odds = shares([len(source.cases) for source in assembly.training], request.temperature)
+
+        def order(number: int) -> Order:
+            one = pick(assembly.training, odds, request.recipe.foreground, derived_seed(0, "crops", number))
+            return Order((one,), request.patch_size, len(assembly.classes), augmented=True)
+
+        loading = seconds(lambda number: read_batch(order(number)), options.crops)
+        batch = read_batch(order(0))
+    network = build(architecture("resunet"), in_channels=1, out_channels=3, hparams={}, seed=0)
+    optimizer = torch.optim.AdamW(network.parameters())
+
+    def train(_: int) -> None:
+        optimizer.zero_grad()
+        masks = structure_masks(torch.from_numpy(batch.labels), 3)
+        masked_losses(
+            network(torch.from_numpy(batch.images)), masks, torch.from_numpy(batch.annotated)
+        ).sum().backward()
+        optimizer.step()
+
+    training = seconds(train, max(3, options.crops // 4))
+    rates = {"parameters": count_parameters(network), "patch": request.patch_size}
+    rates |= {"delivered_per_s": round(1 / loading, 1), "consumed_per_s": round(1 / training, 2)}
+    print(json.dumps({**rates, "ratio": round(training / loading, 1)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Which structures each case annotates: what is not in its label file is either not there, or was never drawn."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal, cast, get_args
+
+from fseft.errors import FseftError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from fseft.documents import Fingerprint
+
+AbsentMeans = Literal["not-there", "not-drawn"]
+DECLARATION = "annotated.json"
+"""In a dataset's folder: case -> the structures that were looked for in it. It goes before any rule."""
+
+
+def annotated_structures(folder: Path, fingerprint: Fingerprint, rule: AbsentMeans) -> dict[str, frozenset[str]]:
+    """Labelled case -> the structures that count in it, by the dataset's own names.
+
+    Args:
+        folder: Of the dataset.
+        fingerprint: Of the dataset; says what is drawn in each case.
+        rule: `not-there`: a structure that is drawn in any case counts in all, since where it is missing there is
+            none. `not-drawn`: it counts only where it is drawn.
+
+    Raises:
+        FseftError: The declaration is none, or names a case or structure that the dataset has not.
+    """
+    drawn = {case.name: frozenset(case.volumes_mm3) for case in fingerprint.cases if case.volumes_mm3}
+    everywhere = frozenset().union(*drawn.values())
+    declared = _declared(folder, fingerprint)
+    return {
+        case: declared.get(case, here if rule == "not-drawn" else everywhere) | here for case, here in drawn.items()
+    }
+
+
+def absent_means(given: Sequence[str], datasets: list[str]) -> dict[str, AbsentMeans]:
+    """Dataset -> its rule, from `RULE` for all and `DATASET=RULE` for one.
+
+    Raises:
+        FseftError: There is no such rule or dataset.
+    """
+    rules: dict[str, AbsentMeans] = dict.fromkeys(datasets, "not-there")
+    for text in sorted(given, key=lambda text: "=" in text):  # what is said of one goes before what is said of all
+        name, _, rule = text.rpartition("=")
+        known = get_args(AbsentMeans)
+        if rule not in known:
+            raise FseftError(f"--absent-means {text}: there is no {rule!r}", hint=did_you_mean(rule, known))
+        if name and name not in rules:
+            raise FseftError(f"--absent-means {text}: no dataset {name!r} is given", hint=did_you_mean(name, datasets))
+        rules.update(dict.fromkeys([name] if name else datasets, cast("AbsentMeans", rule)))
+    return rules
+
+
+def _declared(folder: Path, fingerprint: Fingerprint) -> Mapping[str, frozenset[str]]:
+    path = folder / DECLARATION
+    if not path.is_file():
+        return {}
+    try:
+        found = {str(case): frozenset(map(str, names)) for case, names in dict(json.loads(path.read_bytes())).items()}
+    except (ValueError, TypeError) as error:
+        raise FseftError(
+            f"is no declaration of what was drawn ({error})", file=path, hint='Write {"CASE": ["STRUCTURE", ...], ...}.'
+        ) from error
+    cases = [case.name for case in fingerprint.cases]
+    for kind, names, known in (
+        ("case", list(found), cases),
+        ("structure", sorted(frozenset().union(*found.values())), list(fingerprint.labels)),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise FseftError(f"there is no {kind} {unknown[0]!r}", file=path, hint=did_you_mean(unknown[0], known))
+    return found

@@ -1,0 +1,272 @@
+"""The assembly of datasets that a model is pre-trained on: each prepared, none twice, some cases held out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fseft.documents import Contract, Intensity
+from fseft.errors import FseftError
+from fseft.learn.patches import CropSource
+from fseft.learn.pool import PooledCase, Source
+from fseft.steps.annotations import absent_means, annotated_structures
+from fseft.steps.datasets import read_dataset
+from fseft.steps.plan import make_plan
+from fseft.steps.preprocess import preprocess
+from fseft.steps.structures import agree_on_structures
+from fseft.store import digest
+from fseft.volume.cache import open_case
+from fseft.volume.image import content_digest
+from fseft.volume.intensity import choose_intensity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from pathlib import Path
+
+    from fseft.documents import Dataset, Fingerprint, Modality, Plan, Preprocessing
+    from fseft.parallel import Workers
+    from fseft.steps.annotations import AbsentMeans
+    from fseft.steps.pretrain_request import PretrainRequest
+    from fseft.steps.structures import Annotation
+    from fseft.store import Store
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What there is to learn from.
+
+    Attributes:
+        classes: What the model will know, in the order of its outputs.
+        training: The datasets, without what is held out.
+        held_out: The same datasets, of which only the cases for validation.
+        modalities: That occur.
+        key: Of the content of all cases and of what is annotated in them.
+    """
+
+    classes: tuple[str, ...]
+    training: tuple[Source, ...]
+    held_out: tuple[Source, ...]
+    modalities: tuple[Modality, ...]
+    key: str
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A dataset on the new model's grid.
+
+    Attributes:
+        names: Stored label value -> class.
+        annotated: Case -> the classes that count in it.
+        drawn: Case -> those of which there are voxels.
+        contents: Case -> key of its files.
+    """
+
+    folder: Path
+    name: str
+    names: dict[int, str]
+    annotated: dict[str, frozenset[str]]
+    drawn: dict[str, frozenset[str]]
+    contents: dict[str, str]
+    preprocessing: Preprocessing
+    cache: Path
+
+
+def assemble(
+    request: PretrainRequest, store: Store, warn: Callable[[str], None], tell: Callable[[str], None]
+) -> Assembly:
+    """Plan and preprocess every dataset under the new model's contract, and decide which cases are held out.
+
+    Args:
+        request: What was asked for.
+        store: Where fingerprints and arrays lie.
+        warn: Told of volumes that are there twice.
+        tell: Told what the names of each dataset were taken for.
+
+    Raises:
+        FseftError: A dataset is broken or annotates none of the classes, or names contradict each other.
+    """
+    datasets = [read_dataset(folder) for folder in request.folders]
+    rules = absent_means(request.absent_means, [dataset.name for dataset in datasets])
+    again = _again(datasets, warn)
+    planned = [
+        _planned(folder, *make_plan(folder, "none", store, workers=_workers(request))) for folder in request.folders
+    ]
+    annotations = agree_on_structures([one.fingerprint for one in planned], request.labels)
+    for one, annotation in zip(planned, annotations, strict=True):
+        tell(f"{one.fingerprint.dataset}: {annotation}")
+    prepared = [
+        _prepare(one, annotation, rules[one.fingerprint.dataset], again[one.fingerprint.dataset], request, store)
+        for one, annotation in zip(planned, annotations, strict=True)
+    ]
+    classes = _classes(prepared)
+    sources = [_source(one, classes, request) for one in prepared]
+    held_out = _held_out(prepared, sources, request.validation_share)
+    return Assembly(
+        classes=classes,
+        training=_some_of(sources, lambda case: case.name not in held_out),
+        held_out=_some_of(sources, lambda case: case.name in held_out),
+        modalities=tuple(sorted({one.preprocessing.modality for one in prepared})),
+        key=digest(
+            classes,
+            [(one.name, one.contents, sorted(one.names.items())) for one in prepared],
+            [(case.name, case.annotated, case.name in held_out) for source in sources for case in source.cases],
+        ),
+    )
+
+
+def contract_of(request: PretrainRequest, modalities: Collection[Modality]) -> Contract:
+    """What the new model expects; for CT without a window each dataset's own clipping goes on to decide."""
+    intensity: dict[Modality, Intensity] = {one: Intensity(scheme="zscore") for one in modalities if one != "ct"}
+    if request.window is not None and "ct" in modalities:
+        intensity["ct"] = Intensity(scheme="window", low=request.window[0], high=request.window[1])
+    return Contract(spacing_mm=request.spacing_mm, intensity=intensity, patch_size=request.patch_size)
+
+
+def _again(datasets: Sequence[Dataset], warn: Callable[[str], None]) -> dict[str, set[str]]:
+    """Dataset -> its cases whose images were met before; only files of one size are read to be compared."""
+    alike: dict[tuple[int, ...], list[tuple[str, str, tuple[Path, ...]]]] = defaultdict(list)
+    names = Counter(dataset.name for dataset in datasets)
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise FseftError(f"{names[twice[0]]} datasets are called {twice[0]!r}", hint="Rename the folder of one.")
+    for dataset in datasets:
+        for case in dataset.labelled:
+            sizes = tuple(path.stat().st_size for path in case.images)
+            alike[sizes].append((dataset.name, case.name, case.images))
+    again: dict[str, set[str]] = {dataset.name: set() for dataset in datasets}
+    for cases in (cases for cases in alike.values() if len(cases) > 1):
+        met: dict[str, tuple[str, str]] = {}
+        for dataset_name, case_name, images in cases:
+            first = met.setdefault(content_digest(images), (dataset_name, case_name))
+            if first != (dataset_name, case_name):
+                again[dataset_name].add(case_name)
+                same = f"case {case_name} of {dataset_name} is the same volume as {first[1]} of {first[0]}"
+                warn(f"{same}: counted once, with the labels of {first[0]}")
+    return again
+
+
+def _workers(request: PretrainRequest) -> Workers:
+    return request.cluster or request.workers
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A dataset that was measured; `drawn` holds the names, its own, of what there are voxels of in each case."""
+
+    folder: Path
+    fingerprint: Fingerprint
+    plan: Plan
+    drawn: dict[str, frozenset[str]]
+
+
+def _planned(folder: Path, fingerprint: Fingerprint, plan: Plan) -> _Planned:
+    drawn = {case.name: frozenset(case.volumes_mm3) for case in fingerprint.cases if case.volumes_mm3}
+    if len(fingerprint.channels) != 1 or not drawn:
+        raise FseftError(
+            f"has {len(fingerprint.channels)} channel(s) and {len(drawn)} labelled cases",
+            file=folder,
+            hint="Pre-training takes labelled datasets of one channel.",
+        )
+    return _Planned(folder, fingerprint, plan, drawn)
+
+
+def _prepare(
+    planned: _Planned,
+    annotation: Annotation,
+    rule: AbsentMeans,
+    again: set[str],
+    request: PretrainRequest,
+    store: Store,
+) -> _Prepared:
+    """Preprocess a dataset; here, and only here, its own names become those of classes."""
+    fingerprint, folder = planned.fingerprint, planned.folder
+    annotated = annotated_structures(folder, fingerprint, rule)
+    preprocessing = _preprocessing(fingerprint, planned.plan.preprocessing, request)
+    plan = planned.plan.model_copy(update={"preprocessing": preprocessing})
+    wanted = [name for name in planned.drawn if name not in again]
+    workers = _workers(request)
+    cache = preprocess(folder, plan, store, workers=workers, cases=wanted, pairs=annotation.pairs)
+
+    def classes(names: Iterable[str]) -> frozenset[str]:
+        return frozenset(meant for name in names for meant in annotation.names.get(name, ()))
+
+    return _Prepared(
+        folder=folder,
+        name=fingerprint.dataset,
+        names={value: structure for structure, value in annotation.labels.items()},
+        annotated={case: classes(annotated[case]) for case in wanted},
+        drawn={case: classes(planned.drawn[case]) for case in wanted},
+        contents={case.name: case.content for case in fingerprint.cases if case.name in wanted},
+        preprocessing=preprocessing,
+        cache=cache.folder,
+    )
+
+
+def _preprocessing(fingerprint: Fingerprint, planned: Preprocessing, request: PretrainRequest) -> Preprocessing:
+    contract = contract_of(request, [fingerprint.modality])
+    intensity, _ = choose_intensity(contract, fingerprint.modality, list(fingerprint.intensities))
+    return planned.model_copy(
+        update={
+            "spacing_mm": contract.spacing_mm or planned.spacing_mm,
+            "intensity": intensity,
+            "patch_size": request.patch_size,
+        }
+    )
+
+
+def _classes(prepared: Sequence[_Prepared]) -> tuple[str, ...]:
+    """What the model will know: all that is drawn anywhere, of what was asked for.
+
+    Raises:
+        FseftError: A dataset annotates none of it, as its cases are in others too.
+    """
+    for one in prepared:
+        if not frozenset().union(*one.annotated.values()):
+            raise FseftError("all its cases are in other datasets too", file=one.folder, hint="Leave it out.")
+    return tuple(sorted(frozenset().union(*(drawn for one in prepared for drawn in one.drawn.values()))))
+
+
+def _source(prepared: _Prepared, classes: Sequence[str], request: PretrainRequest) -> Source:
+    index = {name: number for number, name in enumerate(classes, start=1)}
+    everything = frozenset(classes) if request.masking == "none" else frozenset()
+    how = prepared.preprocessing
+    crops = CropSource(
+        request.patch_size,
+        how.intensity,
+        how.modality,
+        {value: index[name] for value, name in prepared.names.items() if name in index},
+    )
+    cases = (
+        PooledCase(
+            name=f"case {case} of {prepared.name}",
+            cached=open_case(prepared.cache, case),
+            drawn=tuple(sorted(index[name] for name in prepared.drawn[case] if name in index)),
+            annotated=tuple(sorted(index[name] for name in annotated | everything if name in index)),
+        )
+        for case, annotated in prepared.annotated.items()
+    )
+    return Source(prepared.name, crops, tuple(case for case in cases if case.annotated))
+
+
+def _held_out(prepared: Sequence[_Prepared], sources: Sequence[Source], share: float) -> set[str]:
+    """The cases for validation: those whose content's hash is low, as long as others draw all that they do.
+
+    So a case stays where it is when others come or go, and is no case of training in one run and of validation in
+    another.
+    """
+    contents = {f"case {case} of {one.name}": key for one in prepared for case, key in one.contents.items()}
+    left = Counter((s.name, index) for s in sources for case in s.cases for index in (0, *case.drawn))
+    held_out = set()
+    for source in sources:
+        for case in source.cases:
+            key, needed = contents[case.name], [(source.name, index) for index in (0, *case.drawn)]
+            if int(key, 16) < share * 16 ** len(key) and all(left[one] > 1 for one in needed):
+                held_out.add(case.name)
+                left.subtract(needed)
+    return held_out
+
+
+def _some_of(sources: Sequence[Source], wanted: Callable[[PooledCase], bool]) -> tuple[Source, ...]:
+    """The sources with the wanted cases only, where there are any."""
+    parts = (replace(source, cases=tuple(filter(wanted, source.cases))) for source in sources)
+    return tuple(part for part in parts if part.cases)

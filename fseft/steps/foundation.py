@@ -1,0 +1,95 @@
+"""A network that was pre-trained becomes a foundation model of the workspace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fseft.documents import ModelCard
+from fseft.learn import backbone
+from fseft.learn.distributed import whole
+from fseft.steps.adapters import versions
+from fseft.steps.assembly import contract_of
+from fseft.steps.importing import measured_output
+from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE
+from fseft.store import file_digest, replacing, write_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from fseft.learn.checkpoint import LoadReport
+    from fseft.learn.loop import Training
+    from fseft.learn.roles import Architecture
+    from fseft.steps.assembly import Assembly
+    from fseft.steps.initial import Start
+    from fseft.steps.pretrain_request import PretrainRequest
+
+
+def make_card(
+    request: PretrainRequest, assembly: Assembly, start: Start, report: LoadReport | None, training: Training
+) -> ModelCard:
+    """What the new model is, knows and expects, and where it comes from."""
+    names = [source.name for source in assembly.training]
+    loaded = {"from": start.card.name if start.card else start.path and start.path.name, "sha256": start.sha256}
+    return ModelCard(
+        name=request.name,
+        summary=f"pre-trained on {len(names)} partially labelled datasets",
+        architecture=start.architecture,
+        hparams=start.hparams,
+        parameters=backbone.count_parameters(training.adapted.network),
+        classes=assembly.classes,
+        activation="sigmoid",
+        contract=contract_of(request, assembly.modalities),
+        licence=request.licence,
+        datasets=tuple(names),
+        provenance={
+            "datasets": _datasets(assembly),
+            "data": assembly.key,
+            "masking": request.masking,
+            "temperature": str(request.temperature),
+            "recipe": request.recipe.model_dump(mode="json"),
+            "seed": request.seed,
+            "steps": training.step,
+            "minutes": round(training.seconds / 60, 1),
+            "versions": versions(),
+            **({"init": loaded, "load_report": report.model_dump(mode="json")} if report else {}),
+        },
+    )
+
+
+def _datasets(assembly: Assembly) -> dict[str, Any]:
+    held_out = {source.name: len(source.cases) for source in assembly.held_out}
+    return {
+        source.name: {
+            "cases": len(source.cases),
+            "held_out": held_out.get(source.name, 0),
+            "annotated": [assembly.classes[i - 1] for i in sorted({i for c in source.cases for i in c.annotated})],
+        }
+        for source in assembly.training
+    }
+
+
+def stored_tensors(network: nn.Module, *, half: bool) -> dict[str, Tensor]:
+    """What the file of weights will hold; all ranks must ask."""
+    state = {name: whole(tensor.detach()).cpu().contiguous() for name, tensor in network.state_dict().items()}
+    if half:  # but not indices and counts, which half precision does not hold beyond 2048
+        state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return state
+
+
+def register(card: ModelCard, tensors: dict[str, Tensor], architecture: Architecture, folder: Path) -> ModelCard:
+    """Write weights and card. The card goes first and comes last, so that a model is there whole or not at all."""
+    from safetensors.torch import save
+
+    network = backbone.build(architecture, in_channels=1, out_channels=len(card.classes), hparams=card.hparams, seed=0)
+    backbone.load_weights(network, tensors, source=card.name)
+    path = folder / WEIGHTS_FILE
+    (folder / MODEL_FILE).unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(tensors))
+    output = measured_output(architecture, network, card)
+    done = {"sha256": file_digest(path), "provenance": {**card.provenance, "output": output}}
+    card = card.model_copy(update=done)
+    write_document(folder / MODEL_FILE, card)
+    return card

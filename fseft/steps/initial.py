@@ -1,0 +1,153 @@
+"""What a pre-training starts from: random weights, a model of the list, or the file of a self-supervised encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fseft.errors import FseftError, did_you_mean
+from fseft.learn import backbone
+from fseft.learn.batches import derived_seed
+from fseft.learn.checkpoint import LoadReport, fit, looks_like, unwrap
+from fseft.learn.method import head_names
+from fseft.learn.vocabulary import match_classes
+from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.registry import registry
+from fseft.steps.models import DEFAULT_ARCHITECTURE, find_card, find_weights, model_names
+from fseft.steps.weight_files import read_weights
+from fseft.store import file_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from fseft.documents import ModelCard
+    from fseft.learn.roles import Architecture
+    from fseft.store import Store
+
+ANY_PART = Checkpoint(file="", covers="$^")
+"""A file that may hold any part of the network, under its names."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Network and weights to begin with.
+
+    Attributes:
+        architecture: Of the network.
+        hparams: Of the network.
+        path: Of the weights; None for random ones.
+        sha256: Of that file.
+        checkpoint: How it names its tensors.
+        card: Of the model that is started from, if it is one of the list.
+        trust: Let the file run code of its own.
+    """
+
+    architecture: str
+    hparams: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+    sha256: str = ""
+    checkpoint: Checkpoint = ANY_PART
+    card: ModelCard | None = None
+    trust: bool = False
+
+
+def find_start(init: str, architecture: str, hparams: Mapping[str, Any], store: Store, *, trust: bool) -> Start:
+    """Decide what to start from.
+
+    Args:
+        init: A model's name, or a file; empty for random weights.
+        architecture: Empty: that of `init`.
+        hparams: Go before those of `init`.
+        store: Knows the models of the workspace.
+        trust: Let the file run code of its own.
+
+    Raises:
+        FseftError: It is neither model nor file, or of another architecture.
+    """
+    if not init:
+        return Start(architecture or DEFAULT_ARCHITECTURE, dict(hparams))
+    if init in model_names(store):
+        card, weights = find_card(init, store), find_weights(init, store)
+        start = Start(card.architecture, {**card.hparams, **hparams}, weights.path, weights.sha256, card=card)
+    elif Path(init).is_file():
+        start = _of_file(Path(init), architecture, hparams, trust=trust)
+    else:
+        raise FseftError(f"--init {init}: is neither a file nor a model", hint=did_you_mean(init, model_names(store)))
+    if architecture and architecture != start.architecture:
+        raise FseftError(
+            f"--init {init}: is of the architecture {start.architecture}, not {architecture}",
+            hint=f"Use --architecture {start.architecture}.",
+        )
+    return start
+
+
+def _of_file(path: Path, architecture: str, hparams: Mapping[str, Any], *, trust: bool) -> Start:
+    """A public file is known by its content, and then read as the model of the list would be."""
+    sha256, names = file_digest(path), unwrap(read_weights(path, trust=trust))
+    specs = {spec.name: spec for spec in registry().specs("model", FoundationModelSpec) if spec.checkpoint}
+    for name in looks_like(names, {name: spec.checkpoint for name, spec in specs.items() if spec.checkpoint}):
+        card, checkpoint = specs[name].card, specs[name].checkpoint
+        if checkpoint and architecture in ("", card.architecture):
+            anyhow = replace(checkpoint, covers=ANY_PART.covers)
+            return Start(card.architecture, {**card.hparams, **hparams}, path, sha256, anyhow, trust=trust)
+    return Start(architecture or DEFAULT_ARCHITECTURE, dict(hparams), path, sha256, trust=trust)
+
+
+def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture, nn.Module, LoadReport | None]:
+    """The network with its first weights, and what became of the file's tensors.
+
+    Rows of the head are copied for classes that a model of the list knows; the head of a file is left out.
+
+    Raises:
+        FseftError: The architecture does not know a hyperparameter, or nothing in the file fits the network.
+    """
+    architecture = backbone.architecture(start.architecture)
+    try:
+        network = backbone.build(
+            architecture,
+            in_channels=1,
+            out_channels=len(classes),
+            hparams=start.hparams,
+            seed=derived_seed(seed, "init"),
+        )
+    except TypeError as error:
+        raise FseftError(
+            f"the architecture {start.architecture} cannot be built with {start.hparams} ({error})",
+            hint="Check the keys of --set.",
+        ) from error
+    if start.path is None:
+        return architecture, network, None
+    tensors = unwrap(read_weights(start.path, trust=start.trust), start.checkpoint.unwrap)
+    head = head_names(architecture, network)[0]
+    body = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(f"{head}.")}
+    try:
+        chosen, report = fit(tensors, start.checkpoint, body)
+    except FseftError as error:
+        raise error.located(file=start.path) from error
+    if not report.loaded:
+        raise FseftError(
+            f"holds nothing that fits the network {start.architecture}",
+            file=start.path,
+            hint="Give the --architecture that it was made with.",
+        )
+    network.load_state_dict({name: tensor.to(body[name].dtype) for name, tensor in chosen.items()}, strict=False)
+    _copy_rows(architecture.head(network), head, tensors, start.card, classes)
+    return architecture, network, report
+
+
+@torch.no_grad()
+def _copy_rows(
+    head: nn.Conv3d, name: str, tensors: Mapping[str, Tensor], card: ModelCard | None, classes: Sequence[str]
+) -> None:
+    """Where a sigmoid model knows a class, its row goes on to be learned."""
+    if card is None or card.activation != "sigmoid" or card.scope != "network":
+        return
+    for own, known in match_classes(classes, card.classes).items():
+        row, old = list(classes).index(own), card.classes.index(known)
+        for kind, parameter in head.named_parameters():
+            parameter[row] = tensors[f"{name}.{kind}"][old]

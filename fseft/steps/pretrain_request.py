@@ -1,0 +1,142 @@
+"""What `fseft pretrain` was asked for, and what of it cannot be met."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import ValidationError
+
+from fseft.documents import Recipe
+from fseft.errors import FseftError
+from fseft.steps.models import valid_name
+from fseft.steps.settings import parsed_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from fseft.documents import Millimetres, Triple
+    from fseft.learn.roles import Architecture
+
+RECIPE = Recipe(
+    learning_rate=1e-3,
+    weight_decay=1e-5,
+    clip=1.0,
+    ema=0.999,
+    plateau=False,
+    foreground=0.8,
+    crops=2,
+    checkpoint_seconds=0,
+)
+"""Two crops per step and rank, each of a case of its own; four in five around a structure; a checkpoint each epoch."""
+
+SETTINGS = ("weight_decay", "warm_up", "clip", "ema", "foreground", "augment", "precision")
+"""The fields of the recipe that have no option of their own."""
+
+
+@dataclass(frozen=True)
+class PretrainRequest:
+    """What `fseft pretrain` was asked for.
+
+    Attributes:
+        folders: The datasets.
+        name: Of the new model.
+        architecture: Empty: that of `init`, or the small one.
+        hparams: Of the network.
+        init: A model's name, or a file of weights.
+        trust: Let that file run code of its own.
+        labels: The only classes, if given.
+        absent_means: Rules for structures that are not in a label file, see `annotations.absent_means`.
+        masking: `none` takes what a case does not annotate for background, for comparison.
+        temperature: How evenly datasets are drawn, see `pool.shares`.
+        validation_share: Of the cases that are held out.
+        steps_per_epoch: Between two checkpoints.
+        workers: Processes that preprocess, and that draw crops.
+        cluster: A dask scheduler whose workers preprocess instead.
+        keep: How many checkpoints stay.
+        resume: Refuse to start anew.
+        shard: Share out parameters, gradients and moments over the ranks (FSDP2).
+        recompute: Keep no activations inside blocks; compute them again for the backward pass.
+    """
+
+    folders: tuple[Path, ...]
+    name: str
+    architecture: str = ""
+    hparams: dict[str, Any] = field(default_factory=dict)
+    init: str = ""
+    trust: bool = False
+    labels: tuple[str, ...] = ()
+    absent_means: tuple[str, ...] = ()
+    masking: Literal["annotated", "none"] = "annotated"
+    temperature: float = math.inf
+    validation_share: float = 0.05
+    spacing_mm: Millimetres | None = None
+    window: tuple[float, float] | None = None
+    patch_size: Triple = (64, 64, 64)
+    recipe: Recipe = RECIPE
+    steps_per_epoch: int = 50
+    minutes: float | None = None
+    seed: int = 0
+    licence: str = ""
+    device: str = "cpu"
+    workers: int = 1
+    cluster: str = ""
+    half: bool = False
+    keep: int = 1
+    resume: bool = False
+    shard: bool = False
+    compiled: bool = False
+    recompute: bool = False
+
+    def what_matters(self) -> dict[str, Any]:
+        """What the weights depend on, besides the data, the start and the number of crops."""
+        told_by_others = ("folders", "labels", "absent_means", "masking", "validation_share", "architecture", "hparams")
+        no_matter = ("name", "licence", "init", "trust", "device", "workers", "cluster", "half", "keep", "resume")
+        how = ("shard", "compiled", "recompute")
+        chosen = {key: value for key, value in vars(self).items() if key not in (*told_by_others, *no_matter, *how)}
+        return {**chosen, "recipe": self.recipe.model_dump(mode="json", exclude={"crops"})}
+
+
+def split_settings(settings: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`--set key=value`: fields of the recipe, and what else there is as hyperparameters of the network.
+
+    Raises:
+        FseftError: No `key=value`, or a value that the recipe does not take.
+    """
+    given = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise FseftError(f"--set {setting!r} is no key=value", hint="Write for example --set ema=0.99.")
+        given[key] = parsed_value(value)
+    recipe = {key: value for key, value in given.items() if key in SETTINGS}
+    try:
+        Recipe(**recipe)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        raise FseftError(f"--set {key}={recipe[key]}: {first['msg']}", hint="Give another value.") from error
+    return recipe, {key: value for key, value in given.items() if key not in recipe}
+
+
+def check(request: PretrainRequest, architecture: Architecture) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        FseftError: Something cannot.
+    """
+    divisor, least = architecture.divisor, architecture.minimum_patch
+    cause = ""
+    valid_name(request.name, "--out")
+    if any(side % d or side < m for side, d, m in zip(request.patch_size, divisor, least, strict=True)):
+        cause = f"--patch {request.patch_size}: sides must be divisible by {divisor} and at least {least}"
+    elif request.window is not None and request.window[0] >= request.window[1]:
+        cause = f"--window {request.window}: the first value must be the lower one"
+    elif request.spacing_mm is not None and min(request.spacing_mm) <= 0:
+        cause = f"--spacing {request.spacing_mm}: must be more than 0"
+    elif not request.temperature > 0:
+        cause = f"--temperature {request.temperature:g}: must be more than 0"
+    if cause:
+        raise FseftError(cause, hint="Choose another.")

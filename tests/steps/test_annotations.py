@@ -1,0 +1,70 @@
+"""What a label file does not hold is either not there or was never drawn, by rule or by declaration."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fseft.errors import FseftError
+from fseft.steps.annotations import absent_means, annotated_structures
+from fseft.steps.datasets import read_dataset
+from fseft.steps.fingerprint import measure_dataset
+from fseft.store import Store
+from fseft.volume.image import read_labels, write_labels
+
+from .conftest import write_dataset
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Case `a` has both structures, case `b` the kidney only."""
+    folder = write_dataset(tmp_path / "set", cases=("a", "b"))
+    path = folder / "labelsTr" / "b.nii.gz"
+    labels = read_labels(path)
+    write_labels(path, labels.array[0] * (labels.array[0] == 1), labels.geometry)
+    return folder
+
+
+@pytest.fixture
+def annotated(folder, tmp_path):
+    fingerprint = measure_dataset(read_dataset(folder), Store(tmp_path / "workspace"))
+    return lambda rule="not-there": annotated_structures(folder, fingerprint, rule)
+
+
+BOTH, KIDNEY = {"Left kidney", "tumour"}, {"Left kidney"}
+
+
+def test_what_is_drawn_somewhere_is_annotated_everywhere_unless_absence_means_not_drawn(annotated):
+    assert annotated() == {"a": BOTH, "b": BOTH}
+    assert annotated("not-drawn") == {"a": BOTH, "b": KIDNEY}
+
+
+def test_a_declaration_goes_before_the_rule_and_what_is_drawn_always_counts(folder, annotated):
+    (folder / "annotated.json").write_text(json.dumps({"b": ["tumour"]}))
+    assert annotated("not-drawn") == {"a": BOTH, "b": BOTH}
+    (folder / "annotated.json").write_text(json.dumps({"a": [], "b": ["Left kidney"]}))
+    assert annotated("not-there") == {"a": BOTH, "b": KIDNEY}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "is no declaration"),
+        ("{", "is no declaration"),
+        ('{"c": ["tumour"]}', "there is no case 'c'"),
+        ('{"a": ["tumor"]}', "there is no structure 'tumor'. Did you mean tumour"),
+    ],
+)
+def test_a_declaration_that_is_none_is_refused(text, message, folder, annotated):
+    (folder / "annotated.json").write_text(text)
+    with pytest.raises(FseftError, match=message):
+        annotated()
+
+
+def test_a_rule_is_said_of_all_datasets_or_of_one():
+    assert absent_means([], ["x", "y"]) == {"x": "not-there", "y": "not-there"}
+    assert absent_means(["y=not-there", "not-drawn"], ["x", "y"]) == {"x": "not-drawn", "y": "not-there"}
+    for text, message in (("x=maybe", "there is no 'maybe'"), ("z=not-drawn", "no dataset 'z' is given")):
+        with pytest.raises(FseftError, match=message):
+            absent_means([text], ["x", "y"])
