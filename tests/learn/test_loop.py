@@ -67,7 +67,7 @@ def test_what_a_method_remembers_of_its_training_is_saved_with_it():
     class Counts(Adapted):
         steps = torch.zeros(())
 
-        def on_optimizer_step(self, step, total, optimizer):
+        def on_optimizer_step(self, step, total, optimizer):  # noqa: ARG002
             self.steps = torch.tensor(float(step))
 
         def training_state(self):
