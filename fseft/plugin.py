@@ -60,7 +60,7 @@ class Preset:
     """Settings under one name, for `--set preset=NAME`; what is set beside it wins."""
 
     settings: Mapping[str, Any]
-    """Keys of the method's configuration and of `fseft.documents.Recipe`."""
+    """Keys of the method's configuration and of `fseft.recipe.Recipe`."""
     with_decoder: Mapping[str, Any] = field(default_factory=dict)
     """What differs where the decoder is trained too."""
 

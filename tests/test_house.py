@@ -11,12 +11,13 @@ HOUSE = Path(__file__).parents[1] / "fseft"
 MODULES = sorted(HOUSE.rglob("*.py"))
 
 # What each room may import, besides itself.
-BASE = {"plugin", "documents", "errors", "fseft"}
+BASE = {"plugin", "documents", "recipe", "errors", "fseft"}
 GROUND = BASE | {"registry", "parallel", "store"}
 ROOMS = {
     "fseft": set(),
     "errors": {"fseft"},
     "documents": BASE,
+    "recipe": BASE,
     "plugin": BASE,
     "store": GROUND,
     "parallel": GROUND,

@@ -95,7 +95,7 @@ def show(
     _show_facts(facts)
     _show_config("--set", spec.config)
     if kind is Kind.method:
-        from fseft.documents import Recipe
+        from fseft.recipe import Recipe
 
         _show_config("--set (training)", Recipe)
 

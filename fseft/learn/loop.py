@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fseft.documents import Recipe
     from fseft.learn.distributed import World
     from fseft.learn.method import Adapted
+    from fseft.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from fseft.documents import Fingerprint, ModelCard, Plan, Recipe
+    from fseft.documents import Fingerprint, ModelCard, Plan
     from fseft.learn.loop import Epoch
     from fseft.parallel import Workers
     from fseft.plugin import MethodSpec
+    from fseft.recipe import Recipe
     from fseft.steps.models import Weights
     from fseft.store import Store
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from fseft.documents import Recipe
 from fseft.errors import FseftError
+from fseft.recipe import Recipe
 from fseft.steps.models import valid_name
 from fseft.steps.settings import parsed_value
 

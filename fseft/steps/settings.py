@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from fseft.documents import Recipe
 from fseft.errors import FseftError, did_you_mean
+from fseft.recipe import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

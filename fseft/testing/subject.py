@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-from fseft.documents import Recipe
 from fseft.errors import FseftError
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.backbone import architecture, build
 from fseft.learn.loop import fit, start
+from fseft.recipe import Recipe
 from fseft.registry import registry
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.documents import Recipe
 from fseft.errors import FseftError
 from fseft.learn.loop import autocast, fit, start
 from fseft.learn.method import Adapted
+from fseft.recipe import Recipe
 
 RECIPE = Recipe(epochs=6, learning_rate=0.05, plateau=False, checkpoint_seconds=0)
 

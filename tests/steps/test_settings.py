@@ -6,9 +6,10 @@ from typing import get_args
 
 import pytest
 
-from fseft.documents import Decoder, Recipe
+from fseft.documents import Decoder
 from fseft.errors import FseftError
 from fseft.plugin import Config, MethodSpec
+from fseft.recipe import Recipe
 from fseft.registry import registry
 from fseft.steps.settings import split_settings
 

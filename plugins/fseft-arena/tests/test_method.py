@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from fseft.documents import Recipe
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.backbone import architecture, build
 from fseft.learn.loop import fit, start
+from fseft.recipe import Recipe
 from fseft.registry import registry
 from fseft.testing import TOYS, method_checks
 

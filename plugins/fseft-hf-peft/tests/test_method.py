@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.documents import Recipe
 from fseft.errors import FseftError
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.backbone import architecture, build
 from fseft.learn.loop import fit, start
+from fseft.recipe import Recipe
 from fseft.registry import registry
 from fseft.testing import TOYS
 from fseft_hf_peft.library import peft

@@ -4,11 +4,11 @@ import io
 
 import pytest
 import torch
-from fseft.documents import Recipe
 from fseft.errors import FseftError
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.backbone import architecture, build, count_parameters
 from fseft.learn.loop import fit, start
+from fseft.recipe import Recipe
 from fseft.registry import registry
 from fseft.testing import TOYS, method_checks
 from safetensors.torch import load, save

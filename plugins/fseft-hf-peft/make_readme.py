@@ -1,0 +1,55 @@
+"""Renews the table of `README.md`: `python plugins/fseft-hf-peft/make_readme.py`; it takes a minute."""
+
+from __future__ import annotations
+
+import re
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fseft_hf_peft.tuners import NORM, TUNERS, Tuner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+README = Path(__file__).with_name("README.md")
+TITLE = "| method | trains | layers | merges | note |"
+
+
+def row(tuner: Tuner) -> str:
+    """What the README says of a tuner, without numbers."""
+    convolution = "conv.spatial" in tuner.roles
+    layers = "norm" if tuner.roles == NORM else "linear, convolution" if convolution else "linear"
+    return f"| `{tuner.method}` | {tuner.summary} | {layers} | {'yes' if tuner.merges else 'no'} | {tuner.note} |"
+
+
+def measured(tuners: Iterable[Tuner]) -> dict[str, str]:
+    """Trained parameters and the adapter's size on SwinUNETR at a feature size of 48, with the head, by method."""
+    from safetensors.torch import save
+
+    from fseft.learn.adaptation import adapt_network
+    from fseft.learn.backbone import architecture, build
+    from fseft.registry import registry
+
+    swinunetr = architecture("swinunetr")
+    base = build(swinunetr, in_channels=1, out_channels=1, hparams={}, seed=0)
+    found = {}
+    for tuner in tuners:
+        method = registry().create("method", tuner.method, registry().method(tuner.method).config())
+        adapted = adapt_network(swinunetr, deepcopy(base), method, decoder="frozen", seed=0)
+        trained = sum(parameter.numel() for _, parameter in adapted.trained())
+        found[tuner.method] = f" {trained:,} | {len(save(adapted.state_dict())) / 1000:,.0f} KB |"
+    return found
+
+
+def main() -> None:
+    """Write the table between its title and the next empty line."""
+    numbers = measured(TUNERS)
+    rows = "\n".join(row(tuner) + numbers[tuner.method] for tuner in TUNERS)
+    table = f"{TITLE} trained | adapter |\n|---|---|---|---|---|---:|---:|\n{rows}\n"
+    text = README.read_text(encoding="utf-8")
+    README.write_text(re.sub(rf"{re.escape(TITLE)}.*?\n(?=\n|$)", lambda _: table, text, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    main()
