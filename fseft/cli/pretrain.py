@@ -87,7 +87,7 @@ def pretrain(
             min=1, help="Processes that preprocess, and that draw crops for each rank.", rich_help_panel=MACHINE
         ),
     ] = 1,
-    cluster: Annotated[Cluster, typer.Option(rich_help_panel=MACHINE)] = "",
+    cluster: Cluster = "",
     shard: Annotated[
         bool,
         typer.Option("--shard", help="Share out the network over the ranks (FSDP2).", rich_help_panel=MACHINE),
