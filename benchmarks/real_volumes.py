@@ -1,7 +1,8 @@
 """The five commands on real volumes, CT and MR: one Markdown table.
 
 Run: `FSEFT_REAL_DATA=... python benchmarks/real_volumes.py --minutes 1.5`. Every row has the same support cases, the
-same training time and the same unseen cases; scores are on the native grid. `--dry-run` prints the commands.
+same training time and the same unseen cases; scores are on the native grid. `--dry-run` prints the commands; a run that
+was cut off goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROWS = (
     ("phantom-tiny", "linear-probe"),
@@ -34,62 +36,85 @@ class Task:
     structures: str = ""
 
 
-def hippocampus(data: Path) -> Task:
-    """MR of the hippocampus; the last 20 labelled cases are never learned from."""
+def hippocampus(data: Path, unseen: int = 20) -> Task:
+    """MR of the hippocampus; of the last 20 labelled cases, which are never learned from, the first are scored."""
     folder = data / "hippocampus"
     images = {path.name for path in (folder / "imagesTr").iterdir()}
     both = sorted(path.name for path in (folder / "labelsTr").iterdir() if path.name in images)
     pool = tuple(name.removesuffix(".nii.gz") for name in both[:-20])
-    scans = tuple(folder / "imagesTr" / name for name in both[-20:])
+    scans = tuple(folder / "imagesTr" / name for name in both[-20:][:unseen])
     return Task("hippocampus (MR)", folder, pool, scans, folder / "labelsTr")
 
 
-def headneck(data: Path) -> Task:
-    """Planning CT; support from the completely contoured cases, all test cases scored."""
+def headneck(data: Path, unseen: int = 16) -> Task:
+    """Planning CT; support from the completely contoured cases, of the 16 test cases the first are scored."""
     folder = data / "headneck"
     complete = tuple(json.loads((folder / "splits.json").read_text())["complete"])
+    scans = tuple(sorted((folder / "imagesTs").iterdir())[:unseen])
     core = "brainstem,spinal_cord,parotid_right,parotid_left,mandible"
-    return Task("headneck (CT)", folder, complete, (folder / "imagesTs",), folder / "labelsTs", core)
+    return Task("headneck (CT)", folder, complete, scans, folder / "labelsTs", core)
 
 
-def commands(task: Task, model: str, method: str, work: Path, options: argparse.Namespace) -> list[list[str]]:
-    """What a user would type."""
-    run = work / "runs" / task.folder.name / f"{model}-{method}"
-    pool = work / f"{task.folder.name}-pool.txt"
-    pool.parent.mkdir(parents=True, exist_ok=True)
-    pool.write_text("\n".join(task.pool))
-    common = ["--model", model, "--workspace", str(work)]
-    structures = ["--labels", task.structures] if task.structures else []
-    adapt = ["adapt", str(task.folder), *common, "--method", method, "--k", str(options.k), "--seed", str(options.seed)]
-    adapt += ["--cases", str(pool), "--minutes", str(options.minutes), "--set", "plateau=false", "--set", "crops=2"]
-    predicted = str(run / "predictions")
-    return [
-        ["plan", str(task.folder), *common],
-        ["preprocess", str(task.folder), *common],
-        [*adapt, "--output", str(run), *structures],
-        ["predict", *map(str, task.scans), "-o", predicted, "--adapter", str(run), "--workspace", str(work)],
-        ["evaluate", predicted, str(task.labels), *structures],
-    ]
+@dataclass(frozen=True)
+class Trial:
+    """One adaptation, scored on the unseen cases."""
+
+    task: Task
+    model: str
+    method: str
+    k: int
+    seed: int
+    minutes: float
+    work: Path
+
+    @property
+    def run(self) -> Path:
+        """The folder of the adapter."""
+        name = f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{self.minutes:g}min"
+        return self.work / "runs" / self.task.folder.name / name
+
+    @property
+    def predictions(self) -> Path:
+        """Where the unseen cases are segmented and scored."""
+        return self.run / f"predictions-{len(self.task.scans)}"
+
+    def commands(self) -> list[list[str]]:
+        """What a user would type."""
+        task = self.task
+        pool = self.work / f"{task.folder.name}-pool.txt"
+        pool.parent.mkdir(parents=True, exist_ok=True)
+        pool.write_text("\n".join(task.pool))
+        common = ["--model", self.model, "--workspace", str(self.work)]
+        structures = ["--labels", task.structures] if task.structures else []
+        chance = ["--k", str(self.k), "--seed", str(self.seed), "--cases", str(pool)]
+        training = ["--minutes", str(self.minutes), "--set", "plateau=false", "--set", "crops=2"]
+        run, predicted = str(self.run), str(self.predictions)
+        return [
+            ["plan", str(task.folder), *common],
+            ["preprocess", str(task.folder), *common],
+            ["adapt", str(task.folder), *common, "--method", self.method, *chance, *training, "-o", run, *structures],
+            ["predict", *map(str, task.scans), "-o", predicted, "--adapter", run, "--workspace", str(self.work)],
+            ["evaluate", predicted, str(task.labels), *structures],
+        ]
+
+    def metrics(self) -> dict[str, Any]:
+        """The scores; the commands are run where there are none yet."""
+        path = self.predictions / "metrics.json"
+        for command in [] if path.is_file() else self.commands():
+            subprocess.run([sys.executable, "-m", "fseft", *command], check=True, stdout=sys.stderr)
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
 
 
-def score(task: Task, model: str, method: str, work: Path, options: argparse.Namespace) -> str:
-    """Run the commands and give one row."""
-    steps = commands(task, model, method, work, options)
-    for step in steps:
-        if options.dry_run:
-            print("fseft", *step)
-        else:
-            subprocess.run([sys.executable, "-m", "fseft", *step], check=True, stdout=sys.stderr)
-    if options.dry_run:
-        return ""
-    run = Path(steps[2][steps[2].index("--output") + 1])
-    metrics = json.loads((run / "predictions" / "metrics.json").read_text())
-    trained = json.loads((run / "run.json").read_text())["trained_parameters"]
-    size = (run / "adapter.safetensors").stat().st_size / 1e6
-    cases = len(metrics["cases"])
+def row(trial: Trial) -> str:
+    """One row of the table."""
+    metrics = trial.metrics()
+    trained = json.loads((trial.run / "run.json").read_text())["trained_parameters"]
+    size = (trial.run / "adapter.safetensors").stat().st_size / 1e6
     return (
-        f"| {task.name} | {model} | {method} | {trained:,} | {size:.2f} | {metrics['mean_dice']:.3f} "
-        f"| {metrics['mean_nsd']:.3f} | {metrics['mean_hd95_mm']:.1f} | {cases} |"
+        f"| {trial.task.name} | {trial.model} | {trial.method} | {trained:,} | {size:.2f} "
+        f"| {metrics['mean_dice']:.3f} | {metrics['mean_nsd']:.3f} | {metrics['mean_hd95_mm']:.1f} "
+        f"| {len(metrics['cases'])} |"
     )
 
 
@@ -103,11 +128,19 @@ def main() -> None:
     parser.add_argument("--dry-run", action="store_true")
     options = parser.parse_args()
     data = Path(os.environ["FSEFT_REAL_DATA"])
+    trials = [
+        Trial(task, *one, options.k, options.seed, options.minutes, options.work)
+        for task in (hippocampus(data), headneck(data))
+        for one in ROWS
+    ]
+    if options.dry_run:
+        for command in (command for trial in trials for command in trial.commands()):
+            print("fseft", *command)
+        return
     print("| data | model | method | trained parameters | MB | Dice | NSD 2 mm | HD95 mm | cases |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
-    for task in (hippocampus(data), headneck(data)):
-        for model, method in ROWS:
-            print(score(task, model, method, options.work, options), flush=True)
+    for trial in trials:
+        print(row(trial), flush=True)
 
 
 if __name__ == "__main__":
