@@ -24,7 +24,8 @@ lint: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/fseft demo
 
-# The weights that ship in fseft/builtin/phantom/weights: an hour on a core.
+# Weights for fseft/builtin/phantom/weights: an hour of a core that does nothing else. Those that ship, as their card
+# says, are of an earlier recipe: five datasets, without domain randomisation.
 embedded-model: $(STAMP)
 	$(BIN)/fseft phantom build/phantoms --embedded
 	$(BIN)/fseft pretrain $(addprefix build/phantoms/,$(EMBEDDED)) --workspace build --out phantom-tiny \
