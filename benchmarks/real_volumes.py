@@ -3,8 +3,8 @@
 `FSEFT_REAL_DATA=... python benchmarks/real_volumes.py [--data hippocampus,headneck] [--methods lora,full]` types the
 commands of a user. Every row has the same support cases and crops, and the same unseen cases; scores are on the native
 grid. Training takes --epochs; black-box methods, whose steps cost next to nothing, take their own number. The minutes
-are those of one core that `fseft adapt` keeps busy, so that other work on the machine does not count. Rows that were
-measured before are kept in --work; `--dry-run` prints the commands.
+are those of one core that `fseft adapt` keeps busy, so that other work on the machine does not count. What was measured
+before is kept in --work: a run that was cut off goes on. `--dry-run` prints the commands.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fseft.registry import registry
@@ -39,14 +39,26 @@ class Task:
     structures: str = ""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How much is learned from, and for how long; the settings are those of `fseft adapt --set`."""
+def hippocampus(data: Path, unseen: int = 20) -> Task:
+    """MR of the hippocampus; of the last 20 labelled cases, which are never learned from, the first are scored."""
+    folder = data / "hippocampus"
+    images = {path.name for path in (folder / "imagesTr").iterdir()}
+    both = sorted(path.name for path in (folder / "labelsTr").iterdir() if path.name in images)
+    pool = tuple(name.removesuffix(".nii.gz") for name in both[:-20])
+    scans = tuple(folder / "imagesTr" / name for name in both[-20:][:unseen])
+    return Task("hippocampus (MR)", folder, pool, scans, folder / "labelsTr")
 
-    k: int
-    seed: int
-    settings: tuple[str, ...]
-    minutes: float | None = None
+
+def headneck(data: Path, unseen: int = 16) -> Task:
+    """Planning CT; support from the completely contoured cases, of the 16 test cases the first are scored."""
+    folder = data / "headneck"
+    complete = tuple(json.loads((folder / "splits.json").read_text())["complete"])
+    scans = tuple(sorted((folder / "imagesTs").iterdir())[:unseen])
+    core = "brainstem,spinal_cord,parotid_right,parotid_left,mandible"
+    return Task("headneck (CT)", folder, complete, scans, folder / "labelsTs", core)
+
+
+TASKS = {"hippocampus": hippocampus, "headneck": headneck}
 
 
 @dataclass(frozen=True)
@@ -61,72 +73,76 @@ class Row:
     hd95_mm: float
 
 
-def hippocampus(data: Path) -> Task:
-    """MR of the hippocampus; the last 20 labelled cases are never learned from."""
-    folder = data / "hippocampus"
-    images = {path.name for path in (folder / "imagesTr").iterdir()}
-    both = sorted(path.name for path in (folder / "labelsTr").iterdir() if path.name in images)
-    pool = tuple(name.removesuffix(".nii.gz") for name in both[:-20])
-    scans = tuple(folder / "imagesTr" / name for name in both[-20:])
-    return Task("hippocampus (MR)", folder, pool, scans, folder / "labelsTr")
+@dataclass(frozen=True)
+class Trial:
+    """One adaptation, scored on the unseen cases."""
 
+    task: Task
+    model: str
+    method: str
+    k: int
+    seed: int
+    work: Path
+    epochs: int | None = None
+    minutes: float | None = None
 
-def headneck(data: Path) -> Task:
-    """Planning CT; support from the completely contoured cases, all test cases scored."""
-    folder = data / "headneck"
-    complete = tuple(json.loads((folder / "splits.json").read_text())["complete"])
-    core = "brainstem,spinal_cord,parotid_right,parotid_left,mandible"
-    return Task("headneck (CT)", folder, complete, (folder / "imagesTs",), folder / "labelsTs", core)
+    @property
+    def run(self) -> Path:
+        """The folder of the adapter."""
+        length = f"{self.epochs}-{self.minutes}"
+        return (
+            self.work / "runs" / self.task.folder.name / f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{length}"
+        )
 
+    @property
+    def predictions(self) -> Path:
+        """Where the unseen cases are segmented and scored."""
+        return self.run / f"predictions-{len(self.task.scans)}"
 
-TASKS = {"hippocampus": hippocampus, "headneck": headneck}
+    def commands(self) -> list[list[str]]:
+        """What a user would type."""
+        task = self.task
+        pool = self.work / f"{task.folder.name}-pool.txt"
+        pool.parent.mkdir(parents=True, exist_ok=True)
+        pool.write_text("\n".join(task.pool))
+        common = ["--model", self.model, "--workspace", str(self.work)]
+        structures = ["--labels", task.structures] if task.structures else []
+        chance = ["--k", str(self.k), "--seed", str(self.seed), "--cases", str(pool)]
+        training = ["--set", "plateau=false", "--set", "crops=2"]
+        training += ["--set", f"epochs={self.epochs}"] if self.epochs else []
+        training += ["--minutes", str(self.minutes)] if self.minutes else []
+        run, predicted = str(self.run), str(self.predictions)
+        return [
+            ["preprocess", str(task.folder), *common],
+            ["adapt", str(task.folder), *common, "--method", self.method, *chance, *training, "-o", run, *structures],
+            ["predict", *map(str, task.scans), "-o", predicted, "--adapter", run, "--workspace", str(self.work)],
+            ["evaluate", predicted, str(task.labels), *structures],
+        ]
 
-
-def commands(task: Task, model: str, method: str, work: Path, budget: Budget) -> tuple[Path, list[list[str]]]:
-    """The folder of the run, and what a user would type."""
-    run = work / "runs" / task.folder.name / f"{model}-{method}-k{budget.k}-s{budget.seed}"
-    pool = work / f"{task.folder.name}-pool.txt"
-    pool.parent.mkdir(parents=True, exist_ok=True)
-    pool.write_text("\n".join(task.pool))
-    common = ["--model", model, "--workspace", str(work)]
-    structures = ["--labels", task.structures] if task.structures else []
-    adapt = ["adapt", str(task.folder), *common, "--method", method, "--k", str(budget.k), "--seed", str(budget.seed)]
-    adapt += ["--cases", str(pool), "--output", str(run), *structures]
-    adapt += [word for setting in budget.settings for word in ("--set", setting)]
-    adapt += ["--minutes", str(budget.minutes)] if budget.minutes else []
-    predicted = str(run / "predictions")
-    return run, [
-        ["preprocess", str(task.folder), *common],
-        adapt,
-        ["predict", *map(str, task.scans), "-o", predicted, "--adapter", str(run), "--workspace", str(work)],
-        ["evaluate", predicted, str(task.labels), *structures],
-    ]
-
-
-def measure(task: Task, model: str, method: str, work: Path, budget: Budget) -> Row | str:
-    """Run the commands; where `adapt` refuses the method, its line says why."""
-    run, (preprocess, adapt, *rest) = commands(task, model, method, work, budget)
-    kept = run / "row.json"
-    if kept.is_file():
-        return Row(**json.loads(kept.read_text()))
-    fseft(preprocess)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if refused := fseft(adapt):
-        return refused
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    for step in rest:
-        fseft(step)
-    metrics = json.loads((run / "predictions" / "metrics.json").read_text())
-    row = Row(
-        trained_parameters=json.loads((run / "run.json").read_text())["trained_parameters"],
-        megabytes=(run / "adapter.safetensors").stat().st_size / 1e6,
-        minutes=(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60,
-        dice=metrics["mean_dice"],
-        nsd=metrics["mean_nsd"],
-        hd95_mm=metrics["mean_hd95_mm"],
-    )
-    kept.write_text(json.dumps(vars(row)))
-    return row
+    def measured(self) -> Row | str:
+        """Run the commands, if that was not done before; where `adapt` refuses the method, its line says why."""
+        kept = self.predictions / "row.json"
+        if kept.is_file():
+            return Row(**json.loads(kept.read_text()))
+        preprocess, adapt, *rest = self.commands()
+        fseft(preprocess)
+        before = _busy_seconds()
+        if refused := fseft(adapt):
+            return refused
+        seconds = _busy_seconds() - before
+        for command in rest:
+            fseft(command)
+        metrics = json.loads((self.predictions / "metrics.json").read_text())
+        row = Row(
+            trained_parameters=json.loads((self.run / "run.json").read_text())["trained_parameters"],
+            megabytes=(self.run / "adapter.safetensors").stat().st_size / 1e6,
+            minutes=seconds / 60,
+            dice=metrics["mean_dice"],
+            nsd=metrics["mean_nsd"],
+            hd95_mm=metrics["mean_hd95_mm"],
+        )
+        kept.write_text(json.dumps(asdict(row)))
+        return row
 
 
 def fseft(arguments: list[str]) -> str:
@@ -144,12 +160,19 @@ def fseft(arguments: list[str]) -> str:
     return ""
 
 
-def line(task: Task, model: str, method: str, row: Row | str) -> str:
+def _busy_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def line(trial: Trial) -> str:
     """One line of the table."""
+    row = trial.measured()
+    start = f"| {trial.task.name} | {trial.model} | {trial.method} |"
     if isinstance(row, str):
-        return f"| {task.name} | {model} | {method} | {row} |" + 5 * " |"
+        return f"{start} {row} |" + 5 * " |"
     return (
-        f"| {task.name} | {model} | {method} | {row.trained_parameters:,} | {row.megabytes:.2f} | {row.minutes:.1f} "
+        f"{start} {row.trained_parameters:,} | {row.megabytes:.2f} | {row.minutes:.1f} "
         f"| {row.dice:.3f} | {row.nsd:.3f} | {row.hd95_mm:.1f} |"
     )
 
@@ -159,27 +182,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=",".join(TASKS))
     parser.add_argument("--methods", default=",".join(registry().names("method")))
-    parser.add_argument("--epochs", type=int, default=20, help="of 5 steps each at k = 5")
+    parser.add_argument("--epochs", type=int, default=20, help="each has k steps")
     parser.add_argument("--minutes", type=float, help="at most so many, where that is less")
     parser.add_argument("--k", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
     parser.add_argument("--dry-run", action="store_true")
     options = parser.parse_args()
-    cheap = Budget(options.k, options.seed, ("plateau=false", "crops=2"), options.minutes)
-    dear = replace(cheap, settings=(f"epochs={options.epochs}", *cheap.settings))
     folder = Path(os.environ["FSEFT_REAL_DATA"])
-    print(HEAD, flush=True)
+    trials = []
     for task in (TASKS[name](folder) for name in options.data.split(",")):
         for method in options.methods.split(","):
             spec = registry().method(method)
             model = MODEL if spec.needs_model else SCRATCH
-            budget = cheap if spec.access == "black-box" else dear
-            if options.dry_run:
-                for step in commands(task, model, method, options.work, budget)[1]:
-                    print("fseft", *step)
-            else:
-                print(line(task, model, method, measure(task, model, method, options.work, budget)), flush=True)
+            epochs = None if spec.access == "black-box" else options.epochs
+            trials.append(Trial(task, model, method, options.k, options.seed, options.work, epochs, options.minutes))
+    if options.dry_run:
+        for command in (command for trial in trials for command in trial.commands()):
+            print("fseft", *command)
+        return
+    print(HEAD, flush=True)
+    for trial in trials:
+        print(line(trial), flush=True)
 
 
 if __name__ == "__main__":

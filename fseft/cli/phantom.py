@@ -26,7 +26,7 @@ def phantom(
     """Write a dataset of made-up scans in nnU-Net's layout, to try things on."""
     from fseft.cli.console import out, progress
     from fseft.cli.values import choice, names
-    from fseft.steps.phantom import EMBEDDED, PhantomSet, write_phantoms
+    from fseft.steps.phantom import EMBEDDED, PhantomSet, VariedSet, write_phantoms, write_varied
     from fseft.store import refuse_filled
 
     chosen = choice("--modality", modality, ("ct", "mr"))
@@ -35,7 +35,10 @@ def phantom(
     for path in sets:
         refuse_filled(path)
     with progress(sum(s.cases + test_cases for s in sets.values()), "phantoms") as advance:
-        for path, phantoms in sets.items():
-            write_phantoms(path, phantoms, test_cases=test_cases, shift=shift, done=advance)
-    for path, phantoms in sets.items():
-        out.print(f"{counted(phantoms.cases, 'labelled case')} and {test_cases} for testing: {path}", soft_wrap=True)
+        for path, each in sets.items():
+            if isinstance(each, VariedSet):
+                write_varied(path, each, test_cases=test_cases, done=advance)
+            else:
+                write_phantoms(path, each, test_cases=test_cases, shift=shift, done=advance)
+    for path, each in sets.items():
+        out.print(f"{counted(each.cases, 'labelled case')} and {test_cases} for testing: {path}", soft_wrap=True)

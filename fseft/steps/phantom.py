@@ -26,16 +26,34 @@ class PhantomSet:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class VariedSet:
+    """One synthetic dataset with domain randomisation: parts of torsos, or made-up organs where there is an atlas."""
+
+    name: str
+    modality: Literal["ct", "mr"]
+    spacing_mm: float
+    seed: int
+    structures: tuple[str, ...] = ()  # all if empty
+    cases: int = 24
+    atlas: int = 0
+    reach_mm: float = 0.0
+
+
 LUNGS, KIDNEYS = ("lung_right", "lung_left"), ("kidney_right", "kidney_left")
 
 EMBEDDED = (
-    PhantomSet("chest-ct", "ct", (*LUNGS, "heart", "vertebrae", "ribs"), seed=11),
-    PhantomSet("abdomen-ct", "ct", ("liver", *KIDNEYS, "gallbladder", "pancreas"), seed=12),
-    PhantomSet("torso-ct", "ct", (*LUNGS, "liver", "vertebrae", "colon", "heart"), seed=13),
-    PhantomSet("abdomen-mr", "mr", ("liver", *KIDNEYS, *LUNGS, "vertebrae"), seed=14),
-    PhantomSet("torso-mr", "mr", ("heart", "ribs", "pancreas", "gallbladder", "colon"), seed=15),
+    VariedSet("chest-ct", "ct", 4.0, 11, (*LUNGS, "heart", "vertebrae", "ribs")),
+    VariedSet("abdomen-ct", "ct", 4.0, 12, ("liver", *KIDNEYS, "gallbladder", "pancreas")),
+    VariedSet("torso-ct", "ct", 5.0, 13, (*LUNGS, "liver", *KIDNEYS, "vertebrae", "colon", "heart")),
+    VariedSet("abdomen-mr", "mr", 4.0, 14, ("liver", *KIDNEYS, *LUNGS, "vertebrae")),
+    VariedSet("torso-mr", "mr", 5.0, 15, ("heart", "ribs", "pancreas", "gallbladder", "colon")),
+    VariedSet("scene1-mr", "mr", 1.0, 21, cases=40, atlas=1, reach_mm=24.0),
+    VariedSet("scene2-ct", "ct", 1.0, 22, cases=40, atlas=2, reach_mm=36.0),
+    VariedSet("scene3-ct", "ct", 1.0, 23, cases=40, atlas=3, reach_mm=30.0),
+    VariedSet("scene3-mr", "mr", 1.0, 23, cases=40, atlas=3, reach_mm=30.0),
 )
-"""What `phantom-tiny` is pre-trained on: five partially labelled datasets, CT and MR-like."""
+"""What `phantom-tiny` is pre-trained on: partially labelled datasets, CT and MR-like, of torsos and made-up organs."""
 
 
 def write_phantoms(
@@ -63,5 +81,32 @@ def write_phantoms(
         shift=shift,
         name=phantoms.name,
         spacing_mm=None if spacing_mm is None else (spacing_mm,) * 3,
+        progress=lambda count, _: done(str(count)),
+    )
+
+
+def write_varied(
+    folder: Path, varied: VariedSet, *, test_cases: int = 0, done: Callable[[str], None] = lambda _: None
+) -> None:
+    """Write one dataset for pre-training.
+
+    Raises:
+        FseftError: The folder cannot be written.
+    """
+    if varied.atlas:
+        scenes = imported("fseft.builtin.phantom.domain:Scenes")
+        source = scenes(varied.modality, varied.spacing_mm, varied.atlas, varied.reach_mm)
+    else:
+        source = imported("fseft.builtin.phantom.domain:Torsos")(varied.modality, varied.spacing_mm)
+    write = imported("fseft.builtin.phantom.dataset:write_phantoms")
+    write(
+        folder,
+        source.make,
+        cases=varied.cases,
+        test_cases=test_cases,
+        seed=varied.seed,
+        modality=varied.modality,
+        structures=varied.structures or source.structures,
+        name=varied.name,
         progress=lambda count, _: done(str(count)),
     )

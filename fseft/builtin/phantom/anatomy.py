@@ -45,6 +45,12 @@ class Layer:
     occupancy: Float
 
 
+def fill(grid: Grid, tissue: str, shape: Shape, label: int) -> Layer:
+    """The layer of a solid; voxels that its surface cuts are filled in part."""
+    edge = np.float32(np.mean(grid.spacing_mm))
+    return Layer(tissue, label, shape.box, np.clip(shape.distance / edge + np.float32(0.5), 0, 1))
+
+
 @dataclass(frozen=True)
 class Habitus:
     """The build of one person, in mm and factors of a reference adult."""
@@ -83,9 +89,7 @@ class Scene:
         if gap_mm:
             self.paint("fat", shape.grown(gap_mm))
         number = STRUCTURES.index(label) + 1 if isinstance(label, str) else label
-        edge = np.float32(np.mean(self.grid.spacing_mm))
-        occupancy = np.clip(shape.distance / edge + np.float32(0.5), 0, 1)
-        self.layers.append(Layer(tissue, number, shape.box, occupancy))
+        self.layers.append(fill(self.grid, tissue, shape, number))
 
     def abdominal(self, shape: Shape) -> Shape:
         """A shape kept inside the abdominal wall and below the diaphragm."""
@@ -169,7 +173,9 @@ def build_anatomy(
     return scene.layers
 
 
-def paint_labels(layers: Sequence[Layer], shape: Sequence[int]) -> NDArray[np.uint8]:
+def paint_labels(
+    layers: Sequence[Layer], shape: Sequence[int], structures: Sequence[str] = STRUCTURES
+) -> NDArray[np.uint8]:
     """The hard labels (i, j, k): the last solid that fills half of a voxel owns it; specks are dropped."""
     from scipy import ndimage
 
@@ -178,7 +184,7 @@ def paint_labels(layers: Sequence[Layer], shape: Sequence[int]) -> NDArray[np.ui
         if layer.label != KEEP:
             labels[layer.box][layer.occupancy > 0.5] = layer.label
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None or STRUCTURES[number - 1] in SCATTERED:
+        if box is None or structures[number - 1] in SCATTERED:
             continue
         pieces, count = ndimage.label(labels[box] == number)
         if count > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,17 +56,43 @@ def write_dataset(
     Raises:
         FseftError: If a structure is unknown or an argument makes no sense.
     """
+    make = partial(make_phantom, shape=shape, spacing_mm=spacing_mm, modality=modality, shift=shift)
+    write_phantoms(
+        folder,
+        make,
+        cases=cases,
+        test_cases=test_cases,
+        seed=seed,
+        modality=modality,
+        structures=_annotated(structures),
+        name=name or f"Phantom {modality.upper()}",
+        progress=progress,
+    )
+
+
+def write_phantoms(
+    folder: Path,
+    make: Callable[[np.random.Generator], Phantom],
+    *,
+    cases: int,
+    test_cases: int,
+    seed: int,
+    modality: Modality,
+    structures: Sequence[str],
+    name: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write what `make` makes, one phantom for each generator it is given; the rest as for `write_dataset`."""
     from fseft.store import write_text
     from fseft.volume.image import write_labels, write_volume
 
-    annotated = _annotated(structures)
     if cases < 1 or test_cases < 0:
         raise FseftError(f"a dataset of {cases} training and {test_cases} test cases", hint="Ask for 1 or more.")
     total = cases + test_cases
     for number in range(total):
         rng = np.random.default_rng((seed, number))
-        phantom = make_phantom(rng, shape=shape, spacing_mm=spacing_mm, modality=modality, shift=shift)
-        image, labels, geometry = stored(phantom, annotated, str(rng.choice(ORIENTATIONS)))
+        phantom = make(rng)
+        image, labels, geometry = stored(phantom, structures, str(rng.choice(ORIENTATIONS)))
         part, case = "Tr" if number < cases else "Ts", f"case_{number:03d}"
         for kind in ("images", "labels"):
             (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
@@ -73,8 +100,7 @@ def write_dataset(
         write_labels(folder / f"labels{part}" / f"{case}.nii.gz", labels, geometry)
         if progress:
             progress(number + 1, total)
-    title = name or f"Phantom {modality.upper()}"
-    text = json.dumps(_description(title, modality, annotated, cases), indent=2)
+    text = json.dumps(_description(name, modality, structures, cases), indent=2)
     write_text(folder / "dataset.json", text + "\n")  # last: it says that the dataset is whole
 
 
@@ -96,9 +122,9 @@ def stored(
     i, j, k = phantom.image.shape
     affine = np.diag([*np.multiply(phantom.spacing_mm, (-1, -1, 1)), 1.0])  # RAS axes in an LPS world
     affine[:3, 3] = -affine[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
-    lookup = np.zeros(len(STRUCTURES) + 1, np.uint8)
+    lookup = np.zeros(len(phantom.structures) + 1, np.uint8)
     for number, structure in enumerate(structures, start=1):
-        lookup[STRUCTURES.index(structure) + 1] = number
+        lookup[phantom.structures.index(structure) + 1] = number
     grid = Geometry((i, j, k), affine)
     image, geometry = reorient(phantom.image, grid, orientation)
     labels, _ = reorient(lookup[phantom.labels], grid, orientation)

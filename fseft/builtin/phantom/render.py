@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fseft.builtin.phantom.anatomy import build_anatomy, paint_labels, random_habitus
+from fseft.builtin.phantom.anatomy import STRUCTURES, build_anatomy, paint_labels, random_habitus
 from fseft.builtin.phantom.shapes import smooth_noise
 from fseft.errors import FseftError
 
@@ -68,8 +68,10 @@ class Appearance:
         texture: Deviation of each tissue inside one person.
         noise: Deviation of the noise, in units of the image.
         grain_voxels: Correlation length of the noise.
-        blur_mm: Deviation of the point spread function.
+        blur_mm: Deviation of the point spread function, along all axes or along each.
+        texture_mm: Size of the grains of a tissue's texture.
         bias: Strength of the bias field (MR), as a deviation of its logarithm.
+        bias_mm: Its wavelength.
         hu_offset: What a badly calibrated scanner adds (CT).
         hu_scale: By what it multiplies (CT).
         field_of_view: Radius of the reconstructed circle, as a part of half the width of the image.
@@ -81,8 +83,10 @@ class Appearance:
     texture: Mapping[str, float]
     noise: float
     grain_voxels: float
-    blur_mm: float
+    blur_mm: float | tuple[float, float, float]
+    texture_mm: float = 16.0
     bias: float = 0.0
+    bias_mm: float = 190.0
     hu_offset: float = 0.0
     hu_scale: float = 1.0
     field_of_view: float = 2.0
@@ -97,6 +101,7 @@ class Phantom:
     labels: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
     orientation: str = "RAS"
+    structures: tuple[str, ...] = STRUCTURES
 
 
 def random_appearance(rng: np.random.Generator, modality: Modality, shift: float = 0.0) -> Appearance:
@@ -115,6 +120,7 @@ def make_phantom(
     spacing_mm: Sequence[float] | None = None,
     modality: Modality = "ct",
     shift: float = 0.0,
+    appearance: Appearance | None = None,
 ) -> Phantom:
     """Make one random person and one image of them.
 
@@ -124,6 +130,7 @@ def make_phantom(
         spacing_mm: Voxel size; chosen so that the person fits in, 3 to 6 mm, if not given.
         modality: "ct" (HU) or "mr" (random contrast, bias field).
         shift: Domain shift from 0 (none) to 1 (strong): noise, kernel, HU calibration, contrast phase.
+        appearance: The scanner; if not given, one is drawn for `modality` and `shift`.
 
     Returns:
         The phantom, with labels as numbered in `STRUCTURES` from 1.
@@ -134,7 +141,7 @@ def make_phantom(
     _check("the shape of a phantom", shape, 8)
     _check("the spacing of a phantom", spacing_mm, 0.5)
     body, scanner = (np.random.default_rng(int(seed)) for seed in rng.integers(2**63, size=2))
-    appearance = random_appearance(scanner, modality, shift)
+    appearance = appearance or random_appearance(scanner, modality, shift)
     habitus = random_habitus(body)
     grid_shape, grid_spacing = _grid(body, habitus, shape, spacing_mm)
     layers = build_anatomy(body, habitus, grid_shape, grid_spacing)
@@ -153,10 +160,10 @@ def render(
     from scipy import ndimage
 
     image = _paint(rng, layers, appearance, shape, spacing_mm)
-    image = ndimage.gaussian_filter(image, [appearance.blur_mm / s for s in spacing_mm])
+    image = ndimage.gaussian_filter(image, np.broadcast_to(appearance.blur_mm, 3) / spacing_mm)
     grains = [_grains(rng, appearance, shape) for _ in range(2)]
     if appearance.modality == "mr":
-        field = np.exp(appearance.bias * smooth_noise(rng, shape, spacing_mm, 190.0))
+        field = np.exp(appearance.bias * smooth_noise(rng, shape, spacing_mm, appearance.bias_mm))
         return np.asarray(np.hypot(image * field + grains[0], grains[1]).clip(0, 32767), np.int16)
     # photons are few where the patient is thick
     load = (image > -300).mean(axis=(0, 1)) / 0.6
@@ -211,8 +218,8 @@ def _paint(
     shape: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> Float:
-    texture = smooth_noise(rng, shape, spacing_mm, 16.0)
-    texture += np.float32(0.6) * smooth_noise(rng, shape, spacing_mm, 60.0)
+    texture = smooth_noise(rng, shape, spacing_mm, appearance.texture_mm)
+    texture += np.float32(0.6) * smooth_noise(rng, shape, spacing_mm, 3.75 * appearance.texture_mm)
     image = np.full(tuple(shape), np.float32(appearance.intensity["air"]))
     if appearance.table:
         _paint_table(rng, image, layers[0], appearance.intensity["table"], spacing_mm)

@@ -1,0 +1,57 @@
+"""What the embedded model is worth: adapting it against the same network from random weights, in equal minutes.
+
+Run: `FSEFT_REAL_DATA=... python benchmarks/embedded_model.py`. It prints a Markdown table of the mean Dice and its
+deviation over the seeds, on MR of the hippocampus and on CT of head and neck, by the commands of `real_volumes.py`.
+What was measured is not measured again: a run that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from pathlib import Path
+
+from real_volumes import MODEL, Row, Task, Trial, headneck, hippocampus
+
+TUNED = ("lora", "full")
+
+
+def dice(task: Task, model: str, method: str, k: int, options: argparse.Namespace) -> list[float]:
+    """The mean Dice on the unseen cases, for each seed."""
+    trials = [Trial(task, model, method, k, seed, options.work, minutes=options.minutes) for seed in options.seeds]
+    return [row.dice for row in (trial.measured() for trial in trials) if isinstance(row, Row)]
+
+
+def row(task: Task, k: int, options: argparse.Namespace) -> str:
+    """Random weights, the probe, and the better of the methods that change the network."""
+    scratch = dice(task, "none", "scratch", k, options)
+    probe = dice(task, MODEL, "linear-probe", k, options)
+    tuned = {method: dice(task, MODEL, method, k, options) for method in TUNED}
+    best = max(tuned, key=lambda method: statistics.mean(tuned[method]))
+    return f"| {task.name} | {k} | {_shown(scratch)} | {_shown(probe)} | {_shown(tuned[best])} | {best} |"
+
+
+def _shown(values: list[float]) -> str:
+    return f"{statistics.mean(values):.3f} ± {statistics.pstdev(values):.3f}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.5)
+    parser.add_argument("--k", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--unseen", type=int, default=16, help="unseen cases of each dataset that are scored")
+    parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
+    options = parser.parse_args()
+    data = Path(os.environ["FSEFT_REAL_DATA"])
+    print("| data | k | scratch | linear-probe | best of lora and full | which |")
+    print("|---|---|---|---|---|---|", flush=True)
+    for task in (hippocampus(data, options.unseen), headneck(data, options.unseen)):
+        for k in options.k:
+            print(row(task, k, options), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Domain randomisation: scanners that are not, so that what is learned from them holds on those that are.
+
+After SynthSeg (Billot et al., Medical Image Analysis 86, 2023): every tissue's intensity, texture, noise, blur, bias
+field, resolution and field of view are drawn anew for each volume, far beyond what is real. Here they are drawn;
+`render` applies them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fseft.builtin.phantom.anatomy import STRUCTURES, paint_labels
+from fseft.builtin.phantom.render import CT, DARK_IN_MR, Appearance, Phantom, make_phantom, render
+from fseft.builtin.phantom.scenes import HU, ORGANS, build_scene, random_atlas
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fseft.builtin.phantom.render import Modality
+
+    Range = tuple[float, float]
+
+TORSO_HU: Mapping[str, Range] = {
+    tissue: (min(means) - 2 * spread, max(means) + 2 * spread) for tissue, (means, spread, _) in CT.items()
+}
+TORSO_MM = ((200.0, 420.0), (160.0, 300.0), (180.0, 440.0))
+"""How wide, deep and high the field of view of a torso may be."""
+LEAST, MOST = 36, 112  # voxels along an axis
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A field of view: voxels (i, j, k) and their size."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+
+
+def random_frame(rng: np.random.Generator, extent_mm: Sequence[Range], spacing_mm: float) -> Frame:
+    """Draw a field of view, with voxels a little finer or coarser than usual and, at times, thick slices."""
+    plane = spacing_mm * float(rng.uniform(0.8, 1.3))
+    slices = plane * float(rng.uniform(1.3, 2.2) if rng.uniform() < 0.2 else 1.0)
+    i, j, k = (round(float(s), 2) for s in (plane, plane, slices))
+    sides = [
+        int(np.clip(rng.uniform(*extent) / s, LEAST, MOST)) for extent, s in zip(extent_mm, (i, j, k), strict=True)
+    ]
+    return Frame((sides[0], sides[1], sides[2]), (i, j, k))
+
+
+def random_domain(
+    rng: np.random.Generator, modality: Modality, hounsfield: Mapping[str, Range], spacing_mm: Sequence[float]
+) -> Appearance:
+    """Draw a scanner.
+
+    Args:
+        rng: The source of chance.
+        modality: "ct": each tissue anywhere between its bounds; "mr": anything from dark to bright.
+        hounsfield: The bounds of each tissue in HU.
+        spacing_mm: Of the voxels, by which blur and grain go.
+    """
+    ct, voxel = modality == "ct", float(np.mean(spacing_mm))
+    unit = 1.0 if ct else float(rng.uniform(200, 2000))
+    bounds = hounsfield if ct else {tissue: _mr_bounds(tissue) for tissue in hounsfield}
+    intensity = {tissue: unit * float(rng.uniform(*span)) for tissue, span in bounds.items()}
+    return Appearance(
+        modality,
+        intensity,
+        {tissue: float(rng.uniform(0, 25.0 if ct else 0.15 * level)) for tissue, level in intensity.items()},
+        noise=float(rng.uniform(0.1, 1.0) * (30.0 if ct else 0.08 * unit)),
+        grain_voxels=float(rng.uniform(0.3, 0.9)),
+        blur_mm=_blur(rng, spacing_mm),
+        texture_mm=voxel * float(np.exp(rng.uniform(np.log(2), np.log(12)))),
+        bias=float(rng.uniform(0, 0.45)),
+        bias_mm=voxel * float(rng.uniform(30, 120)),
+        hu_offset=float(rng.normal(0, 15)),
+        hu_scale=float(rng.normal(1, 0.03)),
+        field_of_view=float(rng.uniform(1.05, 1.3) if rng.uniform() < 0.2 else 2.0),
+    )
+
+
+@dataclass(frozen=True)
+class Torsos:
+    """People, or what of them is in view, as scanners that are not may show them."""
+
+    modality: Modality
+    spacing_mm: float
+    structures: tuple[str, ...] = STRUCTURES
+
+    def make(self, rng: np.random.Generator) -> Phantom:
+        """One volume; `rng` is the only source of chance."""
+        frame = random_frame(rng, TORSO_MM, self.spacing_mm)
+        appearance = random_domain(rng, self.modality, TORSO_HU, frame.spacing_mm)
+        return make_phantom(
+            rng, shape=frame.shape, spacing_mm=frame.spacing_mm, modality=self.modality, appearance=appearance
+        )
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Individuals of an atlas, seen in the same way. The atlas is drawn by its number, and lends it to all names."""
+
+    modality: Modality
+    spacing_mm: float
+    atlas: int
+    reach_mm: float
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """The organs of this atlas."""
+        return tuple(f"scene{self.atlas}_{organ}" for organ in ORGANS)
+
+    def make(self, rng: np.random.Generator) -> Phantom:
+        """One volume; `rng` is the only source of chance but for the atlas."""
+        atlas = random_atlas(np.random.default_rng(self.atlas), self.reach_mm)
+        frame = random_frame(rng, [(1.5 * self.reach_mm, 2.4 * self.reach_mm)] * 3, self.spacing_mm)
+        appearance = random_domain(rng, self.modality, HU, frame.spacing_mm)
+        layers = build_scene(rng, atlas, frame.shape, frame.spacing_mm)
+        image = render(rng, layers, appearance, frame.shape, frame.spacing_mm)
+        labels = paint_labels(layers, frame.shape, self.structures)
+        return Phantom(image, labels, frame.spacing_mm, structures=self.structures)
+
+
+def _mr_bounds(tissue: str) -> Range:
+    level = DARK_IN_MR.get(tissue)
+    return (0.05, 1.0) if level is None else (0.3 * level, min(1.0, 2.0 * level))
+
+
+def _blur(rng: np.random.Generator, spacing_mm: Sequence[float]) -> tuple[float, float, float]:
+    i, j, k = (float(s * b) for s, b in zip(spacing_mm, rng.uniform(0.2, 0.5) * rng.uniform(1.0, 2.0, 3), strict=True))
+    return i, j, k

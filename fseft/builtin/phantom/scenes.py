@@ -1,0 +1,185 @@
+"""Scenes of made-up organs: the anatomy of nobody, but shapes of the kinds that organs have, in boxes of any size.
+
+An atlas holds what its individuals have in common, as people have their liver on the right. An individual is moved,
+scaled, turned and bent, and lies among strays: shapes that belong to no atlas (cf. Dey et al. 2024, arXiv:2411.02372).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fseft.builtin.phantom.anatomy import fill
+from fseft.builtin.phantom.shapes import KEEP, Grid, Shape, ellipsoid, smooth_noise, tube
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from fseft.builtin.phantom.anatomy import Layer
+    from fseft.builtin.phantom.shapes import Float
+
+    Vector = NDArray[np.float64]
+
+ORGANS = ("shell", "pair_right", "pair_left", "solid", "core", "front", "back", "duct")
+"""A sheet around the middle, a pair, a solid with a core, one that is cut in two, and a tube."""
+ALIKE = {"pair_right": "pair", "pair_left": "pair", "front": "halves", "back": "halves"}
+"""What is of one tissue: these are told apart by their place alone."""
+GROUNDS, STRAYS, LESIONS = 4, 10, 4
+
+HU: dict[str, tuple[float, float]] = {
+    "air": (-1000.0, -960.0),
+    "shell": (150.0, 900.0),
+    "pair": (-20.0, 110.0),
+    "solid": (20.0, 150.0),
+    "core": (-20.0, 280.0),
+    "halves": (0.0, 120.0),
+    "duct": (-30.0, 300.0),
+    **{f"ground-{n}": (-130.0, 90.0) for n in range(GROUNDS)},
+    **{f"stray-{n}": (-900.0, -400.0) if n % 7 == 0 else (-130.0, 320.0) for n in range(STRAYS)},
+    **{f"lesion-{n}": (-130.0, 320.0) for n in range(LESIONS)},
+}
+"""Between which values each tissue of a scene lies, as CT shows it; in the manner of MR any may be bright or dark."""
+
+
+@dataclass(frozen=True)
+class Ovoid:
+    """An ellipsoid of an atlas: its centre, its radii and the axis of the first of them."""
+
+    centre: Vector
+    radii: Vector
+    axis: Vector
+
+    def mirrored(self) -> Ovoid:
+        """The same on the other side of the midline."""
+        other = np.array([-1.0, 1.0, 1.0])
+        return Ovoid(self.centre * other, self.radii, self.axis * other)
+
+    def individual(self, rng: np.random.Generator, reach_mm: float) -> Ovoid:
+        """As one individual has it, in mm."""
+        centre = self.centre + rng.normal(0, 0.04, 3)
+        return Ovoid(reach_mm * centre, reach_mm * self.radii * rng.normal(1, 0.1, 3).clip(0.7, 1.3), self.axis)
+
+    def shape(self, grid: Grid) -> Shape:
+        """Its solid."""
+        return ellipsoid(grid, self.centre, self.radii, self.axis)
+
+    def ahead(self, grid: Grid) -> Float:
+        """How far each voxel lies beyond the centre, along an axis of unit length."""
+        places = zip(self.axis, (grid.x, grid.y, grid.z), self.centre, strict=True)
+        return np.asarray(sum(a * (place - c) for a, place, c in places), np.float32)
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """Where organs lie and how large they are: x to the right, y to anterior, z to superior, from -1 to 1."""
+
+    reach_mm: float
+    shell: Ovoid
+    pair: Ovoid
+    solid: Ovoid
+    halves: Ovoid
+    duct: Vector
+
+
+def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
+    """Draw an atlas that reaches as far from its middle as is said."""
+    side = rng.choice([-1.0, 1.0], 3)
+    round_one = rng.uniform(0.2, 0.36, 3)
+    return Atlas(
+        reach_mm,
+        shell=Ovoid(np.zeros(3), rng.uniform(0.65, 0.9, 3), rng.normal(size=3)),
+        pair=Ovoid(np.array([rng.uniform(0.4, 0.6), *rng.uniform(-0.4, 0.4, 2)]), *_slender(rng, 1.5)),
+        solid=Ovoid(side * rng.uniform((0.0, 0.2, 0.2), (0.25, 0.5, 0.5)), round_one, rng.normal(size=3)),
+        halves=Ovoid(-side * rng.uniform(0.0, 0.3, 3), *_slender(rng, 2.5)),
+        duct=rng.uniform(-0.75, 0.75, (4, 3)),
+    )
+
+
+def random_grid(rng: np.random.Generator, reach_mm: float, shape: Sequence[int], spacing_mm: Sequence[float]) -> Grid:
+    """Lay a voxel grid over an individual, which is moved, scaled, turned and bent."""
+    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
+    position = np.stack(np.meshgrid(*axes, indexing="ij")) - reach_mm * rng.normal(0, 0.08, (3, 1, 1, 1))
+    turn = np.eye(3) + rng.normal(0, 0.12, (3, 3)) * rng.choice([0.5, 1.0, 2.0])
+    bend = rng.uniform(0.02, 0.09)
+    x, y, z = (
+        np.float32(reach_mm * bend) * smooth_noise(rng, shape, spacing_mm, 0.7 * reach_mm)
+        + np.float32(0.25 * reach_mm * bend) * smooth_noise(rng, shape, spacing_mm, 0.25 * reach_mm)
+        + axis.astype(np.float32)
+        for axis in np.einsum("ab,bijk->aijk", turn / rng.uniform(0.8, 1.2), position)
+    )
+    return Grid(x, y, z, (spacing_mm[0], spacing_mm[1], spacing_mm[2]))
+
+
+def build_scene(
+    rng: np.random.Generator, atlas: Atlas, shape: Sequence[int], spacing_mm: Sequence[float]
+) -> list[Layer]:
+    """Build one individual of an atlas on a voxel grid.
+
+    Args:
+        rng: Decides everything that differs between two individuals.
+        atlas: What they have in common.
+        shape: Voxels (i, j, k); the axes grow to right, anterior and superior.
+        spacing_mm: Voxel size in mm along each axis.
+
+    Returns:
+        Layers in painting order, labelled as in `ORGANS` from 1.
+    """
+    grid = random_grid(rng, atlas.reach_mm, shape, spacing_mm)
+    organs = zip(ORGANS, _organs(rng, grid, atlas), strict=True)
+    return [
+        *_grounds(rng, grid, atlas.reach_mm),
+        *(fill(grid, f"stray-{n}", _stray(rng, grid, atlas.reach_mm, 0.3), 0) for n in range(STRAYS)),
+        *(fill(grid, ALIKE.get(name, name), solid, number) for number, (name, solid) in enumerate(organs, start=1)),
+        *(fill(grid, f"lesion-{n}", _stray(rng, grid, atlas.reach_mm, 0.1), KEEP) for n in range(LESIONS)),
+    ]
+
+
+def _grounds(rng: np.random.Generator, grid: Grid, reach_mm: float) -> Iterator[Layer]:
+    """What lies around organs: a body that may end within the box, and regions of it that end in each other."""
+    body = np.full(grid.shape, np.float32(reach_mm))
+    if rng.uniform() < 0.5:
+        body = grid.spread(ellipsoid(grid, (0, 0, 0), reach_mm * rng.uniform(0.95, 1.6, 3)))
+    yield fill(grid, "ground-0", grid.whole(body), 0)
+    for n in range(1, GROUNDS):
+        wave = float(reach_mm * rng.uniform(0.25, 0.9))
+        region = np.float32(0.4 * wave) * (grid.noise(rng, wave) - np.float32(rng.uniform(0.0, 1.0)))
+        yield fill(grid, f"ground-{n}", grid.whole(np.minimum(region, body)), 0)
+
+
+def _organs(rng: np.random.Generator, grid: Grid, atlas: Atlas) -> Iterator[Shape]:
+    """The solids of an individual, in the order of `ORGANS`."""
+    reach = atlas.reach_mm
+    shell = atlas.shell.individual(rng, reach).shape(grid)
+    thickness = np.float32(reach * rng.uniform(0.03, 0.06))
+    yield grid.whole(thickness - np.abs(grid.spread(shell)))
+    yield atlas.pair.individual(rng, reach).shape(grid)
+    yield atlas.pair.mirrored().individual(rng, reach).shape(grid)
+    solid = atlas.solid.individual(rng, reach)
+    yield solid.shape(grid)
+    yield Ovoid(solid.centre, solid.radii * rng.uniform(0.4, 0.65), solid.axis).shape(grid)
+    halves = atlas.halves.individual(rng, reach)
+    ahead = halves.ahead(grid) - np.float32(rng.normal(0.1, 0.1) * halves.radii[0])
+    yield halves.shape(grid).within(ahead)
+    yield halves.shape(grid).within(-ahead)
+    course = reach * (atlas.duct + rng.normal(0, 0.06, (4, 3)))
+    yield tube(grid, course, reach * rng.uniform(0.05, 0.11, 4))
+
+
+def _stray(rng: np.random.Generator, grid: Grid, reach_mm: float, largest: float) -> Shape:
+    """A shape without a name, anywhere: rather small than large, an ellipsoid or a tube."""
+    centre = reach_mm * rng.uniform(-1, 1, 3)
+    radii = reach_mm * largest * rng.uniform(0.15, 1.0, 3)
+    if rng.uniform() < 0.6:
+        return ellipsoid(grid, centre, radii, rng.normal(size=3))
+    return tube(grid, centre + reach_mm * rng.uniform(-0.5, 0.5, (3, 3)), 0.4 * radii)
+
+
+def _slender(rng: np.random.Generator, ratio: float) -> tuple[Vector, Vector]:
+    """Radii and axis of an ovoid that is about `ratio` times as long as it is wide."""
+    across = rng.uniform(0.13, 0.2, 2)
+    axis = rng.normal(size=3)
+    return np.array([across.mean() * ratio * rng.uniform(0.8, 1.2), *across]), axis / np.linalg.norm(axis)
