@@ -177,11 +177,17 @@ def line(trial: Trial) -> str:
     )
 
 
+def core_methods() -> list[str]:
+    """Those that come with fseft, whatever plugins are installed."""
+    known = registry()
+    return [name for name in known.names("method") if known.provenance("method", name).distribution == "fseft"]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=",".join(TASKS))
-    parser.add_argument("--methods", default=",".join(registry().names("method")))
+    parser.add_argument("--methods", default=",".join(core_methods()))
     parser.add_argument("--epochs", type=int, default=20, help="each has k steps")
     parser.add_argument("--minutes", type=float, help="at most so many, where that is less")
     parser.add_argument("--k", type=int, default=5)
