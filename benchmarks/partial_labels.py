@@ -59,7 +59,7 @@ def score(asked: PretrainRequest, store: Store) -> dict[str, float]:
     adapted = AdaptRequest(data, asked.name, "zero-shot", k=1, labels=CORE, device="cpu", output=folder)
     adapter = adapt(adapted, store).adapter
     out = store.root / f"{asked.name}-predicted"
-    predict(PredictRequest((data / "imagesTs",), out, adapter), store)
+    predict(PredictRequest((data / "imagesTs",), out, (adapter,)), store)
     classes = evaluate(pair_files(out, data / "labelsTs"), workers=1).classes
     return {name: 100 * (classes[name].dice or 0.0) for name in CORE}
 

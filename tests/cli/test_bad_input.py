@@ -368,8 +368,10 @@ OPTIONS = [
     ),
     ("pretrain livers --out m --absent-means gone", ["--absent-means gone: there is no 'gone'"]),
     ("pretrain livers --out m --set clip=-1", ["--set clip=-1"]),
-    ("pretrain livers --out m --labels spleen", ["--labels spleen: drawn in no case", "Known: liver, tumour"]),
-    ("pretrain livers --out m --resume", ["there is no checkpoint to go on with"]),
+    (
+        "pretrain livers --out m --labels spleen",
+        ["--labels spleen: no dataset has this structure", "Known: liver, tumour"],
+    ),
     ("demo --minutes 0", ["--minutes", "0"]),
 ]
 
@@ -377,6 +379,12 @@ OPTIONS = [
 @pytest.mark.parametrize(("command", "words"), OPTIONS, ids=[row[0] for row in OPTIONS])
 def test_a_bad_option_is_refused(fseft, livers, command, words):
     refused(fseft(*shlex.split(command)), words)
+
+
+def test_a_pretraining_that_has_no_checkpoint_cannot_be_resumed(fseft, livers):
+    ended = fseft("pretrain", "livers", "--out", "m", "--resume", "--device", "cpu")
+    assert ended.status == 2
+    assert ended.lines[-1].startswith("error: models/m: there is no checkpoint to go on with.")
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_the_listener_hears_of_every_case_and_every_epoch(request_for, workspace
 def test_a_time_budget_ends_the_run(request_for, workspace):
     result = adapt(request_for(minutes=0.3 / 60, settings=("epochs=100000",)), workspace)
     assert result.run.stopped_by == "time budget"
-    assert result.run.seconds < 2
+    assert result.run.seconds < 60  # far less than the epochs would take, on however busy a machine
 
 
 # --- once, and going on ---------------------------------------------------------------------------------------

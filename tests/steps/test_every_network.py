@@ -35,5 +35,5 @@ def test_it_is_adapted_and_predicts(variant, workspace, request_for, blobs, tmp_
     result = adapt(request_for("lora", model="small", k=1, settings=("epochs=1",)), workspace)
     assert result.run.head_rows == {"Left kidney": "kidney_left"}
     scan = blobs / "imagesTr" / "b_0000.nii.gz"
-    assert predict(PredictRequest((scan,), tmp_path / "out", result.adapter), workspace).done == ["b"]
+    assert predict(PredictRequest((scan,), tmp_path / "out", (result.adapter,)), workspace).done == ["b"]
     assert read_labels(tmp_path / "out" / "b.nii.gz").array.shape == (1, *SHAPE)
