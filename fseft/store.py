@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -205,14 +206,14 @@ def read_document(path: Path, kind: type[D]) -> D:
     Raises:
         FseftError: The file is missing, is no JSON, or does not hold this kind of document.
     """
-    name = kind.__name__.lower()
+    name = re.sub(r"\B(?=[A-Z])", " ", kind.__name__).lower()
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise FseftError(f"there is no {name}", file=path, hint=f"Make the {name} first.") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
         raise FseftError(
-            f"is not a valid {name} ({where}: {first['msg']})", file=path, hint="Delete it and make it again."
+            f"is not a valid {name} ({where}{first['msg']})", file=path, hint="Delete it and make it again."
         ) from error

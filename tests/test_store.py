@@ -96,12 +96,12 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 def test_a_broken_document_is_refused_with_its_file(tmp_path, content):
     path = tmp_path / "support.json"
     path.write_text(content)
-    with pytest.raises(FseftError, match=r"support\.json: is not a valid supportset"):
+    with pytest.raises(FseftError, match=r"support\.json: is not a valid support set"):
         read_document(path, SupportSet)
 
 
 def test_a_missing_document_is_told_as_such(tmp_path):
-    with pytest.raises(FseftError, match="there is no supportset"):
+    with pytest.raises(FseftError, match="there is no support set"):
         read_document(tmp_path / "no.json", SupportSet)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.console import show_lines
+from fseft.cli.console import show_lines, show_table
 from fseft.cli.options import Cluster, DatasetFolder, Device, Memory, Minutes, Model, Seed, Strict, Workers, Workspace
 from fseft.errors import FseftError, counted
 
@@ -108,10 +108,12 @@ def _tell(job: Job, epoch: int) -> None:
     lines = {
         "support cases": ", ".join(job.support.cases),
         "structures": ", ".join(job.labels),
-        "from the model's own": ", ".join(f"{a} = {b}" for a, b in job.matched.items()),
         "goes on": f"after epoch {epoch}" if epoch else "",
     }
     show_lines([f"{key}: {value}" for key, value in lines.items() if value])
+    if job.matched:
+        unknown = "nothing: new to the model" if job.spec.trains else "nothing: never segmented"
+        show_table(("structure", "starts from the model's"), [(a, job.matched.get(a, unknown)) for a in job.labels])
 
 
 def _case_names(texts: list[str]) -> tuple[str, ...]:

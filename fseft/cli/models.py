@@ -10,6 +10,7 @@ import typer
 from fseft.cli import console
 from fseft.cli.options import Json, Workspace
 from fseft.cli.plugins import SHAREABLE, show_model
+from fseft.errors import FseftError
 
 if TYPE_CHECKING:
     from fseft.steps.importing import Imported
@@ -31,8 +32,13 @@ def list_models(workspace: Workspace = Path(), as_json: Json = False) -> None:
     from fseft.steps.models import SCRATCH, find_card, has_weights, model_names
     from fseft.store import Store
 
-    store = Store(workspace)
-    cards = [find_card(name, store) for name in model_names(store) if name != SCRATCH]
+    store, cards = Store(workspace), []
+    for name in model_names(store):
+        if name != SCRATCH:
+            try:
+                cards.append(find_card(name, store))
+            except FseftError as error:  # the others are there all the same
+                console.warn(str(error))
     present = {card.name: has_weights(card.name, store) for card in cards}
     if as_json:
         console.show_json([{**card.model_dump(mode="json"), "present": present[card.name]} for card in cards])
@@ -79,7 +85,7 @@ def import_(
         console.warn(f"{file} may run any code on this machine, as --trust allows")
     with console.working(f"reading {file}"):
         imported = import_model(name, file, Store(workspace), trust=trust, rename=rename)
-    _tell(imported)
+    _tell(imported, workspace if rename else Path())
 
 
 @models.command()
@@ -96,7 +102,7 @@ def pull(
 
     with console.download(name) as progress:
         imported = pull_model(name, Store(workspace), accept_licence=accept_licence, progress=progress)
-    _tell(imported)
+    _tell(imported, Path())
 
 
 @models.command()
@@ -118,12 +124,16 @@ def verify(name: Name, workspace: Workspace = Path()) -> None:
     )
 
 
-def _tell(imported: Imported) -> None:
+def _tell(imported: Imported, workspace: Path) -> None:
     card = imported.card
+    old = f"it replaces other weights (sha256 {imported.replaced[:12]}), which adapters made on them still need"
+    where = f" --workspace {workspace}" if workspace != Path() else ""
     console.show_lines(
         [
+            *([] if imported.fresh else [f"{card.name} was here before; nothing to download"]),
             *imported.report.describe(),
             f"licence: {card.licence or 'none is told'}; {SHAREABLE[card.shareable]}",
-            f"{card.name} is ready, in {imported.folder}; `fseft models show {card.name}` tells what it knows",
+            *([old] if imported.replaced else []),
+            f"{card.name} is ready, in {imported.folder}; `fseft models show {card.name}{where}` tells what it knows",
         ]
     )

@@ -63,18 +63,26 @@ def unwrap(content: object, keys: Sequence[str] = ()) -> dict[str, Tensor]:
     Raises:
         FseftError: There are none.
     """
+    content = _by_name(content)
     while isinstance(content, Mapping):
-        inner = next((content[key] for key in (*keys, *WRAPPERS) if isinstance(content.get(key), Mapping)), None)
+        candidates = (_by_name(content.get(key)) for key in (*keys, *WRAPPERS))
+        inner = next((candidate for candidate in candidates if isinstance(candidate, Mapping)), None)
         if inner is None:
             break
         content = inner
     if not isinstance(content, Mapping):
-        raise FseftError(f"holds a {type(content).__name__}, no tensors by name", hint="Give a state dict.")
+        held = f"holds a {type(content).__name__}, no tensors by name"
+        raise FseftError(held, hint="Give the file with the model's weights.")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        held = ", ".join(map(str, list(content)[:_SHOWN])) or "nothing"
-        raise FseftError(f"holds no weights (but {held})", hint="Give the file with the model, not the optimizer's.")
+        held = f" (but {', '.join(map(str, list(content)[:_SHOWN]))})" if content else ""
+        raise FseftError(f"holds no weights{held}", hint="Give the file with the model, not the optimizer's.")
     return tensors
+
+
+def _by_name(content: object) -> object:
+    """The tensors of a network that was saved whole, which only `--trust` reads."""
+    return content.state_dict() if isinstance(content, torch.nn.Module) else content
 
 
 def strip_prefixes(names: Iterable[str]) -> dict[str, str]:

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file
 
-from fseft.documents import ModelCard
 from fseft.errors import FseftError, counted
 from fseft.learn import backbone
 from fseft.learn.checkpoint import LoadReport, fit, looks_like, output_fingerprint, unwrap
 from fseft.plugin import Checkpoint, FoundationModelSpec
 from fseft.registry import imported, registry
 from fseft.steps.adapters import output_channels, versions
-from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE, entry, find_weights, imported_folder, valid_name
+from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE, entry, find_weights, imported_folder, read_card, valid_name
 from fseft.steps.weight_files import read_weights, write_weights
-from fseft.store import file_digest, read_document, replacing, write_document
+from fseft.store import file_digest, replacing, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from fseft.documents import ModelCard
     from fseft.learn.roles import Architecture
     from fseft.store import Store
 
@@ -49,6 +49,8 @@ class Imported:
     card: ModelCard
     report: LoadReport
     folder: Path
+    replaced: str = ""  # sha256 of other weights that were here
+    fresh: bool = True
 
 
 def checkpoint_of(name: str) -> tuple[FoundationModelSpec, Checkpoint]:
@@ -95,6 +97,7 @@ def convert(name: str, file: Path, *, trust: bool = False) -> Converted:
         card = imported(checkpoint.card)(spec.card, file, content) if checkpoint.card else spec.card
         architecture, network = _network(card, seed=0)
         chosen, report = _fitted(tensors, checkpoint, network, others)
+        _refuse_broken(chosen)
     except FseftError as error:
         raise error.located(file=file) from error
     network.load_state_dict(_as_stored(chosen, network), strict=False)
@@ -115,13 +118,29 @@ def keep(converted: Converted, folder: Path, name: str = "") -> Imported:
     Raises:
         FseftError: The folder cannot be written, or the disk is full.
     """
+    earlier = folder / WEIGHTS_FILE
+    before = file_digest(earlier) if earlier.is_file() else ""
     with replacing(folder) as temporary:
         temporary.mkdir()
         write_weights(temporary / WEIGHTS_FILE, converted.tensors)
         told = {"name": name or converted.card.name, "sha256": file_digest(temporary / WEIGHTS_FILE)}
         card = converted.card.model_copy(update=told)
         write_document(temporary / MODEL_FILE, card)
-    return Imported(card, converted.report, folder)
+    return Imported(card, converted.report, folder, replaced=before if before != card.sha256 else "")
+
+
+def imported_before(name: str, store: Store, file_sha256: str) -> Imported | None:
+    """The model as it was imported from that very file, if its weights are still whole."""
+    try:
+        find_weights(name, store)
+        card = read_card(name, store)
+    except FseftError:
+        return None
+    told = card.provenance
+    if not file_sha256 or told.get("file_sha256") != file_sha256:
+        return None
+    report = LoadReport.model_validate(told["load_report"])
+    return Imported(card, report, imported_folder(name, store), fresh=False)
 
 
 def verify_model(name: str, store: Store) -> ModelCard:
@@ -131,7 +150,7 @@ def verify_model(name: str, store: Store) -> ModelCard:
         FseftError: The file changed, or the libraries here compute something else from it.
     """
     weights = find_weights(name, store)
-    card = read_document(weights.path.with_name(MODEL_FILE), ModelCard)
+    card = read_card(name, store)
     architecture, network = _network(card, seed=0)
     network.load_state_dict(_as_stored(load_file(weights.path), network), strict=False)
     before, now = card.provenance.get("output"), measured_output(architecture, network, card)
@@ -153,6 +172,8 @@ def verify_model(name: str, store: Store) -> ModelCard:
 def _new_folder(name: str, store: Store) -> Path:
     if valid_name(name, "--as") in store.models():
         raise FseftError(f"there is a model {name!r} already", file=store.model(name), hint="Choose another name.")
+    if name in registry().names("model"):
+        raise FseftError(f"--as {name}: is the name of another model", hint="Choose a name of your own.")
     return store.model(name)
 
 
@@ -169,7 +190,7 @@ def _look_alikes(name: str, spec: FoundationModelSpec, tensors: dict[str, Tensor
         whose = (
             f"It looks like that of {' or '.join(alike)}."
             if alike
-            else "Give the public file; see `fseft models show`."
+            else f"Give the public file; see `fseft models show {name}`."
         )
         raise FseftError(
             f"is no file of {name!r} ({counted(len(tensors), 'tensor')}, first {min(tensors)})", hint=whose
@@ -190,6 +211,16 @@ def _fitted(
     except FseftError as error:
         whose = f" It may be that of {' or '.join(others)}." if others else ""
         raise FseftError(error.cause, hint=error.hint + whose) from error
+
+
+def _refuse_broken(tensors: dict[str, Tensor]) -> None:
+    """Raises: FseftError: there are no numbers in some, from which a network computes none either."""
+    broken = [name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if broken:
+        raise FseftError(
+            f"{counted(len(broken), 'tensor')} with NaN or infinity in it (first {broken[0]})",
+            hint="Get it again; if it is the same then, its training had failed.",
+        )
 
 
 def _network(card: ModelCard, seed: int) -> tuple[Architecture, nn.Module]:

@@ -153,11 +153,8 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
             hint="Leave out features=fresh and --decoder, or the solver.",
         )
     card = find_card(request.model, store)
-    if spec.needs_model and card.name == SCRATCH:
-        raise FseftError(
-            f"the method {spec.name!r} starts from a pre-trained model, and --model is none",
-            hint="Use --method scratch, or a model that `fseft models` lists.",
-        )
+    _check_model(spec, card)
+    weights = find_weights(request.model, store) if spec.needs_model else None
     for name in request.reporters:
         registry().offer("reporter", name)
     dataset = read_dataset(request.folder, strict=request.strict)
@@ -178,7 +175,7 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     # Rows can be copied from a head that the weights hold; one that texts drive serves only as it is.
     rows = card.classes if spec.needs_model and (card.scope == "network" or not spec.trains) else ()
     matched = match_classes(list(labels), rows, dict(request.mapping), fingerprint.meanings)
-    _check_fit(request, spec, card, recipe, list(labels), matched)
+    _check_fit(request, spec, recipe, list(labels), matched)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
     support = choose_support(labelled, request.k, request.seed, request.cases)
     if absent := _absent(fingerprint, labels, support):
@@ -196,7 +193,7 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         support=SupportSet(dataset=fingerprint.dataset, k=request.k, seed=request.seed, cases=support),
         decoder=decoder,
         matched=matched,
-        weights=find_weights(request.model, store) if spec.needs_model else None,
+        weights=weights,
         contents=tuple(case.content for case in fingerprint.cases if case.name in support),
         support_images=tuple(content_digest(case.images) for case in dataset.cases if case.name in support),
     )
@@ -207,21 +204,25 @@ def keeps_features(spec: MethodSpec, decoder: Decoder, recipe: Recipe) -> bool:
     return spec.access == "black-box" and decoder == "frozen" and recipe.features == "kept"
 
 
-def _check_fit(
-    request: AdaptRequest,
-    spec: MethodSpec,
-    card: ModelCard,
-    recipe: Recipe,
-    labels: list[str],
-    matched: dict[str, str],
-) -> None:
-    """Refuse what method, model and structures do not allow together."""
+def _check_model(spec: MethodSpec, card: ModelCard) -> None:
+    """Refuse a model that has not what the method starts from."""
+    if spec.needs_model and card.name == SCRATCH:
+        raise FseftError(
+            f"the method {spec.name!r} starts from a pre-trained model, and --model is none",
+            hint="Use --method scratch, or a model that `fseft models` lists.",
+        )
     if spec.access == "black-box" and spec.needs_model and card.scope == "encoder":
         raise FseftError(
             f"the weights of {card.name!r} are an encoder only: its output features would be random, and the method "
             f"{spec.name!r} learns from nothing else",
             hint="Use a white-box method, such as --method lora, or another model.",
         )
+
+
+def _check_fit(
+    request: AdaptRequest, spec: MethodSpec, recipe: Recipe, labels: list[str], matched: dict[str, str]
+) -> None:
+    """Refuse what method, model and structures do not allow together."""
     if not spec.trains and not matched:
         raise FseftError(
             f"the model {request.model!r} knows none of the structures {', '.join(labels)}",

@@ -59,7 +59,7 @@ def find_card(name: str, store: Store) -> ModelCard:
     if name == SCRATCH:
         return scratch_card()
     if name in store.models():
-        return read_document(store.model(name) / MODEL_FILE, ModelCard)
+        return read_card(name, store)
     if ":" in name or name in {known.rpartition(":")[2] for known in registry().offers("model")}:
         return entry(name).card.model_copy(update={**_as_imported(name, store), "name": name})
     raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)))
@@ -87,8 +87,21 @@ def _as_imported(name: str, store: Store) -> dict[str, Any]:
     spec, path = entry(name), imported_folder(name, store) / MODEL_FILE
     if spec.checkpoint is None or not path.is_file():
         return {}
-    card = dict(read_document(path, ModelCard))
+    card = dict(read_card(name, store))
     return card if spec.checkpoint.card else {field: card[field] for field in ("sha256", "provenance")}
+
+
+def read_card(name: str, store: Store) -> ModelCard:
+    """The card beside a model's weights.
+
+    Raises:
+        FseftError: It is missing or damaged, and how to get the model again.
+    """
+    path, remedy = weights_path(name, store)
+    try:
+        return read_document(path.with_name(MODEL_FILE), ModelCard)
+    except FseftError as error:
+        raise FseftError(error.cause, file=error.file, hint=remedy) from error
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ def find_weights(name: str, store: Store) -> Weights:
         raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint=remedy)
     found, expected = file_digest(path), find_card(name, store).sha256
     if expected and found != expected:
-        raise FseftError(f"the weights of the model {name!r} are not those of its card", file=path, hint=remedy)
+        raise FseftError(f"the weights of the model {name!r} have changed on the disk", file=path, hint=remedy)
     return Weights(path, found)
 
 

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from fseft.errors import FseftError
-from fseft.steps.importing import checkpoint_of, convert, keep
+from fseft.steps.importing import checkpoint_of, convert, imported_before, keep
 from fseft.steps.models import imported_folder
 from fseft.store import file_digest, model_cache, unwritable, write_text
 
@@ -27,6 +27,8 @@ OPEN = ("Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-4.0")
 _CHUNK = 1 << 20
 _PARTIAL, _NO_SUCH_RANGE = 206, 416
 _TIMEOUT_SECONDS = 60
+_LOGIN = "Its owner asks for a login: get it there in a browser,"
+_REMEDIES = {401: _LOGIN, 403: _LOGIN, 404: "Its owner has moved it: look for it there,"}
 
 
 def pull_model(
@@ -36,7 +38,7 @@ def pull_model(
     accept_licence: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Imported:
-    """Download a model's public file, or the rest of it, and import it.
+    """Download a model's public file, or the rest of it, and import it; nothing is done if it is here.
 
     Args:
         name: The model.
@@ -60,9 +62,12 @@ def pull_model(
         )
     folder = imported_folder(name, store)
     model = folder.relative_to(model_cache()).as_posix()
+    if here := imported_before(name, store, _pins().get(model, "")):
+        return here
     file = model_cache() / "downloads" / f"{model.replace('/', '-')}-{checkpoint.file}"
     if not file.is_file():
-        _download(checkpoint.url, file, checkpoint.bytes, progress)
+        by_hand = f"or get {checkpoint.file} by other means, then `fseft models import {name} FILE`."
+        _download(checkpoint.url, file, checkpoint.bytes, progress, by_hand)
     found = file_digest(file)
     imported = keep(_converted(name, model, file, found), folder)
     file.unlink()  # the converted weights are kept
@@ -80,7 +85,7 @@ def _converted(name: str, model: str, file: Path, found: str) -> Converted:
         raise
 
 
-def _download(url: str, file: Path, expected: int | None, progress: Callable[[int, int], None]) -> None:
+def _download(url: str, file: Path, expected: int | None, progress: Callable[[int, int], None], by_hand: str) -> None:
     """Get a file through `<file>.part`, which a later call goes on with if the owner's file is still the same."""
     _check_address(url)
     part, version = (file.with_name(f"{file.name}.{suffix}") for suffix in ("part", "version"))
@@ -103,14 +108,15 @@ def _download(url: str, file: Path, expected: int | None, progress: Callable[[in
     except urllib.error.HTTPError as error:
         if error.code == _NO_SUCH_RANGE:
             part.unlink()  # what is here is no beginning of what is there
+        remedy = _REMEDIES.get(error.code, "Run again, or later,")
         raise FseftError(
-            f"cannot be had ({error.code} {error.reason})", file=url, hint="Run again, or later."
+            f"cannot be had ({error.code} {error.reason})", file=url, hint=f"{remedy} {by_hand}"
         ) from error
     except urllib.error.URLError as error:
         raise FseftError(
             f"cannot be had ({getattr(error.reason, 'strerror', None) or error.reason})",
             file=url,
-            hint="Check the network and run again.",
+            hint=f"Check the network and run again, {by_hand}",
         ) from error
     except OSError as error:
         raise unwritable(part, error) from error
@@ -167,8 +173,11 @@ def _check_size(part: Path, here: int, total: int, expected: int | None) -> None
         )
     if expected is not None and here != expected:
         part.unlink()
+        part.with_suffix(".version").unlink(missing_ok=True)
         raise FseftError(
-            f"has {here:,} bytes, expected {expected:,}", file=part, hint="The owner has changed the file."
+            f"has {here:,} bytes, expected {expected:,}",
+            file=part,
+            hint="Its owner has changed it; tell who made the entry.",
         )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+_SHOWN = 3  # names of code in an error
+
 
 def read_weights(path: Path, *, trust: bool = False) -> Any:
     """What a file of weights holds: tensors by name, or what a training program saved around them.
@@ -98,8 +100,9 @@ def _torch(path: Path, *, trust: bool) -> Any:
         return _loaded(path, weights_only=False)
     with torch.serialization.safe_globals(_numpy_numbers()):
         if unsafe := _unsafe(path):
+            more = f" and {len(unsafe) - _SHOWN} more" if len(unsafe) > _SHOWN else ""
             raise FseftError(
-                f"would run code from {', '.join(unsafe)}",
+                f"would run code from {', '.join(unsafe[:_SHOWN])}{more}",
                 file=path,
                 hint="If you trust whoever made it, give --trust; else get it as safetensors.",
             )
@@ -110,11 +113,22 @@ def _loaded(path: Path, *, weights_only: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # unpickling fails in any way
-        cut = " (the file is cut off)" if _head(path, 2) == b"PK" and not zipfile.is_zipfile(path) else ""
-        kind = type(error).__name__
-        raise FseftError(
-            f"is no file of weights that can be read{cut or f' ({kind})'}", file=path, hint="Get it again."
-        ) from error
+        why, remedy = _unreadable(path, error)
+        raise FseftError(f"is no file of weights that can be read ({why})", file=path, hint=remedy) from error
+
+
+def _unreadable(path: Path, error: Exception) -> tuple[str, str]:
+    """Why a file cannot be read, and what to do about it."""
+    start = _head(path, 200).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "it is a web page", "Get the file itself; its owner's page may ask for a login first."
+    if start.startswith(b"version https://git-lfs"):
+        return "it only points to one, for Git LFS", "Get the file itself, with `git lfs pull`."
+    if isinstance(error, ImportError):
+        return str(error), "Install that, or get it as safetensors."
+    if isinstance(error, EOFError) or "EOF" in str(error) or (start[:2] == b"pk" and not zipfile.is_zipfile(path)):
+        return "the file is cut off", "Get it again."
+    return "it is damaged, or of another kind", "Get it again."
 
 
 def _unsafe(path: Path) -> list[str]:

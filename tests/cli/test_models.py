@@ -83,3 +83,19 @@ def test_a_model_is_imported_verified_shown_and_listed(here, fseft):
         assert words in shown
     listed = {card["name"]: card["present"] for card in json.loads(fseft("models", "list", "--json").out)}
     assert [name for name, present in listed.items() if present] == ["clipdriven", "phantom-tiny"]
+
+
+def test_a_damaged_model_is_told_with_its_remedy_and_hides_no_other(here, fseft):
+    assert fseft("models", "import", "selfsup", "selfsup.pt").status == 0
+    (here / "cache" / "fseft" / "selfsup" / "model.json").write_text("{")
+    words = ["model.json: is not a valid model card (Invalid", "models pull selfsup"]
+    refused(fseft("models", "show", "selfsup"), words)
+    listed = fseft("models", "list", "--json")
+    assert listed.status == 0
+    assert "is not a valid model card" in " ".join(listed.err.split())
+    assert {"btcv", "phantom-tiny"} <= {card["name"] for card in json.loads(listed.out)}
+
+
+def test_what_is_told_of_a_model_of_a_workspace_finds_it(here, fseft):
+    imported = fseft("models", "import", "selfsup", "selfsup.pt", "--as", "mine", "--workspace", "work")
+    assert "`fseft models show mine --workspace work` tells" in imported.out

@@ -136,5 +136,5 @@ def test_a_manifest_that_does_not_fit_is_told(changed, message, request_for, wor
 
 def test_weights_that_are_not_those_of_the_card_are_refused(workspace):
     write_model(workspace, sha256="0" * 64)
-    with pytest.raises(FseftError, match="the weights of the model 'tiny' are not those of its card"):
+    with pytest.raises(FseftError, match="the weights of the model 'tiny' have changed on the disk"):
         find_weights("tiny", workspace)

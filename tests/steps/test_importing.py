@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fseft.builtin.architectures.swinunetr import SwinUNETR
 from fseft.documents import ModelCard
 from fseft.errors import FseftError
 from fseft.learn import backbone
@@ -224,6 +225,8 @@ def test_a_model_may_be_kept_under_a_name_of_ones_own(told, workspace):
     verify_model("mine", workspace)
     with pytest.raises(FseftError, match="there is a model 'mine' already"):
         import_model("btcv", told, workspace, rename="mine")
+    with pytest.raises(FseftError, match=r"--as vista3d: is the name of another model\. Choose a name of your own"):
+        import_model("btcv", told, workspace, rename="vista3d")
     with pytest.raises(FseftError, match="--as none: is no name for a model"):
         import_model("btcv", told, workspace, rename="none")
 
@@ -253,6 +256,23 @@ def a_tensor_less(path):
     torch.save(content, path)
 
 
+def nan(path):
+    content = torch.load(path, weights_only=True)
+    content["net"]["module.encoder2.layer.conv1.conv.weight"][0] = torch.nan
+    torch.save(content, path)
+
+
+def whole_network(path):
+    """As `torch.save(network, file)` leaves it."""
+    network = SwinUNETR().build(in_channels=1, out_channels=14, patch_merging="fixed", **containers.SWIN)
+    torch.save({"model": network}, path)
+
+
+def cut_old(path):
+    containers.write("btcv", path)
+    cut(path)
+
+
 def another_network(path):
     path.unlink()
     save_file({"conv.weight": torch.zeros(3)}, path)
@@ -277,7 +297,12 @@ def a_folder(path):
         (another_network, "is no file of 'clipdriven'"),
         (a_folder, "is a folder"),
         (lambda path: path.write_bytes(b""), "is empty"),
-        (lambda path: path.write_text("not found"), "is no file of weights that can be read"),
+        (nan, r"1 tensor with NaN or infinity in it \(first encoder2\.layer\.conv1\.conv\.weight\)"),
+        (whole_network, r"would run code from \S+, \S+, \S+ and \d+ more\."),
+        (cut_old, r"cut off\)\. Get it again"),
+        (lambda path: path.write_text("not found"), r"damaged, or of another kind\)\. Get it again"),
+        (lambda path: path.write_text(" <!DOCTYPE html>"), r"it is a web page\)\. Get the file itself"),
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"), "points to one.*git lfs pull"),
         (lambda path: path.unlink(), "there is no such file"),
     ],
 )
@@ -294,6 +319,12 @@ def test_code_runs_only_for_who_trusts_it(shelf, workspace):
     file = shelf("clipdriven")
     code(file)
     assert import_model("clipdriven", file, workspace, trust=True).report.loaded > 0
+
+
+def test_of_a_network_that_was_saved_whole_the_weights_are_taken(workspace, shelf):
+    file = shelf("btcv")
+    whole_network(file)
+    assert import_model("btcv", file, workspace, trust=True).report.random == {}
 
 
 def test_weights_that_come_with_a_package_are_not_imported(shelf, workspace):
@@ -333,9 +364,15 @@ def test_rows_are_copied_for_classes_of_the_same_meaning_or_as_mapped(shelf, wor
 
 
 def test_black_box_methods_are_refused_on_an_encoder_alone(shelf, workspace, request_for):
-    import_model("selfsup", shelf("selfsup"), workspace)
     with pytest.raises(FseftError, match=r"'selfsup' are an encoder only.*features would be random"):
         adapt(request_for("linear-probe", model="selfsup"), workspace)
+
+
+def test_weights_that_are_not_here_are_told_before_anything_is_measured(shelf, workspace, request_for):
+    before = sorted(workspace.root.rglob("*"))
+    with pytest.raises(FseftError, match=r"weights of the model 'selfsup' are missing.*models pull selfsup"):
+        adapt(request_for("lora", model="selfsup"), workspace)
+    assert sorted(workspace.root.rglob("*")) == before
 
 
 def test_what_no_weights_were_loaded_for_is_trained(shelf, workspace, request_for):

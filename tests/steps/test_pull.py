@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import shutil
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from fseft.registry import Offer, registry
 from fseft.steps import importing
 from fseft.steps.models import has_weights
 from fseft.steps.pull import pull_model
-from fseft.store import model_cache
+from fseft.store import file_digest, model_cache
 
 from . import containers
 from .test_importing import narrow
@@ -88,6 +89,19 @@ def test_a_model_is_downloaded_and_imported_and_the_download_is_not_kept(hosted,
     assert list((model_cache() / "downloads").iterdir()) == []
 
 
+def test_what_is_here_and_whole_is_not_downloaded_again(hosted, workspace):
+    first = pull_model("suprem_unet", workspace)
+    assert (first.fresh, first.replaced) == (True, "")
+    again = pull_model("suprem_unet", workspace)
+    assert (again.fresh, again.card, again.report) == (False, first.card, first.report)
+    assert hosted.asked == [None]
+    weights = first.folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
+    damaged = file_digest(weights)
+    mended = pull_model("suprem_unet", workspace)
+    assert (mended.fresh, mended.card.sha256, mended.replaced) == (True, first.card.sha256, damaged)
+
+
 def test_a_download_that_was_cut_off_is_gone_on_with(hosted, workspace):
     hosted.cut_after = 50_000
     with pytest.raises(FseftError, match=r"cut off after 50,000 of .* bytes.*Run again to go on"):
@@ -133,6 +147,7 @@ def test_the_first_download_decides_which_file_it_is(hosted, workspace, tmp_path
     pull_model("suprem_unet", workspace)
     pinned = json.loads((model_cache() / "pins.json").read_text())
     hosted.content += b"\0"
+    shutil.rmtree(model_cache() / "fseft")
     with pytest.raises(FseftError, match="is not the one of the first download"):
         pull_model("suprem_unet", workspace)
     assert json.loads((model_cache() / "pins.json").read_text()) == pinned
@@ -143,6 +158,7 @@ def test_a_file_of_another_size_than_the_entry_s_is_refused(hosted, workspace, m
     entry(monkeypatch, bytes=12)
     with pytest.raises(FseftError, match=r"has [\d,]+ bytes, expected 12"):
         pull_model("suprem_unet", workspace)
+    assert list((model_cache() / "downloads").iterdir()) == []
 
 
 def test_a_licence_that_is_not_open_is_to_be_accepted(hosted, workspace, monkeypatch):
@@ -160,7 +176,7 @@ def test_a_licence_that_is_not_open_is_to_be_accepted(hosted, workspace, monkeyp
     [
         ("", "can only be got by hand.*fseft models import suprem_unet FILE"),
         ("http://example.org/weights", "is no https address"),
-        ("http://127.0.0.1:9/weights", "cannot be had"),
+        ("http://127.0.0.1:9/weights", r"cannot be had.*Check the network and run again, or get .* models import"),
     ],
 )
 def test_what_cannot_be_had_is_told(url, words, hosted, workspace, monkeypatch):
@@ -171,7 +187,7 @@ def test_what_cannot_be_had_is_told(url, words, hosted, workspace, monkeypatch):
 
 def test_a_file_that_is_gone_is_told_with_its_address(hosted, workspace, monkeypatch):
     entry(monkeypatch, url=registry().offer("model", "suprem_unet").spec.checkpoint.url + "-moved")
-    with pytest.raises(FseftError, match=r"-moved: cannot be had \(404"):
+    with pytest.raises(FseftError, match=r"-moved: cannot be had \(404 .*has moved it.*models import suprem_unet"):
         pull_model("suprem_unet", workspace)
 
 
