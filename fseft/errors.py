@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,3 +63,21 @@ def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     more = len(known) - _LISTED
     first = ", ".join(sorted(known)[:_LISTED])
     return f"Known: {first}{f' and {more} more' if more > 0 else ''}."
+
+
+def in_one_line(error: BaseException) -> str:
+    """The kind of an error that is not ours, and what it says."""
+    from pydantic import ValidationError
+
+    text = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        text = f"{'.'.join(map(str, (error.title, *first['loc'])))}: {first['msg']}"
+    return " ".join(f"{type(error).__name__}: {text}".split())
+
+
+def passed_through(error: BaseException, package: str) -> str:
+    """The last line of a package's code that an error came through; empty where it came through none."""
+    places = ((str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__))
+    own = [f"{name}, line {line}" for name, line in places if name.partition(".")[0] == package]
+    return own[-1] if own else ""

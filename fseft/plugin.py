@@ -8,15 +8,17 @@ adds names; only the plan or the command line picks one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
+from pydantic.dataclasses import dataclass
 
 from fseft.documents import Case, Dataset, ModelCard, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
     import typer
@@ -67,7 +69,7 @@ class Preset:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """A named thing that a plugin offers."""
+    """A named thing that a plugin offers; a field of a wrong type is refused where the spec is made."""
 
     name: str
     """Lower case letters, digits, `.`, `_`, `-`; unique per kind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
@@ -14,10 +15,10 @@ import pluggy
 
 from fseft import plugin as api
 from fseft.documents import Provenance
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError, did_you_mean, in_one_line, passed_through
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import typer
 
@@ -31,6 +32,15 @@ KINDS: dict[str, tuple[str, type[api.Spec]]] = {
     "reader": ("fseft_dataset_readers", api.ReaderSpec),
     "reporter": ("fseft_reporters", api.ReporterSpec),
 }
+GIVES: dict[str, tuple[str, ...]] = {
+    "method": ("select", "apply"),
+    "model": ("is_file",),
+    "architecture": ("build", "targets", "features", "head", "replace_head"),
+    "reader": ("detects", "read"),
+}
+"""What is asked of that which the factory of a spec gives."""
+FAULTS = (Exception, SystemExit)
+"""Whatever the code of a plugin may raise; an interrupt is the user's own."""
 S = TypeVar("S", bound=api.Spec)
 
 
@@ -50,6 +60,11 @@ class Plugin:
         """Note a problem; the rest of the program goes on."""
         self.problems.append(problem)
         self.status = status
+
+    @property
+    def remedy(self) -> str:
+        """What a user can do about its faults."""
+        return f"Repair or remove the package {self.distribution} {self.version}."
 
 
 @dataclass(frozen=True)
@@ -76,9 +91,9 @@ class Registry:
 
     def _register(self, manager: pluggy.PluginManager, entry: Plugin) -> None:
         try:
-            manager.register(entry.module, name=entry.name)
-        except Exception as error:  # a wrong hook signature is the plugin's fault, never ours
-            entry.fail(f"{type(error).__name__}: {error}")
+            manager.register(entry.module, name=f"{entry.distribution}:{entry.name}")
+        except FAULTS as error:  # a wrong hook signature is the plugin's fault, never ours
+            entry.fail(in_one_line(error))
             return
         for hook in manager.get_hookcallers(entry.module) or ():
             if not hasattr(api.RegistrationHooks, hook.name) and not hasattr(api.ObserverHooks, hook.name):
@@ -91,14 +106,16 @@ class Registry:
     def _collect(self, entry: Plugin, kind: str, spec_type: type[api.Spec], function: Any) -> None:
         try:
             specs = list(function())
-        except Exception as error:  # isolation: one hook call of one plugin
-            entry.fail(f"{function.__name__}: {type(error).__name__}: {error}")
+        except FAULTS as error:  # isolation: one hook call of one plugin
+            entry.fail(f"{function.__name__}: {in_one_line(error)}")
             return
         for spec in specs:
             if not isinstance(spec, spec_type):
                 entry.fail(f"{function.__name__} returned a {type(spec).__name__}, expected a {spec_type.__name__}")
             elif not NAME.fullmatch(spec.name):
                 entry.fail(f"{kind} name {spec.name!r} is not of the form a-z, 0-9, '.', '_', '-'")
+            elif spec.name in entry.offers.get(kind, ()):
+                entry.fail(f"{function.__name__} returned the {kind} {spec.name!r} twice")
             else:
                 self._offers.setdefault((kind, spec.name), []).append(Offer(spec, entry))
                 entry.offers.setdefault(kind, []).append(spec.name)
@@ -161,29 +178,60 @@ class Registry:
         """Import the factory of a name and call it.
 
         Raises:
-            FseftError: The factory cannot be imported or called: the package is broken or a dependency is missing.
+            FseftError: The factory cannot be imported or called, or gives what cannot be used.
         """
         offer = self.offer(kind, name)
         try:
-            return imported(offer.spec.factory)(*arguments)
+            made = imported(offer.spec.factory)(*arguments)
         except FseftError:
             raise
-        except Exception as error:  # whatever a plugin's module or constructor raises
-            raise FseftError(
-                f"the {kind} {name!r} cannot be loaded ({type(error).__name__}: {error})",
-                hint=f"Repair or remove the package {offer.source.distribution} {offer.source.version}.",
-            ) from error
+        except FAULTS as error:  # whatever a plugin's module or constructor raises
+            cause = f"the {kind} {name!r} cannot be loaded ({in_one_line(error)})"
+            raise FseftError(cause, hint=offer.source.remedy) from error
+        if lacking := [attribute for attribute in GIVES.get(kind, ()) if not hasattr(made, attribute)]:
+            what = f"a {type(made).__name__}, which has no {lacking[0]!r}"
+            raise FseftError(f"the {kind} {name!r} cannot be used: {what}", hint=offer.source.remedy)
+        return made
+
+    @contextmanager
+    def blamed(self, kind: str, name: str) -> Iterator[None]:
+        """Tell in one line what the code of a plugin raises while the context lasts, and where; other errors pass.
+
+        Raises:
+            FseftError: It did, in what another package than fseft itself offers under that name.
+        """
+        offer = self.offer(kind, name)
+        package = offer.spec.factory.partition(":")[0].partition(".")[0]
+        try:
+            yield
+        except FAULTS as error:
+            place = passed_through(error, package)
+            if isinstance(error, FseftError) or package == "fseft" or not place:
+                raise
+            cause = f"the {kind} {name!r} failed ({in_one_line(error)}; {place})"
+            raise FseftError(cause, hint=offer.source.remedy) from error
 
     def add_commands(self, app: typer.Typer) -> None:
-        """Let every plugin add its commands."""
+        """Let every plugin add its commands: all of them, or none where one is broken or takes the name of another."""
+        from typer import Typer
+        from typer.main import get_group
+
         for entry in self.plugins:
             function = getattr(entry.module, "fseft_commands", None)
             if function is None or entry.status != "active":
                 continue
+            own = Typer()
             try:
-                function(app)
-            except Exception as error:  # isolation, as above
-                entry.fail(f"fseft_commands: {type(error).__name__}: {error}")
+                function(own)
+                taken = get_group(own).commands.keys() & get_group(app).commands.keys()
+            except FAULTS as error:  # isolation, as above
+                entry.fail(f"fseft_commands: {in_one_line(error)}")
+                continue
+            if taken:
+                entry.fail(f"fseft_commands: there is a command {min(taken)!r} already")
+                continue
+            app.registered_commands += own.registered_commands
+            app.registered_groups += own.registered_groups
 
 
 def imported(path: str) -> Any:
@@ -215,8 +263,8 @@ def notify(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[s
     for impl in getattr(manager.hook, hook).get_hookimpls():
         try:
             impl.function(**{name: arguments[name] for name in impl.argnames})
-        except Exception as error:  # an observer must never change the outcome of a run
-            problems.append(f"reporter {type(impl.plugin).__name__}: {type(error).__name__}: {error}")
+        except FAULTS as error:  # an observer must never change the outcome of a run
+            problems.append(f"reporter {type(impl.plugin).__name__}: {in_one_line(error)}")
     return problems
 
 
@@ -252,8 +300,8 @@ def _load(entry: metadata.EntryPoint, blocked: set[str]) -> Plugin:
         return loaded
     try:
         loaded.module = entry.load()
-    except Exception as error:  # an import may fail in any way
-        loaded.fail(f"{type(error).__name__}: {error}")
+    except FAULTS as error:  # an import may fail in any way
+        loaded.fail(in_one_line(error))
         return loaded
     wanted = getattr(loaded.module, "FSEFT_API", api.API_VERSION)
     if wanted != api.API_VERSION:

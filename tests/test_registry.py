@@ -34,12 +34,12 @@ def offering(*specs):
 class Entry:
     """An entry point of a fake installed package."""
 
-    def __init__(self, name, content, version="1.0"):
+    def __init__(self, name, content, version="1.0", package=None):
         self.name, self.content = name, content
-        self.dist = SimpleNamespace(name=f"fseft-{name}", version=version)
+        self.dist = SimpleNamespace(name=f"fseft-{package or name}", version=version)
 
     def load(self):
-        if isinstance(self.content, Exception):
+        if isinstance(self.content, BaseException):
             raise self.content
         return self.content
 
@@ -72,14 +72,28 @@ def failing():
     raise ValueError("no luck")
 
 
+@api.hookimpl
+def ending():
+    raise SystemExit(3)
+
+
+@api.hookimpl
+def ill_typed():
+    return [api.MethodSpec(name=3, factory="json:dumps")]
+
+
 BROKEN = {
     "cannot be imported": (ImportError("no module named torch_geometry"), "torch_geometry"),
     "fails in any way at import": (RuntimeError("boom"), "RuntimeError: boom"),
+    "ends the program at import": (SystemExit("no licence"), "SystemExit: no licence"),
     "has a hook of a wrong signature": (module(fseft_methods=wrong_signature), "nonsense"),
     "raises inside a hook": (module(fseft_methods=failing), "ValueError: no luck"),
+    "ends the program inside a hook": (module(fseft_methods=ending), "SystemExit: 3"),
     "is written for an API of the future": (module(FSEFT_API=99), "plugin API 99"),
     "returns no specs": (offering("a string"), "str"),
     "offers a name of no good form": (offering(method("Bad Name")), "Bad Name"),
+    "offers a name that is no text": (module(fseft_methods=ill_typed), "MethodSpec.name: Input should be a valid str"),
+    "offers one name twice": (offering(method("dup"), method("dup")), "returned the method 'dup' twice"),
 }
 
 
@@ -116,6 +130,13 @@ def test_a_name_claimed_twice_is_usable_in_full_only(installed):
     assert all("lokr" in " ".join(row(registry, name).problems) for name in ("one", "two"))
 
 
+def test_two_packages_may_call_their_entry_points_alike(installed):
+    entries = [Entry("same", offering(method(name)), package=name) for name in ("one", "two")]
+    registry = installed(*entries)
+    assert [entry.problems for entry in registry.plugins] == [[]] * 4
+    assert {"one", "two"} <= set(registry.names("method"))
+
+
 def test_an_unknown_name_meets_the_nearest_known(installed):
     with pytest.raises(FseftError, match="Did you mean good-method"):
         installed().method("god-method")
@@ -146,31 +167,65 @@ def test_provenance_names_package_and_version(installed):
 
 
 def test_a_factory_is_imported_only_when_its_name_is_chosen(installed):
-    registry = installed(Entry("lazy", offering(method("lazy", "not_installed_anywhere:X"), method("json"))))
+    methods = method("lazy", "not_installed_anywhere:X"), method("json")
+    registry = installed(Entry("lazy", offering(*methods)))
     assert row(registry, "lazy").status == "active"
     assert "not_installed_anywhere" not in sys.modules
     with pytest.raises(FseftError, match=r"cannot be loaded.*fseft-lazy 1\.0"):
         registry.create("method", "lazy")
-    assert registry.create("method", "json", [1]) == "[1]"
+    with pytest.raises(FseftError, match=r"'json' cannot be used: a str, which has no 'select'.*fseft-lazy 1\.0"):
+        registry.create("method", "json", [1])
 
 
-def test_a_plugin_adds_commands_and_a_failing_one_is_isolated(installed):
-    @api.hookimpl
-    def fseft_commands(app):
-        app.command("hello")(lambda: None)
+def test_what_fails_in_a_plugin_is_told_with_the_place_and_what_fails_elsewhere_is_not(installed):
+    broken = module()
+    exec("def fails():\n    raise ValueError('no\\nluck')", vars(broken))  # noqa: S102
+    registry = installed(Entry("bad", offering(method("bad", "plugin_under_test:Method"))))
+    told = r"'bad' failed \(ValueError: no luck; plugin_under_test, line 2\)\. Repair or remove .* fseft-bad 1\.0"
+    with pytest.raises(FseftError, match=told), registry.blamed("method", "bad"):
+        broken.fails()
+    with pytest.raises(OSError, match="disk"), registry.blamed("method", "bad"):
+        raise OSError("the disk is full")
+    with pytest.raises(FseftError, match="ours"), registry.blamed("method", "bad"):
+        raise FseftError("ours")
 
-    @api.hookimpl
-    def failing_commands(app):
-        raise KeyError("app")
 
-    registry = installed(
-        Entry("bad", module(fseft_commands=failing_commands)),
-        Entry("polite", module(fseft_commands=fseft_commands)),
-    )
+def greeting(app):
+    app.command("hello")(lambda: None)
+
+
+def raising(app):
+    raise KeyError("app")
+
+
+def hiding_another(app):
+    app.command("new")(lambda: None)
+    app.command("adapt")(lambda: None)
+
+
+def without_a_type(app):
+    def command(volume: Nowhere):  # noqa: F821
+        pass
+
+    app.command("new")(command)
+
+
+@pytest.mark.parametrize(
+    ("commands", "problem"),
+    [
+        (raising, "KeyError: 'app'"),
+        (hiding_another, "there is a command 'adapt' already"),
+        (without_a_type, "NameError: name 'Nowhere' is not defined"),
+    ],
+)
+def test_a_plugin_adds_commands_and_one_that_cannot_adds_none(installed, commands, problem):
+    entries = {"bad": commands, "polite": greeting}
+    registry = installed(*(Entry(name, module(fseft_commands=api.hookimpl(f))) for name, f in entries.items()))
     app = typer.Typer()
+    app.command("adapt")(lambda: None)
     registry.add_commands(app)
-    assert [command.name for command in app.registered_commands] == ["hello"]
-    assert "KeyError" in row(registry, "bad").problems[0]
+    assert [command.name for command in app.registered_commands] == ["adapt", "hello"]
+    assert problem in row(registry, "bad").problems[0]
 
 
 def test_a_failing_observer_ends_nothing():
@@ -186,7 +241,12 @@ def test_a_failing_observer_ends_nothing():
         def fseft_epoch_end(self):
             raise OSError("network is down")
 
-    manager = host.observers([Good(), Bad()])
+    class Final:
+        @api.hookimpl
+        def fseft_epoch_end(self):
+            raise SystemExit(1)
+
+    manager = host.observers([Good(), Bad(), Final()])
     problems = host.notify(manager, "fseft_epoch_end", run=None, epoch=3, metrics={})
     assert seen == [3]
-    assert problems == ["reporter Bad: OSError: network is down"]
+    assert sorted(problems) == ["reporter Bad: OSError: network is down", "reporter Final: SystemExit: 1"]

@@ -10,12 +10,12 @@ from torch import nn
 
 from fseft.errors import FseftError
 from fseft.learn.deltas import LowRank, Switchable, add_delta
-from fseft.learn.method import head_names
+from fseft.learn.method import Adapted, head_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fseft.learn.method import Adapted, Method
+    from fseft.learn.method import Method
     from fseft.learn.roles import Architecture, Target
 
 
@@ -53,7 +53,7 @@ def adapt_network(
     names = [t.name for t in targets]
     if decoder == "new":
         _reset(network, names, seed)
-    adapted = method.apply(architecture, network, generator=torch.Generator().manual_seed(seed))
+    adapted = _applied(architecture, network, method, torch.Generator().manual_seed(seed))
     if not adapted.train_mode:
         _refuse_unmeasured(network, random)
     head = head_names(architecture, network)
@@ -69,6 +69,15 @@ def adapt_network(
             adapted.rates.setdefault(name, decoder_rate)
     adapted.kept = frozenset(n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head)
     adapted.remember()
+    return adapted
+
+
+def _applied(architecture: Architecture, network: nn.Module, method: Method, generator: torch.Generator) -> Adapted:
+    """What the method gives; whoever wrote it may have forgotten to return it."""
+    adapted: object = method.apply(architecture, network, generator=generator)
+    if not isinstance(adapted, Adapted):
+        cause = f"{type(method).__name__}.apply gave a {type(adapted).__name__}, not an Adapted"
+        raise FseftError(cause, hint="Repair or remove the package of the method.")
     return adapted
 
 

@@ -274,7 +274,7 @@ def need(targets: list[Target], what: str, method: str) -> list[Target]:
     """
     if not targets:
         raise FseftError(
-            f"the method {method!r} needs {what}, which this architecture (or this choice of stages) has not",
-            hint="Choose another method, or other parts and stages with --set.",
+            f"the method {method!r} needs {what}, which this architecture has not",
+            hint=f"Choose another method or model, or other layers if it can be set: `fseft show method {method}`.",
         )
     return targets

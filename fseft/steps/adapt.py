@@ -60,7 +60,6 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     state = load_checkpoint(checkpoint) if checkpoint.is_file() else None
     resumed = len(state["losses"]) if state else 0
     listener.begin(job, resumed)
-    cached = _cached_support(job, store, listener)
     seed = derived_seed(request.seed, "init")
     architecture, network, random = make_network(
         job.card,
@@ -73,9 +72,10 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     )
     adapted = apply_method(architecture, network, request.method, job.config, job.decoder, seed, random)
     run = fresh.model_copy(update={"trained_parameters": count_parameters(network, trainable=True)})
+    watch = _Watch(job, run, folder, listener)
+    cached = _cached_support(job, store, listener)  # takes long: what can be refused was refused before
     write_document(folder / "support.json", job.support)
     write_document(folder / "run.json", run)
-    watch = _Watch(job, run, folder, listener)
     watch.tell("fseft_run_start", epoch=1 + resumed)
     try:
         run = _train(job, run, architecture, adapted, cached, store, watch, state)
@@ -215,9 +215,19 @@ def _train(
     """Train; a run without training is over at once."""
     if not job.spec.trains:
         return run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
-    training = train(
-        job, architecture, adapted, cached, store, watch.listener, state=state, on_epoch=watch.epoch, save=watch.save
-    )
+    with registry().blamed("method", job.request.method):
+        training = train(
+            job,
+            architecture,
+            adapted,
+            cached,
+            store,
+            watch.listener,
+            state=state,
+            on_epoch=watch.epoch,
+            save=watch.save,
+        )
+        notes = adapted.notes()
     if training.stopped_by != SOLVED and too_short(training.losses):
         watch.listener.warn(
             f"the training was too short for its loss to settle ({counted(len(training.losses), 'epoch')}, ended by: "
@@ -231,7 +241,7 @@ def _train(
             "final_loss": training.losses[-1] if training.losses else None,
             "seconds": round(training.seconds, 1),
             "trained_parameters": count_parameters(adapted.network, trainable=True),
-            "notes": adapted.notes(),
+            "notes": notes,
         }
     )
 

@@ -240,7 +240,8 @@ def apply_method(
             hint="Install the version of its package that made the adapter.",
         ) from error
     method = registry().create("method", name, valid)
-    return adapt_network(architecture, network, method, decoder=decoder, seed=seed, random=random)
+    with registry().blamed("method", name):
+        return adapt_network(architecture, network, method, decoder=decoder, seed=seed, random=random)
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING
 
+from fseft.documents import Dataset
 from fseft.errors import FseftError
 from fseft.registry import registry
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from fseft.documents import Case, Dataset
+    from fseft.documents import Case
 
 LAST = "folders"
 """The reader that asks for the least, and therefore comes after all others."""
@@ -25,6 +26,7 @@ _LAYOUTS = (
     "TotalSegmentator (CASE/ct.nii.gz, CASE/segmentations/); a public dataset as its owner gives it; "
     "bare folders imagesTr and labelsTr with the same file names."
 )
+_LEAVE = "Leave its plugin out: `fseft -p no:NAME ...`; `fseft plugins` lists them."
 _NAMED = 3  # cases that a warning names
 
 
@@ -44,7 +46,10 @@ def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
     """
     folder = _checked(folder)
     name = _reader(folder)
-    found: Dataset = registry().create("reader", name).read(folder)
+    with registry().blamed("reader", name):
+        found = registry().create("reader", name).read(folder)
+    if not isinstance(found, Dataset):
+        raise FseftError(f"the reader {name!r} gave a {type(found).__name__}, not a Dataset", file=folder, hint=_LEAVE)
     alone = [case.name for case in found.cases if not case.images]
     cases = tuple(case for case in found.cases if case.images)
     if not cases:
@@ -89,12 +94,11 @@ def _detected(folder: Path) -> str | None:
     """The name of the first reader that knows the layout."""
     for name in sorted(registry().names("reader"), key=lambda name: (name == LAST, name)):
         try:
-            reader = registry().create("reader", name)
+            with registry().blamed("reader", name):
+                if registry().create("reader", name).detects(folder):
+                    return name
         except FseftError as error:  # a broken package must not hide the readers that work
             warnings.warn(str(error), stacklevel=2)
-            continue
-        if reader.detects(folder):
-            return name
     return None
 
 

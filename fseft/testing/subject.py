@@ -73,9 +73,10 @@ class Subject:
 
     @cached_property
     def refusal(self) -> str:
-        """Why the method cannot be used on this architecture."""
+        """Why the method cannot be used on this architecture; one that cannot be had at all is no such case."""
+        method, network = self.method, self.network()
         try:
-            self.method.select(self.architecture, self.network())
+            method.select(self.architecture, network)
         except FseftError as error:
             return str(error)
         return ""

@@ -1,4 +1,4 @@
-"""Batch statistics: kept where they were measured, and refused where nobody ever would."""
+"""A method is applied and its network made ready: batch statistics stay, or are refused where nobody measured them."""
 
 from __future__ import annotations
 
@@ -47,3 +47,12 @@ def test_batch_statistics_without_weights_are_for_methods_that_measure_them(netw
     with pytest.raises(FseftError, match=refused):
         adapt_network(ARCHITECTURE, network, method("lora"), decoder="frozen", seed=1, random=random)
     assert adapt_network(ARCHITECTURE, network, method("full"), decoder="frozen", seed=1, random=random).train_mode
+
+
+def test_a_method_that_forgets_to_return_is_told(network):
+    class Forgetful:
+        def apply(self, architecture, network, *, generator):
+            pass
+
+    with pytest.raises(FseftError, match=r"Forgetful\.apply gave a NoneType, not an Adapted"):
+        adapt_network(ARCHITECTURE, network, Forgetful(), decoder="frozen", seed=1)

@@ -192,6 +192,21 @@ def test_a_time_budget_ends_the_run(request_for, workspace):
     assert result.run.seconds < 60  # far less than the epochs would take, on however busy a machine
 
 
+def test_what_cannot_be_is_refused_before_anything_is_preprocessed_or_written(request_for, workspace):
+    told = []
+
+    @contextmanager
+    def progress(_total, what):
+        told.append(what)
+        yield [].append
+
+    request = request_for("lora", settings=("rank=9999",))
+    with pytest.raises(FseftError, match="rank is 9999"):
+        adapt(request, workspace, Listener(progress=progress))
+    assert "preprocess" not in told
+    assert not any(path.name == "run.json" for path in workspace.root.rglob("*"))
+
+
 # --- once, and going on ---------------------------------------------------------------------------------------
 
 

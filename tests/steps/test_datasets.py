@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import ModuleType
 
 import pytest
 
+from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError
-from fseft.registry import registry
+from fseft.plugin import ReaderSpec, hookimpl
+from fseft.registry import Plugin, Registry
 from fseft.steps.datasets import read_dataset
 
 
@@ -106,16 +109,62 @@ def test_the_natural_dirt_of_a_public_dataset_is_told(real_data):
         read_dataset(real_data / "hippocampus", strict=True)
 
 
-def test_a_broken_reader_does_not_hide_the_others(tmp_path, monkeypatch):
-    def create(kind, name):
-        if name == "decathlon":
-            raise FseftError("the reader 'decathlon' cannot be loaded")
-        return original(kind, name)
+class Fails:
+    """A reader that another package might have."""
 
-    original = registry().create
-    monkeypatch.setattr(registry(), "create", create)
-    with pytest.warns(UserWarning, match="'decathlon' cannot be loaded"):
+    def detects(self, _folder):
+        return True
+
+    def read(self, _folder):
+        raise ValueError("no such key")
+
+
+class FailsToDetect(Fails):
+    def detects(self, _folder):
+        raise KeyError("dataset.json")
+
+
+class GivesNothing(Fails):
+    def read(self, _folder):
+        return None
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """Put a reader of another package before all others."""
+
+    def put(reader):
+        module = ModuleType("foreign")
+        spec = ReaderSpec(name="a-foreign-one", factory=f"{__name__}:{reader}")
+        module.fseft_dataset_readers = hookimpl(lambda: [spec], specname="fseft_dataset_readers")
+        plugins = [Plugin("builtin", "fseft", "1.0", builtin), Plugin("foreign", "fseft-foreign", "1.0", module)]
+        installed = Registry(plugins)
+        monkeypatch.setattr("fseft.steps.datasets.registry", lambda: installed)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [("Missing", "'a-foreign-one' cannot be loaded .AttributeError"), ("FailsToDetect", "failed .KeyError: 'dataset")],
+)
+def test_a_broken_reader_does_not_hide_the_others(tmp_path, reader, broken, told):
+    reader(broken)
+    with pytest.warns(UserWarning, match=told):
         assert read_dataset(bare(tmp_path / "d", ["a"])).reader == "folders"
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("Fails", r"'a-foreign-one' failed \(ValueError: no such key; .*line \d+\)\. .* fseft-foreign 1\.0"),
+        ("GivesNothing", "'a-foreign-one' gave a NoneType, not a Dataset"),
+    ],
+)
+def test_a_reader_that_fails_is_told_in_a_line(tmp_path, reader, broken, told):
+    reader(broken)
+    with pytest.raises(FseftError, match=told):
+        read_dataset(bare(tmp_path / "d", ["a"]))
 
 
 def test_labels_that_are_no_object_are_refused(tmp_path):

@@ -7,10 +7,11 @@ from itertools import count
 import pytest
 import torch
 
+from fseft.errors import FseftError
 from fseft.learn.deltas import LowRank, Scale, Switchable, add_delta
 from fseft.learn.method import Adapted
 from fseft.plugin import Config
-from fseft.testing import TOYS, checks
+from fseft.testing import TOYS, checks, method_checks
 from fseft.testing.subject import Subject
 
 SEEDS = count()
@@ -93,3 +94,10 @@ def test_a_method_that_is_right_passes(check):
 def test_a_flaw_is_found(flawed, check):
     with pytest.raises(AssertionError):
         check(subject_of(flawed()))
+
+
+def test_a_method_that_is_not_installed_fails_its_checks_instead_of_skipping_them():
+    check, *_ = (parameter.values[0] for parameter in method_checks("missing", toys={"resunet": TOYS["resunet"]}))
+    with pytest.raises((FseftError, pytest.skip.Exception)) as ended:
+        check()
+    assert ended.type is FseftError
