@@ -18,10 +18,10 @@ from fseft.steps.structures import agree_on_structures
 from fseft.store import digest
 from fseft.volume.cache import open_case
 from fseft.volume.image import content_digest
-from fseft.volume.intensity import choose_intensity
+from fseft.volume.intensity import choose_intensity, pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from fseft.documents import Dataset, Fingerprint, Modality, Plan, Preprocessing
@@ -38,16 +38,16 @@ class Assembly:
 
     Attributes:
         classes: What the model will know, in the order of its outputs.
+        contract: What it will expect.
         training: The datasets, without what is held out.
         held_out: The same datasets, of which only the cases for validation.
-        modalities: That occur.
         key: Of the content of all cases and of what is annotated in them.
     """
 
     classes: tuple[str, ...]
+    contract: Contract
     training: tuple[Source, ...]
     held_out: tuple[Source, ...]
-    modalities: tuple[Modality, ...]
     key: str
 
 
@@ -95,8 +95,11 @@ def assemble(
     annotations = agree_on_structures([one.fingerprint for one in planned], request.labels)
     for one, annotation in zip(planned, annotations, strict=True):
         tell(f"{one.fingerprint.dataset}: {annotation}")
+    contract = _contract(request, [one.fingerprint for one in planned])
     prepared = [
-        _prepare(one, annotation, rules[one.fingerprint.dataset], again[one.fingerprint.dataset], request, store)
+        _prepare(
+            one, annotation, rules[one.fingerprint.dataset], again[one.fingerprint.dataset], contract, request, store
+        )
         for one, annotation in zip(planned, annotations, strict=True)
     ]
     classes = _classes(prepared)
@@ -104,22 +107,26 @@ def assemble(
     held_out = _held_out(prepared, sources, request.validation_share)
     return Assembly(
         classes=classes,
+        contract=contract,
         training=_some_of(sources, lambda case: case.name not in held_out),
         held_out=_some_of(sources, lambda case: case.name in held_out),
-        modalities=tuple(sorted({one.preprocessing.modality for one in prepared})),
         key=digest(
             classes,
             [(one.name, one.contents, sorted(one.names.items())) for one in prepared],
             [(case.name, case.annotated, case.name in held_out) for source in sources for case in source.cases],
+            *([contract.model_dump(mode="json")] if request.window is None else []),
         ),
     )
 
 
-def contract_of(request: PretrainRequest, modalities: Collection[Modality]) -> Contract:
-    """What the new model expects; for CT without a window each dataset's own clipping goes on to decide."""
-    intensity: dict[Modality, Intensity] = {one: Intensity(scheme="zscore") for one in modalities if one != "ct"}
-    if request.window is not None and "ct" in modalities:
-        intensity["ct"] = Intensity(scheme="window", low=request.window[0], high=request.window[1])
+def _contract(request: PretrainRequest, fingerprints: Sequence[Fingerprint]) -> Contract:
+    """What the new model will expect: CT in the window that was asked for, or as is right for all datasets of CT."""
+    intensity: dict[Modality, Intensity] = {
+        one.modality: Intensity(scheme="zscore") for one in fingerprints if one.modality != "ct"
+    }
+    if ct := [stats for one in fingerprints if one.modality == "ct" for stats in one.intensities]:
+        window = request.window
+        intensity["ct"] = Intensity(scheme="window", low=window[0], high=window[1]) if window else pooled(ct)
     return Contract(spacing_mm=request.spacing_mm, intensity=intensity, patch_size=request.patch_size)
 
 
@@ -175,13 +182,22 @@ def _prepare(
     annotation: Annotation,
     rule: AbsentMeans,
     again: set[str],
+    contract: Contract,
     request: PretrainRequest,
     store: Store,
 ) -> _Prepared:
     """Preprocess a dataset; here, and only here, its own names become those of classes."""
     fingerprint, folder = planned.fingerprint, planned.folder
     annotated = annotated_structures(folder, fingerprint, rule)
-    preprocessing = _preprocessing(fingerprint, planned.plan.preprocessing, request)
+    intensity, _ = choose_intensity(contract, fingerprint.modality, list(fingerprint.intensities))
+    own = planned.plan.preprocessing
+    preprocessing = own.model_copy(
+        update={
+            "spacing_mm": contract.spacing_mm or own.spacing_mm,
+            "intensity": intensity,
+            "patch_size": request.patch_size,
+        }
+    )
     plan = planned.plan.model_copy(update={"preprocessing": preprocessing})
     wanted = [name for name in planned.drawn if name not in again]
     workers = _workers(request)
@@ -199,18 +215,6 @@ def _prepare(
         contents={case.name: case.content for case in fingerprint.cases if case.name in wanted},
         preprocessing=preprocessing,
         cache=cache.folder,
-    )
-
-
-def _preprocessing(fingerprint: Fingerprint, planned: Preprocessing, request: PretrainRequest) -> Preprocessing:
-    contract = contract_of(request, [fingerprint.modality])
-    intensity, _ = choose_intensity(contract, fingerprint.modality, list(fingerprint.intensities))
-    return planned.model_copy(
-        update={
-            "spacing_mm": contract.spacing_mm or planned.spacing_mm,
-            "intensity": intensity,
-            "patch_size": request.patch_size,
-        }
     )
 
 
