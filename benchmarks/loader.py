@@ -49,7 +49,7 @@ def main() -> None:
         for one in SETS:
             write_phantoms(folder / one.name, one, spacing_mm=3.0)
         request = PretrainRequest(tuple(folder / one.name for one in SETS), "m", validation_share=0.0)
-        assembly = assemble(request, Store(folder / "work"), warn=print, tell=print)
+        assembly = assemble(request, Store(folder / "work"))
         odds = shares([len(source.cases) for source in assembly.training], request.temperature)
 
         def order(number: int) -> Order:

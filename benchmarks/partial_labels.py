@@ -79,7 +79,7 @@ def main() -> None:
         for seed in seeds
         for way, masking in WAYS.items()
     }
-    assemble(next(iter(asked.values())), store, warn=print, tell=print)  # once, before two processes would
+    assemble(next(iter(asked.values())), store)  # once, before two processes would
     named = {one.name: one for one in asked.values()}
     found = map_cases(partial(score, store=store), named, workers=2, done=lambda name: print(name, flush=True))
     scores = {way: [found[asked[way, seed].name] for seed in seeds] for way in WAYS}

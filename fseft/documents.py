@@ -110,6 +110,9 @@ class CaseFingerprint(Part):
     shape_after_crop: Triple
     spacing_mm: Millimetres
     orientation: str
+    voxels: str = ""
+    """A key of the image's voxels: the same scan in another file has the same one."""
+    labelled: bool = False
     volumes_mm3: dict[str, float] = {}
     extents_mm: dict[str, Millimetres] = {}
 

@@ -58,8 +58,11 @@ def executor(workers: Workers) -> Iterator[Executor]:
     elif workers <= 1:
         yield Inline()
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        try:
             yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C, what has not begun does not begin
 
 
 @contextmanager

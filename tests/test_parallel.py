@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -66,6 +67,20 @@ def test_want_of_memory_is_told_with_its_remedy():
 def test_a_killed_worker_is_no_traceback():
     with pytest.raises(FseftError, match="the worker was killed"):
         map_cases(killed, ITEMS, workers=2)
+
+
+def slowly(path):
+    time.sleep(0.2)
+    path.touch()
+
+
+def test_what_has_not_begun_when_the_work_is_broken_off_does_not_begin(tmp_path):
+    def broken_off(_case):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        map_cases(slowly, {str(n): tmp_path / str(n) for n in range(50)}, workers=2, done=broken_off)
+    assert len(list(tmp_path.iterdir())) < 10
 
 
 def test_no_items_need_no_workers():

@@ -108,12 +108,12 @@ def pretrain(
     A structure counts only in the cases that annotate it. Runs under torchrun too; a killed run goes on from its last
     checkpoint when it is started again.
     """
-    from fseft.cli.console import note, show_lines, warn
+    from fseft.cli.console import note, progress, show_lines, warn
     from fseft.cli.training import pretraining_progress
     from fseft.cli.values import choice, names, numbers
     from fseft.learn.distributed import is_first
-    from fseft.steps.pretrain import Watcher, pretrain
-    from fseft.steps.pretrain_request import RECIPE, PretrainRequest, split_settings
+    from fseft.steps.pretrain import pretrain
+    from fseft.steps.pretrain_request import RECIPE, PretrainRequest, Watcher, split_settings
     from fseft.store import Store
 
     recipe, hparams = split_settings(settings or ())
@@ -152,7 +152,7 @@ def pretrain(
         pretrain(request, Store(workspace))
         return
     with pretraining_progress(minutes) as on_epoch:
-        card = pretrain(request, Store(workspace), Watcher(on_epoch, warn, _tell, note))
+        card = pretrain(request, Store(workspace), Watcher(on_epoch, warn, _tell, note, progress))
     show_lines(
         [
             f"model {card.name}: {len(card.classes)} structures, {card.provenance['steps']} steps",

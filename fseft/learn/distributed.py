@@ -143,12 +143,15 @@ def _take_gpu(local_rank: int) -> None:
 
 
 def whole(value: Any) -> Any:
-    """Tensors, also in dicts and lists, put together from their shards; all ranks must ask."""
+    """Tensors, also in dicts and lists, put together from their shards on the CPU, as a card may not hold all.
+
+    All ranks must ask.
+    """
     if isinstance(value, dict):
         return {key: whole(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [whole(inner) for inner in value]
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
 
 
 def sharded_like(value: Tensor, parameter: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Literal, cast, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from fseft.errors import FseftError, did_you_mean
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 AbsentMeans = Literal["not-there", "not-drawn"]
 DECLARATION = "annotated.json"
 """In a dataset's folder: case -> the structures that were looked for in it. It goes before any rule."""
+
+_DECLARED = TypeAdapter(dict[str, list[str]])
+
+
+def drawn_structures(fingerprint: Fingerprint) -> dict[str, frozenset[str]]:
+    """Labelled case -> the structures, by the dataset's own names, of which there are voxels: perhaps none."""
+    return {case.name: frozenset(case.volumes_mm3) for case in fingerprint.cases if case.labelled}
 
 
 def annotated_structures(folder: Path, fingerprint: Fingerprint, rule: AbsentMeans) -> dict[str, frozenset[str]]:
@@ -30,7 +38,7 @@ def annotated_structures(folder: Path, fingerprint: Fingerprint, rule: AbsentMea
     Raises:
         FseftError: The declaration is none, or names a case or structure that the dataset has not.
     """
-    drawn = {case.name: frozenset(case.volumes_mm3) for case in fingerprint.cases if case.volumes_mm3}
+    drawn = drawn_structures(fingerprint)
     everywhere = frozenset().union(*drawn.values())
     declared = _declared(folder, fingerprint)
     return {
@@ -61,10 +69,14 @@ def _declared(folder: Path, fingerprint: Fingerprint) -> Mapping[str, frozenset[
     if not path.is_file():
         return {}
     try:
-        found = {str(case): frozenset(map(str, names)) for case, names in dict(json.loads(path.read_bytes())).items()}
-    except (ValueError, TypeError) as error:
+        found = {
+            case: frozenset(names) for case, names in _DECLARED.validate_json(path.read_bytes(), strict=True).items()
+        }
+    except ValidationError as error:
         raise FseftError(
-            f"is no declaration of what was drawn ({error})", file=path, hint='Write {"CASE": ["STRUCTURE", ...], ...}.'
+            f"is no declaration of what was drawn ({error.errors()[0]['msg']})",
+            file=path,
+            hint='Write {"CASE": ["STRUCTURE", ...], ...}.',
         ) from error
     cases = [case.name for case in fingerprint.cases]
     for kind, names, known in (

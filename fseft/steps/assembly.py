@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,18 +10,18 @@ from fseft.documents import Contract, Intensity
 from fseft.errors import FseftError
 from fseft.learn.patches import CropSource
 from fseft.learn.pool import PooledCase, Source
-from fseft.steps.annotations import absent_means, annotated_structures
+from fseft.steps.annotations import absent_means, annotated_structures, drawn_structures
 from fseft.steps.datasets import read_dataset
 from fseft.steps.plan import make_plan
 from fseft.steps.preprocess import preprocess
+from fseft.steps.pretrain_request import Watcher
 from fseft.steps.structures import agree_on_structures
 from fseft.store import digest
 from fseft.volume.cache import open_case
-from fseft.volume.image import content_digest
-from fseft.volume.intensity import choose_intensity
+from fseft.volume.intensity import choose_intensity, pooled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from fseft.documents import Dataset, Fingerprint, Modality, Plan, Preprocessing
@@ -38,16 +38,16 @@ class Assembly:
 
     Attributes:
         classes: What the model will know, in the order of its outputs.
+        contract: What it will expect.
         training: The datasets, without what is held out.
         held_out: The same datasets, of which only the cases for validation.
-        modalities: That occur.
         key: Of the content of all cases and of what is annotated in them.
     """
 
     classes: tuple[str, ...]
+    contract: Contract
     training: tuple[Source, ...]
     held_out: tuple[Source, ...]
-    modalities: tuple[Modality, ...]
     key: str
 
 
@@ -72,31 +72,33 @@ class _Prepared:
     cache: Path
 
 
-def assemble(
-    request: PretrainRequest, store: Store, warn: Callable[[str], None], tell: Callable[[str], None]
-) -> Assembly:
+def assemble(request: PretrainRequest, store: Store, watcher: Watcher | None = None) -> Assembly:
     """Plan and preprocess every dataset under the new model's contract, and decide which cases are held out.
 
     Args:
         request: What was asked for.
         store: Where fingerprints and arrays lie.
-        warn: Told of volumes that are there twice.
-        tell: Told what the names of each dataset were taken for.
+        watcher: Told what the names of each dataset were taken for, what is odd about it, which volumes are there
+            twice, and how far it is.
 
     Raises:
         FseftError: A dataset is broken or annotates none of the classes, or names contradict each other.
     """
+    watcher = watcher or Watcher()
     datasets = [read_dataset(folder) for folder in request.folders]
+    _refuse_namesakes(datasets)
     rules = absent_means(request.absent_means, [dataset.name for dataset in datasets])
-    again = _again(datasets, warn)
     planned = [
-        _planned(folder, *make_plan(folder, "none", store, workers=_workers(request))) for folder in request.folders
+        _plan(folder, dataset, rules[dataset.name], request, store, watcher)
+        for folder, dataset in zip(request.folders, datasets, strict=True)
     ]
+    again = _again([one.fingerprint for one in planned], watcher.warn)
     annotations = agree_on_structures([one.fingerprint for one in planned], request.labels)
     for one, annotation in zip(planned, annotations, strict=True):
-        tell(f"{one.fingerprint.dataset}: {annotation}")
+        watcher.names(f"{one.name}: {annotation}")
+    contract = _contract(request, [one.fingerprint for one in planned])
     prepared = [
-        _prepare(one, annotation, rules[one.fingerprint.dataset], again[one.fingerprint.dataset], request, store)
+        _prepare(one, annotation, again[one.name], contract, request, store, watcher)
         for one, annotation in zip(planned, annotations, strict=True)
     ]
     classes = _classes(prepared)
@@ -104,44 +106,46 @@ def assemble(
     held_out = _held_out(prepared, sources, request.validation_share)
     return Assembly(
         classes=classes,
+        contract=contract,
         training=_some_of(sources, lambda case: case.name not in held_out),
         held_out=_some_of(sources, lambda case: case.name in held_out),
-        modalities=tuple(sorted({one.preprocessing.modality for one in prepared})),
         key=digest(
             classes,
             [(one.name, one.contents, sorted(one.names.items())) for one in prepared],
             [(case.name, case.annotated, case.name in held_out) for source in sources for case in source.cases],
+            *([contract.model_dump(mode="json")] if request.window is None else []),
         ),
     )
 
 
-def contract_of(request: PretrainRequest, modalities: Collection[Modality]) -> Contract:
-    """What the new model expects; for CT without a window each dataset's own clipping goes on to decide."""
-    intensity: dict[Modality, Intensity] = {one: Intensity(scheme="zscore") for one in modalities if one != "ct"}
-    if request.window is not None and "ct" in modalities:
-        intensity["ct"] = Intensity(scheme="window", low=request.window[0], high=request.window[1])
+def _contract(request: PretrainRequest, fingerprints: Sequence[Fingerprint]) -> Contract:
+    """What the new model will expect: CT in the window that was asked for, or as is right for all datasets of CT."""
+    intensity: dict[Modality, Intensity] = {
+        one.modality: Intensity(scheme="zscore") for one in fingerprints if one.modality != "ct"
+    }
+    if ct := [stats for one in fingerprints if one.modality == "ct" for stats in one.intensities]:
+        window = request.window
+        intensity["ct"] = Intensity(scheme="window", low=window[0], high=window[1]) if window else pooled(ct)
     return Contract(spacing_mm=request.spacing_mm, intensity=intensity, patch_size=request.patch_size)
 
 
-def _again(datasets: Sequence[Dataset], warn: Callable[[str], None]) -> dict[str, set[str]]:
-    """Dataset -> its cases whose images were met before; only files of one size are read to be compared."""
-    alike: dict[tuple[int, ...], list[tuple[str, str, tuple[Path, ...]]]] = defaultdict(list)
+def _refuse_namesakes(datasets: Sequence[Dataset]) -> None:
     names = Counter(dataset.name for dataset in datasets)
     if twice := [name for name, times in names.items() if times > 1]:
         raise FseftError(f"{names[twice[0]]} datasets are called {twice[0]!r}", hint="Rename the folder of one.")
-    for dataset in datasets:
-        for case in dataset.labelled:
-            sizes = tuple(path.stat().st_size for path in case.images)
-            alike[sizes].append((dataset.name, case.name, case.images))
-    again: dict[str, set[str]] = {dataset.name: set() for dataset in datasets}
-    for cases in (cases for cases in alike.values() if len(cases) > 1):
-        met: dict[str, tuple[str, str]] = {}
-        for dataset_name, case_name, images in cases:
-            first = met.setdefault(content_digest(images), (dataset_name, case_name))
-            if first != (dataset_name, case_name):
-                again[dataset_name].add(case_name)
-                same = f"case {case_name} of {dataset_name} is the same volume as {first[1]} of {first[0]}"
-                warn(f"{same}: counted once, with the labels of {first[0]}")
+
+
+def _again(fingerprints: Sequence[Fingerprint], warn: Callable[[str], None]) -> dict[str, set[str]]:
+    """Dataset -> its labelled cases whose voxels were met before, in whatever file."""
+    again: dict[str, set[str]] = {one.dataset: set() for one in fingerprints}
+    met: dict[str, tuple[str, str]] = {}
+    for one in fingerprints:
+        for case in (case for case in one.cases if case.labelled):
+            name, dataset = met.setdefault(case.voxels, (case.name, one.dataset))
+            if (name, dataset) != (case.name, one.dataset):
+                again[one.dataset].add(case.name)
+                same = f"case {case.name} of {one.dataset} is the same volume as {name} of {dataset}"
+                warn(f"{same}: counted once, with the labels of {dataset}")
     return again
 
 
@@ -151,66 +155,75 @@ def _workers(request: PretrainRequest) -> Workers:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A dataset that was measured; `drawn` holds the names, its own, of what there are voxels of in each case."""
+    """A dataset that was measured; as in `_Prepared`, but by its own names."""
 
     folder: Path
     fingerprint: Fingerprint
     plan: Plan
     drawn: dict[str, frozenset[str]]
+    annotated: dict[str, frozenset[str]]
+
+    @property
+    def name(self) -> str:
+        return self.fingerprint.dataset
 
 
-def _planned(folder: Path, fingerprint: Fingerprint, plan: Plan) -> _Planned:
-    drawn = {case.name: frozenset(case.volumes_mm3) for case in fingerprint.cases if case.volumes_mm3}
+def _plan(
+    folder: Path, dataset: Dataset, rule: AbsentMeans, request: PretrainRequest, store: Store, watcher: Watcher
+) -> _Planned:
+    with watcher.progress(len(dataset.cases), f"measure {dataset.name}") as done:
+        fingerprint, plan = make_plan(folder, "none", store, workers=_workers(request), progress=done)
+    for warning in fingerprint.warnings:
+        watcher.warn(f"{dataset.name}: {warning}")
+    drawn = drawn_structures(fingerprint)
     if len(fingerprint.channels) != 1 or not drawn:
         raise FseftError(
             f"has {len(fingerprint.channels)} channel(s) and {len(drawn)} labelled cases",
             file=folder,
             hint="Pre-training takes labelled datasets of one channel.",
         )
-    return _Planned(folder, fingerprint, plan, drawn)
+    return _Planned(folder, fingerprint, plan, drawn, annotated_structures(folder, fingerprint, rule))
 
 
 def _prepare(
     planned: _Planned,
     annotation: Annotation,
-    rule: AbsentMeans,
     again: set[str],
+    contract: Contract,
     request: PretrainRequest,
     store: Store,
+    watcher: Watcher,
 ) -> _Prepared:
     """Preprocess a dataset; here, and only here, its own names become those of classes."""
     fingerprint, folder = planned.fingerprint, planned.folder
-    annotated = annotated_structures(folder, fingerprint, rule)
-    preprocessing = _preprocessing(fingerprint, planned.plan.preprocessing, request)
+    intensity, _ = choose_intensity(contract, fingerprint.modality, list(fingerprint.intensities))
+    own = planned.plan.preprocessing
+    preprocessing = own.model_copy(
+        update={
+            "spacing_mm": contract.spacing_mm or own.spacing_mm,
+            "intensity": intensity,
+            "patch_size": request.patch_size,
+        }
+    )
     plan = planned.plan.model_copy(update={"preprocessing": preprocessing})
     wanted = [name for name in planned.drawn if name not in again]
-    workers = _workers(request)
-    cache = preprocess(folder, plan, store, workers=workers, cases=wanted, pairs=annotation.pairs)
+    with watcher.progress(len(wanted), f"preprocess {planned.name}") as done:
+        cache = preprocess(
+            folder, plan, store, workers=_workers(request), cases=wanted, pairs=annotation.pairs, progress=done
+        )
 
     def classes(names: Iterable[str]) -> frozenset[str]:
         return frozenset(meant for name in names for meant in annotation.names.get(name, ()))
 
     return _Prepared(
         folder=folder,
-        name=fingerprint.dataset,
+        name=planned.name,
         names={value: structure for structure, value in annotation.labels.items()},
-        annotated={case: classes(annotated[case]) for case in wanted},
+        annotated={case: classes(planned.annotated[case]) for case in wanted},
         drawn={case: classes(planned.drawn[case]) for case in wanted},
         contents={case.name: case.content for case in fingerprint.cases if case.name in wanted},
         preprocessing=preprocessing,
         cache=cache.folder,
-    )
-
-
-def _preprocessing(fingerprint: Fingerprint, planned: Preprocessing, request: PretrainRequest) -> Preprocessing:
-    contract = contract_of(request, [fingerprint.modality])
-    intensity, _ = choose_intensity(contract, fingerprint.modality, list(fingerprint.intensities))
-    return planned.model_copy(
-        update={
-            "spacing_mm": contract.spacing_mm or planned.spacing_mm,
-            "intensity": intensity,
-            "patch_size": request.patch_size,
-        }
     )
 
 

@@ -8,7 +8,6 @@ from fseft.documents import ModelCard
 from fseft.learn import backbone
 from fseft.learn.distributed import whole
 from fseft.steps.adapters import versions
-from fseft.steps.assembly import contract_of
 from fseft.steps.importing import measured_output
 from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE
 from fseft.store import file_digest, replacing, write_document
@@ -40,7 +39,7 @@ def make_card(
         parameters=backbone.count_parameters(training.adapted.network),
         classes=assembly.classes,
         activation="sigmoid",
-        contract=contract_of(request, assembly.modalities),
+        contract=assembly.contract,
         licence=request.licence,
         datasets=tuple(names),
         provenance={

@@ -24,40 +24,22 @@ from fseft.steps.devices import choose_device
 from fseft.steps.foundation import make_card, register, stored_tensors
 from fseft.steps.initial import Start, build, find_start
 from fseft.steps.models import find_card
-from fseft.steps.pretrain_request import PretrainRequest, check
+from fseft.steps.pretrain_request import PretrainRequest, Watcher, check
 from fseft.steps.validation import Validation
 from fseft.store import digest, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from torch import Tensor, nn
 
     from fseft.documents import ModelCard
-    from fseft.learn.checkpoint import LoadReport
     from fseft.learn.distributed import World
     from fseft.learn.loop import Epoch
     from fseft.learn.pool import Batch
     from fseft.store import Store
 
 CURVE = "curve.jsonl"
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """What the caller wants to hear; each rank has a caller of its own.
-
-    Attributes:
-        epoch: Told after each epoch, with the Dice of each class on held-out cases.
-        warn: Told what may disappoint.
-        loaded: Told what became of the tensors of `--init`.
-        names: Told what a dataset's own names were taken for.
-    """
-
-    epoch: Callable[[Epoch, Mapping[str, float]], None] = lambda _epoch, _dice: None
-    warn: Callable[[str], None] = lambda _: None
-    loaded: Callable[[LoadReport], None] = lambda _: None
-    names: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -135,7 +117,11 @@ def pretrain(request: PretrainRequest, store: Store, watcher: Watcher | None = N
 def _decide(request: PretrainRequest, store: Store, world: World, watcher: Watcher) -> _Job:
     start = find_start(request.init, request.architecture, request.hparams, store, trust=request.trust)
     check(request, backbone.architecture(start.architecture))
-    job = _Job(request, start, assemble(request, store, watcher.warn, watcher.names), None)
+    build(start, ("any",), request.seed)  # for what it refuses: hours of preprocessing may follow
+    job = _Job(request, start, assemble(request, store, watcher), None)
+    if request.validation_share and not job.assembly.held_out:
+        share = f"--validation-share {request.validation_share:g} holds out no case of so few"
+        watcher.warn(f"{share}: the curve tells the loss alone")
     card = find_card(request.name, store) if request.name in store.models() else None
     done = job.whole_key(world.size * (request.recipe.crops or 1))
     known = card if card and card.provenance.get("request") == done else None
@@ -177,13 +163,8 @@ class _Run:
         Raises:
             FseftError: There is none, and there should be one.
         """
-        state = self.checkpoints.load()
-        if state is None or state.pop("request") != self.job.key:
-            cause = "the checkpoint is of another request" if state else "there is no checkpoint to go on with"
-            if self.job.request.resume:
-                raise FseftError(cause, file=self.checkpoints.folder, hint="Leave out --resume to start anew.")
-            if state:
-                self.watcher.warn(f"{self.checkpoints.folder}: {cause}; starting anew")
+        state = self.world.from_first(self._state)
+        if state is None:
             return
         ranks, crops = state.pop("ranks"), state.pop("crops")
         if (ranks, crops) != (self.world.size, self.crops):
@@ -191,6 +172,18 @@ class _Run:
             self.watcher.warn(f"goes on with {self.world.size} rank(s), not {ranks}; the crops are {effect}")
         self.curve = state.pop("curve")
         self.training.restore(state)
+
+    def _state(self) -> dict[str, Any] | None:
+        """The last checkpoint, if it is of this request."""
+        state = self.checkpoints.load()
+        if state and state.pop("request") == self.job.key:
+            return state
+        cause = "the checkpoint is of another request" if state else "there is no checkpoint to go on with"
+        if self.job.request.resume:
+            raise FseftError(cause, file=self.checkpoints.folder, hint="Leave out --resume to start anew.")
+        if state:
+            self.watcher.warn(f"{self.checkpoints.folder}: {cause}; starting anew")
+        return None
 
     def train(self) -> None:
         """Fit, validate and save until the end."""

@@ -1,8 +1,9 @@
-"""What `fseft pretrain` was asked for, and what of it cannot be met."""
+"""What `fseft pretrain` was asked for, what of it cannot be met, and who hears of the rest."""
 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,10 +15,13 @@ from fseft.steps.models import valid_name
 from fseft.steps.settings import parsed_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from fseft.documents import Millimetres, Triple
+    from fseft.learn.checkpoint import LoadReport
+    from fseft.learn.loop import Epoch
     from fseft.learn.roles import Architecture
 
 RECIPE = Recipe(
@@ -97,6 +101,28 @@ class PretrainRequest:
         how = ("shard", "compiled", "recompute")
         chosen = {key: value for key, value in vars(self).items() if key not in (*told_by_others, *no_matter, *how)}
         return {**chosen, "recipe": self.recipe.model_dump(mode="json", exclude={"crops"})}
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """What the caller wants to hear; each rank has a caller of its own.
+
+    Attributes:
+        epoch: Told after each epoch, with the Dice of each class on held-out cases.
+        warn: Told what may disappoint.
+        loaded: Told what became of the tensors of `--init`.
+        names: Told what a dataset's own names were taken for.
+        progress: Called as progress(total, what) where cases are measured or preprocessed; gives a context whose
+            value is called with the name of each case that is done.
+    """
+
+    epoch: Callable[[Epoch, Mapping[str, float]], None] = lambda _epoch, _dice: None
+    warn: Callable[[str], None] = lambda _: None
+    loaded: Callable[[LoadReport], None] = lambda _: None
+    names: Callable[[str], None] = lambda _: None
+    progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]] = lambda _total, _what: nullcontext(
+        lambda _: None
+    )
 
 
 def split_settings(settings: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ from fseft.errors import FseftError, counted
 from fseft.store import digest
 from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
 from fseft.volume.histogram import CaseIntensities, measure, summarise
-from fseft.volume.image import Volume, content_digest, read_labels, read_volume
+from fseft.volume.image import Volume, content_digest, read_labels, read_volume, voxels_digest
 from fseft.volume.intensity import AIR_HU, doubts, guess_modality
 from fseft.volume.masks import label_files, read_masks
 from fseft.volume.prepare import body_box
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 AXES = "RAS"
 """Axes of what is compared across cases, whatever their orientation: left-right, back-front, foot-head."""
 
-_FORMAT = 2  # raised when other things are measured
+_FORMAT = 3  # raised when other things are measured
 _NAMED = 3  # cases or structures that a warning names
 
 
@@ -43,6 +43,7 @@ class CaseMeasurement:
     """
 
     name: str
+    voxels: str
     labelled: bool
     shape: Triple
     shape_after_crop: Triple
@@ -88,6 +89,7 @@ def measure_case(case: Case, *, channels: Sequence[str], labels: Mapping[str, in
     _check_values(case, volumes, labels)
     return CaseMeasurement(
         name=case.name,
+        voxels=voxels_digest(volume),
         labelled=label is not None,
         shape=volume.geometry.shape,
         shape_after_crop=box.shape,
@@ -260,6 +262,8 @@ def _case(case: CaseMeasurement, names: Mapping[int, str], content: str) -> Case
     return CaseFingerprint(
         name=case.name,
         content=content,
+        voxels=case.voxels,
+        labelled=case.labelled,
         shape=case.shape,
         shape_after_crop=case.shape_after_crop,
         spacing_mm=case.spacing_mm,
@@ -275,8 +279,7 @@ def _statistics(dataset: Dataset, measurements: Sequence[CaseMeasurement]) -> tu
     for channel in range(len(dataset.channels)):
         stats = summarise([case.intensities[channel] for case in having])
         if stats is None:
-            hint = "Check that the label files are the right ones."
-            raise FseftError(f"no case of {dataset.name} has a labelled voxel", hint=hint)
+            raise FseftError(f"no case of {dataset.name} has a labelled voxel", hint="Check the label files.")
         found.append(IntensityStats(**vars(stats)))
     return tuple(found)
 

@@ -99,6 +99,21 @@ def _clipped(stats: IntensityStats) -> Intensity:
     )
 
 
+def pooled(datasets: Sequence[IntensityStats]) -> Intensity:
+    """One scheme for CT of several datasets, each with the same weight, so that a tissue looks the same in all.
+
+    Clipped is what lies outside the foregrounds of all of them: one may hold lungs, another livers.
+    """
+    means, stds = np.array([one.mean for one in datasets]), np.array([one.std for one in datasets])
+    return Intensity(
+        scheme="clip-zscore",
+        low=min(one.percentile_00_5 for one in datasets),
+        high=max(one.percentile_99_5 for one in datasets),
+        mean=float(means.mean()),
+        std=float(np.sqrt((stds**2).mean() + means.var())),
+    )
+
+
 def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[str, Any]) -> Array:
     """Make network input of stored intensities; works on whole volumes and on patches alike.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fseft.errors import FseftError
 from fseft.learn.batches import Ahead, derived_seed
 
 seeds = st.integers(0, 2**32)
@@ -68,3 +70,12 @@ def squared(number):
 def test_processes_draw_the_same_in_the_same_order():
     with Ahead(squared, lambda step: step + 1, processes=2) as ahead:
         assert [ahead.batch(step) for step in (0, 1, 2, 7)] == [1, 4, 9, 64]
+
+
+def killed(_):
+    os._exit(9)
+
+
+def test_a_process_that_was_killed_is_told_with_its_remedy():
+    with Ahead(killed, processes=2) as ahead, pytest.raises(FseftError, match=r"was killed.*fewer --workers"):
+        ahead.batch(0)

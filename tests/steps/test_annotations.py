@@ -52,6 +52,7 @@ def test_a_declaration_goes_before_the_rule_and_what_is_drawn_always_counts(fold
     [
         ("[1, 2]", "is no declaration"),
         ("{", "is no declaration"),
+        ('{"a": "tumour"}', "is no declaration"),
         ('{"c": ["tumour"]}', "there is no case 'c'"),
         ('{"a": ["tumor"]}', "there is no structure 'tumor'. Did you mean tumour"),
     ],

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from fseft.steps.pretrain import Watcher, pretrain
-from fseft.steps.pretrain_request import RECIPE, PretrainRequest
+from fseft.steps.pretrain import pretrain
+from fseft.steps.pretrain_request import RECIPE, PretrainRequest, Watcher
 from fseft.store import Store
 
 from .conftest import equal_tensors, write_dataset
@@ -145,9 +145,17 @@ def test_another_number_of_ranks_goes_on_and_says_so(killed, by_two, datasets, t
     same_curve(store, by_two)
 
 
-def test_bad_input_is_told_once(datasets, tmp_path):
-    done = run(command((tmp_path / "nowhere",), Store(tmp_path)))
+@pytest.mark.parametrize(
+    ("folders", "option", "message"),
+    [
+        (["nowhere"], "--half", "nowhere: rank 0: there is no such folder"),
+        (["first", "second"], "--set=depth=3", "rank 0: the architecture resunet cannot be built with"),
+        (["first", "second"], "--resume", "rank 0: there is no checkpoint to go on with"),
+    ],
+)
+def test_bad_input_is_told_once(folders, option, message, datasets, tmp_path):
+    done = run(command([datasets[0].parent / name for name in folders], Store(tmp_path), option))
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
-    assert "nowhere: rank 0: there is no such folder" in errors[0]
+    assert message in errors[0]

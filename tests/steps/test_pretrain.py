@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -17,17 +18,19 @@ from fseft.errors import FseftError
 from fseft.steps import checkpoints
 from fseft.steps import pretrain as step
 from fseft.steps.adapt import adapt
+from fseft.steps.assembly import assemble
 from fseft.steps.evaluate import evaluate
 from fseft.steps.importing import verify_model
 from fseft.steps.jobs import AdaptRequest
 from fseft.steps.pairing import pair_files
 from fseft.steps.phantom import PhantomSet, write_phantoms
 from fseft.steps.predict import PredictRequest, predict
-from fseft.steps.pretrain import Watcher, pretrain
+from fseft.steps.pretrain import pretrain
 from fseft.steps.pretrain_request import RECIPE as STANDARD
-from fseft.steps.pretrain_request import PretrainRequest
+from fseft.steps.pretrain_request import PretrainRequest, Watcher
 from fseft.store import Store, file_digest, read_document
-from fseft.volume.image import read_labels, write_labels
+from fseft.volume.geometry import reorient
+from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 
 from .conftest import equal_tensors, write_dataset
 
@@ -196,6 +199,16 @@ def test_the_contract_names_the_modalities_that_were_seen(asked, store):
     assert set(pretrain(replace(asked, folders=asked.folders[1:]), store).contract.intensity) == {"mr"}
 
 
+def test_ct_of_all_datasets_has_one_intensity_scale_which_the_model_expects(asked, store, tmp_path):
+    bright = write_dataset(tmp_path / "bright", labels={"liver": 7}, cases=("x",), keep=(7,), seed=9)
+    asked = replace(asked, folders=(asked.folders[0], bright, asked.folders[1]), window=None)
+    sources = assemble(asked, store).training
+    ct = [source.crops.intensity for source in sources if source.crops.modality == "ct"]
+    contract = pretrain(asked, store).contract
+    assert ct == [(contract.intensity["ct"],)] * 2
+    assert set(contract.intensity) == {"ct", "mr"}
+
+
 def test_what_is_declared_but_never_drawn_is_not_annotated(asked, store, tmp_path):
     folder = write_dataset(tmp_path / "third", labels={"Left kidney": 1, "spleen": 3}, keep=(1,))
     assert pretrain(replace(asked, folders=(folder,)), store).classes == ("kidney_left",)
@@ -271,6 +284,33 @@ def test_only_the_classes_asked_for_are_learned(asked, store):
     assert card.classes == ("tumour",)
 
 
+def test_what_the_network_cannot_be_is_told_before_any_case_is_read(asked, store):
+    for changed in ({"hparams": {"channel": [4, 8]}}, {"init": "nothing"}):
+        with pytest.raises(FseftError):
+            pretrain(replace(asked, **changed), store)
+    assert not store.root.exists()
+
+
+def test_what_is_odd_about_a_dataset_and_how_far_its_cases_are_is_told(asked, store, tmp_path):
+    folder = write_dataset(tmp_path / "third", labels={"Left kidney": 1, "spleen": 3}, keep=(1,), cases=("x", "y"))
+    told, done = [], []
+
+    @contextmanager
+    def progress(total, what):
+        done.append((total, what))
+        yield lambda case: done.append(case)
+
+    assemble(replace(asked, folders=(folder,)), store, Watcher(warn=told.append, progress=progress))
+    assert told == ["third: 1 structure is declared but in no case (spleen): nothing can be learnt of it"]
+    assert done == [(2, "measure third"), "x", "y", (2, "preprocess third"), "x", "y"]
+
+
+def test_a_share_that_holds_out_nothing_is_told(asked, store):
+    told = []
+    pretrain(replace(asked, validation_share=0.001), store, Watcher(warn=told.append))
+    assert told == ["--validation-share 0.001 holds out no case of so few: the curve tells the loss alone"]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -317,9 +357,22 @@ def test_where_absent_means_not_drawn_a_case_counts_for_what_it_has(asked, store
         assert set(seen) == masks
 
 
+def test_a_label_file_without_any_structure_tells_what_is_background(asked, store):
+    path = asked.folders[0] / "labelsTr" / "b.nii.gz"
+    labels = read_labels(path)
+    write_labels(path, 0 * labels.array[0], labels.geometry)
+    (first, _) = assemble(asked, store).training
+    assert [(case.name, case.drawn, case.annotated) for case in first.cases] == [
+        ("case a of first", (1,), (1,)),
+        ("case b of first", (), (1,)),
+    ]
+
+
 def test_the_same_volume_in_two_datasets_counts_once_and_is_told(asked, store):
     first, second = asked.folders
-    shutil.copy(first / "imagesTr" / "a_0000.nii.gz", second / "imagesTr" / "z_0000.nii.gz")
+    image = read_volume(first / "imagesTr" / "a_0000.nii.gz")
+    turned = reorient(image.array.astype(np.float32), image.geometry, "LPS")
+    write_volume(second / "imagesTr" / "z_0000.nii.gz", *turned)  # another file, the same scan
     shutil.copy(first / "labelsTr" / "a.nii.gz", second / "labelsTr" / "z.nii.gz")
     told = []
     card = pretrain(asked, store, Watcher(warn=told.append))

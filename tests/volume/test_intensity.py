@@ -7,7 +7,7 @@ import pytest
 
 from fseft.documents import Contract, Intensity, IntensityStats
 from fseft.errors import FseftError
-from fseft.volume.intensity import choose_intensity, guess_modality, normalise
+from fseft.volume.intensity import choose_intensity, guess_modality, normalise, pooled
 
 STATS = IntensityStats(mean=50, std=20, median=48, minimum=-900, maximum=1500, percentile_00_5=-80, percentile_99_5=190)
 WINDOW = Intensity(scheme="window", low=-175, high=250)
@@ -93,3 +93,12 @@ def test_the_stored_array_stays_as_it_is():
 def test_schemes_that_do_not_fit_are_refused(schemes, cause):
     with pytest.raises(FseftError, match=cause):
         normalise(np.zeros((1, 2, 2, 2)), schemes, {})
+
+
+def test_one_scheme_for_several_datasets_clips_what_lies_outside_all_and_weighs_them_alike():
+    values = {"mean": -700, "std": 100, "percentile_00_5": -980, "percentile_99_5": 20}
+    lungs = STATS.model_copy(update=values)
+    found = pooled([STATS, lungs])
+    assert (found.scheme, found.low, found.high, found.mean) == ("clip-zscore", -980, 190, -325)
+    assert found.std == pytest.approx(np.sqrt((20**2 + 100**2) / 2 + 375**2))
+    assert pooled([STATS]) == choose_intensity(Contract(), "ct", [STATS])[0][0]
