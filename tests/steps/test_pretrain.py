@@ -21,6 +21,7 @@ from fseft.steps.adapt import adapt
 from fseft.steps.assembly import assemble
 from fseft.steps.evaluate import evaluate
 from fseft.steps.importing import verify_model
+from fseft.steps.initial import Start, build
 from fseft.steps.jobs import AdaptRequest
 from fseft.steps.pairing import pair_files
 from fseft.steps.phantom import PhantomSet, write_phantoms
@@ -79,6 +80,12 @@ def test_the_model_knows_the_union_of_the_structures(asked, store):
     assert verify_model("made", store).hparams == HPARAMS
     names = {path.name for path in store.model("made").iterdir()}
     assert names == {"model.json", "weights.safetensors", "curve.jsonl"}
+
+
+def test_before_training_every_structure_is_unlikely_everywhere():
+    _, network, _ = build(Start("resunet", HPARAMS), ("liver", "tumour"), seed=0)
+    probabilities = network(torch.zeros(1, 1, 32, 32, 32)).sigmoid()
+    assert probabilities.mean() < 0.1
 
 
 def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs, tmp_path):
