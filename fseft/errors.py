@@ -42,6 +42,10 @@ class FseftError(Exception):
         return " ".join(f"{line}{'' if line.endswith('.') else '.'} {self.hint}".split())
 
 
+class PluginError(FseftError):
+    """The code of a plugin failed, whatever the input is."""
+
+
 def _rebuild(cause: str, hint: str, case: str | None, file: Path | str | None) -> FseftError:
     return FseftError(cause, hint=hint, case=case, file=file)
 

@@ -15,7 +15,7 @@ import pluggy
 
 from fseft import plugin as api
 from fseft.documents import Provenance
-from fseft.errors import FseftError, did_you_mean, in_one_line, passed_through
+from fseft.errors import FseftError, PluginError, did_you_mean, in_one_line, passed_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -198,7 +198,7 @@ class Registry:
         """Tell in one line what the code of a plugin raises while the context lasts, and where; other errors pass.
 
         Raises:
-            FseftError: It did, in what another package than fseft itself offers under that name.
+            PluginError: It did, in what another package than fseft itself offers under that name.
         """
         offer = self.offer(kind, name)
         package = offer.spec.factory.partition(":")[0].partition(".")[0]
@@ -209,7 +209,7 @@ class Registry:
             if isinstance(error, FseftError) or package == "fseft" or not place:
                 raise
             cause = f"the {kind} {name!r} failed ({in_one_line(error)}; {place})"
-            raise FseftError(cause, hint=offer.source.remedy) from error
+            raise PluginError(cause, hint=offer.source.remedy) from error
 
     def add_commands(self, app: typer.Typer) -> None:
         """Let every plugin add its commands: all of them, or none where one is broken or takes the name of another."""

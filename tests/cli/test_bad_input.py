@@ -286,7 +286,7 @@ DATASETS = [
     (fractional_label, ["case b, ", LABEL, "without a whole number, such as 0.5", "nearest neighbour"]),
     (nan_label, ["case b, ", LABEL, "without a whole number, such as nan", "nearest neighbour"]),
     (unnamed_label, ["case b, ", LABEL, "holds label values 3, 6 without a name", "Name it in dataset.json"]),
-    (empty_labels, ["no case of livers has a labelled voxel", "Check that the label files"]),
+    (empty_labels, ["no case of livers has a labelled voxel", "Check the label files"]),
 ]
 
 
