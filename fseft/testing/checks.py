@@ -13,6 +13,7 @@ from safetensors.torch import load, save
 
 from fseft.errors import FseftError
 from fseft.learn.adaptation import adapt_network
+from fseft.learn.blocks import blocks, recompute
 from fseft.testing.subject import CLASSES, Subject, exact
 from fseft.testing.torchless import assert_listed_without_torch
 
@@ -127,6 +128,17 @@ def runs_in_half_precision(subject: Subject) -> None:
     assert {name for name, g in gradients.items() if g is not None and not g.isfinite().all()} == set()
 
 
+def trains_with_checkpointing(subject: Subject) -> None:
+    """Gradients are the same where activations are computed again instead of kept."""
+    kept, again = deepcopy(subject.trained), deepcopy(subject.trained)
+    recompute(blocks(subject.architecture, again.network))
+    gradients = []
+    for adapted in (kept, again):
+        torch.manual_seed(0)  # of dropout, if there is some
+        gradients.append({name: g for name, g in subject.backward(adapted).items() if g is not None})
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 def says_which_role_is_missing(subject: Subject) -> None:
     """On a network with a head and no other role it works, or ends with an `FseftError`."""
     bare = _HeadOnly(subject.architecture)
@@ -177,6 +189,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     comes_back_from_its_file,
     refuses_another_network,
     runs_in_half_precision,
+    trains_with_checkpointing,
     says_which_role_is_missing,
     keeps_its_config,
     loads_no_torch_before_it_is_chosen,
