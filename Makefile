@@ -24,8 +24,7 @@ lint: $(STAMP)
 demo: $(STAMP)
 	$(BIN)/fseft demo
 
-# Weights for fseft/builtin/phantom/weights: an hour of a core that does nothing else. Those that ship, as their card
-# says, are of an earlier recipe: five datasets, without domain randomisation.
+# Weights for fseft/builtin/phantom/weights: 45 minutes of a core that does nothing else.
 embedded-model: $(STAMP)
 	$(BIN)/fseft phantom build/phantoms --embedded
 	$(BIN)/fseft pretrain $(addprefix build/phantoms/,$(EMBEDDED)) --workspace build --out phantom-tiny \

@@ -39,6 +39,9 @@ def more_than_zero(context: typer.Context, param: typer.CallbackParam, value: fl
 
 Minutes = Annotated[
     float | None,
-    typer.Option(callback=more_than_zero, help="Fit the training to this time budget, and end in it."),
+    typer.Option(
+        callback=more_than_zero,
+        help="Fit the training to this time budget, and end in it; a pass for features is ended first.",
+    ),
 ]
 LearningRate = Annotated[float, typer.Option(callback=more_than_zero, help="Of AdamW.")]
