@@ -1,6 +1,6 @@
 """Masked against naive training (what is not annotated counts as background) on cases that are labelled only in part.
 
-`FSEFT_REAL_DATA=... OMP_NUM_THREADS=1 python benchmarks/partial_labels.py [--steps 800] [--seeds 0,1,2] [--work DIR]`
+`FSEFT_REAL_DATA=... OMP_NUM_THREADS=1 python benchmarks/partial_labels.py [--steps 1200] [--seeds 0,1,2] [--work DIR]`
 trains two models side by side and prints a Markdown table: the Dice of each structure on the test cases of `headneck`,
 the mean over seeds and its standard deviation. Both learn from the 60 complete and 40 partial cases, with the same
 network, crops and steps; a missing label there means that the structure was not drawn.
@@ -67,7 +67,7 @@ def score(asked: PretrainRequest, store: Store) -> dict[str, float]:
 def main() -> None:
     """Train both ways with each seed and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
