@@ -80,6 +80,7 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from a checkpoint or refuse.", rich_help_panel=TRAINING)
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model made with other settings.")] = False,
     device: Device = "auto",
     workers: Annotated[
         int,
@@ -144,6 +145,7 @@ def pretrain(
         half=half,
         keep=keep,
         resume=resume,
+        overwrite=overwrite,
         shard=shard,
         compiled=compiled,
         recompute=checkpointing,

@@ -125,6 +125,12 @@ def _decide(request: PretrainRequest, store: Store, world: World, watcher: Watch
     card = find_card(request.name, store) if request.name in store.models() else None
     done = job.whole_key(world.size * (request.recipe.crops or 1))
     known = card if card and card.provenance.get("request") == done else None
+    if card and not known and not request.overwrite:
+        raise FseftError(
+            f"the model {request.name!r} is there already, made with other settings",
+            file=store.model(request.name),
+            hint="Give the same settings, another --out, or --overwrite, after which adapters on it are refused.",
+        )
     return replace(job, known=known)
 
 

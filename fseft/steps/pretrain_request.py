@@ -61,6 +61,7 @@ class PretrainRequest:
         cluster: A dask scheduler whose workers preprocess instead.
         keep: How many checkpoints stay.
         resume: Refuse to start anew.
+        overwrite: Replace a model of this name that was made with other settings.
         shard: Share out parameters, gradients and moments over the ranks (FSDP2).
         recompute: Keep no activations inside blocks; compute them again for the backward pass.
     """
@@ -90,6 +91,7 @@ class PretrainRequest:
     half: bool = False
     keep: int = 1
     resume: bool = False
+    overwrite: bool = False
     shard: bool = False
     compiled: bool = False
     recompute: bool = False
@@ -97,8 +99,8 @@ class PretrainRequest:
     def what_matters(self) -> dict[str, Any]:
         """What the weights depend on, besides the data, the start and the number of crops."""
         told_by_others = ("folders", "labels", "absent_means", "masking", "validation_share", "architecture", "hparams")
-        no_matter = ("name", "licence", "init", "trust", "device", "workers", "cluster", "half", "keep", "resume")
-        how = ("shard", "compiled", "recompute")
+        no_matter = ("name", "licence", "init", "trust", "device", "workers", "cluster", "half", "keep")
+        how = ("resume", "overwrite", "shard", "compiled", "recompute")
         chosen = {key: value for key, value in vars(self).items() if key not in (*told_by_others, *no_matter, *how)}
         return {**chosen, "recipe": self.recipe.model_dump(mode="json", exclude={"crops"})}
 

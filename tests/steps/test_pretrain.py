@@ -198,12 +198,19 @@ def test_a_dataset_without_labels_is_refused_by_name(asked, store):
 def test_a_request_that_was_answered_is_not_answered_again(asked, store):
     card = pretrain(asked, store)
     assert pretrain(asked, store, Watcher(lambda *_: pytest.fail("trained again"))) == card
-    assert pretrain(replace(asked, seed=1), store).sha256 != card.sha256
+
+
+def test_a_model_made_with_other_settings_is_replaced_only_if_asked_to(asked, store):
+    first, other = pretrain(asked, store), replace(asked, seed=1)
+    with pytest.raises(FseftError, match=r"made with other settings.*--overwrite"):
+        pretrain(other, store)
+    assert verify_model("made", store).sha256 == first.sha256
+    assert pretrain(replace(other, overwrite=True), store).sha256 != first.sha256
 
 
 def test_the_contract_names_the_modalities_that_were_seen(asked, store):
     assert set(pretrain(asked, store).contract.intensity) == {"ct", "mr"}
-    assert set(pretrain(replace(asked, folders=asked.folders[1:]), store).contract.intensity) == {"mr"}
+    assert set(pretrain(replace(asked, folders=asked.folders[1:], name="other"), store).contract.intensity) == {"mr"}
 
 
 def test_ct_of_all_datasets_has_one_intensity_scale_which_the_model_expects(asked, store, tmp_path):
@@ -360,7 +367,7 @@ def test_where_absent_means_not_drawn_a_case_counts_for_what_it_has(asked, store
     longer = replace(asked, folders=(folder,), steps_per_epoch=8)
     for rules, masks in (((), {(1, 1)}), (("third=not-drawn",), {(1, 1), (1, 0)})):
         seen = annotated_in(monkeypatch)
-        pretrain(replace(longer, absent_means=rules), store)
+        pretrain(replace(longer, absent_means=rules, overwrite=True), store)
         assert set(seen) == masks
 
 
