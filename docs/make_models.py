@@ -29,6 +29,9 @@ weights are the same and that the libraries still compute the same from them.
 *Here* are: *all* of the network; its *body* and a head that is driven by texts, which serves `zero-shot` but gives no
 rows to start others from (or none, where the classes have no names); or the *encoder* alone, whose decoder starts
 from random weights, so that black-box methods are refused.
+
+Models of nnU-Net (TotalSegmentator, STU-Net, nnssl and any of your own) come with
+[plugins/fseft-nnunet](../plugins/fseft-nnunet/README.md).
 No weights could be tried where this page was made: the loaders are tested on files of the same containers, names and
 shapes with random numbers.
 
