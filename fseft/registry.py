@@ -178,7 +178,7 @@ class Registry:
         """Import the factory of a name and call it.
 
         Raises:
-            FseftError: The factory cannot be imported or called, or gives what cannot be used.
+            PluginError: The factory cannot be imported or called, or gives what cannot be used.
         """
         offer = self.offer(kind, name)
         try:
@@ -187,10 +187,10 @@ class Registry:
             raise
         except FAULTS as error:  # whatever a plugin's module or constructor raises
             cause = f"the {kind} {name!r} cannot be loaded ({in_one_line(error)})"
-            raise FseftError(cause, hint=offer.source.remedy) from error
+            raise PluginError(cause, hint=offer.source.remedy) from error
         if lacking := [attribute for attribute in GIVES.get(kind, ()) if not hasattr(made, attribute)]:
             what = f"a {type(made).__name__}, which has no {lacking[0]!r}"
-            raise FseftError(f"the {kind} {name!r} cannot be used: {what}", hint=offer.source.remedy)
+            raise PluginError(f"the {kind} {name!r} cannot be used: {what}", hint=offer.source.remedy)
         return made
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 UNKNOWN_BIAS = -2.0
 """A structure that the model does not know starts as unlikely: most voxels are none of it."""
 NEVER_BIAS = -1e4
+PRIOR = 0.02
+"""The probability that a sigmoid head gives to each structure in each voxel before pre-training."""
 
 
 def new_head(
@@ -52,6 +55,16 @@ def new_head(
             weight[row], bias[row] = _row(old, offset + list(classes).index(matched[name]))
     head.load_state_dict({"weight": weight, "bias": bias})
     return head
+
+
+@torch.no_grad()
+def start_unlikely(head: nn.Conv3d) -> None:
+    """Let a sigmoid head start from the prior, not from one half (Lin et al. 2017, arXiv:1708.02002, sec. 4.1).
+
+    Else the first steps push all features down, until rare structures get no gradient and are never found.
+    """
+    if head.bias is not None:
+        head.bias.fill_(math.log(PRIOR / (1 - PRIOR)))
 
 
 class ResidualHead(nn.Module):

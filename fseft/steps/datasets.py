@@ -94,20 +94,12 @@ def _detected(folder: Path) -> str | None:
     """The name of the first reader that knows the layout."""
     for name in sorted(registry().names("reader"), key=lambda name: (name == LAST, name)):
         try:
-            if _detects(name, folder):
-                return name
+            with registry().blamed("reader", name):
+                if registry().create("reader", name).detects(folder):
+                    return name
         except PluginError as error:  # a broken package must not hide the readers that work
             warnings.warn(str(error), stacklevel=2)
     return None
-
-
-def _detects(name: str, folder: Path) -> bool:
-    try:
-        reader = registry().create("reader", name)
-    except FseftError as error:
-        raise PluginError(error.cause, hint=error.hint) from error
-    with registry().blamed("reader", name):
-        return bool(reader.detects(folder))
 
 
 def _odd(alone: Sequence[str], cases: Sequence[Case]) -> list[str]:

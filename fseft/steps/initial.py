@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from fseft.errors import FseftError, did_you_mean
 from fseft.learn import backbone
 from fseft.learn.batches import derived_seed
 from fseft.learn.checkpoint import LoadReport, fit, looks_like, unwrap
+from fseft.learn.heads import start_unlikely
 from fseft.learn.method import head_names
 from fseft.learn.vocabulary import match_classes
 from fseft.plugin import Checkpoint, FoundationModelSpec
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 ANY_PART = Checkpoint(file="", covers="$^")
 """A file that may hold any part of the network, under its names."""
-PRIOR = 0.02
-"""The probability of each structure in each voxel before training."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
             f"the architecture {start.architecture} cannot be built with {start.hparams} ({error})",
             hint="Check the keys of --set.",
         ) from error
-    _expect_little(architecture.head(network))
+    start_unlikely(architecture.head(network))
     if start.path is None:
         return architecture, network, None
     tensors = unwrap(read_weights(start.path, trust=start.trust), start.checkpoint.unwrap)
@@ -142,16 +140,6 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
     network.load_state_dict({name: tensor.to(body[name].dtype) for name, tensor in chosen.items()}, strict=False)
     _copy_rows(architecture.head(network), head, tensors, start.card, classes)
     return architecture, network, report
-
-
-@torch.no_grad()
-def _expect_little(head: nn.Conv3d) -> None:
-    """Start from the prior, not from one half (Lin et al. 2017, arXiv:1708.02002, sec. 4.1).
-
-    Else the first steps push all features down, until rare structures get no gradient and are never found.
-    """
-    if head.bias is not None:
-        head.bias.fill_(math.log(PRIOR / (1 - PRIOR)))
 
 
 @torch.no_grad()
