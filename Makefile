@@ -20,6 +20,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy -p fseft_nnunet -p fseft_hf_peft
+	cd benchmarks && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml *.py
 
 demo: $(STAMP)
 	$(BIN)/fseft demo

@@ -37,7 +37,7 @@ def make_dataset(folder: Path, cases: int, shape: tuple[int, ...]) -> None:
         spacing = (rng.uniform(1.5, 2.5), *(2 * [rng.uniform(0.8, 1.0)]))
         affine = np.zeros((4, 4))
         affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = *spacing, 1.0
-        geometry = Geometry(tuple(shape), affine)
+        geometry = Geometry((shape[0], shape[1], shape[2]), affine)
         for kind, name, write, array in (
             ("imagesTr", f"case_{number}_0000", write_volume, image[None].astype(np.int16)),
             ("labelsTr", f"case_{number}", write_labels, labels),

@@ -64,9 +64,9 @@ def main() -> None:
     def train(_: int) -> None:
         optimizer.zero_grad()
         masks = structure_masks(torch.from_numpy(batch.labels), 3)
-        masked_losses(
-            network(torch.from_numpy(batch.images)), masks, torch.from_numpy(batch.annotated)
-        ).sum().backward()
+        logits = network(torch.from_numpy(batch.images))
+        loss = masked_losses(logits, masks, torch.from_numpy(batch.annotated)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     training = seconds(train, max(3, options.crops // 4))

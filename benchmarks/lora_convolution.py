@@ -57,7 +57,7 @@ def measure(rank: int, repeats: int) -> dict[str, float | int]:
     x.requires_grad_()
     runs = [{name: seconds(layer, x, gradient) for name, layer in compared.items()} for _ in range(1 + repeats)]
     medians = {name: median(run[name] for run in runs[1:]) for name in compared}  # the first one warms up
-    pairs = (("ours", "frozen"), ("ours", "trainable"), ("peft", "ours"))
+    pairs = [(one, other) for one in ("ours", "peft") for other in ("frozen", "trainable")] + [("peft", "ours")]
     return {
         "threads": torch.get_num_threads(),
         "rank": rank,
