@@ -41,7 +41,8 @@ Minutes = Annotated[
     float | None,
     typer.Option(
         callback=more_than_zero,
-        help="Fit the training to this time budget, and end in it; a pass for features is ended first.",
+        help="Fit the training to this time budget. Measuring and preprocessing come before it; a pass for features "
+        "is ended first.",
     ),
 ]
 LearningRate = Annotated[float, typer.Option(callback=more_than_zero, help="Of AdamW.")]

@@ -92,12 +92,16 @@ def show(
         return
     facts = _describe(kind.value, spec)
     facts.pop("config_schema")
+    hyperparameters = facts.pop("hyperparameters", {})
     _show_facts(facts)
     _show_config("--set", spec.config)
     if kind is Kind.method:
         from fseft.recipe import Recipe
 
         _show_config("--set (training)", Recipe)
+    elif kind is Kind.architecture:
+        rows = [(key, *map(_text, one.values())) for key, one in hyperparameters.items()]
+        console.show_table(("--set", "type", "default", "description"), rows)
 
 
 def show_model(name: str, workspace: Path, as_json: bool) -> None:
@@ -147,6 +151,10 @@ def _describe(kind: str, spec: Spec) -> dict[str, Any]:
     facts |= {"access": access} if access else {}
     presets = {name: asdict(preset) for name, preset in getattr(spec, "presets", {}).items()}
     facts |= {"presets": presets} if presets else {}
+    if kind == "architecture":
+        from fseft.learn.backbone import architecture, hyperparameters
+
+        facts["hyperparameters"] = {key: asdict(one) for key, one in hyperparameters(architecture(spec.name)).items()}
     return {
         **facts,
         "package": _package(kind, spec.name),

@@ -27,7 +27,11 @@ def pretrain(
     trust: Annotated[bool, typer.Option("--trust", help="Let the file of --init run code of its own.")] = False,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value of the training (clip, ema, foreground, ...), or else of the network."),
+        typer.Option(
+            "--set",
+            help="key=value of the training (weight_decay, warm_up, clip, ema, foreground, augment, precision), or of "
+            "the network (`fseft show architecture`).",
+        ),
     ] = None,
     licence: Annotated[str, typer.Option(help="Licence of the new weights.")] = "",
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,

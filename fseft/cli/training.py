@@ -18,9 +18,11 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 @contextmanager
-def training_progress(description: str, minutes: float | None = None) -> Iterator[Callable[[Epoch], None]]:
+def training_progress(
+    description: str, minutes: float | None = None, left: str = "at most"
+) -> Iterator[Callable[[Epoch], None]]:
     """Give a function to call after each epoch; `minutes` is the time budget, if there is one."""
-    with _bar(description) if err.is_terminal else _lines(description, minutes) as on_epoch:
+    with _bar(description) if err.is_terminal else _lines(description, minutes, left) as on_epoch:
         yield on_epoch
 
 
@@ -28,7 +30,7 @@ def training_progress(description: str, minutes: float | None = None) -> Iterato
 def pretraining_progress(minutes: float | None) -> Iterator[Callable[[Epoch, Mapping[str, float]], None]]:
     """As `training_progress`, and beside it what the validation gives: a line now and then."""
     last = -math.inf
-    with training_progress("pre-training", minutes) as on_epoch:
+    with training_progress("pre-training", minutes, "about") as on_epoch:
 
         def on_validated(epoch: Epoch, dice: Mapping[str, float]) -> None:
             nonlocal last
@@ -58,7 +60,7 @@ def _bar(description: str) -> Iterator[Callable[[Epoch], None]]:
 
 
 @contextmanager
-def _lines(description: str, minutes: float | None) -> Iterator[Callable[[Epoch], None]]:
+def _lines(description: str, minutes: float | None, bound: str) -> Iterator[Callable[[Epoch], None]]:
     """The first epoch tells how long the rest may take; then a line now and then."""
     last = -math.inf
 
@@ -70,6 +72,7 @@ def _lines(description: str, minutes: float | None) -> Iterator[Callable[[Epoch]
         left = epoch.seconds * (1 - epoch.progress) / max(epoch.progress, 1e-6)
         if minutes is not None:
             left = min(left, 60 * minutes - epoch.seconds)
-        note(f"{description}: epoch {epoch.number}, loss {epoch.loss:.4f}, at most {duration(max(left, 0))} left")
+        done = f"{description}: epoch {epoch.number} ({epoch.progress:.0%}), loss {epoch.loss:.4f}"
+        note(f"{done}, {bound} {duration(max(left, 0))} left")
 
     yield on_epoch

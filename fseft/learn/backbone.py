@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,11 +19,46 @@ if TYPE_CHECKING:
 
     from fseft.learn.roles import Architecture
 
+_ARGUMENT = re.compile(r"^ +(\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)
+"""One argument of a docstring, with the lines that go on below it."""
+
 
 def architecture(name: str) -> Architecture:
     """The architecture of that name, from whichever plugin has it."""
     made: Architecture = registry().create("architecture", name)
     return made
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """What can be chosen of a network: a type, a default, and what the docstring says of it."""
+
+    kind: str
+    default: Any
+    description: str
+
+
+OTHERS = "..."
+"""Stands for the hyperparameters that an architecture hands on to somebody else's class."""
+
+
+def hyperparameters(architecture: Architecture) -> dict[str, Hyperparameter]:
+    """What `build` takes by name, described as in its docstring; with `OTHERS` where it takes any."""
+    found: dict[str, Hyperparameter] = {}
+    told: dict[str, str] = {}
+    for build in (vars(owner)["build"] for owner in type(architecture).__mro__ if "build" in vars(owner)):
+        told = dict(_ARGUMENT.findall(inspect.getdoc(build) or "")) | told
+        parameters = inspect.signature(build).parameters.values()
+        for one in parameters:
+            if one.kind is one.KEYWORD_ONLY and one.name not in ("in_channels", "out_channels"):
+                found.setdefault(one.name, Hyperparameter(str(one.annotation), one.default, ""))
+        others = [one.name for one in parameters if one.kind is one.VAR_KEYWORD]
+        if not others:
+            break
+    else:
+        found[OTHERS] = Hyperparameter("", "", "")
+        told[OTHERS] = told.get(others[0], "") if others else ""
+    return {name: replace(one, description=" ".join(told.get(name, "").split())) for name, one in found.items()}
 
 
 def build(

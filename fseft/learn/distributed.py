@@ -84,15 +84,16 @@ class World:
         """The module to call, whose gradients are means over the ranks: DDP, or FSDP2 where parts are to be sharded.
 
         Args:
-            network: The same on all ranks, on its device; its parameters are replaced where it is sharded.
+            network: The same on all ranks; its parameters are replaced where it is sharded. It goes to the device,
+                whole or, sharded, part by part: it need not fit one device.
             shard: What is gathered as a whole for its forward and backward pass (Zhao et al. 2023, arXiv:2304.11277).
         """
         if self.size == 1:
-            return network
+            return network.to(self.device)
         if shard is None:
             from torch.nn.parallel import DistributedDataParallel
 
-            return DistributedDataParallel(network)
+            return DistributedDataParallel(network.to(self.device))
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 

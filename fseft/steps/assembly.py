@@ -95,7 +95,7 @@ def assemble(request: PretrainRequest, store: Store, watcher: Watcher | None = N
     again = _again([one.fingerprint for one in planned], watcher.warn)
     annotations = agree_on_structures([one.fingerprint for one in planned], request.labels)
     for one, annotation in zip(planned, annotations, strict=True):
-        watcher.names(f"{one.name}: {annotation}")
+        watcher.note(f"{one.name}: {annotation}")
     contract = _contract(request, [one.fingerprint for one in planned])
     prepared = [
         _prepare(one, annotation, again[one.name], contract, request, store, watcher)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FACTS = "facts"
+"""Key of a state: what the training was asked for, in words."""
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a state; the one before stays until this one is whole."""
     content = io.BytesIO()
@@ -23,14 +27,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         temporary.write_bytes(content.getbuffer())  # torch's own writer hides that the disk is full
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a state back.
+def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    """Read a state back; with `mmap`, tensors only when they are used.
 
     Raises:
         FseftError: The file is damaged.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise FseftError(
             f"the checkpoint cannot be read ({type(error).__name__})",
@@ -64,9 +68,19 @@ class Checkpoints:
         found = self._found()
         return load_checkpoint(found[-1]) if found else None
 
+    def facts(self) -> dict[str, str] | None:
+        """What the newest was made with, read without its tensors; None where there is none.
+
+        Raises:
+            FseftError: It is damaged.
+        """
+        found = self._found()
+        facts: dict[str, str] | None = load_checkpoint(found[-1], mmap=True).get(FACTS, {}) if found else None
+        return facts
+
     def clear(self) -> None:
-        """Remove all."""
-        for path in self._found():
+        """Remove all, and what a kill amid a save has left."""
+        for path in (*self._found(), *self.folder.glob(".tmp-*-checkpoint-*.pt")):
             path.unlink()
 
     def _found(self) -> list[Path]:

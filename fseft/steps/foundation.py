@@ -8,6 +8,7 @@ from fseft.documents import ModelCard
 from fseft.learn import backbone
 from fseft.learn.distributed import whole
 from fseft.steps.adapters import versions
+from fseft.steps.earlier import DATA, SETTINGS
 from fseft.steps.importing import measured_output
 from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE
 from fseft.store import file_digest, replacing, write_document
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
 
 def make_card(
-    request: PretrainRequest, assembly: Assembly, start: Start, report: LoadReport | None, training: Training
+    request: PretrainRequest,
+    assembly: Assembly,
+    start: Start,
+    report: LoadReport | None,
+    training: Training,
+    settings: dict[str, str],
 ) -> ModelCard:
     """What the new model is, knows and expects, and where it comes from."""
     names = [source.name for source in assembly.training]
@@ -44,11 +50,9 @@ def make_card(
         datasets=tuple(names),
         provenance={
             "datasets": _datasets(assembly),
-            "data": assembly.key,
-            "masking": request.masking,
-            "temperature": str(request.temperature),
-            "recipe": request.recipe.model_dump(mode="json"),
-            "seed": request.seed,
+            DATA: assembly.key,
+            SETTINGS: settings,
+            "epochs": len(training.losses),
             "steps": training.step,
             "minutes": round(training.seconds / 60, 1),
             "versions": versions(),

@@ -18,6 +18,7 @@ from fseft.learn.vocabulary import match_classes
 from fseft.plugin import Checkpoint, FoundationModelSpec
 from fseft.registry import registry
 from fseft.steps.models import DEFAULT_ARCHITECTURE, find_card, find_weights, model_names
+from fseft.steps.pretrain_request import in_words
 from fseft.steps.weight_files import read_weights
 from fseft.store import file_digest
 
@@ -55,6 +56,15 @@ class Start:
     checkpoint: Checkpoint = ANY_PART
     card: ModelCard | None = None
     trust: bool = False
+
+    def settings(self) -> dict[str, str]:
+        """What it is, in words."""
+        network = " ".join(f"{key}={in_words(value)}" for key, value in self.hparams.items())
+        return {
+            "architecture": self.architecture,
+            "network": network or "default",
+            "init": self.sha256[:12] or "random",
+        }
 
 
 def find_start(init: str, architecture: str, hparams: Mapping[str, Any], store: Store, *, trust: bool) -> Start:
@@ -119,7 +129,7 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
     except TypeError as error:
         raise FseftError(
             f"the architecture {start.architecture} cannot be built with {start.hparams} ({error})",
-            hint="Check the keys of --set.",
+            hint=f"`fseft show architecture {start.architecture}` lists the keys of --set.",
         ) from error
     start_unlikely(architecture.head(network))
     if start.path is None:

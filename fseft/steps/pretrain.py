@@ -18,15 +18,16 @@ from fseft.learn.loop import Training, autocast, fit, start
 from fseft.learn.loss import masked_losses, structure_masks
 from fseft.learn.method import Adapted
 from fseft.learn.pool import Order, pick, read_batch, shares
+from fseft.steps import earlier
 from fseft.steps.assembly import Assembly, assemble
-from fseft.steps.checkpoints import Checkpoints
+from fseft.steps.checkpoints import FACTS, Checkpoints
 from fseft.steps.devices import choose_device
+from fseft.steps.earlier import Earlier
 from fseft.steps.foundation import make_card, register, stored_tensors
 from fseft.steps.initial import Start, build, find_start
-from fseft.steps.models import find_card
 from fseft.steps.pretrain_request import PretrainRequest, Watcher, check
 from fseft.steps.validation import Validation
-from fseft.store import digest, write_text
+from fseft.store import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,18 +50,17 @@ class _Job:
     request: PretrainRequest
     start: Start
     assembly: Assembly
-    known: ModelCard | None
+    settings: dict[str, str]
+    """What the model is made with, in words."""
+    answer: ModelCard | None
     """The model, if this very request was answered before."""
+    begun: bool
+    """Whether the newest checkpoint is of this request."""
 
     @property
-    def key(self) -> str:
-        """What a checkpoint must have been made for to be gone on with."""
-        start = (self.start.architecture, self.start.hparams, self.start.sha256)
-        return digest(self.request.what_matters(), start, self.assembly.key)
-
-    def whole_key(self, crops: int) -> str:
-        """What a finished model must have been made for; `crops` are those of a step, over all ranks."""
-        return digest(self.key, crops, self.request.licence, self.request.half)
+    def facts(self) -> dict[str, str]:
+        """What a checkpoint or a finished model must have been made with to be this request's."""
+        return {**self.settings, earlier.DATA: self.assembly.key}
 
     def order(self, step: int, ranks: range) -> Order:
         """The crops of a step for some ranks: the n-th of all is the same, whoever draws it."""
@@ -89,12 +89,12 @@ def pretrain(request: PretrainRequest, store: Store, watcher: Watcher | None = N
     watcher = watcher or Watcher()
     with joined(choose_device(request.device)) as world:
         job = world.from_first(lambda: _decide(replace(request, device=world.device), store, world, watcher))
-        if job.known is not None:
-            return job.known
+        if job.answer is not None:
+            return job.answer
         architecture, network, report = build(job.start, job.assembly.classes, request.seed)
         if report:
             watcher.loaded(report)
-        network.to(world.device).train()
+        network.train()
         parts = blocks(architecture, network)
         if request.recompute:
             recompute(parts)
@@ -106,8 +106,7 @@ def pretrain(request: PretrainRequest, store: Store, watcher: Watcher | None = N
         run.resume()
         run.train()
         tensors = stored_tensors(network, half=request.half)
-        card = make_card(request, job.assembly, job.start, report, training)
-        card = card.model_copy(update={"provenance": {**card.provenance, "request": job.whole_key(run.crops)}})
+        card = make_card(request, job.assembly, job.start, report, training, job.settings)
         card = world.from_first(lambda: register(card, tensors, architecture, store.model(request.name)))
         if world.rank == 0:
             run.checkpoints.clear()
@@ -118,20 +117,24 @@ def _decide(request: PretrainRequest, store: Store, world: World, watcher: Watch
     start = find_start(request.init, request.architecture, request.hparams, store, trust=request.trust)
     check(request, backbone.architecture(start.architecture))
     build(start, ("any",), request.seed)  # for what it refuses: hours of preprocessing may follow
-    job = _Job(request, start, assemble(request, store, watcher), None)
+    settings = {
+        **start.settings(),
+        **request.settings(),
+        "crops": str(world.size * (request.recipe.crops or 1)),
+        "licence": request.licence,
+        "half": str(request.half),
+    }
+    before = Earlier.of(request.name, Checkpoints(store.model(request.name)), store)
+    before.refuse_other(settings, resume=request.resume, overwrite=request.overwrite)
+    job = _Job(request, start, assemble(request, store, watcher), settings, None, begun=False)
+    before.refuse_other(job.facts, resume=request.resume, overwrite=request.overwrite)
+    if before.answers(job.facts):
+        watcher.note(f"the model {request.name!r} was made with these very settings before: nothing is left to do")
+        return replace(job, answer=before.card)
     if request.validation_share and not job.assembly.held_out:
         share = f"--validation-share {request.validation_share:g} holds out no case of so few"
-        watcher.warn(f"{share}: the curve tells the loss alone")
-    card = find_card(request.name, store) if request.name in store.models() else None
-    done = job.whole_key(world.size * (request.recipe.crops or 1))
-    known = card if card and card.provenance.get("request") == done else None
-    if card and not known and not request.overwrite:
-        raise FseftError(
-            f"the model {request.name!r} is there already, made with other settings",
-            file=store.model(request.name),
-            hint="Give the same settings, another --out, or --overwrite, after which adapters on it are refused.",
-        )
-    return replace(job, known=known)
+        watcher.warn(f"{share}: the curve tells the loss alone. A larger share may")
+    return replace(job, begun=before.leads_to(job.facts))
 
 
 def _compiled(forward: nn.Module, job: _Job, watcher: Watcher) -> nn.Module:
@@ -161,35 +164,21 @@ class _Run:
     @property
     def crops(self) -> int:
         """Crops of a step, over all ranks."""
-        return self.world.size * (self.job.request.recipe.crops or 1)
+        return int(self.job.settings["crops"])
 
     def resume(self) -> None:
-        """Go on from the last checkpoint, if it is of this request.
-
-        Raises:
-            FseftError: There is none, and there should be one.
-        """
-        state = self.world.from_first(self._state)
+        """Go on from the last checkpoint, if it is of this request."""
+        state = self.world.from_first(lambda: self.checkpoints.load() if self.job.begun else None)
         if state is None:
             return
-        ranks, crops = state.pop("ranks"), state.pop("crops")
+        made = state.pop(FACTS)
+        ranks, crops = state.pop("ranks"), int(made["crops"])
         if (ranks, crops) != (self.world.size, self.crops):
             effect = "the same" if crops == self.crops else f"{self.crops} a step, not {crops}: not as without a break"
             self.watcher.warn(f"goes on with {self.world.size} rank(s), not {ranks}; the crops are {effect}")
         self.curve = state.pop("curve")
         self.training.restore(state)
-
-    def _state(self) -> dict[str, Any] | None:
-        """The last checkpoint, if it is of this request."""
-        state = self.checkpoints.load()
-        if state and state.pop("request") == self.job.key:
-            return state
-        cause = "the checkpoint is of another request" if state else "there is no checkpoint to go on with"
-        if self.job.request.resume:
-            raise FseftError(cause, file=self.checkpoints.folder, hint="Leave out --resume to start anew.")
-        if state:
-            self.watcher.warn(f"{self.checkpoints.folder}: {cause}; starting anew")
-        return None
+        self.watcher.note(f"goes on after epoch {len(self.training.losses)} of {self.job.request.recipe.epochs}")
 
     def train(self) -> None:
         """Fit, validate and save until the end."""
@@ -245,5 +234,5 @@ class _Run:
 
     def _save(self, state: dict[str, Any]) -> None:
         if self.world.rank == 0:
-            own = {"request": self.job.key, "ranks": self.world.size, "crops": self.crops, "curve": self.curve}
+            own = {FACTS: self.job.facts, "ranks": self.world.size, "curve": self.curve}
             self.checkpoints.save({**state, **own}, len(self.training.losses))

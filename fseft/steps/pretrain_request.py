@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError
+from fseft.errors import FseftError, did_you_mean
+from fseft.learn.backbone import OTHERS, hyperparameters
 from fseft.recipe import Recipe
 from fseft.steps.models import valid_name
 from fseft.steps.settings import parsed_value
@@ -38,6 +39,9 @@ RECIPE = Recipe(
 
 SETTINGS = ("weight_decay", "warm_up", "clip", "ema", "foreground", "augment", "precision")
 """The fields of the recipe that have no option of their own."""
+
+WITH_OPTION = ("epochs", "learning_rate", "crops")
+"""Those that have one."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,21 @@ class PretrainRequest:
     compiled: bool = False
     recompute: bool = False
 
-    def what_matters(self) -> dict[str, Any]:
-        """What the weights depend on, besides the data, the start and the number of crops."""
-        told_by_others = ("folders", "labels", "absent_means", "masking", "validation_share", "architecture", "hparams")
-        no_matter = ("name", "licence", "init", "trust", "device", "workers", "cluster", "half", "keep")
-        how = ("resume", "overwrite", "shard", "compiled", "recompute")
-        chosen = {key: value for key, value in vars(self).items() if key not in (*told_by_others, *no_matter, *how)}
-        return {**chosen, "recipe": self.recipe.model_dump(mode="json", exclude={"crops"})}
+    def settings(self) -> dict[str, str]:
+        """What the weights depend on besides the data, the start and the number of crops, in words."""
+        no_matter = ("folders", "name", "init", "trust", "device", "workers", "cluster", "keep", "resume", "overwrite")
+        by_others = ("architecture", "hparams", "recipe", "licence", "half", "shard", "compiled", "recompute")
+        recipe = self.recipe.model_dump(include={"epochs", "learning_rate", *SETTINGS})
+        own = {key: value for key, value in vars(self).items() if key not in (*no_matter, *by_others)}
+        told = {**own, "temperature": self.temperature if math.isfinite(self.temperature) else "balanced", **recipe}
+        return {key: in_words(value) for key, value in told.items()}
+
+
+def in_words(value: object) -> str:
+    """A setting as the user gives it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(in_words, value))
+    return "default" if value is None else str(value).removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ class Watcher:
         epoch: Told after each epoch, with the Dice of each class on held-out cases.
         warn: Told what may disappoint.
         loaded: Told what became of the tensors of `--init`.
-        names: Told what a dataset's own names were taken for.
+        note: Told what a dataset's own names were taken for, and where a training is gone on with.
         progress: Called as progress(total, what) where cases are measured or preprocessed; gives a context whose
             value is called with the name of each case that is done.
     """
@@ -121,7 +133,7 @@ class Watcher:
     epoch: Callable[[Epoch, Mapping[str, float]], None] = lambda _epoch, _dice: None
     warn: Callable[[str], None] = lambda _: None
     loaded: Callable[[LoadReport], None] = lambda _: None
-    names: Callable[[str], None] = lambda _: None
+    note: Callable[[str], None] = lambda _: None
     progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]] = lambda _total, _what: nullcontext(
         lambda _: None
     )
@@ -158,6 +170,7 @@ def check(request: PretrainRequest, architecture: Architecture) -> None:
     divisor, least = architecture.divisor, architecture.minimum_patch
     cause = ""
     valid_name(request.name, "--out")
+    _refuse_unknown(request, architecture)
     if any(side % d or side < m for side, d, m in zip(request.patch_size, divisor, least, strict=True)):
         cause = f"--patch {request.patch_size}: sides must be divisible by {divisor} and at least {least}"
     elif request.window is not None and request.window[0] >= request.window[1]:
@@ -168,3 +181,14 @@ def check(request: PretrainRequest, architecture: Architecture) -> None:
         cause = f"--temperature {request.temperature:g}: must be more than 0"
     if cause:
         raise FseftError(cause, hint="Choose another.")
+
+
+def _refuse_unknown(request: PretrainRequest, architecture: Architecture) -> None:
+    """A key of `--set` that nobody takes, as far as can be told."""
+    known = hyperparameters(architecture)
+    for key in () if OTHERS in known else sorted(request.hparams.keys() - known.keys()):
+        own = f"--{key.replace('_', '-')}"
+        raise FseftError(
+            f"--set {key}: neither the training nor the network has this setting",
+            hint=f"Give {own} instead." if key in WITH_OPTION else did_you_mean(key, [*SETTINGS, *known]),
+        )

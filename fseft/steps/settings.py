@@ -72,11 +72,13 @@ def _parsed(model: type[Part], key: str, value: str) -> Any:
 
 
 def parsed_value(value: str) -> Any:
-    """JSON where it is JSON, else the text."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
+    """JSON where it is JSON, a list where it is several with commas between, else the text."""
+    for text in (value, f"[{value}]") if "," in value else (value,):
+        try:
+            return json.loads(text)
+        except ValueError:
+            continue
+    return value
 
 
 def _number_or_text(item: str) -> int | str:

@@ -30,11 +30,11 @@ class Annotation:
     pairs: Mapping[int, Pair]
 
     def __str__(self) -> str:
-        """What its names were taken for: `lkidney -> kidney_left`, and which are not in the vocabulary."""
+        """What its names were taken for: `lkidney -> kidney_left`, and which stay as they are."""
         told = [f"{name} -> {' + '.join(meant)}" for name, meant in self.names.items() if meant != (name,)]
         unknown = [name for name, meant in self.names.items() if known(meant[0]) is None]
         if unknown:
-            told.append(f"not in the vocabulary: {', '.join(unknown)}")
+            told.append(f"kept as they are, unknown to the vocabulary: {', '.join(unknown)}")
         return "; ".join(told) or "all names are those of the vocabulary"
 
 

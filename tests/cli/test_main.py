@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fseft import __version__
+from fseft.steps.pretrain_request import SETTINGS
 
 ROOT = str(Path(__file__).parents[2])
 HEAVY = ("torch", "monai", "numpy", "SimpleITK", "scipy", "matplotlib")
@@ -166,6 +167,20 @@ def test_a_method_shows_its_configuration(fseft):
     assert "one_rate: True" in shown  # of the preset
     schema = json.loads(fseft("show", "method", "lora", "--json").stdout)["config_schema"]
     assert schema["properties"]["rank"]["type"] == "integer"
+
+
+def test_an_architecture_shows_what_can_be_set(fseft):
+    shown = fseft("show", "architecture", "resunet").stdout
+    assert "Width of each level." in shown
+    assert "use_v2" in fseft("show", "architecture", "swinunetr").stdout  # handed on to MONAI's class
+    settings = json.loads(fseft("show", "architecture", "resunet", "--json").stdout)["hyperparameters"]
+    assert settings["channels"]["default"] == [16, 32, 64, 128, 128]
+    assert settings["norm"]["description"] == "Kind of the norm layers."
+
+
+def test_all_settings_of_a_pre_training_are_in_its_help(fseft):
+    help_text = fseft("pretrain", "--help").stdout
+    assert all(setting in help_text for setting in SETTINGS)
 
 
 def test_a_new_plugin_is_a_package_beside_what_there_is(fseft, tmp_path):

@@ -149,7 +149,7 @@ def test_another_number_of_ranks_goes_on_and_says_so(killed, by_two, datasets, t
     ("folders", "option", "message"),
     [
         (["nowhere"], "--half", "nowhere: rank 0: there is no such folder"),
-        (["first", "second"], "--set=depth=3", "rank 0: the architecture resunet cannot be built with"),
+        (["first", "second"], "--set=depth=3", "rank 0: --set depth: neither the training nor the network"),
         (["first", "second"], "--resume", "rank 0: there is no checkpoint to go on with"),
     ],
 )

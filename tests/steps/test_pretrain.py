@@ -28,7 +28,7 @@ from fseft.steps.phantom import PhantomSet, write_phantoms
 from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.pretrain import pretrain
 from fseft.steps.pretrain_request import RECIPE as STANDARD
-from fseft.steps.pretrain_request import PretrainRequest, Watcher
+from fseft.steps.pretrain_request import PretrainRequest, Watcher, split_settings
 from fseft.store import Store, file_digest, read_document
 from fseft.volume.geometry import reorient
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
@@ -129,25 +129,42 @@ def test_a_killed_pre_training_goes_on_to_the_very_same_weights(asked, store, tm
     with pytest.raises(KilledError):
         pretrain(asked, store, killed_after(1))
     assert store.models() == []
-    epochs = []
-    pretrain(asked, store, noting(epochs))
+    epochs, told = [], []
+    pretrain(asked, store, replace(noting(epochs), note=told.append))
     assert [epoch.number for epoch in epochs] == [2, 3]
+    assert told[-1] == "goes on after epoch 1 of 3"
     whole = Store(tmp_path / "other")
     pretrain(asked, whole)
     resumed, uninterrupted = (load_file(s.model("made") / "weights.safetensors") for s in (store, whole))
     assert equal_tensors(resumed, uninterrupted)
 
 
-def test_a_checkpoint_of_another_request_is_not_gone_on_with(asked, store):
+def test_a_checkpoint_made_with_other_settings_is_left_only_if_asked_to(asked, store):
     with pytest.raises(KilledError):
         pretrain(asked, store, killed_after(1))
-    epochs, told = [], []
-    pretrain(
-        replace(asked, folders=asked.folders[:1]), store, Watcher(lambda epoch, _: epochs.append(epoch), told.append)
-    )
+    other = replace(asked, seed=1, recipe=RECIPE.model_copy(update={"learning_rate": 0.01}))
+    differences = r"unfinished training with other settings \(seed 0, now 1; learning_rate 0.001, now 0.01\)"
+    for resume in (False, True):
+        with pytest.raises(FseftError, match=differences):
+            pretrain(replace(other, resume=resume), store, Watcher(note=lambda _: pytest.fail("read the cases")))
+    epochs = []
+    pretrain(replace(other, overwrite=True), store, noting(epochs))
     assert [epoch.number for epoch in epochs] == [1, 2]
-    assert len(told) == 1
-    assert "the checkpoint is of another request; starting anew" in told[0]
+
+
+def test_a_checkpoint_of_other_cases_is_left_only_if_asked_to(asked, store):
+    with pytest.raises(KilledError):
+        pretrain(asked, store, killed_after(1))
+    with pytest.raises(FseftError, match=r"other settings \(the cases or their labels\)"):
+        pretrain(replace(asked, folders=asked.folders[:1]), store)
+
+
+def test_what_a_kill_amid_a_save_left_is_removed(asked, store):
+    left = store.model("made") / ".tmp-1-checkpoint-000001.pt"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    pretrain(asked, store)
+    assert not left.exists()
 
 
 def test_weights_may_be_stored_in_half_precision(asked, store):
@@ -195,17 +212,47 @@ def test_a_dataset_without_labels_is_refused_by_name(asked, store):
         pretrain(asked, store)
 
 
-def test_a_request_that_was_answered_is_not_answered_again(asked, store):
-    card = pretrain(asked, store)
-    assert pretrain(asked, store, Watcher(lambda *_: pytest.fail("trained again"))) == card
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_request_that_was_answered_is_not_answered_again(resume, asked, store):
+    card, told = pretrain(asked, store), []
+    watcher = Watcher(lambda *_: pytest.fail("trained again"), note=told.append)
+    assert pretrain(replace(asked, resume=resume), store, watcher) == card
+    assert told[-1] == "the model 'made' was made with these very settings before: nothing is left to do"
 
 
 def test_a_model_made_with_other_settings_is_replaced_only_if_asked_to(asked, store):
-    first, other = pretrain(asked, store), replace(asked, seed=1)
-    with pytest.raises(FseftError, match=r"made with other settings.*--overwrite"):
-        pretrain(other, store)
+    first, other = pretrain(asked, store), replace(asked, seed=1, hparams={**HPARAMS, "features": 8})
+    unread = Watcher(note=lambda _: pytest.fail("read the cases"))
+    with pytest.raises(
+        FseftError, match=r"other settings \(network .*features=4, now .*=8; seed 0, now 1\).*--overwrite"
+    ):
+        pretrain(other, store, unread)
     assert verify_model("made", store).sha256 == first.sha256
     assert pretrain(replace(other, overwrite=True), store).sha256 != first.sha256
+
+
+def test_the_card_tells_what_the_model_was_made_with(asked, store):
+    made = pretrain(replace(asked, minutes=9.0), store).provenance
+    assert (made["epochs"], made["steps"]) == (2, 4)
+    told = {"network": "channels=4,8 features=4", "temperature": "balanced", "steps_per_epoch": "2", "ema": "0.999"}
+    assert told.items() <= made["settings"].items()
+    assert not {"loss", "rounds", "plateau", "features"} & made["settings"].keys()
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("channel=4,8", "Did you mean channels"),
+        ("emma=0.9", "Did you mean ema"),
+        ("learning_rate=0.1", "Give --learning-rate instead"),
+    ],
+)
+def test_a_setting_that_nobody_takes_is_told_with_the_nearest(setting, hint, asked, store):
+    recipe, hparams = split_settings([setting])
+    with pytest.raises(FseftError, match=f"--set {setting.partition('=')[0]}: neither .*{hint}"):
+        pretrain(replace(asked, hparams=hparams), store)
+    assert not recipe
+    assert not store.root.exists()
 
 
 def test_the_contract_names_the_modalities_that_were_seen(asked, store):
@@ -246,7 +293,7 @@ def test_a_pair_is_divided_where_another_dataset_has_its_sides(asked, store, tmp
     whole = write_dataset(tmp_path / "whole", labels={"kidneys": 1}, cases=("a", "b"), keep=(1,), seed=7)
     told = []
     with pytest.warns(UserWarning, match="left and right of 'kidneys' are uncertain"):
-        card = pretrain(replace(asked, folders=(whole, asked.folders[0])), store, Watcher(names=told.append))
+        card = pretrain(replace(asked, folders=(whole, asked.folders[0])), store, Watcher(note=told.append))
     assert card.classes == ("kidney_left", "kidney_right")
     annotated = {name: found["annotated"] for name, found in card.provenance["datasets"].items()}
     assert annotated == {"whole": ["kidney_left", "kidney_right"], "first": ["kidney_left"]}
@@ -322,7 +369,9 @@ def test_what_is_odd_about_a_dataset_and_how_far_its_cases_are_is_told(asked, st
 def test_a_share_that_holds_out_nothing_is_told(asked, store):
     told = []
     pretrain(replace(asked, validation_share=0.001), store, Watcher(warn=told.append))
-    assert told == ["--validation-share 0.001 holds out no case of so few: the curve tells the loss alone"]
+    assert told == [
+        "--validation-share 0.001 holds out no case of so few: the curve tells the loss alone. A larger share may"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -331,7 +380,10 @@ def test_a_share_that_holds_out_nothing_is_told(asked, store):
         ({"labels": ("tumour",)}, "first: annotates none of tumour"),
         ({"labels": ("tumours",)}, "--labels tumours: no dataset has this structure. Did you mean tumour"),
         ({"init": "nothing"}, "--init nothing: is neither a file nor a model"),
-        ({"hparams": {"channel": [4, 8]}}, "cannot be built with .*channel"),
+        (
+            {"architecture": "swinunetr", "patch_size": (64,) * 3, "hparams": {"depth": 2}},
+            "cannot be built with .*depth.*show architecture",
+        ),
         ({"resume": True}, "there is no checkpoint to go on with"),
         ({"absent_means": ("second=perhaps",)}, "there is no 'perhaps'"),
         ({"temperature": -1.0}, "--temperature -1: must be more than 0"),

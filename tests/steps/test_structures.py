@@ -27,7 +27,7 @@ def fingerprint(dataset, labels, *, absent=(), meanings=None):
 def test_structures_keep_the_values_of_their_own_names():
     (found,) = agree_on_structures([fingerprint("a", {"lkidney": 4, "Blob": 2})])
     assert found == Annotation({"lkidney": ("kidney_left",), "Blob": ("blob",)}, {"kidney_left": 4, "blob": 2}, {})
-    assert str(found) == "lkidney -> kidney_left; Blob -> blob; not in the vocabulary: Blob"
+    assert str(found) == "lkidney -> kidney_left; Blob -> blob; kept as they are, unknown to the vocabulary: Blob"
 
 
 def test_a_divided_pair_gets_values_that_are_free():

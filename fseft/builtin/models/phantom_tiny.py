@@ -15,7 +15,8 @@ def weights() -> Path:
     return FOLDER / "weights.safetensors"
 
 
-CARD = ModelCard.model_validate_json((FOLDER / "model.json").read_bytes())
+_MADE = ModelCard.model_validate_json((FOLDER / "model.json").read_bytes())
+CARD = _MADE.model_copy(update={"shareable": True})  # by its owners, who are those of this package
 SPEC = FoundationModelSpec(
     name=CARD.name,
     factory="fseft.builtin.models.phantom_tiny:weights",

@@ -1,0 +1,104 @@
+"""What lies under the name of a new model before its pre-training: a finished model, checkpoints, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fseft.errors import FseftError
+from fseft.steps.models import find_card
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fseft.documents import ModelCard
+    from fseft.steps.checkpoints import Checkpoints
+    from fseft.store import Store
+
+SETTINGS = "settings"
+"""Where a model's provenance and a checkpoint hold what they were made with: option -> value, in words."""
+
+DATA = "data"
+"""Where they hold the key of the content of all cases."""
+
+MAY_CHANGE = ("crops", "licence", "half")
+"""Settings that a checkpoint may be gone on without."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier answer to a request of that name.
+
+    Attributes:
+        folder: Of the model.
+        card: Of the finished model, if there is one.
+        finished: What it was made with, as in `SETTINGS`, and the data's key.
+        begun: The same of the newest checkpoint; None where there is none.
+    """
+
+    folder: Path
+    card: ModelCard | None
+    finished: Mapping[str, str]
+    begun: Mapping[str, str] | None
+
+    @classmethod
+    def of(cls, name: str, checkpoints: Checkpoints, store: Store) -> Earlier:
+        """Read what there is.
+
+        Raises:
+            FseftError: It is damaged.
+        """
+        card = find_card(name, store) if name in store.models() else None
+        provenance = card.provenance if card else {}
+        finished = {**provenance.get(SETTINGS, {}), DATA: provenance.get(DATA, "")}
+        return cls(checkpoints.folder, card, finished, checkpoints.facts())
+
+    def answers(self, asked: Mapping[str, str]) -> bool:
+        """Whether the finished model was made with just this."""
+        return self.card is not None and all(self.finished.get(key) == value for key, value in asked.items())
+
+    def leads_to(self, asked: Mapping[str, str]) -> bool:
+        """Whether the checkpoint is gone on with."""
+        wanted = {key: value for key, value in asked.items() if key not in MAY_CHANGE}
+        return self.begun is not None and all(self.begun.get(key) == value for key, value in wanted.items())
+
+    def refuse_other(self, asked: Mapping[str, str], *, resume: bool, overwrite: bool) -> None:
+        """Refuse to lose what was made with other settings.
+
+        Args:
+            asked: Settings of the request; with the data's key where it is known already.
+            resume: Refuse to start anew, too.
+            overwrite: Lose it.
+
+        Raises:
+            FseftError: It would be lost, or there is nothing to go on with.
+        """
+        if self.answers(asked):
+            return
+        if self.card is not None and not overwrite:
+            raise FseftError(
+                f"the model {self.card.name!r} is there already, made with other settings"
+                f"{_differences(asked, self.finished)}",
+                file=self.folder,
+                hint="Give the same settings, another --out, or --overwrite, after which adapters on it are refused.",
+            )
+        if self.begun is None:
+            if resume:
+                raise FseftError(
+                    "there is no checkpoint to go on with", file=self.folder, hint="Leave out --resume to start anew."
+                )
+            return
+        if not self.leads_to(asked) and (resume or not overwrite):
+            raise FseftError(
+                f"holds an unfinished training with other settings{_differences(asked, self.begun)}",
+                file=self.folder,
+                hint="Give the same settings to go on, another --out, or --overwrite to start anew.",
+            )
+
+
+def _differences(asked: Mapping[str, str], made: Mapping[str, str]) -> str:
+    """` (learning_rate 0.001, now 0.01)`; empty where it is not known."""
+    changed = [key for key, value in asked.items() if key in made and made[key] != value]
+    told = ("the cases or their labels" if key == DATA else f"{key} {made[key]}, now {asked[key]}" for key in changed)
+    return f" ({'; '.join(told)})" if changed else ""
