@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError, did_you_mean, in_one_line
 from fseft.learn import backbone
 from fseft.learn.batches import derived_seed
 from fseft.learn.checkpoint import LoadReport, fit, looks_like, unwrap
@@ -115,7 +115,7 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
     Rows of the head are copied for classes that a model of the list knows; the head of a file is left out.
 
     Raises:
-        FseftError: The architecture does not know a hyperparameter, or nothing in the file fits the network.
+        FseftError: The architecture refuses a hyperparameter, or nothing in the file fits the network.
     """
     architecture = backbone.architecture(start.architecture)
     try:
@@ -126,9 +126,12 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
             hparams=start.hparams,
             seed=derived_seed(seed, "init"),
         )
-    except TypeError as error:
+    except FseftError:
+        raise
+    except Exception as error:  # networks refuse what they are given in any way
+        given = f" with {start.settings()['network']}" if start.hparams else ""
         raise FseftError(
-            f"the architecture {start.architecture} cannot be built with {start.hparams} ({error})",
+            f"the architecture {start.architecture} cannot be built{given} ({in_one_line(error)})",
             hint=f"`fseft show architecture {start.architecture}` lists the keys of --set.",
         ) from error
     start_unlikely(architecture.head(network))

@@ -384,6 +384,10 @@ def test_a_share_that_holds_out_nothing_is_told(asked, store):
             {"architecture": "swinunetr", "patch_size": (64,) * 3, "hparams": {"depth": 2}},
             "cannot be built with .*depth.*show architecture",
         ),
+        (
+            {"architecture": "swinunetr", "patch_size": (64,) * 3, "hparams": {"feature_size": 13}},
+            "swinunetr cannot be built with feature_size=13 .*divisible by 12",
+        ),
         ({"resume": True}, "there is no checkpoint to go on with"),
         ({"absent_means": ("second=perhaps",)}, "there is no 'perhaps'"),
         ({"temperature": -1.0}, "--temperature -1: must be more than 0"),
