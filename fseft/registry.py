@@ -240,44 +240,25 @@ def imported(path: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def observers(reporters: Iterable[object]) -> pluggy.PluginManager:
-    """A manager for one run's reporters.
-
-    Raises:
-        FseftError: A reporter has a hook with arguments that there are not.
-    """
-    manager = pluggy.PluginManager("fseft")
-    manager.add_hookspecs(api.ObserverHooks)
-    for reporter in reporters:
-        try:
-            manager.register(reporter)
-        except pluggy.PluginValidationError as error:
-            cause = f"the reporter {type(reporter).__name__} does not fit ({error})"
-            raise FseftError(cause, hint="Leave it out, or repair its package.") from error
-    return manager
-
-
-def notify(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[str]:
-    """Call an observer hook on each reporter by itself; an error is returned as a line and ends nothing."""
-    problems = []
-    for impl in getattr(manager.hook, hook).get_hookimpls():
-        try:
-            impl.function(**{name: arguments[name] for name in impl.argnames})
-        except FAULTS as error:  # an observer must never change the outcome of a run
-            problems.append(f"reporter {type(impl.plugin).__name__}: {in_one_line(error)}")
-    return problems
-
-
 def discover(*, disabled: Iterable[str] = ()) -> Registry:
     """Load the built-ins and every entry point of the group `fseft`.
 
-    `FSEFT_NO_PLUGINS=1` leaves only the built-ins; `FSEFT_DISABLE_PLUGINS=a,b` and `disabled` leave out some.
+    `FSEFT_NO_PLUGINS=1` leaves only the built-ins, `FSEFT_ONLY_PLUGINS=a,b` these plugins beside them, and
+    `FSEFT_DISABLE_PLUGINS=a,b` and `disabled` leave out some. Names are those of plugins or of their packages.
     """
-    blocked = {*disabled, *filter(None, os.environ.get("FSEFT_DISABLE_PLUGINS", "").split(","))}
-    plugins = [_builtin()]
-    if not os.environ.get("FSEFT_NO_PLUGINS"):
-        plugins += [_load(entry, blocked) for entry in metadata.entry_points(group=GROUP)]
-    return Registry(plugins)
+    blocked = {*disabled, *_listed("FSEFT_DISABLE_PLUGINS")}
+    only = _listed("FSEFT_ONLY_PLUGINS")
+    found = () if os.environ.get("FSEFT_NO_PLUGINS") else metadata.entry_points(group=GROUP)
+    wanted = (entry for entry in found if not only or only & _names(entry))
+    return Registry([_builtin(), *(_load(entry, blocked) for entry in wanted)])
+
+
+def _listed(variable: str) -> set[str]:
+    return set(filter(None, os.environ.get(variable, "").split(",")))
+
+
+def _names(entry: metadata.EntryPoint) -> set[str]:
+    return {entry.name, *([entry.dist.name] if entry.dist else [])}
 
 
 @lru_cache(maxsize=1)
@@ -295,7 +276,7 @@ def _builtin() -> Plugin:
 def _load(entry: metadata.EntryPoint, blocked: set[str]) -> Plugin:
     distribution = entry.dist.name if entry.dist else "?"
     loaded = Plugin(entry.name, distribution, entry.dist.version if entry.dist else "?")
-    if blocked & {entry.name, distribution}:
+    if blocked & _names(entry):
         loaded.status = "disabled"
         return loaded
     try:

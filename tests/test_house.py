@@ -12,7 +12,7 @@ MODULES = sorted(HOUSE.rglob("*.py"))
 
 # What each room may import, besides itself.
 BASE = {"plugin", "documents", "recipe", "errors", "fseft"}
-GROUND = BASE | {"registry", "parallel", "store"}
+GROUND = BASE | {"registry", "observers", "parallel", "store"}
 ROOMS = {
     "fseft": set(),
     "errors": {"fseft"},
@@ -22,6 +22,7 @@ ROOMS = {
     "store": GROUND,
     "parallel": GROUND,
     "registry": GROUND,
+    "observers": GROUND,
     "volume": GROUND,
     "learn": GROUND | {"volume"},
     "score": GROUND | {"volume"},

@@ -11,6 +11,7 @@ import typer
 from fseft import plugin as api
 from fseft import registry as host
 from fseft.errors import FseftError
+from fseft.observers import notify, observers
 
 
 def method(name, factory="json:dumps"):
@@ -246,7 +247,7 @@ def test_a_failing_observer_ends_nothing():
         def fseft_epoch_end(self):
             raise SystemExit(1)
 
-    manager = host.observers([Good(), Bad(), Final()])
-    problems = host.notify(manager, "fseft_epoch_end", run=None, epoch=3, metrics={})
+    manager = observers([Good(), Bad(), Final()])
+    problems = notify(manager, "fseft_epoch_end", run=None, epoch=3, metrics={})
     assert seen == [3]
     assert sorted(problems) == ["reporter Bad: OSError: network is down", "reporter Final: SystemExit: 1"]

@@ -10,7 +10,8 @@ from fseft.errors import FseftError, counted
 from fseft.learn.backbone import count_parameters
 from fseft.learn.batches import derived_seed
 from fseft.learn.schedule import too_short
-from fseft.registry import notify, observers, registry
+from fseft.observers import notify, observers
+from fseft.registry import registry
 from fseft.steps.adapters import NAME, apply_method, make_network, versions, write_adapter
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
 from fseft.steps.jobs import AdaptRequest, Job, Listener, decide

@@ -14,6 +14,7 @@ from safetensors.torch import load, save
 from fseft.errors import FseftError
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.blocks import blocks, recompute
+from fseft.testing.elsewhere import output_elsewhere
 from fseft.testing.subject import CLASSES, Subject, exact
 from fseft.testing.torchless import assert_listed_without_torch
 
@@ -113,6 +114,11 @@ def comes_back_from_its_file(subject: Subject) -> None:
     assert torch.equal(subject.output(fresh.network), subject.trained_output)
 
 
+def comes_back_in_another_process(subject: Subject) -> None:
+    """What is saved holds all that there is to know: nothing hangs on this process."""
+    subject.assert_close(output_elsewhere(subject), subject.trained_output)
+
+
 def refuses_another_network(subject: Subject) -> None:
     """Tensors of other names or shapes are not loaded."""
     adapted = subject.adapted()
@@ -187,6 +193,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     merges_exactly,
     merges_to_the_names_of_the_base,
     comes_back_from_its_file,
+    comes_back_in_another_process,
     refuses_another_network,
     runs_in_half_precision,
     trains_with_checkpointing,

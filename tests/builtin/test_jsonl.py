@@ -7,8 +7,9 @@ import json
 import pytest
 
 from fseft.builtin.reporters.jsonl import JsonlReporter
+from fseft.observers import notify, observers
 from fseft.plugin import ReporterSpec
-from fseft.registry import discover, notify, observers
+from fseft.registry import discover
 
 
 def train(folder, first, stop):

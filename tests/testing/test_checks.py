@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -15,6 +19,7 @@ from fseft.testing import TOYS, checks, method_checks
 from fseft.testing.subject import Subject
 
 SEEDS = count()
+NEED_A_PACKAGE = (checks.comes_back_in_another_process,)  # where another process finds the method
 
 
 class Flawed:
@@ -76,7 +81,7 @@ def subject_of(method):
     return subject
 
 
-@pytest.mark.parametrize("check", checks.CHECKS)
+@pytest.mark.parametrize("check", [check for check in checks.CHECKS if check not in NEED_A_PACKAGE])
 def test_a_method_that_is_right_passes(check):
     check(subject_of(Flawed()))
 
@@ -101,3 +106,29 @@ def test_a_method_that_is_not_installed_fails_its_checks_instead_of_skipping_the
     with pytest.raises((FseftError, pytest.skip.Exception)) as ended:
         check()
     assert ended.type is FseftError
+
+
+def test_what_is_not_saved_is_missed_in_another_process():
+    subject = Subject("lora", {}, "frozen", "resunet", TOYS["resunet"], 1e-5)
+    checks.comes_back_in_another_process(subject)
+    changed = replace(subject)
+    changed.trained = subject.trained
+    for module in changed.trained.network.modules():
+        if isinstance(module, LowRank):
+            module.scale *= 2
+    with pytest.raises(AssertionError):
+        checks.comes_back_in_another_process(changed)
+
+
+def test_tests_of_a_plugin_find_no_other(tmp_path):
+    (tmp_path / "conftest.py").write_text(
+        "from fseft.testing import only_plugins\nalone = only_plugins('nothing')\n", encoding="utf-8"
+    )
+    (tmp_path / "test_it.py").write_text(
+        "from fseft.registry import registry\n"
+        "def test_it():\n    assert [plugin.name for plugin in registry().plugins] == ['builtin']\n",
+        encoding="utf-8",
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "FSEFT_NO_PLUGINS"}
+    done = subprocess.run([sys.executable, "-m", "pytest", tmp_path], env=environment, check=False, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode()
