@@ -98,7 +98,7 @@ class Earlier:
 
 
 def _differences(asked: Mapping[str, str], made: Mapping[str, str]) -> str:
-    """` (learning_rate 0.001, now 0.01)`; empty where it is not known."""
+    """` (learning_rate 0.001, not 0.01)`; empty where it is not known."""
     changed = [key for key, value in asked.items() if key in made and made[key] != value]
-    told = ("the cases or their labels" if key == DATA else f"{key} {made[key]}, now {asked[key]}" for key in changed)
+    told = ("the cases or their labels" if key == DATA else f"{key} {made[key]}, not {asked[key]}" for key in changed)
     return f" ({'; '.join(told)})" if changed else ""

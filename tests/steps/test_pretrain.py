@@ -143,7 +143,7 @@ def test_a_checkpoint_made_with_other_settings_is_left_only_if_asked_to(asked, s
     with pytest.raises(KilledError):
         pretrain(asked, store, killed_after(1))
     other = replace(asked, seed=1, recipe=RECIPE.model_copy(update={"learning_rate": 0.01}))
-    differences = r"unfinished training with other settings \(seed 0, now 1; learning_rate 0.001, now 0.01\)"
+    differences = r"unfinished training with other settings \(seed 0, not 1; learning_rate 0.001, not 0.01\)"
     for resume in (False, True):
         with pytest.raises(FseftError, match=differences):
             pretrain(replace(other, resume=resume), store, Watcher(note=lambda _: pytest.fail("read the cases")))
@@ -224,7 +224,7 @@ def test_a_model_made_with_other_settings_is_replaced_only_if_asked_to(asked, st
     first, other = pretrain(asked, store), replace(asked, seed=1, hparams={**HPARAMS, "features": 8})
     unread = Watcher(note=lambda _: pytest.fail("read the cases"))
     with pytest.raises(
-        FseftError, match=r"other settings \(network .*features=4, now .*=8; seed 0, now 1\).*--overwrite"
+        FseftError, match=r"other settings \(network .*features=4, not .*=8; seed 0, not 1\).*--overwrite"
     ):
         pretrain(other, store, unread)
     assert verify_model("made", store).sha256 == first.sha256
