@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pluggy
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from fseft.documents import Case, Dataset, ModelCard, Part
@@ -48,6 +49,10 @@ hookspec = pluggy.HookspecMarker("fseft")
 hookimpl = pluggy.HookimplMarker("fseft")
 
 
+STRICT = ConfigDict(extra="forbid")
+"""A key that there is not is refused where a spec is made."""
+
+
 class Config(Part):
     """Base of a method's configuration; its fields are the keys of `--set key=value`; `preset` is taken."""
 
@@ -57,7 +62,7 @@ class Config(Part):
         return False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Preset:
     """Settings under one name, for `--set preset=NAME`; what is set beside it wins."""
 
@@ -67,7 +72,7 @@ class Preset:
     """What differs where the decoder is trained too."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Spec:
     """A named thing that a plugin offers; a field of a wrong type is refused where the spec is made."""
 
@@ -80,7 +85,7 @@ class Spec:
     reference: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class MethodSpec(Spec):
     """A strategy that turns a network into an adapted one. Factory: `fseft.learn.method.Method`."""
 
@@ -92,12 +97,12 @@ class MethodSpec(Spec):
     presets: Mapping[str, Preset] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ArchitectureSpec(Spec):
     """Builds a network and knows its roles. Factory: `fseft.learn.roles.Architecture`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Checkpoint:
     """The public file with a model's weights: what it is called, and how it names its tensors.
 
@@ -128,7 +133,7 @@ class Checkpoint:
     """Tensors of the network that the file must hold, every one; the others start from random weights."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FoundationModelSpec(Spec):
     """A pre-trained network.
 
@@ -146,12 +151,12 @@ class FoundationModelSpec(Spec):
         return cls(name=card.name, summary=card.summary, reference=card.reference, card=card, checkpoint=checkpoint)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReaderSpec(Spec):
     """A dataset layout. Factory: an object of the protocol `Reader`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReporterSpec(Spec):
     """An observer of runs, switched on by name. Factory: `(run_folder: Path) -> object` with observer hooks."""
 

@@ -62,6 +62,13 @@ class Plugin:
         self.status = status
 
     @property
+    def fault(self) -> str:
+        """What keeps it from being used, for who looks for what it offers."""
+        if self.status != "broken":
+            return ""
+        return f"The package {self.distribution} {self.version} is broken ({self.problems[0]})."
+
+    @property
     def remedy(self) -> str:
         """What a user can do about its faults."""
         return f"Repair or remove the package {self.distribution} {self.version}."
@@ -95,6 +102,11 @@ class Registry:
         except FAULTS as error:  # a wrong hook signature is the plugin's fault, never ours
             entry.fail(in_one_line(error))
             return
+        hooks = [name for interface in (api.RegistrationHooks, api.ObserverHooks) for name in vars(interface)]
+        known = {hook.name for hook in manager.get_hookcallers(entry.module) or ()}
+        for name in sorted(set(hooks) & vars(entry.module).keys() - known):
+            if name.startswith("fseft_"):
+                entry.fail(f"{name} is not marked with @hookimpl, and so never called", status="active")
         for hook in manager.get_hookcallers(entry.module) or ():
             if not hasattr(api.RegistrationHooks, hook.name) and not hasattr(api.ObserverHooks, hook.name):
                 entry.fail(f"knows a hook that this fseft has not: {hook.name}", status="active")
@@ -155,7 +167,8 @@ class Registry:
             full = " or ".join(f"{offer.source.distribution}:{short}" for offer in offers)
             raise FseftError(f"the {kind} {name!r} is claimed by {len(offers)} packages", hint=f"Say {full}.")
         if not offers:
-            raise FseftError(f"there is no {kind} {name!r}", hint=did_you_mean(name, self.names(kind)))
+            hints = (did_you_mean(name, self.names(kind)), *(one.fault for one in self.plugins if one.fault))
+            raise FseftError(f"there is no {kind} {name!r}", hint=" ".join(hints))
         return offers[0]
 
     def specs(self, kind: str, spec_type: type[S]) -> list[S]:
@@ -206,9 +219,10 @@ class Registry:
             yield
         except FAULTS as error:
             place = passed_through(error, package)
-            if isinstance(error, FseftError) or package == "fseft" or not place:
+            called = isinstance(error, TypeError) and re.match(r"[\w.<>]+\(\) (takes|got|missing)", str(error))
+            if isinstance(error, FseftError) or package == "fseft" or not (place or called):
                 raise
-            cause = f"the {kind} {name!r} failed ({in_one_line(error)}; {place})"
+            cause = f"the {kind} {name!r} failed ({'; '.join(filter(None, (in_one_line(error), place)))})"
             raise PluginError(cause, hint=offer.source.remedy) from error
 
     def add_commands(self, app: typer.Typer) -> None:

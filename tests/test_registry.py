@@ -50,6 +50,7 @@ def installed(monkeypatch):
     """Pretend that these packages are installed beside a good one, and discover."""
     monkeypatch.delenv("FSEFT_NO_PLUGINS", raising=False)
     monkeypatch.delenv("FSEFT_DISABLE_PLUGINS", raising=False)
+    monkeypatch.delenv("FSEFT_ONLY_PLUGINS", raising=False)
 
     def install(*entries, **options):
         good = Entry("good", offering(method("good-method")))
@@ -160,6 +161,37 @@ def test_a_disabled_plugin_is_not_even_imported(installed):
 def test_all_plugins_can_be_left_out(installed, monkeypatch):
     monkeypatch.setenv("FSEFT_NO_PLUGINS", "1")
     assert [entry.name for entry in installed().plugins] == ["builtin"]
+
+
+@pytest.mark.parametrize("name", ["other", "fseft-other"])
+def test_plugins_can_be_left_out_but_for_some(installed, monkeypatch, name):
+    monkeypatch.setenv("FSEFT_ONLY_PLUGINS", f"{name},third")
+    found = installed(Entry("other", offering(method("other-method"))), Entry("bad", RuntimeError("imported")))
+    assert [entry.name for entry in found.plugins] == ["builtin", "other"]
+
+
+def test_who_looks_for_what_a_broken_plugin_offers_is_told_so(installed):
+    with pytest.raises(FseftError, match=r"no method 'bad'.*fseft-bad 1.0 is broken \(RuntimeError: no licence\)"):
+        installed(Entry("bad", RuntimeError("no licence"))).method("bad")
+
+
+def test_a_hook_that_is_not_marked_is_told(installed):
+    forgotten = ModuleType("forgotten")
+    forgotten.fseft_methods = lambda: [method("never-seen")]
+    problems = row(installed(Entry("forgotten", forgotten)), "forgotten").problems
+    assert problems == ["fseft_methods is not marked with @hookimpl, and so never called"]
+
+
+def test_a_key_that_a_spec_has_not_is_refused():
+    with pytest.raises(ValueError, match="acess"):
+        api.MethodSpec(name="mine", factory="json:dumps", acess="black-box")
+
+
+def test_a_wrong_signature_is_the_plugin_s_fault(installed):
+    found = installed(Entry("other", offering(method("strict", "inspect:signature"))))
+    wrong = pytest.raises(FseftError, match=r"the method 'strict' failed \(TypeError: .*missing.*fseft-other")
+    with wrong, found.blamed("method", "strict"):
+        (lambda needed: needed)()
 
 
 def test_provenance_names_package_and_version(installed):

@@ -53,7 +53,9 @@ def adapt(
     workers: Workers = 1,
     cluster: Cluster = "",
     strict: Strict = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run with other settings.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a finished run, or one with other settings.")
+    ] = False,
     reporter: Annotated[list[str] | None, typer.Option(help="Observers of the run; default jsonl.")] = None,
     workspace: Workspace = Path(),
 ) -> None:
@@ -95,7 +97,7 @@ def adapt(
         result = adapt(request, Store(workspace), listener)
     run = result.run
     if result.already_done:
-        show_lines(["This run was finished before; nothing to do."])
+        show_lines(["This run was finished before; nothing to do (--overwrite makes it anew)."])
     loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
     size = result.adapter.stat().st_size
     shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"

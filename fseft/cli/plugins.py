@@ -68,7 +68,7 @@ def methods(as_json: Json = False) -> None:
 
     specs = registry().specs("method", MethodSpec)
     if as_json:
-        console.show_json([_describe("method", spec) for spec in specs])
+        console.show_json([_describe("method", spec.name, spec) for spec in specs])
         return
     rows = [(spec.name, spec.access, spec.summary, _package("method", spec.name)) for spec in specs]
     console.show_table(("method", "access", "summary", "package"), rows)
@@ -88,9 +88,9 @@ def show(
 
     spec = registry().offer(kind.value, name).spec
     if as_json:
-        console.show_json(_describe(kind.value, spec))
+        console.show_json(_describe(kind.value, name, spec))
         return
-    facts = _describe(kind.value, spec)
+    facts = _describe(kind.value, name, spec)
     facts.pop("config_schema")
     hyperparameters = facts.pop("hyperparameters", {})
     _show_facts(facts)
@@ -145,7 +145,7 @@ def _numbered(classes: Sequence[str]) -> str:
     return ", ".join(f"{n}:{name}{meant}" for n, (name, meant) in enumerate(zip(classes, means, strict=True), start=1))
 
 
-def _describe(kind: str, spec: Spec) -> dict[str, Any]:
+def _describe(kind: str, name: str, spec: Spec) -> dict[str, Any]:
     facts: dict[str, Any] = {"name": spec.name, "summary": spec.summary, "reference": spec.reference}
     access = getattr(spec, "access", "")
     facts |= {"access": access} if access else {}
@@ -154,10 +154,10 @@ def _describe(kind: str, spec: Spec) -> dict[str, Any]:
     if kind == "architecture":
         from fseft.learn.backbone import architecture, hyperparameters
 
-        facts["hyperparameters"] = {key: asdict(one) for key, one in hyperparameters(architecture(spec.name)).items()}
+        facts["hyperparameters"] = {key: asdict(one) for key, one in hyperparameters(architecture(name)).items()}
     return {
         **facts,
-        "package": _package(kind, spec.name),
+        "package": _package(kind, name),
         "factory": spec.factory,
         "config_schema": spec.config.model_json_schema(),
     }

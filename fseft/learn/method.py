@@ -77,6 +77,9 @@ class Adapted:
     ) -> Adapted:
         """Freeze a network, but for these modules and parameters, and the head.
 
+        What was added to the network with `requires_grad=False` stays as it was drawn, and out of the file: loading
+        draws it again from the same seed.
+
         Args:
             trained: Names of modules and of parameters.
             architecture: Knows the head.
@@ -86,8 +89,12 @@ class Adapted:
             rates: Multiples of it for some tensors, by name.
         """
         adapted = cls(network, learning_rate, rates=dict(rates or {}))
+        added = (p for module in network.modules() if isinstance(module, Switchable) for p in module.parameters())
+        fixed = [p for p in added if not p.requires_grad]
         network.requires_grad_(False)
         adapted.also_train(trained)
+        for parameter in fixed:
+            parameter.requires_grad_(False)
         adapted.also_train(head_names(architecture, network), rate=head_ratio)
         return adapted
 

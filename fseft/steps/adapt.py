@@ -56,7 +56,8 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     fresh = _run_document(job)
     checkpoint = folder / "checkpoint.pt"
     earlier = _earlier_run(folder, fresh, (adapter, checkpoint), overwrite=request.overwrite)
-    if earlier is not None and earlier.outcome == "finished" and adapter.is_file():
+    finished = earlier is not None and earlier.outcome == "finished" and adapter.is_file()
+    if earlier is not None and finished and not request.overwrite:
         return Adaptation(earlier, folder, adapter, already_done=True)
     state = load_checkpoint(checkpoint) if checkpoint.is_file() else None
     resumed = len(state["losses"]) if state else 0
@@ -162,6 +163,12 @@ def _differences(earlier: Run, fresh: Run) -> str:
     ]
     if earlier.labels != fresh.labels:
         told.append(f"structures {', '.join(earlier.labels)}")
+    versions = {one.distribution: one.version for one in fresh.plugins if one.distribution != "fseft"}
+    told += [
+        f"{one.distribution} {one.version}, not {versions[one.distribution]}"
+        for one in earlier.plugins
+        if versions.get(one.distribution, one.version) != one.version
+    ]
     told += [f"another {name}" for name in ("decoder", "k", "seed") if getattr(earlier, name) != getattr(fresh, name)]
     if earlier.plan != fresh.plan:
         told.append("other data, support cases, plan or weights")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from fseft.documents import Dataset
@@ -54,6 +55,10 @@ def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
     cases = tuple(case for case in found.cases if case.images)
     if not cases:
         raise FseftError("has no image", file=folder, hint="Put images into imagesTr.")
+    names = Counter(case.name for case in found.cases)
+    if twice := [one for one, times in names.items() if times > 1]:
+        cause = f"the reader {name!r} gave {names[twice[0]]} cases of one name"
+        raise FseftError(cause, case=twice[0], file=folder, hint="Rename the files, or leave its plugin out.")
     warnings = (*found.warnings, *_odd(alone, cases))
     if strict and warnings:
         raise FseftError(warnings[0], file=folder, hint="Complete or remove them, or leave out --strict.")

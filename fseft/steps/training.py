@@ -15,7 +15,7 @@ from einops import rearrange
 from fseft.errors import FseftError
 from fseft.learn.augment import augment, margin
 from fseft.learn.batches import Ahead, derived_seed
-from fseft.learn.features import joined, on_voxels, sample_voxels, voxel_loss
+from fseft.learn.features import joined, on_voxels, reach, sample_voxels, voxel_loss
 from fseft.learn.loop import Training, autocast, fit, start
 from fseft.learn.loss import segmentation_loss
 from fseft.learn.method import head_names
@@ -25,6 +25,8 @@ from fseft.steps.jobs import keeps_features
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+
+    import numpy.typing as npt
 
     from fseft.documents import Triple
     from fseft.learn.features import Voxels
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 SOLVED = "the solver"
 VOXELS_PER_CROP, VOXELS_PER_STEP = 20_000, 32_768
-WINDOW = 32  # voxels along each axis of what is trained on at a time, of a crop's features
+WINDOW = 32  # voxels along each axis of what the loss sees at a time, of a crop's features
 
 
 def train(
@@ -161,14 +163,15 @@ def _on_features(
 
         yield on_some_voxels
         return
-    with Ahead(lambda step: _windows(job, crops, step)) as ahead:
+    with Ahead(lambda step: _windows(job, crops, step, reach(head))) as ahead:
 
         def on_windows(step: int) -> torch.Tensor:
             torch.manual_seed(derived_seed(seed, "dropout", step))
-            features, labels = (torch.from_numpy(array).to(device) for array in ahead.batch(step))
+            features, labels, insides = ahead.batch(step)
             with autocast(device, job.recipe.precision):
-                logits = head(features)
-            return segmentation_loss(logits, labels, job.recipe.loss)
+                logits = head(torch.from_numpy(features).to(device))
+            counted = torch.stack([one[:, i, j, k] for one, (i, j, k) in zip(logits, insides, strict=True)])
+            return segmentation_loss(counted, torch.from_numpy(labels).to(device), job.recipe.loss)
 
         yield on_windows
 
@@ -178,21 +181,35 @@ def _sampled(crop: CachedCase, rng: np.random.Generator) -> Voxels:
     return sample_voxels(crop.read_image(origin, size), crop.read_label(origin, size), VOXELS_PER_CROP, rng)
 
 
-def _windows(job: Job, crops: list[CachedCase], step: int) -> tuple[Any, Any]:
-    """Windows of as many crops as a step has, half of them around a voxel of a structure where there is one."""
+def _windows(
+    job: Job, crops: list[CachedCase], step: int, around: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[list[slice]]]:
+    """Of as many crops as a step has, half of them around a voxel of a structure where there is one.
+
+    Args:
+        job: The work.
+        crops: Features and labels.
+        step: Decides which.
+        around: How many voxels away the head looks: so much more of the features is read, as far as the crop goes.
+
+    Returns:
+        Features (n, F, i, j, k), labels (n, i, j, k) of a part of them, and where that part lies in each.
+    """
     rng = np.random.default_rng(derived_seed(job.request.seed, "windows", step))
-    features, labels = [], []
+    features, labels, insides = [], [], []
     for index, chosen in enumerate(rng.integers(len(crops), size=job.crops)):
         crop = crops[chosen]
-        size = tuple(min(WINDOW, side) for side in crop.shape)
+        size, whole = np.minimum(WINDOW, crop.shape), np.minimum(WINDOW + 2 * around, crop.shape)
         slack = np.subtract(crop.shape, size)
         corner = rng.integers(slack + 1)
         if index % 2 == 0 and crop.classes:
             places = crop.locations(int(rng.choice(crop.classes)))
-            corner = np.clip(places[rng.integers(len(places))] - np.floor_divide(size, 2), 0, slack)
-        features.append(crop.read_image(corner, size).astype(np.float32))
-        labels.append(crop.read_label(corner, size).astype(np.int64))
-    return np.stack(features), np.stack(labels)
+            corner = np.clip(places[rng.integers(len(places))] - size // 2, 0, slack)
+        start = np.clip(corner - around, 0, np.subtract(crop.shape, whole))
+        features.append(crop.read_image(tuple(start), tuple(whole)).astype(np.float32))
+        labels.append(crop.read_label(tuple(corner), tuple(size)).astype(np.int64))
+        insides.append([*map(slice, corner - start, corner - start + size)])
+    return np.stack(features), np.stack(labels), insides
 
 
 def _images(job: Job, cached: list[CachedCase]) -> Iterator[torch.Tensor]:
@@ -210,6 +227,8 @@ def draw(job: Job, cached: list[CachedCase], step: int, held_out: Collection[int
     seed = job.request.seed
     order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
     drawn = [case for case in order if case not in held_out]
+    if not drawn:
+        raise FseftError("the method holds out all support cases", hint="Use another method, or repair its package.")
     patch = job.plan.preprocessing.patch_size
     source = _source(job, margin(patch) if job.recipe.augment else patch, foreground=job.recipe.foreground)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fseft.learn.backbone import architecture, build
 from fseft.testing.network_checks import CHECKS
-from fseft.testing.parameters import parameters
+from fseft.testing.parameters import parameters, told
 from fseft.testing.subject import CLASSES, noise
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def architecture_checks(name: str, toy: Toy, *, xfail: Mapping[str, str] | None 
         ValueError: There is no check of a name in `xfail`.
     """
     built = Built(name, toy)
-    return parameters(name, {check.__name__: partial(check, built) for check in CHECKS}, xfail)
+    return parameters(name, {check.__name__: partial(told, check, built) for check in CHECKS}, xfail)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,8 @@ from safetensors.torch import load, save
 from fseft.errors import FseftError
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.blocks import blocks, recompute
+from fseft.learn.deltas import Switchable
+from fseft.learn.loop import Epoch
 from fseft.testing.elsewhere import output_elsewhere
 from fseft.testing.subject import CLASSES, Subject, exact
 from fseft.testing.torchless import assert_listed_without_torch
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from fseft.learn.roles import Architecture, Target
 
+CASES = 3
+"""k, where a method asks for it."""
 DEAD = 1e-12
 """A gradient in double precision that is smaller than this part of the largest is none."""
 
@@ -60,6 +64,26 @@ def trains_where_it_selects(subject: Subject) -> None:
     targets += [target for target in subject.architecture.targets(network) if target.part in parts]
     homes = tuple(f"{target.name}." for target in targets)
     assert [name for name, _ in subject.trained.trained() if not name.startswith(homes)] == []
+
+
+def trains_what_it_adds(subject: Subject) -> None:
+    """Something of each module that is put into the network is trained."""
+    added = {n: m for n, m in subject.adapted().network.named_modules() if isinstance(m, Switchable)}
+    assert [name for name, module in added.items() if not any(p.requires_grad for p in module.parameters())] == []
+
+
+def answers_all_hooks(subject: Subject) -> None:
+    """What training asks of it beside the steps gets an answer of the right kind."""
+    adapted, epoch = subject.adapted(), Epoch(1, 0.5, 0.01, 1.0, 0.5)
+    adapted.calibrate(iter([subject.x]))
+    held_out = set(adapted.held_out(1, CASES))
+    assert held_out < set(range(CASES)), "one support case at least must be left to draw"
+    with torch.no_grad():
+        adapted.audit(epoch, CASES, lambda _, count: subject.crops(count))
+    adapted.load_training_state(adapted.training_state())
+    assert all(isinstance(loss, float) for loss in adapted.settled([0.5, 0.25]))
+    adapted.finish()
+    assert all(isinstance(note, str) for note in adapted.notes())
 
 
 def gives_every_tensor_a_gradient(subject: Subject) -> None:
@@ -186,6 +210,8 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     starts_the_same_for_the_same_seed,
     changes_only_what_it_trains,
     trains_where_it_selects,
+    trains_what_it_adds,
+    answers_all_hooks,
     gives_every_tensor_a_gradient,
     keeps_the_base,
     can_be_switched_off,

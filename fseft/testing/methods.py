@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fseft.testing.checks import CHECKS
-from fseft.testing.parameters import parameters
+from fseft.testing.parameters import parameters, told
 from fseft.testing.subject import Subject
 from fseft.testing.toys import TOYS, Toy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from _pytest.mark import ParameterSet
 
@@ -37,7 +37,7 @@ def method_checks(
         check()
     ```
 
-    A check is skipped where the method refuses the architecture.
+    A check is skipped where the method refuses the architecture; one network at least must fit.
 
     Args:
         method: Its name in the registry.
@@ -51,15 +51,22 @@ def method_checks(
         ValueError: There is no check of a name in `xfail`.
     """
     label = [f"{key}={value}" for key, value in (config or {}).items()]
-    found = []
+    found, subjects = [], []
     for name, toy in toys.items():
         subject = Subject(method, dict(config or {}), decoder, name, toy, tolerance)
         checks = {check.__name__: partial(_run, check, subject) for check in CHECKS}
         found += parameters("-".join((method, *label, name, decoder)), checks, xfail)
-    return found
+        subjects.append(subject)
+    whole = pytest.param(partial(_fits_a_network, subjects), id="-".join((method, *label, "fits_a_network")))
+    return [*found, whole] if len(subjects) > 1 else found
 
 
 def _run(check: Callable[[Subject], None], subject: Subject) -> None:
     if subject.refusal:
         pytest.skip(subject.refusal)
-    check(subject)
+    told(check, subject)
+
+
+def _fits_a_network(subjects: Sequence[Subject]) -> None:
+    """A method that refuses every architecture would skip all checks."""
+    assert not all(subject.refusal for subject in subjects), f"no network fits: {subjects[0].refusal}"

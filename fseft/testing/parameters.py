@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from _pytest.mark import ParameterSet
+
+S = TypeVar("S")
 
 
 def parameters(
@@ -36,3 +38,12 @@ def parameters(
         )
         for name, check in checks.items()
     ]
+
+
+def told(check: Callable[[S], None], subject: S) -> None:
+    """Run a check; where it fails, what it checks is said first."""
+    try:
+        check(subject)
+    except AssertionError as error:
+        error.args = (f"{' '.join((check.__doc__ or check.__name__).split())} {error}",)
+        raise

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fseft.registry import registry
-from fseft.testing.parameters import parameters
+from fseft.testing.parameters import parameters, told
 from fseft.testing.torchless import assert_listed_without_torch
 from fseft.volume.masks import label_files
 
@@ -41,7 +41,7 @@ def reader_checks(name: str, folder: Path, *, xfail: Mapping[str, str] | None = 
         ValueError: There is no check of a name in `xfail`.
     """
     layout = Layout(name, folder)
-    return parameters(name, {check.__name__: partial(check, layout) for check in CHECKS}, xfail)
+    return parameters(name, {check.__name__: partial(told, check, layout) for check in CHECKS}, xfail)
 
 
 @dataclass(frozen=True)

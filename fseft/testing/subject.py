@@ -111,6 +111,11 @@ class Subject:
         logits: Tensor = network(self.x)
         return logits
 
+    def crops(self, count: int) -> tuple[Tensor, Tensor]:
+        """Images (count, C, i, j, k) and labels (count, i, j, k)."""
+        images = self.x.expand(count, *self.x.shape[1:])
+        return images, (images[:, 0] > 0).long()
+
     def loss(self, network: nn.Module) -> Tensor:
         """A loss on which all of the network can improve."""
         dtype = next(network.parameters()).dtype

@@ -104,7 +104,10 @@ def test_the_version_is_told(fseft):
 def test_bad_input_ends_in_one_line_and_status_2(fseft):
     result = fseft("show", "method", "polit")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.splitlines()[-1] == "error: there is no method 'polit'. Did you mean polite?"
+    assert result.stderr.splitlines()[-1] == (
+        "error: there is no method 'polit'. Did you mean polite? "
+        "The package fseft-rude 1.0 is broken (RuntimeError: no)."
+    )
 
 
 def test_an_error_line_is_neither_broken_nor_read_as_markup(fseft):

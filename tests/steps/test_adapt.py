@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from fseft.documents import Plan, Run, SupportSet
+from fseft.documents import Plan, Provenance, Run, SupportSet
 from fseft.errors import FseftError
 from fseft.learn.batches import derived_seed
 from fseft.plugin import hookimpl
@@ -241,6 +241,26 @@ def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
     again = adapt(request_for(overwrite=True), workspace)
     assert not again.already_done
     assert not equal_tensors(load_file(again.adapter), first)
+
+
+def test_a_finished_run_is_made_anew_if_asked_to(request_for, workspace):
+    first = adapt(request_for(), workspace)
+    epochs = []
+    again = adapt(request_for(overwrite=True), workspace, Listener(epoch=epochs.append))
+    assert not again.already_done
+    assert [epoch.number for epoch in epochs] == [1, 2]
+    assert len(log_of(first.folder)) == 2
+
+
+def test_a_run_by_another_version_of_a_plugin_is_another_run(request_for, workspace, monkeypatch):
+    def version(number):
+        return lambda _: (Provenance(name="linear-probe", distribution="fseft-mine", version=number),)
+
+    monkeypatch.setattr(step, "_provenance", version("0.1.0"))
+    adapt(request_for(), workspace)
+    monkeypatch.setattr(step, "_provenance", version("0.2.0"))
+    with pytest.raises(FseftError, match=r"holds a run with fseft-mine 0\.1\.0, not 0\.2\.0"):
+        adapt(request_for(), workspace)
 
 
 @pytest.mark.parametrize("method", ["linear-probe", "lora"])

@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from fseft.builtin import plugin as builtin
+from fseft.documents import Case, Dataset
 from fseft.errors import FseftError
 from fseft.plugin import ReaderSpec, hookimpl
 from fseft.registry import Plugin, Registry
@@ -124,6 +125,18 @@ class FailsToDetect(Fails):
         raise KeyError("dataset.json")
 
 
+class TakesNoFolder(Fails):
+    def detects(self):
+        return True
+
+
+class NamesAllCasesAlike(Fails):
+    def read(self, folder):
+        images = ((folder / "imagesTr" / f"{name}.nii.gz",) for name in "ab")
+        cases = tuple(Case(name="same", images=image) for image in images)
+        return Dataset(name="d", reader="foreign", channels=("CT",), labels={}, cases=cases)
+
+
 class GivesNothing(Fails):
     def read(self, _folder):
         return None
@@ -146,7 +159,11 @@ def reader(monkeypatch):
 
 @pytest.mark.parametrize(
     ("broken", "told"),
-    [("Missing", "'a-foreign-one' cannot be loaded .AttributeError"), ("FailsToDetect", "failed .KeyError: 'dataset")],
+    [
+        ("Missing", "'a-foreign-one' cannot be loaded .AttributeError"),
+        ("FailsToDetect", "failed .KeyError: 'dataset"),
+        ("TakesNoFolder", "failed .TypeError: .* takes 1 positional argument"),
+    ],
 )
 def test_a_broken_reader_does_not_hide_the_others(tmp_path, reader, broken, told):
     reader(broken)
@@ -158,6 +175,7 @@ def test_a_broken_reader_does_not_hide_the_others(tmp_path, reader, broken, told
     ("broken", "told"),
     [
         ("Fails", r"'a-foreign-one' failed \(ValueError: no such key; .*line \d+\)\. .* fseft-foreign 1\.0"),
+        ("NamesAllCasesAlike", "case same, .*'a-foreign-one' gave 2 cases of one name"),
         ("GivesNothing", "'a-foreign-one' gave a NoneType, not a Dataset"),
     ],
 )

@@ -16,6 +16,7 @@ from fseft.learn.deltas import LowRank, Scale, Switchable, add_delta
 from fseft.learn.method import Adapted
 from fseft.plugin import Config
 from fseft.testing import TOYS, checks, method_checks
+from fseft.testing.parameters import told
 from fseft.testing.subject import Subject
 
 SEEDS = count()
@@ -70,6 +71,23 @@ class Hides(Flawed):
         return super().apply(architecture, network, generator=generator)
 
 
+class TrainsNothing(Flawed):
+    def delta(self, weight, generator):
+        delta = super().delta(weight, generator)
+        for name in ("a", "b"):
+            drawn = getattr(delta, name).detach()
+            delattr(delta, name)
+            delta.register_buffer(name, drawn)
+        return delta
+
+
+class HoldsAllOut(Flawed):
+    def apply(self, architecture, network, *, generator):
+        adapted = super().apply(architecture, network, generator=generator)
+        adapted.held_out = lambda _, cases: range(cases)
+        return adapted
+
+
 class Branch(Switchable):
     def forward(self, x):
         return 0.1 * x
@@ -94,11 +112,40 @@ def test_a_method_that_is_right_passes(check):
         (DrawsByItself, checks.starts_the_same_for_the_same_seed),
         (TrainsElsewhere, checks.trains_where_it_selects),
         (Hides, checks.can_be_switched_off),
+        (TrainsNothing, checks.trains_what_it_adds),
+        (HoldsAllOut, checks.answers_all_hooks),
     ],
 )
 def test_a_flaw_is_found(flawed, check):
     with pytest.raises(AssertionError):
         check(subject_of(flawed()))
+
+
+def test_what_is_added_as_fixed_stays_fixed():
+    class FixesA(Flawed):
+        def delta(self, weight, generator):
+            delta = super().delta(weight, generator)
+            delta.a.requires_grad_(False)
+            return delta
+
+    subject = subject_of(FixesA())
+    names = [name.rpartition(".")[2] for name, _ in subject.adapted().trained()]
+    assert "b" in names
+    assert "a" not in names
+    checks.comes_back_from_its_file(subject)
+
+
+def test_a_failing_check_says_first_what_it_checks():
+    with pytest.raises(AssertionError, match=r"^Before training the output is the base's\. "):
+        told(checks.starts_as_the_base, subject_of(StartsElsewhere()))
+
+
+def test_a_method_that_fits_no_network_does_not_pass_by_skipping_all():
+    *_, fits = method_checks(
+        "lora", config={"roles": ["pos_bias"]}, toys={"resunet": TOYS["resunet"], "unet": TOYS["unet"]}
+    )
+    with pytest.raises(AssertionError, match="no network fits: the method 'lora' needs pos_bias layers"):
+        fits.values[0]()
 
 
 def test_a_method_that_is_not_installed_fails_its_checks_instead_of_skipping_them():
