@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SOLVED = "the solver"
 VOXELS_PER_CROP, VOXELS_PER_STEP = 20_000, 32_768
-WINDOW = 32  # voxels along each axis of what the loss sees at a time, of a crop's features
+WINDOW = 24  # voxels along each axis of what the loss sees at a time, of a crop's features
 
 
 def train(
