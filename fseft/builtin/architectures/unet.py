@@ -72,12 +72,13 @@ class UNet(NamedLayers):
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """The level is the depth of nesting; MONAI numbers its parts: 0 down, 1 the deeper levels, 2 up."""
         level = name.count("submodule")
-        if level == max(other.count("submodule") for other, _ in network.named_modules()):
+        nest = network.get_submodule("body.model" + ".1.submodule" * level)
+        if not hasattr(getattr(nest, "1", None), "submodule"):
             return "bottleneck", level
         innermost = name.rsplit("submodule.", 1)[-1].removeprefix("body.model.")
         return ("decoder" if innermost.startswith("2.") or name == "norm" else "encoder"), level
 
     def norm_follows(self, network: nn.Module, name: str) -> bool:
         """A unit keeps its norm beside its convolution; our own comes right after the last one of a plain network."""
-        modules = dict(network.named_modules())
-        return name == "body.model.2.conv" or f"{name.removesuffix('.conv')}.adn.N" in modules
+        unit = network.get_submodule(name.removesuffix(".conv"))
+        return name == "body.model.2.conv" or hasattr(getattr(unit, "adn", None), "N")
