@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,6 +71,8 @@ def start_unlikely(head: nn.Conv3d) -> None:
 class ResidualHead(nn.Module):
     """A head on features that two convolutions may change: head(f + conv(relu(conv(f)))).
 
+    The head and the second convolution are linear: one convolution does the work of both where classes are few.
+
     Args:
         head: The pointwise classifier.
         kernel_size: Of both convolutions, which keep the width and have no bias.
@@ -89,8 +92,11 @@ class ResidualHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, i, j, k) -> logits (B, classes, i, j, k)."""
-        changed: Tensor = features + self.second(torch.relu(self.first(features)))
-        logits: Tensor = self.classifier(changed)
+        hidden = torch.relu(self.first(features))
+        if self.classifier.out_channels > self.in_channels:
+            return self.classifier(features + self.second(hidden))  # type: ignore[no-any-return]
+        weight = torch.einsum("cw,wvijk->cvijk", self.classifier.weight.flatten(1), self.second.weight)
+        logits: Tensor = self.classifier(features) + F.conv3d(hidden, weight, padding="same")
         return logits
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.learn.heads import new_head
+from fseft.learn.heads import ResidualHead, new_head
 from fseft.learn.vocabulary import match_classes
 
 CLASSES = ("liver", "kidney_left", "spleen")
@@ -59,3 +59,11 @@ def test_the_old_head_may_have_no_bias(features):
     old = nn.Conv3d(5, len(CLASSES), 1, bias=False)
     head = made(old, ["liver"])
     assert torch.allclose(head(features)[:, 1], old(features)[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_a_residual_head_classifies_what_its_convolutions_changed(classes):
+    head = ResidualHead(nn.Conv3d(8, classes, 1), 3, torch.Generator().manual_seed(0))
+    nn.init.normal_(head.second.weight)
+    x = torch.randn(2, 8, 5, 6, 7)
+    torch.testing.assert_close(head(x), head.classifier(x + head.second(head.first(x).relu())), atol=1e-4, rtol=1e-4)
