@@ -72,10 +72,9 @@ def segment(
             device=torch.device("cpu"),
             padding_mode="replicate",
         )
-        logits = torch.flip(logits, dims)
-        total = logits if total is None else total + logits
+        total = logits if total is None else total.add_(torch.flip(logits, dims))
     assert total is not None  # noqa: S101 - the first flip is none at all
-    return (total / len(flips))[0].float().numpy()
+    return total.div_(len(flips))[0].float().numpy()
 
 
 def count_windows(shape: Sequence[int], patch_size: Triple, overlap: float) -> int:
