@@ -12,9 +12,10 @@ from fseft.learn.batches import derived_seed
 from fseft.learn.schedule import too_short
 from fseft.observers import notify, observers
 from fseft.registry import registry
-from fseft.steps.adapters import NAME, apply_method, make_network, versions, write_adapter
+from fseft.steps.adapters import NAME, apply_method, versions, write_adapter
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
 from fseft.steps.jobs import AdaptRequest, Job, Listener, decide
+from fseft.steps.networks import make_network
 from fseft.steps.preprocess import preprocess
 from fseft.steps.training import SOLVED, train
 from fseft.store import digest, read_document, write_document

@@ -10,16 +10,14 @@ from pydantic import ValidationError
 
 from fseft.documents import Manifest
 from fseft.errors import FseftError
-from fseft.learn import backbone
 from fseft.learn.adaptation import adapt_network
-from fseft.learn.heads import new_head
-from fseft.learn.roles import TextDriving
 from fseft.registry import registry
 from fseft.steps.models import find_card, find_weights
+from fseft.steps.networks import load_body
 from fseft.store import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from fseft.learn.method import Adapted
     from fseft.learn.roles import Architecture
     from fseft.steps.models import Weights
+    from fseft.steps.networks import Body
     from fseft.store import Store
 
 HEADER = "fseft"
@@ -86,30 +85,51 @@ def restore(path: Path, store: Store) -> tuple[nn.Module, Manifest]:
     Raises:
         FseftError: The adapter is of another backbone, or its method or model is not installed.
     """
+    manifest = read_manifest(path)
+    body = open_body(path, manifest, store)
+    return restore_on(body, path / NAME if path.is_dir() else path, manifest), manifest
+
+
+def open_body(path: Path, manifest: Manifest, store: Store) -> Body:
+    """The network that an adapter was made with, as it was before.
+
+    Raises:
+        FseftError: The adapter is of another backbone, or its model is not installed.
+    """
+    card, weights = find_backbone(path, manifest, store)
+    return load_body(card, weights, len(manifest.channels), structures=len(manifest.labels), seed=manifest.seed)
+
+
+def restore_on(body: Body, path: Path, manifest: Manifest) -> nn.Module:
+    """Put an adapter on its network, which may have the head of another one by now.
+
+    Raises:
+        FseftError: The method of the adapter is not installed.
+    """
     from safetensors.torch import load_file
 
-    manifest = read_manifest(path)
-    card, weights = find_backbone(path, manifest, store)
-    path = path / NAME if path.is_dir() else path
     method = method_name(manifest, path)
-    architecture, network, random = make_network(
-        card,
-        weights,
-        manifest.labels,
-        len(manifest.channels),
-        seed=manifest.seed,
-        unmatched_never=not registry().method(method).trains,
+    body.put_head(list(manifest.labels), seed=manifest.seed, unmatched_never=not registry().method(method).trains)
+    adapted = apply_method(
+        body.architecture, body.network, method, manifest.config, manifest.decoder, manifest.seed, body.random
     )
-    adapted = apply_method(architecture, network, method, manifest.config, manifest.decoder, manifest.seed, random)
     try:
         adapted.load_state_dict(load_file(path))
     except FseftError as error:
         raise error.located(file=path) from error
-    return adapted.merge(), manifest
+    return adapted.merge()
 
 
-def find_backbone(path: Path, manifest: Manifest, store: Store) -> tuple[ModelCard, Weights | None]:
+def find_backbone(
+    path: Path, manifest: Manifest, store: Store, weights_of: Callable[[str, Store], Weights] = find_weights
+) -> tuple[ModelCard, Weights | None]:
     """The model that an adapter was made with, and its weights; none where it started from random ones.
+
+    Args:
+        path: Of the adapter.
+        manifest: What it says of itself.
+        store: Where models of the workspace lie.
+        weights_of: Finds a model's weights; one that remembers them reads each file only once.
 
     Raises:
         FseftError: The model here is another one, or missing.
@@ -122,7 +142,7 @@ def find_backbone(path: Path, manifest: Manifest, store: Store) -> tuple[ModelCa
             file=path,
             hint=f"It was {manifest.architecture} with {manifest.hparams}.",
         )
-    weights = find_weights(manifest.model, store) if manifest.backbone_sha256 else None
+    weights = weights_of(manifest.model, store) if manifest.backbone_sha256 else None
     if weights and weights.sha256 != manifest.backbone_sha256:
         raise FseftError(
             f"the adapter is for another backbone: the weights of {card.name!r} here are not those it was made with",
@@ -151,71 +171,6 @@ def method_name(manifest: Manifest, path: Path) -> str:
             hint="Install it, or see what `fseft plugins` says of it.",
         ) from error
     return full
-
-
-def make_network(
-    card: ModelCard,
-    weights: Weights | None,
-    structures: Sequence[str] | Mapping[str, int],
-    channels: int,
-    *,
-    seed: int,
-    matched: Mapping[str, str] | None = None,
-    unmatched_never: bool = False,
-) -> tuple[Architecture, nn.Module, list[str]]:
-    """A network with the model's weights and a head for the structures.
-
-    The third result names the parameters that are random although there are weights: these hold an encoder only.
-
-    Args:
-        card: The model.
-        weights: The model's; random ones without.
-        structures: Names, in the order of the rows after the background.
-        channels: Input channels of the data.
-        seed: Draws what is random.
-        matched: Structure -> class whose row is copied.
-        unmatched_never: Rows without a match never win (zero-shot).
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    architecture = backbone.architecture(card.architecture)
-    names = list(structures)
-    out = output_channels(card) if weights else 1 + len(names)
-    network = backbone.build(architecture, in_channels=channels, out_channels=out, hparams=card.hparams, seed=seed)
-    if weights is None:
-        return architecture, network, []
-    if channels != card.contract.channels:
-        raise FseftError(
-            f"the model {card.name!r} takes {card.contract.channels} channel(s), the data have {channels}",
-            hint="Choose the channel that the model was trained on, or --model none.",
-        )
-    random = backbone.load_weights(
-        network, load_file(weights.path), source=str(weights.path), partial=card.scope != "network"
-    )
-    texts = architecture.take_text_head(network) if isinstance(architecture, TextDriving) else None
-    old_head = {target.name for target in architecture.targets(network) if target.part == "head"}
-    random = [name for name in random if name.rpartition(".")[0] not in old_head]
-    if unmatched_never and texts is not None and isinstance(architecture, TextDriving):
-        indices = [card.classes.index(matched[name]) if matched and name in matched else None for name in names]
-        architecture.replace_head(network, architecture.text_driven(network, texts, indices))
-        return architecture, network, random
-    head = new_head(
-        architecture.head(network),
-        names,
-        card.classes,
-        card.activation,
-        matched or {},
-        torch.Generator().manual_seed(seed),
-        never=unmatched_never,
-    )
-    architecture.replace_head(network, head)
-    return architecture, network, random
-
-
-def output_channels(card: ModelCard) -> int:
-    """Of the model's own head: its classes, and a background for softmax; one where the weights hold no head."""
-    return len(card.classes) + (card.activation == "softmax") if card.scope == "network" else 1
 
 
 def apply_method(

@@ -14,8 +14,9 @@ from fseft.learn import backbone
 from fseft.learn.checkpoint import LoadReport, fit, looks_like, output_fingerprint, unwrap
 from fseft.plugin import Checkpoint, FoundationModelSpec
 from fseft.registry import imported, registry
-from fseft.steps.adapters import output_channels, versions
+from fseft.steps.adapters import versions
 from fseft.steps.models import MODEL_FILE, WEIGHTS_FILE, entry, find_weights, imported_folder, read_card, valid_name
+from fseft.steps.networks import output_channels
 from fseft.steps.weight_files import read_weights, write_weights
 from fseft.store import file_digest, replacing, write_document
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
-from fseft.learn import backbone
 from fseft.learn.heads import Heads
 from fseft.registry import registry
-from fseft.steps.adapters import NAME, find_backbone, method_name, read_manifest, restore
+from fseft.steps.adapters import NAME, find_backbone, method_name, open_body, read_manifest, restore_on
+from fseft.steps.models import find_weights
 from fseft.store import digest, file_digest
 
 if TYPE_CHECKING:
@@ -61,13 +62,14 @@ def open_adapters(places: Sequence[Path], store: Store) -> tuple[OpenAdapter, ..
     manifests = [read_manifest(place) for place in places]
     files = [(place / NAME if place.is_dir() else place).absolute() for place in places]
     hashes = [file_digest(file) for file in files]
+    weights_of = lru_cache(find_weights)
     for place, manifest, sha256, before in zip(places, manifests, hashes, range(len(places)), strict=True):
         if sha256 in hashes[:before]:
             raise FseftError("the adapter is given twice", file=place, hint="Leave one out.")
         if len(manifest.channels) != len(manifests[0].channels):
             cause = f"takes {len(manifest.channels)} channel(s), {places[0]} takes {len(manifests[0].channels)}"
             raise FseftError(cause, file=place, hint="Predict with them one by one.")
-        find_backbone(place, manifest, store)
+        find_backbone(place, manifest, store, weights_of)
     return tuple(map(OpenAdapter, places, files, hashes, _names(files), manifests))
 
 
@@ -94,7 +96,7 @@ def _features(adapter: OpenAdapter) -> str:
     made = adapter.manifest
     spec = registry().method(method_name(made, adapter.place))
     texts = not spec.trains and "text_classes" in made.hparams  # their head looks at deeper features too
-    if spec.access != "black-box" or made.decoder != "frozen" or texts:
+    if spec.access != "black-box" or made.decoder != "frozen" or texts or not made.backbone_sha256:
         return adapter.sha256
     return digest(made.backbone_sha256, made.architecture, made.hparams, made.preprocessing.model_dump(mode="json"))
 
@@ -103,13 +105,13 @@ def load_pass(adapters: Pass, store: Store) -> nn.Module:
     """The network that gives the logits of all adapters, one after the other along the channels.
 
     Raises:
-        FseftError: See `restore`.
+        FseftError: An adapter is of another backbone, or its method or model is not installed.
     """
+    body = open_body(adapters[0].file, adapters[0].manifest, store)
     heads = []
-    architecture = backbone.architecture(adapters[0].manifest.architecture)
-    for adapter in adapters:  # one body at a time in memory
-        network, _ = restore(adapter.file, store)
-        heads.append(architecture.head(network))
+    for adapter in adapters:
+        network = restore_on(body, adapter.file, adapter.manifest)
+        heads.append(body.architecture.head(network))
     if len(adapters) > 1:
-        architecture.replace_head(network, Heads(heads))
+        body.architecture.replace_head(network, Heads(heads))
     return network

@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from fseft.documents import Intensity, Manifest, Preprocessing, Provenance
 from fseft.errors import FseftError
 from fseft.steps.adapt import adapt
-from fseft.steps.adapters import apply_method, make_network, read_manifest, restore, write_adapter
+from fseft.steps.adapters import apply_method, read_manifest, restore, write_adapter
 from fseft.steps.models import find_card, find_weights
+from fseft.steps.networks import make_network
 
 from .conftest import write_model
 

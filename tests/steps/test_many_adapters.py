@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fseft.errors import FseftError
+from fseft.learn import backbone
 from fseft.learn.infer import segment
-from fseft.steps import segmenting
+from fseft.steps import models, segmenting
 from fseft.steps.adapt import adapt
 from fseft.steps.outputs import merge_labels
 from fseft.steps.pairing import pair_files
@@ -107,6 +108,27 @@ def test_a_shared_pass_gives_the_logits_of_each_adapter(adapter_of, kidney, work
 
     alone = [logits((adapter,)) for adapter in opened]
     np.testing.assert_allclose(logits(opened), np.concatenate(alone), atol=1e-5)
+
+
+def test_the_weights_are_hashed_once_to_open_adapters_and_loaded_once_for_a_pass(
+    kidney, tumour, workspace, monkeypatch
+):
+    read = []
+
+    def told(function):
+        return lambda *arguments, **options: read.append(function.__name__) or function(*arguments, **options)
+
+    monkeypatch.setattr(models, "file_digest", told(models.file_digest))
+    monkeypatch.setattr(backbone, "load_weights", told(backbone.load_weights))
+    opened = open_adapters((kidney, tumour), workspace)
+    load_pass(opened, workspace)
+    assert read == ["file_digest", "file_digest", "load_weights"]
+
+
+def test_random_networks_share_no_pass(kidney, tumour, workspace):
+    opened = open_adapters((kidney, tumour), workspace)
+    random = [replace(one, manifest=one.manifest.model_copy(update={"backbone_sha256": ""})) for one in opened]
+    assert len(group_passes(random)) == 2
 
 
 def test_the_network_runs_once_for_all(request_of, kidney, tumour, workspace, monkeypatch):

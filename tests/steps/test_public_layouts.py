@@ -15,8 +15,8 @@ from fseft.learn import backbone
 from fseft.learn.checkpoint import fit, looks_like, unwrap
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import imported, registry
-from fseft.steps.adapters import output_channels
 from fseft.steps.importing import import_model, verify_model
+from fseft.steps.networks import output_channels
 from fseft.store import Store
 
 from . import containers

@@ -15,10 +15,10 @@ from fseft.learn.checkpoint import fit
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import registry
 from fseft.steps.adapt import adapt
-from fseft.steps.adapters import output_channels
 from fseft.steps.importing import import_model, verify_model
 from fseft.steps.jobs import AdaptRequest
 from fseft.steps.models import find_card, find_weights
+from fseft.steps.networks import output_channels
 from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.weight_files import read_weights
 from fseft_nnunet import models
