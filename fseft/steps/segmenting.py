@@ -15,7 +15,7 @@ from fseft.steps.devices import choose_device
 from fseft.steps.passes import load_pass
 from fseft.volume.image import read_volume, write_labels, write_volume
 from fseft.volume.intensity import doubts, normalise
-from fseft.volume.prepare import prepare, restore_claims, restore_labels, restore_probabilities, stronger
+from fseft.volume.prepare import Claims, prepare, restore_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fseft.store import Store
     from fseft.volume.geometry import Geometry
     from fseft.volume.image import Volume
-    from fseft.volume.prepare import Claims, Prepared
+    from fseft.volume.prepare import Prepared
 
     Array = npt.NDArray[Any]
 
@@ -160,7 +160,9 @@ class _Result:
     def __init__(self, case: str, output: Output, native: Geometry) -> None:
         self.case, self.output, self.native = case, output, native
         self.values = output.labels
-        self.claims: Claims | None = None
+        self.by_probability = output.overlap == "probability" and len(output.adapters) > 1
+        strength = np.float32 if self.by_probability else np.min_scalar_type(len(output.adapters))
+        self.claims = Claims.none(native, max(self.values.values()), strength)
 
     @property
     def whose(self) -> str:
@@ -173,25 +175,15 @@ class _Result:
             path = self.output.probabilities_of(self.case, adapter)
             write_volume(path, restore_probabilities(_softmax(scores), prepared), self.native)
         ids = [0, *(self.values[name] for name in adapter.manifest.labels)]
-        claims = self._claims(adapter, scores, prepared, ids)
-        self.claims = claims if self.claims is None else stronger(self.claims, claims)
-
-    def _claims(self, adapter: OpenAdapter, scores: Array, prepared: Prepared, ids: list[int]) -> Claims:
-        """Labels, and how they stand up to other adapters."""
-        if self.output.overlap == "probability" and len(self.output.adapters) > 1:
-            return restore_claims(scores, prepared, ids)
-        labels = restore_labels(scores, prepared, ids)
         left = len(self.output.adapters) - self.output.adapters.index(adapter)
-        return labels, (labels > 0) * np.min_scalar_type(left).type(left)
+        self.claims.add(scores, prepared, ids, None if self.by_probability else left)
 
     def write(self) -> bool:
         """Write the label map; False where it is empty."""
-        assert self.claims is not None  # noqa: S101 - each folder has an adapter
         for path in self.output.leftovers(self.case):
             path.unlink(missing_ok=True)
-        labels, _ = self.claims
-        write_labels(self.output.segmentation(self.case), labels, self.native)
-        return bool(labels.any())
+        write_labels(self.output.segmentation(self.case), self.claims.labels, self.native)
+        return bool(self.claims.labels.any())
 
 
 def _softmax(scores: Array) -> Array:

@@ -144,6 +144,12 @@ def reorient(array: Array, geometry: Geometry, orientation: str) -> tuple[Array,
     Raises:
         FseftError: The code is no orientation.
     """
+    view, turned = reoriented_view(array, geometry, orientation)
+    return np.ascontiguousarray(view), turned
+
+
+def reoriented_view(array: Array, geometry: Geometry, orientation: str) -> tuple[Array, Geometry]:
+    """`reorient` without a copy: what is written into the result is written into the array."""
     source = geometry.orientation
     sources = [axis for letter in orientation for axis in range(3) if _pair(source[axis]) == _pair(letter)]
     if len(orientation) != 3 or sorted(sources) != [0, 1, 2]:
@@ -157,9 +163,9 @@ def reorient(array: Array, geometry: Geometry, orientation: str) -> tuple[Array,
             step[old, axis], step[old, 3] = -1, geometry.shape[old] - 1
             flipped.append(axis - 3)
     lead = array.ndim - 3
-    turned = np.flip(array.transpose(*range(lead), *(lead + old for old in sources)), tuple(flipped))
+    view = np.flip(array.transpose(*range(lead), *(lead + old for old in sources)), tuple(flipped))
     i, j, k = (geometry.shape[old] for old in sources)
-    return np.ascontiguousarray(turned), Geometry((i, j, k), geometry.affine @ step)
+    return view, Geometry((i, j, k), geometry.affine @ step)
 
 
 def bounding_box(mask: Array, margin_voxels: int = 0) -> Box:
@@ -186,13 +192,6 @@ def crop(array: Array, geometry: Geometry, box: Box) -> tuple[Array, Geometry]:
     affine = geometry.affine.copy()
     affine[:3, 3] += geometry.affine[:3, :3] @ box.start
     return array[box.slices], Geometry(box.shape, affine)
-
-
-def uncrop(array: Array, box: Box, shape: Sequence[int], fill: float = 0) -> Array:
-    """Put a cropped array (..., i, j, k) back into its full spatial shape; outside the box is `fill`."""
-    full = np.full((*array.shape[:-3], *shape), fill, dtype=array.dtype)
-    full[box.slices] = array
-    return full
 
 
 def resampled_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:

@@ -7,27 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fseft.volume.geometry import Box, Geometry, bounding_box, crop, reorient, resampled_geometry, uncrop
+from fseft.volume.geometry import Box, Geometry, bounding_box, crop, reorient, reoriented_view, resampled_geometry
 from fseft.volume.histogram import measure
 from fseft.volume.intensity import AIR_HU
-from fseft.volume.resample import (
-    argmax_on_grid,
-    argmax_with_probability,
-    resample_image,
-    resample_labels,
-    resample_scores,
-)
+from fseft.volume.resample import resample_image, resample_labels, resample_scores, strongest_on_grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import DTypeLike
+
     from fseft.documents import Millimetres, Modality
     from fseft.volume.geometry import Array
     from fseft.volume.image import Volume
-
-
-Claims = tuple["Array", "Array"]
-"""Labels (i, j, k) on a file's grid, and how strong the claim of each voxel is: 0 in the background."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -139,6 +131,43 @@ def prepare(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Claims:
+    """Which structures voxels of a file's grid belong to, where several networks may claim them.
+
+    Attributes:
+        labels: (i, j, k) in the axis order of the file; 0 is background.
+        strength: Of the claim of each voxel, (i, j, k); 0 in the background.
+    """
+
+    labels: Array
+    strength: Array
+
+    @classmethod
+    def none(cls, native: Geometry, largest: int, strength: DTypeLike) -> Claims:
+        """Background only, for labels up to the largest."""
+        return cls(np.zeros(native.shape, np.min_scalar_type(largest)), np.zeros(native.shape, strength))
+
+    def add(self, scores: Array, frame: Frame, ids: Sequence[int], strength: int | None = None) -> None:
+        """Give each voxel to the strongest class of its scores, where no claim before was as strong.
+
+        Args:
+            scores: Logits (C, i, j, k) on the grid `frame.geometry`.
+            frame: The `Prepared` volume, or its frame.
+            ids: Label value of each channel; 0 is background.
+            strength: Of the claims; without one, the softmax probability is.
+        """
+        values = np.asarray(ids, self.labels.dtype)
+        labels, before = _inside(self.labels, frame), _inside(self.strength, frame)
+        for region, strongest, part in strongest_on_grid(scores, frame.box.shape):
+            found = strongest > 0
+            claimed = np.zeros(found.shape, before.dtype)
+            claimed[found] = _largest_probability(part[:, found]) if strength is None else strength
+            wins = claimed > before[region]
+            np.copyto(labels[region], values[strongest], where=wins)
+            np.copyto(before[region], claimed, where=wins)
+
+
 def restore_labels(scores: Array, frame: Frame, ids: Sequence[int]) -> Array:
     """The strongest class of every voxel of the file's grid.
 
@@ -150,28 +179,9 @@ def restore_labels(scores: Array, frame: Frame, ids: Sequence[int]) -> Array:
     Returns:
         Labels (i, j, k) in the axis order of the file; what was cropped away is background.
     """
-    return _to_file(_values(ids)[argmax_on_grid(scores, frame.box.shape)], frame)
-
-
-def restore_claims(scores: Array, frame: Frame, ids: Sequence[int]) -> Claims:
-    """The labels of `restore_labels`, and how probable each is.
-
-    Args:
-        scores: Logits (C, i, j, k) on the grid `frame.geometry`.
-        frame: The `Prepared` volume, or its frame.
-        ids: Label value of each channel; 0 is background.
-
-    Returns:
-        Labels and their softmax probabilities (i, j, k) in the axis order of the file; both are 0 in the background.
-    """
-    strongest, probability = argmax_with_probability(scores, frame.box.shape)
-    return _to_file(_values(ids)[strongest], frame), _to_file(probability, frame)
-
-
-def stronger(earlier: Claims, later: Claims) -> Claims:
-    """Each voxel by the stronger of two claims, by the earlier one of equal claims."""
-    wins = later[1] > earlier[1]
-    return np.where(wins, later[0], earlier[0]), np.maximum(earlier[1], later[1])
+    claims = Claims.none(frame.native, max(ids), np.uint8)
+    claims.add(scores, frame, ids, strength=1)
+    return claims.labels
 
 
 def restore_probabilities(scores: Array, frame: Frame) -> Array:
@@ -184,20 +194,23 @@ def restore_probabilities(scores: Array, frame: Frame) -> Array:
     Returns:
         float32 (C, i, j, k) in the axis order of the file; what was cropped away is 0.
     """
-    inside = np.empty((len(scores), *frame.box.shape), np.float32)
-    for planes, part in resample_scores(scores, frame.box.shape):
-        inside[:, planes] = part
-    return _to_file(inside, frame)
+    full = np.zeros((len(scores), *frame.native.shape), np.float32)
+    inside = _inside(full, frame)
+    for region, part in resample_scores(scores, frame.box.shape):
+        inside[(slice(None), *region)] = part
+    return full
 
 
-def _values(ids: Sequence[int]) -> Array:
-    return np.asarray(ids, np.min_scalar_type(max(ids)))
+def _inside(array: Array, frame: Frame) -> Array:
+    """The crop, on the network's axes, as a view of an array (..., i, j, k) on the file's grid."""
+    view: Array = reoriented_view(array, frame.native, frame.canonical.orientation)[0][frame.box.slices]
+    return view
 
 
-def _to_file(inside: Array, frame: Frame) -> Array:
-    """From the crop to the file's axes; 0 outside."""
-    full = uncrop(inside, frame.box, frame.canonical.shape)
-    return reorient(full, frame.canonical, frame.native.orientation)[0]
+def _largest_probability(logits: Array) -> Array:
+    """Softmax of the largest of some logits (C, n) each."""
+    probability: Array = 1 / np.exp(logits - logits.max(0)).sum(0)
+    return probability
 
 
 def _united(a: Box, b: Box) -> Box:

@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fseft.errors import FseftError
+from fseft.volume.geometry import bounding_box
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 Array: TypeAlias = NDArray[Any]
+Region: TypeAlias = tuple[slice, ...]
+"""Part of a grid: a slice per axis."""
 
 NEGLIGIBLE = 1e-7  # float32 cannot tell weights below this from zero; dropping them makes operators banded
 BAND = 32  # rows per product: measured best between wasted zeros and calls into BLAS
@@ -90,8 +93,8 @@ def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
     result = np.zeros(tuple(shape), labels.dtype)
     best, total = np.zeros(result.shape, np.float32), np.zeros(result.shape, np.float32)
     for label, box in boxes:
-        region, local = _restricted(operators, box)
-        score = _product((labels[box] == label).astype(np.float32), local)
+        region = _reached(operators, box)
+        score = _product((labels[box] == label).astype(np.float32), _between(operators, box, region))
         total[region] += score
         wins = score >= best[region]
         np.copyto(best[region], score, where=wins)
@@ -103,71 +106,60 @@ def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
     return result
 
 
-def resample_scores(scores: Array, shape: Sequence[int], *, slab: int = 8) -> Iterator[tuple[slice, Array]]:
+def resample_scores(
+    scores: Array, shape: Sequence[int], *, region: Region | None = None, slab: int = 8
+) -> Iterator[tuple[Region, Array]]:
     """Resample class scores linearly, a few planes at a time: the whole is never held.
 
     Args:
         scores: Scores (C, i, j, k), floating.
         shape: New (i, j, k).
+        region: The part of the new grid that is wanted; all of it if none is given.
         slab: Planes along axis i per step.
 
     Yields:
-        The slice of new planes along axis i, and their float32 scores (C, planes, j, k).
+        A part of the new grid, and its float32 scores (C, planes, j, k).
     """
-    first, *in_plane = _operators(scores.shape[1:], shape, 1)
-    for start in range(0, shape[0], slab):
-        rows = slice(start, min(start + slab, shape[0]))
-        columns = rows if first is None else _extent(first[rows], along=1)
-        part = scores[:, columns].astype(np.float32)  # a copy: the caller may write into it
-        yield rows, _product(part, [None if first is None else first[rows, columns], *in_plane])
+    operators = _operators(scores.shape[1:], shape, 1)
+    wanted, *in_plane = region or tuple(slice(0, side) for side in shape)
+    for start in range(wanted.start, wanted.stop, slab):
+        planes = (slice(start, min(start + slab, wanted.stop)), *in_plane)
+        box, local = _sources(operators, planes)
+        part = scores[(slice(None), *box)].astype(np.float32)  # a copy: the caller may write into it
+        yield planes, _product(part, local)
 
 
-def argmax_on_grid(scores: Array, shape: Sequence[int]) -> Array:
-    """The strongest class of every voxel of the grid `shape`; of equal scores the first class wins.
+def strongest_on_grid(scores: Array, shape: Sequence[int]) -> Iterator[tuple[Region, Array, Array]]:
+    """The strongest class of every voxel of the grid `shape`, a few planes at a time; the first of equal ones.
 
     Args:
         scores: Scores (C, i, j, k), floating.
         shape: New (i, j, k).
 
-    Returns:
-        Class indices (*shape), uint8, or uint16 for more than 256 classes.
+    Yields:
+        A part of the grid, its class indices (planes, j, k), uint8, or uint16 for more than 256 classes, and its
+        float32 scores (C, planes, j, k). Class 0 is the strongest of all that is left out.
     """
-    result = np.zeros(tuple(shape), np.uint8 if len(scores) <= 256 else np.uint16)
-    for planes, part in resample_scores(scores, shape, slab=_slab(scores, shape)):
-        _strongest(part, result[planes])
-    return result
+    beaten = np.zeros(scores.shape[1:], bool)
+    for one in scores[1:]:
+        beaten |= one > scores[0]
+    region = _reached(_operators(beaten.shape, shape, 1), bounding_box(beaten).slices[1:])
+    plane = prod(side.stop - side.start for side in region[1:])
+    if not beaten.any() or plane == 0:  # a coarser grid may pass over a few voxels
+        return
+    slab = max(1, ARGMAX_BYTES // (4 * len(scores) * plane))
+    for planes, part in resample_scores(scores, shape, region=region, slab=slab):
+        yield planes, _strongest(part), part
 
 
-def argmax_with_probability(scores: Array, shape: Sequence[int]) -> tuple[Array, Array]:
-    """The strongest class as `argmax_on_grid` gives it, and its softmax probability.
-
-    Args:
-        scores: Logits (C, i, j, k), floating.
-        shape: New (i, j, k).
-
-    Returns:
-        Class indices (*shape), and float32 (*shape): 0 where class 0 is the strongest.
-    """
-    result = np.zeros(tuple(shape), np.uint8 if len(scores) <= 256 else np.uint16)
-    probability = np.zeros(tuple(shape), np.float32)
-    for planes, part in resample_scores(scores, shape, slab=_slab(scores, shape)):
-        best = _strongest(part, result[planes])
-        found = result[planes] > 0
-        probability[planes][found] = 1 / np.exp(part[:, found] - best[found]).sum(0)
-    return result, probability
-
-
-def _slab(scores: Array, shape: Sequence[int]) -> int:
-    return max(1, ARGMAX_BYTES // (4 * len(scores) * shape[1] * shape[2]))
-
-
-def _strongest(part: Array, out: Array) -> Array:
-    """Write the strongest class of scores (C, i, j, k) into `out`, and give its score (i, j, k)."""
+def _strongest(part: Array) -> Array:
+    """The strongest class of scores (C, i, j, k)."""
+    result = np.zeros(part.shape[1:], np.uint8 if len(part) <= 256 else np.uint16)
     best: Array = part[0].copy()
     for label in range(1, len(part)):
-        np.copyto(out, label, where=part[label] > best)
+        np.copyto(result, label, where=part[label] > best)
         np.maximum(best, part[label], out=best)
-    return best
+    return result
 
 
 def _operators(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> list[Array | None]:
@@ -217,16 +209,23 @@ def _extent(matrix: Array, *, along: Literal[0, 1]) -> slice:
     return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
 
 
-def _restricted(
-    operators: Sequence[Array | None], box: Sequence[slice]
-) -> tuple[tuple[slice, ...], list[Array | None]]:
-    """The new voxels that a box of old ones reaches, and the operators between the two."""
-    region, local = [], []
-    for matrix, part in zip(operators, box, strict=True):
-        rows = part if matrix is None else _extent(matrix[:, part], along=0)
-        region.append(rows)
-        local.append(None if matrix is None else matrix[rows, part])
-    return tuple(region), local
+def _reached(operators: Sequence[Array | None], box: Sequence[slice]) -> Region:
+    """The new voxels that a box of old ones reaches."""
+    pairs = zip(operators, box, strict=True)
+    return tuple(part if matrix is None else _extent(matrix[:, part], along=0) for matrix, part in pairs)
+
+
+def _sources(operators: Sequence[Array | None], region: Region) -> tuple[Region, list[Array | None]]:
+    """The old voxels that new ones are made of, and the operators between the two."""
+    pairs = list(zip(operators, region, strict=True))
+    box = tuple(rows if matrix is None else _extent(matrix[rows], along=1) for matrix, rows in pairs)
+    return box, _between(operators, box, region)
+
+
+def _between(operators: Sequence[Array | None], box: Sequence[slice], region: Region) -> list[Array | None]:
+    """The operators from a box of old voxels to new ones."""
+    parts = zip(operators, box, region, strict=True)
+    return [None if matrix is None else matrix[rows, columns] for matrix, columns, rows in parts]
 
 
 def _label_boxes(labels: Array) -> list[tuple[int, tuple[slice, ...]]]:

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import Volume
-from fseft.volume.prepare import Frame, body_box, prepare, restore_labels, restore_probabilities
+from fseft.volume.prepare import Claims, Frame, body_box, prepare, restore_labels, restore_probabilities
 
 CODES = ["".join(letters) for pairs in permutations(("LR", "PA", "SI")) for letters in product(*pairs)]
 SHAPE = (13, 17, 11)
@@ -154,6 +154,25 @@ def test_probabilities_come_back_and_are_0_outside_the_crop():
     assert restored.dtype == np.float32
     np.testing.assert_array_equal(restored[1], labels.array[0] == 3)
     assert not restored[:, volume.array[0] < -500].any()
+
+
+def test_the_strongest_claim_wins_and_the_first_of_equal_ones():
+    geometry = a_geometry("SAL")
+    volume, _ = a_case(geometry)
+    spacing = spacing_along(geometry, "RAS")
+    prepared = prepare(volume, None, orientation="RAS", spacing_mm=spacing, modality="ct")
+    claims = Claims.none(geometry, 9, np.float32)
+    scores = np.zeros((3, *prepared.geometry.shape), np.float32)
+    scores[1], scores[2, :4] = 1, 3
+    claims.add(scores, prepared, (0, 5, 9))
+    assert set(np.unique(claims.labels)) == {0, 5, 9}
+    softmax = [np.exp(1) / (2 + np.exp(1)), np.exp(3) / (1 + np.exp(1) + np.exp(3))]
+    np.testing.assert_allclose([claims.strength[claims.labels == value].mean() for value in (5, 9)], softmax, rtol=1e-5)
+    before = claims.labels.copy()
+    claims.add(scores, prepared, (0, 1, 2))
+    np.testing.assert_array_equal(claims.labels, before)
+    claims.add(scores[:2] * 1.5, prepared, (0, 4))
+    np.testing.assert_array_equal(claims.labels, np.where(before == 5, 4, before))
 
 
 def test_the_way_back_survives_json():

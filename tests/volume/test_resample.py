@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 from skimage.transform import resize
 
 from fseft.errors import FseftError
-from fseft.volume.resample import (
-    argmax_on_grid,
-    operator,
-    resample_image,
-    resample_labels,
-    resample_scores,
-)
+from fseft.volume.resample import operator, resample_image, resample_labels, resample_scores, strongest_on_grid
 
 shapes = st.tuples(*[st.integers(1, 19)] * 3)
 seeds = st.integers(0, 1 << 16)
 few = settings(max_examples=40, deadline=None)
+
+
+def argmax_on_grid(scores, shape):
+    result = np.zeros(shape, np.uint16)
+    for region, strongest, part in strongest_on_grid(scores, shape):
+        assert part.shape == (len(scores), *strongest.shape)
+        result[region] = strongest
+    return result
 
 
 def oracle(volume, shape, order):
@@ -142,11 +144,24 @@ def test_streamed_scores_equal_unstreamed_ones(old, new, slab, seed):
     whole = resample_image(scores, new, order=1)
     stop = 0
     for planes, part in resample_scores(scores, new, slab=slab):
-        assert planes.start == stop
-        stop = planes.stop
-        assert stop - planes.start <= slab
-        assert np.allclose(part, whole[:, planes], atol=1e-5)
+        assert planes[0].start == stop
+        stop = planes[0].stop
+        assert stop - planes[0].start <= slab
+        assert np.allclose(part, whole[(slice(None), *planes)], atol=1e-5)
     assert stop == new[0]
+
+
+@few
+@given(old=shapes, new=shapes, seed=seeds, data=st.data())
+def test_a_region_of_the_scores_is_a_part_of_them(old, new, seed, data):
+    scores = np.random.default_rng(seed).normal(size=(3, *old)).astype(np.float32)
+    starts = [data.draw(st.integers(0, side - 1)) for side in new]
+    region = tuple(
+        slice(start, data.draw(st.integers(start + 1, side))) for start, side in zip(starts, new, strict=True)
+    )
+    parts = [part for _, part in resample_scores(scores, new, region=region, slab=3)]
+    whole = resample_image(scores, new, order=1)
+    assert np.allclose(np.concatenate(parts, axis=1), whole[(slice(None), *region)], atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -155,14 +170,25 @@ def test_argmax_on_the_grid_is_the_argmax_of_resampled_scores_and_leaves_them_as
     scores = np.random.default_rng(0).normal(size=(5, 11, 14, 9)).astype(dtype)
     before = scores.copy()
     result = argmax_on_grid(scores, new)
-    assert result.dtype == np.uint8
     assert np.mean(result == resample_image(scores, new, order=1).argmax(axis=0)) > 0.999
     assert np.array_equal(scores, before)
 
 
-def test_more_than_256_classes_need_two_bytes():
-    scores = np.zeros((300, 2, 2, 2), np.float32)
-    scores[299] = 1
-    result = argmax_on_grid(scores, (3, 3, 3))
-    assert result.dtype == np.uint16
-    assert (result == 299).all()
+@pytest.mark.parametrize(("classes", "dtype"), [(256, np.uint8), (300, np.uint16)])
+def test_more_than_256_classes_need_two_bytes(classes, dtype):
+    scores = np.zeros((classes, 2, 2, 2), np.float32)
+    scores[-1] = 1
+    ((_, strongest, _),) = strongest_on_grid(scores, (3, 3, 3))
+    assert strongest.dtype == dtype
+    assert (strongest == classes - 1).all()
+
+
+@few
+@given(old=shapes, new=shapes, seed=seeds)
+def test_only_where_a_class_may_beat_the_first_is_anything_resampled(old, new, seed):
+    scores = np.zeros((3, *old), np.float32)
+    scores[1:] = -1
+    assert not list(strongest_on_grid(scores, new))
+    place = tuple(np.random.default_rng(seed).integers(0, old))
+    scores[(2, *place)] = 4
+    assert np.array_equal(argmax_on_grid(scores, new), resample_image(scores, new, order=1).argmax(axis=0))
