@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -109,11 +110,24 @@ class Heads(nn.Module):
 
     def __init__(self, heads: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(heads)
+        self.heads = nn.ModuleList(_joined(heads))
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, i, j, k) -> (B, all classes, i, j, k)."""
         return torch.cat([head(features) for head in self.heads], dim=1)
+
+
+def _joined(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """The same heads, but pointwise classifiers that follow each other as one, which reads the features once."""
+    for plain, several in groupby(heads, lambda head: type(head) is nn.Conv3d):
+        if not plain:
+            yield from several
+            continue
+        states = [head.state_dict() for head in several]
+        rows = {name: torch.cat([state[name] for state in states]) for name in states[0]}
+        joint = nn.Conv3d(rows["weight"].shape[1], len(rows["weight"]), kernel_size=1)
+        joint.load_state_dict(rows)
+        yield joint
 
 
 def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:

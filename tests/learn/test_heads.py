@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.learn.heads import ResidualHead, new_head
+from fseft.learn.heads import Heads, ResidualHead, new_head
 from fseft.learn.vocabulary import match_classes
 
 CLASSES = ("liver", "kidney_left", "spleen")
@@ -67,3 +67,14 @@ def test_a_residual_head_classifies_what_its_convolutions_changed(classes):
     nn.init.normal_(head.second.weight)
     x = torch.randn(2, 8, 5, 6, 7)
     torch.testing.assert_close(head(x), head.classifier(x + head.second(head.first(x).relu())), atol=1e-4, rtol=1e-4)
+
+
+def test_several_heads_give_the_logits_of_each_in_order_and_neighbours_that_are_pointwise_are_one():
+    generator = torch.Generator().manual_seed(0)
+    pointwise = [nn.Conv3d(8, classes, 1) for classes in (2, 3, 4)]
+    residual = ResidualHead(nn.Conv3d(8, 3, 1), 3, generator)
+    several = [*pointwise[:2], residual, pointwise[2]]
+    x = torch.randn(2, 8, 5, 6, 7)
+    heads = Heads(several)
+    assert len(heads.heads) == 3
+    torch.testing.assert_close(heads(x), torch.cat([head(x) for head in several], dim=1))
