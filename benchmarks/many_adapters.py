@@ -1,7 +1,8 @@
-"""Ten black-box adapters in one `fseft predict` against one of them, on phantoms, with the embedded model on a CPU.
+"""Ten black-box adapters in one `fseft predict` against the first of them, on phantoms, on a CPU.
 
 `python benchmarks/many_adapters.py [--work DIR]` prints JSON: the seconds of both and their ratio. Both are measured
-in turns, and the fastest of each counts.
+in turns, and the fastest of each counts. The adapters are of the embedded model, or of a wide network with random
+weights: `--network segresnet` takes a minute per turn. `--methods linear-probe` makes all of one method.
 """
 
 from __future__ import annotations
@@ -12,63 +13,94 @@ import tempfile
 import time
 from pathlib import Path
 
+from safetensors.torch import save_file
+
+from fseft.documents import Contract, Intensity, ModelCard
+from fseft.learn import backbone
 from fseft.steps.adapt import adapt
 from fseft.steps.jobs import AdaptRequest
 from fseft.steps.passes import group_passes, open_adapters
 from fseft.steps.phantom import PhantomSet, write_phantoms
 from fseft.steps.predict import PredictRequest, predict
-from fseft.store import Store
+from fseft.store import Store, file_digest, write_document
 
-ADAPTERS, SCANS, TURNS = 10, 2, 3
-METHODS = ("linear-probe", "spatial-adapter")
+EMBEDDED = "phantom-tiny"
+ADAPTERS, SCANS = 10, 2
 STRUCTURES = ("liver", "kidney_left", "lung_right", "heart", "vertebrae", "spleen", "aorta", "stomach")
 SETTINGS = ("epochs=2", "rounds=1", "plateau=false")
+SPACING_MM, PATCH = (4.0, 4.0, 4.0), (64, 64, 64)
 
 
-def make_adapters(data: Path, work: Path) -> list[Path]:
-    """Adapters of both methods, each for two structures; how good they are makes no difference to the time."""
+def make_model(network: str, store: Store) -> str:
+    """A model of the workspace with random weights; what it predicts makes no difference to the time."""
+    name = f"random-{network}"
+    path = store.model(name) / "weights.safetensors"
+    if name not in store.models():
+        built = backbone.build(
+            backbone.architecture(network), in_channels=1, out_channels=len(STRUCTURES), hparams={}, seed=0
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(built.state_dict(), path)
+        window = {"ct": Intensity(scheme="window", low=-200, high=500)}
+        contract = Contract(spacing_mm=SPACING_MM, intensity=window, patch_size=PATCH)
+        card = ModelCard(
+            name=name, architecture=network, classes=STRUCTURES, contract=contract, sha256=file_digest(path)
+        )
+        write_document(path.with_name("model.json"), card)
+    return name
+
+
+def make_adapters(data: Path, store: Store, model: str, methods: list[str]) -> list[Path]:
+    """Adapters of these methods in turn, each for two structures; how good they are makes no difference to the time."""
     made = []
     for number in range(ADAPTERS):
-        labels = tuple(STRUCTURES[(number + step) % len(STRUCTURES)] for step in range(2))
-        method, output = METHODS[number % len(METHODS)], work / f"adapter-{number}"
+        second = number + 1 + number // len(STRUCTURES)
+        labels = tuple(STRUCTURES[place % len(STRUCTURES)] for place in (number, second))
+        method = methods[number % len(methods)]
         request = AdaptRequest(
             data,
-            "phantom-tiny",
+            model,
             method,
             k=1,
-            seed=number,
             labels=labels,
             settings=SETTINGS,
             device="cpu",
-            output=output,
+            output=store.root / "adapters" / model / f"{method}-{number}",
         )
-        made.append(adapt(request, Store(work)).adapter)
+        made.append(adapt(request, store).adapter)
     return made
 
 
-def seconds(adapters: list[Path], data: Path, work: Path) -> float:
+def seconds(adapters: list[Path], data: Path, store: Store) -> float:
     """The time of one prediction of all scans, networks and files included."""
     with tempfile.TemporaryDirectory() as output:
         began = time.perf_counter()
-        predict(PredictRequest((data / "imagesTs",), Path(output) / "out", tuple(adapters)), Store(work))
+        predict(PredictRequest((data / "imagesTs",), Path(output) / "out", tuple(adapters)), store)
         return time.perf_counter() - began
 
 
 def main() -> None:
     """Make what is needed, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path)
-    work = parser.parse_args().work or Path(tempfile.mkdtemp())
-    data = work / "phantoms"
+    parser.add_argument("--work", type=Path, help="where models and adapters are kept for the next time")
+    parser.add_argument("--network", help="an architecture, with random weights, instead of the embedded model")
+    parser.add_argument("--methods", default="linear-probe,spatial-adapter", help="of the adapters, in turn")
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+    store = Store(options.work or Path(tempfile.mkdtemp()))
+    data = store.root / "phantoms"
     if not (data / "dataset.json").is_file():
         write_phantoms(data, PhantomSet(data.name, "ct", STRUCTURES, cases=1), test_cases=SCANS)
-    adapters = make_adapters(data, work)
-    seconds(adapters[:1], data, work)  # what is loaded once counts for neither
-    turns = [(seconds(adapters[:1], data, work), seconds(adapters, data, work)) for _ in range(TURNS)]
+    model = make_model(options.network, store) if options.network else EMBEDDED
+    adapters = make_adapters(data, store, model, options.methods.split(","))
+    if not options.network:
+        seconds(adapters[:1], data, store)  # what is loaded once counts for neither
+    turns = [(seconds(adapters[:1], data, store), seconds(adapters, data, store)) for _ in range(options.turns)]
     one, many = (min(times) for times in zip(*turns, strict=True))
-    passes = len(group_passes(open_adapters(adapters, Store(work))))
-    told = {"passes": passes, "scans": SCANS, "one_seconds": round(one, 2), f"{ADAPTERS}_seconds": round(many, 2)}
-    print(json.dumps({**told, "ratio": round(many / one, 3)}))
+    passes = len(group_passes(open_adapters(adapters, store)))
+    told = {"model": model, "methods": options.methods, "passes": passes, "scans": SCANS}
+    times = {"one_seconds": round(one, 2), f"{ADAPTERS}_seconds": round(many, 2), "ratio": round(many / one, 3)}
+    print(json.dumps({**told, **times}))
 
 
 if __name__ == "__main__":
