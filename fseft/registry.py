@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -64,9 +65,8 @@ class Plugin:
     @property
     def fault(self) -> str:
         """What keeps it from being used, for who looks for what it offers."""
-        if self.status != "broken":
-            return ""
-        return f"The package {self.distribution} {self.version} is broken ({self.problems[0]})."
+        package = f"The package {self.distribution} {self.version}"
+        return f"{package} is broken ({self.problems[0]})." if self.status == "broken" else ""
 
     @property
     def remedy(self) -> str:
@@ -102,10 +102,9 @@ class Registry:
         except FAULTS as error:  # a wrong hook signature is the plugin's fault, never ours
             entry.fail(in_one_line(error))
             return
-        hooks = [name for interface in (api.RegistrationHooks, api.ObserverHooks) for name in vars(interface)]
         known = {hook.name for hook in manager.get_hookcallers(entry.module) or ()}
-        for name in sorted(set(hooks) & vars(entry.module).keys() - known):
-            if name.startswith("fseft_"):
+        for name in sorted({*vars(api.RegistrationHooks), *vars(api.ObserverHooks)} - known):
+            if name.startswith("fseft_") and hasattr(entry.module, name):
                 entry.fail(f"{name} is not marked with @hookimpl, and so never called", status="active")
         for hook in manager.get_hookcallers(entry.module) or ():
             if not hasattr(api.RegistrationHooks, hook.name) and not hasattr(api.ObserverHooks, hook.name):
@@ -202,8 +201,8 @@ class Registry:
             cause = f"the {kind} {name!r} cannot be loaded ({in_one_line(error)})"
             raise PluginError(cause, hint=offer.source.remedy) from error
         if lacking := [attribute for attribute in GIVES.get(kind, ()) if not hasattr(made, attribute)]:
-            what = f"a {type(made).__name__}, which has no {lacking[0]!r}"
-            raise PluginError(f"the {kind} {name!r} cannot be used: {what}", hint=offer.source.remedy)
+            cause = f"the {kind} {name!r} cannot be used: a {type(made).__name__}, which has no {lacking[0]!r}"
+            raise PluginError(cause, hint=offer.source.remedy)
         return made
 
     @contextmanager
@@ -219,11 +218,11 @@ class Registry:
             yield
         except FAULTS as error:
             place = passed_through(error, package)
-            called = isinstance(error, TypeError) and re.match(r"[\w.<>]+\(\) (takes|got|missing)", str(error))
+            called = isinstance(error, TypeError) and _called_wrongly(str(error), package)
             if isinstance(error, FseftError) or package == "fseft" or not (place or called):
                 raise
-            cause = f"the {kind} {name!r} failed ({'; '.join(filter(None, (in_one_line(error), place)))})"
-            raise PluginError(cause, hint=offer.source.remedy) from error
+            told = "; ".join(filter(None, (in_one_line(error), place)))
+            raise PluginError(f"the {kind} {name!r} failed ({told})", hint=offer.source.remedy) from error
 
     def add_commands(self, app: typer.Typer) -> None:
         """Let every plugin add its commands: all of them, or none where one is broken or takes the name of another."""
@@ -248,6 +247,13 @@ class Registry:
             app.registered_groups += own.registered_groups
 
 
+def _called_wrongly(message: str, package: str) -> bool:
+    """Whether a function of a package's own was called with other arguments than it takes."""
+    found = re.match(r"(\w+)[\w.]*\(\) (takes|got|missing)", message)
+    own = [module for name, module in sys.modules.items() if found and name.partition(".")[0] == package]
+    return any(getattr(getattr(m, found[1], None), "__module__", "").split(".")[0] == package for m in own if found)
+
+
 def imported(path: str) -> Any:
     """The object at `package.module:Attribute`."""
     module, _, attribute = path.partition(":")
@@ -261,18 +267,18 @@ def discover(*, disabled: Iterable[str] = ()) -> Registry:
     `FSEFT_DISABLE_PLUGINS=a,b` and `disabled` leave out some. Names are those of plugins or of their packages.
     """
     blocked = {*disabled, *_listed("FSEFT_DISABLE_PLUGINS")}
-    only = _listed("FSEFT_ONLY_PLUGINS")
+    only = _listed("FSEFT_ONLY_PLUGINS") if "FSEFT_ONLY_PLUGINS" in os.environ else None
     found = () if os.environ.get("FSEFT_NO_PLUGINS") else metadata.entry_points(group=GROUP)
-    wanted = (entry for entry in found if not only or only & _names(entry))
+    wanted = (entry for entry in found if only is None or only & _names(entry))
     return Registry([_builtin(), *(_load(entry, blocked) for entry in wanted)])
 
 
 def _listed(variable: str) -> set[str]:
-    return set(filter(None, os.environ.get(variable, "").split(",")))
+    return {*filter(None, os.environ.get(variable, "").split(","))}
 
 
 def _names(entry: metadata.EntryPoint) -> set[str]:
-    return {entry.name, *([entry.dist.name] if entry.dist else [])}
+    return {entry.name, entry.dist.name} if entry.dist else {entry.name}
 
 
 @lru_cache(maxsize=1)

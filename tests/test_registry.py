@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -191,7 +192,9 @@ def test_a_wrong_signature_is_the_plugin_s_fault(installed):
     found = installed(Entry("other", offering(method("strict", "inspect:signature"))))
     wrong = pytest.raises(FseftError, match=r"the method 'strict' failed \(TypeError: .*missing.*fseft-other")
     with wrong, found.blamed("method", "strict"):
-        (lambda needed: needed)()
+        inspect.signature()
+    with pytest.raises(TypeError), found.blamed("method", "strict"):
+        (lambda needed: needed)()  # somebody else's
 
 
 def test_provenance_names_package_and_version(installed):

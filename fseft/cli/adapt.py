@@ -54,7 +54,7 @@ def adapt(
     cluster: Cluster = "",
     strict: Strict = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a finished run, or one with other settings.")
+        bool, typer.Option("--overwrite", help="Start anew, whatever run is there; leave it out to go on.")
     ] = False,
     reporter: Annotated[list[str] | None, typer.Option(help="Observers of the run; default jsonl.")] = None,
     workspace: Workspace = Path(),

@@ -38,6 +38,7 @@ class Hyperparameter:
     description: str
 
 
+_GIVEN = ("self", "cls", "in_channels", "out_channels")
 OTHERS = "..."
 """Stands for the hyperparameters that an architecture hands on to somebody else's class."""
 
@@ -46,18 +47,24 @@ def hyperparameters(architecture: Architecture) -> dict[str, Hyperparameter]:
     """What `build` takes by name, described as in its docstring; with `OTHERS` where it takes any."""
     found: dict[str, Hyperparameter] = {}
     told: dict[str, str] = {}
-    for build in (vars(owner)["build"] for owner in type(architecture).__mro__ if "build" in vars(owner)):
+    others = ""
+    for owner in type(architecture).__mro__:
+        if "build" not in vars(owner):
+            continue
+        build = getattr(owner, "build")  # noqa: B009 - the type has none
         told = dict(_ARGUMENT.findall(inspect.getdoc(build) or "")) | told
         parameters = inspect.signature(build).parameters.values()
         for one in parameters:
-            if one.kind is one.KEYWORD_ONLY and one.name not in ("in_channels", "out_channels"):
-                found.setdefault(one.name, Hyperparameter(str(one.annotation), one.default, ""))
-        others = [one.name for one in parameters if one.kind is one.VAR_KEYWORD]
+            if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD) and one.name not in _GIVEN:
+                default = "required" if one.default is one.empty else one.default
+                kind = "" if one.annotation is one.empty else str(one.annotation)
+                found.setdefault(one.name, Hyperparameter(kind, default, ""))
+        others = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), "")
         if not others:
             break
-    else:
+    if others or not found:
         found[OTHERS] = Hyperparameter("", "", "")
-        told[OTHERS] = told.get(others[0], "") if others else ""
+        told[OTHERS] = told.get(others, "")
     return {name: replace(one, description=" ".join(told.get(name, "").split())) for name, one in found.items()}
 
 

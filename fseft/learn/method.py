@@ -60,6 +60,7 @@ class Adapted:
     rates: dict[str, float] = field(default_factory=dict)
     train_mode: bool = False
     kept: frozenset[str] = frozenset()
+    fixed: frozenset[str] = frozenset()
     originals: dict[str, Tensor] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
     records: dict[str, Tensor] = field(default_factory=dict)
@@ -77,8 +78,7 @@ class Adapted:
     ) -> Adapted:
         """Freeze a network, but for these modules and parameters, and the head.
 
-        What was added to the network with `requires_grad=False` stays as it was drawn, and out of the file: loading
-        draws it again from the same seed.
+        What was added to the network with `requires_grad=False` is saved and never trained.
 
         Args:
             trained: Names of modules and of parameters.
@@ -89,12 +89,11 @@ class Adapted:
             rates: Multiples of it for some tensors, by name.
         """
         adapted = cls(network, learning_rate, rates=dict(rates or {}))
-        added = (p for module in network.modules() if isinstance(module, Switchable) for p in module.parameters())
-        fixed = [p for p in added if not p.requires_grad]
+        added = adapted._added()
+        fixed = (name for name, p in network.named_parameters() if name in added and not p.requires_grad)
+        adapted.fixed = frozenset(fixed)
         network.requires_grad_(False)
         adapted.also_train(trained)
-        for parameter in fixed:
-            parameter.requires_grad_(False)
         adapted.also_train(head_names(architecture, network), rate=head_ratio)
         return adapted
 
@@ -103,7 +102,7 @@ class Adapted:
         chosen = set(names)
         for name, parameter in self.network.named_parameters():
             parts = name.split(".")
-            if any(".".join(parts[:end]) in chosen for end in range(1, len(parts) + 1)):
+            if name not in self.fixed and any(".".join(parts[:end]) in chosen for end in range(1, len(parts) + 1)):
                 parameter.requires_grad_(True)
                 if rate is not None:
                     self.rates.setdefault(name, rate)
@@ -203,7 +202,7 @@ class Adapted:
         """What is trained or kept, the method's buffers and records, and the batch statistics where they are on."""
         added = self._added()
         saved: dict[str, Tensor] = {
-            name: p for name, p in self.network.named_parameters() if p.requires_grad or name in self.kept
+            name: p for name, p in self.network.named_parameters() if p.requires_grad or name in self.kept | self.fixed
         }
         own = {name: buffer for name, buffer in self.network.named_buffers() if name in added}
         return {**saved, **own, **self._statistics(), **self.records}

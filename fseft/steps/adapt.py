@@ -57,8 +57,7 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     fresh = _run_document(job)
     checkpoint = folder / "checkpoint.pt"
     earlier = _earlier_run(folder, fresh, (adapter, checkpoint), overwrite=request.overwrite)
-    finished = earlier is not None and earlier.outcome == "finished" and adapter.is_file()
-    if earlier is not None and finished and not request.overwrite:
+    if earlier is not None and earlier.outcome == "finished" and adapter.is_file():
         return Adaptation(earlier, folder, adapter, already_done=True)
     state = load_checkpoint(checkpoint) if checkpoint.is_file() else None
     resumed = len(state["losses"]) if state else 0
@@ -138,7 +137,7 @@ def _earlier_run(folder: Path, fresh: Run, results: tuple[Path, ...], *, overwri
     path = folder / "run.json"
     earlier = read_document(path, Run) if path.is_file() else None
     other = _differences(earlier, fresh) if earlier else "unknown settings"
-    if not other:
+    if not other and not overwrite:
         return earlier
     left = [result for result in results if result.is_file()]
     if left and not overwrite:

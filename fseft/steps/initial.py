@@ -59,7 +59,7 @@ class Start:
 
     def settings(self) -> dict[str, str]:
         """What it is, in words."""
-        network = " ".join(f"{key}={in_words(value)}" for key, value in self.hparams.items())
+        network = " ".join(f"{key}={in_words(value)}" for key, value in sorted(self.hparams.items()))
         return {
             "architecture": self.architecture,
             "network": network or "default",
@@ -134,6 +134,12 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
             f"the architecture {start.architecture} cannot be built{given} ({in_one_line(error)})",
             hint=f"`fseft show architecture {start.architecture}` lists the keys of --set.",
         ) from error
+    if empty := [name for name, parameter in network.named_parameters() if parameter.numel() == 0]:
+        raise FseftError(
+            f"the architecture {start.architecture} with {start.settings()['network']} has layers without weights "
+            f"({empty[0]})",
+            hint="Give widths of one or more.",
+        )
     start_unlikely(architecture.head(network))
     if start.path is None:
         return architecture, network, None

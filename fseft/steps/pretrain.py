@@ -16,6 +16,7 @@ from fseft.learn.blocks import blocks, recompute
 from fseft.learn.distributed import joined
 from fseft.learn.loop import Training, autocast, fit, start
 from fseft.learn.loss import masked_losses, structure_masks
+from fseft.learn.memory import one_line_when_short
 from fseft.learn.method import Adapted
 from fseft.learn.pool import Order, pick, read_batch, shares
 from fseft.steps import earlier
@@ -104,7 +105,8 @@ def pretrain(request: PretrainRequest, store: Store, watcher: Watcher | None = N
         training = start(Adapted(network, learning_rate=1e-3, train_mode=True), request.recipe)
         run = _Run(job, world, training, forward, Checkpoints(store.model(request.name), request.keep), watcher)
         run.resume()
-        run.train()
+        with one_line_when_short("a step of the training", "Give a smaller --patch, fewer --crops or --checkpointing."):
+            run.train()
         tensors = stored_tensors(network, half=request.half)
         card = make_card(request, job.assembly, job.start, report, training, job.settings)
         card = world.from_first(lambda: register(card, tensors, architecture, store.model(request.name)))
@@ -133,7 +135,7 @@ def _decide(request: PretrainRequest, store: Store, world: World, watcher: Watch
         return replace(job, answer=before.card)
     if request.validation_share and not job.assembly.held_out:
         share = f"--validation-share {request.validation_share:g} holds out no case of so few"
-        watcher.warn(f"{share}: the curve tells the loss alone. A larger share may")
+        watcher.warn(f"{share}: the curve tells the loss alone. Give a larger one")
     return replace(job, begun=before.leads_to(job.facts))
 
 

@@ -113,7 +113,7 @@ class PretrainRequest:
 def in_words(value: object) -> str:
     """A setting as the user gives it."""
     if isinstance(value, list | tuple):
-        return ",".join(map(in_words, value))
+        return ",".join(f"[{in_words(one)}]" if isinstance(one, list | tuple) else in_words(one) for one in value)
     return "default" if value is None else str(value).removesuffix(".0")
 
 

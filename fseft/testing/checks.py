@@ -75,7 +75,7 @@ def trains_what_it_adds(subject: Subject) -> None:
 def answers_all_hooks(subject: Subject) -> None:
     """What training asks of it beside the steps gets an answer of the right kind."""
     adapted, epoch = subject.adapted(), Epoch(1, 0.5, 0.01, 1.0, 0.5)
-    adapted.calibrate(iter([subject.x]))
+    adapted.calibrate(iter([subject.x] * CASES))
     held_out = set(adapted.held_out(1, CASES))
     assert held_out < set(range(CASES)), "one support case at least must be left to draw"
     with torch.no_grad():

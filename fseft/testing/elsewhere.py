@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,11 @@ def output_elsewhere(subject: Subject) -> Tensor:
     """Of the trained adapter, saved here, loaded on a base that another process makes."""
     told = (subject.name, subject.settings, subject.decoder, subject.architecture_name, subject.toy, subject.tolerance)
     content = save(subject.trained.state_dict())
-    return load(_process().submit(_output, told, content).result())["output"]
+    try:
+        return load(_process().submit(_output, told, content).result())["output"]
+    except BrokenProcessPool:
+        _process.cache_clear()
+        raise
 
 
 @lru_cache(maxsize=1)

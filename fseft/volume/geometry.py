@@ -224,8 +224,9 @@ def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
     Raises:
         FseftError: The axes span no volume.
     """
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (np.isfinite(affine).all() and spacing.all()):
+    with np.errstate(over="ignore"):  # of a damaged file
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (np.isfinite(affine).all() and np.isfinite(spacing).all() and spacing.all()):
         raise FseftError(f"has a degenerate grid (spacing {_times(spacing)} mm)", hint="Repair its header.")
     direction = affine[:3, :3] / spacing
     u, strength, vt = np.linalg.svd(direction)

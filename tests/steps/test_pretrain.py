@@ -239,6 +239,12 @@ def test_the_card_tells_what_the_model_was_made_with(asked, store):
     assert not {"loss", "rounds", "plateau", "features"} & made["settings"].keys()
 
 
+def test_the_order_of_settings_does_not_matter(asked, store):
+    card = pretrain(asked, store)
+    turned = replace(asked, hparams=dict(reversed(HPARAMS.items())))
+    assert pretrain(turned, store, Watcher(lambda *_: pytest.fail("trained again"))) == card
+
+
 @pytest.mark.parametrize(
     ("setting", "hint"),
     [
@@ -370,7 +376,7 @@ def test_a_share_that_holds_out_nothing_is_told(asked, store):
     told = []
     pretrain(replace(asked, validation_share=0.001), store, Watcher(warn=told.append))
     assert told == [
-        "--validation-share 0.001 holds out no case of so few: the curve tells the loss alone. A larger share may"
+        "--validation-share 0.001 holds out no case of so few: the curve tells the loss alone. Give a larger one"
     ]
 
 
@@ -388,6 +394,7 @@ def test_a_share_that_holds_out_nothing_is_told(asked, store):
             {"architecture": "swinunetr", "patch_size": (64,) * 3, "hparams": {"feature_size": 13}},
             "swinunetr cannot be built with feature_size=13 .*divisible by 12",
         ),
+        ({"hparams": {"channels": [0, 8]}}, "resunet .*channels=0,8"),
         ({"resume": True}, "there is no checkpoint to go on with"),
         ({"absent_means": ("second=perhaps",)}, "there is no 'perhaps'"),
         ({"temperature": -1.0}, "--temperature -1: must be more than 0"),
@@ -483,6 +490,21 @@ def test_a_loss_that_is_no_number_names_the_case_and_keeps_the_last_good_checkpo
 
     monkeypatch.setattr(step, "masked_losses", broken)
     with pytest.raises(FseftError, match=r"loss is nan at step 3 in case . of (first|second), crop of 37×37×37 voxels"):
+        pretrain(asked, store)
+    assert [path.name for path in store.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
+
+
+def test_want_of_memory_is_told_in_a_line_and_keeps_the_last_good_checkpoint(asked, store, monkeypatch):
+    losses, steps = step.masked_losses, []
+
+    def short(*arguments):
+        steps.append(1)
+        if len(steps) == 4:
+            raise MemoryError
+        return losses(*arguments)
+
+    monkeypatch.setattr(step, "masked_losses", short)
+    with pytest.raises(FseftError, match=r"a step of the training does not fit the memory.*smaller --patch"):
         pretrain(asked, store)
     assert [path.name for path in store.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
 

@@ -121,17 +121,21 @@ def test_a_flaw_is_found(flawed, check):
         check(subject_of(flawed()))
 
 
-def test_what_is_added_as_fixed_stays_fixed():
+@pytest.mark.parametrize("decoder", ["frozen", "fine-tuned", "low-rank"])
+def test_what_is_added_as_fixed_stays_fixed(decoder):
     class FixesA(Flawed):
         def delta(self, weight, generator):
             delta = super().delta(weight, generator)
             delta.a.requires_grad_(False)
             return delta
 
-    subject = subject_of(FixesA())
-    names = [name.rpartition(".")[2] for name, _ in subject.adapted().trained()]
-    assert "b" in names
-    assert "a" not in names
+    subject = replace(subject_of(FixesA()), decoder=decoder)
+    subject.method = FixesA()
+    adapted = subject.adapted()
+    encoder = [t.name for t in subject.architecture.targets(adapted.network) if t.part == "encoder"]
+    names = [name for name, _ in adapted.trained() if any(name.startswith(f"{one}.") for one in encoder)]
+    assert {name.rpartition(".")[2] for name in names} == {"b"}
+    assert all(not p.requires_grad for name, p in adapted.network.named_parameters() if name in adapted.fixed)
     checks.comes_back_from_its_file(subject)
 
 
