@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load, save
 
+from fseft.registry import Registry, discover
 from fseft.testing.subject import Subject
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ def output_elsewhere(subject: Subject) -> Tensor:
     except BrokenProcessPool:
         _process.cache_clear()
         raise
+
+
+@lru_cache(maxsize=1)
+def installed() -> Registry:
+    """What another process finds."""
+    return discover()
 
 
 @lru_cache(maxsize=1)
