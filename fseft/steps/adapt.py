@@ -45,7 +45,8 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     """Adapt a model to a dataset's structures with k of its labelled cases.
 
     Plans and preprocesses what is missing, trains, and leaves `adapter.safetensors`, `run.json`, `support.json` and
-    `log.jsonl` in the run's folder. A run that was killed goes on from its checkpoint; a finished one is not repeated.
+    `log.jsonl` in the run's folder. A run that was killed goes on from its checkpoint, and a finished one is not
+    repeated, but with `overwrite`.
 
     Raises:
         FseftError: Bad input, or another run lies in the folder; see the message.
