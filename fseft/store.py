@@ -141,18 +141,26 @@ def _aside(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Keep other processes, also on other machines, from what is done under the same path; the lock file stays.
 
+    Args:
+        path: What is worked on.
+        wait: For another process to end; else its work is an error.
+
     Raises:
-        FseftError: The folder cannot be written.
+        FseftError: The folder cannot be written, or another process is at work and is not waited for.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise FseftError(
+            "another process is at work on it", file=path, hint="Wait until it ends, or give another name or folder."
+        ) from error
     except OSError as error:
         raise unwritable(path, error) from error
     try:

@@ -92,8 +92,8 @@ def adapt(
         overwrite=overwrite,
         reporters=tuple(reporter or ("jsonl",)),
     )
-    with training_progress(f"{method}, k = {k}", minutes) as on_epoch:
-        listener = Listener(begin=_tell, epoch=on_epoch, warn=warn, progress=progress)
+    with training_progress(f"{method}, k = {k}", minutes) as on_step:
+        listener = Listener(begin=_tell, step=on_step, warn=warn, progress=progress)
         result = adapt(request, Store(workspace), listener)
     run = result.run
     if result.already_done:

@@ -20,8 +20,8 @@ def demo(
     from fseft.cli.training import training_progress
     from fseft.steps.demo import DemoRequest, run_demo, table_rows
 
-    with training_progress("training") as on_epoch:
-        done = run_demo(DemoRequest(output, minutes=minutes, seed=seed), say=note, on_epoch=on_epoch)
+    with training_progress("training") as on_step:
+        done = run_demo(DemoRequest(output, minutes=minutes, seed=seed), say=note, on_step=on_step)
     columns = ("method", "trained parameters", "adapter MB", "Dice known", "Dice new")
     rows = [
         (str(name), f"{count:,}", f"{size:.2f}", _score(known), _score(new))

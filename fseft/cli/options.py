@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -26,15 +27,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 
 
 def more_than_zero(context: typer.Context, param: typer.CallbackParam, value: float | None) -> float | None:
-    """Refuse 0 and less, which a range of floats in Typer would let in.
+    """Refuse 0 and less, which a range of floats in Typer would let in, and what is no number.
 
     Raises:
         FseftError: It is.
     """
-    if context.resilient_parsing or value is None or value > 0:
+    if context.resilient_parsing or value is None or 0 < value < math.inf:
         return value
     option = str(param.name).replace("_", "-")
-    raise FseftError(f"--{option} {value:g}: must be more than 0", hint="Give another value.")
+    raise FseftError(f"--{option} {value:g}: must be a number above 0", hint="Give another value.")
 
 
 Minutes = Annotated[

@@ -154,7 +154,10 @@ def _describe(kind: str, name: str, spec: Spec) -> dict[str, Any]:
     if kind == "architecture":
         from fseft.learn.backbone import architecture, hyperparameters
 
-        facts["hyperparameters"] = {key: asdict(one) for key, one in hyperparameters(architecture(name)).items()}
+        facts["hyperparameters"] = {
+            key: {"kind": one.kind, "default": one.default, "description": one.description}
+            for key, one in hyperparameters(architecture(name)).items()
+        }
     return {
         **facts,
         "package": _package(kind, name),

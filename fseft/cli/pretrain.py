@@ -84,7 +84,7 @@ def pretrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from a checkpoint or refuse.", rich_help_panel=TRAINING)
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model made with other settings.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew; replace what has this name.")] = False,
     device: Device = "auto",
     workers: Annotated[
         int,
@@ -114,7 +114,7 @@ def pretrain(
     checkpoint when it is started again.
     """
     from fseft.cli.console import note, progress, show_lines, warn
-    from fseft.cli.training import pretraining_progress
+    from fseft.cli.training import training_progress, validation_lines
     from fseft.cli.values import choice, names, numbers
     from fseft.learn.distributed import is_first
     from fseft.steps.pretrain import pretrain
@@ -157,8 +157,9 @@ def pretrain(
     if not is_first():
         pretrain(request, Store(workspace))
         return
-    with pretraining_progress(minutes) as on_epoch:
-        card = pretrain(request, Store(workspace), Watcher(on_epoch, warn, _tell, note, progress))
+    with training_progress("pre-training", minutes, "about") as on_step:
+        watcher = Watcher(validation_lines(), warn, _tell, note, progress, on_step)
+        card = pretrain(request, Store(workspace), watcher)
     show_lines(
         [
             f"model {card.name}: {len(card.classes)} structures, {card.provenance['steps']} steps",

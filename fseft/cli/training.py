@@ -21,26 +21,23 @@ SECONDS_BETWEEN_LINES = 20.0
 def training_progress(
     description: str, minutes: float | None = None, left: str = "at most"
 ) -> Iterator[Callable[[Epoch], None]]:
-    """Give a function to call after each epoch; `minutes` is the time budget, if there is one."""
-    with _bar(description) if err.is_terminal else _lines(description, minutes, left) as on_epoch:
-        yield on_epoch
+    """Give a function to call after each step; `minutes` is the time budget, if there is one."""
+    with _bar(description) if err.is_terminal else _lines(description, minutes, left) as on_step:
+        yield on_step
 
 
-@contextmanager
-def pretraining_progress(minutes: float | None) -> Iterator[Callable[[Epoch, Mapping[str, float]], None]]:
-    """As `training_progress`, and beside it what the validation gives: a line now and then."""
+def validation_lines() -> Callable[[Epoch, Mapping[str, float]], None]:
+    """A function to call with what the validation gives after an epoch: a line now and then, and at the end."""
     last = -math.inf
-    with training_progress("pre-training", minutes, "about") as on_epoch:
 
-        def on_validated(epoch: Epoch, dice: Mapping[str, float]) -> None:
-            nonlocal last
-            on_epoch(epoch)
-            if dice and (epoch.progress == 1 or time.monotonic() - last >= SECONDS_BETWEEN_LINES):
-                last = time.monotonic()
-                each = ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
-                note(f"validation, epoch {epoch.number}: mean Dice {sum(dice.values()) / len(dice):.3f} ({each})")
+    def on_validated(epoch: Epoch, dice: Mapping[str, float]) -> None:
+        nonlocal last
+        if dice and (epoch.progress == 1 or time.monotonic() - last >= SECONDS_BETWEEN_LINES):
+            last = time.monotonic()
+            each = ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
+            note(f"validation, epoch {epoch.number}: mean Dice {sum(dice.values()) / len(dice):.3f} ({each})")
 
-        yield on_validated
+    return on_validated
 
 
 @contextmanager
@@ -61,18 +58,20 @@ def _bar(description: str) -> Iterator[Callable[[Epoch], None]]:
 
 @contextmanager
 def _lines(description: str, minutes: float | None, bound: str) -> Iterator[Callable[[Epoch], None]]:
-    """The first epoch tells how long the rest may take; then a line now and then."""
-    last = -math.inf
+    """A line after the first step, then now and then, with the time left as the steps between tell it."""
+    last, first = -math.inf, None
 
-    def on_epoch(epoch: Epoch) -> None:
-        nonlocal last
+    def on_step(epoch: Epoch) -> None:
+        nonlocal last, first
+        first = first or epoch
         if time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
-        left = epoch.seconds * (1 - epoch.progress) / max(epoch.progress, 1e-6)
-        if minutes is not None:
-            left = min(left, 60 * minutes - epoch.seconds)
         done = f"{description}: epoch {epoch.number} ({epoch.progress:.0%}), loss {epoch.loss:.4f}"
-        note(f"{done}, {bound} {duration(max(left, 0))} left")
+        left = math.inf if minutes is None else 60 * minutes - epoch.seconds
+        if epoch.progress > first.progress:
+            pace = (epoch.seconds - first.seconds) / (epoch.progress - first.progress)
+            left = min(left, pace * (1 - epoch.progress))
+        note(f"{done}, {bound} {duration(max(left, 0))} left" if math.isfinite(left) else done)
 
-    yield on_epoch
+    yield on_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,7 +29,7 @@ def numbers(option: str, text: str, count: int, kind: Callable[[str], N]) -> tup
         values = tuple(kind(item) for item in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != count:
+    if len(values) != count or not all(map(math.isfinite, values)):
         raise FseftError(
             f"{option} {text!r} is not {count} numbers",
             hint=f"Write for example {option} {'1,' * (count - 1)}1.",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import torch
 
+from fseft.documents import Triple
 from fseft.errors import FseftError
 from fseft.registry import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
 
@@ -31,11 +33,19 @@ def architecture(name: str) -> Architecture:
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """What can be chosen of a network: a type, a default, and what the docstring says of it."""
+    """What can be chosen of a network.
+
+    Attributes:
+        kind: Its type as written; empty where there is none.
+        type: The type itself; None where that cannot be told.
+        default: Or "required".
+        description: What the docstring says of it.
+    """
 
     kind: str
+    type: Any
     default: Any
-    description: str
+    description: str = ""
 
 
 _GIVEN = ("self", "cls", "in_channels", "out_channels")
@@ -53,19 +63,28 @@ def hyperparameters(architecture: Architecture) -> dict[str, Hyperparameter]:
             continue
         build = getattr(owner, "build")  # noqa: B009 - the type has none
         told = dict(_ARGUMENT.findall(inspect.getdoc(build) or "")) | told
-        parameters = inspect.signature(build).parameters.values()
+        parameters, types = inspect.signature(build).parameters.values(), _types(build)
         for one in parameters:
             if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD) and one.name not in _GIVEN:
                 default = "required" if one.default is one.empty else one.default
                 kind = "" if one.annotation is one.empty else str(one.annotation)
-                found.setdefault(one.name, Hyperparameter(kind, default, ""))
+                found.setdefault(one.name, Hyperparameter(kind, types.get(one.name), default))
         others = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), "")
         if not others:
             break
     if others or not found:
-        found[OTHERS] = Hyperparameter("", "", "")
+        found[OTHERS] = Hyperparameter("", None, "")
         told[OTHERS] = told.get(others, "")
     return {name: replace(one, description=" ".join(told.get(name, "").split())) for name, one in found.items()}
+
+
+def _types(build: Callable[..., Any]) -> dict[str, Any]:
+    """The types of its arguments; none where a name in them is for type checkers only."""
+    usual = {"nn": torch.nn, "Any": Any, "Literal": Literal, "Sequence": Sequence, "Triple": Triple}
+    try:
+        return get_type_hints(build, localns=usual)
+    except NameError:
+        return {}
 
 
 def build(

@@ -39,10 +39,14 @@ class LoadReport(Part):
     ignored: dict[str, int] = Field(default_factory=dict)
     unused: dict[str, int] = Field(default_factory=dict)
     random: dict[str, int] = Field(default_factory=dict)
+    rows: tuple[str, ...] = ()
+    """Classes whose rows of the head were copied."""
 
     def describe(self) -> list[str]:
         """A few lines for a person."""
         lines = [f"{self.loaded} tensors with {self.parameters:,} parameters loaded, {self.renamed} of them renamed"]
+        if self.rows:
+            lines.append(f"go on from the model's own: {', '.join(self.rows)}")
         for what, groups in (
             ("not needed", self.ignored),
             ("unused", self.unused),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass gave; `progress` is the share of the schedule that is done."""
+    """What one pass gave, or has given so far; `progress` is the share of the schedule that is done."""
 
     number: int
     loss: float
@@ -95,6 +95,7 @@ def fit(
     *,
     steps_per_epoch: int,
     minutes: float | None = None,
+    on_step: Callable[[Epoch], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     save: Callable[[dict[str, Any]], None] = lambda _: None,
     world: World = ALONE,
@@ -108,6 +109,7 @@ def fit(
         recipe: Epochs, rates, stopping.
         steps_per_epoch: Steps that count as one pass.
         minutes: Time budget. The schedule is stretched over it, as far as the recipe's epochs reach.
+        on_step: Told after each step, with the epoch as far as it is.
         on_epoch: Told after each epoch.
         save: Given a state now and then, after whole epochs.
         world: The ranks that train together; the loss of a step is the mean over what `loss_of` gives on each.
@@ -118,18 +120,16 @@ def fit(
     clock = _Clock(training, minutes, recipe.epochs * steps_per_epoch, world)
     saved = -math.inf  # the first epoch is worth a checkpoint: much may have led to it
     while not training.stopped_by:
-        losses = []
-        for _ in range(steps_per_epoch):
-            if clock.is_up():
-                break
+        losses: list[float] = []
+        while len(losses) < steps_per_epoch and not clock.is_up():
             losses.append(_step(training, loss_of, recipe, clock))
+            on_step(_so_far(training, losses, clock))
         if losses:
             training.losses.append(sum(losses) / len(losses))
         training.seconds = clock.seconds()
         training.stopped_by = _reason(training, recipe, clock)
-        rate = training.optimizer.param_groups[0]["lr"]
         if losses:
-            on_epoch(Epoch(len(training.losses), training.losses[-1], rate, training.seconds, clock.progress()))
+            on_epoch(replace(_so_far(training, losses, clock), number=len(training.losses)))
         if time.monotonic() - saved >= recipe.checkpoint_seconds or training.stopped_by:
             save(training.state())
             saved = time.monotonic()
@@ -164,6 +164,12 @@ class _Clock:
     def took(self, seconds: float) -> None:
         """A step is done; a slow one is remembered for a while."""
         self.step_seconds = max(seconds, 0.9 * self.step_seconds)
+
+
+def _so_far(training: Training, losses: list[float], clock: _Clock) -> Epoch:
+    """The epoch under way."""
+    rate = training.optimizer.param_groups[0]["lr"]
+    return Epoch(len(training.losses) + 1, sum(losses) / len(losses), rate, clock.seconds(), clock.progress())
 
 
 def _step(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, clock: _Clock) -> float:

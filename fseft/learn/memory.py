@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 OVERHEAD_BYTES = 400 << 20
 """The process itself: interpreter, torch, and the buffers of its libraries."""
+
+
+def installed_bytes() -> int:
+    """Memory of the computer; 8 GiB where it does not tell."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
 
 
 def training_bytes(

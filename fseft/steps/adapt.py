@@ -18,7 +18,7 @@ from fseft.steps.jobs import AdaptRequest, Job, Listener, decide
 from fseft.steps.networks import make_network
 from fseft.steps.preprocess import preprocess
 from fseft.steps.training import SOLVED, train
-from fseft.store import digest, read_document, write_document
+from fseft.store import digest, locked, read_document, write_document
 from fseft.volume.cache import CachedCase, open_case
 
 if TYPE_CHECKING:
@@ -49,11 +49,18 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     repeated, but with `overwrite`.
 
     Raises:
-        FseftError: Bad input, or another run lies in the folder; see the message.
+        FseftError: Bad input, another run in the folder, or another process at work in it; see the message.
     """
     listener = listener or Listener()
     job = decide(request, store, listener)
     folder = request.output or store.run(job.plan.dataset, request.model, request.method, request.k, request.seed)
+    with locked(folder / "run", wait=False):
+        return _adapt(job, folder, store, listener)
+
+
+def _adapt(job: Job, folder: Path, store: Store, listener: Listener) -> Adaptation:
+    """Train in a folder where nobody else does."""
+    request = job.request
     adapter = folder / NAME
     fresh = _run_document(job)
     checkpoint = folder / "checkpoint.pt"

@@ -12,6 +12,7 @@ from fseft.learn.patches import CropSource
 from fseft.learn.pool import PooledCase, Source
 from fseft.steps.annotations import absent_means, annotated_structures, drawn_structures
 from fseft.steps.datasets import read_dataset
+from fseft.steps.outlook import check_grid
 from fseft.steps.plan import make_plan
 from fseft.steps.preprocess import preprocess
 from fseft.steps.pretrain_request import Watcher
@@ -96,6 +97,7 @@ def assemble(request: PretrainRequest, store: Store, watcher: Watcher | None = N
     annotations = agree_on_structures([one.fingerprint for one in planned], request.labels)
     for one, annotation in zip(planned, annotations, strict=True):
         watcher.note(f"{one.name}: {annotation}")
+    check_grid([one.fingerprint for one in planned], request, watcher.warn)
     contract = _contract(request, [one.fingerprint for one in planned])
     prepared = [
         _prepare(one, annotation, again[one.name], contract, request, store, watcher)

@@ -76,7 +76,7 @@ def run_demo(
     request: DemoRequest,
     *,
     say: Callable[[str], None] = lambda _: None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_step: Callable[[Epoch], None] = lambda _: None,
 ) -> Demo:
     """Make phantoms of another scanner, then plan, preprocess, adapt, predict and evaluate with four methods.
 
@@ -98,7 +98,7 @@ def run_demo(
     say("plan and preprocess")
     _, plan = make_plan(data, MODEL, store)
     preprocess(data, plan, store)
-    results = tuple(_one_method(request, data, store, method, say, on_epoch) for method in METHODS)
+    results = tuple(_one_method(request, data, store, method, say, on_step) for method in METHODS)
     page = request.folder / "index.html"
     write_text(page, render_page(_page(request, data, results)))
     return Demo(results, page)
@@ -110,7 +110,7 @@ def _one_method(
     store: Store,
     method: str,
     say: Callable[[str], None],
-    on_epoch: Callable[[Epoch], None],
+    on_step: Callable[[Epoch], None],
 ) -> Result:
     say(f"{method}: adapt, predict, evaluate")
     asked = AdaptRequest(
@@ -124,7 +124,7 @@ def _one_method(
         device="cpu",
         overwrite=True,
     )
-    adaptation = adapt(asked, store, Listener(epoch=on_epoch))
+    adaptation = adapt(asked, store, Listener(step=on_step))
     output = request.folder / "predictions" / method
     predict(PredictRequest((data / "imagesTs",), output, (adaptation.adapter,)), store)
     scores = evaluate(pair_files(output, data / "labelsTs"), workers=1)

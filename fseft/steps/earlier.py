@@ -22,7 +22,10 @@ SETTINGS = "settings"
 DATA = "data"
 """Where they hold the key of the content of all cases."""
 
-MAY_CHANGE = ("crops", "licence", "half")
+CROPS = "crops of a step"
+"""Setting: over all ranks."""
+
+MAY_CHANGE = (CROPS, "licence", "half")
 """Settings that a checkpoint may be gone on without."""
 
 
@@ -63,20 +66,19 @@ class Earlier:
         wanted = {key: value for key, value in asked.items() if key not in MAY_CHANGE}
         return self.begun is not None and all(self.begun.get(key) == value for key, value in wanted.items())
 
-    def refuse_other(self, asked: Mapping[str, str], *, resume: bool, overwrite: bool) -> None:
+    def refuse_other(self, asked: Mapping[str, str], *, resume: bool) -> None:
         """Refuse to lose what was made with other settings.
 
         Args:
             asked: Settings of the request; with the data's key where it is known already.
             resume: Refuse to start anew, too.
-            overwrite: Lose it.
 
         Raises:
             FseftError: It would be lost, or there is nothing to go on with.
         """
-        if self.answers(asked):
+        if self.answers(asked) or self.leads_to(asked):
             return
-        if self.card is not None and not overwrite:
+        if self.card is not None:
             raise FseftError(
                 f"the model {self.card.name!r} is there already, made with other settings"
                 f"{_differences(asked, self.finished)}",
@@ -89,16 +91,17 @@ class Earlier:
                     "there is no checkpoint to go on with", file=self.folder, hint="Leave out --resume to start anew."
                 )
             return
-        if not self.leads_to(asked) and (resume or not overwrite):
-            raise FseftError(
-                f"holds an unfinished training with other settings{_differences(asked, self.begun)}",
-                file=self.folder,
-                hint="Give the same settings to go on, another --out, or --overwrite to start anew.",
-            )
+        raise FseftError(
+            f"holds an unfinished training with other settings{_differences(asked, self.begun)}",
+            file=self.folder,
+            hint="Give the same settings to go on, another --out, or --overwrite to start anew.",
+        )
 
 
 def _differences(asked: Mapping[str, str], made: Mapping[str, str]) -> str:
-    """` (learning_rate 0.001, not 0.01)`; empty where it is not known."""
+    """` (learning_rate 0.001, not 0.01)`."""
+    if not asked.keys() & made.keys():
+        return " (an earlier version made it, and did not note which)"
     changed = [key for key, value in asked.items() if key in made and made[key] != value]
     told = ("the cases or their labels" if key == DATA else f"{key} {made[key]}, not {asked[key]}" for key in changed)
     return f" ({'; '.join(told)})" if changed else ""

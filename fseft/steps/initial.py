@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,9 +146,11 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
         return architecture, network, None
     tensors = unwrap(read_weights(start.path, trust=start.trust), start.checkpoint.unwrap)
     head = head_names(architecture, network)[0]
-    body = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(f"{head}.")}
+    state = network.state_dict(keep_vars=True)
+    body = {name: tensor for name, tensor in state.items() if not name.startswith(f"{head}.")}
+    without_head = replace(start.checkpoint, ignored=(*start.checkpoint.ignored, rf"^{re.escape(head)}\."))
     try:
-        chosen, report = fit(tensors, start.checkpoint, body)
+        chosen, report = fit(tensors, without_head, body)
     except FseftError as error:
         raise error.located(file=start.path) from error
     if not report.loaded:
@@ -157,18 +160,21 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
             hint="Give the --architecture that it was made with.",
         )
     network.load_state_dict({name: tensor.to(body[name].dtype) for name, tensor in chosen.items()}, strict=False)
-    _copy_rows(architecture.head(network), head, tensors, start.card, classes)
-    return architecture, network, report
+    copied = _copy_rows(architecture.head(network), head, tensors, start.card, classes)
+    ignored = {} if copied else report.ignored
+    return architecture, network, report.model_copy(update={"rows": copied, "ignored": ignored})
 
 
 @torch.no_grad()
 def _copy_rows(
     head: nn.Conv3d, name: str, tensors: Mapping[str, Tensor], card: ModelCard | None, classes: Sequence[str]
-) -> None:
-    """Where a sigmoid model knows a class, its row goes on to be learned."""
+) -> tuple[str, ...]:
+    """Where a sigmoid model knows a class, its row goes on to be learned; gives these classes."""
     if card is None or card.activation != "sigmoid" or card.scope != "network":
-        return
-    for own, known in match_classes(classes, card.classes).items():
+        return ()
+    matched = match_classes(classes, card.classes)
+    for own, known in matched.items():
         row, old = list(classes).index(own), card.classes.index(known)
         for kind, parameter in head.named_parameters():
             parameter[row] = tensors[f"{name}.{kind}"][old]
+    return tuple(matched)

@@ -69,6 +69,7 @@ class Listener:
 
     Attributes:
         begin: Told, before any training, what was decided, and after which epoch the run goes on (0: it starts).
+        step: Told after each step, with the epoch as far as it is.
         epoch: Told after each epoch.
         warn: Told what may disappoint: the plan's warnings, a training that was too short, errors of reporters.
         progress: Called as progress(total, what) where cases are measured or preprocessed; gives a context whose
@@ -76,6 +77,7 @@ class Listener:
     """
 
     begin: Callable[[Job, int], None] = lambda _job, _epoch: None
+    step: Callable[[Epoch], None] = lambda _: None
     epoch: Callable[[Epoch], None] = lambda _: None
     warn: Callable[[str], None] = lambda _: None
     progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]] = _silent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -130,13 +129,12 @@ def _check_channels(card: ModelCard, dataset: Dataset) -> None:
 def _resources(device: str, memory_bytes: int | None) -> _Resources:
     import torch
 
+    from fseft.learn.memory import installed_bytes
+
     chosen: Device = "cuda" if choose_device(device) == "cuda" else "cpu"
     if memory_bytes is not None:
         return _Resources(chosen, memory_bytes, told=True)
-    if chosen == "cuda":
-        total = torch.cuda.mem_get_info()[0]
-    else:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
+    total = torch.cuda.mem_get_info()[0] if chosen == "cuda" else installed_bytes()
     return _Resources(chosen, int(SHARE * total), told=False)
 
 

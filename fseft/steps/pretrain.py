@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,13 @@ from fseft.steps import earlier
 from fseft.steps.assembly import Assembly, assemble
 from fseft.steps.checkpoints import FACTS, Checkpoints
 from fseft.steps.devices import choose_device
-from fseft.steps.earlier import Earlier
+from fseft.steps.earlier import CROPS, Earlier
 from fseft.steps.foundation import make_card, register, stored_tensors
 from fseft.steps.initial import Start, build, find_start
-from fseft.steps.pretrain_request import PretrainRequest, Watcher, check
+from fseft.steps.outlook import not_judged, outlook
+from fseft.steps.pretrain_request import PretrainRequest, Watcher, check, of_network
 from fseft.steps.validation import Validation
-from fseft.store import write_text
+from fseft.store import locked, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,9 +55,9 @@ class _Job:
     assembly: Assembly
     settings: dict[str, str]
     """What the model is made with, in words."""
-    answer: ModelCard | None
+    answer: ModelCard | None = None
     """The model, if this very request was answered before."""
-    begun: bool
+    begun: bool = False
     """Whether the newest checkpoint is of this request."""
 
     @property
@@ -88,13 +90,15 @@ def pretrain(request: PretrainRequest, store: Store, watcher: Watcher | None = N
         FseftError: Bad input, or a loss that is no number; the last checkpoint stays.
     """
     watcher = watcher or Watcher()
-    with joined(choose_device(request.device)) as world:
-        job = world.from_first(lambda: _decide(replace(request, device=world.device), store, world, watcher))
+    with joined(choose_device(request.device)) as world, ExitStack() as alone:
+        request = replace(request, device=world.device)
+        job = world.from_first(lambda: _decide(request, store, world, watcher, alone))
         if job.answer is not None:
             return job.answer
         architecture, network, report = build(job.start, job.assembly.classes, request.seed)
         if report:
             watcher.loaded(report)
+        _tell(job, network, world, watcher)
         network.train()
         parts = blocks(architecture, network)
         if request.recompute:
@@ -115,28 +119,46 @@ def pretrain(request: PretrainRequest, store: Store, watcher: Watcher | None = N
         return card
 
 
-def _decide(request: PretrainRequest, store: Store, world: World, watcher: Watcher) -> _Job:
+def _decide(request: PretrainRequest, store: Store, world: World, watcher: Watcher, alone: ExitStack) -> _Job:
+    """See what there is to do, keeping other processes from it while the context lasts."""
     start = find_start(request.init, request.architecture, request.hparams, store, trust=request.trust)
-    check(request, backbone.architecture(start.architecture))
+    architecture = backbone.architecture(start.architecture)
+    check(request, architecture)
+    start = replace(start, hparams={**start.hparams, **of_network(request.hparams, architecture)})
     build(start, ("any",), request.seed)  # for what it refuses: hours of preprocessing may follow
     settings = {
         **start.settings(),
         **request.settings(),
-        "crops": str(world.size * (request.recipe.crops or 1)),
+        CROPS: str(world.size * (request.recipe.crops or 1)),
         "licence": request.licence,
         "half": str(request.half),
     }
+    alone.enter_context(locked(store.model(request.name), wait=False))
     before = Earlier.of(request.name, Checkpoints(store.model(request.name)), store)
-    before.refuse_other(settings, resume=request.resume, overwrite=request.overwrite)
-    job = _Job(request, start, assemble(request, store, watcher), settings, None, begun=False)
-    before.refuse_other(job.facts, resume=request.resume, overwrite=request.overwrite)
+    if not request.overwrite:
+        before.refuse_other(settings, resume=request.resume)
+    job = _Job(request, start, assemble(request, store, watcher), settings)
+    if request.overwrite:
+        return job
+    before.refuse_other(job.facts, resume=request.resume)
+    if before.leads_to(job.facts):
+        return replace(job, begun=True)
     if before.answers(job.facts):
         watcher.note(f"the model {request.name!r} was made with these very settings before: nothing is left to do")
         return replace(job, answer=before.card)
-    if request.validation_share and not job.assembly.held_out:
-        share = f"--validation-share {request.validation_share:g} holds out no case of so few"
-        watcher.warn(f"{share}: the curve tells the loss alone. Give a larger one")
-    return replace(job, begun=before.leads_to(job.facts))
+    return job
+
+
+def _tell(job: _Job, network: nn.Module, world: World, watcher: Watcher) -> None:
+    """What is about to begin."""
+    parameters = backbone.count_parameters(network)
+    for line in outlook(job.assembly, job.request, job.start.architecture, parameters, world.size):
+        watcher.note(line)
+    share, dark = f"--validation-share {job.request.validation_share:g}", not_judged(job.assembly)
+    if job.request.validation_share and not job.assembly.held_out:
+        watcher.warn(f"{share} holds out no case of so few: the curve tells the loss alone. Give a larger one")
+    elif job.request.validation_share and dark:
+        watcher.warn(f"{share} holds out no case of {', '.join(dark)}: the curve does not tell of them")
 
 
 def _compiled(forward: nn.Module, job: _Job, watcher: Watcher) -> nn.Module:
@@ -166,7 +188,7 @@ class _Run:
     @property
     def crops(self) -> int:
         """Crops of a step, over all ranks."""
-        return int(self.job.settings["crops"])
+        return int(self.job.settings[CROPS])
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if it is of this request."""
@@ -174,7 +196,7 @@ class _Run:
         if state is None:
             return
         made = state.pop(FACTS)
-        ranks, crops = state.pop("ranks"), int(made["crops"])
+        ranks, crops = state.pop("ranks"), int(made[CROPS])
         if (ranks, crops) != (self.world.size, self.crops):
             effect = "the same" if crops == self.crops else f"{self.crops} a step, not {crops}: not as without a break"
             self.watcher.warn(f"goes on with {self.world.size} rank(s), not {ranks}; the crops are {effect}")
@@ -196,6 +218,7 @@ class _Run:
                 request.recipe,
                 steps_per_epoch=request.steps_per_epoch,
                 minutes=request.minutes,
+                on_step=self.watcher.step,
                 on_epoch=lambda epoch: self._after(epoch, validation),
                 save=self._save,
                 world=world,
@@ -212,9 +235,10 @@ class _Run:
         losses = masked_losses(logits, structure_masks(labels, annotated.shape[1]), annotated)
         for loss, origin in zip(losses.tolist(), batch.origins, strict=True):
             if not math.isfinite(loss):
+                kept = "; the last checkpoint is kept" if self.curve else ""
                 raise FseftError(
                     f"the loss is {loss} at step {step} in {origin}",
-                    hint="Look at the case, or lower --learning-rate; the last checkpoint is kept.",
+                    hint=f"Look at the case, or lower --learning-rate{kept}.",
                 )
         return self.world.size * losses.sum() / self.world.sum(annotated.sum()).clamp(min=1)
 

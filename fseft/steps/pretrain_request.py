@@ -7,11 +7,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from fseft.errors import FseftError, did_you_mean
 from fseft.learn.backbone import OTHERS, hyperparameters
 from fseft.recipe import Recipe
+from fseft.registry import registry
 from fseft.steps.models import valid_name
 from fseft.steps.settings import parsed_value
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.documents import Millimetres, Triple
+    from fseft.learn.backbone import Hyperparameter
     from fseft.learn.checkpoint import LoadReport
     from fseft.learn.loop import Epoch
     from fseft.learn.roles import Architecture
@@ -65,7 +67,7 @@ class PretrainRequest:
         cluster: A dask scheduler whose workers preprocess instead.
         keep: How many checkpoints stay.
         resume: Refuse to start anew.
-        overwrite: Replace a model of this name that was made with other settings.
+        overwrite: Start anew, whatever there is under this name.
         shard: Share out parameters, gradients and moments over the ranks (FSDP2).
         recompute: Keep no activations inside blocks; compute them again for the backward pass.
     """
@@ -112,9 +114,9 @@ class PretrainRequest:
 
 def in_words(value: object) -> str:
     """A setting as the user gives it."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and value:
         return ",".join(f"[{in_words(one)}]" if isinstance(one, list | tuple) else in_words(one) for one in value)
-    return "default" if value is None else str(value).removesuffix(".0")
+    return "default" if value in (None, "", (), []) else str(value).removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -125,9 +127,10 @@ class Watcher:
         epoch: Told after each epoch, with the Dice of each class on held-out cases.
         warn: Told what may disappoint.
         loaded: Told what became of the tensors of `--init`.
-        note: Told what a dataset's own names were taken for, and where a training is gone on with.
+        note: Told what a dataset's own names were taken for, what is trained on what, and where it is gone on with.
         progress: Called as progress(total, what) where cases are measured or preprocessed; gives a context whose
             value is called with the name of each case that is done.
+        step: Told after each step, with the epoch as far as it is.
     """
 
     epoch: Callable[[Epoch, Mapping[str, float]], None] = lambda _epoch, _dice: None
@@ -137,6 +140,7 @@ class Watcher:
     progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]] = lambda _total, _what: nullcontext(
         lambda _: None
     )
+    step: Callable[[Epoch], None] = lambda _: None
 
 
 def split_settings(settings: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -168,27 +172,51 @@ def check(request: PretrainRequest, architecture: Architecture) -> None:
         FseftError: Something cannot.
     """
     divisor, least = architecture.divisor, architecture.minimum_patch
-    cause = ""
+    cause, hint = "", "Choose another."
     valid_name(request.name, "--out")
-    _refuse_unknown(request, architecture)
-    if any(side % d or side < m for side, d, m in zip(request.patch_size, divisor, least, strict=True)):
-        cause = f"--patch {request.patch_size}: sides must be divisible by {divisor} and at least {least}"
+    if request.name in registry().offers("model"):
+        cause = f"--out {request.name}: is a model of the list (`fseft models`), which it would hide"
+    elif request.resume and request.overwrite:
+        cause, hint = "--resume and --overwrite exclude each other", "Give one of them."
+    elif any(side % d or side < m for side, d, m in zip(request.patch_size, divisor, least, strict=True)):
+        cause = f"--patch {in_words(request.patch_size)}: sides must be divisible by {in_words(divisor)} and at least "
+        cause += in_words(least)
+        fitting = (max(m, -(-side // d) * d) for side, d, m in zip(request.patch_size, divisor, least, strict=True))
+        hint = f"Give --patch {in_words(tuple(fitting))}, for example."
     elif request.window is not None and request.window[0] >= request.window[1]:
-        cause = f"--window {request.window}: the first value must be the lower one"
+        cause = f"--window={in_words(request.window)}: the first value must be the lower one"
     elif request.spacing_mm is not None and min(request.spacing_mm) <= 0:
-        cause = f"--spacing {request.spacing_mm}: must be more than 0"
+        cause = f"--spacing {in_words(request.spacing_mm)}: must be more than 0"
     elif not request.temperature > 0:
         cause = f"--temperature {request.temperature:g}: must be more than 0"
     if cause:
-        raise FseftError(cause, hint="Choose another.")
+        raise FseftError(cause, hint=hint)
 
 
-def _refuse_unknown(request: PretrainRequest, architecture: Architecture) -> None:
-    """A key of `--set` that nobody takes, as far as can be told."""
+def of_network(hparams: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
+    """What is left of `--set` for the network, each value as the type that `build` declares.
+
+    Raises:
+        FseftError: A key that nobody takes, or a value of another type, as far as either can be told.
+    """
     known = hyperparameters(architecture)
-    for key in () if OTHERS in known else sorted(request.hparams.keys() - known.keys()):
+    for key in () if OTHERS in known else sorted(hparams.keys() - known.keys()):
         own = f"--{key.replace('_', '-')}"
         raise FseftError(
             f"--set {key}: neither the training nor the network has this setting",
             hint=f"Give {own} instead." if key in WITH_OPTION else did_you_mean(key, [*SETTINGS, *known]),
         )
+    return {key: _of_type(key, value, known[key]) if key in known else value for key, value in hparams.items()}
+
+
+def _of_type(key: str, value: Any, wanted: Hyperparameter) -> Any:
+    if wanted.type is None:
+        return value
+    kind = TypeAdapter(wanted.type)
+    try:
+        return kind.dump_python(kind.validate_python(value), mode="json")  # as it comes back from a card
+    except ValidationError as error:
+        raise FseftError(
+            f"--set {key}={in_words(value)}: the network takes {wanted.kind} here",
+            hint=f"The default is {key}={in_words(wanted.default)}.",
+        ) from error

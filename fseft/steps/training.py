@@ -62,7 +62,7 @@ def train(
         adapted: The network and what of it is trained.
         cached: The support cases.
         store: Says where features are kept.
-        listener: Told how far the pass for features is.
+        listener: Told how far the pass for features and the training are.
         state: Of a training that was cut off, if there is one.
         on_epoch: Told after each epoch.
         save: Given a state now and then.
@@ -98,6 +98,7 @@ def train(
             job.recipe,
             steps_per_epoch=len(cached),
             minutes=job.request.minutes,
+            on_step=listener.step,
             on_epoch=after,
             save=save,
         )

@@ -336,7 +336,7 @@ OPTIONS = [
     (f"{SCRATCH} --memory plenty", ["--memory 'plenty' is no amount of memory", "for example 12GB"]),
     (f"{SCRATCH} --seed -1", ["--seed", "greater than or equal to 0", "See fseft adapt --help."]),
     (f"{SCRATCH} --cases {','.join(['case_of_the_hospital'] * 20)}", ["case_of_the_hospital: is no labelled"]),
-    (f"{SCRATCH} --minutes -1", ["--minutes", "-1", "more than 0"]),
+    (f"{SCRATCH} --minutes -1", ["--minutes", "-1", "must be a number above 0"]),
     (f"{SCRATCH} --set epochs", ["--set 'epochs' is no key=value", "for example --set rank=4"]),
     (f"{SCRATCH} --set epoch=3", ["has no setting 'epoch'", "Did you mean epochs"]),
     (f"{SCRATCH} --set epochs=many", ["--set epochs='many'", "valid integer", "fseft show method scratch"]),

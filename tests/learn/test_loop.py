@@ -107,6 +107,14 @@ def test_every_epoch_is_told():
     assert all(0 < epoch.learning_rate <= 0.05 for epoch in epochs)
 
 
+def test_every_step_is_told_as_an_epoch_so_far():
+    steps, epochs = [], []
+    trained(on_step=steps.append, on_epoch=epochs.append)
+    assert [step.number for step in steps] == [n for n in range(1, 7) for _ in range(3)]
+    assert [step.loss for step in steps[2::3]] == [epoch.loss for epoch in epochs]
+    assert [step.progress for step in steps] == pytest.approx([n / 18 for n in range(1, 19)])
+
+
 def test_states_are_saved_after_the_first_epoch_then_no_oftener_than_asked_and_at_the_end():
     states = []
     trained(RECIPE.model_copy(update={"checkpoint_seconds": 3600.0}), save=states.append)

@@ -29,7 +29,7 @@ from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.pretrain import pretrain
 from fseft.steps.pretrain_request import RECIPE as STANDARD
 from fseft.steps.pretrain_request import PretrainRequest, Watcher, split_settings
-from fseft.store import Store, file_digest, read_document
+from fseft.store import Store, file_digest, locked, read_document
 from fseft.volume.geometry import reorient
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 
@@ -193,8 +193,12 @@ def test_counts_stay_whole_numbers_in_half_precision(asked, store):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"patch_size": (40, 40, 40)}, r"--patch \(40, 40, 40\): sides must be divisible by \(16, 16, 16\)"),
-        ({"patch_size": (16, 32, 32)}, r"at least \(32, 32, 32\)"),
+        ({"patch_size": (40, 40, 40)}, "--patch 40,40,40: sides must be divisible by 16,16,16.*Give --patch 48,48,48"),
+        ({"patch_size": (16, 32, 32)}, "at least 32,32,32.*Give --patch 32,32,32"),
+        ({"resume": True, "overwrite": True}, "--resume and --overwrite exclude each other"),
+        ({"name": "phantom-tiny"}, "--out phantom-tiny: is a model of the list"),
+        ({"hparams": {"affine": "maybe"}}, r"--set affine=maybe: the network takes bool here.*default is affine=True"),
+        ({"hparams": {"channels": 8}}, r"--set channels=8: the network takes tuple\[int, ...\] here"),
         ({"architecture": "resunett"}, "Did you mean resunet"),
         ({"device": "tpu"}, "there is no such device"),
     ],
@@ -229,6 +233,50 @@ def test_a_model_made_with_other_settings_is_replaced_only_if_asked_to(asked, st
         pretrain(other, store, unread)
     assert verify_model("made", store).sha256 == first.sha256
     assert pretrain(replace(other, overwrite=True), store).sha256 != first.sha256
+
+
+def test_overwriting_makes_even_the_same_model_anew(asked, store):
+    first, epochs = pretrain(asked, store), []
+    assert pretrain(replace(asked, overwrite=True), store, noting(epochs)).sha256 == first.sha256
+    assert [epoch.number for epoch in epochs] == [1, 2]
+
+
+def test_a_killed_overwriting_is_gone_on_with_by_the_same_settings(asked, store):
+    pretrain(asked, store)
+    other, epochs = replace(asked, seed=1), []
+    with pytest.raises(KilledError):
+        pretrain(replace(other, overwrite=True), store, killed_after(1))
+    pretrain(other, store, noting(epochs))
+    assert [epoch.number for epoch in epochs] == [2]
+
+
+def test_two_processes_do_not_train_one_model(asked, store):
+    with (
+        locked(store.model("made"), wait=False),
+        pytest.raises(FseftError, match="models/made: another process is at work on it"),
+    ):
+        pretrain(asked, store)
+
+
+def test_what_is_trained_on_what_is_told_before_it_begins(asked, store):
+    told, warned = [], []
+    watcher = Watcher(killed_after(0).epoch, warned.append, note=told.append)
+    with pytest.raises(KilledError):
+        pretrain(replace(asked, validation_share=0.9), store, watcher)
+    assert told[2:] == [
+        "first: 1 case to learn from, 1 held out",
+        "second: 1 case to learn from, 0 held out",
+        "2 structures: kidney_left, tumour",
+        "intensities: MR z-score per case, CT clip to [-200, 500], scale to [0, 1]; spacing: each dataset's own",
+        f"resunet, {told[-1].split()[1]} parameters, on cpu: 2 epochs of 2 steps, each of 2 crops of 32×32×32 voxels",
+    ]
+    assert warned == ["--validation-share 0.9 holds out no case of tumour: the curve does not tell of them"]
+
+
+def test_a_spacing_that_leaves_nothing_of_a_scan_is_warned_of(asked, store):
+    warned = []
+    pretrain(replace(asked, spacing_mm=(90.0, 90.0, 90.0)), store, Watcher(warn=warned.append))
+    assert "first: at --spacing 90,90,90, its largest scan has only" in warned[0]
 
 
 def test_the_card_tells_what_the_model_was_made_with(asked, store):
@@ -286,6 +334,7 @@ def test_what_is_declared_but_never_drawn_is_not_annotated(asked, store, tmp_pat
     [
         ({"window": (300, -200)}, "the first value must be the lower one"),
         ({"spacing_mm": (0, 1, 1)}, "must be more than 0"),
+        ({"spacing_mm": (1e-4, 1e-4, 1e-4)}, "at --spacing 0.0001,0.0001,0.0001 has .* voxels, which takes"),
         ({"patch_size": (30, 32, 32)}, "sides must be divisible by"),
         ({"name": "none"}, "--out none: is no name for a model"),
     ],
@@ -303,7 +352,7 @@ def test_a_pair_is_divided_where_another_dataset_has_its_sides(asked, store, tmp
     assert card.classes == ("kidney_left", "kidney_right")
     annotated = {name: found["annotated"] for name, found in card.provenance["datasets"].items()}
     assert annotated == {"whole": ["kidney_left", "kidney_right"], "first": ["kidney_left"]}
-    assert told == ["whole: kidneys -> kidney_left + kidney_right", "first: Left kidney -> kidney_left"]
+    assert told[:2] == ["whole: kidneys -> kidney_left + kidney_right", "first: Left kidney -> kidney_left"]
 
 
 def test_a_pair_of_which_nobody_has_the_sides_stays_whole(asked, store, tmp_path):
@@ -530,6 +579,9 @@ def test_a_model_of_the_list_is_gone_on_with_row_by_row(asked, store):
         torch.testing.assert_close(new[name], old[name])
     assert card.provenance["init"] == {"from": "made", "sha256": before.sha256}
     assert card.provenance["load_report"] == reports[0].model_dump(mode="json")
+    head = {name: tensor.numel() for name, tensor in old.items() if name.startswith("head.")}
+    assert reports[0].parameters == before.parameters - sum(head.values())
+    assert reports[0].describe()[1:] == ["go on from the model's own: tumour"]
 
 
 def test_a_file_with_an_encoder_alone_starts_what_it_holds(asked, store, tmp_path):
