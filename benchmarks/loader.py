@@ -16,6 +16,7 @@ import torch
 
 from fseft.learn.backbone import architecture, build, count_parameters
 from fseft.learn.batches import derived_seed
+from fseft.learn.layout import on_device
 from fseft.learn.loss import masked_losses, structure_masks
 from fseft.learn.pool import Order, pick, read_batch, shares
 from fseft.steps.assembly import assemble
@@ -58,7 +59,7 @@ def main() -> None:
 
         loading = seconds(lambda number: read_batch(order(number)), options.crops)
         batch = read_batch(order(0))
-    network = build(architecture("resunet"), in_channels=1, out_channels=3, hparams={}, seed=0)
+    network = on_device(build(architecture("resunet"), in_channels=1, out_channels=3, hparams={}, seed=0), "cpu")
     optimizer = torch.optim.AdamW(network.parameters())
 
     def train(_: int) -> None:

@@ -1,7 +1,8 @@
 """LoRA on a convolution: forward and backward against the frozen layer, and against Hugging Face PEFT, as JSON.
 
 Run: `python benchmarks/lora_convolution.py [--rank 8] [--repeats 15]`; needs plugins/fseft-hf-peft. One crop of 48^3,
-a 3x3x3 convolution of 32 to 32 channels. Each repeat times every layer once, in turn; medians are compared.
+a 3x3x3 convolution of 32 to 32 channels, laid out as `fseft` does. Each repeat times every
+layer once, in turn; medians are compared.
 
 - `frozen`: the input needs a gradient, the weight does not: autograd leaves the weight's gradient out.
 - `trainable`: the same layer with a trained weight, whose gradient costs as much as autograd makes of it.
@@ -21,6 +22,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from fseft.learn.deltas import LowRank, add_delta
+from fseft.learn.layout import on_device
 from fseft.learn.roles import Target
 from fseft_hf_peft.library import peft
 
@@ -38,7 +40,8 @@ def layers(rank: int) -> dict[str, nn.Module]:
     add_delta(Target("0", ours, "encoder", 0, "conv.spatial"), change)
     config = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=["0"])
     theirs = peft.inject_adapter_in_model(config, nn.Sequential(deepcopy(frozen)))
-    return {"frozen": frozen, "trainable": trainable, "ours": ours, "peft": theirs}
+    made = {"frozen": frozen, "trainable": trainable, "ours": ours, "peft": theirs}
+    return {name: on_device(layer, "cpu") for name, layer in made.items()}
 
 
 def seconds(layer: nn.Module, x: Tensor, gradient: Tensor) -> float:

@@ -13,6 +13,7 @@ from torch import distributed
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from fseft.errors import FseftError
+from fseft.learn.layout import on_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -89,11 +90,11 @@ class World:
             shard: What is gathered as a whole for its forward and backward pass (Zhao et al. 2023, arXiv:2304.11277).
         """
         if self.size == 1:
-            return network.to(self.device)
+            return on_device(network, self.device)
         if shard is None:
             from torch.nn.parallel import DistributedDataParallel
 
-            return DistributedDataParallel(network.to(self.device))
+            return DistributedDataParallel(on_device(network, self.device))
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 

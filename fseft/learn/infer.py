@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fseft.learn.layout import on_device
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -44,7 +46,7 @@ def segment(
     """
     from monai.inferers import sliding_window_inference
 
-    network = network.to(device).eval()
+    network = on_device(network, device).eval()
     batch = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
     flips = [axes for length in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, length)]
     count = len(flips) * count_windows(image.shape[1:], patch_size, overlap)

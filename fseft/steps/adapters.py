@@ -38,6 +38,7 @@ def write_adapter(path: Path, tensors: Mapping[str, Tensor], manifest: Manifest,
     """Write an adapter atomically; in half precision, if wanted, what is no index or count."""
     from safetensors.torch import save
 
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     with replacing(path) as temporary:

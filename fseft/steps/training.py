@@ -16,6 +16,7 @@ from fseft.errors import FseftError
 from fseft.learn.augment import augment, margin
 from fseft.learn.batches import Ahead, derived_seed
 from fseft.learn.features import joined, on_voxels, reach, sample_voxels, voxel_loss
+from fseft.learn.layout import on_device
 from fseft.learn.loop import Training, autocast, fit, start
 from fseft.learn.loss import segmentation_loss
 from fseft.learn.method import head_names
@@ -71,7 +72,7 @@ def train(
         FseftError: The loss is no number, or the memory is too small.
     """
     began = time.monotonic()
-    adapted.network.to(job.plan.device)
+    on_device(adapted.network, job.plan.device)
     adapted.train()
     if state is None:
         adapted.calibrate(_images(job, cached))

@@ -1,0 +1,61 @@
+"""Networks with channels last, as `fseft` lays them out on a CPU, against the usual layout.
+
+`python benchmarks/channels_last.py` prints, for each network, the seconds of a prediction and of a training step in
+both layouts, in turns; the fastest of each counts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fseft.learn import backbone
+from fseft.learn.layout import on_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "resunet": {},
+    "unet": {},
+    "segresnet": {"init_filters": 16},
+    "dynunet": {"filters": [16, 32, 64, 128]},
+    "mednext": {"init_filters": 8},
+}
+TURNS, CROPS, SIDE = 4, 2, 64
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure all networks."""
+    images = torch.randn(CROPS, 1, SIDE, SIDE, SIDE)
+    for name, hparams in NETWORKS.items():
+        made = backbone.architecture(name)
+        usual, last = (backbone.build(made, in_channels=1, out_channels=3, hparams=hparams, seed=0) for _ in range(2))
+        layouts = {"usual": usual, "channels last": on_device(last, "cpu")}
+        found: dict[str, list[float]] = {}
+        for turn in range(1 + TURNS):
+            for layout, network in layouts.items():
+                with torch.no_grad():
+                    predicting = seconds(lambda network=network: network(images))  # type: ignore[misc]
+                training = seconds(lambda network=network: network(images).square().mean().backward())  # type: ignore[misc]
+                if turn:  # the first one warms up
+                    found.setdefault(f"predict, {layout}", []).append(predicting)
+                    found.setdefault(f"train, {layout}", []).append(training)
+        best = {what: round(min(times), 3) for what, times in found.items()}
+        for what in ("predict", "train"):
+            best[f"{what}, ratio"] = round(best[f"{what}, usual"] / best[f"{what}, channels last"], 2)
+        print(json.dumps({"network": name, **best}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
