@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import pytest
 import torch
 
@@ -68,3 +70,53 @@ def test_parameters_are_counted():
     network.head.requires_grad_(True)
     assert backbone.count_parameters(network, trainable=True) == 3 * 4 + 3
     assert backbone.count_parameters(network) == sum(p.numel() for p in network.parameters())
+
+
+class Base:
+    """An architecture from which another one inherits most."""
+
+    def build(self, *, in_channels: int, out_channels: int, width: int, blocks: tuple[int, ...] = (1, 2)):
+        """Build.
+
+        Args:
+            in_channels: Of the image.
+            out_channels: Of the logits.
+            width: Of the first layer,
+                doubled below.
+            blocks: In each stage.
+        """
+
+
+class Derived(Base):
+    """Hands most settings on."""
+
+    def build(self, norm: Literal["batch", "instance"] = "batch", **more: Any):
+        """Build.
+
+        Args:
+            norm: Of all layers.
+            more: What the base takes.
+        """
+
+
+class Open:
+    """Takes whatever comes."""
+
+    def build(self, **anything):
+        """Build."""
+
+
+def test_the_settings_of_a_network_are_told_with_type_default_and_description():
+    found = backbone.hyperparameters(Derived())
+    assert list(found) == ["norm", "width", "blocks"]
+    assert {name: (one.default, one.description) for name, one in found.items()} == {
+        "norm": ("batch", "Of all layers."),
+        "width": ("required", "Of the first layer, doubled below."),
+        "blocks": ((1, 2), "In each stage."),
+    }
+    assert (found["norm"].type, found["width"].type, found["blocks"].type) == (
+        Literal["batch", "instance"],
+        int,
+        tuple[int, ...],
+    )
+    assert list(backbone.hyperparameters(Open())) == [backbone.OTHERS]

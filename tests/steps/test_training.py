@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,12 +12,16 @@ from safetensors.torch import load_file
 from fseft.documents import Run
 from fseft.errors import FseftError
 from fseft.learn.deltas import LowRank, add_delta
+from fseft.learn.features import reach
+from fseft.learn.heads import ResidualHead
 from fseft.learn.method import Adapted
 from fseft.registry import registry
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import restore
 from fseft.steps.jobs import Listener
+from fseft.steps.training import _windows
 from fseft.store import read_document
+from fseft.volume.cache import open_case, write_case
 
 from .conftest import equal_tensors
 
@@ -144,3 +151,24 @@ def test_a_run_that_was_cut_off_goes_on_to_the_very_same_adapter(epoch, run, see
     resumed = run("cut")
     assert resumed.resumed_from == epoch
     assert equal_tensors(load_file(resumed.adapter), load_file(whole.adapter))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_path):
+    """Where the loss looks, a head sees all that it would see in the crop."""
+    shape = (30, 40, 33)
+    features = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)  # so that a label tells its place
+    write_case(tmp_path, "a", features, labels, {}, classes=[0, 20_000])
+    generator = torch.Generator().manual_seed(0)
+    head = ResidualHead(torch.nn.Conv3d(2, 3, 1), kernel_size, generator)
+    torch.nn.init.normal_(head.second.weight, generator=generator)
+    whole = head(torch.from_numpy(features)[None])[0].detach()
+    job = SimpleNamespace(request=SimpleNamespace(seed=0), crops=6)
+    for step in range(3):
+        windows, parts, insides = _windows(job, [open_case(tmp_path, "a")], step, reach(head))
+        for logits, part, inside in zip(head(torch.from_numpy(windows)).detach(), parts, insides, strict=True):
+            seen = logits[(slice(None), *inside)]
+            assert part.shape == seen.shape[1:] == (24, 24, 24)
+            place = tuple(slice(first, first + 24) for first in np.unravel_index(part[0, 0, 0], shape))
+            torch.testing.assert_close(seen, whole[(slice(None), *place)], rtol=1e-4, atol=1e-4)
