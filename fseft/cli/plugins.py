@@ -6,15 +6,16 @@ import inspect
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
 
 from fseft.cli import console
 from fseft.cli.options import Json, Workspace
+from fseft.errors import FseftError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fseft.documents import ModelCard, Part
     from fseft.plugin import Spec
@@ -76,16 +77,18 @@ def methods(as_json: Json = False) -> None:
 
 def show(
     kind: Annotated[Kind, typer.Argument(help="What it is.")],
-    name: Annotated[str, typer.Argument(help="Its name.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="Its name; left out, all names are told.", metavar="NAME")] = "",
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
     """Show one method, with its configuration, or one model, architecture, reader or reporter."""
+    from fseft.registry import registry
+
+    if not name:
+        _ask_for_one_of(kind.value, registry().names(kind.value))
     if kind is Kind.model:
         show_model(name, workspace, as_json)
         return
-    from fseft.registry import registry
-
     spec = registry().offer(kind.value, name).spec
     if as_json:
         console.show_json(_describe(kind.value, name, spec))
@@ -102,6 +105,15 @@ def show(
     elif kind is Kind.architecture:
         rows = [(key, *map(_text, one.values())) for key, one in hyperparameters.items()]
         console.show_table(("--set", "type", "default", "description"), rows)
+
+
+def _ask_for_one_of(kind: str, names: Iterable[str]) -> NoReturn:
+    """Tell what there is.
+
+    Raises:
+        FseftError: Always.
+    """
+    raise FseftError(f"no {kind} is named", hint=f"There are {', '.join(sorted(names))}.")
 
 
 def show_model(name: str, workspace: Path, as_json: bool) -> None:

@@ -45,6 +45,12 @@ SETTINGS = ("weight_decay", "warm_up", "clip", "ema", "foreground", "augment", "
 WITH_OPTION = ("epochs", "learning_rate", "crops")
 """Those that have one."""
 
+COUNTING = (
+    *("labels", "absent_means", "masking", "temperature", "validation_share", "spacing_mm", "window", "patch_size"),
+    *("steps_per_epoch", "minutes", "seed"),
+)
+"""Fields of a request that the weights depend on."""
+
 
 @dataclass(frozen=True)
 class PretrainRequest:
@@ -104,11 +110,9 @@ class PretrainRequest:
 
     def settings(self) -> dict[str, str]:
         """What the weights depend on besides the data, the start and the number of crops, in words."""
-        no_matter = ("folders", "name", "init", "trust", "device", "workers", "cluster", "keep", "resume", "overwrite")
-        by_others = ("architecture", "hparams", "recipe", "licence", "half", "shard", "compiled", "recompute")
-        recipe = self.recipe.model_dump(include={"epochs", "learning_rate", *SETTINGS})
-        own = {key: value for key, value in vars(self).items() if key not in (*no_matter, *by_others)}
-        told = {**own, "temperature": self.temperature if math.isfinite(self.temperature) else "balanced", **recipe}
+        own = {key: getattr(self, key) for key in COUNTING}
+        evenly = self.temperature if math.isfinite(self.temperature) else "balanced"
+        told = {**own, "temperature": evenly, **self.recipe.model_dump(include={"epochs", "learning_rate", *SETTINGS})}
         return {key: in_words(value) for key, value in told.items()}
 
 
