@@ -46,6 +46,10 @@ class PluginError(FseftError):
     """The code of a plugin failed, whatever the input is."""
 
 
+class AnswerError(TypeError):
+    """A function of a plugin was asked and gave what it must not; `Registry.blamed` tells whose it is."""
+
+
 def _rebuild(cause: str, hint: str, case: str | None, file: Path | str | None) -> FseftError:
     return FseftError(cause, hint=hint, case=case, file=file)
 
@@ -77,6 +81,8 @@ def in_one_line(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         text = f"{'.'.join(map(str, (error.title, *first['loc'])))}: {first['msg']}"
+    if isinstance(error, AnswerError):
+        return " ".join(text.split())
     return " ".join(f"{type(error).__name__}: {text}".split())
 
 

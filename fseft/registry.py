@@ -16,7 +16,7 @@ import pluggy
 
 from fseft import plugin as api
 from fseft.documents import Provenance
-from fseft.errors import FseftError, PluginError, did_you_mean, in_one_line, passed_through
+from fseft.errors import AnswerError, FseftError, PluginError, did_you_mean, in_one_line, passed_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -218,7 +218,7 @@ class Registry:
             yield
         except FAULTS as error:
             place = passed_through(error, package)
-            called = isinstance(error, TypeError) and _called_wrongly(str(error), package)
+            called = isinstance(error, AnswerError) or _called_wrongly(error, package)
             if isinstance(error, FseftError) or package == "fseft" or not (place or called):
                 raise
             told = "; ".join(filter(None, (in_one_line(error), place)))
@@ -247,9 +247,9 @@ class Registry:
             app.registered_groups += own.registered_groups
 
 
-def _called_wrongly(message: str, package: str) -> bool:
+def _called_wrongly(error: BaseException, package: str) -> bool:
     """Whether a function of a package's own was called with other arguments than it takes."""
-    found = re.match(r"(\w+)[\w.]*\(\) (takes|got|missing)", message)
+    found = isinstance(error, TypeError) and re.match(r"(\w+)[\w.]*\(\) (takes|got|missing)", str(error))
     own = [module for name, module in sys.modules.items() if found and name.partition(".")[0] == package]
     return any(getattr(getattr(m, found[1], None), "__module__", "").split(".")[0] == package for m in own if found)
 

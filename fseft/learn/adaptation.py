@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from fseft.errors import FseftError
+from fseft.errors import AnswerError, FseftError
+from fseft.learn.answers import check_adapted
 from fseft.learn.deltas import LowRank, Switchable, add_delta
 from fseft.learn.method import Adapted, head_names
 
@@ -75,9 +76,10 @@ def adapt_network(
 def _applied(architecture: Architecture, network: nn.Module, method: Method, generator: torch.Generator) -> Adapted:
     """What the method gives; whoever wrote it may have forgotten to return it."""
     adapted: object = method.apply(architecture, network, generator=generator)
+    told = f"{type(method).__name__}.apply"
     if not isinstance(adapted, Adapted):
-        cause = f"{type(method).__name__}.apply gave a {type(adapted).__name__}, not an Adapted"
-        raise FseftError(cause, hint="Repair or remove the package of the method.")
+        raise AnswerError(f"{told} gave a {type(adapted).__name__}, not an Adapted")
+    check_adapted(adapted, told)
     return adapted
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from fseft.errors import FseftError
+from fseft.learn.answers import check_answers, tensors_by_name
 from fseft.learn.deltas import Dropped, Switchable
 from fseft.learn.distributed import sharded_like, whole
 
@@ -64,6 +65,10 @@ class Adapted:
     originals: dict[str, Tensor] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
     records: dict[str, Tensor] = field(default_factory=dict)
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        check_answers(cls)
 
     @classmethod
     def frozen_but(
@@ -205,7 +210,8 @@ class Adapted:
             name: p for name, p in self.network.named_parameters() if p.requires_grad or name in self.kept | self.fixed
         }
         own = {name: buffer for name, buffer in self.network.named_buffers() if name in added}
-        return {**saved, **own, **self._statistics(), **self.records}
+        records = tensors_by_name("the records of the method", self.records)
+        return {**saved, **own, **self._statistics(), **records}
 
     def _statistics(self) -> dict[str, Tensor]:
         """The batch statistics where they are on."""

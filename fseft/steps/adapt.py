@@ -92,7 +92,9 @@ def _adapt(job: Job, folder: Path, store: Store, listener: Listener) -> Adaptati
     except FseftError as error:
         watch.tell("fseft_run_end", outcome=str(error))
         raise
-    write_adapter(adapter, adapted.state_dict(), _manifest(job, run), half=request.half)
+    with registry().blamed("method", request.method):
+        tensors = adapted.state_dict()
+    write_adapter(adapter, tensors, _manifest(job, run), half=request.half)
     write_document(folder / "run.json", run)
     watch.run = run
     watch.tell("fseft_checkpoint_saved", path=adapter)

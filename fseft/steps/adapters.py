@@ -114,11 +114,12 @@ def restore_on(body: Body, path: Path, manifest: Manifest) -> nn.Module:
     adapted = apply_method(
         body.architecture, body.network, method, manifest.config, manifest.decoder, manifest.seed, body.random
     )
-    try:
-        adapted.load_state_dict(load_file(path))
-    except FseftError as error:
-        raise error.located(file=path) from error
-    return adapted.merge()
+    with registry().blamed("method", method):
+        try:
+            adapted.load_state_dict(load_file(path))
+        except FseftError as error:
+            raise error.located(file=path) from error
+        return adapted.merge()
 
 
 def find_backbone(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from fseft.errors import FseftError
+from fseft.errors import AnswerError, FseftError
 from fseft.learn.augment import augment, margin
 from fseft.learn.batches import Ahead, derived_seed
 from fseft.learn.features import joined, on_voxels, reach, sample_voxels, voxel_loss
@@ -114,10 +114,20 @@ def _fresh(job: Job, adapted: Adapted, cached: list[CachedCase]) -> Iterator[Cal
     with Ahead(lambda asked: draw(job, cached, *asked), lambda *asked: asked) as ahead:
 
         def loss_of(step: int) -> torch.Tensor:
-            held_out = frozenset(adapted.held_out(1 + step // cases, cases))
+            held_out = _held_out(adapted, 1 + step // cases, cases)
             return _loss(job, adapted, ahead.batch(step, held_out), step)
 
         yield loss_of
+
+
+def _held_out(adapted: Adapted, epoch: int, cases: int) -> frozenset[int]:
+    """Support cases that the steps of an epoch leave alone."""
+    held_out = frozenset(adapted.held_out(epoch, cases))
+    if held_out - set(range(cases)):
+        raise AnswerError(f"held_out gave {sorted(held_out)}, and the support cases are 0 to {cases - 1}")
+    if len(held_out) == cases:
+        raise AnswerError("held_out gave all support cases, and none is left to learn from")
+    return held_out
 
 
 def _audit(job: Job, adapted: Adapted, cached: list[CachedCase], epoch: Epoch) -> None:
@@ -231,8 +241,6 @@ def draw(job: Job, cached: list[CachedCase], step: int, held_out: Collection[int
     seed = job.request.seed
     order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
     drawn = [case for case in order if case not in held_out]
-    if not drawn:
-        raise FseftError("the method holds out all support cases", hint="Use another method, or repair its package.")
     patch = job.plan.preprocessing.patch_size
     source = _source(job, margin(patch) if job.recipe.augment else patch, foreground=job.recipe.foreground)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))

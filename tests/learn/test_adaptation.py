@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fseft.errors import FseftError
+from fseft.errors import AnswerError, FseftError
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.backbone import architecture, build
 from fseft.registry import registry
@@ -54,5 +54,5 @@ def test_a_method_that_forgets_to_return_is_told(network):
         def apply(self, architecture, network, *, generator):
             pass
 
-    with pytest.raises(FseftError, match=r"Forgetful\.apply gave a NoneType, not an Adapted"):
+    with pytest.raises(AnswerError, match=r"Forgetful\.apply gave a NoneType, not an Adapted"):
         adapt_network(ARCHITECTURE, network, Forgetful(), decoder="frozen", seed=1)

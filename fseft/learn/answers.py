@@ -1,0 +1,150 @@
+"""What the functions of a method may answer: any other answer ends in a line that blames the method's package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from fseft.errors import AnswerError
+
+if TYPE_CHECKING:
+    from fseft.learn.method import Adapted
+
+TENSORS = "tensors by name"
+
+
+def check_answers(owner: type[Adapted] | Adapted) -> None:
+    """Let the hooks that a class or an object has of its own be checked at each call; changes it in place."""
+    made = owner if isinstance(owner, type) else type(owner)
+    for name, function in list(vars(owner).items()):
+        if name in HOOKS and callable(function):
+            setattr(owner, name, _checked(function, HOOKS[name], f"{made.__name__}.{name}()"))
+
+
+def check_adapted(adapted: Adapted, told: str) -> None:
+    """Look at what a method says of an adapted network, and from now on at what its hooks answer.
+
+    Args:
+        adapted: What `apply` gave.
+        told: Who gave it, for the error.
+
+    Raises:
+        AnswerError: The kind of something is wrong.
+    """
+    wanted: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "network": (lambda value: isinstance(value, nn.Module), "a module"),
+        "learning_rate": (_is_number, "a number"),
+        "rates": (lambda value: _maps(value, _is_number), "numbers by name"),
+        "records": (_are_tensors, TENSORS),
+        "optional": (_are_texts, "names"),
+    }
+    for name, (fits, what) in wanted.items():
+        value = getattr(adapted, name)
+        if not fits(value):
+            raise AnswerError(f"{told} gave {name} = {_short(value)}, not {what}")
+    check_answers(adapted)
+
+
+def tensors_by_name(told: str, value: Any) -> dict[str, Tensor]:
+    """The same, if it is what it must be.
+
+    Raises:
+        AnswerError: It is not.
+    """
+    if not _are_tensors(value):
+        raise AnswerError(f"{told} gave {_short(value)}, not {TENSORS}")
+    return dict(value)
+
+
+def _checked(function: Callable[..., Any], check: Callable[[str, Any], Any], told: str) -> Callable[..., Any]:
+    @wraps(function)
+    def checked(*arguments: Any, **named: Any) -> Any:
+        try:
+            answer = function(*arguments, **named)
+        except TypeError as error:
+            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # it was not even entered
+                raise AnswerError(str(error)) from error
+            raise
+        return check(told, answer)
+
+    return checked
+
+
+def _penalty(told: str, answer: Any) -> Any:
+    one = isinstance(answer, Tensor) and answer.numel() == 1 and not answer.is_complex()
+    if not (answer is None or one or _is_number(answer)):
+        raise AnswerError(f"{told} gave {_short(answer)}, not a tensor with one number")
+    return answer.reshape(()) if one else answer
+
+
+def _loss(told: str, answer: Any) -> float | None:
+    if answer is None:
+        return None
+    if not (_is_number(answer) or (isinstance(answer, Tensor) and answer.numel() == 1)):
+        raise AnswerError(f"{told} gave {_short(answer)}, not a number")
+    return float(answer)
+
+
+def _indices(told: str, answer: Any) -> frozenset[int]:
+    found: list[Any] = list(answer) if isinstance(answer, Iterable) else [None]
+    if not all(isinstance(index, Integral) for index in found):
+        raise AnswerError(f"{told} gave {_short(answer)}, not indices of cases")
+    return frozenset(int(index) for index in found)
+
+
+def _losses(told: str, answer: Any) -> list[float]:
+    try:
+        if isinstance(answer, str):
+            raise TypeError  # noqa: TRY301 - its letters may be digits
+        return [float(loss) for loss in answer]
+    except (TypeError, ValueError) as error:
+        raise AnswerError(f"{told} gave {_short(answer)}, not losses") from error
+
+
+def _lines(told: str, answer: Any) -> tuple[str, ...]:
+    if not _are_texts(answer):
+        raise AnswerError(f"{told} gave {_short(answer)}, not lines of text")
+    return tuple(answer)
+
+
+HOOKS: dict[str, Callable[[str, Any], Any]] = {
+    "calibrate": lambda _, answer: answer,
+    "solve": _loss,
+    "regularizer": _penalty,
+    "on_optimizer_step": lambda _, answer: answer,
+    "held_out": _indices,
+    "audit": lambda _, answer: answer,
+    "training_state": tensors_by_name,
+    "load_training_state": lambda _, answer: answer,
+    "settled": _losses,
+    "finish": lambda _, answer: answer,
+    "notes": _lines,
+    "state_dict": tensors_by_name,
+}
+"""What an `Adapted` may write anew, and what becomes of its answers."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+
+
+def _are_tensors(value: Any) -> bool:
+    return _maps(value, lambda one: isinstance(one, Tensor))
+
+
+def _maps(value: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(name, str) and fits(one) for name, one in value.items())
+
+
+def _short(value: Any) -> str:
+    """A value, or its kind where it is longer than a line allows."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"a {type(value).__name__}"
