@@ -11,7 +11,7 @@ import typer
 
 from fseft import __version__
 from fseft.cli import console
-from fseft.errors import FseftError
+from fseft.errors import FseftError, PluginError, in_one_line, passed_through
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -109,21 +109,49 @@ def main() -> None:
     with console.one_line_warnings():
         try:
             _load_plugins(sys.argv[1:])
-            status = app(prog_name="fseft", standalone_mode=False) or 0
+            ended = app(prog_name="fseft", standalone_mode=False)
+            status = ended if type(ended) is int else 0  # a command of a plugin may give anything
         except typer.TyperException as error:
             _fail_usage(error)
             status = 2
         except FseftError as error:
             console.fail(str(error))
             status = 2
-        except OSError as error:  # a file or folder that the user may not read, wherever it is met
-            console.fail(f"{error.filename or 'a file'}: cannot be used ({error.strerror or error}). Check its rights.")
+        except Exception as error:
+            _fail_unforeseen(error)
             status = 2
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
     if status == INTERRUPTED:
         console.note("interrupted; what was finished or saved is kept; run again to go on")
     sys.exit(status)
+
+
+def _fail_unforeseen(error: Exception) -> None:
+    """A file that may not be used, wherever it is met, or a fault in the code of a plugin, in one line.
+
+    Raises:
+        Exception: It is neither.
+    """
+    if isinstance(error, OSError) and error.filename:
+        console.fail(f"{error.filename}: cannot be used ({error.strerror or error}). Check its rights.")
+    elif told := _blame(error):
+        console.fail(told)
+    elif isinstance(error, OSError):
+        console.fail(f"a file: cannot be used ({error.strerror or error}). Check its rights.")
+    else:
+        raise error
+
+
+def _blame(error: Exception) -> str:
+    """Which plugin's code an error came through, and where; empty where it came through none."""
+    for plugin in registry().plugins:
+        package = plugin.module.__name__.partition(".")[0] if plugin.module else ""
+        place = passed_through(error, package)
+        if place and package != "fseft":
+            cause = f"the package {plugin.distribution} {plugin.version} failed ({in_one_line(error)}; {place})"
+            return str(PluginError(cause, hint="Repair or remove it."))
+    return ""
 
 
 def _fail_usage(error: typer.TyperException) -> None:

@@ -40,6 +40,16 @@ def fseft_commands(app):
     @app.command("fail")
     def fail():
         raise FseftError("the value [3] of /a/very/long/path" + "/long" * 30 + " is odd", hint="Take 2.")
+
+    @app.command("break")
+    def break_(how: str):
+        if how == "open":
+            open("not-there.txt")
+        raise {"disk": OSError("no luck"), "key": KeyError("no\\nluck")}[how]
+
+    @app.command("give")
+    def give():
+        return "a text"
 """
 
 
@@ -116,6 +126,26 @@ def test_an_error_line_is_neither_broken_nor_read_as_markup(fseft):
     (line,) = result.stderr.splitlines()
     assert "the value [3] of /a/very/long/path" in line
     assert line.endswith("is odd. Take 2.")
+
+
+@pytest.mark.parametrize(("how", "told"), [("key", r"KeyError: 'no\nluck'"), ("disk", "OSError: no luck")])
+def test_a_command_of_a_plugin_that_breaks_is_told_with_its_package_and_the_place(fseft, how, told):
+    result = fseft("-p", "no:rude", "break", how)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"error: the package fseft-polite 1.0 failed ({told}; fseft_polite, line ")
+    assert line.endswith("). Repair or remove it.")
+
+
+def test_a_file_that_a_command_of_a_plugin_lacks_is_named(fseft):
+    result = fseft("-p", "no:rude", "break", "open")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith("error: not-there.txt: cannot be used (No such file")
+
+
+def test_what_a_command_of_a_plugin_returns_is_no_error(fseft):
+    result = fseft("-p", "no:rude", "give")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_an_interrupt_ends_in_one_line_and_status_130(fseft):
