@@ -158,7 +158,10 @@ class ReaderSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReporterSpec(Spec):
-    """An observer of runs, switched on by name. Factory: `(run_folder: Path) -> object` with observer hooks."""
+    """An observer of runs, switched on by name. Factory: `(run_folder: Path) -> object` with observer hooks.
+
+    The folder need not be there yet when the factory is called.
+    """
 
 
 class Reader(Protocol):

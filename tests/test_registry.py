@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -269,8 +270,9 @@ def test_a_failing_observer_ends_nothing():
 
     class Good:
         @api.hookimpl
-        def fseft_epoch_end(self, epoch):
-            seen.append(epoch)
+        def fseft_epoch_end(self, epoch, metrics):
+            seen.append((epoch, dict(metrics)))
+            metrics.clear()  # its own copy
 
     class Bad:
         @api.hookimpl
@@ -282,7 +284,42 @@ def test_a_failing_observer_ends_nothing():
         def fseft_epoch_end(self):
             raise SystemExit(1)
 
-    manager = observers([Good(), Bad(), Final()])
-    problems = notify(manager, "fseft_epoch_end", run=None, epoch=3, metrics={})
-    assert seen == [3]
-    assert sorted(problems) == ["reporter Bad: OSError: network is down", "reporter Final: SystemExit: 1"]
+    class Waits:
+        @api.hookimpl
+        async def fseft_epoch_end(self):
+            pass
+
+    reporters = {"good": Good(), "bad": Bad(), "final": Final(), "waits": Waits(), "other": Good()}
+    problems = notify(observers(reporters), "fseft_epoch_end", run=None, epoch=3, metrics={"loss": 0.5})
+    assert seen == [(3, {"loss": 0.5})] * 2
+    for told in (
+        r"bad failed at fseft_epoch_end \(OSError: network is down; .*test_registry, line \d+\); the run goes on",
+        "final failed at fseft_epoch_end .SystemExit: 1",
+        "waits failed at fseft_epoch_end .TypeError: it gave a coroutine, which does nothing by itself",
+    ):
+        assert [problem for problem in problems if re.match(told, problem)], told
+    assert len(problems) == 3
+
+
+class TakesMore:
+    @api.hookimpl
+    def fseft_epoch_end(self, accuracy):
+        pass
+
+
+class Forgetful:
+    def fseft_epoch_end(self, epoch):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("reporter", "told"),
+    [
+        (TakesMore(), "accuracy"),
+        (Forgetful(), "a Forgetful without a function marked with @hookimpl"),
+        (None, "a NoneType without"),
+    ],
+)
+def test_a_reporter_that_cannot_be_used_is_refused(reporter, told):
+    with pytest.raises(FseftError, match=rf"the reporter 'x' cannot be used \(.*{told}.*Leave it out, or repair"):
+        observers({"the reporter 'x'": reporter})

@@ -56,7 +56,7 @@ def adapt(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start anew, whatever run is there; leave it out to go on.")
     ] = False,
-    reporter: Annotated[list[str] | None, typer.Option(help="Observers of the run; default jsonl.")] = None,
+    reporter: Annotated[list[str] | None, typer.Option(help="Observer of the run beside its log; repeatable.")] = None,
     workspace: Workspace = Path(),
 ) -> None:
     """Adapt a model to your structures with k labelled volumes.
@@ -90,7 +90,7 @@ def adapt(
         workers=cluster or workers,
         strict=strict,
         overwrite=overwrite,
-        reporters=tuple(reporter or ("jsonl",)),
+        reporters=tuple(reporter or ()),
     )
     with training_progress(f"{method}, k = {k}", minutes) as on_step:
         listener = Listener(begin=_tell, step=on_step, warn=warn, progress=progress)

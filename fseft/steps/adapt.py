@@ -10,7 +10,7 @@ from fseft.errors import FseftError, counted
 from fseft.learn.backbone import count_parameters
 from fseft.learn.batches import derived_seed
 from fseft.learn.schedule import too_short
-from fseft.observers import notify, observers
+from fseft.observers import notify, observers_of
 from fseft.registry import registry
 from fseft.steps.adapters import NAME, apply_method, versions, write_adapter
 from fseft.steps.checkpoints import load_checkpoint, save_checkpoint
@@ -197,16 +197,19 @@ def _cached_support(job: Job, store: Store, listener: Listener) -> list[CachedCa
 
 
 class _Watch:
-    """The reporters of one run, and the caller; an error of a reporter is told and ends nothing."""
+    """The reporters of one run, and the caller; an error of a reporter is told once and ends nothing."""
 
     def __init__(self, job: Job, run: Run, folder: Path, listener: Listener) -> None:
         self.run, self.folder, self.listener = run, folder, listener
-        self.reporters = observers(registry().create("reporter", name, folder) for name in job.request.reporters)
+        self.reporters = observers_of(job.request.reporters, folder)
+        self.problems: set[str] = set()
 
     def tell(self, hook: str, **arguments: Any) -> None:
         """Call an observer hook."""
         for problem in notify(self.reporters, hook, run=self.run, **arguments):
-            self.listener.warn(problem)
+            if problem not in self.problems:  # what fails at each epoch is told once
+                self.listener.warn(problem)
+            self.problems.add(problem)
 
     def epoch(self, epoch: Epoch) -> None:
         """An epoch is done."""

@@ -55,7 +55,7 @@ class AdaptRequest:
     workers: Workers = 1
     strict: bool = False
     overwrite: bool = False
-    reporters: tuple[str, ...] = ("jsonl",)
+    reporters: tuple[str, ...] = ()
 
 
 def _silent(total: int, description: str) -> AbstractContextManager[Callable[[str], None]]:

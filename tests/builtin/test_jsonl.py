@@ -13,7 +13,7 @@ from fseft.registry import discover
 
 
 def train(folder, first, stop):
-    manager = observers([JsonlReporter(folder)])
+    manager = observers({"jsonl": JsonlReporter(folder)})
     problems = notify(manager, "fseft_run_start", run=None, epoch=first)
     for epoch in range(first, stop):
         metrics = {"loss": 1 / (1 + epoch), "learning_rate": 1e-3, "seconds": 0.5, "more": 1.0}

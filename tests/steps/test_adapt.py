@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -21,11 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from fseft.builtin import plugin as builtin
 from fseft.documents import Plan, Provenance, Run, SupportSet
-from fseft.errors import FseftError
+from fseft.errors import FseftError, PluginError
 from fseft.learn.batches import derived_seed
-from fseft.plugin import hookimpl
-from fseft.registry import registry
+from fseft.plugin import ReporterSpec, hookimpl
+from fseft.registry import Plugin, Registry
 from fseft.steps import adapt as step
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import read_manifest
@@ -438,34 +440,87 @@ def test_a_training_that_ended_far_too_early_is_told(request_for, workspace):
     assert told[0].startswith("the training was too short for its loss to settle (2 epochs, ended by: all epochs)")
 
 
+WATCHED = []
+
+
 class Watcher:
     """A reporter that notes when the adapter is there."""
 
     def __init__(self, folder):
-        self.adapter, self.seen = folder / "adapter.safetensors", []
+        self.adapter = folder / "adapter.safetensors"
 
     @hookimpl
     def fseft_checkpoint_saved(self, path):
-        self.seen.append(path.name)
+        WATCHED.append(path.name)
 
     @hookimpl
     def fseft_run_end(self, run, outcome):
-        self.seen.append((outcome, run.outcome, self.adapter.is_file()))
+        WATCHED.append((outcome, run.outcome, self.adapter.is_file()))
 
 
-def test_reporters_hear_of_the_adapter_when_it_is_there(request_for, workspace, monkeypatch):
-    made = []
+@pytest.fixture
+def reporter(monkeypatch):
+    """Offer the reporter `foreign` of another package, made by a factory of these tests."""
 
-    def create(kind, name, *arguments):
-        if kind != "reporter":
-            return original(kind, name, *arguments)
-        made.append(Watcher(*arguments))
-        return made[-1]
+    def offer(factory):
+        module = ModuleType("foreign")
+        specs = [ReporterSpec(name="foreign", factory=f"{__name__}:{factory}")]
+        module.fseft_reporters = hookimpl(lambda: specs, specname="fseft_reporters")
+        plugins = [Plugin("builtin", "fseft", "1.0", builtin), Plugin("foreign", "fseft-foreign", "1.0", module)]
+        installed = Registry(plugins)
+        monkeypatch.setattr("fseft.observers.registry", lambda: installed)
+        monkeypatch.setattr("fseft.steps.jobs.registry", lambda: installed)
 
-    original = registry().create
-    monkeypatch.setattr(registry(), "create", create)
-    adapt(request_for(), workspace)
-    assert made[0].seen[-2:] == ["adapter.safetensors", ("finished", "finished", True)]
+    return offer
+
+
+def test_reporters_hear_of_the_adapter_when_it_is_there(request_for, workspace, reporter):
+    reporter("Watcher")
+    adapt(request_for(reporters=("foreign",)), workspace)
+    assert WATCHED[-2:] == ["adapter.safetensors", ("finished", "finished", True)]
+
+
+@pytest.mark.parametrize("reporters", [("foreign",), ("foreign", "jsonl", "fseft-foreign:foreign"), ("jsonl",)])
+def test_the_log_is_written_once_whoever_else_watches(reporters, request_for, workspace, reporter):
+    reporter("Watcher")
+    folder = adapt(request_for(reporters=reporters), workspace).folder
+    assert [line["epoch"] for line in log_of(folder)] == [1, 2]
+
+
+class Fails:
+    """A reporter that fails at each epoch."""
+
+    def __init__(self, folder):
+        pass
+
+    @hookimpl
+    def fseft_epoch_end(self):
+        raise ConnectionError("no luck")
+
+
+def test_a_reporter_that_fails_is_told_once_with_its_package(request_for, workspace, reporter):
+    reporter("Fails")
+    told = []
+    run = adapt(request_for(reporters=("foreign",)), workspace, Listener(warn=told.append)).run
+    assert run.outcome == "finished"
+    (problem,) = [line for line in told if "foreign" in line]
+    assert problem.startswith(
+        "the reporter 'foreign' of the package fseft-foreign 1.0 failed at fseft_epoch_end (ConnectionError: no luck; "
+    )
+
+
+@pytest.mark.parametrize(
+    ("factory", "told"), [("gives_nothing", "a NoneType without"), ("missing", "cannot be loaded")]
+)
+def test_a_reporter_that_cannot_be_used_is_refused_with_its_package(factory, told, request_for, workspace, reporter):
+    reporter(factory)
+    with pytest.raises(PluginError, match=rf"(?=.*fseft-foreign 1\.0).*{told}"):
+        adapt(request_for(reporters=("foreign",)), workspace)
+    assert not (workspace.root / "runs").exists()
+
+
+def gives_nothing(folder):
+    pass
 
 
 def test_a_full_disk_while_a_checkpoint_is_written_is_one_line(tmp_path, monkeypatch):
