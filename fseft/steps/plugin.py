@@ -19,6 +19,7 @@ TEMPLATES = Path(__file__).with_name("plugin_templates")
 USAGE = {  # by kind: how the example is put to use
     "method": "fseft adapt DATASET --model phantom-tiny --method {name}",
     "model": "fseft models import {name} {name}.pt",
+    "architecture": "fseft pretrain DATASET --out my-model --architecture {name}",
     "reader": "fseft plan DATASET",
     "reporter": "fseft adapt DATASET --model phantom-tiny --method lora --reporter {name}",
 }
@@ -30,7 +31,7 @@ def new_plugin(name: str, kind: str, folder: Path) -> None:
     """Write the package `fseft-NAME`, which offers one thing of that name.
 
     Args:
-        name: Of the method, model, reader or reporter.
+        name: Of the method, model, architecture, reader or reporter.
         kind: A key of `USAGE`.
         folder: Of the package; new or empty.
 
