@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-MODULES = ("checks", "elsewhere", "network_checks", "readers", "reporters", "subject", "torchless")
+MODULES = ("checks", "elsewhere", "models", "network_checks", "readers", "reporters", "subject", "torchless")
 pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES))
 
 # After the lines that make assertions speak.
 from fseft.testing.architectures import architecture_checks  # noqa: E402
 from fseft.testing.fixtures import only_plugins  # noqa: E402
 from fseft.testing.methods import method_checks  # noqa: E402
+from fseft.testing.models import model_checks  # noqa: E402
 from fseft.testing.readers import reader_checks  # noqa: E402
 from fseft.testing.reporters import reporter_checks  # noqa: E402
 from fseft.testing.toys import TOYS, Toy  # noqa: E402
 
-__all__ = ["TOYS", "Toy", "architecture_checks", "method_checks", "only_plugins", "reader_checks", "reporter_checks"]
+__all__ = [
+    "TOYS",
+    "Toy",
+    "architecture_checks",
+    "method_checks",
+    "model_checks",
+    "only_plugins",
+    "reader_checks",
+    "reporter_checks",
+]

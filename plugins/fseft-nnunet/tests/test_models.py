@@ -21,6 +21,7 @@ from fseft.steps.models import find_card, find_weights
 from fseft.steps.networks import output_channels
 from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.weight_files import read_weights
+from fseft.testing import model_checks
 from fseft_nnunet import models
 
 from . import containers
@@ -191,6 +192,11 @@ def test_each_tensor_of_the_public_layout_is_taken_once(spec, network, file, loa
 # --- the entries ------------------------------------------------------------------------------------------------
 
 ENTRIES = [models.NNUNET, models.NNSSL_RESENCL, *models.STUNETS, models.TOTALSEGMENTATOR]
+
+
+@pytest.mark.parametrize("check", [check for spec in ENTRIES for check in model_checks(spec.name)])
+def test_an_entry_keeps_the_contract(check):
+    check()
 
 
 @pytest.mark.parametrize("spec", ENTRIES, ids=lambda spec: spec.name)
