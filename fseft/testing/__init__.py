@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-MODULES = ("checks", "elsewhere", "models", "network_checks", "readers", "reporters", "subject", "torchless")
+MODULES = (
+    "checks",
+    "elsewhere",
+    "models",
+    "network_checks",
+    "readers",
+    "reporters",
+    "resuming",
+    "subject",
+    "torchless",
+)
 pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES))
 
 # After the lines that make assertions speak.

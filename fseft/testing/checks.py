@@ -17,6 +17,7 @@ from fseft.learn.blocks import blocks, recompute
 from fseft.learn.deltas import Switchable
 from fseft.learn.loop import Epoch
 from fseft.testing.elsewhere import installed, output_elsewhere
+from fseft.testing.resuming import goes_on_after_a_kill
 from fseft.testing.subject import CLASSES, Subject, exact
 from fseft.testing.torchless import assert_listed_without_torch
 
@@ -215,6 +216,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     trains_where_it_selects,
     trains_what_it_adds,
     answers_all_hooks,
+    goes_on_after_a_kill,
     gives_every_tensor_a_gradient,
     keeps_the_base,
     can_be_switched_off,

@@ -111,15 +111,15 @@ class Subject:
         logits: Tensor = network(self.x)
         return logits
 
-    def crops(self, count: int) -> tuple[Tensor, Tensor]:
-        """Images (count, C, i, j, k) and labels (count, i, j, k)."""
-        images = self.x.expand(count, *self.x.shape[1:])
+    def crops(self, count: int, *, shift: int = 0) -> tuple[Tensor, Tensor]:
+        """Images (count, C, i, j, k) and labels (count, i, j, k); other ones for another shift."""
+        images = self.x.roll(shift, dims=-1).expand(count, *self.x.shape[1:])
         return images, (images[:, 0] > 0).long()
 
-    def loss(self, network: nn.Module) -> Tensor:
-        """A loss on which all of the network can improve."""
-        dtype = next(network.parameters()).dtype
-        return F.cross_entropy(network(self.x.to(dtype)), (self.x[:, 0] > 0).long())
+    def loss(self, network: nn.Module, *, shift: int = 0) -> Tensor:
+        """A loss on which all of the network can improve; another one for another shift."""
+        images, labels = self.crops(1, shift=shift)
+        return F.cross_entropy(network(images.to(next(network.parameters()).dtype)), labels)
 
     def backward(self, adapted: Adapted) -> dict[str, Tensor | None]:
         """The gradients of what is trained."""

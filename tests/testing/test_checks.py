@@ -88,6 +88,39 @@ class HoldsAllOut(Flawed):
         return adapted
 
 
+class Counts(Adapted):
+    """What its penalty is, hangs on how many steps it has seen."""
+
+    seen = 0
+
+    def on_optimizer_step(self, *_):
+        self.seen += 1
+
+    def regularizer(self):
+        return 0.1 * self.seen * sum(p.square().sum() for _, p in self.trained())
+
+
+class Remembers(Counts):
+    def training_state(self):
+        return {"seen": torch.tensor(self.seen)}
+
+    def load_training_state(self, tensors):
+        self.seen = int(tensors["seen"])
+
+
+class ForgetsWhatItHasSeen(Flawed):
+    kind = Counts
+
+    def apply(self, architecture, network, *, generator):
+        targets = self.select(architecture, network)
+        deltas = [add_delta(target, self.delta(target.module.weight, generator)) for target in targets]
+        return self.kind.frozen_but(deltas, architecture, network, learning_rate=1e-2)
+
+
+class RemembersWhatItHasSeen(ForgetsWhatItHasSeen):
+    kind = Remembers
+
+
 class Branch(Switchable):
     def forward(self, x):
         return 0.1 * x
@@ -114,11 +147,16 @@ def test_a_method_that_is_right_passes(check):
         (Hides, checks.can_be_switched_off),
         (TrainsNothing, checks.trains_what_it_adds),
         (HoldsAllOut, checks.answers_all_hooks),
+        (ForgetsWhatItHasSeen, checks.goes_on_after_a_kill),
     ],
 )
 def test_a_flaw_is_found(flawed, check):
     with pytest.raises(AssertionError):
         check(subject_of(flawed()))
+
+
+def test_a_method_that_keeps_what_it_has_seen_passes():
+    checks.goes_on_after_a_kill(subject_of(RemembersWhatItHasSeen()))
 
 
 @pytest.mark.parametrize("decoder", ["frozen", "fine-tuned", "low-rank"])
