@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from fseft.documents import Part
 
 
 class Recipe(Part):
     """How training goes; each field is a key of `--set`. Defaults follow the FSEFT paper but for augmentation."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     epochs: int = Field(default=200, ge=1, description="at most this many passes over the support set")
     learning_rate: float | None = Field(default=None, gt=0, description="of AdamW; by default the method's own")

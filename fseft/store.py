@@ -141,28 +141,44 @@ def _aside(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Keep other processes, also on other machines, from what is done under the same path; the lock file stays.
 
-    Args:
-        path: What is worked on.
-        wait: For another process to end; else its work is an error.
-
     Raises:
-        FseftError: The folder cannot be written, or another process is at work and is not waited for.
+        FseftError: The folder cannot be written.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout as error:
-        raise FseftError(
-            "another process is at work on it", file=path, hint="Wait until it ends, or give another name or folder."
-        ) from error
+        lock.acquire()
     except OSError as error:
         raise unwritable(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Work in a folder in which no other process may do the same; `.lock` stays in it.
+
+    Raises:
+        FseftError: One does, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        hint = "Wait until it ends, or give another name or folder."
+        raise FseftError("another process is at work in it", file=folder, hint=hint) from error
+    except OSError as error:
+        raise unwritable(folder, error) from error
     try:
         yield
     finally:

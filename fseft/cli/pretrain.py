@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fseft.cli.options import Cluster, Device, LearningRate, Minutes, Seed, Workspace, more_than_zero
-from fseft.errors import FseftError
+from fseft.errors import FseftError, counted
 
 if TYPE_CHECKING:
     from fseft.learn.checkpoint import LoadReport
 
 DATA, TRAINING, MACHINE = "Data", "Training", "Machine"
+PATCH = "64,64,64"
 
 
 def pretrain(
@@ -73,7 +74,7 @@ def pretrain(
         str, typer.Option(help="mm, for example 1.5,1.5,1.5; empty: each dataset's own.", rich_help_panel=DATA)
     ] = "",
     window: Annotated[str, typer.Option(help="HU window for CT, for example -175,250.", rich_help_panel=DATA)] = "",
-    patch: Annotated[str, typer.Option(help="Patch size in voxels.", rich_help_panel=DATA)] = "64,64,64",
+    patch: Annotated[str, typer.Option(help="Patch size in voxels.", rich_help_panel=DATA)] = PATCH,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs, each with a checkpoint.", rich_help_panel=TRAINING)] = 200,
     steps_per_epoch: Annotated[int, typer.Option(min=1, rich_help_panel=TRAINING)] = 50,
     crops: Annotated[int, typer.Option(min=1, help="Crops per step, of each rank.", rich_help_panel=TRAINING)] = 2,
@@ -135,9 +136,9 @@ def pretrain(
         masking=choice("--masking", masking, ("annotated", "none")),  # type: ignore[arg-type]
         temperature=_temperature(balanced, natural, temperature),
         validation_share=validation_share,
-        spacing_mm=numbers("--spacing", spacing, 3, float),  # type: ignore[arg-type]
-        window=numbers("--window", window, 2, float),  # type: ignore[arg-type]
-        patch_size=numbers("--patch", patch, 3, int),  # type: ignore[arg-type]
+        spacing_mm=numbers("--spacing", spacing, float, example="1.5,1.5,1.5"),  # type: ignore[arg-type]
+        window=numbers("--window", window, float, example="-175,250"),  # type: ignore[arg-type]
+        patch_size=numbers("--patch", patch, int, example=PATCH) or PretrainRequest.patch_size,  # type: ignore[arg-type]
         recipe=RECIPE.model_copy(update={**recipe, **own}),
         steps_per_epoch=steps_per_epoch,
         minutes=minutes,
@@ -160,10 +161,13 @@ def pretrain(
     with training_progress("pre-training", minutes, "about") as on_step:
         watcher = Watcher(validation_lines(), warn, _tell, note, progress, on_step)
         card = pretrain(request, Store(workspace), watcher)
+    made, where = card.provenance, "" if workspace == Path() else f" --workspace {workspace}"
+    early = f" of {epochs}: the time budget ended it" if made["epochs"] < epochs else ""
+    steps = f"{counted(made['steps'], 'step')} in {counted(made['epochs'], 'epoch')}{early}"
     show_lines(
         [
-            f"model {card.name}: {len(card.classes)} structures, {card.provenance['steps']} steps",
-            f"use it: fseft adapt DATASET --model {card.name} --method lora --k 5",
+            f"model {card.name}: {counted(len(card.classes), 'structure')}, {steps}",
+            f"use it: fseft adapt DATASET --model {card.name}{where} --method lora --k 5",
         ]
     )
 

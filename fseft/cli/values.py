@@ -17,22 +17,23 @@ _LEAST_BYTES = 1024  # a bare number below is a slip
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-def numbers(option: str, text: str, count: int, kind: Callable[[str], N]) -> tuple[N, ...] | None:
-    """`1.5,1.5,2` -> (1.5, 1.5, 2.0); None for an empty text.
+def numbers(option: str, text: str, kind: Callable[[str], N], *, example: str) -> tuple[N, ...] | None:
+    """`1.5,1.5,2` -> (1.5, 1.5, 2.0), as many as in the example; None for an empty text.
 
     Raises:
         FseftError: Not that many numbers.
     """
     if not text:
         return None
+    count = len(example.split(","))
     try:
         values = tuple(kind(item) for item in text.split(","))
     except ValueError:
         values = ()
     if len(values) != count or not all(map(math.isfinite, values)):
         raise FseftError(
-            f"{option} {text!r} is not {count} numbers",
-            hint=f"Write for example {option} {'1,' * (count - 1)}1.",
+            f"{option} {text!r} is not {count} {'whole' if kind is int else 'finite'} numbers",
+            hint=f"Write for example {option}={example}.",
         )
     return values
 

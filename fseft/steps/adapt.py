@@ -18,7 +18,7 @@ from fseft.steps.jobs import AdaptRequest, Job, Listener, decide
 from fseft.steps.networks import make_network
 from fseft.steps.preprocess import preprocess
 from fseft.steps.training import SOLVED, train
-from fseft.store import digest, locked, read_document, write_document
+from fseft.store import alone_in, digest, read_document, write_document
 from fseft.volume.cache import CachedCase, open_case
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def adapt(request: AdaptRequest, store: Store, listener: Listener | None = None)
     listener = listener or Listener()
     job = decide(request, store, listener)
     folder = request.output or store.run(job.plan.dataset, request.model, request.method, request.k, request.seed)
-    with locked(folder / "run", wait=False):
+    with alone_in(folder):
         return _adapt(job, folder, store, listener)
 
 

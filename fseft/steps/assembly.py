@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fseft.documents import Contract, Intensity
-from fseft.errors import FseftError
+from fseft.errors import FseftError, counted
 from fseft.learn.patches import CropSource
 from fseft.learn.pool import PooledCase, Source
 from fseft.steps.annotations import absent_means, annotated_structures, drawn_structures
 from fseft.steps.datasets import read_dataset
-from fseft.steps.outlook import check_grid
+from fseft.steps.outlook import check_grid, check_window
 from fseft.steps.plan import make_plan
 from fseft.steps.preprocess import preprocess
 from fseft.steps.pretrain_request import Watcher
@@ -97,14 +97,19 @@ def assemble(request: PretrainRequest, store: Store, watcher: Watcher | None = N
     annotations = agree_on_structures([one.fingerprint for one in planned], request.labels)
     for one, annotation in zip(planned, annotations, strict=True):
         watcher.note(f"{one.name}: {annotation}")
-    check_grid([one.fingerprint for one in planned], request, watcher.warn)
-    contract = _contract(request, [one.fingerprint for one in planned])
+    fingerprints = [one.fingerprint for one in planned]
+    check_window(fingerprints, request.window)
+    check_grid(fingerprints, request)
+    contract = _contract(request, fingerprints)
     prepared = [
         _prepare(one, annotation, again[one.name], contract, request, store, watcher)
         for one, annotation in zip(planned, annotations, strict=True)
     ]
     classes = _classes(prepared)
     sources = [_source(one, classes, request) for one in prepared]
+    for whole, source in zip(prepared, sources, strict=True):
+        if left_out := len(whole.annotated) - len(source.cases):
+            watcher.warn(f"{whole.name}: {counted(left_out, 'case')} left out, of which no structure is annotated")
     held_out = _held_out(prepared, sources, request.validation_share)
     return Assembly(
         classes=classes,

@@ -62,7 +62,8 @@ def find_card(name: str, store: Store) -> ModelCard:
         return read_card(name, store)
     if ":" in name or name in {known.rpartition(":")[2] for known in registry().offers("model")}:
         return entry(name).card.model_copy(update={**_as_imported(name, store), "name": name})
-    raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)))
+    own = "" if store.models() else " A model of your own lies in the --workspace that it was made in."
+    raise FseftError(f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)) + own)
 
 
 def entry(name: str) -> FoundationModelSpec:

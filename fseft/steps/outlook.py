@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError, counted
-from fseft.learn.memory import installed_bytes
+from fseft.learn.memory import installed_bytes, training_bytes
 from fseft.steps.pretrain_request import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from fseft.documents import CaseFingerprint, Fingerprint
     from fseft.steps.assembly import Assembly
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 BYTES_PER_VOXEL = 8
 """Of a scan that is resampled: the new array and the one that it is made of, at least."""
 
-LEAST_OF_A_PATCH = 1 / 64
-"""A scan of fewer voxels than this share of a patch is air and rim."""
+LEAST_VOXELS = 8**3
+"""A scan of fewer shows nothing."""
 
 
 def outlook(assembly: Assembly, request: PretrainRequest, architecture: str, parameters: int, ranks: int) -> list[str]:
@@ -30,6 +31,8 @@ def outlook(assembly: Assembly, request: PretrainRequest, architecture: str, par
         f"{source.name}: {counted(len(source.cases), 'case')} to learn from, {held_out.get(source.name, 0)} held out"
         for source in assembly.training
     )
+    cases = Counter(index for source in assembly.training for case in source.cases for index in case.drawn)
+    drawn = (f"{name} {cases[index]}" for index, name in enumerate(assembly.classes, start=1))
     scales = (f"{modality.upper()} {how.describe()}" for modality, how in assembly.contract.intensity.items())
     spacing = f"{in_words(request.spacing_mm)} mm" if request.spacing_mm else "each dataset's own"
     epochs, steps = counted(request.recipe.epochs, "epoch"), counted(request.steps_per_epoch, "step")
@@ -37,7 +40,7 @@ def outlook(assembly: Assembly, request: PretrainRequest, architecture: str, par
     each = f"{crops} on each of {ranks} ranks" if ranks > 1 else crops
     return [
         *datasets,
-        f"{counted(len(assembly.classes), 'structure')}: {', '.join(assembly.classes)}",
+        f"{counted(len(assembly.classes), 'structure')}, in so many of these cases: {', '.join(drawn)}",
         f"intensities: {', '.join(scales)}; spacing: {spacing}",
         f"{architecture}, {parameters:,} parameters, on {request.device}: {epochs} of {steps}, each of {each}",
     ]
@@ -49,11 +52,52 @@ def not_judged(assembly: Assembly) -> list[str]:
     return [name for index, name in enumerate(assembly.classes, start=1) if index not in judged]
 
 
-def check_grid(fingerprints: Sequence[Fingerprint], request: PretrainRequest, warn: Callable[[str], None]) -> None:
+def check_window(fingerprints: Sequence[Fingerprint], window: tuple[float, float] | None) -> None:
+    """See that the window shows something of each dataset of CT.
+
+    Raises:
+        FseftError: It does not.
+    """
+    for one in (one for one in fingerprints if one.modality == "ct" and window is not None):
+        low = min(stats.percentile_00_5 for stats in one.intensities)
+        high = max(stats.percentile_99_5 for stats in one.intensities)
+        if window is not None and not (window[0] < high and low < window[1]):
+            raise FseftError(
+                f"--window={in_words(window)} shows nothing of it: its structures are from {low:g} to {high:g}",
+                file=one.dataset,
+                hint="Give another window.",
+            )
+
+
+def check_memory(assembly: Assembly, request: PretrainRequest, architecture: str, hparams: Mapping[str, Any]) -> None:
+    """See that a training step fits the memory of the computer, as far as it can be told before.
+
+    Raises:
+        FseftError: It does not.
+    """
+    if request.device != "cpu" or request.recompute or request.shard:
+        return
+    needed = training_bytes(
+        architecture,
+        hparams,
+        in_channels=1,
+        out_channels=len(assembly.classes),
+        patch_size=request.patch_size,
+        crops=request.recipe.crops or 1,
+    )
+    if needed > installed_bytes():
+        asked = f"--patch {in_words(request.patch_size)} with --crops {request.recipe.crops}"
+        raise FseftError(
+            f"{asked} takes about {needed / 1e9:,.0f} GB of memory, and there are {installed_bytes() / 1e9:,.0f}",
+            hint="Give a smaller --patch, fewer --crops, or --checkpointing.",
+        )
+
+
+def check_grid(fingerprints: Sequence[Fingerprint], request: PretrainRequest) -> None:
     """See that scans have a sensible size at the spacing that was asked for.
 
     Raises:
-        FseftError: One is larger than the memory.
+        FseftError: The largest of a dataset does not fit the memory, or has hardly a voxel.
     """
     if request.spacing_mm is None:
         return
@@ -69,8 +113,13 @@ def check_grid(fingerprints: Sequence[Fingerprint], request: PretrainRequest, wa
                 file=one.dataset,
                 hint="Give a larger --spacing.",
             )
-        if sizes[largest] < LEAST_OF_A_PATCH * prod(request.patch_size):
-            warn(f"{one.dataset}: {asked}, its largest scan has only {sizes[largest]:.0f} voxels; is it in mm?")
+        if sizes[largest] < LEAST_VOXELS:
+            raise FseftError(
+                f"{asked} its largest scan has {sizes[largest]:.0f} voxels",
+                case=largest,
+                file=one.dataset,
+                hint="Give a smaller --spacing, in mm.",
+            )
 
 
 def _voxels(case: CaseFingerprint, spacing_mm: Sequence[float]) -> float:

@@ -27,10 +27,10 @@ from fseft.steps.devices import choose_device
 from fseft.steps.earlier import CROPS, Earlier
 from fseft.steps.foundation import make_card, register, stored_tensors
 from fseft.steps.initial import Start, build, find_start
-from fseft.steps.outlook import not_judged, outlook
+from fseft.steps.outlook import check_memory, not_judged, outlook
 from fseft.steps.pretrain_request import PretrainRequest, Watcher, check, of_network
 from fseft.steps.validation import Validation
-from fseft.store import locked, write_text
+from fseft.store import alone_in, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,11 +133,12 @@ def _decide(request: PretrainRequest, store: Store, world: World, watcher: Watch
         "licence": request.licence,
         "half": str(request.half),
     }
-    alone.enter_context(locked(store.model(request.name), wait=False))
+    alone.enter_context(alone_in(store.model(request.name)))
     before = Earlier.of(request.name, Checkpoints(store.model(request.name)), store)
     if not request.overwrite:
         before.refuse_other(settings, resume=request.resume)
     job = _Job(request, start, assemble(request, store, watcher), settings)
+    check_memory(job.assembly, request, start.architecture, start.hparams)
     if request.overwrite:
         return job
     before.refuse_other(job.facts, resume=request.resume)
@@ -156,7 +157,7 @@ def _tell(job: _Job, network: nn.Module, world: World, watcher: Watcher) -> None
         watcher.note(line)
     share, dark = f"--validation-share {job.request.validation_share:g}", not_judged(job.assembly)
     if job.request.validation_share and not job.assembly.held_out:
-        watcher.warn(f"{share} holds out no case of so few: the curve tells the loss alone. Give a larger one")
+        watcher.warn(f"{share} holds out no case of so few: the curve tells the loss alone; give a larger share")
     elif job.request.validation_share and dark:
         watcher.warn(f"{share} holds out no case of {', '.join(dark)}: the curve does not tell of them")
 

@@ -161,12 +161,13 @@ def split_settings(settings: Iterable[str]) -> tuple[dict[str, Any], dict[str, A
         given[key] = parsed_value(value)
     recipe = {key: value for key, value in given.items() if key in SETTINGS}
     try:
-        Recipe(**recipe)
+        validated = Recipe(**recipe)
     except ValidationError as error:
         first = error.errors()[0]
         key = str(first["loc"][0])
         raise FseftError(f"--set {key}={recipe[key]}: {first['msg']}", hint="Give another value.") from error
-    return recipe, {key: value for key, value in given.items() if key not in recipe}
+    others = {key: value for key, value in given.items() if key not in recipe}
+    return {key: getattr(validated, key) for key in recipe}, others
 
 
 def check(request: PretrainRequest, architecture: Architecture) -> None:

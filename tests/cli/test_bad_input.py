@@ -358,7 +358,7 @@ OPTIONS = [
     ("phantom p --structures livr", ["livr", "Did you mean liver?"]),
     ("phantom p --shift 2", ["--shift", "less than or equal to 1", "See fseft phantom --help."]),
     ("pretrain livers --out m --epochs 0", ["--epochs", "greater than or equal to 1", "See fseft pretrain --help."]),
-    ("pretrain livers --out m --patch 64,64", ["--patch '64,64' is not 3 numbers", "--patch 1,1,1"]),
+    ("pretrain livers --out m --patch 64,64", ["--patch '64,64' is not 3 whole numbers", "--patch=64,64,64"]),
     ("pretrain livers --out m --learning-rate 0", ["--learning-rate", "0"]),
     ("pretrain livers --out m --architecture resunt", ["no architecture 'resunt'", "Did you mean resunet"]),
     ("pretrain livers --out ../m", ["../m"]),

@@ -102,7 +102,7 @@ def test_a_run_leaves_the_adapter_the_run_the_log_and_the_support_set(request_fo
         "run.json",
         "log.jsonl",
         "support.json",
-        ".run.lock",
+        ".lock",
     }
     assert result.folder == workspace.run("blobs", "tiny", "lora", 2, 0)
     run = read_document(result.folder / "run.json", Run)

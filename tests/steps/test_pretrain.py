@@ -29,7 +29,7 @@ from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.pretrain import pretrain
 from fseft.steps.pretrain_request import RECIPE as STANDARD
 from fseft.steps.pretrain_request import PretrainRequest, Watcher, split_settings
-from fseft.store import Store, file_digest, locked, read_document
+from fseft.store import Store, alone_in, file_digest, read_document
 from fseft.volume.geometry import reorient
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 
@@ -79,7 +79,7 @@ def test_the_model_knows_the_union_of_the_structures(asked, store):
     }
     assert verify_model("made", store).hparams == HPARAMS
     names = {path.name for path in store.model("made").iterdir()}
-    assert names == {"model.json", "weights.safetensors", "curve.jsonl"}
+    assert names == {"model.json", "weights.safetensors", "curve.jsonl", ".lock"}
 
 
 def test_before_training_every_structure_is_unlikely_everywhere():
@@ -252,8 +252,8 @@ def test_a_killed_overwriting_is_gone_on_with_by_the_same_settings(asked, store)
 
 def test_two_processes_do_not_train_one_model(asked, store):
     with (
-        locked(store.model("made"), wait=False),
-        pytest.raises(FseftError, match="models/made: another process is at work on it"),
+        alone_in(store.model("made")),
+        pytest.raises(FseftError, match="models/made: another process is at work in it"),
     ):
         pretrain(asked, store)
 
@@ -266,17 +266,11 @@ def test_what_is_trained_on_what_is_told_before_it_begins(asked, store):
     assert told[2:] == [
         "first: 1 case to learn from, 1 held out",
         "second: 1 case to learn from, 0 held out",
-        "2 structures: kidney_left, tumour",
+        "2 structures, in so many of these cases: kidney_left 2, tumour 1",
         "intensities: MR z-score per case, CT clip to [-200, 500], scale to [0, 1]; spacing: each dataset's own",
         f"resunet, {told[-1].split()[1]} parameters, on cpu: 2 epochs of 2 steps, each of 2 crops of 32×32×32 voxels",
     ]
     assert warned == ["--validation-share 0.9 holds out no case of tumour: the curve does not tell of them"]
-
-
-def test_a_spacing_that_leaves_nothing_of_a_scan_is_warned_of(asked, store):
-    warned = []
-    pretrain(replace(asked, spacing_mm=(90.0, 90.0, 90.0)), store, Watcher(warn=warned.append))
-    assert "first: at --spacing 90,90,90, its largest scan has only" in warned[0]
 
 
 def test_the_card_tells_what_the_model_was_made_with(asked, store):
@@ -334,6 +328,9 @@ def test_what_is_declared_but_never_drawn_is_not_annotated(asked, store, tmp_pat
     [
         ({"window": (300, -200)}, "the first value must be the lower one"),
         ({"spacing_mm": (0, 1, 1)}, "must be more than 0"),
+        ({"spacing_mm": (90, 90, 90)}, "at --spacing 90,90,90 its largest scan has . voxels"),
+        ({"window": (5000, 6000)}, "first: --window=5000,6000 shows nothing of it"),
+        ({"patch_size": (4096, 4096, 4096)}, "--patch 4096,4096,4096 with --crops 2 takes about .* GB of memory"),
         ({"spacing_mm": (1e-4, 1e-4, 1e-4)}, "at --spacing 0.0001,0.0001,0.0001 has .* voxels, which takes"),
         ({"patch_size": (30, 32, 32)}, "sides must be divisible by"),
         ({"name": "none"}, "--out none: is no name for a model"),
@@ -425,7 +422,7 @@ def test_a_share_that_holds_out_nothing_is_told(asked, store):
     told = []
     pretrain(replace(asked, validation_share=0.001), store, Watcher(warn=told.append))
     assert told == [
-        "--validation-share 0.001 holds out no case of so few: the curve tells the loss alone. Give a larger one"
+        "--validation-share 0.001 holds out no case of so few: the curve tells the loss alone; give a larger share"
     ]
 
 
