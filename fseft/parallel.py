@@ -71,7 +71,7 @@ def _cluster(address: str) -> Iterator[Executor]:
         from distributed import Client
     except ImportError as error:
         raise FseftError("--cluster needs dask", hint="Run pip install 'fseft[cluster]'.") from error
-    if "://" not in address:
+    if ":" not in address:
         raise FseftError(f"--cluster {address}: is no address", hint="Write for example --cluster tcp://10.0.0.1:8786.")
     try:
         client = Client(address, timeout=_SECONDS, set_as_default=False)
