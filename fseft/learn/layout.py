@@ -14,8 +14,8 @@ def on_device(network: N, device: str) -> N:
     """Move a network to a device; on a CPU, its 3D convolutions then work with channels last.
 
     They take the layout from their weights. A training step of the default network is 1.2 times as fast so, of a
-    SegResNet 1.5 times; other networks gain or lose a tenth (`benchmarks/channels_last.py`). Transposed convolutions
-    would be slower. The values are the same but for the order of sums.
+    SegResNet 1.5 times; of other networks 0.9 to 1 times (`benchmarks/channels_last.py`). Transposed convolutions stay
+    as they are. The values are the same but for the order of sums.
     """
     network.to(device)
     if torch.device(device).type == "cpu":

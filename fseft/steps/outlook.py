@@ -1,4 +1,4 @@
-"""What a pre-training is about to do, told before it takes its time; and grids on which it would come to nothing."""
+"""What a pre-training is about to do, told before it takes its time; and what it would come to nothing with."""
 
 from __future__ import annotations
 
@@ -58,10 +58,12 @@ def check_window(fingerprints: Sequence[Fingerprint], window: tuple[float, float
     Raises:
         FseftError: It does not.
     """
-    for one in (one for one in fingerprints if one.modality == "ct" and window is not None):
+    if window is None:
+        return
+    for one in (one for one in fingerprints if one.modality == "ct"):
         low = min(stats.percentile_00_5 for stats in one.intensities)
         high = max(stats.percentile_99_5 for stats in one.intensities)
-        if window is not None and not (window[0] < high and low < window[1]):
+        if high <= window[0] or window[1] <= low:
             raise FseftError(
                 f"--window={in_words(window)} shows nothing of it: its structures are from {low:g} to {high:g}",
                 file=one.dataset,
