@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
@@ -84,6 +86,28 @@ def in_one_line(error: BaseException) -> str:
     if isinstance(error, AnswerError):
         return " ".join(text.split())
     return " ".join(f"{type(error).__name__}: {text}".split())
+
+
+def is_want_of_memory(error: BaseException) -> bool:
+    """Whether memory was asked for and not there; torch's error goes by its name, and for a CPU by what it says."""
+    named = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return named or isinstance(error, MemoryError)
+
+
+def fault_of(package: str, error: BaseException) -> str:
+    """What to tell of an error that a plugin's package raised, and where; empty where it is not to blame."""
+    place = passed_through(error, package)
+    own = place or isinstance(error, AnswerError) or _called_wrongly(error, package)
+    if not own or isinstance(error, FseftError) or is_want_of_memory(error):
+        return ""
+    return "; ".join(filter(None, (in_one_line(error), place)))
+
+
+def _called_wrongly(error: BaseException, package: str) -> bool:
+    """Whether a function of a package's own was called with other arguments than it takes."""
+    found = isinstance(error, TypeError) and re.match(r"(\w+)[\w.]*\(\) (takes|got|missing)", str(error))
+    own = [module for name, module in sys.modules.items() if found and name.partition(".")[0] == package]
+    return any(getattr(getattr(m, found[1], None), "__module__", "").split(".")[0] == package for m in own if found)
 
 
 def passed_through(error: BaseException, package: str) -> str:

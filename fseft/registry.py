@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +15,7 @@ import pluggy
 
 from fseft import plugin as api
 from fseft.documents import Provenance
-from fseft.errors import AnswerError, FseftError, PluginError, did_you_mean, in_one_line, passed_through
+from fseft.errors import FseftError, PluginError, did_you_mean, fault_of, in_one_line, passed_through
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -217,12 +216,19 @@ class Registry:
         try:
             yield
         except FAULTS as error:
-            place = passed_through(error, package)
-            called = isinstance(error, AnswerError) or _called_wrongly(error, package)
-            if isinstance(error, FseftError) or package == "fseft" or not (place or called):
+            told = "" if package == "fseft" else fault_of(package, error)
+            if not told:
                 raise
-            told = "; ".join(filter(None, (in_one_line(error), place)))
             raise PluginError(f"the {kind} {name!r} failed ({told})", hint=offer.source.remedy) from error
+
+    def accused(self, error: BaseException) -> PluginError | None:
+        """What to tell of an error that came through the code of a plugin's package, whatever that was asked for."""
+        for plugin in self.plugins:
+            package = plugin.module.__name__.partition(".")[0] if plugin.module else ""
+            if package != "fseft" and passed_through(error, package) and (told := fault_of(package, error)):
+                cause = f"the package {plugin.distribution} {plugin.version} failed ({told})"
+                return PluginError(cause, hint="Repair or remove it.")
+        return None
 
     def add_commands(self, app: typer.Typer) -> None:
         """Let every plugin add its commands: all of them, or none where one is broken or takes the name of another."""
@@ -245,13 +251,6 @@ class Registry:
                 continue
             app.registered_commands += own.registered_commands
             app.registered_groups += own.registered_groups
-
-
-def _called_wrongly(error: BaseException, package: str) -> bool:
-    """Whether a function of a package's own was called with other arguments than it takes."""
-    found = isinstance(error, TypeError) and re.match(r"(\w+)[\w.]*\(\) (takes|got|missing)", str(error))
-    own = [module for name, module in sys.modules.items() if found and name.partition(".")[0] == package]
-    return any(getattr(getattr(m, found[1], None), "__module__", "").split(".")[0] == package for m in own if found)
 
 
 def imported(path: str) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import pytest
 
 from fseft.errors import FseftError
 from fseft.parallel import default_workers, each_case, map_cases
+from fseft.registry import Plugin, Registry
 
 ITEMS = {"c": 3, "a": 1, "b": 2}
 
@@ -86,6 +88,22 @@ def test_what_has_not_begun_when_the_work_is_broken_off_does_not_begin(tmp_path)
 def test_no_items_need_no_workers():
     assert map_cases(square, {}, workers=4) == {}
     assert default_workers() >= 1
+
+
+def failing(_):
+    raise ValueError("no luck")
+
+
+def test_what_a_plugin_raises_where_a_case_is_done_names_its_package(monkeypatch):
+    plugin = Plugin("foreign", "fseft-foreign", "1.0", sys.modules[__name__])
+    monkeypatch.setattr("fseft.parallel.registry", lambda: Registry([plugin]))
+    with pytest.raises(FseftError, match=r"case c: the package fseft-foreign 1\.0 failed \(ValueError: no luck; "):
+        map_cases(failing, {"c": 3})
+
+
+def test_what_no_plugin_raised_is_raised_as_it_is():
+    with pytest.raises(ValueError, match="no luck"):
+        map_cases(failing, {"c": 3})
 
 
 def test_with_one_worker_each_case_ends_before_the_next_begins():

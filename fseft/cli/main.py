@@ -11,7 +11,7 @@ import typer
 
 from fseft import __version__
 from fseft.cli import console
-from fseft.errors import FseftError, PluginError, in_one_line, passed_through
+from fseft.errors import FseftError
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -135,23 +135,12 @@ def _fail_unforeseen(error: Exception) -> None:
     """
     if isinstance(error, OSError) and error.filename:
         console.fail(f"{error.filename}: cannot be used ({error.strerror or error}). Check its rights.")
-    elif told := _blame(error):
-        console.fail(told)
+    elif told := registry().accused(error):
+        console.fail(str(told))
     elif isinstance(error, OSError):
         console.fail(f"a file: cannot be used ({error.strerror or error}). Check its rights.")
     else:
         raise error
-
-
-def _blame(error: Exception) -> str:
-    """Which plugin's code an error came through, and where; empty where it came through none."""
-    for plugin in registry().plugins:
-        package = plugin.module.__name__.partition(".")[0] if plugin.module else ""
-        place = passed_through(error, package)
-        if place and package != "fseft":
-            cause = f"the package {plugin.distribution} {plugin.version} failed ({in_one_line(error)}; {place})"
-            return str(PluginError(cause, hint="Repair or remove it."))
-    return ""
 
 
 def _fail_usage(error: typer.TyperException) -> None:

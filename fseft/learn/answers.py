@@ -1,4 +1,4 @@
-"""What the functions of a method may answer: any other answer ends in a line that blames the method's package."""
+"""What methods and architectures may answer: any other answer ends in a line that blames their package."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from fseft.errors import AnswerError
+from fseft.learn.roles import Target
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from fseft.learn.method import Adapted
+    from fseft.learn.roles import Architecture
 
 TENSORS = "tensors by name"
 
@@ -49,6 +53,28 @@ def check_adapted(adapted: Adapted, told: str) -> None:
     check_answers(adapted)
 
 
+def check_architecture(architecture: Architecture, blamed: Callable[[], AbstractContextManager[None]]) -> None:
+    """Let what the functions of an architecture answer, and what they raise, be told in a line; changes it in place.
+
+    Args:
+        architecture: Of another package.
+        blamed: A context for each call, which tells whose fault it is.
+
+    Raises:
+        PluginError: Its smallest patch or its divisor is none.
+    """
+    made = type(architecture).__name__
+    with blamed():
+        for name in ("divisor", "minimum_patch"):
+            sides = getattr(architecture, name, None)
+            if not (isinstance(sides, list | tuple) and len(sides) == 3 and all(map(_is_whole, sides))):
+                raise AnswerError(f"{made}.{name} is {_short(sides)}, not three numbers of voxels")
+    for name, check in BUILDING.items():
+        if hasattr(architecture, name):
+            asked = _checked(getattr(architecture, name), check, f"{made}.{name}()")
+            object.__setattr__(architecture, name, _within(blamed, asked))  # which may be a frozen dataclass
+
+
 def tensors_by_name(told: str, value: Any) -> dict[str, Tensor]:
     """The same, if it is what it must be.
 
@@ -72,6 +98,35 @@ def _checked(function: Callable[..., Any], check: Callable[[str, Any], Any], tol
         return check(told, answer)
 
     return checked
+
+
+def _within(context: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        with context():
+            return function(*arguments, **named)
+
+    return called
+
+
+def _targets(told: str, answer: Any) -> list[Target]:
+    if not (isinstance(answer, list | tuple) and all(isinstance(target, Target) for target in answer)):
+        raise AnswerError(f"{told} gave {_short(answer)}, not targets")
+    if not any(target.part == "head" for target in answer):
+        raise AnswerError(f"{told} gave no target whose part is the head")
+    return list(answer)
+
+
+def _module(told: str, answer: Any) -> nn.Module:
+    if not isinstance(answer, nn.Module):
+        raise AnswerError(f"{told} gave {_short(answer)}, not a module")
+    return answer
+
+
+def _features(told: str, answer: Any) -> Tensor:
+    if not (isinstance(answer, Tensor) and answer.dim() == 5):
+        raise AnswerError(f"{told} gave {_short(answer)}, not a tensor (B, F, i, j, k)")
+    return answer
 
 
 def _penalty(told: str, answer: Any) -> Any:
@@ -105,6 +160,21 @@ def _losses(told: str, answer: Any) -> list[float]:
         raise AnswerError(f"{told} gave {_short(answer)}, not losses") from error
 
 
+def _parameters(told: str, answer: Any) -> list[tuple[str, nn.Parameter]]:
+    found: list[Any] = list(answer) if isinstance(answer, Iterable) else [None]
+    pairs = [one for one in found if isinstance(one, tuple) and len(one) == 2]
+    if len(pairs) < len(found) or not all(isinstance(n, str) and isinstance(p, nn.Parameter) for n, p in pairs):
+        raise AnswerError(f"{told} gave {_short(answer)}, not names with their parameters")
+    return found
+
+
+def _groups(told: str, answer: Any) -> list[dict[str, Any]]:
+    wanted = {"params", "lr"}
+    if not (isinstance(answer, list) and all(isinstance(one, dict) and wanted <= one.keys() for one in answer)):
+        raise AnswerError(f"{told} gave {_short(answer)}, not groups of params with their lr")
+    return answer
+
+
 def _lines(told: str, answer: Any) -> tuple[str, ...]:
     if not _are_texts(answer):
         raise AnswerError(f"{told} gave {_short(answer)}, not lines of text")
@@ -123,9 +193,27 @@ HOOKS: dict[str, Callable[[str, Any], Any]] = {
     "settled": _losses,
     "finish": lambda _, answer: answer,
     "notes": _lines,
+    "trained": _parameters,
+    "param_groups": _groups,
     "state_dict": tensors_by_name,
 }
 """What an `Adapted` may write anew, and what becomes of its answers."""
+
+
+BUILDING: dict[str, Callable[[str, Any], Any]] = {
+    "build": _module,
+    "targets": _targets,
+    "features": _features,
+    "head": _module,
+    "replace_head": lambda _, answer: answer,
+    "take_text_head": lambda _, answer: answer,
+    "text_driven": _module,
+}
+"""What an architecture is asked for, and what becomes of its answers."""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _is_number(value: Any) -> bool:

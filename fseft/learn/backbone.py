@@ -6,12 +6,14 @@ import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import torch
 
 from fseft.documents import Triple
 from fseft.errors import FseftError
+from fseft.learn.answers import check_architecture
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ _ARGUMENT = re.compile(r"^ +(\w+): (.+(?:\n {8,}.+)*)", re.MULTILINE)
 def architecture(name: str) -> Architecture:
     """The architecture of that name, from whichever plugin has it."""
     made: Architecture = registry().create("architecture", name)
+    if registry().offer("architecture", name).source.distribution != "fseft":
+        check_architecture(made, partial(registry().blamed, "architecture", name))
     return made
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fseft.errors import FseftError
+from fseft.errors import FseftError, is_want_of_memory
 from fseft.learn import backbone
 
 if TYPE_CHECKING:
@@ -81,10 +81,7 @@ def one_line_when_short(what: str, hint: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On a CPU, torch has no class of its own for it.
-        if isinstance(error, RuntimeError) and not (
-            isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-        ):
+        if not is_want_of_memory(error):
             raise
         whose = "of the GPU" if isinstance(error, torch.OutOfMemoryError) else "of the computer"
         raise FseftError(f"{what} does not fit the memory {whose}", hint=hint) from error
