@@ -276,7 +276,9 @@ class Run(Document):
     decoder: str
     k: int
     seed: int
-    plan: str
+    sources: dict[str, str] = Field(
+        default={}, description="support cases, and digests of their data, of the plan and of the weights"
+    )
     trained_parameters: int
     backbone: dict[str, Any] = Field(default={}, description="sha256 of the weights, and how they were loaded")
     head_rows: dict[str, str] = Field(default={}, description="structure -> the model's class it was started from")

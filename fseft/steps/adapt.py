@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from fseft.store import Store
 
 
+SUPPORT = "support cases"
+"""What an adapter was made of: the first of its sources."""
+
+
 @dataclass(frozen=True)
 class Adaptation:
     """The result: the run, and the folder with its files."""
@@ -115,7 +119,7 @@ def _run_document(job: Job) -> Run:
         decoder=job.decoder,
         k=request.k,
         seed=request.seed,
-        plan=_key(job),
+        sources=_sources(job),
         trained_parameters=0,
         backbone={"sha256": job.backbone_sha256, **job.card.provenance} if job.weights else {},
         head_rows=job.matched,
@@ -123,11 +127,16 @@ def _run_document(job: Job) -> Run:
     )
 
 
-def _key(job: Job) -> str:
+def _sources(job: Job) -> dict[str, str]:
     """What the trained tensors depend on, besides what `Run` says itself; the plan's prose is not of it."""
     plan = job.plan
     chosen = (plan.preprocessing.model_dump(mode="json"), plan.crops_per_step, plan.architecture, plan.hparams)
-    return digest(chosen, plan.device, job.support.cases, job.contents, job.backbone_sha256)
+    return {
+        SUPPORT: ", ".join(job.support.cases),
+        "data": digest(job.contents),
+        "plan": digest(chosen, plan.device),
+        "weights": job.backbone_sha256 or "",
+    }
 
 
 def _provenance(request: AdaptRequest) -> tuple[Provenance, ...]:
@@ -180,8 +189,10 @@ def _differences(earlier: Run, fresh: Run) -> str:
         if versions.get(one.distribution, one.version) != one.version
     ]
     told += [f"another {name}" for name in ("decoder", "k", "seed") if getattr(earlier, name) != getattr(fresh, name)]
-    if earlier.plan != fresh.plan:
-        told.append("other data, support cases, plan or weights")
+    other = [name for name in fresh.sources if earlier.sources.get(name) != fresh.sources[name]]
+    if SUPPORT in other:  # whose data are others for that alone
+        told.append(f"{SUPPORT} {earlier.sources.get(SUPPORT, 'unknown')}")
+    told += [f"other {name}" for name in other if not (name == SUPPORT or (name == "data" and SUPPORT in other))]
     return "; ".join(told)
 
 

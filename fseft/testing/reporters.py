@@ -31,7 +31,6 @@ RUN = Run(
     decoder="frozen",
     k=2,
     seed=0,
-    plan="0123456789abcdef",
     trained_parameters=1000,
 )
 

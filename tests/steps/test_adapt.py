@@ -223,12 +223,17 @@ def test_a_second_call_does_nothing(request_for, workspace):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"settings": ("weight_decay=0.1",)}, {"labels": ("tumour",)}, {"cases": ("a", "b")}]
+    ("changed", "told"),
+    [
+        ({"settings": ("weight_decay=0.1",)}, "weight_decay 0.0, not 0.1"),
+        ({"labels": ("tumour",)}, "structures Left kidney, tumour"),
+        ({"cases": ("a", "b")}, "support cases d, c"),
+    ],
 )
-def test_another_request_for_the_same_folder_is_done_anew(changed, request_for, workspace):
+def test_another_request_for_the_same_folder_is_done_anew(changed, told, request_for, workspace):
     adapt(request_for(cases=("c", "d")), workspace)
     other = request_for(**{"cases": ("c", "d"), **changed})
-    with pytest.raises(FseftError, match="holds a run with"):
+    with pytest.raises(FseftError, match=rf"holds a run with {told}\."):
         adapt(other, workspace)
     again = adapt(replace(other, overwrite=True), workspace)
     assert not again.already_done
@@ -239,7 +244,7 @@ def test_another_request_for_the_same_folder_is_done_anew(changed, request_for, 
 def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
     first = load_file(adapt(request_for(), workspace).adapter)
     write_model(workspace, seed=5)
-    with pytest.raises(FseftError, match="holds a run with other data, support cases, plan or weights"):
+    with pytest.raises(FseftError, match=r"holds a run with other weights\."):
         adapt(request_for(), workspace)
     again = adapt(request_for(overwrite=True), workspace)
     assert not again.already_done
