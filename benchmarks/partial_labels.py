@@ -3,17 +3,23 @@
 `FSEFT_REAL_DATA=... OMP_NUM_THREADS=1 python benchmarks/partial_labels.py [--steps 1200] [--seeds 0,1,2] [--work DIR]`
 trains two models side by side and prints a Markdown table: the Dice of each structure on the test cases of `headneck`,
 the mean over seeds and its standard deviation. Both learn from the 60 complete and 40 partial cases, with the same
-network, crops and steps; a missing label there means that the structure was not drawn.
+network, crops and steps; a missing label there means that the structure was not drawn. With `--keep 2` each case keeps
+the labels of two structures only, drawn by chance: labels as they are where datasets overlap only in part.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import random
+import shutil
 import tempfile
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
+
+import numpy as np
 
 from fseft.parallel import map_cases
 from fseft.steps.adapt import adapt
@@ -25,6 +31,7 @@ from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.pretrain import pretrain
 from fseft.steps.pretrain_request import RECIPE, PretrainRequest
 from fseft.store import Store
+from fseft.volume.image import read_labels, write_labels
 
 CORE = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible")
 WAYS = {"masked": "annotated", "naive": "none"}
@@ -51,6 +58,24 @@ def request(data: Path, name: str, masking: str, steps: int, seed: int) -> Pretr
     )
 
 
+def with_fewer_labels(data: Path, folder: Path, keep: int) -> Path:
+    """A copy of the dataset in which each training case has the labels of so many structures, and of no other."""
+    if not (folder / "dataset.json").is_file():
+        values = json.loads((data / "dataset.json").read_text())["labels"]
+        (folder / "labelsTr").mkdir(parents=True, exist_ok=True)
+        for path in sorted((data / "labelsTr").iterdir()):
+            volume = read_labels(path)
+            drawn = [values[name] for name in CORE if values[name] in volume.array]
+            kept = random.Random(path.name).sample(drawn, min(keep, len(drawn)))
+            labels = volume.array[0] * np.isin(volume.array[0], kept)
+            write_labels(folder / "labelsTr" / path.name, labels, volume.geometry)
+        for name in ("imagesTr", "imagesTs", "labelsTs"):
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).symlink_to((data / name).resolve())
+        shutil.copy(data / "dataset.json", folder)  # last: it says that the dataset is whole
+    return folder
+
+
 def score(asked: PretrainRequest, store: Store) -> dict[str, float]:
     """Pre-train, then segment the test cases with the model's own head; Dice in per cent."""
     data = asked.folders[0]
@@ -69,13 +94,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--keep", type=int, help="structures that stay labelled in each case; all without")
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
     data = Path(os.environ["FSEFT_REAL_DATA"]) / "headneck"
     store = Store(options.work or Path(tempfile.mkdtemp()))
+    if options.keep:
+        data = with_fewer_labels(data, store.root / f"headneck-{options.keep}", options.keep)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     asked = {
-        (way, seed): request(data, f"{way}-{options.steps}-s{seed}", masking, options.steps, seed)
+        (way, seed): request(data, f"{way}-{data.name}-{options.steps}-s{seed}", masking, options.steps, seed)
         for seed in seeds
         for way, masking in WAYS.items()
     }
