@@ -50,7 +50,7 @@ def adapt_network(
     Raises:
         FseftError: The network or the settings do not allow the method.
     """
-    targets = [t for t in architecture.targets(network) if t.part == "decoder"]
+    targets = [t for t in architecture.targets(network) if t.part == "decoder"] if decoder != "frozen" else []
     names = [t.name for t in targets]
     if decoder == "new":
         _reset(network, names, seed)

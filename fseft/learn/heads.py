@@ -114,7 +114,8 @@ class Heads(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, i, j, k) -> (B, all classes, i, j, k)."""
-        return torch.cat([head(features) for head in self.heads], dim=1)
+        logits = [head(features) for head in self.heads]
+        return logits[0] if len(logits) == 1 else torch.cat(logits, dim=1)  # which would copy even one
 
 
 def _joined(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:

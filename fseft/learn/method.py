@@ -275,7 +275,8 @@ class Adapted:
 
 def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
     """The modules that classify the features: one, in all networks so far."""
-    return [target.name for target in architecture.targets(network) if target.part == "head"]
+    head = architecture.head(network)
+    return [name for name, module in network.named_modules() if module is head]
 
 
 def need(targets: list[Target], what: str, method: str) -> list[Target]:

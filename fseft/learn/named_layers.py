@@ -64,7 +64,7 @@ class NamedLayers:
                 continue
             part, stage = self.place(network, name)
             targets.append(Target(name, module, part, stage, role, self.norm_follows(network, name)))
-        return [*targets, Target(head, self.head(network), "head", 0, "conv.pointwise")]
+        return [*targets, Target(head, network.get_submodule(head), "head", 0, "conv.pointwise")]
 
     def features(self, network: nn.Module, x: Tensor) -> Tensor:
         """The head's input, (B, F, i, j, k)."""
