@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fseft.learn.backbone import architecture, build
 from fseft.testing.network_checks import CHECKS
-from fseft.testing.parameters import parameters, told
+from fseft.testing.parameters import parameters
 from fseft.testing.subject import CLASSES, noise
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def architecture_checks(name: str, toy: Toy, *, xfail: Mapping[str, str] | None 
     Raises:
         ValueError: There is no check of a name in `xfail`.
     """
-    built = Built(name, toy)
-    return parameters(name, {check.__name__: partial(told, check, built) for check in CHECKS}, xfail)
+    return parameters(name, CHECKS, Built(name, toy), xfail)
 
 
 @dataclass(frozen=True, eq=False)

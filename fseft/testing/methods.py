@@ -54,8 +54,7 @@ def method_checks(
     found, subjects = [], []
     for name, toy in toys.items():
         subject = Subject(method, dict(config or {}), decoder, name, toy, tolerance)
-        checks = {check.__name__: partial(_run, check, subject) for check in CHECKS}
-        found += parameters("-".join((method, *label, name, decoder)), checks, xfail)
+        found += parameters("-".join((method, *label, name, decoder)), CHECKS, subject, xfail, _run)
         subjects.append(subject)
     whole = pytest.param(partial(_fits_a_network, subjects), id="-".join((method, *label, "fits_a_network")))
     return [*found, whole] if len(subjects) > 1 else found

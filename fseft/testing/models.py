@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fseft.documents import ModelCard
@@ -12,7 +11,7 @@ from fseft.learn.backbone import OTHERS, architecture, hyperparameters
 from fseft.learn.vocabulary import canonical
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import imported, registry
-from fseft.testing.parameters import parameters, told
+from fseft.testing.parameters import parameters
 from fseft.testing.torchless import assert_listed_without_torch
 
 if TYPE_CHECKING:
@@ -39,8 +38,7 @@ def model_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[P
     Raises:
         ValueError: There is no check of a name in `xfail`.
     """
-    entry = Entry(name)
-    return parameters(name, {check.__name__: partial(told, check, entry) for check in CHECKS}, xfail)
+    return parameters(name, CHECKS, Entry(name), xfail)
 
 
 @dataclass(frozen=True)

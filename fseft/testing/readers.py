@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fseft.registry import registry
-from fseft.testing.parameters import parameters, told
+from fseft.testing.parameters import parameters
 from fseft.testing.torchless import assert_listed_without_torch
 from fseft.volume.masks import label_files
 
@@ -40,8 +39,7 @@ def reader_checks(name: str, folder: Path, *, xfail: Mapping[str, str] | None = 
     Raises:
         ValueError: There is no check of a name in `xfail`.
     """
-    layout = Layout(name, folder)
-    return parameters(name, {check.__name__: partial(told, check, layout) for check in CHECKS}, xfail)
+    return parameters(name, CHECKS, Layout(name, folder), xfail)
 
 
 @dataclass(frozen=True)

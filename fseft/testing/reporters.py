@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 from fseft.documents import Run
 from fseft.observers import notify, observers
 from fseft.registry import registry
-from fseft.testing.parameters import parameters, told
+from fseft.testing.parameters import parameters
 from fseft.testing.torchless import assert_listed_without_torch
 
 if TYPE_CHECKING:
@@ -51,8 +50,7 @@ def reporter_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> lis
     Raises:
         ValueError: There is no check of a name in `xfail`.
     """
-    watching = Watching(name)
-    return parameters(name, {check.__name__: partial(told, check, watching) for check in CHECKS}, xfail)
+    return parameters(name, CHECKS, Watching(name), xfail)
 
 
 @dataclass(frozen=True)
