@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import contextmanager
 from functools import lru_cache
-from math import pi
+from math import ceil, pi
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ def augment(crops: Crops, size: Triple, *, mirror_axes: tuple[int, ...], seed: i
     """Augment a batch; the same seed gives the same result.
 
     Args:
-        crops: Crops at least as large as `size`; rotation and scaling fill the corners from the rim.
+        crops: Crops of `size` with a rim, which fills the corners of rotated and scaled ones.
         size: The size that comes out.
         mirror_axes: Spatial axes (0, 1, 2) that may be flipped: none where left and right structures exist.
         seed: batchgenerators draws from the global generators of NumPy and Python, which are set to it and put back.
@@ -32,9 +32,9 @@ def augment(crops: Crops, size: Triple, *, mirror_axes: tuple[int, ...], seed: i
     return Crops(np.ascontiguousarray(out["data"], np.float32), np.ascontiguousarray(out["seg"], np.int16))
 
 
-def margin(size: Triple) -> Triple:
-    """The size to read so that a rotated or enlarged crop still finds voxels at its corners."""
-    i, j, k = (round(1.15 * side) for side in size)
+def rim(size: Triple) -> Triple:
+    """How many voxels to read around a crop so that it finds some at its corners where it is rotated or reduced."""
+    i, j, k = (ceil(0.075 * side) for side in size)
     return i, j, k
 
 

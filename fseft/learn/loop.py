@@ -130,7 +130,7 @@ def fit(
         training.stopped_by = _reason(training, recipe, clock)
         if losses:
             on_epoch(replace(_so_far(training, losses, clock), number=len(training.losses)))
-        if time.monotonic() - saved >= recipe.checkpoint_seconds or training.stopped_by:
+        if training.step and (time.monotonic() - saved >= recipe.checkpoint_seconds or training.stopped_by):
             save(training.state())
             saved = time.monotonic()
     if training.average:
@@ -177,12 +177,7 @@ def _step(training: Training, loss_of: Callable[[int], Tensor], recipe: Recipe, 
     factor = learning_rate_factor(clock.progress(), recipe.warm_up)
     for group in training.optimizer.param_groups:
         group["lr"] = group["base"] * factor
-    try:
-        value = _update(training, loss_of, recipe, clock.world)
-    except torch.OutOfMemoryError as error:
-        raise FseftError(
-            "a training step does not fit the memory of the GPU", hint="Give a smaller --memory, or free the GPU."
-        ) from error
+    value = _update(training, loss_of, recipe, clock.world)
     training.step += 1
     if training.average:
         training.average.update(training.step)

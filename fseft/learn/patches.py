@@ -59,6 +59,8 @@ class CropSource:
         modality: Decides the value outside the array.
         classes: Stored label value -> structure index 1, 2, ...; other values count as background.
         foreground: Share of the crops that are centred near a voxel of a structure.
+        rim: Voxels that are read around a crop on each side, for augmentation, which leaves the crop; they may lie
+            outside the volume, so that crops reach its edge.
     """
 
     size: Triple
@@ -66,19 +68,21 @@ class CropSource:
     modality: str
     classes: Mapping[int, int]
     foreground: float = 0.5
+    rim: Triple = (0, 0, 0)
 
     def draw(self, case: CachedCase, count: int, rng: np.random.Generator) -> Crops:
-        """Draw `count` crops; the foreground ones come first, each for a structure chosen at random."""
+        """Draw `count` crops with their rims; the foreground ones come first, each for a structure chosen at random."""
         wanted = int(count * self.foreground + rng.random())  # rounded by chance, so that the share holds on average
         starts = [self._start(case, rng, foreground=index < wanted) for index in range(count)]
         images, labels = zip(*(self.read(case, start) for start in starts), strict=True)
         return Crops(np.stack(images), np.stack(labels))
 
     def read(self, case: CachedCase, start: Sequence[int]) -> tuple[Array, Array]:
-        """One crop, normalised and with structure indices."""
-        stored = case.read_image(start, self.size, pad=OUTSIDE[self.modality])
-        image = normalise(stored, self.intensity, case.meta)
-        return image, self._structures(case.read_label(start, self.size))[None]
+        """One crop with its rim, normalised and with structure indices."""
+        first = tuple(np.subtract(start, self.rim).tolist())
+        whole = tuple(np.add(self.size, np.multiply(2, self.rim)).tolist())
+        image = normalise(case.read_image(first, whole, pad=OUTSIDE[self.modality]), self.intensity, case.meta)
+        return image, self._structures(case.read_label(first, whole))[None]
 
     def around(self, case: CachedCase, index: int, rng: np.random.Generator) -> tuple[int, ...]:
         """Where a crop starts near a voxel of a structure, by its index; anywhere, where the case has none of it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fseft.learn.augment import augment, margin
+from fseft.learn.augment import augment, rim
 from fseft.learn.batches import derived_seed
 from fseft.learn.patches import Crops
 from fseft.volume.cache import CachedCase
@@ -134,7 +134,7 @@ def _read(one: Pick, order: Order) -> tuple[Crops, str]:
     # A fresh one each time: with thousands of cases, files that stay open would be too many.
     case = CachedCase(one.case.cached.root, one.case.cached.case)
     rng = np.random.default_rng(derived_seed(one.seed, "place"))
-    source = replace(one.crops, size=margin(order.size) if order.augmented else order.size)
+    source = replace(one.crops, size=order.size, rim=rim(order.size) if order.augmented else (0, 0, 0))
     start = source.anywhere(case, rng) if one.around is None else source.around(case, one.around, rng)
     image, label = source.read(case, start)
     crops = Crops(image[None], label[None])

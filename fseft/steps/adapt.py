@@ -182,6 +182,9 @@ def _differences(earlier: Run, fresh: Run) -> str:
     ]
     if earlier.labels != fresh.labels:
         told.append(f"structures {', '.join(earlier.labels)}")
+    elif earlier.head_rows != fresh.head_rows:
+        rows = ", ".join(f"{name}={known}" for name, known in earlier.head_rows.items())
+        told.append(f"rows of the head from {rows or 'none'}")
     versions = {one.distribution: one.version for one in fresh.plugins if one.distribution != "fseft"}
     told += [
         f"{one.distribution} {one.version}, not {versions[one.distribution]}"
@@ -260,6 +263,11 @@ def _train(
             save=watch.save,
         )
         notes = adapted.notes()
+    if training.step == 0 and training.stopped_by != SOLVED:
+        raise FseftError(
+            "the time was up before the first training step",
+            hint="Give more --minutes, or none. What was computed is kept: run again to go on.",
+        )
     if training.stopped_by != SOLVED and too_short(training.losses):
         watch.listener.warn(
             f"the training was too short for its loss to settle ({counted(len(training.losses), 'epoch')}, ended by: "

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 4_000_000_000
 """Of the features of one pass, before compression; crops are left out that would exceed it."""
 
-_FORMAT = 1  # raised when the same input gives other features
+_FORMAT = 2  # raised when the same input gives other features
 
 
 def feature_crops(

@@ -182,7 +182,7 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     support = choose_support(labelled, request.k, request.seed, request.cases)
     if absent := _absent(fingerprint, labels, support):
         listener.warn(f"no support case shows {', '.join(absent)}: it cannot be learned")
-    plan = restrict_intensity(plan, dataset, support)
+    plan = restrict_intensity(plan, card.contract, dataset, support)
     return Job(
         request=request,
         spec=spec,

@@ -102,18 +102,19 @@ def _is_there(device: Device) -> bool:
     return device == "cpu" or choose_device("auto") == device
 
 
-def restrict_intensity(plan: Plan, dataset: Dataset, support: Collection[str]) -> Plan:
+def restrict_intensity(plan: Plan, contract: Contract, dataset: Dataset, support: Collection[str]) -> Plan:
     """The plan with its intensity statistics taken from the support cases only.
 
-    A label that is used for any decision counts in k; statistics of the foreground are such a decision.
+    A label that is used for any decision counts in k; statistics of the foreground are such a decision. What the
+    model's contract says of the modality stays.
     """
     from fseft.volume.fingerprint import foreground_statistics
     from fseft.volume.intensity import choose_intensity
 
-    if all(one.scheme != "clip-zscore" for one in plan.preprocessing.intensity):
+    modality = plan.preprocessing.modality
+    if modality in contract.intensity or all(one.scheme != "clip-zscore" for one in plan.preprocessing.intensity):
         return plan
-    stats = foreground_statistics(dataset, support)
-    intensity, _ = choose_intensity(Contract(), plan.preprocessing.modality, stats)
+    intensity, _ = choose_intensity(contract, modality, foreground_statistics(dataset, support))
     return plan.model_copy(update={"preprocessing": plan.preprocessing.model_copy(update={"intensity": intensity})})
 
 

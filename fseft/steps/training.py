@@ -13,12 +13,13 @@ import torch
 from einops import rearrange
 
 from fseft.errors import AnswerError, FseftError
-from fseft.learn.augment import augment, margin
+from fseft.learn.augment import augment, rim
 from fseft.learn.batches import Ahead, derived_seed
 from fseft.learn.features import joined, on_voxels, reach, sample_voxels, voxel_loss
 from fseft.learn.layout import on_device
 from fseft.learn.loop import Training, autocast, fit, start
 from fseft.learn.loss import segmentation_loss
+from fseft.learn.memory import one_line_when_short
 from fseft.learn.method import head_names
 from fseft.learn.patches import Crops, CropSource
 from fseft.steps.features import feature_crops
@@ -90,7 +91,7 @@ def train(
             _audit(job, adapted, cached, epoch)
         on_epoch(epoch)
 
-    with losses as loss_of:
+    with losses as loss_of, one_line_when_short("a training step", "Give a smaller --memory, or free some."):
         if state is None:
             training.seconds = time.monotonic() - began  # the pass for the features is part of the time budget
         fit(
@@ -242,7 +243,8 @@ def draw(job: Job, cached: list[CachedCase], step: int, held_out: Collection[int
     order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
     drawn = [case for case in order if case not in held_out]
     patch = job.plan.preprocessing.patch_size
-    source = _source(job, margin(patch) if job.recipe.augment else patch, foreground=job.recipe.foreground)
+    around = rim(patch) if job.recipe.augment else (0, 0, 0)
+    source = _source(job, patch, foreground=job.recipe.foreground, around=around)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))
     crops = source.draw(cached[drawn[position % len(drawn)]], job.crops, rng)
     if not job.recipe.augment:
@@ -251,10 +253,10 @@ def draw(job: Job, cached: list[CachedCase], step: int, held_out: Collection[int
     return augment(crops, patch, mirror_axes=axes, seed=derived_seed(seed, "augmentation", step))
 
 
-def _source(job: Job, size: Triple, *, foreground: float) -> CropSource:
+def _source(job: Job, size: Triple, *, foreground: float, around: Triple = (0, 0, 0)) -> CropSource:
     how = job.plan.preprocessing
     classes = {value: index for index, value in enumerate(job.labels.values(), start=1)}
-    return CropSource(size, how.intensity, how.modality, classes, foreground)
+    return CropSource(size, how.intensity, how.modality, classes, foreground, around)
 
 
 def _loss(job: Job, adapted: Adapted, crops: Crops, step: int) -> torch.Tensor:

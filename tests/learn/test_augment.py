@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from fseft.learn.augment import augment, margin
+from fseft.learn.augment import augment, rim
 from fseft.learn.patches import Crops
 
 SIZE = (16, 20, 24)
@@ -16,7 +16,7 @@ SIZE = (16, 20, 24)
 @pytest.fixture
 def crops():
     generator = np.random.default_rng(0)
-    shape = (4, 1, *margin(SIZE))
+    shape = (4, 1, *np.add(SIZE, np.multiply(2, rim(SIZE))))
     labels = np.zeros(shape, np.int16)
     labels[:, :, 4:12, 4:12, 4:12], labels[:, :, 12:, 12:, 12:] = 1, 5
     return Crops(generator.random(shape, np.float32), labels)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from fseft.builtin import plugin as builtin
-from fseft.documents import Plan, Provenance, Run, SupportSet
+from fseft.documents import Contract, Intensity, Plan, Provenance, Run, SupportSet
 from fseft.errors import FseftError, PluginError
 from fseft.learn.batches import derived_seed
 from fseft.plugin import ReporterSpec, hookimpl
@@ -190,7 +190,7 @@ def test_the_listener_hears_of_every_case_and_every_epoch(request_for, workspace
 
 
 def test_a_time_budget_ends_the_run(request_for, workspace):
-    result = adapt(request_for(minutes=0.3 / 60, settings=("epochs=100000",)), workspace)
+    result = adapt(request_for(minutes=4 / 60, settings=("epochs=100000",)), workspace)
     assert result.run.stopped_by == "time budget"
     assert result.run.seconds < 60  # far less than the epochs would take, on however busy a machine
 
@@ -228,6 +228,7 @@ def test_a_second_call_does_nothing(request_for, workspace):
         ({"settings": ("weight_decay=0.1",)}, "weight_decay 0.0, not 0.1"),
         ({"labels": ("tumour",)}, "structures Left kidney, tumour"),
         ({"cases": ("a", "b")}, "support cases d, c"),
+        ({"mapping": (("tumour", "liver"),)}, "rows of the head from Left kidney=kidney_left"),
     ],
 )
 def test_another_request_for_the_same_folder_is_done_anew(changed, told, request_for, workspace):
@@ -239,6 +240,30 @@ def test_another_request_for_the_same_folder_is_done_anew(changed, told, request
     assert not again.already_done
     assert again.resumed_from == 0
     assert len(log_of(again.folder)) == 2
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "lora"])
+def test_a_time_that_allows_no_step_leaves_no_adapter(method, request_for, workspace):
+    with pytest.raises(FseftError, match="the time was up before the first training step"):
+        adapt(request_for(method, minutes=1e-9), workspace)
+    assert not list(workspace.root.rglob("adapter.safetensors"))
+    assert adapt(request_for(method), workspace).run.epochs == 2
+
+
+def test_a_step_that_does_not_fit_the_memory_is_told_in_a_line(request_for, workspace, monkeypatch):
+    def short(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("fseft.steps.training.segmentation_loss", short)
+    with pytest.raises(FseftError, match="a training step does not fit the memory of the computer"):
+        adapt(request_for("lora"), workspace)
+
+
+def test_intensities_are_scaled_as_the_model_was_trained(request_for, workspace):
+    scale = Intensity(scheme="clip-zscore", low=-980, high=400, mean=-300, std=350)
+    write_model(workspace, "clipped", contract=Contract(intensity={"ct": scale}, patch_size=(32, 32, 32)))
+    adapted = adapt(request_for("zero-shot", model="clipped", mapping=(("Left kidney", "kidney_left"),)), workspace)
+    assert read_manifest(adapted.adapter).preprocessing.intensity == (scale,)
 
 
 def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
