@@ -8,6 +8,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 _LISTED = 20  # names that a hint holds
@@ -108,6 +109,12 @@ def _called_wrongly(error: BaseException, package: str) -> bool:
     found = isinstance(error, TypeError) and re.match(r"(\w+)[\w.]*\(\) (takes|got|missing)", str(error))
     own = [module for name, module in sys.modules.items() if found and name.partition(".")[0] == package]
     return any(getattr(getattr(m, found[1], None), "__module__", "").split(".")[0] == package for m in own if found)
+
+
+def innermost(error: BaseException, packages: Collection[str]) -> str:
+    """Of these packages the one whose code an error came through last; empty where it came through none."""
+    tops = (str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__))
+    return next((top for top in reversed([*tops]) if top in packages), "")
 
 
 def passed_through(error: BaseException, package: str) -> str:

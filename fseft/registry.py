@@ -15,12 +15,10 @@ import pluggy
 
 from fseft import plugin as api
 from fseft.documents import Provenance
-from fseft.errors import FseftError, PluginError, did_you_mean, fault_of, in_one_line, passed_through
+from fseft.errors import FseftError, PluginError, did_you_mean, fault_of, in_one_line, innermost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    import typer
 
 GROUP = "fseft"
 BUILTIN = "fseft.builtin.plugin"
@@ -60,6 +58,11 @@ class Plugin:
         """Note a problem; the rest of the program goes on."""
         self.problems.append(problem)
         self.status = status
+
+    @property
+    def package(self) -> str:
+        """The package that its module lies in; empty where that was not imported."""
+        return self.module.__name__.partition(".")[0] if self.module else ""
 
     @property
     def fault(self) -> str:
@@ -216,41 +219,25 @@ class Registry:
         try:
             yield
         except FAULTS as error:
-            told = "" if package == "fseft" else fault_of(package, error)
+            own = package != "fseft" and self._origin(error) in ("", package)
+            told = fault_of(package, error) if own else ""
             if not told:
                 raise
             raise PluginError(f"the {kind} {name!r} failed ({told})", hint=offer.source.remedy) from error
 
     def accused(self, error: BaseException) -> PluginError | None:
         """What to tell of an error that came through the code of a plugin's package, whatever that was asked for."""
-        for plugin in self.plugins:
-            package = plugin.module.__name__.partition(".")[0] if plugin.module else ""
-            if package != "fseft" and passed_through(error, package) and (told := fault_of(package, error)):
-                cause = f"the package {plugin.distribution} {plugin.version} failed ({told})"
-                return PluginError(cause, hint="Repair or remove it.")
-        return None
+        origin = self._origin(error)
+        told = fault_of(origin, error) if origin else ""
+        if not told or (isinstance(error, OSError) and error.filename):  # a file of the user's
+            return None
+        plugin = next(plugin for plugin in self.plugins if plugin.package == origin)
+        cause = f"the package {plugin.distribution} {plugin.version} failed ({told})"
+        return PluginError(cause, hint="Repair or remove it.")
 
-    def add_commands(self, app: typer.Typer) -> None:
-        """Let every plugin add its commands: all of them, or none where one is broken or takes the name of another."""
-        from typer import Typer
-        from typer.main import get_group
-
-        for entry in self.plugins:
-            function = getattr(entry.module, "fseft_commands", None)
-            if function is None or entry.status != "active":
-                continue
-            own = Typer()
-            try:
-                function(own)
-                taken = get_group(own).commands.keys() & get_group(app).commands.keys()
-            except FAULTS as error:  # isolation, as above
-                entry.fail(f"fseft_commands: {in_one_line(error)}")
-                continue
-            if taken:
-                entry.fail(f"fseft_commands: there is a command {min(taken)!r} already")
-                continue
-            app.registered_commands += own.registered_commands
-            app.registered_groups += own.registered_groups
+    def _origin(self, error: BaseException) -> str:
+        """The package of the plugin that an error arose in: it may have come through others; empty for fseft's own."""
+        return innermost(error, {plugin.package for plugin in self.plugins} - {"", "fseft"})
 
 
 def imported(path: str) -> Any:

@@ -12,6 +12,7 @@ import typer
 
 from fseft import plugin as api
 from fseft import registry as host
+from fseft.cli.main import add_plugin_commands
 from fseft.errors import FseftError
 from fseft.observers import notify, observers
 
@@ -260,9 +261,28 @@ def test_a_plugin_adds_commands_and_one_that_cannot_adds_none(installed, command
     registry = installed(*(Entry(name, module(fseft_commands=api.hookimpl(f))) for name, f in entries.items()))
     app = typer.Typer()
     app.command("adapt")(lambda: None)
-    registry.add_commands(app)
+    add_plugin_commands(app, registry)
     assert [command.name for command in app.registered_commands] == ["adapt", "hello"]
     assert problem in row(registry, "bad").problems[0]
+
+
+def test_an_error_is_that_of_the_package_it_arose_in_whatever_it_came_through(installed):
+    outer, inner = module(), module()
+    outer.__name__, inner.__name__ = "outer.networks", "inner.layers"
+    exec("def run(branch):\n    return branch()", vars(outer))  # noqa: S102 - code of two packages
+    exec("def branch():\n    raise ValueError('no luck')", vars(inner))  # noqa: S102
+    registry = installed(Entry("one", outer), Entry("two", inner))
+    with pytest.raises(ValueError, match="no luck") as caught:
+        outer.run(inner.branch)
+    assert "the package fseft-two 1.0 failed (ValueError: no luck; inner" in str(registry.accused(caught.value))
+
+
+def test_a_file_that_a_package_cannot_open_is_the_users(installed):
+    outer = module()
+    exec("def run():\n    open('/nowhere/at/all')", vars(outer))  # noqa: S102
+    with pytest.raises(OSError, match="nowhere") as caught:
+        outer.run()
+    assert installed(Entry("one", outer)).accused(caught.value) is None
 
 
 def test_a_failing_observer_ends_nothing():

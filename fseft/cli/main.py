@@ -8,14 +8,17 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.main import get_group
 
 from fseft import __version__
 from fseft.cli import console
-from fseft.errors import FseftError
-from fseft.registry import registry
+from fseft.errors import FseftError, in_one_line
+from fseft.registry import FAULTS, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from fseft.registry import Registry
 
 WORK, LOOK = "Work", "Look up"
 COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
@@ -92,13 +95,33 @@ def _disabled(arguments: Sequence[str]) -> Iterator[str]:
             yield switch.removeprefix("no:")
 
 
+def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
+    """Let every plugin add its commands: all of them, or none where one is broken or takes the name of another."""
+    for entry in registry.plugins:
+        function = getattr(entry.module, "fseft_commands", None)
+        if function is None or entry.status != "active":
+            continue
+        own = typer.Typer()
+        try:
+            function(own)
+            taken = get_group(own).commands.keys() & get_group(app).commands.keys()
+        except FAULTS as error:  # whatever a plugin does, the program comes up
+            entry.fail(f"fseft_commands: {in_one_line(error)}")
+            continue
+        if taken:
+            entry.fail(f"fseft_commands: there is a command {min(taken)!r} already")
+            continue
+        app.registered_commands += own.registered_commands
+        app.registered_groups += own.registered_groups
+
+
 def _load_plugins(arguments: Sequence[str]) -> None:
     """Let plugins add their commands; a problem is one line, and `fseft plugins` tells the rest."""
     known = filter(None, os.environ.get("FSEFT_DISABLE_PLUGINS", "").split(","))
     # By the environment, so that worker processes leave out the same ones.
     os.environ["FSEFT_DISABLE_PLUGINS"] = ",".join([*known, *_disabled(arguments)])
     plugins = registry()
-    plugins.add_commands(app)
+    add_plugin_commands(app, plugins)
     troubled = [entry.name for entry in plugins.plugins if entry.problems]
     if troubled and "plugins" not in arguments:
         console.note(f"plugins with problems: {', '.join(troubled)}; see `fseft plugins`")

@@ -69,8 +69,10 @@ def check_architecture(architecture: Architecture, blamed: Callable[[], Abstract
             sides = getattr(architecture, name, None)
             if not (isinstance(sides, list | tuple) and len(sides) == 3 and all(map(_is_whole, sides))):
                 raise AnswerError(f"{made}.{name} is {_short(sides)}, not three numbers of voxels")
+    if not hasattr(architecture, "__dict__"):  # slots take no functions: it goes unchecked
+        return
     for name, check in BUILDING.items():
-        if hasattr(architecture, name):
+        if hasattr(architecture, name) and name not in vars(architecture):  # a factory may give the same one again
             asked = _checked(getattr(architecture, name), check, f"{made}.{name}()")
             object.__setattr__(architecture, name, _within(blamed, asked))  # which may be a frozen dataclass
 
@@ -213,7 +215,7 @@ BUILDING: dict[str, Callable[[str, Any], Any]] = {
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) > 0
 
 
 def _is_number(value: Any) -> bool:

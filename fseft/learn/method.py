@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.nn.utils import parametrize
 
-from fseft.errors import FseftError
+from fseft.errors import AnswerError, FseftError
 from fseft.learn.answers import check_answers, tensors_by_name
 from fseft.learn.deltas import Dropped, Switchable
 from fseft.learn.distributed import sharded_like, whole
@@ -276,7 +276,10 @@ class Adapted:
 def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
     """The modules that classify the features: one, in all networks so far."""
     head = architecture.head(network)
-    return [name for name, module in network.named_modules() if module is head]
+    names = [name for name, module in network.named_modules() if module is head]
+    if not names:
+        raise AnswerError(f"{type(architecture).__name__}.head() gave a module that is not in the network")
+    return names
 
 
 def need(targets: list[Target], what: str, method: str) -> list[Target]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fseft.errors import FseftError, PluginError, did_you_mean, in_one_line
+from fseft.errors import AnswerError, FseftError, PluginError, did_you_mean, in_one_line
 from fseft.learn import backbone
 from fseft.learn.batches import derived_seed
 from fseft.learn.checkpoint import LoadReport, fit, looks_like, unwrap
@@ -119,6 +119,8 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
         FseftError: The architecture refuses a hyperparameter, or nothing in the file fits the network.
     """
     architecture = backbone.architecture(start.architecture)
+    given = f" with {start.settings()['network']}" if start.hparams else ""
+    keys = f"`fseft show architecture {start.architecture}` lists the keys of --set."
     try:
         network = backbone.build(
             architecture,
@@ -127,14 +129,15 @@ def build(start: Start, classes: Sequence[str], seed: int) -> tuple[Architecture
             hparams=start.hparams,
             seed=derived_seed(seed, "init"),
         )
-    except Exception as error:  # networks refuse what they are given in any way
-        refused = error.__cause__ if isinstance(error, PluginError) and start.hparams else error
-        if refused is None or isinstance(refused, FseftError):
+    except PluginError as error:
+        if not start.hparams or isinstance(error.__cause__, AnswerError):
             raise
-        given = f" with {start.settings()['network']}" if start.hparams else ""
+        raise FseftError(f"{error.cause}{given}", hint=f"{keys} {error.hint}") from error
+    except FseftError:
+        raise
+    except Exception as error:  # networks refuse what they are given in any way
         raise FseftError(
-            f"the architecture {start.architecture} cannot be built{given} ({in_one_line(refused)})",
-            hint=f"`fseft show architecture {start.architecture}` lists the keys of --set.",
+            f"the architecture {start.architecture} cannot be built{given} ({in_one_line(error)})", hint=keys
         ) from error
     if empty := [name for name, parameter in network.named_parameters() if parameter.numel() == 0]:
         raise FseftError(

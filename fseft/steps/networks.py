@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fseft.errors import FseftError
 from fseft.learn import backbone
 from fseft.learn.heads import new_head
+from fseft.learn.method import head_names
 from fseft.learn.roles import TextDriving
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def load_body(card: ModelCard, weights: Weights | None, channels: int, *, struct
         network, load_file(weights.path), source=str(weights.path), partial=card.scope != "network"
     )
     texts = architecture.take_text_head(network) if isinstance(architecture, TextDriving) else None
-    old_head = {target.name for target in architecture.targets(network) if target.part == "head"}
+    old_head = head_names(architecture, network)
     random = [name for name in random if name.rpartition(".")[0] not in old_head]
     return Body(card, architecture, network, architecture.head(network), texts, random)
 

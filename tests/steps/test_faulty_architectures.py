@@ -11,6 +11,7 @@ import torch
 from fseft.builtin import plugin as builtin
 from fseft.builtin.architectures.resunet import ResUNet
 from fseft.errors import FseftError, PluginError
+from fseft.learn.backbone import architecture
 from fseft.plugin import ArchitectureSpec, hookimpl
 from fseft.registry import Plugin, Registry
 from fseft.steps.adapt import adapt
@@ -72,8 +73,9 @@ PLACE = r"ValueError: no luck; .*test_faulty_architectures, line \d+"
 )
 def test_a_fault_of_an_architecture_is_told_with_its_package(name, wrong, told, foreign, request_for, workspace):
     foreign(**{name: wrong})
+    method = "affine" if name == "targets" else "linear-probe"  # which asks for its features
     with pytest.raises(PluginError, match=rf"the architecture 'foreign' failed \(.*{told}.*fseft-foreign 1\.0\."):
-        adapt(replace(request_for(), model="foreign"), workspace)
+        adapt(replace(request_for(method), model="foreign"), workspace)
 
 
 def test_one_that_is_right_works(foreign, request_for, workspace):
@@ -91,5 +93,18 @@ def test_want_of_memory_is_nobodys_fault(foreign, request_for, workspace):
 def test_a_network_that_refuses_what_was_set_is_not_called_broken(foreign):
     foreign(build=raising)
     start = Start(architecture="foreign", hparams=HPARAMS)
-    with pytest.raises(FseftError, match=r"cannot be built with .*ValueError: no luck\)\. `fseft show"):
+    with pytest.raises(FseftError, match=r"no luck; .*with .*channels.*`fseft show .* keys of --set\. Repair"):
         build(start, ["liver"], seed=0)
+
+
+def test_a_network_that_is_none_is_not_blamed_on_what_was_set(foreign):
+    foreign(build=giving(None))
+    with pytest.raises(PluginError, match=r"gave None, not a module\)\. Repair or remove"):
+        build(Start(architecture="foreign", hparams=HPARAMS), ["liver"], seed=0)
+
+
+def test_an_object_that_is_given_again_is_looked_at_once(foreign, monkeypatch):
+    foreign()
+    one = Foreign()
+    monkeypatch.setattr(Foreign, "__new__", lambda _: one)
+    assert vars(architecture("foreign"))["targets"] is vars(architecture("foreign"))["targets"]
