@@ -65,7 +65,7 @@ def curve(store):
 
 
 def run(arguments):
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=500)
+    return subprocess.run(arguments, capture_output=True, encoding="utf-8", timeout=500)
 
 
 @pytest.fixture(scope="module")

@@ -450,7 +450,7 @@ def test_a_full_width_swinunetr_predicts_in_bounded_memory_and_says_how_long(
     write_volume(scan, voxels, Geometry((120, 120, 120), np.diag([1.5, 1.5, 1.5, 1])))
     asked = ["predict", scan, "-o", tmp_path / "out", "--adapter", adapter, "--workspace", workspace.root]
     command = [sys.executable, "-c", MEASURED, *map(str, asked), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8")
     assert int(done.stdout.splitlines()[-1]) < 6_000_000  # kB
     assert re.search(r"scan: \d+ windows, about [\d.]+ (s|min) left", done.stderr)
     assert (tmp_path / "out" / "scan.nii.gz").is_file()

@@ -21,7 +21,7 @@ def python(*arguments, path=(), cwd=ROOT):
     kept = {key: value for key, value in os.environ.items() if not key.startswith("FSEFT_")}
     environment = {**kept, "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT))), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], env=environment, cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *arguments], env=environment, cwd=cwd, capture_output=True, encoding="utf-8", check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -535,7 +535,7 @@ def test_a_loss_that_is_no_number_names_the_case_and_keeps_the_last_good_checkpo
         return losses(*arguments) * (float("nan") if len(steps) == 4 else 1)
 
     monkeypatch.setattr(step, "masked_losses", broken)
-    with pytest.raises(FseftError, match=r"loss is nan at step 3 in case . of (first|second), crop of 37×37×37 voxels"):
+    with pytest.raises(FseftError, match=r"loss is nan at step 3 in case . of (first|second), crop of 32×32×32 voxels"):
         pretrain(asked, store)
     assert [path.name for path in store.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
 
