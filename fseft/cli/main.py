@@ -12,7 +12,7 @@ from typer.main import get_group
 
 from fseft import __version__
 from fseft.cli import console
-from fseft.errors import FseftError, in_one_line
+from fseft.errors import FseftError, in_one_line, is_want_of_memory
 from fseft.registry import FAULTS, registry
 
 if TYPE_CHECKING:
@@ -151,13 +151,15 @@ def main() -> None:
 
 
 def _fail_unforeseen(error: Exception) -> None:
-    """A file that may not be used, wherever it is met, or a fault in the code of a plugin, in one line.
+    """A file that may not be used, a memory that is too small, or a fault in the code of a plugin, in one line.
 
     Raises:
-        Exception: It is neither.
+        Exception: It is none of them.
     """
     if isinstance(error, OSError) and error.filename:
         console.fail(f"{error.filename}: cannot be used ({error.strerror or error}). Check its rights.")
+    elif is_want_of_memory(error):
+        console.fail("the memory is too small for this. Free some, or use fewer --workers.")
     elif told := registry().accused(error):
         console.fail(str(told))
     elif isinstance(error, OSError):

@@ -45,7 +45,7 @@ def fseft_commands(app):
     def break_(how: str):
         if how == "open":
             open("not-there.txt")
-        raise {"disk": OSError("no luck"), "key": KeyError("no\\nluck")}[how]
+        raise {"disk": OSError("no luck"), "key": KeyError("no\\nluck"), "memory": MemoryError()}[how]
 
     @app.command("give")
     def give():
@@ -141,6 +141,12 @@ def test_a_file_that_a_command_of_a_plugin_lacks_is_named(fseft):
     result = fseft("-p", "no:rude", "break", "open")
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert result.stderr.startswith("error: not-there.txt: cannot be used (No such file")
+
+
+def test_want_of_memory_is_told_in_a_line_that_blames_nobody(fseft):
+    result = fseft("-p", "no:rude", "break", "memory")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith("error: the memory is too small for this.")
 
 
 def test_what_a_command_of_a_plugin_returns_is_no_error(fseft):
