@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError, did_you_mean
-from fseft.learn.vocabulary import VAGUE, canonical, halves, meaning, wholes
+from fseft.learn.vocabulary import NAMELESS, VAGUE, canonical, halves, meaning, wholes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,12 +100,14 @@ def _refuse_vague(agreed: Mapping[str, Agreed]) -> None:
     users: dict[str, str] = {}
     for dataset, one in agreed.items():
         for name, meant in one.structures.items():
-            if (vague := meaning(meant)) not in VAGUE:
+            vague = meaning(meant)
+            if vague not in VAGUE and not NAMELESS.fullmatch(vague):
                 continue
+            name_it = f"liver_{vague}" if vague in VAGUE else '"labels": {"background": 0, "liver": 1}'
             if vague in users:
                 raise FseftError(
-                    f"{users[vague]} and {dataset} both name a structure {name!r}, which does not say of what",
-                    hint=f"Rename it in each dataset.json, for example to liver_{vague}.",
+                    f"{users[vague]} and {dataset} both name a structure {name!r}, which does not say what it is",
+                    hint=f"Give it a name in each dataset.json, for example {name_it}.",
                 )
             users[vague] = dataset
 

@@ -7,6 +7,7 @@ import os
 from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,9 +24,15 @@ OVERHEAD_BYTES = 400 << 20
 """The process itself: interpreter, torch, and the buffers of its libraries."""
 
 
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux tells what a container or a job may use, in its newer and its older way."""
+
+
 def installed_bytes() -> int:
-    """Memory of the computer; 8 GiB where it does not tell."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
+    """Memory of the computer, or what a container or job may use of it; 8 GiB where it does not tell."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
+    limits = [path.read_text(encoding="ascii").strip() for path in LIMITS if os.access(path, os.R_OK)]
+    return min([whole, *(int(limit) for limit in limits if limit.isdecimal())])
 
 
 def training_bytes(

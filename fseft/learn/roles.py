@@ -85,6 +85,10 @@ class Architecture(Protocol):
         """Put another classifier of the features in its place."""
 
 
+TEXT_CLASSES = "text_classes"
+"""The hyperparameter that gives a network a head driven by texts."""
+
+
 @runtime_checkable
 class TextDriving(Protocol):
     """An architecture whose public models have a head driven by texts, which no pointwise classifier can express.

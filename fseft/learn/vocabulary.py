@@ -31,6 +31,8 @@ WORDS = {
 }
 """Words that are replaced wherever they stand."""
 
+NAMELESS = re.compile(r"(class|label|structure|segment|region|roi)?_?\d+|foreground|organ|structure|roi|object")
+"""Names that do not say what a structure is: of values without a name, or of whatever was drawn."""
 VAGUE = frozenset({"cyst", "lesion", "lesions", "mass", "metastasis", "nodule", "tumor", "vein", "vessel"})
 """Names that do not say of what."""
 
@@ -152,7 +154,7 @@ def match_classes(
                 raise FseftError(
                     f"--map {name}={wanted}: there is no {kind} {value!r}", hint=did_you_mean(value, list(there))
                 )
-    meant = {meaning(name): name for name in classes}
+    meant = {meaning(name): name for name in classes if not NAMELESS.fullmatch(canonical(name))}
     found = {
         name: given[name] if name in given else meant.get(meaning(meanings.get(name, name)), "") for name in structures
     }

@@ -12,8 +12,10 @@ from fseft.learn.patches import CropSource
 from fseft.learn.pool import PooledCase, Source
 from fseft.steps.annotations import absent_means, annotated_structures, drawn_structures
 from fseft.steps.datasets import read_dataset
+from fseft.steps.fingerprint import measure_dataset
+from fseft.steps.models import SCRATCH
 from fseft.steps.outlook import check_grid, check_window
-from fseft.steps.plan import make_plan
+from fseft.steps.plan import plan_for
 from fseft.steps.preprocess import preprocess
 from fseft.steps.pretrain_request import Watcher
 from fseft.steps.structures import agree_on_structures
@@ -179,7 +181,7 @@ def _plan(
     folder: Path, dataset: Dataset, rule: AbsentMeans, request: PretrainRequest, store: Store, watcher: Watcher
 ) -> _Planned:
     with watcher.progress(len(dataset.cases), f"measure {dataset.name}") as done:
-        fingerprint, plan = make_plan(folder, "none", store, workers=_workers(request), progress=done)
+        fingerprint = measure_dataset(dataset, store, workers=_workers(request), progress=done)
     for warning in fingerprint.warnings:
         watcher.warn(f"{dataset.name}: {warning}")
     drawn = drawn_structures(fingerprint)
@@ -189,6 +191,7 @@ def _plan(
             file=folder,
             hint="Pre-training takes labelled datasets of one channel.",
         )
+    plan = plan_for(SCRATCH, fingerprint, store)
     return _Planned(folder, fingerprint, plan, drawn, annotated_structures(folder, fingerprint, rule))
 
 
@@ -222,12 +225,17 @@ def _prepare(
     def classes(names: Iterable[str]) -> frozenset[str]:
         return frozenset(meant for name in names for meant in annotation.names.get(name, ()))
 
+    def there(case: str) -> frozenset[str]:
+        """What is left in the array: of a divided pair, or on a coarse grid, not all may be."""
+        values = open_case(cache.folder, case).classes
+        return frozenset(structure for structure, value in annotation.labels.items() if value in values)
+
     return _Prepared(
         folder=folder,
         name=planned.name,
         names={value: structure for structure, value in annotation.labels.items()},
         annotated={case: classes(planned.annotated[case]) for case in wanted},
-        drawn={case: classes(planned.drawn[case]) for case in wanted},
+        drawn={case: classes(planned.drawn[case]) & there(case) for case in wanted},
         contents={case.name: case.content for case in fingerprint.cases if case.name in wanted},
         preprocessing=preprocessing,
         cache=cache.folder,

@@ -15,6 +15,7 @@ from fseft.learn.batches import derived_seed
 from fseft.learn.checkpoint import LoadReport, fit, looks_like, unwrap
 from fseft.learn.heads import start_unlikely
 from fseft.learn.method import head_names
+from fseft.learn.roles import TEXT_CLASSES
 from fseft.learn.vocabulary import match_classes
 from fseft.plugin import Checkpoint, FoundationModelSpec
 from fseft.registry import registry
@@ -85,7 +86,7 @@ def find_start(init: str, architecture: str, hparams: Mapping[str, Any], store: 
         return Start(architecture or DEFAULT_ARCHITECTURE, dict(hparams))
     if init in model_names(store):
         card, weights = find_card(init, store), find_weights(init, store)
-        start = Start(card.architecture, {**card.hparams, **hparams}, weights.path, weights.sha256, card=card)
+        start = Start(card.architecture, _body(card) | dict(hparams), weights.path, weights.sha256, card=card)
     elif Path(init).is_file():
         start = _of_file(Path(init), architecture, hparams, trust=trust)
     else:
@@ -98,6 +99,11 @@ def find_start(init: str, architecture: str, hparams: Mapping[str, Any], store: 
     return start
 
 
+def _body(card: ModelCard) -> dict[str, Any]:
+    """The hyperparameters, but for a head that texts drive: the new model learns rows for classes of its own."""
+    return {key: value for key, value in card.hparams.items() if key != TEXT_CLASSES}
+
+
 def _of_file(path: Path, architecture: str, hparams: Mapping[str, Any], *, trust: bool) -> Start:
     """A public file is known by its content, and then read as the model of the list would be."""
     sha256, names = file_digest(path), unwrap(read_weights(path, trust=trust))
@@ -106,7 +112,7 @@ def _of_file(path: Path, architecture: str, hparams: Mapping[str, Any], *, trust
         card, checkpoint = specs[name].card, specs[name].checkpoint
         if checkpoint and architecture in ("", card.architecture):
             anyhow = replace(checkpoint, covers=ANY_PART.covers)
-            return Start(card.architecture, {**card.hparams, **hparams}, path, sha256, anyhow, trust=trust)
+            return Start(card.architecture, _body(card) | dict(hparams), path, sha256, anyhow, trust=trust)
     return Start(architecture or DEFAULT_ARCHITECTURE, dict(hparams), path, sha256, trust=trust)
 
 

@@ -13,7 +13,7 @@ from fseft.steps.pretrain_request import in_words
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fseft.documents import CaseFingerprint, Fingerprint
+    from fseft.documents import CaseFingerprint, Contract, Fingerprint, ModelCard
     from fseft.steps.assembly import Assembly
     from fseft.steps.pretrain_request import PretrainRequest
 
@@ -44,6 +44,28 @@ def outlook(assembly: Assembly, request: PretrainRequest, architecture: str, par
         f"intensities: {', '.join(scales)}; spacing: {spacing}",
         f"{architecture}, {parameters:,} parameters, on {request.device}: {epochs} of {steps}, each of {each}",
     ]
+
+
+def unlike_before(card: ModelCard, contract: Contract) -> list[str]:
+    """What the weights to start from were trained to expect of an image that the new model will not get, in words.
+
+    Args:
+        card: Of the model that is started from.
+        contract: Of the new model.
+    """
+    before, told = card.contract, []
+    if before.orientation != contract.orientation:
+        told.append(f"axes {before.orientation}, not {contract.orientation}, which nothing here can change")
+    if before.spacing_mm and before.spacing_mm != contract.spacing_mm:
+        now = in_words(contract.spacing_mm) if contract.spacing_mm else "each dataset's own"
+        asked = in_words(before.spacing_mm)
+        told.append(f"a spacing of {asked} mm, not {now} (--spacing {asked} gives it)")
+    for modality in before.intensity.keys() & contract.intensity.keys():
+        scale, now = before.intensity[modality], contract.intensity[modality].describe()
+        if scale != contract.intensity[modality]:
+            gives = f" (--window={scale.low:g},{scale.high:g} gives it)" if scale.scheme == "window" else ""
+            told.append(f"{modality.upper()} {scale.describe()}, not {now}{gives}")
+    return told
 
 
 def not_judged(assembly: Assembly) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
 from fseft.learn.heads import Heads
+from fseft.learn.roles import TEXT_CLASSES
 from fseft.registry import registry
 from fseft.steps.adapters import NAME, find_backbone, method_name, open_body, read_manifest, restore_on
 from fseft.steps.models import find_weights
@@ -95,7 +96,7 @@ def _features(adapter: OpenAdapter) -> str:
     """A key of the features that the adapter's head is put on."""
     made = adapter.manifest
     spec = registry().method(method_name(made, adapter.place))
-    texts = not spec.trains and "text_classes" in made.hparams  # their head looks at deeper features too
+    texts = not spec.trains and TEXT_CLASSES in made.hparams  # their head looks at deeper features too
     if spec.access != "black-box" or made.decoder != "frozen" or texts or not made.backbone_sha256:
         return adapter.sha256
     return digest(made.backbone_sha256, made.architecture, made.hparams, made.preprocessing.model_dump(mode="json"))

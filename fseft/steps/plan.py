@@ -88,9 +88,16 @@ def make_plan(
         known = read_document(path, Plan)
         if (known.fingerprint, known.card) == (fingerprint.content, _key(card)) and _is_there(known.device):
             return fingerprint, known
-    plan = _plan(card, fingerprint, _resources(device, memory_bytes))
+    plan = plan_for(model_name, fingerprint, store, memory_bytes=memory_bytes, device=device)
     write_document(path, plan)
     return fingerprint, plan
+
+
+def plan_for(
+    model_name: str, fingerprint: Fingerprint, store: Store, *, memory_bytes: int | None = None, device: str = "auto"
+) -> Plan:
+    """Plan a dataset that was measured; arguments and errors are those of `make_plan`, and nothing is written."""
+    return _plan(find_card(model_name, store), fingerprint, _resources(device, memory_bytes))
 
 
 def _key(card: ModelCard) -> str:

@@ -27,7 +27,7 @@ from fseft.steps.devices import choose_device
 from fseft.steps.earlier import CROPS, Earlier
 from fseft.steps.foundation import make_card, register, stored_tensors
 from fseft.steps.initial import Start, build, find_start
-from fseft.steps.outlook import check_memory, not_judged, outlook
+from fseft.steps.outlook import check_memory, not_judged, outlook, unlike_before
 from fseft.steps.pretrain_request import PretrainRequest, Watcher, check, of_network
 from fseft.steps.validation import Validation
 from fseft.store import alone_in, write_text
@@ -155,6 +155,8 @@ def _tell(job: _Job, network: nn.Module, world: World, watcher: Watcher) -> None
     parameters = backbone.count_parameters(network)
     for line in outlook(job.assembly, job.request, job.start.architecture, parameters, world.size):
         watcher.note(line)
+    if (card := job.start.card) and (unlike := unlike_before(card, job.assembly.contract)):
+        watcher.warn(f"--init {card.name}: its weights expect {'; '.join(unlike)}")
     share, dark = f"--validation-share {job.request.validation_share:g}", not_judged(job.assembly)
     if job.request.validation_share and not job.assembly.held_out:
         watcher.warn(f"{share} holds out no case of so few: the curve tells the loss alone; give a larger share")

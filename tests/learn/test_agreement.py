@@ -58,7 +58,12 @@ def test_a_wanted_pair_stands_for_both_sides():
             "a has lung whole, b in parts .lung_lower_lobe_left, lung_upper_lobe_left.",
         ),
         ({"a": ["lung_left"], "b": ["left lung upper lobe"]}, (), "a has lung_left whole, b in parts"),
-        ({"a": ["tumour"], "b": ["Cancer"]}, (), "a and b both name a structure 'Cancer', which does not say of what"),
+        (
+            {"a": ["tumour"], "b": ["Cancer"]},
+            (),
+            "a and b both name a structure 'Cancer', which does not say what it is",
+        ),
+        ({"a": ["class_1"], "b": ["class_1"]}, (), "a and b both name a structure 'class_1', which .*dataset.json"),
         ({"a": ["liver"]}, ["livr"], "--labels livr: no dataset has this structure. Did you mean liver"),
         ({"a": ["liver"], "b": ["spleen"]}, ["liver"], "b: annotates none of liver"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fseft.learn.memory import OVERHEAD_BYTES, training_bytes
+from fseft.learn.memory import OVERHEAD_BYTES, installed_bytes, training_bytes
 
 TINY = {"channels": (4, 8), "features": 4}
 
@@ -25,6 +25,14 @@ def test_every_structure_needs_its_share():
 
 def test_a_wider_network_needs_more():
     assert needed(hparams={"channels": (8, 16), "features": 8}) > needed() > 0
+
+
+def test_the_memory_of_a_container_is_what_it_may_use(tmp_path, monkeypatch):
+    whole = installed_bytes()
+    for text, told in (("1000000\n", 1_000_000), ("max\n", whole), ("9223372036854771712", whole)):
+        (tmp_path / "memory.max").write_text(text)
+        monkeypatch.setattr("fseft.learn.memory.LIMITS", (tmp_path / "memory.max", tmp_path / "none"))
+        assert installed_bytes() == told
 
 
 def test_lists_as_they_come_from_json_are_as_good_as_tuples():

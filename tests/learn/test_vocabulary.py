@@ -149,6 +149,12 @@ def test_names_in_any_script_stay_apart():
     assert match_classes(["Печень"], ["Почка"]) == {}
 
 
+@pytest.mark.parametrize("name", ["class_1", "1", "Label 3", "foreground", "ROI"])
+def test_a_name_that_says_nothing_matches_by_request_alone(name):
+    assert match_classes([name], [name]) == {}
+    assert match_classes([name], [name], {name: name}) == {name: name}
+
+
 def test_a_dataset_s_names_are_resolved_and_unknown_ones_keep_their_words():
     names = ["lkidney", "Left adrenal", "Blob A", "liver", "tumour"]
     assert resolve(names) == {

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fseft.documents import ModelCard
+from fseft.documents import Contract, Intensity, ModelCard
 from fseft.errors import FseftError
 from fseft.steps import checkpoints
 from fseft.steps import pretrain as step
@@ -25,6 +25,7 @@ from fseft.steps.initial import Start, build
 from fseft.steps.jobs import AdaptRequest
 from fseft.steps.pairing import pair_files
 from fseft.steps.phantom import PhantomSet, write_phantoms
+from fseft.steps.plan import make_plan
 from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.pretrain import pretrain
 from fseft.steps.pretrain_request import RECIPE as STANDARD
@@ -33,7 +34,7 @@ from fseft.store import Store, alone_in, file_digest, read_document
 from fseft.volume.geometry import reorient
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 
-from .conftest import equal_tensors, write_dataset
+from .conftest import equal_tensors, write_dataset, write_model
 
 RECIPE = STANDARD.model_copy(update={"epochs": 2})
 HPARAMS = {"channels": [4, 8], "features": 4}
@@ -364,7 +365,9 @@ def test_only_the_structures_that_are_wanted_are_learned(asked, store):
 
 def test_names_that_contradict_each_other_are_refused(asked, store, tmp_path):
     other = write_dataset(tmp_path / "other", labels={"tumor": 7}, keep=(7,))
-    with pytest.raises(FseftError, match="second and other both name a structure 'tumor', which does not say of what"):
+    with pytest.raises(
+        FseftError, match="second and other both name a structure 'tumor', which does not say what it is"
+    ):
         pretrain(replace(asked, folders=(*asked.folders, other)), store)
 
 
@@ -579,6 +582,47 @@ def test_a_model_of_the_list_is_gone_on_with_row_by_row(asked, store):
     head = {name: tensor.numel() for name, tensor in old.items() if name.startswith("head.")}
     assert reports[0].parameters == before.parameters - sum(head.values())
     assert reports[0].describe()[1:] == ["go on from the model's own: tumour"]
+
+
+def test_weights_that_expect_other_images_are_told(asked, store):
+    contract = Contract(
+        orientation="SPL", spacing_mm=(3, 3, 5), intensity={"ct": Intensity(scheme="window", low=0, high=9)}
+    )
+    write_model(store, "found", contract=contract)
+    warned = []
+    pretrain(replace(asked, hparams={}, init="found"), store, Watcher(warn=warned.append))
+    assert warned[0] == (
+        "--init found: its weights expect axes SPL, not RAS, which nothing here can change; a spacing of 3,3,5 mm, not "
+        "each dataset's own (--spacing 3,3,5 gives it); CT clip to [0, 9], scale to [0, 1], not clip to [-200, 500], "
+        "scale to [0, 1] (--window=0,9 gives it)"
+    )
+
+
+def test_a_head_that_texts_drive_is_left_behind(asked, store):
+    hparams = {"width": 4, "text_classes": 5}
+    write_model(store, "universal", architecture="suprem-unet", hparams=hparams, scope="network")
+    card = pretrain(replace(asked, hparams={}, init="universal"), store)
+    assert card.hparams == {"width": 4}
+    stored = load_file(store.model("made") / "weights.safetensors")
+    assert not [name for name in stored if "text" in name]
+
+
+def test_a_plan_of_the_user_stays_as_it_is(asked, store):
+    folder = asked.folders[0]
+    make_plan(folder, "none", store, device="cpu", memory_bytes=10**9)
+    before = store.plan(folder.name, "none").read_bytes()
+    assemble(asked, store)
+    assert store.plan(folder.name, "none").read_bytes() == before
+
+
+def test_a_side_that_no_voxel_shows_is_not_drawn(asked, store, tmp_path):
+    one_sided = write_dataset(tmp_path / "whole", labels={"kidneys": 1}, cases=("a", "b"), keep=(1,), seed=7)
+    with pytest.warns(UserWarning, match="left and right of 'kidneys' are uncertain"):
+        assembly = assemble(replace(asked, folders=(one_sided, asked.folders[0])), store)
+    for source in assembly.training:
+        for case in source.cases:
+            found = {source.crops.classes[value] for value in case.cached.classes if value in source.crops.classes}
+            assert set(case.drawn) == found
 
 
 def test_a_file_with_an_encoder_alone_starts_what_it_holds(asked, store, tmp_path):
