@@ -21,10 +21,12 @@ class Agreed:
     Attributes:
         structures: Own name -> structure, of all that stay as they are drawn.
         pairs: Own name -> the left and the right structure that its voxels are divided into.
+        unasked: Sides of pairs that are not to be learned: background, as all that nobody asked for.
     """
 
     structures: Mapping[str, str]
     pairs: Mapping[str, tuple[str, str]]
+    unasked: frozenset[str] = frozenset()
 
 
 def agree(datasets: Mapping[str, Mapping[str, str]], wanted: Sequence[str] = ()) -> dict[str, Agreed]:
@@ -77,6 +79,7 @@ def _chosen(agreed: Mapping[str, Agreed], wanted: Sequence[str]) -> dict[str, Ag
         dataset: Agreed(
             {name: meant for name, meant in one.structures.items() if meant in asked},
             {name: pair for name, pair in one.pairs.items() if asked & set(pair)},
+            frozenset(half for pair in one.pairs.values() for half in pair if asked & set(pair) and half not in asked),
         )
         for dataset, one in agreed.items()
     }
@@ -126,4 +129,5 @@ def _refuse_parts(agreed: Mapping[str, Agreed]) -> None:
 
 
 def _all(one: Agreed) -> tuple[str, ...]:
-    return (*one.structures.values(), *(half for pair in one.pairs.values() for half in pair))
+    halves_of = (half for pair in one.pairs.values() for half in pair if half not in one.unasked)
+    return (*one.structures.values(), *halves_of)

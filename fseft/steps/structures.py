@@ -20,7 +20,7 @@ class Annotation:
     """What a dataset annotates.
 
     Attributes:
-        names: Its own name -> the structure, or the two of a pair.
+        names: Its own name -> the structure, or those of a pair that are learned.
         labels: Structure -> label value.
         pairs: Label value in the files -> the new values of its left and right.
     """
@@ -64,6 +64,6 @@ def _annotation(agreed: Agreed, declared: Mapping[str, int]) -> Annotation:
     for name, (left, right) in sorted(agreed.pairs.items()):
         pairs[declared[name]] = Pair(free, free + 1, both=vocabulary()[left.removesuffix("_left")].sides == "both")
         labels |= {left: free, right: free + 1}
-        names[name] = (left, right)
+        names[name] = tuple(half for half in (left, right) if half not in agreed.unasked)
         free += 2
     return Annotation(names, labels, pairs)

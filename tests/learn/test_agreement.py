@@ -32,7 +32,8 @@ def test_a_pair_stays_whole_where_nobody_has_its_sides():
 
 
 def test_a_pair_is_divided_for_a_user_who_names_a_side():
-    assert agreed(["left kidney"], a=["kidney", "liver"])["a"] == Agreed({}, {"kidney": SIDES})
+    found = agreed(["left kidney"], a=["kidney", "liver"])["a"]
+    assert found == Agreed({}, {"kidney": SIDES}, unasked=frozenset({"kidney_right"}))
 
 
 def test_what_is_wanted_may_be_called_by_any_name():

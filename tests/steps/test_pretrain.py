@@ -615,6 +615,13 @@ def test_a_plan_of_the_user_stays_as_it_is(asked, store):
     assert store.plan(folder.name, "none").read_bytes() == before
 
 
+def test_a_side_that_nobody_asked_for_is_not_learned(asked, store, tmp_path):
+    whole = write_dataset(tmp_path / "whole", labels={"kidneys": 1}, cases=("a", "b"), keep=(1,), seed=7)
+    with pytest.warns(UserWarning, match="left and right of 'kidneys' are uncertain"):
+        assembly = assemble(replace(asked, folders=(whole,), labels=("kidney_left",)), store)
+    assert assembly.classes == ("kidney_left",)
+
+
 def test_a_side_that_no_voxel_shows_is_not_drawn(asked, store, tmp_path):
     one_sided = write_dataset(tmp_path / "whole", labels={"kidneys": 1}, cases=("a", "b"), keep=(1,), seed=7)
     with pytest.warns(UserWarning, match="left and right of 'kidneys' are uncertain"):
