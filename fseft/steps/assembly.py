@@ -96,7 +96,8 @@ def assemble(request: PretrainRequest, store: Store, watcher: Watcher | None = N
         for folder, dataset in zip(request.folders, datasets, strict=True)
     ]
     again = _again([one.fingerprint for one in planned], watcher.warn)
-    annotations = agree_on_structures([one.fingerprint for one in planned], request.labels)
+    looked_for = {one.name: frozenset().union(*one.annotated.values()) for one in planned}
+    annotations = agree_on_structures([one.fingerprint for one in planned], request.labels, looked_for)
     for one, annotation in zip(planned, annotations, strict=True):
         watcher.note(f"{one.name}: {annotation}")
     fingerprints = [one.fingerprint for one in planned]

@@ -10,7 +10,7 @@ from fseft.learn.vocabulary import known, resolve, vocabulary
 from fseft.volume.sides import Pair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from fseft.documents import Fingerprint
 
@@ -38,18 +38,27 @@ class Annotation:
         return "; ".join(told) or "all names are those of the vocabulary"
 
 
-def agree_on_structures(fingerprints: Sequence[Fingerprint], wanted: Sequence[str] = ()) -> list[Annotation]:
-    """What is learned of each dataset. What is only declared but drawn in no case is not annotated.
+def agree_on_structures(
+    fingerprints: Sequence[Fingerprint],
+    wanted: Sequence[str] = (),
+    looked_for: Mapping[str, Collection[str]] | None = None,
+) -> list[Annotation]:
+    """What is learned of each dataset. What has a label but is drawn in no case is not annotated.
 
     Args:
         fingerprints: Of the datasets.
         wanted: Structures to learn; by default all.
+        looked_for: Dataset -> structures that are annotated even if no case has any, by its own names.
 
     Raises:
         FseftError: The names contradict each other.
     """
+    declared = looked_for or {}
     drawn = {
-        one.dataset: resolve([name for name in one.labels if one.classes[name].cases], one.meanings)
+        one.dataset: resolve(
+            [name for name in one.labels if one.classes[name].cases or name in declared.get(one.dataset, ())],
+            one.meanings,
+        )
         for one in fingerprints
     }
     agreed = agree(drawn, wanted)

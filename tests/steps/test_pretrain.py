@@ -615,6 +615,17 @@ def test_a_plan_of_the_user_stays_as_it_is(asked, store):
     assert store.plan(folder.name, "none").read_bytes() == before
 
 
+def test_a_structure_that_was_looked_for_and_never_found_counts_as_background(asked, store, tmp_path):
+    labels = {"kidney (L)": 1, "liver tumour": 7}
+    normals = write_dataset(tmp_path / "normals", labels=labels, cases=("a",), keep=(1,), seed=7)
+    liver = write_dataset(tmp_path / "tumours", labels={"liver tumour": 7}, cases=("b",), keep=(7,), seed=8)
+    (normals / "annotated.json").write_text(json.dumps({"a": ["kidney (L)", "liver tumour"]}))
+    assembly = assemble(replace(asked, folders=(normals, liver)), store)
+    assert assembly.classes == ("kidney_left", "liver_tumor")
+    annotated = {source.name: [case.annotated for case in source.cases] for source in assembly.training}
+    assert annotated == {"normals": [(1, 2)], "tumours": [(2,)]}
+
+
 def test_a_side_that_nobody_asked_for_is_not_learned(asked, store, tmp_path):
     whole = write_dataset(tmp_path / "whole", labels={"kidneys": 1}, cases=("a", "b"), keep=(1,), seed=7)
     with pytest.warns(UserWarning, match="left and right of 'kidneys' are uncertain"):
