@@ -43,6 +43,9 @@ DECATHLON = {
     "Colon": ("colon cancer primaries", 93),
 }
 TEXT = """
+The sequences of a patient in CHAOS MR are cases of their own, `1_T1DUAL` and `1_T2SPIR`. Name those of one sequence with
+`--cases`, or predict patients that no support case is of: nothing else keeps the same patient from both sides.
+
 A dataset of another layout needs a `dataset.json` as nnU-Net has it, or a reader of its own
 (`fseft plugin new NAME --kind reader`).
 
@@ -62,7 +65,8 @@ uncertain: no clear midline, one component on both sides of it (divided where it
 components on one side, nothing on one side.
 
 Refused are two names of one dataset that mean the same, a structure that is there whole and in parts (`--labels` says
-which of them to learn), and a name such as `tumour` in two datasets, which does not say of what.
+which of them to learn), and a name such as `tumour` or `class_1` in two datasets, which does not say what it is. A name
+of no meaning, `class_1` or `foreground`, is taken for a class of a model by `--map class_1=class_1` alone.
 
 ## Few-shot splits of the FSEFT paper
 
