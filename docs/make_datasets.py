@@ -43,8 +43,8 @@ DECATHLON = {
     "Colon": ("colon cancer primaries", 93),
 }
 TEXT = """
-The sequences of a patient in CHAOS MR are cases of their own, `1_T1DUAL` and `1_T2SPIR`. Name those of one sequence with
-`--cases`, or predict patients that no support case is of: nothing else keeps the same patient from both sides.
+The sequences of a patient in CHAOS MR are cases of their own, `1_T1DUAL` and `1_T2SPIR`. Name those of one sequence
+with `--cases`, or predict patients that no support case is of: nothing else keeps the same patient from both sides.
 
 A dataset of another layout needs a `dataset.json` as nnU-Net has it, or a reader of its own
 (`fseft plugin new NAME --kind reader`).

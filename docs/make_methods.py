@@ -57,7 +57,7 @@ The frozen layer computes no gradient of its weight, which a low-rank change goe
 
 Black-box methods train on features that were computed once (`--set features=kept`, the default) or anew at every step
 (`fresh`). Five phantoms, Dice on six unseen ones, seconds of two cores, by `python benchmarks/kept_features.py`; the
-pass comes once for all methods with the same crops, and took 34 s:
+pass comes once for all methods with the same crops, and took 34 s (before crops reached the edge of a volume):
 
 | | kept: training, s | Dice, % | fresh: training, s | Dice, % |
 |---|---:|---:|---:|---:|
