@@ -6,7 +6,7 @@ from typing import Any
 
 from fseft.plugin import Preset
 
-RECIPE = {"crops": 6, "warm_up": 0.0, "augment": False, "one_rate": True}
+RECIPE = {"loss": "dice", "crops": 6, "warm_up": 0.0, "augment": False, "one_rate": True}
 """Where it differs from our own defaults."""
 
 LEARNING_RATE_WITH_DECODER = 1e-4
@@ -17,7 +17,7 @@ def reference(learning_rate: float, **config: Any) -> dict[str, Preset]:
 
     Args:
         learning_rate: While the decoder is frozen.
-        config: Keys of the method's configuration.
+        config: Keys of the method's configuration, and of the recipe where a method differs.
     """
     settings = {**RECIPE, "learning_rate": learning_rate, **config}
     return {"reference": Preset(settings=settings, with_decoder={"learning_rate": LEARNING_RATE_WITH_DECODER})}

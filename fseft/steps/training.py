@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 SOLVED = "the solver"
 VOXELS_PER_CROP, VOXELS_PER_STEP = 20_000, 32_768
+LOSS = "dice"
+LOSS_ON_WINDOWS = "dice_ce"  # most structures are in few windows: Dice alone then ends with background everywhere
 WINDOW = 24  # voxels along each axis of what the loss sees at a time, of a crop's features
 
 
@@ -172,7 +174,7 @@ def _on_features(
         def on_some_voxels(step: int) -> torch.Tensor:
             generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))
             some = voxels.batch(VOXELS_PER_STEP, generator)
-            return voxel_loss(on_voxels(head, some.features), some.labels, some.weights, job.recipe.loss)
+            return voxel_loss(on_voxels(head, some.features), some.labels, some.weights, job.recipe.loss or LOSS)
 
         yield on_some_voxels
         return
@@ -186,7 +188,7 @@ def _on_features(
             with autocast(device, job.recipe.precision):
                 logits = head(windows)
             counted = torch.stack([one[:, i, j, k] for one, (i, j, k) in zip(logits, insides, strict=True)])
-            return segmentation_loss(counted, torch.from_numpy(labels).to(device), job.recipe.loss)
+            return segmentation_loss(counted, torch.from_numpy(labels).to(device), job.recipe.loss or LOSS_ON_WINDOWS)
 
         yield on_windows
 
@@ -264,7 +266,7 @@ def _loss(job: Job, adapted: Adapted, crops: Crops, step: int) -> torch.Tensor:
     images, labels = _tensors(job, crops)
     with autocast(job.plan.device, job.recipe.precision):
         logits = adapted.network(images)
-    return segmentation_loss(logits, labels, job.recipe.loss)
+    return segmentation_loss(logits, labels, job.recipe.loss or LOSS)
 
 
 def _tensors(job: Job, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:

@@ -172,3 +172,17 @@ def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_
             assert part.shape == seen.shape[1:] == (24, 24, 24)
             place = tuple(slice(first, first + 24) for first in np.unravel_index(part[0, 0, 0], shape))
             torch.testing.assert_close(seen, whole[(slice(None), *place)], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("method", "loss"), [("spatial-adapter", "dice_ce"), ("linear-probe", "dice"), ("ssf", "dice")])
+def test_the_loss_by_default_is_dice_and_on_windows_of_features_with_cross_entropy(
+    method, loss, request_for, workspace, tmp_path
+):
+    def trained(name, *settings):
+        common = {"decoder": "frozen", "output": tmp_path / name}
+        settings = ("epochs=1", "rounds=1", "crops=1", *settings)
+        return load_file(adapt(request_for(method, settings=settings, k=1, **common), workspace).adapter)
+
+    losses = {kind: trained(kind, f"loss={kind}") for kind in ("dice", "dice_ce")}
+    assert not equal_tensors(losses["dice"], losses["dice_ce"])
+    assert equal_tensors(trained("default"), losses[loss])
