@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from fseft.errors import FseftError
-from fseft.parallel import default_workers, each_case, map_cases
+from fseft.parallel import default_workers, each_case, executor, map_cases
 from fseft.registry import Plugin, Registry
 
 ITEMS = {"c": 3, "a": 1, "b": 2}
@@ -69,6 +71,31 @@ def test_want_of_memory_is_told_with_its_remedy():
 def test_a_killed_worker_is_no_traceback():
     with pytest.raises(FseftError, match="the worker was killed"):
         map_cases(killed, ITEMS, workers=2)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+def test_workers_end_with_a_process_that_is_killed():
+    program = "import test_parallel; test_parallel.wait_in_workers()"
+    folder = Path(__file__).parent
+    with subprocess.Popen([sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.kill()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def wait_in_workers():
+    with executor(2) as pool:
+        for _ in range(2):
+            pool.submit(tell_and_wait)
+
+
+def tell_and_wait():
+    sys.stdout.write(f"{os.getpid()}\n")
+    sys.stdout.flush()
+    time.sleep(100)
 
 
 def slowly(path):

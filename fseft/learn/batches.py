@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from fseft.errors import FseftError
+from fseft.parallel import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ class Ahead(Generic[B]):
         self._draw, self._order = draw, order
         # Spawned: forking after torch has started threads may hang.
         self._pool: Executor = (
-            ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+            ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=end_with_parent)
             if processes > 1
             else ThreadPoolExecutor(1, thread_name_prefix="batches")
         )
