@@ -88,7 +88,14 @@ def rows() -> Iterable[str]:
     for one in LAYOUTS:
         files = f"`{one.image}`, `{one.label}`".format(one.example, one.example)
         yield row(one.name, files, structures(one.labels), "challenges", one.pretraining, one.page)
-    yield row("AMOS22", DECLARED, structures(AMOS.split(",")), "decathlon", 200, "https://amos22.grand-challenge.org")
+    yield row(
+        "AMOS22 (CT; cases from 501 on are left out)",
+        DECLARED,
+        structures(AMOS.split(",")),
+        "decathlon",
+        200,
+        "https://amos22.grand-challenge.org",
+    )
     for task, (names, count) in DECATHLON.items():
         meant = structures(names.split(", "), MEANINGS.get(task))
         yield row(f"MSD {task}", DECLARED, meant, "decathlon", count, "http://medicaldecathlon.com")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fseft.documents import Fingerprint
+    from fseft.documents import Dataset, Fingerprint
 
 AbsentMeans = Literal["not-there", "not-drawn"]
 DECLARATION = "annotated.json"
@@ -26,23 +26,37 @@ def drawn_structures(fingerprint: Fingerprint) -> dict[str, frozenset[str]]:
     return {case.name: frozenset(case.volumes_mm3) for case in fingerprint.cases if case.labelled}
 
 
-def annotated_structures(folder: Path, fingerprint: Fingerprint, rule: AbsentMeans) -> dict[str, frozenset[str]]:
+def annotated_structures(
+    folder: Path, dataset: Dataset, fingerprint: Fingerprint, rule: AbsentMeans
+) -> dict[str, frozenset[str]]:
     """Labelled case -> the structures that count in it, by the dataset's own names.
 
     Args:
         folder: Of the dataset.
+        dataset: Says which masks there are, where each structure has one of its own.
         fingerprint: Of the dataset; says what is drawn in each case.
         rule: `not-there`: a structure that is drawn in any case counts in all, since where it is missing there is
-            none. `not-drawn`: it counts only where it is drawn.
+            none; but where structures have masks, only with a mask. `not-drawn`: it counts only where it is drawn.
 
     Raises:
         FseftError: The declaration is none, or names a case or structure that the dataset has not.
     """
     drawn = drawn_structures(fingerprint)
     everywhere = frozenset().union(*drawn.values())
+    masks = _masks(dataset)
+    looked_for = {
+        case: here if rule == "not-drawn" else everywhere & masks.get(case, everywhere) for case, here in drawn.items()
+    }
     declared = _declared(folder, fingerprint)
+    return {case: declared.get(case, looked_for[case]) | here for case, here in drawn.items()}
+
+
+def _masks(dataset: Dataset) -> dict[str, frozenset[str]]:
+    """Case -> the structures that it has masks of, perhaps empty ones; without cases that have one label map."""
+    names = {value: name for name, value in dataset.labels.items()}
+    labels = {case.name: case.label for case in dataset.cases}
     return {
-        case: declared.get(case, here if rule == "not-drawn" else everywhere) | here for case, here in drawn.items()
+        case: frozenset(names[value] for value in label) for case, label in labels.items() if isinstance(label, dict)
     }
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from fseft.documents import Fingerprint
 
 
+LESIONS = ("cyst", "lesion", "mass", "tumor")
+
+
 @dataclass(frozen=True)
 class Annotation:
     """What a dataset annotates.
@@ -63,6 +66,32 @@ def agree_on_structures(
     }
     agreed = agree(drawn, wanted)
     return [_annotation(agreed[one.dataset], one.labels) for one in fingerprints]
+
+
+def lesions_apart(annotations: Mapping[str, Annotation]) -> list[str]:
+    """What is odd where one dataset has an organ and its lesions apart, and another the organ alone.
+
+    Args:
+        annotations: By the names of the datasets.
+    """
+    organs = {dataset: {_without_side(name) for name in one.labels} for dataset, one in annotations.items()}
+    apart = {
+        (dataset, organ): lesion
+        for dataset, names in organs.items()
+        for lesion in sorted(names)
+        if (organ := lesion.rpartition("_")[0]) in names and lesion.rpartition("_")[2] in LESIONS
+    }
+    return [
+        f"{other} has {organ}, {dataset} also {lesion}: if {other} counts lesions as {organ}, the two contradict each "
+        "other; give both one rule"
+        for (dataset, organ), lesion in apart.items()
+        for other, names in organs.items()
+        if organ in names and lesion not in names
+    ]
+
+
+def _without_side(structure: str) -> str:
+    return structure.removesuffix("_left").removesuffix("_right")
 
 
 def _annotation(agreed: Agreed, declared: Mapping[str, int]) -> Annotation:

@@ -48,6 +48,7 @@ AMOS_15 = _names("""
     spleen, right kidney, left kidney, gall bladder, esophagus, liver, stomach, arota, postcava, pancreas,
     right adrenal gland, left adrenal gland, duodenum, bladder, prostate/uterus
 """)
+BTCV_SHORT = _names("spleen, rkid, lkid, gall, eso, liver, sto, aorta, IVC, veins, pancreas, rad, lad")
 SETS = {
     "fseft": FSEFT_29,
     "template": TEMPLATE_29,
@@ -55,12 +56,13 @@ SETS = {
     "totalsegmentator v1": TOTALSEGMENTATOR_104,
     "totalsegmentator v2": TOTALSEGMENTATOR_117,
     "btcv": BTCV_13,
+    "btcv in short": tuple(MEANINGS["btcv"].get(name, name) for name in BTCV_SHORT),
     "flare22": FLARE22_13,
     "amos": AMOS_15,
     "vista3d": VISTA3D_132,
     **{layout.name: tuple(layout.labels) for layout in LAYOUTS},
     "ct-org as it calls them": ("Liver", "Bladder", "Lungs", "Kidneys", "Bone", "Brain"),
-    **{f"msd {task}": tuple(meanings.values()) for task, meanings in MEANINGS.items()},
+    **{f"msd {task}": tuple(meanings.values()) for task, meanings in MEANINGS.items() if task != "btcv"},
     "msd Colon": ("colon cancer primaries",),
     "chaos": ("Liver", "Right kidney", "Left kidney", "Spleen"),
     "headneck": ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "esophagus", "larynx", "mandible"),

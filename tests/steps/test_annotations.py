@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from fseft.errors import FseftError
@@ -28,8 +30,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def annotated(folder, tmp_path):
-    fingerprint = measure_dataset(read_dataset(folder), Store(tmp_path / "workspace"))
-    return lambda rule="not-there": annotated_structures(folder, fingerprint, rule)
+    dataset = read_dataset(folder)
+    fingerprint = measure_dataset(dataset, Store(tmp_path / "workspace"))
+    return lambda rule="not-there": annotated_structures(folder, dataset, fingerprint, rule)
 
 
 BOTH, KIDNEY = {"Left kidney", "tumour"}, {"Left kidney"}
@@ -45,6 +48,24 @@ def test_a_declaration_goes_before_the_rule_and_what_is_drawn_always_counts(fold
     assert annotated("not-drawn") == {"a": BOTH, "b": BOTH}
     (folder / "annotated.json").write_text(json.dumps({"a": [], "b": ["Left kidney"]}))
     assert annotated("not-there") == {"a": BOTH, "b": KIDNEY}
+
+
+def test_where_structures_have_masks_an_empty_one_says_that_there_is_none_and_a_missing_one_nothing(tmp_path):
+    source = write_dataset(tmp_path / "set", cases=("a", "b", "c"))
+    folder = tmp_path / "masks"
+    for case in ("a", "b", "c"):
+        (folder / case / "segmentations").mkdir(parents=True)
+        shutil.copy(source / "imagesTr" / f"{case}_0000.nii.gz", folder / case / "ct.nii.gz")
+        labels = read_labels(source / "labelsTr" / f"{case}.nii.gz")
+        for value, name in ((1, "liver"), (7, "spleen")):
+            mask = (labels.array[0] == value) & (case != "b" or name == "liver")
+            write_labels(folder / case / "segmentations" / f"{name}.nii.gz", mask.astype(np.uint8), labels.geometry)
+    (folder / "c" / "segmentations" / "spleen.nii.gz").unlink()
+    dataset = read_dataset(folder)
+    fingerprint = measure_dataset(dataset, Store(tmp_path / "workspace"))
+    both, liver = {"liver", "spleen"}, {"liver"}
+    assert annotated_structures(folder, dataset, fingerprint, "not-there") == {"a": both, "b": both, "c": liver}
+    assert annotated_structures(folder, dataset, fingerprint, "not-drawn") == {"a": both, "b": liver, "c": liver}
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fseft.documents import ClassFingerprint, Fingerprint
-from fseft.steps.structures import Annotation, agree_on_structures
+from fseft.errors import FseftError
+from fseft.steps.structures import Annotation, agree_on_structures, lesions_apart
 from fseft.volume.sides import Pair
 
 
@@ -59,3 +62,17 @@ def test_what_is_declared_but_never_drawn_is_not_annotated():
 def test_a_reader_may_say_what_a_name_means():
     (found,) = agree_on_structures([fingerprint("a", {"cancer": 1}, meanings={"cancer": "lung_tumor"})])
     assert found.labels == {"lung_tumor": 1}
+
+
+def test_lesions_that_one_dataset_has_apart_from_the_organ_and_another_has_not_are_told():
+    sets = {"a": {"liver": 1}, "b": {"liver": 1, "liver tumour": 2}, "c": {"kidney": 1}, "d": {"lung tumour": 1}}
+    annotations = agree_on_structures([fingerprint(name, labels) for name, labels in sets.items()])
+    (told,) = lesions_apart(dict(zip(sets, annotations, strict=True)))
+    assert told.startswith(
+        "a has liver, b also liver_tumor: if a counts lesions as liver, the two contradict each other"
+    )
+
+
+def test_bones_by_name_are_parts_of_all_bones():
+    with pytest.raises(FseftError, match=r"bone.*rib_1_left"):
+        agree_on_structures([fingerprint("a", {"bone": 1}), fingerprint("b", {"rib_left_1": 1})])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fseft.builtin.readers.folders import DECLARATION, declaration, meanings, named
-from fseft.errors import FseftError
+from fseft.errors import FseftError, counted
 from fseft.plugin import Case, Dataset
 from fseft.volume.image import case_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+_AMOS_MR = re.compile(r"amos_0(5(?!00)\d\d|600)")
+"""Cases 501 to 600 (Ji et al. 2022, arXiv:2206.08023); its dataset.json has those below, of CT, in the same list."""
 
 
 class Reader:
@@ -36,13 +41,16 @@ class Reader:
                 raise FseftError("is listed twice", case=case.name, file=path, hint="Remove one entry.")
             cases[case.name] = case
         labels = _labels(content.get("labels", {}), path)
+        others = [name for name in sorted(cases) if _AMOS_MR.fullmatch(name)]
+        some = f"{counted(len(others), 'case')} of MR, which AMOS22 lists as CT ({', '.join(others[:1])}, ...)"
         return Dataset(
             name=folder.name,
             reader="decathlon",
             channels=_by_number(content["modality"], path),
             labels=labels,
             meanings=meanings(content, labels),
-            cases=tuple(cases[name] for name in sorted(cases)),
+            cases=tuple(cases[name] for name in sorted(cases.keys() - set(others))),
+            warnings=(f"{some}: left out; make a dataset of them",) if others else (),
         )
 
 

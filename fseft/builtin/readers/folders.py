@@ -21,8 +21,10 @@ MEANINGS = {
     "Lung": {"cancer": "lung_tumor"},
     "Pancreas": {"cancer": "pancreas_tumor"},
     "HepaticVessel": {"Vessel": "hepatic_vessel", "Tumour": "hepatic_vessel_tumor"},
+    "btcv": {"veins": "portal_vein_and_splenic_vein", "rad": "adrenal_gland_right", "lad": "adrenal_gland_left"},
 }
-"""Of tasks of the Medical Segmentation Decathlon, by the `name` in `dataset.json`: names that do not say of what."""
+"""By the `name` in `dataset.json`, of tasks of the Medical Segmentation Decathlon and others of its form: names of
+structures that do not say which, or only there."""
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 

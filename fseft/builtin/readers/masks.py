@@ -36,7 +36,7 @@ class Reader:
         names = sorted({name for found in masks.values() for name in found})
         values = {name: value for value, name in enumerate(names, start=1)}
         lacking = [image.parent.name for image, found in masks.items() if found and len(found) < len(names)]
-        missing = f"{counted(len(lacking), 'case')} without the mask of some structure: it counts as absent there"
+        some = f"{counted(len(lacking), 'case')} without the mask of some structure ({', '.join(lacking[:1])}, ...)"
         return Dataset(
             name=folder.name,
             reader="masks",
@@ -50,7 +50,7 @@ class Reader:
                 )
                 for image, found in masks.items()
             ),
-            warnings=(f"{missing} ({lacking[0]}, ...)",) if lacking else (),
+            warnings=(f"{some}: it is background for adapt, unknown for pretrain",) if lacking else (),
         )
 
 

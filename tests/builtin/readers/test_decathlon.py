@@ -74,6 +74,7 @@ def test_what_cannot_be_read_is_refused_and_named(tmp_path, changed, cause):
             {"1": "Vessel", "2": "Tumour"},
             MEANINGS["HepaticVessel"],
         ),
+        ("btcv", {"1": "rkid", "2": "veins", "3": "rad", "4": "lad"}, MEANINGS["btcv"]),
         ("Spleen", {"1": "spleen"}, {}),
         ("Colon", {"1": "colon cancer primaries"}, {}),
         ("My livers", {"1": "cancer"}, {}),
@@ -88,11 +89,14 @@ def test_amos_is_read_by_its_declaration(tmp_path):
     names = ["spleen", "right kidney", "gall bladder", "arota", "prostate/uterus"]
     labels = {"0": "background", **{str(value): name for value, name in enumerate(names, start=1)}}
     (tmp_path / "dataset.json").write_text(
-        json.dumps({"modality": {"0": "CT"}, "labels": labels, "training": [pair("amos_0001")]})
+        json.dumps({"modality": {"0": "CT"}, "labels": labels, "training": [pair("amos_0001"), pair("amos_0507")]})
     )
     for kind in ("imagesTr", "labelsTr", "imagesVa", "labelsVa"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "amos_0001.nii.gz").touch()
     dataset = Reader().read(tmp_path)
     assert [case.name for case in dataset.cases] == ["amos_0001"]
+    assert dataset.warnings == (
+        "1 case of MR, which AMOS22 lists as CT (amos_0507, ...): left out; make a dataset of them",
+    )
     assert dataset.labels == {name: value for value, name in enumerate(names, start=1)}

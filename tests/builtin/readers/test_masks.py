@@ -35,7 +35,8 @@ def test_a_mask_that_only_some_cases_have_is_told(tmp_path):
     dataset = read_dataset(tmp_path)
     assert dataset.cases[1].label == {2: tmp_path / "s0001" / "segmentations" / "liver.nii.gz"}
     assert dataset.cases[2].label is None
-    assert dataset.warnings[0] == "1 case without the mask of some structure: it counts as absent there (s0001, ...)"
+    told = "1 case without the mask of some structure (s0001, ...): it is background for adapt, unknown for pretrain"
+    assert dataset.warnings[0] == told
 
 
 def test_magnetic_resonance_is_told_by_the_file(tmp_path):
