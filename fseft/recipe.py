@@ -23,7 +23,7 @@ class Recipe(Part):
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the schedule that warms up")
     loss: Literal["dice", "dice_ce"] | None = Field(
         default=None,
-        description="Dice of the structures, or with cross-entropy; by default dice, and dice_ce on windows of features",
+        description="of the structures; by default dice, and dice_ce, with cross-entropy, on windows of features",
     )
     crops: int | None = Field(default=None, ge=1, description="crops of one volume per step; by default the plan's")
     foreground: float = Field(default=0.5, ge=0, le=1, description="share of crops around a structure")

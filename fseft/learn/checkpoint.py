@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fseft.plugin import Checkpoint
 
-WRAPPERS = ("state_dict", "net", "model", "network_weights", "student", "teacher")
+WRAPPERS = ("state_dict", "net", "model", "network_weights", "student", "teacher", "tensors")
 """Where training programs keep the weights in their checkpoints."""
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")

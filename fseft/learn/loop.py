@@ -69,13 +69,20 @@ class Training:
         """Go on where a state was taken."""
         self.adapted.load_state_dict(state["tensors"])
         self.adapted.load_training_state(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for parameter, moments in self.optimizer.state.items():
-            moments.update({name: sharded_like(moment, parameter) for name, moment in moments.items()})
+        self.optimizer.load_state_dict(self._sharded(state["optimizer"]))
         if self.average:
             self.average.restore(state["average"])
         self.losses = list(state["losses"])
         self.step, self.seconds, self.stopped_by = state["step"], state["seconds"], state["stopped_by"]
+
+    def _sharded(self, state: dict[str, Any]) -> dict[str, Any]:
+        """An optimizer's state, of which each rank keeps its own shards: loading all of it would want too much."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        moments = {
+            index: {name: sharded_like(one, parameters[index]) for name, one in own.items()}
+            for index, own in state["state"].items()
+        }
+        return {**state, "state": moments}
 
 
 def start(adapted: Adapted, recipe: Recipe) -> Training:
@@ -205,7 +212,7 @@ def _refuse_nan(what: str, value: Tensor, step: int) -> None:
     if not math.isfinite(float(value)):
         raise FseftError(
             f"the {what} is {float(value)} at step {step}",
-            hint="Lower the rate (--set learning_rate=...) and run again.",
+            hint="Lower the learning rate and run again.",
         )
 
 

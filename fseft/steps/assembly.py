@@ -12,13 +12,14 @@ from fseft.learn.patches import CropSource
 from fseft.learn.pool import PooledCase, Source
 from fseft.steps.annotations import absent_means, annotated_structures, drawn_structures
 from fseft.steps.datasets import read_dataset
+from fseft.steps.doubles import met_before
 from fseft.steps.fingerprint import measure_dataset
 from fseft.steps.models import SCRATCH
 from fseft.steps.outlook import check_grid, check_window
 from fseft.steps.plan import plan_for
 from fseft.steps.preprocess import preprocess
 from fseft.steps.pretrain_request import Watcher
-from fseft.steps.structures import agree_on_structures
+from fseft.steps.structures import agree_on_structures, lesions_apart
 from fseft.store import digest
 from fseft.volume.cache import open_case
 from fseft.volume.intensity import choose_intensity, pooled
@@ -95,11 +96,14 @@ def assemble(request: PretrainRequest, store: Store, watcher: Watcher | None = N
         _plan(folder, dataset, rules[dataset.name], request, store, watcher)
         for folder, dataset in zip(request.folders, datasets, strict=True)
     ]
-    again = _again([one.fingerprint for one in planned], watcher.warn)
+    again = met_before([one.fingerprint for one in planned], watcher.warn)
+    planned = [one for one in planned if one.drawn.keys() - again[one.name]]
     looked_for = {one.name: frozenset().union(*one.annotated.values()) for one in planned}
     annotations = agree_on_structures([one.fingerprint for one in planned], request.labels, looked_for)
     for one, annotation in zip(planned, annotations, strict=True):
         watcher.note(f"{one.name}: {annotation}")
+    for odd in lesions_apart({one.name: annotation for one, annotation in zip(planned, annotations, strict=True)}):
+        watcher.warn(odd)
     fingerprints = [one.fingerprint for one in planned]
     check_window(fingerprints, request.window)
     check_grid(fingerprints, request)
@@ -145,20 +149,6 @@ def _refuse_namesakes(datasets: Sequence[Dataset]) -> None:
         raise FseftError(f"{names[twice[0]]} datasets are called {twice[0]!r}", hint="Rename the folder of one.")
 
 
-def _again(fingerprints: Sequence[Fingerprint], warn: Callable[[str], None]) -> dict[str, set[str]]:
-    """Dataset -> its labelled cases whose voxels were met before, in whatever file."""
-    again: dict[str, set[str]] = {one.dataset: set() for one in fingerprints}
-    met: dict[str, tuple[str, str]] = {}
-    for one in fingerprints:
-        for case in (case for case in one.cases if case.labelled):
-            name, dataset = met.setdefault(case.voxels, (case.name, one.dataset))
-            if (name, dataset) != (case.name, one.dataset):
-                again[one.dataset].add(case.name)
-                same = f"case {case.name} of {one.dataset} is the same volume as {name} of {dataset}"
-                warn(f"{same}: counted once, with the labels of {dataset}")
-    return again
-
-
 def _workers(request: PretrainRequest) -> Workers:
     return request.cluster or request.workers
 
@@ -193,7 +183,7 @@ def _plan(
             hint="Pre-training takes labelled datasets of one channel.",
         )
     plan = plan_for(SCRATCH, fingerprint, store)
-    return _Planned(folder, fingerprint, plan, drawn, annotated_structures(folder, fingerprint, rule))
+    return _Planned(folder, fingerprint, plan, drawn, annotated_structures(folder, dataset, fingerprint, rule))
 
 
 def _prepare(
@@ -247,11 +237,12 @@ def _classes(prepared: Sequence[_Prepared]) -> tuple[str, ...]:
     """What the model will know: all that is drawn anywhere, of what was asked for.
 
     Raises:
-        FseftError: A dataset annotates none of it, as its cases are in others too.
+        FseftError: A dataset annotates none of it in the cases that are its own.
     """
     for one in prepared:
         if not frozenset().union(*one.annotated.values()):
-            raise FseftError("all its cases are in other datasets too", file=one.folder, hint="Leave it out.")
+            cause = "annotates none of the structures in those of its cases that no dataset before it has"
+            raise FseftError(cause, file=one.folder, hint="Leave it out.")
     return tuple(sorted(frozenset().union(*(drawn for one in prepared for drawn in one.drawn.values()))))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
-from fseft.steps.models import find_card
+from fseft.steps.models import find_card, find_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,11 +22,17 @@ SETTINGS = "settings"
 DATA = "data"
 """Where they hold the key of the content of all cases."""
 
+STRUCTURES = "structures"
+"""Where they hold what the network has outputs for."""
+
 CROPS = "crops of a step"
 """Setting: over all ranks."""
 
 MAY_CHANGE = (CROPS, "licence", "half")
 """Settings that a checkpoint may be gone on without."""
+
+MAY_CHANGE_IF_ASKED = ("learning_rate", "patch_size", DATA)
+"""With `--resume` these too: what helps a training that a loss of nan or the want of memory has ended."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +58,20 @@ class Earlier:
         Raises:
             FseftError: It is damaged.
         """
-        card = find_card(name, store) if name in store.models() else None
+        card = _whole_model(name, store)
         provenance = card.provenance if card else {}
-        finished = {**provenance.get(SETTINGS, {}), DATA: provenance.get(DATA, "")}
+        structures = ", ".join(card.classes if card else ())
+        finished = {**provenance.get(SETTINGS, {}), DATA: provenance.get(DATA, ""), STRUCTURES: structures}
         return cls(checkpoints.folder, card, finished, checkpoints.facts())
 
     def answers(self, asked: Mapping[str, str]) -> bool:
         """Whether the finished model was made with just this."""
         return self.card is not None and all(self.finished.get(key) == value for key, value in asked.items())
 
-    def leads_to(self, asked: Mapping[str, str]) -> bool:
-        """Whether the checkpoint is gone on with."""
-        wanted = {key: value for key, value in asked.items() if key not in MAY_CHANGE}
+    def leads_to(self, asked: Mapping[str, str], *, resume: bool) -> bool:
+        """Whether the checkpoint is gone on with; more may have changed if that is asked for."""
+        free = (*MAY_CHANGE, *(MAY_CHANGE_IF_ASKED if resume else ()))
+        wanted = {key: value for key, value in asked.items() if key not in free}
         return self.begun is not None and all(self.begun.get(key) == value for key, value in wanted.items())
 
     def refuse_other(self, asked: Mapping[str, str], *, resume: bool) -> None:
@@ -76,12 +84,12 @@ class Earlier:
         Raises:
             FseftError: It would be lost, or there is nothing to go on with.
         """
-        if self.answers(asked) or self.leads_to(asked):
+        if self.answers(asked) or self.leads_to(asked, resume=resume):
             return
         if self.card is not None:
             raise FseftError(
                 f"the model {self.card.name!r} is there already, made with other settings"
-                f"{_differences(asked, self.finished)}",
+                f"{differences(asked, self.finished)}",
                 file=self.folder,
                 hint="Give the same settings, another --out, or --overwrite, after which adapters on it are refused.",
             )
@@ -91,14 +99,27 @@ class Earlier:
                     "there is no checkpoint to go on with", file=self.folder, hint="Leave out --resume to start anew."
                 )
             return
+        others = "another --out, or --overwrite to start anew"
+        going_on = "--resume to go on with them" if self.leads_to(asked, resume=True) else "the same settings to go on"
         raise FseftError(
-            f"holds an unfinished training with other settings{_differences(asked, self.begun)}",
+            f"holds an unfinished training with other settings{differences(asked, self.begun)}",
             file=self.folder,
-            hint="Give the same settings to go on, another --out, or --overwrite to start anew.",
+            hint=f"Give {going_on}, {others}.",
         )
 
 
-def _differences(asked: Mapping[str, str], made: Mapping[str, str]) -> str:
+def _whole_model(name: str, store: Store) -> ModelCard | None:
+    """The card of a finished model; what has lost its weights is none."""
+    if name not in store.models():
+        return None
+    try:
+        find_weights(name, store)
+    except FseftError:
+        return None
+    return find_card(name, store)
+
+
+def differences(asked: Mapping[str, str], made: Mapping[str, str]) -> str:
     """` (learning_rate 0.001, not 0.01)`."""
     if not asked.keys() & made.keys():
         return " (an earlier version made it, and did not note which)"

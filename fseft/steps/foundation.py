@@ -36,7 +36,8 @@ def make_card(
 ) -> ModelCard:
     """What the new model is, knows and expects, and where it comes from."""
     names = [source.name for source in assembly.training]
-    loaded = {"from": start.card.name if start.card else start.path and start.path.name, "sha256": start.sha256}
+    began = start.card
+    loaded = {"from": began.name if began else start.path and start.path.name, "sha256": start.sha256}
     return ModelCard(
         name=request.name,
         summary=f"pre-trained on {len(names)} partially labelled datasets",
@@ -46,8 +47,9 @@ def make_card(
         classes=assembly.classes,
         activation="sigmoid",
         contract=assembly.contract,
-        licence=request.licence,
-        datasets=tuple(names),
+        licence=request.licence or (began.licence if began else ""),
+        shareable=False if began and began.shareable is False else None,
+        datasets=tuple(dict.fromkeys([*(began.datasets if began else ()), *names])),
         provenance={
             "datasets": _datasets(assembly),
             DATA: assembly.key,

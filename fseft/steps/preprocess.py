@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from fseft.documents import Case, Plan, Preprocessing
+    from fseft.documents import Case, Dataset, Plan, Preprocessing
     from fseft.parallel import Workers
     from fseft.store import Store
     from fseft.volume.prepare import Prepared
     from fseft.volume.sides import Pair
 
+_NAMED = 20  # cases in a warning
 _FORMAT = 2  # raised when the same input gives other arrays
 
 
@@ -86,7 +87,7 @@ def preprocess(
     )
     made = map_cases(make, wanted, workers=workers, done=progress)
     if pairs:
-        _tell_doubts(target, wanted, {value: name for name, value in dataset.labels.items()})
+        _tell_doubts(target, wanted, dataset)
     return Preprocessed(
         folder=target,
         done=tuple(name for name, new in made.items() if new),
@@ -114,18 +115,20 @@ def _chosen(known: dict[str, Case], names: Iterable[str] | None) -> dict[str, Ca
     return {name: known[name] for name in wanted}
 
 
-def _tell_doubts(folder: Path, cases: Iterable[str], names: Mapping[int, str]) -> None:
-    """Warn of each doubt about a side, with the first case and how many more there are."""
+def _tell_doubts(folder: Path, cases: Iterable[str], dataset: Dataset) -> None:
+    """Warn of each doubt about a side, with the cases, the first of them where there are many."""
     from fseft.volume import cache
 
+    names = {value: name for name, value in dataset.labels.items()}
     doubted: dict[tuple[str, str], list[str]] = {}
     for case in cases:
         for value, doubts in cache.open_case(folder, case).meta.get("doubts", {}).items():
             for doubt in doubts:
                 doubted.setdefault((names.get(int(value), value), doubt), []).append(case)
     for (name, doubt), having in doubted.items():
-        more = f" and {counted(len(having) - 1, 'case')} more" if len(having) > 1 else ""
-        warnings.warn(f"{having[0]}{more}: left and right of {name!r} are uncertain: {doubt}", stacklevel=3)
+        more = f" and {counted(len(having) - _NAMED, 'case')} more" if len(having) > _NAMED else ""
+        told = f"{dataset.name}: {', '.join(having[:_NAMED])}{more}"
+        warnings.warn(f"{told}: left and right of {name!r} are uncertain: {doubt}", stacklevel=3)
 
 
 def _make(

@@ -63,7 +63,8 @@ class _Job:
     @property
     def facts(self) -> dict[str, str]:
         """What a checkpoint or a finished model must have been made with to be this request's."""
-        return {**self.settings, earlier.DATA: self.assembly.key}
+        structures = ", ".join(self.assembly.classes)
+        return {**self.settings, earlier.DATA: self.assembly.key, earlier.STRUCTURES: structures}
 
     def order(self, step: int, ranks: range) -> Order:
         """The crops of a step for some ranks: the n-th of all is the same, whoever draws it."""
@@ -142,7 +143,7 @@ def _decide(request: PretrainRequest, store: Store, world: World, watcher: Watch
     if request.overwrite:
         return job
     before.refuse_other(job.facts, resume=request.resume)
-    if before.leads_to(job.facts):
+    if before.leads_to(job.facts, resume=request.resume):
         return replace(job, begun=True)
     if before.answers(job.facts):
         watcher.note(f"the model {request.name!r} was made with these very settings before: nothing is left to do")
@@ -157,6 +158,8 @@ def _tell(job: _Job, network: nn.Module, world: World, watcher: Watcher) -> None
         watcher.note(line)
     if (card := job.start.card) and (unlike := unlike_before(card, job.assembly.contract)):
         watcher.warn(f"--init {card.name}: its weights expect {'; '.join(unlike)}")
+    if card and card.licence and job.request.licence not in ("", card.licence):
+        watcher.warn(f"--init {card.name}: is under {card.licence}; see that it allows --licence {job.request.licence}")
     share, dark = f"--validation-share {job.request.validation_share:g}", not_judged(job.assembly)
     if job.request.validation_share and not job.assembly.held_out:
         watcher.warn(f"{share} holds out no case of so few: the curve tells the loss alone; give a larger share")
@@ -203,6 +206,9 @@ class _Run:
         if (ranks, crops) != (self.world.size, self.crops):
             effect = "the same" if crops == self.crops else f"{self.crops} a step, not {crops}: not as without a break"
             self.watcher.warn(f"goes on with {self.world.size} rank(s), not {ranks}; the crops are {effect}")
+        others = {key: self.job.facts[key] for key in earlier.MAY_CHANGE_IF_ASKED}
+        if told := earlier.differences(others, made):
+            self.watcher.warn(f"goes on with other settings{told}: not as without a break")
         self.curve = state.pop("curve")
         self.training.restore(state)
         self.watcher.note(f"goes on after epoch {len(self.training.losses)} of {self.job.request.recipe.epochs}")
@@ -238,10 +244,10 @@ class _Run:
         losses = masked_losses(logits, structure_masks(labels, annotated.shape[1]), annotated)
         for loss, origin in zip(losses.tolist(), batch.origins, strict=True):
             if not math.isfinite(loss):
-                kept = "; the last checkpoint is kept" if self.curve else ""
+                kept = "; --resume then goes on from the last checkpoint" if self.curve else ""
                 raise FseftError(
                     f"the loss is {loss} at step {step} in {origin}",
-                    hint=f"Look at the case, or lower --learning-rate{kept}.",
+                    hint=f"Mend the case or leave it out, or lower --learning-rate{kept}.",
                 )
         return self.world.size * losses.sum() / self.world.sum(annotated.sum()).clamp(min=1)
 

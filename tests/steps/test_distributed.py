@@ -90,26 +90,24 @@ def test_two_ranks_learn_as_one_with_twice_the_crops(by_two, datasets, tmp_path)
     same_curve(one, by_two)
 
 
-def test_ranks_that_share_out_the_network_learn_the_same(datasets, tmp_path):
-    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
-    done = run(command(datasets, two, "--shard", steps=15))
-    assert done.returncode == 0, done.stderr
-    alone(datasets, one, steps=15)
-    same_curve(one, two)
-
-
-@pytest.fixture(scope="module")
-def killed(datasets, tmp_path_factory):
-    """The workspace of two ranks of which the second was killed after some epochs."""
-    store = Store(tmp_path_factory.mktemp("killed"))
-    with subprocess.Popen(command(datasets, store), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        while newest_checkpoint(store) < "checkpoint-000003.pt":
+def train_until_killed(datasets, store, *more, epochs=3):
+    """Two ranks of which the second is killed after so many epochs."""
+    arguments = command(datasets, store, *more)
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while newest_checkpoint(store) < f"checkpoint-{epochs:06}.pt":
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
         os.kill(rank_one(process.pid), signal.SIGKILL)
         process.communicate(timeout=120)
     assert process.returncode != 0
     assert store.models() == []
+
+
+@pytest.fixture(scope="module")
+def killed(datasets, tmp_path_factory):
+    """The workspace of a training that was killed."""
+    store = Store(tmp_path_factory.mktemp("killed"))
+    train_until_killed(datasets, store)
     return store
 
 
@@ -134,6 +132,15 @@ def test_after_a_kill_of_a_rank_the_weights_become_the_very_same(killed, by_two,
     resumed, whole = (load_file(s.model("made") / "weights.safetensors") for s in (store, by_two))
     assert equal_tensors(resumed, whole)
     assert [line["epoch"] for line in curve(store)] == list(range(1, 11))
+
+
+@linux
+def test_ranks_that_share_out_the_network_learn_the_same_also_after_a_kill(datasets, by_two, tmp_path):
+    store = Store(tmp_path)
+    train_until_killed(datasets, store, "--shard")
+    done = run(command(datasets, store, "--shard", "--resume"))
+    assert done.returncode == 0, done.stderr
+    same_curve(store, by_two)
 
 
 @linux

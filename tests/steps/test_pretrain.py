@@ -156,8 +156,45 @@ def test_a_checkpoint_made_with_other_settings_is_left_only_if_asked_to(asked, s
 def test_a_checkpoint_of_other_cases_is_left_only_if_asked_to(asked, store):
     with pytest.raises(KilledError):
         pretrain(asked, store, killed_after(1))
-    with pytest.raises(FseftError, match=r"other settings \(the cases or their labels\)"):
+    with pytest.raises(FseftError, match=r"other settings \(the cases or their labels; structures"):
         pretrain(replace(asked, folders=asked.folders[:1]), store)
+
+
+def test_a_checkpoint_is_gone_on_with_at_another_rate_and_on_other_cases_if_asked_to(asked, store):
+    with pytest.raises(KilledError):
+        pretrain(asked, store, killed_after(1))
+    mended = replace(asked, recipe=RECIPE.model_copy(update={"learning_rate": 0.0001}))
+    (asked.folders[0] / "labelsTr" / "b.nii.gz").unlink()
+    with pytest.raises(FseftError, match=r"learning_rate 0.001, not 0.0001\).*Give --resume to go on with them"):
+        pretrain(mended, store)
+    epochs, told = [], []
+    pretrain(replace(mended, resume=True), store, replace(noting(epochs), warn=told.append))
+    assert [epoch.number for epoch in epochs] == [2]
+    differences = "learning_rate 0.001, not 0.0001; the cases or their labels"
+    assert f"goes on with other settings ({differences}): not as without a break" in told
+
+
+def test_a_checkpoint_for_other_structures_is_not_gone_on_with(asked, store):
+    with pytest.raises(KilledError):
+        pretrain(asked, store, killed_after(1))
+    with pytest.raises(FseftError, match=r"structures kidney_left, tumour, not kidney_left"):
+        pretrain(replace(asked, folders=asked.folders[:1], resume=True), store)
+
+
+def test_a_model_that_has_lost_its_weights_is_made_again(asked, store):
+    first, epochs = pretrain(asked, store), []
+    (store.model("made") / "weights.safetensors").write_bytes(b"half")
+    assert pretrain(asked, store, noting(epochs)).sha256 == first.sha256
+    assert len(epochs) == 2
+
+
+def test_a_licence_is_inherited_and_another_one_doubted(asked, store):
+    first = pretrain(asked, store)
+    again = pretrain(replace(asked, name="again", init="made", hparams={}, licence=""), store)
+    assert (again.licence, again.datasets) == (first.licence, first.datasets)
+    told = []
+    pretrain(replace(asked, name="other", init="made", hparams={}, licence="MIT"), store, Watcher(warn=told.append))
+    assert "--init made: is under CC0; see that it allows --licence MIT" in told
 
 
 def test_what_a_kill_amid_a_save_left_is_removed(asked, store):

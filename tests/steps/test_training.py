@@ -174,7 +174,9 @@ def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_
             torch.testing.assert_close(seen, whole[(slice(None), *place)], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("method", "loss"), [("spatial-adapter", "dice_ce"), ("linear-probe", "dice"), ("ssf", "dice")])
+@pytest.mark.parametrize(
+    ("method", "loss"), [("spatial-adapter", "dice_ce"), ("linear-probe", "dice"), ("ssf", "dice")]
+)
 def test_the_loss_by_default_is_dice_and_on_windows_of_features_with_cross_entropy(
     method, loss, request_for, workspace, tmp_path
 ):
