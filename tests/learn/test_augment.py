@@ -78,3 +78,9 @@ def test_only_the_allowed_axes_are_flipped():
 
     assert flipped((0, 1)) == {False}
     assert flipped((2,)) == {False, True}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_where_the_image_is_continued_the_label_is_too(crops, seed):
+    everywhere = Crops(crops.images, np.ones_like(crops.labels))
+    assert (augmented(everywhere, seed).labels == 1).all()
