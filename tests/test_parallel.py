@@ -59,7 +59,7 @@ def test_a_failed_case_is_named_after_all_others_were_tried():
 
 
 def test_further_failures_are_counted():
-    with pytest.raises(FseftError, match=r"bad \(2 more cases failed\)"):
+    with pytest.raises(FseftError, match=r"case c: bad \(2 more cases failed: a, b\)"):
         map_cases(never, ITEMS)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 AXES = "RAS"
 """Axes of what is compared across cases, whatever their orientation: left-right, back-front, foot-head."""
 
-_FORMAT = 3  # raised when other things are measured
+FORMAT = 3  # raised when other things are measured
 _NAMED = 3  # cases or structures that a warning names
 
 
@@ -66,7 +66,7 @@ def case_content(case: Case) -> str:
 def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
     """A key of everything that the fingerprint depends on; `contents` has the key of each case."""
     declared = dataset.model_dump(mode="json", exclude={"cases"})
-    return digest(_FORMAT, declared, dict(contents))
+    return digest(FORMAT, declared, dict(contents))
 
 
 def measure_case(case: Case, *, channels: Sequence[str], labels: Mapping[str, int], body: bool) -> CaseMeasurement:

@@ -155,7 +155,7 @@ def test_a_budget_too_small_for_a_step_ends_at_once(minutes):
 def test_a_loss_that_is_no_number_is_an_error(value):
     adapted, loss_of = a_problem()
     before = adapted.state_dict()
-    with pytest.raises(FseftError, match=r"loss is (nan|inf) at step 0.*learning_rate"):
+    with pytest.raises(FseftError, match=r"loss is (nan|inf) at step 0.*Lower the learning rate"):
         fit(start(adapted, RECIPE), lambda step: loss_of(step) * value, RECIPE, steps_per_epoch=3)
     assert all(torch.equal(before[name], tensor) for name, tensor in adapted.state_dict().items())
 

@@ -125,6 +125,25 @@ def test_a_dataset_is_measured_again_only_where_it_changed(dataset, store):
     assert plan.fingerprint == changed.content != first.content
 
 
+def test_a_case_that_was_measured_is_not_measured_again_for_the_sake_of_others(dataset, store, monkeypatch):
+    from fseft.volume import fingerprint
+
+    measured, measure = [], fingerprint.measure_case
+    monkeypatch.setattr(
+        fingerprint, "measure_case", lambda case, **how: measured.append(case.name) or measure(case, **how)
+    )
+    path = dataset / "imagesTr" / "case_1_0000.nii.gz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with pytest.raises(FseftError, match="case_1"):
+        make_plan(dataset, "none", store, device="cpu")
+    path.write_bytes(whole)
+    mended, _ = make_plan(dataset, "none", store, device="cpu")
+    assert sorted(measured) == ["case_0", "case_1", "case_1", "case_2"]
+    fresh, _ = make_plan(dataset, "none", Store(store.root / "other"), device="cpu")
+    assert mended == fresh
+
+
 def test_less_memory_gives_fewer_crops_then_a_smaller_patch(dataset, store):
     def needed(patch, crops):
         return training_bytes("resunet", {}, in_channels=1, out_channels=3, patch_size=patch, crops=crops)
