@@ -61,8 +61,9 @@ class Plugin:
 
     @property
     def package(self) -> str:
-        """The package that its module lies in; empty where that was not imported."""
-        return self.module.__name__.partition(".")[0] if self.module else ""
+        """The package that its module, or the class of an object in its place, lies in; empty if not imported."""
+        name = getattr(self.module, "__name__", type(self.module).__module__) if self.module else ""
+        return name.partition(".")[0]
 
     @property
     def fault(self) -> str:

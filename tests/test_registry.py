@@ -343,3 +343,14 @@ class Forgetful:
 def test_a_reporter_that_cannot_be_used_is_refused(reporter, told):
     with pytest.raises(FseftError, match=rf"the reporter 'x' cannot be used \(.*{told}.*Leave it out, or repair"):
         observers({"the reporter 'x'": reporter})
+
+
+def test_a_plugin_may_be_an_object_and_errors_of_others_are_told_all_the_same(installed):
+    class Offers:
+        @api.hookimpl
+        def fseft_methods(self):
+            return [method("of-an-object")]
+
+    registry = installed(Entry("object", Offers()))
+    assert "of-an-object" in registry.names("method")
+    assert registry.accused(ValueError("no luck")) is None

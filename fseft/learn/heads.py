@@ -120,7 +120,7 @@ class Heads(nn.Module):
 
 def _joined(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
     """The same heads, but pointwise classifiers that follow each other as one, which reads the features once."""
-    for plain, several in groupby(heads, lambda head: type(head) is nn.Conv3d):
+    for plain, several in groupby(heads, _is_pointwise):
         if not plain:
             yield from several
             continue
@@ -134,3 +134,8 @@ def _joined(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
 def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:
     bias = head.bias[index] if head.bias is not None else torch.tensor(0.0)
     return head.weight[index].detach(), bias.detach()
+
+
+def _is_pointwise(head: nn.Module) -> bool:
+    """Whether it does nothing but weigh the features of each voxel, and add a bias."""
+    return type(head) is nn.Conv3d and head.bias is not None and head.weight[0].numel() == head.in_channels

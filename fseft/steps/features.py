@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 
 from fseft.learn.loop import autocast
 from fseft.learn.memory import one_line_when_short
+from fseft.registry import registry
+from fseft.steps.adapters import versions
 from fseft.store import digest
 from fseft.volume.cache import has_case, open_case, write_case
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 4_000_000_000
 """Of the features of one pass, before compression; crops are left out that would exceed it."""
 
+KEPT = 5  # features of so many sets of crops stay of a dataset
 _FORMAT = 2  # raised when the same input gives other features
 
 
@@ -52,6 +56,8 @@ def feature_crops(
         listener: Told how far the pass is.
     """
     folder = _folder(job, store)
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep_latest(folder)
     steps = _steps(job, architecture, network)
     names: list[str] = []
     short = one_line_when_short("the pass for features", "Give a smaller --memory, or free some.")
@@ -77,7 +83,16 @@ def _folder(job: Job, store: Store) -> Path:
     how = job.plan.preprocessing.model_dump(mode="json")
     network = (job.backbone_sha256, job.plan.architecture, job.plan.hparams, job.plan.device)
     cases = (job.support.cases, job.contents, job.labels)
-    return store.features(job.plan.dataset, digest(_FORMAT, network, how, cases, drawn, job.request.seed))
+    code = (registry().provenance("architecture", job.plan.architecture).version, versions())
+    return store.features(job.plan.dataset, digest(_FORMAT, network, how, cases, drawn, job.request.seed, code))
+
+
+def _keep_latest(folder: Path) -> None:
+    """Count these features as used last, and remove those that were used longest ago."""
+    folder.touch()
+    by_use = sorted(folder.parent.glob("features-*"), key=lambda one: one.stat().st_mtime)
+    for old in by_use[:-KEPT]:
+        rmtree(old, ignore_errors=True)
 
 
 def _steps(job: Job, architecture: Architecture, network: nn.Module) -> int:

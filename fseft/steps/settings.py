@@ -82,7 +82,10 @@ def parsed_value(value: str) -> Any:
 
 
 def _number_or_text(item: str) -> int | str:
-    return int(item) if item.lstrip("-").isdigit() else item
+    try:
+        return int(item)
+    except ValueError:
+        return item
 
 
 def _validated(spec: MethodSpec, model: type[Any], values: dict[str, Any]) -> Any:

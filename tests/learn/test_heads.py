@@ -78,3 +78,11 @@ def test_several_heads_give_the_logits_of_each_in_order_and_neighbours_that_are_
     heads = Heads(several)
     assert len(heads.heads) == 3
     torch.testing.assert_close(heads(x), torch.cat([head(x) for head in several], dim=1))
+
+
+def test_heads_that_are_not_pointwise_or_have_no_bias_stay_as_they_are():
+    several = [nn.Conv3d(8, 2, 1), nn.Conv3d(8, 2, 3, padding=1), nn.Conv3d(8, 3, 1, bias=False)]
+    x = torch.randn(2, 8, 5, 6, 7)
+    heads = Heads(several)
+    assert len(heads.heads) == 3
+    torch.testing.assert_close(heads(x), torch.cat([head(x) for head in several], dim=1))

@@ -68,6 +68,25 @@ def test_features_that_change_in_training_are_not_kept(method, decoder, request_
     assert result.run.trained_parameters > 100
 
 
+def test_features_that_were_used_longest_ago_are_removed(request_for, workspace, monkeypatch):
+    monkeypatch.setattr(step, "KEPT", 2)
+    for seed in (0, 1, 0, 2):
+        adapt(request_for(settings=ONCE, seed=seed, overwrite=True), workspace)
+        found = sorted(path.name for path in (workspace.root / "preprocessed").glob("*/features-*"))
+        if seed == 0:
+            kept = found
+    assert len(found) == 2
+    assert len(set(found) & set(kept)) == 1
+
+
+def test_features_of_another_version_of_the_network_are_not_taken(request_for, workspace, passes, monkeypatch):
+    adapt(request_for(settings=ONCE), workspace)
+    first = len(passes)
+    monkeypatch.setattr(step, "versions", lambda: {"monai": "another"})
+    adapt(request_for(settings=ONCE, overwrite=True), workspace)
+    assert len(passes) == 2 * first
+
+
 def test_the_room_is_bounded(request_for, workspace, passes, monkeypatch):
     monkeypatch.setattr(step, "LIMIT_BYTES", 1)
     adapt(request_for(settings=ONCE), workspace)
@@ -84,7 +103,8 @@ def test_the_same_request_gives_the_same_adapter(method, request_for, workspace,
 def test_kept_and_fresh_features_lead_to_about_the_same(method, request_for, workspace, tmp_path):
     losses = {}
     for way in ("kept", "fresh"):
-        settings = ("epochs=40", "crops=2", "plateau=false", "augment=false", "foreground=1", f"features={way}")
+        settings = ("epochs=40", "crops=2", "plateau=false", "augment=false", "foreground=1", "loss=dice")
+        settings += (f"features={way}",)
         result = adapt(request_for(method, settings=settings, output=tmp_path / way), workspace)
         losses[way] = result.run.final_loss
     assert losses["kept"] == pytest.approx(losses["fresh"], abs=0.1)

@@ -65,6 +65,9 @@ def test_a_key_of_both_means_the_method_s():
         ("loss=hinge", "--set loss='hinge': Input should be 'dice' or 'dice_ce'"),
         ("learning_rate=nan", "--set learning_rate="),
         ("parts=brain", r"--set parts=['brain']: Input should be 'encoder', 'bottleneck', 'decoder' or 'head'"),
+        ("stages=--1", "--set stages=['--1']: Input should be a valid integer"),
+        ("stages=²", "--set stages=['²']: Input should be a valid integer"),
+        ("alpha=Infinity", "--set alpha=inf: Input should be a finite number"),
         ("stages=deep", "--set stages=['deep']: Input should be a valid integer"),
     ],
 )

@@ -57,4 +57,6 @@ class IA3:
             else:
                 scale = Scale(weight, 0 if target.role == "conv.transposed" else 1)
             scales.append(add_delta(target, scale))
+            if target.role == "attn.qkv" and target.module.bias is not None:
+                scales.append(add_delta(target, scale, "bias"))
         return Adapted.frozen_but(scales, architecture, network, learning_rate=1e-2)
