@@ -85,11 +85,12 @@ class Trial:
     work: Path
     epochs: int | None = None
     minutes: float | None = None
+    decoder: str = ""
 
     @property
     def run(self) -> Path:
         """The folder of the adapter."""
-        length = f"{self.epochs}-{self.minutes}"
+        length = f"{self.epochs}-{self.minutes}{self.decoder and f'-{self.decoder}'}"
         return (
             self.work / "runs" / self.task.folder.name / f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{length}"
         )
@@ -111,6 +112,7 @@ class Trial:
         training = ["--set", "plateau=false", "--set", "crops=2"]
         training += ["--set", f"epochs={self.epochs}"] if self.epochs else []
         training += ["--minutes", str(self.minutes)] if self.minutes else []
+        training += ["--decoder", self.decoder] if self.decoder else []
         run, predicted = str(self.run), str(self.predictions)
         return [
             ["preprocess", str(task.folder), *common],
@@ -190,6 +192,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(core_methods()))
     parser.add_argument("--epochs", type=int, default=20, help="each has k steps")
     parser.add_argument("--minutes", type=float, help="at most so many, where that is less")
+    parser.add_argument("--decoder", default="", help="another than by default")
     parser.add_argument("--k", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
@@ -202,7 +205,8 @@ def main() -> None:
             spec = registry().method(method)
             model = MODEL if spec.needs_model else SCRATCH
             epochs = None if spec.access == "black-box" else options.epochs
-            trials.append(Trial(task, model, method, options.k, options.seed, options.work, epochs, options.minutes))
+            how = (options.work, epochs, options.minutes, options.decoder)
+            trials.append(Trial(task, model, method, options.k, options.seed, *how))
     if options.dry_run:
         for command in (command for trial in trials for command in trial.commands()):
             print("fseft", *command)

@@ -234,6 +234,7 @@ class Manifest(Document):
     architecture: str
     hparams: dict[str, Any]
     decoder: Decoder
+    bottleneck: Decoder = "frozen"
     preprocessing: Preprocessing
     channels: tuple[str, ...]
     labels: dict[str, int]
@@ -245,6 +246,11 @@ class Manifest(Document):
     trained_parameters: int
     licence: str = ""
     versions: dict[str, str] = {}
+
+    @property
+    def beside(self) -> dict[str, Decoder]:
+        """What became of decoder and bottleneck beside the method."""
+        return {"decoder": self.decoder, "bottleneck": self.bottleneck}
 
 
 class PredictedCase(Part):
@@ -274,6 +280,7 @@ class Run(Document):
     recipe: dict[str, Any]
     labels: dict[str, int]
     decoder: str
+    bottleneck: str = "frozen"
     k: int
     seed: int
     sources: dict[str, str] = Field(

@@ -56,6 +56,8 @@ STRICT = ConfigDict(extra="forbid")
 class Config(Part):
     """Base of a method's configuration; its fields are the keys of `--set key=value`; `preset` is taken."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     @property
     def solves(self) -> bool:
         """Whether the method finds what it trains at once, on kept features (`Adapted.solve`)."""
@@ -94,6 +96,8 @@ class MethodSpec(Spec):
     needs_model: bool = True
     """Whether the method starts from pre-trained weights."""
     trains: bool = True
+    tunes: tuple[Literal["encoder", "bottleneck", "decoder"], ...] = ()
+    """Parts of which the method trains every weight: an option that says otherwise is refused."""
     presets: Mapping[str, Preset] = field(default_factory=dict)
 
 

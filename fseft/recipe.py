@@ -8,6 +8,8 @@ from pydantic import ConfigDict, Field
 
 from fseft.documents import Part
 
+Augment = bool | Literal["shift"]
+
 
 class Recipe(Part):
     """How training goes; each field is a key of `--set`. Defaults follow the FSEFT paper but for augmentation."""
@@ -27,7 +29,7 @@ class Recipe(Part):
     )
     crops: int | None = Field(default=None, ge=1, description="crops of one volume per step; by default the plan's")
     foreground: float = Field(default=0.5, ge=0, le=1, description="share of crops around a structure")
-    augment: bool = True
+    augment: Augment = Field(default=True, description="shift: small shifts of the intensities alone")
     mirror: bool = Field(default=False, description="flip all axes; refused where left and right structures exist")
     features: Literal["kept", "fresh"] = Field(
         default="kept", description="black-box methods: on features kept from one pass, or fresh at each step"

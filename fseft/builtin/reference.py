@@ -6,7 +6,7 @@ from typing import Any
 
 from fseft.plugin import Preset
 
-RECIPE = {"loss": "dice", "crops": 6, "warm_up": 0.0, "augment": False, "one_rate": True}
+RECIPE = {"loss": "dice", "crops": 6, "warm_up": 0.0, "augment": "shift", "one_rate": True}
 """Where it differs from our own defaults."""
 
 LEARNING_RATE_WITH_DECODER = 1e-4

@@ -14,6 +14,9 @@ from fseft.errors import FseftError, counted
 if TYPE_CHECKING:
     from fseft.steps.jobs import Job
 
+BESIDE = ("", "frozen", "fine-tuned", "new", "low-rank")
+"""What becomes of decoder and bottleneck; empty: as by default."""
+
 
 def adapt(
     dataset: DatasetFolder,
@@ -42,6 +45,9 @@ def adapt(
     decoder: Annotated[
         str,
         typer.Option(help="frozen, fine-tuned, new or low-rank. Default: fine-tuned for white-box methods."),
+    ] = "",
+    bottleneck: Annotated[
+        str, typer.Option(help="The same for the deepest level, between encoder and decoder. Default: frozen.")
     ] = "",
     minutes: Minutes = None,
     half: Annotated[bool, typer.Option("--half", help="Store the adapter in half precision: half the size.")] = False,
@@ -81,7 +87,8 @@ def adapt(
         labels=names(labels),
         cases=_case_names(cases or []),
         mapping=pairs("--map", mapping or ()),
-        decoder=choice("--decoder", decoder, ("", "frozen", "fine-tuned", "new", "low-rank")) or None,  # type: ignore[arg-type]
+        decoder=choice("--decoder", decoder, BESIDE) or None,  # type: ignore[arg-type]
+        bottleneck=choice("--bottleneck", bottleneck, BESIDE) or None,  # type: ignore[arg-type]
         minutes=minutes,
         half=half,
         output=output,

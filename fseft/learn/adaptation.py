@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 DECODER_LEARNING_RATE = 1e-3
-"""At most this for the decoder beside methods that take large steps with few parameters."""
+"""At most this for decoder and bottleneck beside methods that take large steps with few parameters."""
+
+LOW_RANK_LEARNING_RATE = 3e-3
+"""The same where they are low-rank; as the rate of the method `lora`."""
 
 DECODER_RANK, DECODER_SCALE = 8, 2.0
-"""Of the low-rank decoder; as the defaults of the method `lora`."""
+"""Of what is low-rank beside a method; as the defaults of the method `lora`."""
 
 
 def adapt_network(
@@ -33,6 +36,7 @@ def adapt_network(
     method: Method,
     *,
     decoder: str,
+    bottleneck: str = "frozen",
     seed: int,
     random: Sequence[str] = (),
 ) -> Adapted:
@@ -44,33 +48,47 @@ def adapt_network(
         method: Inserts and freezes.
         decoder: `frozen` leaves the decoder to the method, `fine-tuned` trains it too, `new` from random weights,
             `low-rank` trains its norms and activations and low-rank changes of its other weights, for a small file.
+        bottleneck: The same for the deepest level.
         seed: For whatever is drawn.
         random: Parameters that no weights were loaded for; they are trained too.
 
     Raises:
         FseftError: The network or the settings do not allow the method.
     """
-    targets = [t for t in architecture.targets(network) if t.part == "decoder"] if decoder != "frozen" else []
-    names = [t.name for t in targets]
-    if decoder == "new":
-        _reset(network, names, seed)
+    beside = {part: how for part, how in (("decoder", decoder), ("bottleneck", bottleneck)) if how != "frozen"}
+    targets = {part: _targets(architecture, network, part) for part in beside}
+    for part, how in beside.items():
+        if how == "new":
+            _reset(network, [target.name for target in targets[part]], seed)
     adapted = _applied(architecture, network, method, torch.Generator().manual_seed(seed))
     if not adapted.train_mode:
         _refuse_unmeasured(network, random)
     head = head_names(architecture, network)
-    if decoder == "low-rank":
-        names = _low_rank(targets, torch.Generator().manual_seed(seed + 1))
-    decoder_rate = min(1.0, DECODER_LEARNING_RATE / (adapted.learning_rate or 1.0))
-    if decoder != "frozen":
-        adapted.also_train(names, rate=decoder_rate)
+    for number, (part, how) in enumerate(beside.items(), start=1):
+        names, most = [target.name for target in targets[part]], DECODER_LEARNING_RATE
+        if how == "low-rank":
+            names, most = _low_rank(targets[part], torch.Generator().manual_seed(seed + number)), LOW_RANK_LEARNING_RATE
+        adapted.also_train(names, rate=_share(most, adapted))
         adapted.also_train(head)
     for name, parameter in network.named_parameters():
         if re.sub(r"parametrizations\.(\w+)\.original", r"\1", name) in random:
             parameter.requires_grad_(True)
-            adapted.rates.setdefault(name, decoder_rate)
+            adapted.rates.setdefault(name, _share(DECODER_LEARNING_RATE, adapted))
     adapted.kept = frozenset(n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head)
     adapted.remember()
     return adapted
+
+
+def _share(most: float, adapted: Adapted) -> float:
+    """Of the method's learning rate, such that it is no more than this."""
+    return min(1.0, most / (adapted.learning_rate or 1.0))
+
+
+def _targets(architecture: Architecture, network: nn.Module, part: str) -> list[Target]:
+    found = [target for target in architecture.targets(network) if target.part == part]
+    if not found and part == "bottleneck":  # a decoder is tuned by default, if there is one
+        raise FseftError("the network has no bottleneck", hint="Leave out --bottleneck.")
+    return found
 
 
 def _applied(architecture: Architecture, network: nn.Module, method: Method, generator: torch.Generator) -> Adapted:

@@ -15,25 +15,44 @@ from fseft.learn.patches import Crops
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy.typing as npt
+
     from fseft.documents import Triple
+    from fseft.recipe import Augment
 
 
-def augment(crops: Crops, size: Triple, *, mirror_axes: tuple[int, ...], seed: int) -> Crops:
+SHIFT, SHIFT_ODDS = 0.1, 0.2
+
+
+def augment(crops: Crops, size: Triple, how: Augment = True, *, mirror_axes: tuple[int, ...], seed: int) -> Crops:
     """Augment a batch; the same seed gives the same result.
 
     Args:
-        crops: Crops of `size` with a rim, which fills the corners of rotated and scaled ones.
+        crops: Crops of `size` with a `rim`, which fills the corners of rotated and scaled ones.
         size: The size that comes out.
+        how: `shift` adds a number up to 0.1, or takes it off, in one crop of five, and does nothing else: the only
+            augmentation of the FSEFT code. False does nothing at all.
         mirror_axes: Spatial axes (0, 1, 2) that may be flipped: none where left and right structures exist.
         seed: batchgenerators draws from the global generators of NumPy and Python, which are set to it and put back.
     """
+    if how == "shift":
+        return Crops(_shifted(crops.images, np.random.default_rng(seed)), crops.labels)
+    if not how:
+        return crops
     with _seeded(seed):
         out = _pipeline(size, mirror_axes)(data=crops.images.copy(), seg=crops.labels.copy())
     return Crops(np.ascontiguousarray(out["data"], np.float32), np.ascontiguousarray(out["seg"], np.int16))
 
 
-def rim(size: Triple) -> Triple:
+def _shifted(images: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    shifts = rng.uniform(-SHIFT, SHIFT, len(images)) * (rng.random(len(images)) < SHIFT_ODDS)
+    return images + shifts.astype(np.float32)[:, None, None, None, None]
+
+
+def rim(size: Triple, how: Augment = True) -> Triple:
     """How many voxels to read around a crop so that it finds some at its corners where it is rotated or reduced."""
+    if how is not True:
+        return 0, 0, 0
     i, j, k = (ceil(0.075 * side) for side in size)
     return i, j, k
 

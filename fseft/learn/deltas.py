@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fseft.learn.roles import Target
 
 
@@ -105,6 +107,23 @@ class PrincipalLowRank(LowRank):
         return super().delta(weight) - (self.scale * self.b0 @ self.a0).view_as(weight)
 
 
+class Stacked(WeightDelta):
+    """A change of its own for each of several matrices that lie upon each other: queries, keys and values.
+
+    Args:
+        parts: Of as many equal blocks of rows, in order.
+    """
+
+    def __init__(self, parts: Iterable[WeightDelta]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """The changes, in the weight's shape."""
+        blocks = zip(self.parts, weight.chunk(len(self.parts)), strict=True)
+        return torch.cat([part.delta(block) for part, block in blocks])  # type: ignore[operator]
+
+
 class Magnitude(WeightDelta):
     """DoRA (Liu et al. 2024, arXiv:2402.09353, eq. 5): m V / |V|, with a magnitude for each output channel.
 
@@ -130,7 +149,7 @@ class Magnitude(WeightDelta):
 
 
 class Scale(WeightDelta):
-    """A factor for each slice of a weight along one dimension, one at the start: (1 + s) W.
+    """A factor for each slice of a weight, or entry of a bias, along one dimension, one at the start: (1 + s) W.
 
     Args:
         weight: The base weight; only its shape is used.
@@ -186,6 +205,14 @@ class Centre(WeightDelta):
     Args:
         weight: The base weight (out, in/groups, i, j, k); only its shape is used.
     """
+
+    @staticmethod
+    def fits(convolution: nn.Conv3d) -> bool:
+        """Whether the middle of the kernel meets the voxel that a pointwise convolution would."""
+        if isinstance(convolution.padding, str):
+            return convolution.padding == "same" and all(side % 2 for side in convolution.kernel_size)
+        geometry = zip(convolution.kernel_size, convolution.dilation, convolution.padding, strict=True)
+        return all(side % 2 and padding == dilation * (side // 2) for side, dilation, padding in geometry)
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from fseft.documents import Triple
     from fseft.learn.patches import CropSource
+    from fseft.recipe import Augment
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Order:
     picks: tuple[Pick, ...]
     size: Triple
     structures: int
-    augmented: bool
+    augmented: Augment
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,9 @@ def _read(one: Pick, order: Order) -> tuple[Crops, str]:
     # A fresh one each time: with thousands of cases, files that stay open would be too many.
     case = CachedCase(one.case.cached.root, one.case.cached.case)
     rng = np.random.default_rng(derived_seed(one.seed, "place"))
-    source = replace(one.crops, size=order.size, rim=rim(order.size) if order.augmented else (0, 0, 0))
+    source = replace(one.crops, size=order.size, rim=rim(order.size, order.augmented))
     start = source.anywhere(case, rng) if one.around is None else source.around(case, one.around, rng)
     image, label = source.read(case, start)
     crops = Crops(image[None], label[None])
-    if order.augmented:
-        crops = augment(crops, order.size, mirror_axes=(), seed=derived_seed(one.seed, "augmentation"))
+    crops = augment(crops, order.size, order.augmented, mirror_axes=(), seed=derived_seed(one.seed, "augmentation"))
     return crops, f"{one.case.name}, crop of {'×'.join(map(str, source.size))} voxels from {start}"

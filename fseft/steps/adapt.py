@@ -84,7 +84,7 @@ def _adapt(job: Job, folder: Path, store: Store, listener: Listener) -> Adaptati
         matched=job.matched,
         unmatched_never=not job.spec.trains,
     )
-    adapted = apply_method(architecture, network, request.method, job.config, job.decoder, seed, random)
+    adapted = apply_method(architecture, network, request.method, job.config, job.beside, seed, random)
     run = fresh.model_copy(update={"trained_parameters": count_parameters(network, trainable=True)})
     watch = _Watch(job, run, folder, listener)
     cached = _cached_support(job, store, listener)  # takes long: what can be refused was refused before
@@ -93,13 +93,13 @@ def _adapt(job: Job, folder: Path, store: Store, listener: Listener) -> Adaptati
     watch.tell("fseft_run_start", epoch=1 + resumed)
     try:
         run = _train(job, run, architecture, adapted, cached, store, watch, state)
+        with registry().blamed("method", request.method):
+            tensors = adapted.state_dict()
+        write_adapter(adapter, tensors, _manifest(job, run), half=request.half)
+        write_document(folder / "run.json", run)
     except FseftError as error:
         watch.tell("fseft_run_end", outcome=str(error))
         raise
-    with registry().blamed("method", request.method):
-        tensors = adapted.state_dict()
-    write_adapter(adapter, tensors, _manifest(job, run), half=request.half)
-    write_document(folder / "run.json", run)
     watch.run = run
     watch.tell("fseft_checkpoint_saved", path=adapter)
     watch.tell("fseft_run_end", outcome="finished")
@@ -116,14 +116,14 @@ def _run_document(job: Job) -> Run:
         config=job.config,
         recipe={**job.recipe.model_dump(mode="json"), "minutes": request.minutes, "half": request.half},
         labels=job.labels,
-        decoder=job.decoder,
+        **job.beside,
         k=request.k,
         seed=request.seed,
         sources=_sources(job),
         trained_parameters=0,
         backbone={"sha256": job.backbone_sha256, **job.card.provenance} if job.weights else {},
         head_rows=job.matched,
-        plugins=_provenance(request),
+        plugins=_provenance(request, job.plan.architecture),
     )
 
 
@@ -139,9 +139,9 @@ def _sources(job: Job) -> dict[str, str]:
     }
 
 
-def _provenance(request: AdaptRequest) -> tuple[Provenance, ...]:
+def _provenance(request: AdaptRequest, architecture: str) -> tuple[Provenance, ...]:
     known = registry()
-    found = [known.provenance("method", request.method)]
+    found = [known.provenance("method", request.method), known.provenance("architecture", architecture)]
     if ":" in request.model or request.model in known.names("model"):
         found.append(known.provenance("model", request.model))
     return tuple(found)
@@ -191,7 +191,8 @@ def _differences(earlier: Run, fresh: Run) -> str:
         for one in earlier.plugins
         if versions.get(one.distribution, one.version) != one.version
     ]
-    told += [f"another {name}" for name in ("decoder", "k", "seed") if getattr(earlier, name) != getattr(fresh, name)]
+    others = ("decoder", "bottleneck", "k", "seed")
+    told += [f"another {name}" for name in others if getattr(earlier, name) != getattr(fresh, name)]
     other = [name for name in fresh.sources if earlier.sources.get(name) != fresh.sources[name]]
     if SUPPORT in other:  # whose data are others for that alone
         told.append(f"{SUPPORT} {earlier.sources.get(SUPPORT, 'unknown')}")
@@ -294,7 +295,7 @@ def _manifest(job: Job, run: Run) -> Manifest:
         backbone_sha256=job.backbone_sha256,
         architecture=job.plan.architecture,
         hparams=job.plan.hparams,
-        decoder=job.decoder,
+        **job.beside,
         preprocessing=job.plan.preprocessing,
         channels=job.channels,
         labels=job.labels,
@@ -302,7 +303,7 @@ def _manifest(job: Job, run: Run) -> Manifest:
         support_images=job.support_images,
         dataset=job.plan.dataset,
         seed=derived_seed(job.request.seed, "init"),
-        mirror=job.recipe.augment and job.recipe.mirror,
+        mirror=job.recipe.augment is True and job.recipe.mirror,
         trained_parameters=run.trained_parameters,
         licence=job.card.licence,
         versions=versions(),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from fseft.documents import Manifest
-from fseft.errors import FseftError
+from fseft.errors import AnswerError, FseftError
 from fseft.learn.adaptation import adapt_network
+from fseft.learn.method import head_names
 from fseft.registry import registry
 from fseft.steps.models import find_card, find_weights
 from fseft.steps.networks import load_body
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from fseft.documents import ModelCard
+    from fseft.documents import ModelCard, Provenance
     from fseft.learn.method import Adapted
     from fseft.learn.roles import Architecture
     from fseft.steps.models import Weights
@@ -110,9 +112,10 @@ def restore_on(body: Body, path: Path, manifest: Manifest) -> nn.Module:
     from safetensors.torch import load_file
 
     method = method_name(manifest, path)
+    _doubt_another_version(manifest, path, registry().provenance("method", method))
     body.put_head(list(manifest.labels), seed=manifest.seed, unmatched_never=not registry().method(method).trains)
     adapted = apply_method(
-        body.architecture, body.network, method, manifest.config, manifest.decoder, manifest.seed, body.random
+        body.architecture, body.network, method, manifest.config, manifest.beside, manifest.seed, body.random
     )
     with registry().blamed("method", method):
         try:
@@ -120,6 +123,15 @@ def restore_on(body: Body, path: Path, manifest: Manifest) -> nn.Module:
         except FseftError as error:
             raise error.located(file=path) from error
         return adapted.merge()
+
+
+def _doubt_another_version(manifest: Manifest, path: Path, here: Provenance) -> None:
+    made = manifest.method
+    if made.distribution != "fseft" and made.version != here.version:
+        told = (
+            f"was made by {made.distribution} {made.version}, and {here.version} is installed: it may compute otherwise"
+        )
+        warnings.warn(f"{path}: {told}", stacklevel=2)
 
 
 def find_backbone(
@@ -180,7 +192,7 @@ def apply_method(
     network: nn.Module,
     name: str,
     config: Mapping[str, Any],
-    decoder: str,
+    beside: Mapping[str, str],
     seed: int,
     random: Sequence[str] = (),
 ) -> Adapted:
@@ -198,7 +210,20 @@ def apply_method(
         ) from error
     method = registry().create("method", name, valid)
     with registry().blamed("method", name):
-        return adapt_network(architecture, network, method, decoder=decoder, seed=seed, random=random)
+        adapted = adapt_network(architecture, network, method, seed=seed, random=random, **beside)
+        if spec.access == "black-box" and set(beside.values()) == {"frozen"}:
+            _check_frozen(adapted, head_names(architecture, network), random)
+        return adapted
+
+
+def _check_frozen(adapted: Adapted, heads: Sequence[str], random: Sequence[str]) -> None:
+    """A method that says it is a black-box one shares the features of the frozen network with others."""
+    homes = tuple(f"{head}." for head in heads)
+    changed = [name for name, _ in adapted.trained() if not name.startswith(homes) and name not in random]
+    if changed:
+        raise AnswerError(
+            f"apply trains {changed[0]}, which is no part of the head, though it is declared as black-box"
+        )
 
 
 def versions() -> dict[str, str]:

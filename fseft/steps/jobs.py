@@ -20,7 +20,7 @@ from fseft.steps.settings import split_settings
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -47,6 +47,7 @@ class AdaptRequest:
     cases: tuple[str, ...] = ()
     mapping: tuple[tuple[str, str], ...] = ()
     decoder: Decoder | None = None
+    bottleneck: Decoder | None = None
     minutes: float | None = None
     half: bool = False
     output: Path | None = None
@@ -96,7 +97,8 @@ class Job:
     channels: tuple[str, ...]
     labels: dict[str, int]
     support: SupportSet
-    decoder: Decoder
+    beside: dict[str, Decoder]
+    """What becomes of decoder and bottleneck beside the method."""
     matched: dict[str, str] = field(default_factory=dict)
     weights: Weights | None = None
     contents: tuple[str, ...] = ()
@@ -147,12 +149,15 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     """
     spec = registry().method(request.method)
     default: Decoder = "frozen" if spec.access == "black-box" or not spec.needs_model else "fine-tuned"
-    decoder = request.decoder or default
-    config, recipe = split_settings(spec, request.settings, decoder)
-    if config.solves and not keeps_features(spec, decoder, recipe):
+    beside: dict[str, Decoder] = {
+        "decoder": request.decoder or default,
+        "bottleneck": request.bottleneck or "frozen",
+    }
+    config, recipe = split_settings(spec, request.settings, beside["decoder"])
+    if config.solves and not keeps_features(spec, beside, recipe):
         raise FseftError(
             f"the solver of the method {spec.name!r} needs features that stay as they are",
-            hint="Leave out features=fresh and --decoder, or the solver.",
+            hint="Leave out features=fresh, --decoder and --bottleneck, or the solver.",
         )
     card = find_card(request.model, store)
     _check_model(spec, card)
@@ -193,7 +198,7 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         channels=fingerprint.channels,
         labels=labels,
         support=SupportSet(dataset=fingerprint.dataset, k=request.k, seed=request.seed, cases=support),
-        decoder=decoder,
+        beside=beside,
         matched=matched,
         weights=weights,
         contents=tuple(case.content for case in fingerprint.cases if case.name in support),
@@ -201,9 +206,9 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
     )
 
 
-def keeps_features(spec: MethodSpec, decoder: Decoder, recipe: Recipe) -> bool:
-    """Whether training is on features kept from one pass; with a decoder that is trained too, they change."""
-    return spec.access == "black-box" and decoder == "frozen" and recipe.features == "kept"
+def keeps_features(spec: MethodSpec, beside: Mapping[str, Decoder], recipe: Recipe) -> bool:
+    """Whether training is on features kept from one pass; where more than the head is trained, they change."""
+    return spec.access == "black-box" and set(beside.values()) == {"frozen"} and recipe.features == "kept"
 
 
 def _check_model(spec: MethodSpec, card: ModelCard) -> None:
@@ -230,8 +235,14 @@ def _check_fit(
             f"the model {request.model!r} knows none of the structures {', '.join(labels)}",
             hint="Use a method that trains, such as --method lora.",
         )
-    if not spec.trains and request.decoder not in (None, "frozen"):
-        raise FseftError(f"the method {spec.name!r} trains nothing, also no decoder", hint="Leave out --decoder.")
+    for part, asked in {"decoder": request.decoder, "bottleneck": request.bottleneck}.items():
+        if not spec.trains and asked not in (None, "frozen"):
+            raise FseftError(f"the method {spec.name!r} trains nothing, also no {part}", hint=f"Leave out --{part}.")
+        if part in spec.tunes and asked in ("frozen", "low-rank"):
+            raise FseftError(
+                f"the method {spec.name!r} trains the whole {part}: --{part} {asked} would change nothing",
+                hint=f"Leave out --{part}, or use another method.",
+            )
     if recipe.mirror and has_sides(labels):
         raise FseftError("mirror=true would swap left and right structures", hint="Leave mirroring off.")
 

@@ -97,7 +97,7 @@ def _features(adapter: OpenAdapter) -> str:
     made = adapter.manifest
     spec = registry().method(method_name(made, adapter.place))
     texts = not spec.trains and TEXT_CLASSES in made.hparams  # their head looks at deeper features too
-    if spec.access != "black-box" or made.decoder != "frozen" or texts or not made.backbone_sha256:
+    if spec.access != "black-box" or set(made.beside.values()) != {"frozen"} or texts or not made.backbone_sha256:
         return adapter.sha256
     return digest(made.backbone_sha256, made.architecture, made.hparams, made.preprocessing.model_dump(mode="json"))
 

@@ -82,7 +82,7 @@ def train(
     training = start(adapted, job.recipe)
     if state:
         training.restore(state)
-    kept = keeps_features(job.spec, job.decoder, job.recipe)
+    kept = keeps_features(job.spec, job.beside, job.recipe)
     if kept:
         losses = _on_features(job, architecture, training, cached, store, listener)
     else:
@@ -245,14 +245,12 @@ def draw(job: Job, cached: list[CachedCase], step: int, held_out: Collection[int
     order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
     drawn = [case for case in order if case not in held_out]
     patch = job.plan.preprocessing.patch_size
-    around = rim(patch) if job.recipe.augment else (0, 0, 0)
+    around = rim(patch, job.recipe.augment)
     source = _source(job, patch, foreground=job.recipe.foreground, around=around)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))
     crops = source.draw(cached[drawn[position % len(drawn)]], job.crops, rng)
-    if not job.recipe.augment:
-        return crops
     axes = (0, 1, 2) if job.recipe.mirror else ()
-    return augment(crops, patch, mirror_axes=axes, seed=derived_seed(seed, "augmentation", step))
+    return augment(crops, patch, job.recipe.augment, mirror_axes=axes, seed=derived_seed(seed, "augmentation", step))
 
 
 def _source(job: Job, size: Triple, *, foreground: float, around: Triple = (0, 0, 0)) -> CropSource:

@@ -16,6 +16,7 @@ from fseft.learn.adaptation import adapt_network
 from fseft.learn.blocks import blocks, recompute
 from fseft.learn.deltas import Switchable
 from fseft.learn.loop import Epoch
+from fseft.learn.method import head_names
 from fseft.testing.elsewhere import installed, output_elsewhere
 from fseft.testing.resuming import goes_on_after_a_kill
 from fseft.testing.subject import CLASSES, Subject, exact
@@ -65,6 +66,19 @@ def trains_where_it_selects(subject: Subject) -> None:
     targets += [target for target in subject.architecture.targets(network) if target.part in parts]
     homes = tuple(f"{target.name}." for target in targets)
     assert [name for name, _ in subject.trained.trained() if not name.startswith(homes)] == []
+
+
+def leaves_features_alone_as_a_black_box(subject: Subject) -> None:
+    """Declared as black-box, it changes nothing before the head: features are kept, and shared with other adapters."""
+    if subject.spec.access != "black-box" or subject.decoder != "frozen":
+        return
+    homes = tuple(f"{name}." for name in head_names(subject.architecture, subject.trained.network))
+    assert [name for name, _ in subject.trained.trained() if not name.startswith(homes)] == []
+    with torch.inference_mode():
+        before, after = (
+            subject.architecture.features(n, subject.x) for n in (subject.network(), subject.trained.network)
+        )
+    assert torch.equal(before, after)
 
 
 def trains_what_it_adds(subject: Subject) -> None:
@@ -174,12 +188,19 @@ def trains_with_checkpointing(subject: Subject) -> None:
 
 
 def says_which_role_is_missing(subject: Subject) -> None:
-    """On a network with a head and no other role it works, or ends with an `FseftError`."""
+    """On a network with a head and no other role it trains more than that, or ends with an `FseftError`.
+
+    A linear probe under another name would mislead; methods that are declared as black-box may be one.
+    """
     bare = _HeadOnly(subject.architecture)
     try:
-        adapt_network(bare, subject.network(), subject.method, decoder="frozen", seed=1)
+        adapted = adapt_network(bare, subject.network(), subject.method, decoder="frozen", seed=1)
     except FseftError as error:
         assert subject.name in str(error)  # noqa: PT017 - that it is raised is not demanded
+        return
+    homes = tuple(f"{name}." for name in head_names(subject.architecture, adapted.network))
+    more = [name for name, _ in adapted.trained() if not name.startswith(homes)]
+    assert more or not subject.spec.trains or subject.spec.access == "black-box"
 
 
 class _HeadOnly:
@@ -214,6 +235,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     starts_the_same_for_the_same_seed,
     changes_only_what_it_trains,
     trains_where_it_selects,
+    leaves_features_alone_as_a_black_box,
     trains_what_it_adds,
     answers_all_hooks,
     goes_on_after_a_kill,

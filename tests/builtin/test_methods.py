@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from torch import nn
 
 from fseft.builtin.architectures.resunet import ResUNet
 from fseft.builtin.architectures.swinunetr import SwinUNETR
@@ -13,7 +14,9 @@ from fseft.builtin.methods.lora import ROLES, LoRAConfig
 from fseft.errors import FseftError
 from fseft.learn.adaptation import adapt_network
 from fseft.learn.backbone import build, count_parameters
+from fseft.learn.deltas import Centre, add_delta
 from fseft.learn.loop import start
+from fseft.learn.roles import Target
 from fseft.registry import registry
 from fseft.steps.settings import split_settings
 from fseft.testing import TOYS
@@ -225,3 +228,54 @@ def test_a_network_without_transformer_blocks_is_told(name):
 def test_a_compacter_says_which_width_its_terms_do_not_divide(swinunetr):
     with pytest.raises(FseftError, match=r"terms is 5, which does not divide the width 48 of swinViT\.layers1"):
         adapt_network(SWIN, deepcopy(swinunetr), method("compacter", terms=5), decoder="frozen", seed=1)
+
+
+def test_a_cnn_adapter_stands_beside_kernels_with_a_middle_at_the_voxel_alone():
+    fits = [
+        nn.Conv3d(4, 8, 3, padding=1),
+        nn.Conv3d(4, 8, 3, stride=2, padding=2, dilation=2),
+        nn.Conv3d(4, 8, (1, 3, 5), padding="same"),
+    ]
+    others = [nn.Conv3d(4, 8, 2, stride=2), nn.Conv3d(4, 8, 3), nn.Conv3d(4, 8, 4, padding="same")]
+    assert [Centre.fits(convolution) for convolution in (*fits, *others)] == [True] * 3 + [False] * 3
+    x = torch.randn(1, 4, 9, 9, 9)
+    for convolution in fits:
+        plain, delta = convolution(x), Centre(convolution.weight)
+        torch.nn.init.normal_(delta.point)
+        add_delta(Target("layer", convolution, "encoder", 0, "conv.spatial"), delta)
+        point = delta.point[..., None, None, None]
+        beside = torch.nn.functional.conv3d(x, point, stride=convolution.stride)
+        torch.testing.assert_close(convolution(x), plain + beside, atol=1e-5, rtol=1e-5)
+
+
+def test_ia3_scales_keys_and_values_with_their_bias():
+    network = build(SWIN, in_channels=1, out_channels=3, hparams=TOYS["swinunetr"].hparams, seed=0)
+    names = {t.name for t in SWIN.targets(network) if t.role == "attn.qkv"}
+    layers = [network.get_submodule(name) for name in names]
+    starts = [(layer.weight.detach().clone(), layer.bias.detach().clone()) for layer in layers]
+    adapt_network(SWIN, network, method("ia3"), decoder="frozen", seed=1)
+    for layer, (weight, bias) in zip(layers, starts, strict=True):
+        layer.parametrizations.weight[0].s.data.fill_(1.0)
+        third = len(bias) // 3
+        assert torch.equal(layer.bias[:third], bias[:third])
+        assert torch.equal(layer.bias[third:], 2 * bias[third:])
+        assert torch.equal(layer.weight[third:], 2 * weight[third:])
+
+
+@pytest.mark.parametrize("init", ["zero", "pissa"])
+def test_queries_keys_and_values_have_a_low_rank_change_each(init):
+    network = build(SWIN, in_channels=1, out_channels=3, hparams=TOYS["swinunetr"].hparams, seed=0)
+    (name, *_) = [t.name for t in SWIN.targets(network) if t.role == "attn.qkv"]
+    layer = network.get_submodule(name)
+    weight = layer.weight.detach().clone()
+    adapted = adapt_network(
+        SWIN, network, method("lora", rank=2, ratio=16, roles=("attn.qkv",), init=init), decoder="frozen", seed=1
+    )
+    torch.testing.assert_close(layer.weight, weight)
+    parts = layer.parametrizations.weight[0].parts
+    parts[1].b.data += 1.0
+    queries, keys, values = (layer.weight - weight).chunk(3)
+    assert torch.linalg.matrix_rank(keys, rtol=1e-4) in (1, 2)
+    torch.testing.assert_close(torch.cat([queries, values]), torch.zeros(2 * len(queries), weight.shape[1]))
+    rates = {n.rpartition(".")[2]: adapted.rates.get(n, 1.0) for n, _ in adapted.trained() if "parametriz" in n}
+    assert rates == {"a": 1.0, "b": 16}

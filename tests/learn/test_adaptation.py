@@ -56,3 +56,26 @@ def test_a_method_that_forgets_to_return_is_told(network):
 
     with pytest.raises(AnswerError, match=r"Forgetful\.apply gave a NoneType, not an Adapted"):
         adapt_network(ARCHITECTURE, network, Forgetful(), decoder="frozen", seed=1)
+
+
+@pytest.mark.parametrize("how", ["fine-tuned", "low-rank", "new"])
+def test_the_bottleneck_is_tuned_beside_a_method(how):
+    chosen = architecture("swinunetr")
+    network = build(chosen, in_channels=1, out_channels=3, hparams=TOYS["swinunetr"].hparams, seed=0)
+    before = copies(network.named_parameters())
+    (deepest,) = {t.name.split(".")[0] for t in chosen.targets(network) if t.part == "bottleneck"}
+    adapted = adapt_network(chosen, network, method("bias"), decoder="frozen", bottleneck=how, seed=1)
+    trained = {name for name, _ in adapted.trained()}
+    inside = {name for name, _ in network.named_parameters() if name.startswith(f"{deepest}.")}
+    assert inside
+    assert (inside <= trained) == (how != "low-rank")
+    assert any(name.endswith("parametrizations.weight.0.b") for name in inside & trained) == (how == "low-rank")
+    changed = {name for name, p in network.named_parameters() if name in before and not torch.equal(p, before[name])}
+    assert changed == ({name for name in inside if name.endswith("weight")} if how == "new" else set())
+
+
+def test_a_bottleneck_that_there_is_not_is_told(network, monkeypatch):
+    targets = [target for target in ARCHITECTURE.targets(network) if target.part != "bottleneck"]
+    monkeypatch.setattr(type(ARCHITECTURE), "targets", lambda *_: targets)
+    with pytest.raises(FseftError, match="the network has no bottleneck"):
+        adapt_network(ARCHITECTURE, network, method("bias"), decoder="frozen", bottleneck="low-rank", seed=1)

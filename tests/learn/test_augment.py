@@ -84,3 +84,14 @@ def test_only_the_allowed_axes_are_flipped():
 def test_where_the_image_is_continued_the_label_is_too(crops, seed):
     everywhere = Crops(crops.images, np.ones_like(crops.labels))
     assert (augmented(everywhere, seed).labels == 1).all()
+
+
+def test_small_shifts_alone_are_the_published_recipe(crops):
+    shifted = [augment(crops, SIZE, "shift", mirror_axes=(0, 1, 2), seed=seed) for seed in range(50)]
+    steps = np.array([(one.images - crops.images).reshape(4, -1) for one in shifted])
+    assert np.ptp(steps, axis=2).max() < 1e-6
+    sizes = np.abs(steps[:, :, 0])
+    assert 0.05 < sizes.max() <= 0.1
+    assert 0.1 < (sizes > 1e-6).mean() < 0.3
+    assert all(one.labels is crops.labels for one in shifted)
+    assert rim(SIZE, "shift") == (0, 0, 0)

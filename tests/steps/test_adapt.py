@@ -287,7 +287,7 @@ def test_a_finished_run_is_made_anew_if_asked_to(request_for, workspace):
 
 def test_a_run_by_another_version_of_a_plugin_is_another_run(request_for, workspace, monkeypatch):
     def version(number):
-        return lambda _: (Provenance(name="linear-probe", distribution="fseft-mine", version=number),)
+        return lambda *_: (Provenance(name="linear-probe", distribution="fseft-mine", version=number),)
 
     monkeypatch.setattr(step, "_provenance", version("0.1.0"))
     adapt(request_for(), workspace)
@@ -508,6 +508,17 @@ def test_reporters_hear_of_the_adapter_when_it_is_there(request_for, workspace, 
     reporter("Watcher")
     adapt(request_for(reporters=("foreign",)), workspace)
     assert WATCHED[-2:] == ["adapter.safetensors", ("finished", "finished", True)]
+
+
+def test_reporters_hear_of_a_run_whose_adapter_cannot_be_written(request_for, workspace, reporter, monkeypatch):
+    def full(*_, **__):
+        raise FseftError("the disk is full")
+
+    monkeypatch.setattr("fseft.steps.adapt.write_adapter", full)
+    reporter("Watcher")
+    with pytest.raises(FseftError, match="the disk is full"):
+        adapt(request_for(reporters=("foreign",)), workspace)
+    assert WATCHED[-1][0] == "the disk is full."
 
 
 @pytest.mark.parametrize("reporters", [("foreign",), ("foreign", "jsonl", "fseft-foreign:foreign"), ("jsonl",)])

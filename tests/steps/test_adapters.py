@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from fseft.documents import Intensity, Manifest, Preprocessing, Provenance
-from fseft.errors import FseftError
+from fseft.errors import AnswerError, FseftError
+from fseft.registry import registry
 from fseft.steps.adapt import adapt
 from fseft.steps.adapters import apply_method, read_manifest, restore, write_adapter
 from fseft.steps.models import find_card, find_weights
@@ -78,12 +81,57 @@ def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
     card = find_card(manifest.model, workspace).model_copy(update={"hparams": manifest.hparams})
     weights = find_weights(manifest.model, workspace) if manifest.backbone_sha256 else None
     architecture, network, _ = make_network(card, weights, manifest.labels, 1, seed=manifest.seed)
-    adapted = apply_method(architecture, network, method, manifest.config, manifest.decoder, manifest.seed)
+    adapted = apply_method(architecture, network, method, manifest.config, manifest.beside, manifest.seed)
     adapted.load_state_dict(load_file(result.adapter))
     x = torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
         assert torch.allclose(restored.eval()(x), adapted.network.eval()(x), atol=1e-4)
     assert not any("parametrizations" in name for name in restored.state_dict())
+
+
+@pytest.mark.parametrize("how", ["fine-tuned", "low-rank"])
+def test_a_tuned_bottleneck_is_in_the_adapter_and_comes_back(how, request_for, workspace, tmp_path):
+    plain = adapt(request_for("bias", output=tmp_path / "plain"), workspace)
+    result = adapt(request_for("bias", bottleneck=how, output=tmp_path / how), workspace)
+    assert result.run.trained_parameters > plain.run.trained_parameters
+    restored, manifest = restore(result.adapter, workspace)
+    assert (manifest.decoder, manifest.bottleneck) == ("fine-tuned", how)
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert not torch.equal(restored.eval()(x), restore(plain.adapter, workspace)[0].eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("method", "changed", "message"),
+    [
+        ("full", {"decoder": "low-rank"}, "trains the whole decoder: --decoder low-rank would change nothing"),
+        ("full", {"bottleneck": "low-rank"}, "trains the whole bottleneck"),
+        ("decoder-only", {"decoder": "frozen"}, "trains the whole decoder"),
+        ("zero-shot", {"bottleneck": "new"}, "trains nothing, also no bottleneck"),
+    ],
+)
+def test_what_a_method_tunes_itself_is_no_option(method, changed, message, request_for, workspace):
+    with pytest.raises(FseftError, match=message):
+        adapt(request_for(method, **changed), workspace)
+
+
+def test_a_method_that_is_no_black_box_is_refused_as_one(request_for, workspace, monkeypatch):
+    spec = replace(registry().method("affine"), access="black-box")
+    monkeypatch.setattr(registry(), "method", lambda *_: spec)
+    with pytest.raises(AnswerError, match="which is no part of the head, though it is declared as black-box"):
+        adapt(request_for("affine", decoder="frozen"), workspace)
+
+
+def test_an_adapter_by_another_version_of_a_plugin_is_doubted(request_for, workspace, monkeypatch):
+    result = adapt(request_for("linear-probe"), workspace)
+    manifest = read_manifest(result.adapter)
+    made = manifest.method.model_copy(update={"distribution": "foreign", "version": "1.0"})
+    write_adapter(result.adapter, load_file(result.adapter), manifest.model_copy(update={"method": made}))
+    here = Provenance(name="linear-probe", distribution="foreign", version="2.0")
+    monkeypatch.setattr(registry(), "provenance", lambda *_: here)
+    monkeypatch.setattr("fseft.steps.adapters.method_name", lambda *_: "linear-probe")
+    with pytest.warns(UserWarning, match=r"was made by foreign 1\.0, and 2\.0 is installed"):
+        restore(result.adapter, workspace)
 
 
 def test_half_precision_is_half_the_size_and_nearly_the_same_network(request_for, workspace, tmp_path):

@@ -13,7 +13,7 @@ import torch
 
 from fseft.errors import FseftError
 from fseft.learn.deltas import LowRank, Scale, Switchable, add_delta
-from fseft.learn.method import Adapted
+from fseft.learn.method import Adapted, need
 from fseft.plugin import Config
 from fseft.testing import TOYS, checks, method_checks
 from fseft.testing.parameters import told
@@ -29,7 +29,8 @@ class Flawed:
     config = Config()
 
     def select(self, architecture, network):
-        return [target for target in architecture.targets(network) if target.role == "conv.spatial"]
+        found = [target for target in architecture.targets(network) if target.role == "conv.spatial"]
+        return need(found, "convolutions", "lora")
 
     def apply(self, architecture, network, *, generator):
         targets = self.select(architecture, network)
@@ -121,6 +122,13 @@ class RemembersWhatItHasSeen(ForgetsWhatItHasSeen):
     kind = Remembers
 
 
+class FindsNothing(Flawed):
+    """Where it finds none of its layers, it says nothing."""
+
+    def select(self, architecture, network):
+        return [target for target in architecture.targets(network) if target.role == "conv.spatial"]
+
+
 class Branch(Switchable):
     def forward(self, x):
         return 0.1 * x
@@ -148,11 +156,19 @@ def test_a_method_that_is_right_passes(check):
         (TrainsNothing, checks.trains_what_it_adds),
         (HoldsAllOut, checks.answers_all_hooks),
         (ForgetsWhatItHasSeen, checks.goes_on_after_a_kill),
+        (FindsNothing, checks.says_which_role_is_missing),
     ],
 )
 def test_a_flaw_is_found(flawed, check):
     with pytest.raises(AssertionError):
         check(subject_of(flawed()))
+
+
+def test_a_method_that_is_no_black_box_is_found():
+    subject = subject_of(Flawed())
+    subject.spec = replace(subject.spec, access="black-box")
+    with pytest.raises(AssertionError):
+        checks.leaves_features_alone_as_a_black_box(subject)
 
 
 def test_a_method_that_keeps_what_it_has_seen_passes():

@@ -29,13 +29,14 @@ class CNNAdapter:
         self.config = config
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The spatial convolutions of encoder and bottleneck."""
+        """The spatial convolutions of encoder and bottleneck that a pointwise one can stand beside."""
+        from fseft.learn.deltas import Centre
         from fseft.learn.method import need
 
         chosen = [
             target
             for target in architecture.targets(network)
-            if target.role == "conv.spatial" and target.part in ("encoder", "bottleneck")
+            if target.role == "conv.spatial" and target.part in ("encoder", "bottleneck") and Centre.fits(target.module)  # type: ignore[arg-type]
         ]
         return need(chosen, "spatial convolutions in the encoder", "cnn-adapter")
 

@@ -17,6 +17,7 @@ SPEC = MethodSpec(
     name="decoder-only",
     factory="fseft.builtin.methods.decoder_only:DecoderOnly",
     summary="train the decoder and the head, from the pre-trained weights",
+    tunes=("decoder",),
     presets=reference(1e-4),
 )
 

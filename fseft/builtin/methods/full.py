@@ -17,6 +17,7 @@ SPEC = MethodSpec(
     name="full",
     factory="fseft.builtin.methods.full:Full",
     summary="train every weight, from the pre-trained ones",
+    tunes=("encoder", "bottleneck", "decoder"),
     presets=reference(1e-4),
 )
 

@@ -12,8 +12,9 @@ from fseft.learn.roles import PartName, Role  # noqa: TC001 - pydantic reads the
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator, Tensor, nn
 
+    from fseft.learn.deltas import WeightDelta
     from fseft.learn.method import Adapted
     from fseft.learn.roles import Architecture, Target
 
@@ -43,6 +44,9 @@ class LoRAConfig(Config):
     parts: tuple[PartName, ...] = Field(default=("encoder", "bottleneck"), description="parts of the network")
     stages: tuple[int, ...] = Field(default=(), description="resolution levels, 0 the finest; empty: all")
     roles: tuple[Role, ...] = Field(default=ROLES, description="roles of the layers")
+    per_projection: bool = Field(
+        default=True, description="queries, keys and values have a change each, not one of all"
+    )
 
 
 SPEC = MethodSpec(
@@ -53,7 +57,7 @@ SPEC = MethodSpec(
     reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; rsLoRA: Kalajdzievski 2023; "
     "DoRA: Liu et al. 2024; PiSSA: Meng et al. 2024",
     # Rank 4 for each of q, k and v, with a dense B, unscaled.
-    presets=reference(1e-3, rank=12, alpha=12.0, parts=("encoder",), roles=("attn.qkv",)),
+    presets=reference(1e-3, rank=12, alpha=12.0, parts=("encoder",), roles=("attn.qkv",), per_projection=False),
 )
 
 
@@ -86,18 +90,16 @@ class LoRA:
         Raises:
             FseftError: The rank is more than any of the chosen layers allows.
         """
-        from fseft.learn.deltas import LowRank, Magnitude, PrincipalLowRank, add_delta
+        from fseft.learn.deltas import Magnitude, add_delta
         from fseft.learn.method import Adapted
 
         config = self.config
-        scale = config.alpha / (sqrt(config.rank) if config.rslora else config.rank)
-        kind = PrincipalLowRank if config.init == "pissa" else LowRank
         targets = self.select(architecture, network)
         self._check_rank(targets)
         deltas, magnitudes = [], []
         for target in targets:
             weight = target.module.get_parameter("weight")
-            deltas.append(add_delta(target, kind(weight, config.rank, scale, generator)))
+            deltas.append(add_delta(target, self._change(target, weight, generator)))
             if config.dora and not target.followed_by_norm:  # which takes a magnitude away again
                 magnitude = Magnitude(weight, 1 if target.role == "conv.transposed" else 0)
                 magnitudes.append(add_delta(target, magnitude))
@@ -105,10 +107,21 @@ class LoRA:
             [*deltas, *magnitudes],
             architecture,
             network,
-            learning_rate=1e-3,
+            learning_rate=3e-3,
             head_ratio=config.head_ratio,
-            rates={f"{delta}.b": config.ratio for delta in deltas},
+            rates={name: config.ratio for delta in deltas for name in _names_of_b(network, delta)},
         )
+
+    def _change(self, target: Target, weight: Tensor, generator: Generator) -> WeightDelta:
+        """The low-rank change of a weight; of a fused one, that of each projection."""
+        from fseft.learn.deltas import LowRank, PrincipalLowRank, Stacked
+
+        config = self.config
+        scale = config.alpha / (sqrt(config.rank) if config.rslora else config.rank)
+        kind = PrincipalLowRank if config.init == "pissa" else LowRank
+        if target.role == "attn.qkv" and config.per_projection:
+            return Stacked(kind(block, config.rank, scale, generator) for block in weight.chunk(3))
+        return kind(weight, config.rank, scale, generator)
 
     def _check_rank(self, targets: list[Target]) -> None:
         from fseft.errors import FseftError
@@ -121,3 +134,10 @@ class LoRA:
                 f"rank is {self.config.rank}, and {largest}, the largest of the chosen layers, has {ranks[largest]}",
                 hint=f"Set rank to {ranks[largest]} or less.",
             )
+
+
+def _names_of_b(network: nn.Module, delta: str) -> list[str]:
+    """The names of the matrices B of a change."""
+    return [
+        f"{delta}.{name}" for name, _ in network.get_submodule(delta).named_parameters() if name.split(".")[-1] == "b"
+    ]

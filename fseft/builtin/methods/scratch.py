@@ -11,6 +11,7 @@ SPEC = MethodSpec(
     factory="fseft.builtin.methods.scratch:Scratch",
     summary="train every weight, from random ones",
     needs_model=False,
+    tunes=("encoder", "bottleneck", "decoder"),
     presets=reference(1e-4),
 )
 

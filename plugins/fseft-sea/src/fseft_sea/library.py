@@ -74,7 +74,7 @@ def _bottleneck(rank, target, generator):
 
 
 def _pointwise(target, generator):
-    return [add_delta(target, Centre(target.module.weight))]
+    return [add_delta(target, Centre(target.module.weight))] if Centre.fits(target.module) else []
 
 
 def _affine(target, generator):
