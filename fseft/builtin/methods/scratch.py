@@ -19,5 +19,5 @@ SPEC = MethodSpec(
 class Scratch(Full):
     """Method `scratch`. Random weights stand a higher rate than pre-trained ones, the head's as the others."""
 
-    learning_rate = 1e-3
+    learning_rate = 3e-3
     head_ratio = 1.0
