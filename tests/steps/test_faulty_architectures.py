@@ -32,7 +32,8 @@ def foreign(monkeypatch, workspace):
     module.fseft_architectures = hookimpl(lambda: specs, specname="fseft_architectures")
     plugins = [Plugin("builtin", "fseft", "1.0", builtin), Plugin("foreign", "fseft-foreign", "1.0", module)]
     installed = Registry(plugins)
-    monkeypatch.setattr("fseft.learn.backbone.registry", lambda: installed)
+    for user in ("fseft.learn.backbone", "fseft.steps.adapt", "fseft.steps.features"):
+        monkeypatch.setattr(f"{user}.registry", lambda: installed)
     write_model(workspace, "foreign", architecture="foreign")
     return lambda **changed: [monkeypatch.setattr(Foreign, name, value) for name, value in changed.items()]
 
