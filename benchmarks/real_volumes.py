@@ -86,11 +86,13 @@ class Trial:
     epochs: int | None = None
     minutes: float | None = None
     decoder: str = ""
+    settings: tuple[str, ...] = ()
 
     @property
     def run(self) -> Path:
         """The folder of the adapter."""
         length = f"{self.epochs}-{self.minutes}{self.decoder and f'-{self.decoder}'}"
+        length += "".join(f"-{setting}" for setting in self.settings)
         return (
             self.work / "runs" / self.task.folder.name / f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{length}"
         )
@@ -113,6 +115,7 @@ class Trial:
         training += ["--set", f"epochs={self.epochs}"] if self.epochs else []
         training += ["--minutes", str(self.minutes)] if self.minutes else []
         training += ["--decoder", self.decoder] if self.decoder else []
+        training += [part for setting in self.settings for part in ("--set", setting)]
         run, predicted = str(self.run), str(self.predictions)
         return [
             ["preprocess", str(task.folder), *common],
@@ -193,6 +196,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="each has k steps")
     parser.add_argument("--minutes", type=float, help="at most so many, where that is less")
     parser.add_argument("--decoder", default="", help="another than by default")
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="key=value for `adapt`")
     parser.add_argument("--k", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
@@ -205,7 +209,7 @@ def main() -> None:
             spec = registry().method(method)
             model = MODEL if spec.needs_model else SCRATCH
             epochs = None if spec.access == "black-box" else options.epochs
-            how = (options.work, epochs, options.minutes, options.decoder)
+            how = (options.work, epochs, options.minutes, options.decoder, tuple(options.settings))
             trials.append(Trial(task, model, method, options.k, options.seed, *how))
     if options.dry_run:
         for command in (command for trial in trials for command in trial.commands()):

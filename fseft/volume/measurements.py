@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -37,13 +38,13 @@ def write_measurement(path: Path, measured: CaseMeasurement) -> None:
 def read_measurement(path: Path) -> CaseMeasurement | None:
     """Read a measurement back; None where there is none, or it is damaged."""
     try:
-        with np.load(path) as held:
+        with path.open("rb") as file, np.load(file) as held:
             facts = json.loads(str(held["facts"]))
             channels = [
                 CaseIntensities(**one, **{name: held[f"{name}_{index}"] for name in _ARRAYS})
                 for index, one in enumerate(facts["intensities"])
             ]
-    except (OSError, ValueError, KeyError, TypeError, BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error):
         return None
     for key in ("volumes_mm3", "extents_mm"):
         facts[key] = {int(value): _tuples(found) for value, found in facts[key].items()}

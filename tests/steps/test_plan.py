@@ -144,6 +144,17 @@ def test_a_case_that_was_measured_is_not_measured_again_for_the_sake_of_others(d
     assert mended == fresh
 
 
+def test_a_damaged_measurement_is_made_again(dataset, store):
+    first, _ = make_plan(dataset, "none", store, device="cpu")
+    folder = store.fingerprint("livers").parent
+    store.fingerprint("livers").unlink()
+    kept = sorted((folder / "cases").iterdir())
+    assert len(kept) == 3
+    for path, content in zip(kept, (b"", kept[1].read_bytes()[:200], b"odd"), strict=True):
+        path.write_bytes(content)
+    assert make_plan(dataset, "none", store, device="cpu")[0] == first
+
+
 def test_less_memory_gives_fewer_crops_then_a_smaller_patch(dataset, store):
     def needed(patch, crops):
         return training_bytes("resunet", {}, in_channels=1, out_channels=3, patch_size=patch, crops=crops)

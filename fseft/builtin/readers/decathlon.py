@@ -41,12 +41,13 @@ class Reader:
                 raise FseftError("is listed twice", case=case.name, file=path, hint="Remove one entry.")
             cases[case.name] = case
         labels = _labels(content.get("labels", {}), path)
-        others = [name for name in sorted(cases) if _AMOS_MR.fullmatch(name)]
+        channels = _by_number(content["modality"], path)
+        others = [name for name in sorted(cases) if channels == ("CT",) and _AMOS_MR.fullmatch(name)]
         some = f"{counted(len(others), 'case')} of MR, which AMOS22 lists as CT ({', '.join(others[:1])}, ...)"
         return Dataset(
             name=folder.name,
             reader="decathlon",
-            channels=_by_number(content["modality"], path),
+            channels=channels,
             labels=labels,
             meanings=meanings(content, labels),
             cases=tuple(cases[name] for name in sorted(cases.keys() - set(others))),

@@ -85,6 +85,13 @@ def test_names_of_the_tasks_that_do_not_say_of_what_have_a_meaning(task, labels,
     assert Reader().read(folder).meanings == meant
 
 
+def test_a_dataset_of_the_magnetic_resonance_of_amos_keeps_its_cases(tmp_path):
+    folder = a_dataset(tmp_path, modality={"0": "MR"}, training=[pair("amos_0507")])
+    dataset = Reader().read(folder)
+    assert [case.name for case in dataset.cases] == ["amos_0507"]
+    assert dataset.warnings == ()
+
+
 def test_amos_is_read_by_its_declaration(tmp_path):
     names = ["spleen", "right kidney", "gall bladder", "arota", "prostate/uterus"]
     labels = {"0": "background", **{str(value): name for value, name in enumerate(names, start=1)}}
