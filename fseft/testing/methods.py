@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fseft.testing.checks import CHECKS
+from fseft.testing.checks import CHECKS, merges_exactly
+from fseft.testing.layers import CUBE, LAYERS, LayerSubject
 from fseft.testing.parameters import parameters, told
 from fseft.testing.subject import Subject
 from fseft.testing.toys import TOYS, Toy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from _pytest.mark import ParameterSet
 
@@ -26,6 +27,7 @@ def method_checks(
     config: Mapping[str, Any] | None = None,
     decoder: Decoder = "frozen",
     toys: Mapping[str, Toy] = TOYS,
+    layers: Iterable[str] = LAYERS,
     xfail: Mapping[str, str] | None = None,
     tolerance: float = 1e-5,
 ) -> list[ParameterSet]:
@@ -37,13 +39,15 @@ def method_checks(
         check()
     ```
 
-    A check is skipped where the method refuses the architecture; one network at least must fit.
+    A check is skipped where the method refuses the architecture; one network at least must fit. That merging is exact
+    is also checked on convolutions that no toy has, unless the method refuses them.
 
     Args:
         method: Its name in the registry.
         config: Keys of its configuration, where they are not the defaults.
         decoder: What becomes of the decoder beside it.
         toys: The networks to try it on, by architecture.
+        layers: The convolutions to try merging on, of `fseft.testing.layers.LAYERS`.
         xfail: Check -> why the method cannot keep it; it must then fail.
         tolerance: By how much outputs may differ that need not be equal bit for bit.
 
@@ -56,6 +60,10 @@ def method_checks(
         subject = Subject(method, dict(config or {}), decoder, name, toy, tolerance)
         found += parameters("-".join((method, *label, name, decoder)), CHECKS, subject, xfail, _run)
         subjects.append(subject)
+    merging = {name: reason for name, reason in (xfail or {}).items() if name == merges_exactly.__name__}
+    for name in layers:
+        lone: Subject = LayerSubject(method, dict(config or {}), decoder, name, CUBE, tolerance)
+        found += parameters("-".join((method, *label, name)), (merges_exactly,), lone, merging, _run)
     whole = pytest.param(partial(_fits_a_network, subjects), id="-".join((method, *label, "fits_a_network")))
     return [*found, whole] if len(subjects) > 1 else found
 

@@ -70,6 +70,7 @@ def checks(method, architectures=tuple(TOYS), decoder="frozen", config=None):
             config=config,
             decoder=decoder,
             toys={architecture: TOYS[architecture]},
+            layers=(),
             xfail=exceptions(method, architecture, decoder),
         )
 
@@ -77,6 +78,13 @@ def checks(method, architectures=tuple(TOYS), decoder="frozen", config=None):
 def matrix():
     for method in registry().names("method"):
         yield from checks(method)
+
+
+def layers():
+    for method in registry().names("method"):
+        yield from method_checks(method, toys={})
+    for config in LORA:
+        yield from method_checks("lora", toys={}, config=config)
 
 
 def decoders():
@@ -93,7 +101,7 @@ def settings():
     yield from checks("lora", ["resunet"], "fine-tuned", LORA[-1])
 
 
-@pytest.mark.parametrize("check", [*matrix(), *decoders(), *settings()])
+@pytest.mark.parametrize("check", [*matrix(), *layers(), *decoders(), *settings()])
 def test_a_method_keeps_the_contract(check):
     check()
 

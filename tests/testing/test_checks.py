@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from fseft.errors import FseftError
-from fseft.learn.deltas import LowRank, Scale, Switchable, add_delta
+from fseft.learn.deltas import LowRank, Scale, Switchable, add_branch, add_delta
 from fseft.learn.method import Adapted, need
 from fseft.plugin import Config
 from fseft.testing import TOYS, checks, method_checks
+from fseft.testing.layers import CUBE, LayerSubject
 from fseft.testing.parameters import told
 from fseft.testing.subject import Subject
 
@@ -129,6 +130,34 @@ class FindsNothing(Flawed):
         return [target for target in architecture.targets(network) if target.role == "conv.spatial"]
 
 
+class PlainConvolution(Switchable):
+    """As if every convolution beside which it stands were plain."""
+
+    def __init__(self, width, generator):
+        super().__init__()
+        self.convolution = torch.nn.Conv3d(width, width, 3, padding=1, bias=False)
+        torch.nn.init.normal_(self.convolution.weight, std=0.01, generator=generator)
+
+    def forward(self, x):
+        return self.convolution(x)
+
+
+class FoldsIn(Adapted):
+    def merge(self):
+        for module in self.network.modules():
+            for branch in [child for child in module.children() if isinstance(child, PlainConvolution)]:
+                branch.enabled = False
+                module.weight.data += branch.convolution.weight.data
+        return self.network
+
+
+class ForgetsDilation(Flawed):
+    def apply(self, architecture, network, *, generator):
+        targets = self.select(architecture, network)
+        branches = [add_branch(t, PlainConvolution(t.module.in_channels, generator)) for t in targets]
+        return FoldsIn.frozen_but(branches, architecture, network, learning_rate=1e-2)
+
+
 class Branch(Switchable):
     def forward(self, x):
         return 0.1 * x
@@ -162,6 +191,30 @@ def test_a_method_that_is_right_passes(check):
 def test_a_flaw_is_found(flawed, check):
     with pytest.raises(AssertionError):
         check(subject_of(flawed()))
+
+
+def test_a_merge_that_forgets_dilation_is_found_on_a_layer_that_no_toy_has():
+    def layer(name):
+        subject = LayerSubject("lora", {}, "frozen", name, CUBE, 1e-5)
+        subject.method = ForgetsDilation()
+        return subject
+
+    checks.merges_exactly(layer("without-bias"))
+    with pytest.raises(AssertionError):
+        checks.merges_exactly(layer("dilated"))
+
+
+def test_a_layer_that_a_method_refuses_when_it_is_applied_is_skipped():
+    class RefusesGroups(Flawed):
+        def apply(self, architecture, network, *, generator):
+            (target,) = self.select(architecture, network)
+            if target.module.groups > 1:
+                raise FseftError("cannot change grouped convolutions")
+            return super().apply(architecture, network, generator=generator)
+
+    subject = LayerSubject("lora", {}, "frozen", "grouped", CUBE, 1e-5)
+    subject.method = RefusesGroups()
+    assert subject.refusal == "cannot change grouped convolutions."
 
 
 def test_a_method_that_is_no_black_box_is_found():

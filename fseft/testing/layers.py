@@ -1,0 +1,103 @@
+"""Convolutions that no toy has and some network will: a method adapts them as they are, or refuses them."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.nn import functional as F
+
+from fseft.errors import FseftError
+from fseft.learn.backbone import build
+from fseft.learn.named_layers import NamedLayers, role_by_kind
+from fseft.testing.subject import CLASSES, Subject
+from fseft.testing.toys import Toy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from fseft.documents import Triple
+    from fseft.learn.roles import Architecture, PartName, Role
+
+WIDTH = 16
+CUBE = Toy({}, (6, 6, 6))
+
+LAYERS: dict[str, Callable[[], nn.Conv3d | nn.ConvTranspose3d]] = {
+    "without-bias": partial(nn.Conv3d, WIDTH, WIDTH, 3, padding=1, bias=False),
+    "even-kernel": partial(nn.Conv3d, WIDTH, WIDTH, 2),
+    "flat-kernel": partial(nn.Conv3d, WIDTH, WIDTH, (3, 3, 1), padding=(1, 1, 0)),
+    "unpadded": partial(nn.Conv3d, WIDTH, WIDTH, 3),
+    "strided": partial(nn.Conv3d, WIDTH, WIDTH, 3, stride=(2, 2, 1), padding=1),
+    "strided-pointwise": partial(nn.Conv3d, WIDTH, WIDTH, 1, stride=2),
+    "dilated": partial(nn.Conv3d, WIDTH, WIDTH, 3, padding=2, dilation=2),
+    "grouped": partial(nn.Conv3d, WIDTH, 2 * WIDTH, 3, padding=1, groups=2),
+    "grouped-pointwise": partial(nn.Conv3d, WIDTH, 2 * WIDTH, 1, groups=2),
+    "depthwise": partial(nn.Conv3d, WIDTH, WIDTH, 3, padding=1, groups=WIDTH),
+    "reflect-padded": partial(nn.Conv3d, WIDTH, WIDTH, 3, padding=1, padding_mode="reflect"),
+    "circular-padded": partial(nn.Conv3d, WIDTH, WIDTH, 3, padding=1, padding_mode="circular"),
+    "transposed": partial(nn.ConvTranspose3d, WIDTH, WIDTH, 2, stride=2),
+    "transposed-grouped": partial(nn.ConvTranspose3d, WIDTH, 2 * WIDTH, 2, stride=2, groups=2),
+    "transposed-overlapping": partial(nn.ConvTranspose3d, WIDTH, WIDTH, 3, stride=2, padding=1, output_padding=1),
+}
+"""By what is unusual."""
+
+
+class LayerNet(nn.Module):
+    """A pointwise stem, the layer, and a head at the input's resolution."""
+
+    def __init__(self, layer: nn.Conv3d | nn.ConvTranspose3d, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(1, WIDTH, 1)
+        self.layer = layer
+        self.head = nn.Conv3d(layer.out_channels, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, i, j, k) -> logits (B, classes, i, j, k)."""
+        features = F.relu(self.layer(F.relu(self.stem(x))))
+        logits: Tensor = self.head(F.interpolate(features, x.shape[2:]))
+        return logits
+
+
+class LayerArchitecture(NamedLayers):
+    """Knows the layer and the head; it is in no registry."""
+
+    divisor: Triple = (1, 1, 1)
+    minimum_patch: Triple = (4, 4, 4)
+
+    def build(self, *, in_channels: int, out_channels: int, **hparams: Any) -> nn.Module:  # noqa: ARG002 - always one
+        """The layer of the name `layer`, and what is needed around it."""
+        return LayerNet(LAYERS[hparams["layer"]](), out_channels)
+
+    def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:  # noqa: ARG002 - one place
+        """Where methods look first."""
+        return "encoder", 0
+
+    def role(self, name: str, module: nn.Module) -> Role | None:
+        """The layer's alone."""
+        return role_by_kind(module) if name == "layer" else None
+
+
+class LayerSubject(Subject):
+    """A method on a network around one layer; its architecture's name is that of the layer."""
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """Of one layer and a head."""
+        return LayerArchitecture()
+
+    def network(self, classes: int = CLASSES) -> nn.Module:
+        """The base, as it is."""
+        hparams = {"layer": self.architecture_name}
+        return build(self.architecture, in_channels=1, out_channels=classes, hparams=hparams, seed=0).eval()
+
+    @cached_property
+    def refusal(self) -> str:
+        """Why the method is not for the network, or not for such a layer: it may see that when it is applied."""
+        try:
+            self.adapted()
+        except FseftError as error:
+            return str(error)
+        return ""
