@@ -56,6 +56,19 @@ def test_a_step_draws_the_singular_values_to_zero_by_penalty_times_rate():
     assert change.rank() == 2
 
 
+def test_columns_longer_than_one_cost_what_they_are_longer():
+    network = adapted(bound=0.5, rank=2)
+    changes = list(network.changes().values())
+    for change in changes:
+        change.u.data.zero_()
+        change.vt.data.zero_()
+    assert network.regularizer() == 0
+    changes[0].u.data[:2, 1] = 1  # a column whose square is 2
+    changes[-1].vt.data[0, 0] = 2
+    torch.testing.assert_close(network.regularizer().detach(), torch.tensor(0.5 * (1 + 9)))
+    assert adapted(bound=0).regularizer() is None
+
+
 def test_a_step_is_as_long_as_the_recipe_says():
     network = adapted(penalty=0.5, rank=3, ratio=30)
     change = next(iter(network.changes().values()))

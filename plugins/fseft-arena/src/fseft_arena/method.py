@@ -34,11 +34,24 @@ class SingularChange(WeightDelta):
 
 
 class ArenaAdapted(Adapted):
-    """A network whose singular values are drawn to zero after each step."""
+    """A network whose singular values are drawn to zero after each step, and cannot be made up for."""
+
+    bound = 0.0
 
     def changes(self):
         """The changes of weights, by name."""
         return {name: module for name, module in self.network.named_modules() if isinstance(module, SingularChange)}
+
+    def regularizer(self):
+        """A term of the loss where columns of U or V are longer than one: the square of |u|^2 - 1, and of |v|^2 - 1.
+
+        Else they grow as the singular value between them shrinks, and the penalty costs nothing.
+        """
+        if not self.bound:
+            return None
+        changes = self.changes().values()
+        lengths = [change.u.square().sum(0) for change in changes] + [change.vt.square().sum(1) for change in changes]
+        return self.bound * nn.functional.relu(torch.cat(lengths) - 1).square().sum()
 
     @torch.no_grad()
     def on_optimizer_step(self, step, total, optimizer):
@@ -71,11 +84,9 @@ class Arena:
             weight = target.module.get_parameter("weight")
             change = SingularChange(weight, self.config.rank, self.config.penalty, generator)
             changes.append(add_delta(target, change))
-        return ArenaAdapted.frozen_but(
-            changes,
-            architecture,
-            network,
-            learning_rate=1e-3,
-            head_ratio=10.0,
-            rates={f"{change}.v": self.config.ratio for change in changes},
+        rates = {f"{change}.v": self.config.ratio for change in changes}
+        adapted = ArenaAdapted.frozen_but(
+            changes, architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates
         )
+        adapted.bound = self.config.bound
+        return adapted

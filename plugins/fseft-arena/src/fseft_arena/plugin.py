@@ -12,6 +12,7 @@ class ArenaConfig(Config):
     rank: int = Field(default=8, ge=1, description="rank that each change starts with; the penalty may lower it")
     penalty: float = Field(default=0.3, ge=0, description="weight of |v|, the L1 norm of the singular values")
     ratio: float = Field(default=30.0, gt=0, description="learning rate of v over that of U and V")
+    bound: float = Field(default=0.1, ge=0, description="weight of how much columns of U and V are longer than one")
 
 
 @hookimpl
