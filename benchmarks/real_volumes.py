@@ -22,6 +22,8 @@ from fseft.registry import registry
 from fseft.steps.models import SCRATCH
 
 MODEL = "phantom-tiny"
+TEST = 20
+"""Cases that are scored, where there are so many."""
 HEAD = """\
 | data | model | method | trained parameters | MB | min | Dice | NSD 2 mm | HD95 mm |
 |---|---|---|---|---|---|---|---|---|"""
@@ -39,23 +41,33 @@ class Task:
     structures: str = ""
 
 
-def hippocampus(data: Path, unseen: int = 20) -> Task:
+def hippocampus(data: Path, unseen: int = TEST, *, validate: bool = False) -> Task:
     """MR of the hippocampus; of the last 20 labelled cases, which are never learned from, the first are scored."""
     folder = data / "hippocampus"
     images = {path.name for path in (folder / "imagesTr").iterdir()}
     both = sorted(path.name for path in (folder / "labelsTr").iterdir() if path.name in images)
-    pool = tuple(name.removesuffix(".nii.gz") for name in both[:-20])
-    scans = tuple(folder / "imagesTr" / name for name in both[-20:][:unseen])
+    both, tested = _split(both, TEST)
+    if validate:
+        both, tested = _split(both, TEST)
+    pool = tuple(name.removesuffix(".nii.gz") for name in both)
+    scans = tuple(folder / "imagesTr" / name for name in tested[:unseen])
     return Task("hippocampus (MR)", folder, pool, scans, folder / "labelsTr")
 
 
-def headneck(data: Path, unseen: int = 16) -> Task:
+def headneck(data: Path, unseen: int = TEST, *, validate: bool = False) -> Task:
     """Planning CT; support from the completely contoured cases, of the 16 test cases the first are scored."""
     folder = data / "headneck"
-    complete = tuple(json.loads((folder / "splits.json").read_text())["complete"])
-    scans = tuple(sorted((folder / "imagesTs").iterdir())[:unseen])
+    pool = json.loads((folder / "splits.json").read_text())["complete"]
+    scans, labels = sorted((folder / "imagesTs").iterdir()), folder / "labelsTs"
+    if validate:
+        pool, held_out = _split(pool, TEST)
+        scans, labels = [folder / "imagesTr" / f"{name}_0000.nii.gz" for name in held_out], folder / "labelsTr"
     core = "brainstem,spinal_cord,parotid_right,parotid_left,mandible"
-    return Task("headneck (CT)", folder, complete, scans, folder / "labelsTs", core)
+    return Task("headneck (CT)", folder, tuple(pool), tuple(scans[:unseen]), labels, core)
+
+
+def _split(names: list[str], count: int) -> tuple[list[str], list[str]]:
+    return names[:-count], names[-count:]
 
 
 TASKS = {"hippocampus": hippocampus, "headneck": headneck}
@@ -197,6 +209,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="at most so many, where that is less")
     parser.add_argument("--decoder", default="", help="another than by default")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="key=value for `adapt`")
+    parser.add_argument("--unseen", type=int, default=TEST, help="so many unseen cases are scored, at most")
+    parser.add_argument(
+        "--validate", action="store_true", help="for choosing settings: score cases of the pool, kept from learning"
+    )
     parser.add_argument("--k", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
@@ -204,7 +220,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(os.environ["FSEFT_REAL_DATA"])
     trials = []
-    for task in (TASKS[name](folder) for name in options.data.split(",")):
+    for task in (TASKS[name](folder, options.unseen, validate=options.validate) for name in options.data.split(",")):
         for method in options.methods.split(","):
             spec = registry().method(method)
             model = MODEL if spec.needs_model else SCRATCH
