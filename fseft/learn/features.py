@@ -82,13 +82,6 @@ def joined(parts: Sequence[Voxels]) -> Voxels:
     )
 
 
-def reach(head: nn.Module) -> int:
-    """How many voxels away a head of convolutions looks, at most."""
-    convolutions = (module for module in head.modules() if isinstance(module, torch.nn.Conv3d))
-    sides = (d * (k // 2) for one in convolutions for d, k in [(max(one.dilation), max(one.kernel_size))])
-    return sum(sides)
-
-
 def on_voxels(head: nn.Module, features: Tensor) -> Tensor:
     """The logits (n, C) of a pointwise head on features (n, F)."""
     logits: Tensor = head(features.T[None, :, :, None, None])

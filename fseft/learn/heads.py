@@ -93,12 +93,29 @@ class ResidualHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, i, j, k) -> logits (B, classes, i, j, k)."""
-        hidden = torch.relu(self.first(features))
+        hidden = self.first(features).relu_()
         if self.classifier.out_channels > self.in_channels:
             return self.classifier(features + self.second(hidden))  # type: ignore[no-any-return]
-        weight = torch.einsum("cw,wvijk->cvijk", self.classifier.weight.flatten(1), self.second.weight)
-        logits: Tensor = self.classifier(features) + F.conv3d(hidden, weight, padding="same")
-        return logits
+        rows = self.classifier.weight.flatten(1)
+        weight = torch.einsum("cw,wvijk->cvijk", rows, self.second.weight)
+        return _weighed(features, rows) + F.conv3d(hidden, weight, self.classifier.bias, padding="same")
+
+
+class PointwiseHead(nn.Module):
+    """Pointwise classifiers as one, which reads the features once."""
+
+    rows: Tensor
+    bias: Tensor
+
+    def __init__(self, heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        states = [head.state_dict() for head in heads]
+        self.register_buffer("rows", torch.cat([state["weight"].flatten(1) for state in states]))
+        self.register_buffer("bias", torch.cat([state["bias"] for state in states])[:, None, None, None])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width, i, j, k) -> (B, all classes, i, j, k)."""
+        return _weighed(features, self.rows) + self.bias
 
 
 class Heads(nn.Module):
@@ -118,17 +135,57 @@ class Heads(nn.Module):
         return logits[0] if len(logits) == 1 else torch.cat(logits, dim=1)  # which would copy even one
 
 
+class HeadApart(nn.Module):
+    """A network and its head, which sees so little around a voxel that it may run on features of a whole volume.
+
+    Args:
+        body: (B, C, i, j, k) -> features (B, width, i, j, k).
+        head: (B, width, i, j, k) -> logits (B, classes, i, j, k).
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, i, j, k) -> logits (B, classes, i, j, k)."""
+        logits: Tensor = self.head(self.body(x))
+        return logits
+
+
+def sees_near(head: nn.Module) -> bool:
+    """Whether the logits of a voxel depend on the features around it alone: `reach` tells how far.
+
+    What another package's module does is not known, and a norm layer looks at all that there is.
+    """
+    return all(type(module) in _LOCAL for module in head.modules())
+
+
+def reach(head: nn.Module) -> int:
+    """How many voxels away a head of convolutions looks, at most."""
+    if isinstance(head, Heads):
+        return max(map(reach, head.heads))
+    convolutions = (module for module in head.modules() if isinstance(module, nn.Conv3d))
+    sides = (d * (k // 2) for one in convolutions for d, k in [(max(one.dilation), max(one.kernel_size))])
+    return sum(sides)
+
+
+_LOCAL = {nn.Conv3d, nn.ReLU, nn.GELU, nn.PReLU, nn.Dropout, nn.Identity, nn.Sequential, nn.ModuleList}
+_LOCAL |= {PointwiseHead, ResidualHead, Heads}
+
+
 def _joined(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """The same heads, but pointwise classifiers that follow each other as one, which reads the features once."""
+    """The same heads, but pointwise classifiers that follow each other as one."""
     for plain, several in groupby(heads, _is_pointwise):
-        if not plain:
+        if plain:
+            yield PointwiseHead(list(several))
+        else:
             yield from several
-            continue
-        states = [head.state_dict() for head in several]
-        rows = {name: torch.cat([state[name] for state in states]) for name in states[0]}
-        joint = nn.Conv3d(rows["weight"].shape[1], len(rows["weight"]), kernel_size=1)
-        joint.load_state_dict(rows)
-        yield joint
+
+
+def _weighed(features: Tensor, rows: Tensor) -> Tensor:
+    """A pointwise convolution, which PyTorch's would copy channels-last features for, on one core of a CPU."""
+    return torch.einsum("cw,bwijk->bcijk", rows, features)
 
 
 def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:

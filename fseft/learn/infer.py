@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
+from fseft.learn.heads import HeadApart, reach
 from fseft.learn.layout import on_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
     from torch import Tensor, nn
 
     from fseft.documents import Triple
+
+SMALL = 20480
+"""PyTorch computes convolutions of one volume with so few channels x rows x columns by slower code, on a CPU."""
 
 
 @torch.inference_mode()
@@ -34,6 +39,8 @@ def segment(
 ) -> npt.NDArray[np.float32]:
     """Logits (classes, i, j, k) of a volume (C, i, j, k), overlapping windows weighted by a Gaussian.
 
+    Of a `HeadApart`, the features are blended, and the head runs once on each voxel instead of in every window.
+
     Args:
         network: Segments patches; is put into eval mode.
         image: Normalised input, float32.
@@ -44,43 +51,123 @@ def segment(
         windows_per_batch: Windows per forward pass.
         progress: Told how many windows are done, of how many, before the first and after each pass.
     """
-    from monai.inferers import sliding_window_inference
-
     network = on_device(network, device).eval()
-    batch = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
+    body, head = (network.body, network.head) if isinstance(network, HeadApart) else (network, None)
+    volume = _filled_up(torch.from_numpy(np.ascontiguousarray(image, np.float32)), patch_size)
     flips = [axes for length in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, length)]
     count = len(flips) * count_windows(image.shape[1:], patch_size, overlap)
     done = 0
     progress(0, count)
 
-    def counted(windows: Tensor) -> Tensor:
+    def run(windows: Tensor) -> Tensor:
         nonlocal done
-        logits: Tensor = network(windows)
+        found: Tensor = body(windows.to(device))
         done += len(windows)
         progress(done, count)
-        return logits
+        return found.float().cpu()
 
     total: Tensor | None = None
     for axes in flips:
-        dims = [2 + axis for axis in axes]
-        logits = sliding_window_inference(
-            torch.flip(batch, dims),
-            patch_size,
-            windows_per_batch,
-            counted,
-            overlap=overlap,
-            mode="gaussian",
-            sw_device=torch.device(device),
-            device=torch.device("cpu"),
-            padding_mode="replicate",
-        )
+        dims = [1 + axis for axis in axes]
+        slabs = _blended(run, torch.flip(volume, dims), patch_size, overlap, windows_per_batch)
+        logits = _stacked(slabs if head is None else _headed(slabs, head, device), volume.shape[1])
         total = logits if total is None else total.add_(torch.flip(logits, dims))
     assert total is not None  # noqa: S101 - the first flip is none at all
-    return total.div_(len(flips))[0].float().numpy()
+    inside = tuple(slice(side) for side in image.shape[1:])
+    return total.div_(len(flips))[(slice(None), *inside)].numpy()
+
+
+def _blended(
+    run: Callable[[Tensor], Tensor], volume: Tensor, patch_size: Triple, overlap: float, windows_per_batch: int
+) -> Iterator[Tensor]:
+    """What a network gives for a volume (C, i, j, k): slabs (F, rows, j, k) along the first axis, as each is done.
+
+    Only the windows' own extent along that axis is held at a time: features are many.
+    """
+    from monai.data.utils import compute_importance_map, dense_patch_slices
+
+    weight = compute_importance_map(patch_size, mode="gaussian")
+    windows = dense_patch_slices(volume.shape[1:], patch_size, _steps(patch_size, overlap))
+    sums: Tensor | None = None  # (1, F + 1, rows, j, k) of the weighted output, and of the weights as the last channel
+    begin = 0  # the row of the volume that they begin with
+    for first in range(0, len(windows), windows_per_batch):
+        batch = windows[first : first + windows_per_batch]
+        found = run(torch.stack([volume[(slice(None), *window)] for window in batch]))
+        for (rows, *across), one in zip(batch, found, strict=True):
+            if sums is None:
+                sums = _zeros_laid_out_as(found, (1, len(one) + 1, patch_size[0], *volume.shape[2:]))
+            if done := rows.start - begin:
+                yield _mean(sums[:, :, :done])
+                sums = torch.cat([sums[:, :, done:], torch.zeros_like(sums[:, :, :done])], dim=2)
+                begin = rows.start
+            place = sums[(0, slice(None), slice(None), *across)]
+            place[:-1].addcmul_(one, weight)
+            place[-1] += weight
+    assert sums is not None  # noqa: S101 - there is a window
+    yield _mean(sums)
+
+
+def _zeros_laid_out_as(other: Tensor, shape: Sequence[int]) -> Tensor:
+    """Sums of many channels are ten times as slow where one has the channels first, and the other last."""
+    last = other.is_contiguous(memory_format=torch.channels_last_3d)
+    layout = torch.channels_last_3d if last else torch.contiguous_format
+    return torch.empty(*shape, memory_format=layout).zero_()
+
+
+def _mean(sums: Tensor) -> Tensor:
+    return (sums[:, :-1] / sums[:, -1:])[0]
+
+
+def _headed(slabs: Iterator[Tensor], head: nn.Module, device: str) -> Iterator[Tensor]:
+    """A head on slabs of features that follow each other, each seen with as much of its neighbours as the head sees.
+
+    It runs on several slabs at a time where they are small.
+    """
+    margin = reach(head)
+    held = next(slabs)
+    given = 0  # the logits of so many rows that are held were given already
+    for slab in slabs:
+        enough = held[:, given:, :, 0].numel() > SMALL
+        held = torch.cat([held, slab], dim=1)
+        if enough:
+            ready = held.shape[1] - max(margin, slab.shape[1])
+            yield _logits(head, held[:, : ready + margin], device)[:, given:ready]
+            first = max(0, ready - margin)
+            held, given = held[:, first:], ready - first
+    yield _logits(head, held, device)[:, given:]
+
+
+def _logits(head: nn.Module, features: Tensor, device: str) -> Tensor:
+    """Of features (F, i, j, k), in main memory."""
+    batch = features[None].to(device, memory_format=torch.channels_last_3d)  # as the convolutions, see `on_device`
+    return head(batch)[0].float().cpu()  # type: ignore[no-any-return]
+
+
+def _stacked(slabs: Iterable[Tensor], rows: int) -> Tensor:
+    """All slabs, one after the other, in one tensor; never twice in memory."""
+    whole: Tensor | None = None
+    done = 0
+    for slab in slabs:
+        if whole is None:
+            whole = slab.new_empty((len(slab), rows, *slab.shape[2:]))
+        whole[:, done : done + slab.shape[1]] = slab
+        done += slab.shape[1]
+    assert whole is not None  # noqa: S101 - there is a slab
+    return whole
+
+
+def _filled_up(volume: Tensor, patch_size: Triple) -> Tensor:
+    """The volume (C, i, j, k), as large as a window at least: its edge is repeated after it."""
+    missing = [max(0, patch - side) for side, patch in zip(volume.shape[1:], patch_size, strict=True)]
+    widths = [width for more in reversed(missing) for width in (0, more)]
+    return F.pad(volume[None], widths, mode="replicate")[0]
 
 
 def count_windows(shape: Sequence[int], patch_size: Triple, overlap: float) -> int:
     """How many windows cover a volume (i, j, k): each axis is walked in steps of the part that does not overlap."""
-    steps = [max(1, int(patch * (1 - overlap))) for patch in patch_size]
-    sides = zip(shape, patch_size, steps, strict=True)
+    sides = zip(shape, patch_size, _steps(patch_size, overlap), strict=True)
     return prod(1 + ceil(max(0, side - patch) / step) for side, patch, step in sides)
+
+
+def _steps(patch_size: Triple, overlap: float) -> list[int]:
+    return [max(1, int(patch * (1 - overlap))) for patch in patch_size]

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from fseft.errors import FseftError
-from fseft.learn.heads import Heads
+from fseft.learn.heads import HeadApart, Heads, reach, sees_near
 from fseft.learn.roles import TEXT_CLASSES
 from fseft.registry import registry
 from fseft.steps.adapters import NAME, find_backbone, method_name, open_body, read_manifest, restore_on
@@ -17,8 +19,6 @@ from fseft.store import digest, file_digest
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
-
-    from torch import nn
 
     from fseft.documents import Manifest
     from fseft.store import Store
@@ -95,24 +95,39 @@ def group_passes(adapters: Sequence[OpenAdapter]) -> tuple[Pass, ...]:
 def _features(adapter: OpenAdapter) -> str:
     """A key of the features that the adapter's head is put on."""
     made = adapter.manifest
-    spec = registry().method(method_name(made, adapter.place))
-    texts = not spec.trains and TEXT_CLASSES in made.hparams  # their head looks at deeper features too
-    if spec.access != "black-box" or set(made.beside.values()) != {"frozen"} or texts or not made.backbone_sha256:
+    if not _has_frozen_features(adapter) or not made.backbone_sha256:
         return adapter.sha256
     return digest(made.backbone_sha256, made.architecture, made.hparams, made.preprocessing.model_dump(mode="json"))
+
+
+def _has_frozen_features(adapter: OpenAdapter) -> bool:
+    """Whether nothing but the head is the adapter's own."""
+    made = adapter.manifest
+    spec = registry().method(method_name(made, adapter.place))
+    texts = not spec.trains and TEXT_CLASSES in made.hparams  # their head looks at deeper features too
+    return spec.access == "black-box" and set(made.beside.values()) == {"frozen"} and not texts
 
 
 def load_pass(adapters: Pass, store: Store) -> nn.Module:
     """The network that gives the logits of all adapters, one after the other along the channels.
 
+    Heads that look at neighbours, or have more classes than there are features, are kept apart, to run once on each
+    voxel.
+
     Raises:
         FseftError: An adapter is of another backbone, or its method or model is not installed.
     """
     body = open_body(adapters[0].file, adapters[0].manifest, store)
-    heads = []
+    architecture, heads = body.architecture, []
+    width = architecture.head(body.network).in_channels
     for adapter in adapters:
         network = restore_on(body, adapter.file, adapter.manifest)
-        heads.append(body.architecture.head(network))
-    if len(adapters) > 1:
-        body.architecture.replace_head(network, Heads(heads))
+        heads.append(architecture.head(network))
+    if not _has_frozen_features(adapters[0]):
+        return network
+    head = Heads(heads)
+    if sees_near(head) and (reach(head) or sum(adapter.channels for adapter in adapters) > width):
+        architecture.replace_head(network, nn.Identity())
+        return HeadApart(network, head)
+    architecture.replace_head(network, head)
     return network

@@ -15,7 +15,8 @@ from einops import rearrange
 from fseft.errors import AnswerError, FseftError
 from fseft.learn.augment import augment, rim
 from fseft.learn.batches import Ahead, derived_seed
-from fseft.learn.features import joined, on_voxels, reach, sample_voxels, voxel_loss
+from fseft.learn.features import joined, on_voxels, sample_voxels, voxel_loss
+from fseft.learn.heads import reach
 from fseft.learn.layout import on_device
 from fseft.learn.loop import Training, autocast, fit, start
 from fseft.learn.loss import segmentation_loss

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.learn.heads import Heads, ResidualHead, new_head
+from fseft.learn.heads import Heads, ResidualHead, new_head, reach, sees_near
 from fseft.learn.vocabulary import match_classes
 
 CLASSES = ("liver", "kidney_left", "spleen")
@@ -86,3 +86,22 @@ def test_heads_that_are_not_pointwise_or_have_no_bias_stay_as_they_are():
     heads = Heads(several)
     assert len(heads.heads) == 3
     torch.testing.assert_close(heads(x), torch.cat([head(x) for head in several], dim=1))
+
+
+def test_it_is_known_how_far_a_head_of_convolutions_sees():
+    plain = nn.Conv3d(5, 2, 1)
+    residual = [ResidualHead(plain, size, torch.Generator()) for size in (1, 3, 5)]
+    assert [reach(head) for head in (plain, *residual)] == [0, 0, 2, 4]
+    assert reach(Heads([plain, *residual])) == 4
+    assert reach(nn.Sequential(nn.Conv3d(5, 5, 3, dilation=2), nn.ReLU(), plain)) == 2
+
+
+def test_a_head_with_a_norm_or_of_somebody_else_may_see_the_whole_volume():
+    class Own(nn.Conv3d):
+        """May do anything."""
+
+    plain = nn.Conv3d(5, 2, 1)
+    near = [plain, nn.Sequential(nn.Conv3d(5, 5, 3), nn.ReLU(), plain), ResidualHead(plain, 3, torch.Generator())]
+    assert all(map(sees_near, [*near, Heads(near)]))
+    far = [nn.Sequential(nn.InstanceNorm3d(5), plain), Own(5, 2, 1)]
+    assert not any(map(sees_near, [*far, Heads([plain, far[0]])]))

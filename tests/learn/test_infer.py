@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monai.inferers import sliding_window_inference
 from torch import nn
 
+from fseft.learn.heads import HeadApart, Heads, ResidualHead
 from fseft.learn.infer import segment
 
 PATCH = (16, 16, 16)
@@ -69,3 +73,51 @@ def test_progress_counts_every_window(shape, mirror_axes):
     segment(Pointwise(), an_image(shape), patch_size=PATCH, mirror_axes=mirror_axes, progress=lambda *n: told.append(n))
     assert told[0][0] == 0
     assert told[-1][0] == told[-1][1]
+
+
+SHAPES = st.tuples(*[st.integers(1, 21)] * 3)
+
+
+def a_network():
+    """Three features that depend on where in the window a voxel lies: zeros are padded."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv3d(4, 3, 3, padding=1))
+
+
+def a_head(classes, kernel_size=3):
+    head = ResidualHead(nn.Conv3d(3, classes, 1), kernel_size, torch.Generator().manual_seed(0))
+    nn.init.normal_(head.second.weight)
+    return head
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (9, 8, 14), (21, 13, 8), (30, 8, 8)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
+def test_it_is_what_the_windows_of_monai_give(shape, overlap):
+    network, image = a_network(), an_image(shape)
+    with torch.no_grad():
+        expected = sliding_window_inference(
+            torch.from_numpy(image)[None], (8, 8, 8), 2, network, overlap=overlap, mode="gaussian"
+        )
+    found = segment(network, image, patch_size=(8, 8, 8), overlap=overlap)
+    np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-5)
+
+
+@settings(deadline=None, max_examples=25)
+@given(shape=SHAPES, overlap=st.sampled_from([0.0, 0.5, 0.75]), kernel_size=st.sampled_from([1, 3, 5]))
+def test_a_head_apart_sees_the_features_of_the_whole_volume(shape, overlap, kernel_size):
+    body, image = a_network(), an_image(shape)
+    head = Heads([a_head(2, kernel_size), nn.Conv3d(3, 2, 1), a_head(5)])
+    how = {"patch_size": (8, 8, 8), "overlap": overlap}
+    filled = np.pad(image, [(0, 0), *((0, max(0, 8 - side)) for side in shape)], mode="edge")
+    with torch.no_grad():
+        expected = head(torch.from_numpy(segment(body, filled, **how))[None])[0].numpy()
+    found = segment(HeadApart(body, head), image, **how)
+    np.testing.assert_allclose(found, expected[:, : shape[0], : shape[1], : shape[2]], atol=1e-4)
+
+
+@pytest.mark.parametrize("mirror_axes", [(), (0, 1, 2)])
+def test_a_pointwise_head_may_as_well_be_apart(mirror_axes):
+    body, head, image = a_network(), nn.Conv3d(3, 4, 1), an_image((19, 9, 12))
+    how = {"patch_size": (8, 8, 8), "mirror_axes": mirror_axes}
+    whole = segment(nn.Sequential(body, head), image, **how)
+    np.testing.assert_allclose(segment(HeadApart(body, head), image, **how), whole, atol=1e-5)

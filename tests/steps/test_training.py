@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from fseft.documents import Run
 from fseft.errors import FseftError
 from fseft.learn.deltas import LowRank, add_delta
-from fseft.learn.features import reach
-from fseft.learn.heads import ResidualHead
+from fseft.learn.heads import ResidualHead, reach
 from fseft.learn.method import Adapted
 from fseft.registry import registry
 from fseft.steps.adapt import adapt
