@@ -31,7 +31,7 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset, the cases to learn from, and the unseen ones."""
+    """A dataset, the cases to learn from, and the unseen ones, which are of the pool where settings are chosen."""
 
     name: str
     folder: Path
@@ -39,10 +39,19 @@ class Task:
     scans: tuple[Path, ...]
     labels: Path
     structures: str = ""
+    validate: bool = False
+
+    @property
+    def split(self) -> str:
+        """Name of what is learned from and scored."""
+        return f"{self.folder.name}{'-validate' if self.validate else ''}"
 
 
 def hippocampus(data: Path, unseen: int = TEST, *, validate: bool = False) -> Task:
-    """MR of the hippocampus; of the last 20 labelled cases, which are never learned from, the first are scored."""
+    """MR of the hippocampus; of the last 20 labelled cases, which are never learned from, the first are scored.
+
+    To validate, the 20 before them are.
+    """
     folder = data / "hippocampus"
     images = {path.name for path in (folder / "imagesTr").iterdir()}
     both = sorted(path.name for path in (folder / "labelsTr").iterdir() if path.name in images)
@@ -51,11 +60,14 @@ def hippocampus(data: Path, unseen: int = TEST, *, validate: bool = False) -> Ta
         both, tested = _split(both, TEST)
     pool = tuple(name.removesuffix(".nii.gz") for name in both)
     scans = tuple(folder / "imagesTr" / name for name in tested[:unseen])
-    return Task("hippocampus (MR)", folder, pool, scans, folder / "labelsTr")
+    return Task("hippocampus (MR)", folder, pool, scans, folder / "labelsTr", validate=validate)
 
 
 def headneck(data: Path, unseen: int = TEST, *, validate: bool = False) -> Task:
-    """Planning CT; support from the completely contoured cases, of the 16 test cases the first are scored."""
+    """Planning CT; support from the completely contoured cases, of the 16 test cases the first are scored.
+
+    To validate, the last 20 of those with all contours are.
+    """
     folder = data / "headneck"
     pool = json.loads((folder / "splits.json").read_text())["complete"]
     scans, labels = sorted((folder / "imagesTs").iterdir()), folder / "labelsTs"
@@ -63,7 +75,7 @@ def headneck(data: Path, unseen: int = TEST, *, validate: bool = False) -> Task:
         pool, held_out = _split(pool, TEST)
         scans, labels = [folder / "imagesTr" / f"{name}_0000.nii.gz" for name in held_out], folder / "labelsTr"
     core = "brainstem,spinal_cord,parotid_right,parotid_left,mandible"
-    return Task("headneck (CT)", folder, tuple(pool), tuple(scans[:unseen]), labels, core)
+    return Task("headneck (CT)", folder, tuple(pool), tuple(scans[:unseen]), labels, core, validate)
 
 
 def _split(names: list[str], count: int) -> tuple[list[str], list[str]]:
@@ -105,9 +117,7 @@ class Trial:
         """The folder of the adapter."""
         length = f"{self.epochs}-{self.minutes}{self.decoder and f'-{self.decoder}'}"
         length += "".join(f"-{setting}" for setting in self.settings)
-        return (
-            self.work / "runs" / self.task.folder.name / f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{length}"
-        )
+        return self.work / "runs" / self.task.split / f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{length}"
 
     @property
     def predictions(self) -> Path:
@@ -117,7 +127,7 @@ class Trial:
     def commands(self) -> list[list[str]]:
         """What a user would type."""
         task = self.task
-        pool = self.work / f"{task.folder.name}-pool.txt"
+        pool = self.work / f"{task.split}-pool.txt"
         pool.parent.mkdir(parents=True, exist_ok=True)
         pool.write_text("\n".join(task.pool))
         common = ["--model", self.model, "--workspace", str(self.work)]

@@ -153,14 +153,6 @@ class HeadApart(nn.Module):
         return logits
 
 
-def sees_near(head: nn.Module) -> bool:
-    """Whether the logits of a voxel depend on the features around it alone: `reach` tells how far.
-
-    What another package's module does is not known, and a norm layer looks at all that there is.
-    """
-    return all(type(module) in _LOCAL for module in head.modules())
-
-
 def reach(head: nn.Module) -> int:
     """How many voxels away a head of convolutions looks, at most."""
     if isinstance(head, Heads):
@@ -170,13 +162,9 @@ def reach(head: nn.Module) -> int:
     return sum(sides)
 
 
-_LOCAL = {nn.Conv3d, nn.ReLU, nn.GELU, nn.PReLU, nn.Dropout, nn.Identity, nn.Sequential, nn.ModuleList}
-_LOCAL |= {PointwiseHead, ResidualHead, Heads}
-
-
 def _joined(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
     """The same heads, but pointwise classifiers that follow each other as one."""
-    for plain, several in groupby(heads, _is_pointwise):
+    for plain, several in groupby(heads, is_pointwise):
         if plain:
             yield PointwiseHead(list(several))
         else:
@@ -193,6 +181,8 @@ def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:
     return head.weight[index].detach(), bias.detach()
 
 
-def _is_pointwise(head: nn.Module) -> bool:
-    """Whether it does nothing but weigh the features of each voxel, and add a bias."""
-    return type(head) is nn.Conv3d and head.bias is not None and head.weight[0].numel() == head.in_channels
+def is_pointwise(head: nn.Module) -> bool:
+    """Whether it does nothing but weigh the features of each voxel, and add a bias: no method has put more into it."""
+    plain = type(head) is nn.Conv3d and head.weight[0].numel() == head.in_channels
+    hooks = head._forward_hooks or head._forward_pre_hooks
+    return plain and head.state_dict().keys() == {"weight", "bias"} and not hooks

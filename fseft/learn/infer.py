@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SMALL = 20480
 """PyTorch computes convolutions of one volume with so few channels x rows x columns by slower code, on a CPU."""
 
+ROWS = 32
+"""Of the features that a head gets at once, about; each piece is seen with the head's reach around it."""
+
 
 @torch.inference_mode()
 def segment(
@@ -80,9 +83,9 @@ def segment(
 def _blended(
     run: Callable[[Tensor], Tensor], volume: Tensor, patch_size: Triple, overlap: float, windows_per_batch: int
 ) -> Iterator[Tensor]:
-    """What a network gives for a volume (C, i, j, k): slabs (F, rows, j, k) along the first axis, as each is done.
+    """What a network gives for a volume (C, i, j, k): slabs (1, F, rows, j, k) along the first axis, as each is done.
 
-    Only the windows' own extent along that axis is held at a time: features are many.
+    Sums are held of as many rows as a window has: features are many.
     """
     from monai.data.utils import compute_importance_map, dense_patch_slices
 
@@ -97,14 +100,14 @@ def _blended(
             if sums is None:
                 sums = _zeros_laid_out_as(found, (1, len(one) + 1, patch_size[0], *volume.shape[2:]))
             if done := rows.start - begin:
-                yield _mean(sums[:, :, :done])
-                sums = torch.cat([sums[:, :, done:], torch.zeros_like(sums[:, :, :done])], dim=2)
+                yield from _means(sums[:, :, :done])
+                _forget(sums, done)
                 begin = rows.start
             place = sums[(0, slice(None), slice(None), *across)]
             place[:-1].addcmul_(one, weight)
             place[-1] += weight
     assert sums is not None  # noqa: S101 - there is a window
-    yield _mean(sums)
+    yield from _means(sums)
 
 
 def _zeros_laid_out_as(other: Tensor, shape: Sequence[int]) -> Tensor:
@@ -114,8 +117,20 @@ def _zeros_laid_out_as(other: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty(*shape, memory_format=layout).zero_()
 
 
-def _mean(sums: Tensor) -> Tensor:
-    return (sums[:, :-1] / sums[:, -1:])[0]
+def _forget(sums: Tensor, rows: int) -> None:
+    """Move so many rows out at the beginning, in place, and zeros in at the end."""
+    length = sums.shape[2]
+    for begin in range(rows, length, rows):
+        end = min(begin + rows, length)
+        sums[:, :, begin - rows : end - rows] = sums[:, :, begin:end]
+    sums[:, :, length - rows :] = 0
+
+
+def _means(sums: Tensor) -> Iterator[Tensor]:
+    """Of the weighted outputs, in pieces of about `ROWS`, but none that is small."""
+    count = min(ceil(sums.shape[2] / ROWS), sums[:, :, :, :, 0].numel() // (SMALL + 1))
+    for piece in sums.tensor_split(max(1, count), dim=2):
+        yield piece[:, :-1] / piece[:, -1:]
 
 
 def _headed(slabs: Iterator[Tensor], head: nn.Module, device: str) -> Iterator[Tensor]:
@@ -127,31 +142,30 @@ def _headed(slabs: Iterator[Tensor], head: nn.Module, device: str) -> Iterator[T
     held = next(slabs)
     given = 0  # the logits of so many rows that are held were given already
     for slab in slabs:
-        enough = held[:, given:, :, 0].numel() > SMALL
-        held = torch.cat([held, slab], dim=1)
-        if enough:
-            ready = held.shape[1] - max(margin, slab.shape[1])
-            yield _logits(head, held[:, : ready + margin], device)[:, given:ready]
+        seen = torch.cat([held, slab[:, :, :margin]], dim=2)
+        ready = seen.shape[2] - margin
+        if ready > given and held[:, :, given:, :, 0].numel() > SMALL:
+            yield _logits(head, seen, device)[:, :, given:ready]
             first = max(0, ready - margin)
-            held, given = held[:, first:], ready - first
-    yield _logits(head, held, device)[:, given:]
+            held, given = held[:, :, first:], ready - first
+        held = torch.cat([held, slab], dim=2)
+    yield _logits(head, held, device)[:, :, given:]
 
 
 def _logits(head: nn.Module, features: Tensor, device: str) -> Tensor:
-    """Of features (F, i, j, k), in main memory."""
-    batch = features[None].to(device, memory_format=torch.channels_last_3d)  # as the convolutions, see `on_device`
-    return head(batch)[0].float().cpu()  # type: ignore[no-any-return]
+    """Of features (1, F, i, j, k), in main memory."""
+    return head(features.to(device)).float().cpu()  # type: ignore[no-any-return]
 
 
 def _stacked(slabs: Iterable[Tensor], rows: int) -> Tensor:
-    """All slabs, one after the other, in one tensor; never twice in memory."""
+    """All slabs (1, C, rows, j, k), one after the other, as (C, i, j, k); never twice in memory."""
     whole: Tensor | None = None
     done = 0
     for slab in slabs:
         if whole is None:
-            whole = slab.new_empty((len(slab), rows, *slab.shape[2:]))
-        whole[:, done : done + slab.shape[1]] = slab
-        done += slab.shape[1]
+            whole = slab.new_empty((slab.shape[1], rows, *slab.shape[3:]))
+        whole[:, done : done + slab.shape[2]] = slab[0]
+        done += slab.shape[2]
     assert whole is not None  # noqa: S101 - there is a slab
     return whole
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from fseft.errors import FseftError
-from fseft.learn.heads import HeadApart, Heads, reach, sees_near
+from fseft.learn.heads import HeadApart, Heads, is_pointwise
 from fseft.learn.roles import TEXT_CLASSES
 from fseft.registry import registry
 from fseft.steps.adapters import NAME, find_backbone, method_name, open_body, read_manifest, restore_on
@@ -85,7 +85,10 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 
 def group_passes(adapters: Sequence[OpenAdapter]) -> tuple[Pass, ...]:
-    """Adapters on the same frozen features of the same input together, all others by themselves."""
+    """Adapters on the same frozen features of the same input together, all others by themselves.
+
+    Those of other packages' methods do not mix with ours: what their heads look at is not known, see `load_pass`.
+    """
     groups: dict[str, list[OpenAdapter]] = {}
     for adapter in adapters:
         groups.setdefault(_features(adapter), []).append(adapter)
@@ -97,7 +100,12 @@ def _features(adapter: OpenAdapter) -> str:
     made = adapter.manifest
     if not _has_frozen_features(adapter) or not made.backbone_sha256:
         return adapter.sha256
-    return digest(made.backbone_sha256, made.architecture, made.hparams, made.preprocessing.model_dump(mode="json"))
+    preprocessing = made.preprocessing.model_dump(mode="json")
+    return digest(made.backbone_sha256, made.architecture, made.hparams, preprocessing, _is_ours(adapter))
+
+
+def _is_ours(adapter: OpenAdapter) -> bool:
+    return adapter.manifest.method.distribution == "fseft"
 
 
 def _has_frozen_features(adapter: OpenAdapter) -> bool:
@@ -111,8 +119,8 @@ def _has_frozen_features(adapter: OpenAdapter) -> bool:
 def load_pass(adapters: Pass, store: Store) -> nn.Module:
     """The network that gives the logits of all adapters, one after the other along the channels.
 
-    Heads that look at neighbours, or have more classes than there are features, are kept apart, to run once on each
-    voxel.
+    Our black-box heads are kept apart, to run once on each voxel, where that is not the same as, or less than, to run
+    them in every window.
 
     Raises:
         FseftError: An adapter is of another backbone, or its method or model is not installed.
@@ -125,9 +133,10 @@ def load_pass(adapters: Pass, store: Store) -> nn.Module:
         heads.append(architecture.head(network))
     if not _has_frozen_features(adapters[0]):
         return network
-    head = Heads(heads)
-    if sees_near(head) and (reach(head) or sum(adapter.channels for adapter in adapters) > width):
+    classes = sum(adapter.channels for adapter in adapters)
+    if _is_ours(adapters[0]) and (classes > width or not all(map(is_pointwise, heads))):
         architecture.replace_head(network, nn.Identity())
-        return HeadApart(network, head)
-    architecture.replace_head(network, head)
+        return HeadApart(network, Heads(heads))
+    if len(heads) > 1:
+        architecture.replace_head(network, Heads(heads))
     return network

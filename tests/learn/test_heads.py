@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.learn.heads import Heads, ResidualHead, new_head, reach, sees_near
+from fseft.learn.heads import Heads, ResidualHead, new_head, reach
 from fseft.learn.vocabulary import match_classes
 
 CLASSES = ("liver", "kidney_left", "spleen")
@@ -96,12 +96,18 @@ def test_it_is_known_how_far_a_head_of_convolutions_sees():
     assert reach(nn.Sequential(nn.Conv3d(5, 5, 3, dilation=2), nn.ReLU(), plain)) == 2
 
 
-def test_a_head_with_a_norm_or_of_somebody_else_may_see_the_whole_volume():
-    class Own(nn.Conv3d):
-        """May do anything."""
+def test_a_head_that_something_was_added_to_is_not_taken_for_a_plain_one():
+    x = torch.randn(1, 8, 4, 4, 4)
+    for add in (hook, branch):
+        head = nn.Conv3d(8, 2, 1)
+        add(head)
+        torch.testing.assert_close(Heads([nn.Conv3d(8, 2, 1), head])(x)[:, 2:], head(x))
 
-    plain = nn.Conv3d(5, 2, 1)
-    near = [plain, nn.Sequential(nn.Conv3d(5, 5, 3), nn.ReLU(), plain), ResidualHead(plain, 3, torch.Generator())]
-    assert all(map(sees_near, [*near, Heads(near)]))
-    far = [nn.Sequential(nn.InstanceNorm3d(5), plain), Own(5, 2, 1)]
-    assert not any(map(sees_near, [*far, Heads([plain, far[0]])]))
+
+def hook(head):
+    head.register_forward_hook(lambda _, __, output: 2 * output)
+
+
+def branch(head):
+    head.add_module("branch", nn.Conv3d(8, 2, 1))
+    head.register_forward_pre_hook(lambda module, inputs: inputs[0] + module.branch(inputs[0]).mean())

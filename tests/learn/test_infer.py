@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from monai.inferers import sliding_window_inference
 from torch import nn
 
+from fseft.learn import infer
 from fseft.learn.heads import HeadApart, Heads, ResidualHead
 from fseft.learn.infer import segment
 
@@ -75,9 +76,6 @@ def test_progress_counts_every_window(shape, mirror_axes):
     assert told[-1][0] == told[-1][1]
 
 
-SHAPES = st.tuples(*[st.integers(1, 21)] * 3)
-
-
 def a_network():
     """Three features that depend on where in the window a voxel lies: zeros are padded."""
     torch.manual_seed(0)
@@ -103,15 +101,24 @@ def test_it_is_what_the_windows_of_monai_give(shape, overlap):
 
 
 @settings(deadline=None, max_examples=25)
-@given(shape=SHAPES, overlap=st.sampled_from([0.0, 0.5, 0.75]), kernel_size=st.sampled_from([1, 3, 5]))
-def test_a_head_apart_sees_the_features_of_the_whole_volume(shape, overlap, kernel_size):
+@given(
+    shape=st.tuples(st.integers(1, 60), *[st.integers(1, 12)] * 2),
+    overlap=st.sampled_from([0.0, 0.5, 0.9]),
+    kernel_size=st.sampled_from([1, 3, 5]),
+    rows=st.integers(1, 8),
+    small=st.sampled_from([0, 500, infer.SMALL]),
+)
+def test_a_head_apart_sees_the_features_of_the_whole_volume(shape, overlap, kernel_size, rows, small):
     body, image = a_network(), an_image(shape)
     head = Heads([a_head(2, kernel_size), nn.Conv3d(3, 2, 1), a_head(5)])
     how = {"patch_size": (8, 8, 8), "overlap": overlap}
     filled = np.pad(image, [(0, 0), *((0, max(0, 8 - side)) for side in shape)], mode="edge")
     with torch.no_grad():
         expected = head(torch.from_numpy(segment(body, filled, **how))[None])[0].numpy()
-    found = segment(HeadApart(body, head), image, **how)
+    with pytest.MonkeyPatch.context() as patch:  # in pieces that are thinner than what the head sees, or all at once
+        patch.setattr(infer, "ROWS", rows)
+        patch.setattr(infer, "SMALL", small)
+        found = segment(HeadApart(body, head), image, **how)
     np.testing.assert_allclose(found, expected[:, : shape[0], : shape[1], : shape[2]], atol=1e-4)
 
 

@@ -10,7 +10,7 @@ import pytest
 from fseft.errors import FseftError
 from fseft.learn import backbone
 from fseft.learn.infer import segment
-from fseft.steps import models, segmenting
+from fseft.steps import models, passes, segmenting
 from fseft.steps.adapt import adapt
 from fseft.steps.outputs import merge_labels
 from fseft.steps.pairing import pair_files
@@ -100,7 +100,8 @@ def test_another_backbone_has_a_pass_of_its_own(adapter_of, kidney, workspace):
 
 
 def test_a_shared_pass_gives_the_logits_of_each_adapter(adapter_of, kidney, workspace):
-    opened = open_adapters((kidney, adapter_of("spatial", "spatial-adapter")), workspace)
+    voxel = adapter_of("voxel", "spatial-adapter", settings=("kernel_size=1",))
+    opened = open_adapters((kidney, adapter_of("spatial", "spatial-adapter"), voxel), workspace)
     image = np.random.default_rng(0).normal(0, 1, (1, 32, 40, 32)).astype(np.float32)
 
     def logits(adapters):
@@ -123,6 +124,12 @@ def test_the_weights_are_hashed_once_to_open_adapters_and_loaded_once_for_a_pass
     opened = open_adapters((kidney, tumour), workspace)
     load_pass(opened, workspace)
     assert read == ["file_digest", "file_digest", "load_weights"]
+
+
+def test_adapters_of_another_package_have_a_pass_of_their_own(kidney, tumour, adapter_of, workspace, monkeypatch):
+    spatial = adapter_of("spatial", "spatial-adapter")
+    monkeypatch.setattr(passes, "_is_ours", lambda adapter: adapter.name == "tumour")
+    assert passes_of((kidney, tumour, spatial), workspace) == [["kidney", "spatial"], ["tumour"]]
 
 
 def test_random_networks_share_no_pass(kidney, tumour, workspace):

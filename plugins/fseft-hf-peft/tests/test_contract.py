@@ -28,16 +28,16 @@ def everywhere():
     for tuner in TUNERS:
         yield from method_checks(tuner.method, toys=TOKENS, xfail=XFAIL.get(tuner.method))
     for method in ("hf-ia3", "hf-ln", "hf-lora"):
-        yield from method_checks(method, toys=CONVOLUTIONAL)
-    yield from method_checks("hf-hira", toys=RESUNET)
+        yield from method_checks(method, toys=CONVOLUTIONAL, layers=())
+    yield from method_checks("hf-hira", toys=RESUNET, layers=())
 
 
 def settings():
     """What changes which layers there are."""
     for key in ("use_dora", "use_rslora"):
         yield from method_checks("hf-lora", toys=TOKENS, config={key: True})
-    yield from method_checks("hf-lora", toys=RESUNET, config={"use_dora": True}, xfail=DEAD_MAGNITUDES)
-    yield from method_checks("hf-lora", toys=RESUNET, config={"parts": ALL}, decoder="low-rank")
+    yield from method_checks("hf-lora", toys=RESUNET, config={"use_dora": True}, layers=(), xfail=DEAD_MAGNITUDES)
+    yield from method_checks("hf-lora", toys=RESUNET, config={"parts": ALL}, layers=(), decoder="low-rank")
 
 
 @pytest.mark.parametrize("check", [*everywhere(), *settings()])

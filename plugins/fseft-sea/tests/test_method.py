@@ -27,7 +27,7 @@ SMALL = {"budget": 1, "ranks": (2,)}
     "check",
     [
         *method_checks("sea", config=SMALL, toys=CONVOLUTIONAL),
-        *method_checks("sea", config=SMALL, toys=TRANSFORMER, xfail=BRANCHES),
+        *method_checks("sea", config=SMALL, toys=TRANSFORMER, layers=(), xfail=BRANCHES),
     ],
 )
 def test_the_contract(check):
