@@ -115,7 +115,7 @@ class PointwiseHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, i, j, k) -> (B, all classes, i, j, k)."""
-        return _weighed(features, self.rows) + self.bias
+        return _weighed(features, self.rows).add_(self.bias)
 
 
 class Heads(nn.Module):
