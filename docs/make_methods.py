@@ -128,12 +128,12 @@ it: the arithmetic of the two low-rank gradients alone is a quarter of the froze
 Black-box methods train on features that were computed once (`--set features=kept`, the default) or anew at every step
 (`fresh`). Five phantoms, Dice on six unseen ones, seconds of one core, by
 `OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/kept_features.py`; the pass comes once for all methods with the same
-crops, and took 47 s:
+crops, and took 22 s:
 
 | | kept: training, s | Dice, % | fresh: training, s | Dice, % |
 |---|---:|---:|---:|---:|
-| `linear-probe` | 8 | 84.69 | 79 | 84.89 |
-| `spatial-adapter` | 29 | 85.70 | 165 | 85.86 |
+| `linear-probe` | 8 | 84.69 | 81 | 84.89 |
+| `spatial-adapter` | 32 | 85.51 | 137 | 85.93 |
 """
 
 
