@@ -15,7 +15,7 @@ def demo(
     minutes: Annotated[float, typer.Option(callback=more_than_zero, help="Training time of each method.")] = 1.2,
     seed: Seed = 0,
 ) -> None:
-    """Try the whole chain on made-up scans: about five minutes on two cores, no network."""
+    """Try the whole chain on made-up scans: about four minutes on two cores, no network."""
     from fseft.cli.console import note, out, show_table
     from fseft.cli.training import training_progress
     from fseft.steps.demo import DemoRequest, run_demo, table_rows
