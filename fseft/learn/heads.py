@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -93,29 +93,46 @@ class ResidualHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, i, j, k) -> logits (B, classes, i, j, k)."""
-        hidden = self.first(features).relu_()
         if self.classifier.out_channels > self.in_channels:
-            return self.classifier(features + self.second(hidden))  # type: ignore[no-any-return]
-        rows = self.classifier.weight.flatten(1)
-        weight = torch.einsum("cw,wvijk->cvijk", rows, self.second.weight)
-        return _weighed(features, rows) + F.conv3d(hidden, weight, self.classifier.bias, padding="same")
+            return self.classifier(features + self.second(self._hidden(features)))  # type: ignore[no-any-return]
+        return self.classifier(features) + self.change(features)  # type: ignore[no-any-return]
+
+    def change(self, features: Tensor) -> Tensor:
+        """What the convolutions change of the logits."""
+        weight = torch.einsum("cw,wvijk->cvijk", self.classifier.weight.flatten(1), self.second.weight)
+        return F.conv3d(self._hidden(features), weight, padding="same")
+
+    def _hidden(self, features: Tensor) -> Tensor:
+        return self.first(features).relu_()  # type: ignore[no-any-return]
 
 
-class PointwiseHead(nn.Module):
-    """Pointwise classifiers as one, which reads the features once."""
+class JointHead(nn.Module):
+    """Several pointwise classifiers as one, which reads the features once, and what residual heads add to theirs.
+
+    Args:
+        heads: Pointwise ones and residual ones, with biases.
+    """
 
     rows: Tensor
     bias: Tensor
 
     def __init__(self, heads: Sequence[nn.Module]) -> None:
         super().__init__()
-        states = [head.state_dict() for head in heads]
-        self.register_buffer("rows", torch.cat([state["weight"].flatten(1) for state in states]))
-        self.register_buffer("bias", torch.cat([state["bias"] for state in states])[:, None, None, None])
+        plain = [_classifier(head) for head in heads]
+        self.register_buffer("rows", torch.cat([head.weight.detach().flatten(1) for head in plain]))
+        self.register_buffer("bias", torch.cat([head.state_dict()["bias"] for head in plain])[:, None, None, None])
+        ends = list(accumulate(head.out_channels for head in plain))
+        self.residual = nn.ModuleList(head for head in heads if isinstance(head, ResidualHead))
+        self.ends = [end for head, end in zip(heads, ends, strict=True) if isinstance(head, ResidualHead)]
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, width, i, j, k) -> (B, all classes, i, j, k)."""
-        return _weighed(features, self.rows).add_(self.bias)
+        # No convolution: on one core of a CPU, a pointwise one copies features whose channels are last.
+        logits = torch.einsum("cw,bwijk->bcijk", self.rows, features).add_(self.bias)
+        for head, end in zip(self.residual, self.ends, strict=True):
+            change = head.change(features)  # type: ignore[operator]
+            logits[:, end - change.shape[1] : end] += change
+        return logits
 
 
 class Heads(nn.Module):
@@ -155,25 +172,29 @@ class HeadApart(nn.Module):
 
 def reach(head: nn.Module) -> int:
     """How many voxels away a head of convolutions looks, at most."""
-    if isinstance(head, Heads):
-        return max(map(reach, head.heads))
+    if isinstance(head, Heads | JointHead):
+        return max(map(reach, head.heads if isinstance(head, Heads) else head.residual), default=0)
     convolutions = (module for module in head.modules() if isinstance(module, nn.Conv3d))
     sides = (d * (k // 2) for one in convolutions for d, k in [(max(one.dilation), max(one.kernel_size))])
     return sum(sides)
 
 
 def _joined(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """The same heads, but pointwise classifiers that follow each other as one."""
-    for plain, several in groupby(heads, is_pointwise):
-        if plain:
-            yield PointwiseHead(list(several))
+    """The same heads, but those that follow each other and can be one as one."""
+    for joint, several in groupby(heads, _can_be_joined):
+        if joint:
+            yield JointHead(list(several))
         else:
             yield from several
 
 
-def _weighed(features: Tensor, rows: Tensor) -> Tensor:
-    """A pointwise convolution, which PyTorch's would copy channels-last features for, on one core of a CPU."""
-    return torch.einsum("cw,bwijk->bcijk", rows, features)
+def _can_be_joined(head: nn.Module) -> bool:
+    residual = isinstance(head, ResidualHead) and head.classifier.out_channels <= head.in_channels
+    return is_pointwise(_classifier(head)) if residual else is_pointwise(head)
+
+
+def _classifier(head: nn.Module) -> nn.Conv3d:
+    return head.classifier if isinstance(head, ResidualHead) else head  # type: ignore[return-value]
 
 
 def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:
