@@ -80,7 +80,7 @@ RATES = """
 
 More than the method, with few steps. Dice from `phantom-tiny` on 8 cases that are neither learned from nor in README's
 table, k = 5, by `benchmarks/real_volumes.py --validate --unseen 8 --seed 1`; `--set learning_rate=` gives the rate of
-the method's own parameters, and raises that of a decoder beside them as much:
+the method's own parameters, and raises that of a decoder beside them as much (`arena` as it was without `bound`):
 
 | 100 steps (`--epochs 20`) | rate | hippocampus | head and neck | rate | hippocampus | head and neck |
 |---|---:|---:|---:|---:|---:|---:|
