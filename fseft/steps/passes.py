@@ -119,8 +119,8 @@ def _has_frozen_features(adapter: OpenAdapter) -> bool:
 def load_pass(adapters: Pass, store: Store) -> nn.Module:
     """The network that gives the logits of all adapters, one after the other along the channels.
 
-    Our black-box heads are kept apart, to run once on each voxel, where that is not the same as, or less than, to run
-    them in every window.
+    Our black-box heads are kept apart, to run once on each voxel instead of in every window: those that are more than
+    pointwise, and all where there are more classes than features. Else the result is the same, and logits are fewer.
 
     Raises:
         FseftError: An adapter is of another backbone, or its method or model is not installed.
