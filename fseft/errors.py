@@ -45,6 +45,10 @@ class FseftError(Exception):
         return " ".join(f"{line}{'' if line.endswith('.') else '.'} {self.hint}".split())
 
 
+class MisfitError(FseftError):
+    """A method and a model, or the structures, do not go together; others may."""
+
+
 class PluginError(FseftError):
     """The code of a plugin failed, whatever the input is."""
 

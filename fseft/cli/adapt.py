@@ -9,7 +9,7 @@ import typer
 
 from fseft.cli.console import show_lines, show_table
 from fseft.cli.options import Cluster, DatasetFolder, Device, Memory, Minutes, Model, Seed, Strict, Workers, Workspace
-from fseft.errors import FseftError, counted
+from fseft.errors import counted
 
 if TYPE_CHECKING:
     from fseft.steps.jobs import Job
@@ -72,7 +72,7 @@ def adapt(
     """
     from fseft.cli.console import progress, warn
     from fseft.cli.training import training_progress
-    from fseft.cli.values import choice, names, pairs, parse_memory
+    from fseft.cli.values import case_names, choice, names, pairs, parse_memory
     from fseft.steps.adapt import adapt
     from fseft.steps.jobs import AdaptRequest, Listener
     from fseft.store import Store
@@ -85,7 +85,7 @@ def adapt(
         seed=seed,
         settings=tuple(settings or ()),
         labels=names(labels),
-        cases=_case_names(cases or []),
+        cases=case_names(cases),
         mapping=pairs("--map", mapping or ()),
         decoder=choice("--decoder", decoder, BESIDE) or None,  # type: ignore[arg-type]
         bottleneck=choice("--bottleneck", bottleneck, BESIDE) or None,  # type: ignore[arg-type]
@@ -123,17 +123,3 @@ def _tell(job: Job, epoch: int) -> None:
     if job.matched:
         unknown = "nothing: new to the model" if job.spec.trains else "nothing: never segmented"
         show_table(("structure", "starts from the model's"), [(a, job.matched.get(a, unknown)) for a in job.labels])
-
-
-def _case_names(texts: list[str]) -> tuple[str, ...]:
-    """Names, and those in files of names."""
-    from fseft.cli.values import names
-
-    found: list[str] = []
-    for name in names(texts):
-        file = Path(name)
-        if file.suffix == ".txt" and not file.is_file():
-            raise FseftError("there is no such file", file=file, hint="Give a text file with one case name per line.")
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else [name]
-        found += [line.strip() for line in lines if line.strip()]
-    return tuple(found)

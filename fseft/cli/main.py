@@ -30,6 +30,7 @@ COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
     ("adapt", "adapt", WORK),
     ("predict", "predict", WORK),
     ("evaluate", "evaluate", WORK),
+    ("benchmark", "benchmark", WORK),
     ("plugin", "plugin", WORK),
     ("methods", "plugins", LOOK),
     ("models", "models", LOOK),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fseft.errors import FseftError, did_you_mean
@@ -42,6 +43,35 @@ def names(texts: str | Iterable[str] | None) -> tuple[str, ...]:
     """`a, b` -> ("a", "b"); an option that is given several times adds to what it was."""
     given = [texts] if isinstance(texts, str) else texts or ()
     return tuple(item.strip() for text in given for item in text.split(",") if item.strip())
+
+
+def case_names(texts: Iterable[str] | None) -> tuple[str, ...]:
+    """Names, and those in text files of names, one per line.
+
+    Raises:
+        FseftError: There is no such file.
+    """
+    found: list[str] = []
+    for name in names(texts):
+        file = Path(name)
+        if file.suffix == ".txt" and not file.is_file():
+            raise FseftError("there is no such file", file=file, hint="Give a text file with one case name per line.")
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else [name]
+        found += [line.strip() for line in lines if line.strip()]
+    return tuple(found)
+
+
+def whole_numbers(option: str, texts: Iterable[str], *, least: int) -> tuple[int, ...]:
+    """`["1,5"]` -> (1, 5), each once.
+
+    Raises:
+        FseftError: One is no whole number, or less than the least.
+    """
+    found = names(texts)
+    if not found or not all(text.isdecimal() and int(text) >= least for text in found):
+        cause = f"{option} {','.join(found)!r}: no whole numbers of {least} or more"
+        raise FseftError(cause, hint=f"Write for example {option} 1,5.")
+    return tuple(dict.fromkeys(map(int, found)))
 
 
 def named_values(option: str, text: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from fseft.errors import AnswerError, FseftError
+from fseft.errors import AnswerError, FseftError, MisfitError
 from fseft.learn.answers import check_adapted
 from fseft.learn.deltas import LowRank, Switchable, add_delta
 from fseft.learn.method import Adapted, head_names
@@ -105,12 +105,12 @@ def _refuse_unmeasured(network: nn.Module, random: Sequence[str]) -> None:
     """A method that keeps batch statistics as they are needs ones that were measured; fresh ones are 0 and 1.
 
     Raises:
-        FseftError: There are some that no weights were loaded for.
+        MisfitError: There are some that no weights were loaded for.
     """
     norms = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm3d)]
     unmeasured = [name for name in norms if f"{name}.weight" in random]
     if unmeasured:
-        raise FseftError(
+        raise MisfitError(
             f"no weights were loaded for the batch norm {unmeasured[0]}, whose statistics the method would keep as "
             "they are",
             hint="Use --method full, which measures them, or a model whose weights hold the whole network.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.nn.utils import parametrize
 
-from fseft.errors import AnswerError, FseftError
+from fseft.errors import AnswerError, FseftError, MisfitError
 from fseft.learn.answers import check_answers, tensors_by_name
 from fseft.learn.deltas import Dropped, Switchable
 from fseft.learn.distributed import sharded_like, whole
@@ -286,10 +286,10 @@ def need(targets: list[Target], what: str, method: str) -> list[Target]:
     """The targets, or a plain word that the architecture has none.
 
     Raises:
-        FseftError: There are none.
+        MisfitError: There are none.
     """
     if not targets:
-        raise FseftError(
+        raise MisfitError(
             f"the method {method!r} needs {what}, which this architecture has not",
             hint=f"Choose another method or model, or other layers if it can be set: `fseft show method {method}`.",
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.documents import Decoder, SupportSet
-from fseft.errors import FseftError, counted, did_you_mean
+from fseft.errors import FseftError, MisfitError, counted, did_you_mean
 from fseft.learn.batches import derived_seed
 from fseft.learn.vocabulary import has_sides, match_classes
 from fseft.registry import registry
@@ -178,7 +178,7 @@ def decide(request: AdaptRequest, store: Store, listener: Listener) -> Job:
         )
     for warning in plan.warnings:
         listener.warn(warning)
-    labels = _choose_labels(fingerprint, request.labels)
+    labels = choose_labels(fingerprint, request.labels)
     # Rows can be copied from a head that the weights hold; one that texts drive serves only as it is.
     rows = card.classes if spec.needs_model and (card.scope == "network" or not spec.trains) else ()
     matched = match_classes(list(labels), rows, dict(request.mapping), fingerprint.meanings)
@@ -214,12 +214,12 @@ def keeps_features(spec: MethodSpec, beside: Mapping[str, Decoder], recipe: Reci
 def _check_model(spec: MethodSpec, card: ModelCard) -> None:
     """Refuse a model that has not what the method starts from."""
     if spec.needs_model and card.name == SCRATCH:
-        raise FseftError(
+        raise MisfitError(
             f"the method {spec.name!r} starts from a pre-trained model, and --model is none",
             hint="Use --method scratch, or a model that `fseft models` lists.",
         )
     if spec.access == "black-box" and spec.needs_model and card.scope == "encoder":
-        raise FseftError(
+        raise MisfitError(
             f"the weights of {card.name!r} are an encoder only: its output features would be random, and the method "
             f"{spec.name!r} learns from nothing else",
             hint="Use a white-box method, such as --method lora, or another model.",
@@ -231,7 +231,7 @@ def _check_fit(
 ) -> None:
     """Refuse what method, model and structures do not allow together."""
     if not spec.trains and not matched:
-        raise FseftError(
+        raise MisfitError(
             f"the model {request.model!r} knows none of the structures {', '.join(labels)}",
             hint="Use a method that trains, such as --method lora.",
         )
@@ -252,7 +252,7 @@ def _absent(fingerprint: Fingerprint, labels: Iterable[str], support: Sequence[s
     return [name for name in labels if name not in shown]
 
 
-def _choose_labels(fingerprint: Fingerprint, wanted: Sequence[str]) -> dict[str, int]:
+def choose_labels(fingerprint: Fingerprint, wanted: Sequence[str]) -> dict[str, int]:
     """Structure -> label value, by value."""
     for name in wanted:
         if name not in fingerprint.labels:

@@ -42,6 +42,35 @@ class Pairing:
     mixed: bool = False
 
 
+@dataclass(frozen=True)
+class References:
+    """Label files by case name, and what their voxel values mean (None: nothing tells).
+
+    Args:
+        files: Case name -> label map.
+        values: Voxel values by structure.
+        ignore: The value of voxels that do not count.
+    """
+
+    files: dict[str, Path]
+    values: dict[str, int] | None
+    ignore: int | None = None
+
+
+def read_references(labels: Path, values: Mapping[str, int] | None = None) -> References:
+    """The labels of a folder, or one file; names come from `dataset.json` in or above the folder.
+
+    Args:
+        labels: A folder of label files, or one file.
+        values: Voxel values by structure, where no `dataset.json` tells them.
+
+    Raises:
+        FseftError: There are none, a case twice, or a broken description.
+    """
+    named, ignore = _reference_names(labels)
+    return References(_files(labels), dict(values) if values else named, ignore)
+
+
 def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | None = None) -> Pairing:
     """Match predictions and labels by case name; two single files match whatever their names.
 
@@ -57,25 +86,33 @@ def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | N
         FseftError: The arguments are swapped, no case in common, a case twice on one side, or a broken description.
     """
     _check_sides(predictions, labels)
-    predicted, references = _files(predictions), _files(labels)
+    references, predicted = read_references(labels, values), _files(predictions)
     if predictions.is_file() and labels.is_file():
-        predicted = dict(zip(references, predicted.values(), strict=True))
-    cases = {case: (predicted[case], label) for case, label in references.items() if case in predicted}
+        predicted = dict(zip(references.files, predicted.values(), strict=True))
+    return _paired(_folder(predictions), predicted, references)
+
+
+def pair(predictions: Path, references: References) -> Pairing:
+    """The same of a folder of predictions, and labels that are known; arguments and errors are as there."""
+    return _paired(predictions, _files(predictions), references)
+
+
+def _paired(folder: Path, predicted: Mapping[str, Path], references: References) -> Pairing:
+    labels = references.files
+    cases = {case: (predicted[case], label) for case, label in labels.items() if case in predicted}
     if not cases:
-        cause = f"no case in common: predictions {_some(predicted)}; labels {_some(references)}"
-        raise FseftError(cause, hint="A prediction has the file name of its label.", file=predictions)
-    named, ignore = _reference_names(labels)
-    named = dict(values) if values else named
-    index = read_index(_folder(predictions) / INDEX)
+        cause = f"no case in common: predictions {_some(predicted)}; labels {_some(labels)}"
+        raise FseftError(cause, hint="A prediction has the file name of its label.", file=folder)
+    index = read_index(folder / INDEX)
     files = {case: case_name(prediction) for case, (prediction, _) in cases.items()}
     made = {case: index.cases[file] for case, file in files.items() if index and file in index.cases}
     return Pairing(
         cases,
-        without_prediction=tuple(case for case in references if case not in cases),
+        without_prediction=tuple(case for case in labels if case not in cases),
         without_label=tuple(case for case in predicted if case not in cases),
         predicted={name: value for name, value in index.labels.items() if value > 0} if index else None,
-        reference=named,
-        ignore=ignore,
+        reference=references.values,
+        ignore=references.ignore,
         seen=tuple(case for case, entry in made.items() if entry.seen),
         adapters={one: index.adapters.get(one, "") for e in made.values() for one in makers(e)} if index else {},
         mixed=len({makers(entry) for entry in made.values()}) > 1,
@@ -118,7 +155,7 @@ def _files(place: Path) -> dict[str, Path]:
     return files
 
 
-def _some(cases: dict[str, Path]) -> str:
+def _some(cases: Mapping[str, Path]) -> str:
     names = list(cases)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 

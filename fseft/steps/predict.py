@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What `fseft predict` was asked for."""
+    """What `fseft predict` was asked for. Where `scans` (case -> files) are known, inputs are not searched for them."""
 
     inputs: tuple[Path, ...]
     output: Path
@@ -39,6 +39,7 @@ class PredictRequest:
     tta: bool = False
     device: str = "cpu"
     workers: Workers = 1
+    scans: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -75,7 +76,7 @@ def predict(
     """
     adapters = open_adapters(request.adapters, store)
     _check_mirroring(request, adapters)
-    scans = gather_scans(request.inputs, len(adapters[0].manifest.channels), warn)
+    scans = request.scans or gather_scans(request.inputs, len(adapters[0].manifest.channels), warn)
     outputs = arrange_outputs(request.output, adapters, request.overlap, probabilities=request.probabilities)
     _check_outputs(request, outputs, scans)
     work = Work(group_passes(adapters), Store(store.root.absolute()), request.device, request.tta)

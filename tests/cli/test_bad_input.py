@@ -300,6 +300,7 @@ PLAN = "plan livers --model none"
 SCRATCH = "adapt livers --model none --method scratch -k 1"
 LORA = "adapt livers --model phantom-tiny --method lora -k 1"
 EVALUATE = "evaluate livers/labelsTr livers/labelsTr"
+BENCHMARK = "benchmark livers --model none --method scratch -o out"
 OPTIONS = [
     ("plan livers --model phantom-tny", ["there is no model 'phantom-tny'", "Did you mean phantom-tiny?"]),
     ("plan livers --model ''", ["there is no model ''", "Known: btcv, "]),
@@ -352,6 +353,17 @@ OPTIONS = [
     ("evaluate nowhere livers/labelsTr", ["nowhere: does not exist", "Give a label file or a folder"]),
     ("evaluate livers livers/labelsTr", ["livers: holds no label files", "Give livers/labelsTr."]),
     ("evaluate livers/imagesTr livers/labelsTr", ["no case in common", "a_0000", "has the file name of its"]),
+    (f"{BENCHMARK} -k 3", ["3 labelled cases are too few to learn from 3 and score 1 others", "--test-images"]),
+    (f"{BENCHMARK} -k few", ["--k 'few': no whole numbers of 1 or more", "for example --k 1,5"]),
+    (f"{BENCHMARK} -k 0,1", ["--k '0,1': no whole numbers of 1 or more"]),
+    (f"{BENCHMARK} --seed -1", ["--seed '-1': no whole numbers of 0 or more"]),
+    (f"{BENCHMARK} --set lora.rank=4", ["--set lora.rank=4: no method 'lora' takes part"]),
+    (f"{BENCHMARK} --set rank=4", ["the method 'scratch' has no setting 'rank'"]),
+    (f"{BENCHMARK} --method lorra", ["there is no method 'lorra'", "Did you mean lora"]),
+    (f"{BENCHMARK} --test d -k 1", ["case d: is no labelled case of the dataset"]),
+    (f"{BENCHMARK} --test none.txt", ["none.txt: there is no such file"]),
+    (f"{BENCHMARK} --test-images livers", ["--test-images and --test-labels go together"]),
+    (f"{BENCHMARK} --tolerance wide", ["the tolerance 'wide' is no length in mm"]),
     ("predict livers/imagesTr -o out --adapter none.st", ["none.st: there is no adapter", "Give the adapter"]),
     ("phantom p --modality pet", ["--modality 'pet' is not known", "Known: ct, mr."]),
     ("phantom p --cases -1", ["--cases", "greater than or equal to 0", "See fseft phantom --help."]),

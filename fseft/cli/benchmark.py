@@ -1,0 +1,136 @@
+"""`fseft benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fseft.cli.options import Cluster, DatasetFolder, Device, Json, Memory, Minutes, Strict, Workspace
+from fseft.errors import counted
+
+if TYPE_CHECKING:
+    from fseft.steps.comparison import Benchmark, Trial
+    from fseft.steps.held_out import HeldOut
+
+
+def benchmark(
+    dataset: DatasetFolder,
+    model: Annotated[list[str], typer.Option(help="Foundation models: a,b,...")],
+    method: Annotated[list[str], typer.Option(help="Methods: a,b,...; `fseft methods` lists them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables, runs and predictions.")],
+    k: Annotated[
+        list[str] | None, typer.Option("--k", "-k", help="Numbers of cases to learn from. [default: 5]")
+    ] = None,
+    seed: Annotated[
+        list[str] | None, typer.Option(help="Each draws its own k cases, for all methods the same. [default: 0]")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value for all methods, METHOD.key=value for one; as of `adapt`."),
+    ] = None,
+    labels: Annotated[list[str] | None, typer.Option(help="Only these structures: a,b,...")] = None,
+    cases: Annotated[
+        list[str] | None,
+        typer.Option(help="Learn from these cases alone: a,b,... or a text file with one name per line."),
+    ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option(help="Labelled cases that are scored and never learned from: a number, names, or a text file."),
+    ] = None,
+    test_images: Annotated[Path | None, typer.Option(help="Score these scans instead; a folder.")] = None,
+    test_labels: Annotated[Path | None, typer.Option(help="Their labels; a folder.")] = None,
+    mapping: Annotated[list[str] | None, typer.Option("--map", help="STRUCTURE=CLASS, as of `adapt`.")] = None,
+    minutes: Minutes = None,
+    tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
+    memory: Memory = "",
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes, one trial each.")] = 1,
+    cluster: Cluster = "",
+    strict: Strict = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make all runs anew; leave it out to go on.")] = False,
+    as_json: Json = False,
+    workspace: Workspace = Path(),
+) -> None:
+    """Compare methods and models: every one with every k and seed, scored on the same unseen cases.
+
+    By default 20 labelled cases are held out, or as many as there are beside k. Writes benchmark.md, benchmark.csv and
+    benchmark.json. Run again to go on, or with more methods: what is there is not made again.
+    """
+    from fseft.cli import console
+    from fseft.cli.values import case_names, names, pairs, parse_memory, whole_numbers
+    from fseft.steps import benchmark as step
+    from fseft.steps.comparison import explanation, misfits, tables
+    from fseft.steps.evaluate import parse_tolerance
+    from fseft.steps.jobs import AdaptRequest
+    from fseft.store import Store
+
+    common = AdaptRequest(
+        folder=dataset,
+        model="",
+        method="",
+        k=0,
+        settings=tuple(settings or ()),
+        labels=names(labels),
+        cases=case_names(cases),
+        mapping=pairs("--map", mapping or ()),
+        minutes=minutes,
+        memory_bytes=parse_memory(memory) if memory else None,
+        device=device,
+        workers=cluster or workers,
+        strict=strict,
+        overwrite=overwrite,
+    )
+    request = step.BenchmarkRequest(
+        common,
+        output,
+        models=names(model),
+        methods=names(method),
+        ks=whole_numbers("--k", k or ["5"], least=1),
+        seeds=whole_numbers("--seed", seed or ["0"], least=0),
+        test=case_names(test),
+        test_images=test_images,
+        test_labels=test_labels,
+        tolerance_mm=parse_tolerance(tolerance),
+    )
+    watcher = step.Watcher(begin=_begin, done=_done, warn=console.warn, progress=console.progress)
+    found = step.benchmark(request, Store(workspace), watcher)
+    _warn(found)
+    if as_json:
+        console.show_json(found.model_dump(mode="json"))
+        return
+    for columns, rows in tables(found):
+        console.show_table(columns, rows, right=columns[1:])
+    files = f"{output / 'benchmark.md'}, benchmark.csv and benchmark.json"
+    console.show_lines([*misfits(found), explanation(found), files])
+
+
+def _begin(held_out: HeldOut, trials: int) -> None:
+    """What is scored, before it takes time."""
+    from fseft.cli.console import note
+
+    cases = list(held_out.scans)
+    shown = ", ".join(cases[:5]) + (", ..." if len(cases) > 5 else "")
+    note(f"{counted(trials, 'trial')}, scored on {counted(len(cases), 'case')}: {shown}")
+
+
+def _done(name: str, trial: Trial) -> None:
+    """How a trial ended."""
+    from fseft.cli.console import duration, note
+
+    dice = "-" if trial.dice is None else f"{trial.dice:.3f}"
+    note(f"{name}: {trial.misfit or f'Dice {dice}, trained in {duration(trial.seconds)}'}")
+
+
+def _warn(found: Benchmark) -> None:
+    """What may disappoint, once for all trials."""
+    from fseft.cli.console import warn
+
+    trials: dict[str, list[str]] = {}
+    for trial in found.trials:
+        for warning in trial.warnings:
+            trials.setdefault(warning, []).append(f"{trial.model}, {trial.method}, k = {trial.k}, seed {trial.seed}")
+    for warning, names in trials.items():
+        more = f" and {counted(len(names) - 1, 'more trial')}" if len(names) > 1 else ""
+        warn(f"{names[0]}{more}: {warning}")
