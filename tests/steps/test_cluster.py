@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,9 @@ import pytest
 from fseft.errors import FseftError
 from fseft.parallel import each_case, map_cases
 from fseft.steps.adapt import adapt
+from fseft.steps.benchmark import BenchmarkRequest, Watcher, benchmark
 from fseft.steps.evaluate import evaluate
+from fseft.steps.jobs import AdaptRequest
 from fseft.steps.pairing import pair_files
 from fseft.steps.plan import make_plan
 from fseft.steps.predict import PredictRequest, predict
@@ -99,3 +102,14 @@ def test_scans_are_segmented_and_scored_on_it_as_in_one_process(cluster, blobs, 
         np.testing.assert_array_equal(here, there)
     pairing = pair_files(tmp_path / "there", blobs / "labelsTr")
     assert evaluate(pairing, workers=cluster) == evaluate(pairing, workers=1)
+
+
+def test_trials_of_a_benchmark_run_on_it_as_in_one_process(cluster, blobs, workspace, tmp_path):
+    def found(output, workers):
+        settings = ("epochs=1", "crops=1")
+        common = AdaptRequest(blobs, "", "", 0, settings=settings, device="cpu", workers=workers)
+        request = BenchmarkRequest(common, tmp_path / output, ("tiny",), ("linear-probe", "zero-shot"), (1,), (0,))
+        ignore = Watcher(lambda *_: None, lambda *_: None, lambda _: None, lambda *_: nullcontext(lambda _: None))
+        return [(row.method, row.dice, row.misfit) for row in benchmark(request, workspace, ignore).rows]
+
+    assert found("there", cluster) == found("here", 1)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from scipy.special import softmax as softmax_of
 
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import Volume
@@ -173,6 +174,24 @@ def test_the_strongest_claim_wins_and_the_first_of_equal_ones():
     np.testing.assert_array_equal(claims.labels, before)
     claims.add(scores[:2] * 1.5, prepared, (0, 4))
     np.testing.assert_array_equal(claims.labels, np.where(before == 5, 4, before))
+
+
+@pytest.mark.parametrize("logit", [-3.0, 0.0, 3.0])
+def test_a_claim_is_as_strong_as_its_probability_however_many_there_are(logit):
+    geometry = a_geometry("RAS")
+    volume, _ = a_case(geometry)
+    spacing = spacing_along(geometry, "RAS")
+    prepared = prepare(volume, None, orientation="RAS", spacing_mm=spacing, modality="ct")
+    claims = Claims.none(geometry, 2, np.float32)
+    scores = np.random.default_rng(0).normal(size=(3, *prepared.geometry.shape)).astype(np.float32)
+    scores[1:] += logit
+    claims.add(scores, prepared, (0, 1, 2))
+    share = (scores.argmax(0) > 0).mean()
+    assert {-3.0: share < 0.1, 0.0: 0.5 < share < 0.8, 3.0: share > 0.9}[logit]
+    probability = softmax_of(scores, axis=0)
+    expected = np.where(scores.argmax(0) > 0, probability.max(0), 0)
+    found = claims.strength[claims.strength > 0]
+    np.testing.assert_allclose(np.sort(found), np.sort(expected[expected > 0]), rtol=1e-5)
 
 
 def test_the_way_back_survives_json():
