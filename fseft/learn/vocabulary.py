@@ -108,10 +108,13 @@ def halves(structure: str) -> tuple[str, str] | None:
 
 def wholes(structure: str) -> tuple[str, ...]:
     """What a structure is part of, the nearest first (`lung_upper_lobe_left` -> `lung_left`, `lung`)."""
-    row = vocabulary().get(structure)
+    if (row := vocabulary().get(structure)) is not None:
+        return (row.part_of, *wholes(row.part_of)) if row.part_of else ()
     pair, _, side = structure.rpartition("_")
-    above = row.part_of if row is not None else pair if side in (LEFT, RIGHT) and halves(pair) else ""
-    return (above, *wholes(above)) if above else ()
+    if side not in (LEFT, RIGHT) or not halves(pair):
+        return ()
+    same_side = (f"{whole}_{side}" for whole in wholes(pair) if halves(whole))  # a left head is of the left femur
+    return (*same_side, pair, *wholes(pair))
 
 
 def resolve(names: Iterable[str], meanings: Mapping[str, str] | None = None) -> dict[str, str]:

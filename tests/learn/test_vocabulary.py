@@ -107,6 +107,7 @@ def test_what_is_a_part_has_a_known_whole():
         assert [whole for whole in wholes(name) if known(whole) != whole] == []
     assert wholes("kidney_left") == ("kidney",)
     assert wholes("lung_upper_lobe_left") == ("lung_left", "lung")
+    assert wholes("femur_head_left") == ("femur_left", "femur_head", "femur", "bone")
     assert wholes("liver") == wholes("heart_left") == wholes("blob_left") == ()
 
 
