@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.options import Cluster, DatasetFolder, Device, Json, Memory, Minutes, Strict, Workspace
-from fseft.errors import counted
+from fseft.cli.options import DatasetFolder, Device, Json, Memory, Minutes, Strict, Workspace
+from fseft.errors import FseftError, counted
 
 if TYPE_CHECKING:
     from fseft.steps.comparison import Benchmark, Trial
@@ -33,7 +33,7 @@ def benchmark(
     labels: Annotated[list[str] | None, typer.Option(help="Only these structures: a,b,...")] = None,
     cases: Annotated[
         list[str] | None,
-        typer.Option(help="Learn from these cases alone: a,b,... or a text file with one name per line."),
+        typer.Option(help="Use these cases alone: a,b,... or a text file with one name per line."),
     ] = None,
     test: Annotated[
         list[str] | None,
@@ -43,11 +43,14 @@ def benchmark(
     test_labels: Annotated[Path | None, typer.Option(help="Their labels; a folder.")] = None,
     mapping: Annotated[list[str] | None, typer.Option("--map", help="STRUCTURE=CLASS, as of `adapt`.")] = None,
     minutes: Minutes = None,
+    against: Annotated[str, typer.Option(help="Compare all with this method; by default with the best.")] = "",
     tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
     memory: Memory = "",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes, one trial each.")] = 1,
-    cluster: Cluster = "",
+    cluster: Annotated[
+        str, typer.Option(metavar="tcp://HOST:PORT", help="A running dask scheduler, whose workers take the trials.")
+    ] = "",
     strict: Strict = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make all runs anew; leave it out to go on.")] = False,
     as_json: Json = False,
@@ -55,13 +58,12 @@ def benchmark(
 ) -> None:
     """Compare methods and models: every one with every k and seed, scored on the same unseen cases.
 
-    By default 20 labelled cases are held out, or as many as there are beside k. Writes benchmark.md, benchmark.csv and
-    benchmark.json. Run again to go on, or with more methods: what is there is not made again.
+    By default 20 labelled cases are held out, or half of fewer than 40. Writes benchmark.md, benchmark.csv and
+    benchmark.json. Run again to go on, or with more methods or seeds beside these: what is there is not made again.
     """
     from fseft.cli import console
     from fseft.cli.values import case_names, names, pairs, parse_memory, whole_numbers
     from fseft.steps import benchmark as step
-    from fseft.steps.comparison import explanation, misfits, tables
     from fseft.steps.evaluate import parse_tolerance
     from fseft.steps.jobs import AdaptRequest
     from fseft.store import Store
@@ -93,17 +95,28 @@ def benchmark(
         test_images=test_images,
         test_labels=test_labels,
         tolerance_mm=parse_tolerance(tolerance),
+        against=against,
     )
     watcher = step.Watcher(begin=_begin, done=_done, warn=console.warn, progress=console.progress)
     found = step.benchmark(request, Store(workspace), watcher)
     _warn(found)
     if as_json:
         console.show_json(found.model_dump(mode="json"))
-        return
+    else:
+        _show(found, output)
+    if found.failed:
+        cause = f"{len(found.failed)} of {counted(len(found.failed) + len(found.trials), 'trial')} failed"
+        raise FseftError(cause, hint="Mend what is told above, and run again: the others are kept.")
+
+
+def _show(found: Benchmark, output: Path) -> None:
+    from fseft.cli import console
+    from fseft.steps.comparison import explanation, left_out, tables
+
     for columns, rows in tables(found):
         console.show_table(columns, rows, right=columns[1:])
     files = f"{output / 'benchmark.md'}, benchmark.csv and benchmark.json"
-    console.show_lines([*misfits(found), explanation(found), files])
+    console.show_lines([*left_out(found), explanation(found), files])
 
 
 def _begin(held_out: HeldOut, trials: int) -> None:
@@ -115,12 +128,12 @@ def _begin(held_out: HeldOut, trials: int) -> None:
     note(f"{counted(trials, 'trial')}, scored on {counted(len(cases), 'case')}: {shown}")
 
 
-def _done(name: str, trial: Trial) -> None:
+def _done(trial: Trial) -> None:
     """How a trial ended."""
     from fseft.cli.console import duration, note
 
     dice = "-" if trial.dice is None else f"{trial.dice:.3f}"
-    note(f"{name}: {trial.misfit or f'Dice {dice}, trained in {duration(trial.seconds)}'}")
+    note(f"{trial.name}: {trial.misfit or f'Dice {dice}, trained in {duration(trial.seconds)}'}")
 
 
 def _warn(found: Benchmark) -> None:
@@ -130,7 +143,7 @@ def _warn(found: Benchmark) -> None:
     trials: dict[str, list[str]] = {}
     for trial in found.trials:
         for warning in trial.warnings:
-            trials.setdefault(warning, []).append(f"{trial.model}, {trial.method}, k = {trial.k}, seed {trial.seed}")
+            trials.setdefault(warning, []).append(trial.name)
     for warning, names in trials.items():
         more = f" and {counted(len(names) - 1, 'more trial')}" if len(names) > 1 else ""
         warn(f"{names[0]}{more}: {warning}")

@@ -49,14 +49,17 @@ def case_names(texts: Iterable[str] | None) -> tuple[str, ...]:
     """Names, and those in text files of names, one per line.
 
     Raises:
-        FseftError: There is no such file.
+        FseftError: There is no such file, or it is no text.
     """
     found: list[str] = []
     for name in names(texts):
         file = Path(name)
         if file.suffix == ".txt" and not file.is_file():
             raise FseftError("there is no such file", file=file, hint="Give a text file with one case name per line.")
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else [name]
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else [name]
+        except UnicodeDecodeError as error:
+            raise FseftError("is no text file", file=file, hint="Give one with a case name per line.") from error
         found += [line.strip() for line in lines if line.strip()]
     return tuple(found)
 

@@ -1,45 +1,79 @@
-"""How far two sets of scores lie apart, and how sure that is."""
+"""How far the scores of two methods lie apart, and how sure that is."""
 
 from __future__ import annotations
 
-from statistics import fmean
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fseft.documents import Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from numpy.typing import NDArray
+
+    Scores = NDArray[np.floating[Any]]
 
 LEVEL = 0.95
-FEWEST = 3
-"""Cases below which an interval would mean nothing."""
+FEWEST = 6
+"""Cases below which intervals are too narrow: of normal differences, 95 % intervals of three cases hold 76 %."""
 
 
 class Difference(Part):
-    """Mean over cases of one score less another, and the interval that holds it in `LEVEL` of samples of cases."""
+    """A mean score less another, and the interval that holds it for `LEVEL` of samples of cases."""
 
     mean: float
     low: float | None
     high: float | None
-    cases: int
 
 
-def paired_difference(scores: Mapping[str, float], others: Mapping[str, float]) -> Difference:
-    """Scores less others, case by case, with a BCa bootstrap interval over cases (Efron, JASA 82, 1987).
+def mean_score(scores: Scores) -> Scores:
+    """Mean over cases, then structures, then seeds, as `summarise` and a mean over seeds have it.
 
     Args:
-        scores: By case.
-        others: By case; cases that only one side has do not count.
+        scores: (seeds, ..., cases, structures), NaN where a structure has no score.
     """
-    import numpy as np
-    from scipy.stats import bootstrap
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)  # of a structure in no case
+        found: Scores = np.nanmean(np.nanmean(np.nanmean(scores, axis=-2), axis=-1), axis=0)
+    return found
 
-    differences = [score - others[case] for case, score in scores.items() if case in others]
-    mean = fmean(differences)
-    if len(differences) < FEWEST:
-        return Difference(mean=mean, low=None, high=None, cases=len(differences))
-    if min(differences) == max(differences):  # nothing to resample
-        return Difference(mean=mean, low=mean, high=mean, cases=len(differences))
-    random = np.random.default_rng(0)
-    found = bootstrap((differences,), np.mean, confidence_level=LEVEL, random_state=random).confidence_interval
-    return Difference(mean=mean, low=float(found.low), high=float(found.high), cases=len(differences))
+
+def paired_difference(scores: Scores, others: Scores) -> Difference | None:
+    """`mean_score` of both, and a BCa bootstrap interval over the cases, the same for both (Efron, JASA 82, 1987).
+
+    Args:
+        scores: (seeds, cases, structures), NaN where a structure has no score.
+        others: Of another method; the same cases and structures.
+
+    Returns:
+        None where one of them has no score at all.
+    """
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    def difference(cases: NDArray[np.integer[Any]], axis: int = -1) -> Scores:
+        del axis  # the last, where it is told
+        return mean_score(scores[:, cases]) - mean_score(others[:, cases])
+
+    everything = np.arange(scores.shape[1])
+    mean = float(difference(everything))
+    if np.isnan(mean):
+        return None
+    if len(everything) < FEWEST:
+        return Difference(mean=mean, low=None, high=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = bootstrap(
+            (everything,),
+            difference,
+            vectorized=True,
+            n_resamples=4999,
+            batch=500,
+            confidence_level=LEVEL,
+            random_state=np.random.default_rng(0),
+        ).confidence_interval
+    low, high = float(found.low), float(found.high)
+    if np.isnan(low) or np.isnan(high):  # the same in all samples
+        low = high = mean
+    return Difference(mean=mean, low=low, high=high)

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
-from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fseft.documents import SupportSet
-from fseft.errors import FseftError, MisfitError, counted, did_you_mean
+from fseft.errors import FseftError, did_you_mean
 from fseft.parallel import default_workers, each_case
 from fseft.registry import registry
-from fseft.steps.adapt import adapt
+from fseft.steps.adapters import versions
 from fseft.steps.comparison import Benchmark, Trial, summarise, to_csv, to_markdown
 from fseft.steps.datasets import read_dataset
-from fseft.steps.devices import choose_device
-from fseft.steps.evaluate import evaluate, write_evaluation
 from fseft.steps.held_out import HeldOut, external, hold_out
-from fseft.steps.jobs import AdaptRequest, Listener, choose_labels, choose_support
+from fseft.steps.jobs import AdaptRequest, choose_labels, choose_support
 from fseft.steps.models import find_card
-from fseft.steps.pairing import pair
 from fseft.steps.plan import make_plan
-from fseft.steps.predict import PredictRequest, predict
 from fseft.steps.preprocess import preprocess
 from fseft.steps.settings import split_settings
-from fseft.store import Store, alone_in, digest, file_digest, read_document, write_document, write_text
+from fseft.steps.trials import Ground, Task, run_trial
+from fseft.store import Store, alone_in, write_document, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from fseft.documents import Dataset, Fingerprint
     from fseft.parallel import Workers
-    from fseft.steps.adapt import Adaptation
+
+RESULT = "benchmark"
+"""Name of the files with the result, without their suffix."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,7 @@ class BenchmarkRequest:
         test_images: A folder of scans to score instead.
         test_labels: Their labels.
         tolerance_mm: As for `evaluate`.
+        against: The method that all are compared with; empty: the best of each k.
     """
 
     common: AdaptRequest
@@ -63,6 +61,7 @@ class BenchmarkRequest:
     test_images: Path | None = None
     test_labels: Path | None = None
     tolerance_mm: float = 2.0
+    against: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,83 +70,101 @@ class Watcher:
 
     Attributes:
         begin: Told what is scored, and how many trials there are.
-        done: Told each trial as it ends, by its name.
+        done: Told each trial as it ends.
         warn: Told what may disappoint.
         progress: As of `Listener`.
     """
 
     begin: Callable[[HeldOut, int], None]
-    done: Callable[[str, Trial], None]
+    done: Callable[[Trial], None]
     warn: Callable[[str], None]
     progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]]
-
-
-@dataclass(frozen=True)
-class _Ground:
-    """What all trials stand on: what is scored, the structures, and what the plans warn of."""
-
-    held_out: HeldOut
-    structures: tuple[str, ...]
-    told: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """A trial to do, in any process; `threads` are torch's there, 0 leaves them alone."""
-
-    request: AdaptRequest
-    ground: _Ground
-    store: Store
-    tolerance_mm: float
-    threads: int
 
 
 def benchmark(request: BenchmarkRequest, store: Store, watcher: Watcher) -> Benchmark:
     """Adapt every model by every method with every k and seed, and score all on the same cases.
 
     Leaves `benchmark.json`, `benchmark.csv` and `benchmark.md` in the output folder, and there below `runs/` each run
-    as `adapt` leaves it, with its predictions and their `metrics.json`. What is done is not done again.
+    as `adapt` leaves it, with its predictions and their `metrics.json`. What is done is not done again. A method that
+    does not go with a model or with the structures has a row that says so; trials that failed are in `failed`.
 
     Raises:
-        FseftError: Bad input, or a trial failed; the others are done first. A method that does not go with a model or
-            with the structures is no failure but a row that says so.
+        FseftError: Bad input, or not one trial could be done.
     """
+    _check(request, store)
     with alone_in(request.output):
-        _check(request, store)
         dataset = read_dataset(request.common.folder, strict=request.common.strict)
         ground = _prepare(request, dataset, store, watcher)
-        tasks = _tasks(request, dataset.name, ground, store, watcher)
+        made = _document(request, dataset, ground)
+        if not (request.output / f"{RESULT}.json").is_file():  # whose folder this is, for a run that is killed
+            write_document(request.output / f"{RESULT}.json", made)
+        tasks = _tasks(request, dataset.name, ground, store)
         watcher.begin(ground.held_out, len(tasks))
         trials, failed = _all(tasks, request.common.workers, watcher)
-        made = Benchmark(
-            dataset=dataset.name,
-            structures=ground.structures,
-            test=tuple(ground.held_out.scans),
-            tolerance_mm=request.tolerance_mm,
-            settings=request.common.settings,
-            rows=summarise(trials),
-            trials=tuple(trials),
-        )
-        write_document(request.output / "benchmark.json", made)
-        write_text(request.output / "benchmark.csv", to_csv(made))
-        write_text(request.output / "benchmark.md", to_markdown(made))
-    if failed:
-        first = failed[0]
-        cause = f"{len(failed)} of {counted(len(tasks), 'trial')} failed; the first: {first.cause}"
-        raise FseftError(cause, case=first.case, file=first.file, hint=f"{first.hint} Run again: the others are kept.")
+        if all(trial.misfit for trial in trials):
+            raise next(iter(failed.values())) if failed else FseftError(trials[0].misfit, hint="Take other methods.")
+        rows = summarise(trials, request.seeds, request.against)
+        told = {name: str(error) for name, error in failed.items()}
+        made = made.model_copy(update={"rows": rows, "trials": tuple(trials), "failed": told})
+        write_document(request.output / f"{RESULT}.json", made)
+        write_text(request.output / f"{RESULT}.csv", to_csv(made))
+        write_text(request.output / f"{RESULT}.md", to_markdown(made))
     return made
+
+
+def _document(request: BenchmarkRequest, dataset: Dataset, ground: Ground) -> Benchmark:
+    """What is known before any trial."""
+    packages = [registry().provenance("method", method) for method in request.methods]
+    return Benchmark(
+        dataset=dataset.name,
+        models=request.models,
+        structures=ground.structures,
+        test=tuple(ground.held_out.scans),
+        pool=ground.held_out.pool,
+        seeds=request.seeds,
+        tolerance_mm=request.tolerance_mm,
+        settings=request.common.settings,
+        minutes=request.common.minutes,
+        against=request.against,
+        versions={**versions(), **{one.distribution: one.version for one in packages}},
+    )
 
 
 def _check(request: BenchmarkRequest, store: Store) -> None:
     """Refuse at once what no trial can do."""
+    for what, given in (("model", request.models), ("method", request.methods)):
+        if not given:
+            raise FseftError(f"--{what} is empty", hint=f"`fseft {what}s` lists what there is.")
     if (request.test_images is None) != (request.test_labels is None):
         raise FseftError("--test-images and --test-labels go together", hint="Give both, or none.")
     if request.test and request.test_images is not None:
         raise FseftError("--test chooses among the dataset's cases, not in --test-images", hint="Give one of them.")
+    if request.against and request.against not in request.methods:
+        cause = f"--against {request.against}: no such method takes part"
+        raise FseftError(cause, hint=did_you_mean(request.against, request.methods))
     for model in request.models:
         find_card(model, store)
     for method in request.methods:
-        split_settings(registry().method(method), _settings(request, method))
+        spec = registry().method(method)
+        try:
+            split_settings(spec, _settings(request, method))
+        except FseftError as error:
+            alone = " For one method alone write METHOD.key=value." if len(request.methods) > 1 else ""
+            raise FseftError(error.cause, hint=f"{error.hint}{alone}") from error
+    _check_folder(request.output, (store.root, request.common.folder))
+
+
+def _check_folder(output: Path, taken: Sequence[Path]) -> None:
+    """Nothing of somebody else may be replaced."""
+    if output.exists() and not output.is_dir():
+        raise FseftError("is no folder", file=output, hint="Give another --output.")
+    theirs = output.is_dir() and not (output / f"{RESULT}.json").is_file() and {*_names(output)} - {".lock"}
+    if theirs or output.resolve() in [path.resolve() for path in taken]:
+        raise FseftError("holds other things than a benchmark", file=output, hint="Give another --output.")
+
+
+def _names(folder: Path) -> Iterator[str]:
+    return (path.name for path in folder.iterdir())
 
 
 def _settings(request: BenchmarkRequest, method: str) -> tuple[str, ...]:
@@ -160,19 +177,18 @@ def _settings(request: BenchmarkRequest, method: str) -> tuple[str, ...]:
     own: list[str] = []
     for setting in request.common.settings:
         key, equals, value = setting.partition("=")
-        name, _, key = key.rpartition(".")
-        if name and name not in request.methods:
-            raise FseftError(
-                f"--set {setting}: no method {name!r} takes part", hint=did_you_mean(name, request.methods)
-            )
+        name, dot, key = key.rpartition(".")
+        if dot and name not in request.methods:
+            cause = f"--set {setting}: no method {name!r} takes part"
+            raise FseftError(cause, hint=did_you_mean(name, request.methods))
         if name in ("", method):
-            (own if name else shared).append(f"{key}{equals}{value}")
+            (own if dot else shared).append(f"{key}{equals}{value}")
     return (*shared, *own)
 
 
-def _prepare(request: BenchmarkRequest, dataset: Dataset, store: Store, watcher: Watcher) -> _Ground:
+def _prepare(request: BenchmarkRequest, dataset: Dataset, store: Store, watcher: Watcher) -> Ground:
     """Measure, plan, hold out, and preprocess the cases that will be learned from."""
-    common, told = request.common, []
+    common, plans = request.common, []
     for model in request.models:
         with watcher.progress(len(dataset.cases), "measure") as done:
             fingerprint, plan = make_plan(
@@ -185,36 +201,49 @@ def _prepare(request: BenchmarkRequest, dataset: Dataset, store: Store, watcher:
                 progress=done,
                 reuse=True,
             )
-        told += [warning for warning in plan.warnings if warning not in told]
-        held_out = _held_out(request, dataset, fingerprint)
-        labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
-        drawn = [choose_support(labelled, max(request.ks), seed, held_out.pool) for seed in request.seeds]
-        cases = sorted(set().union(*drawn))
+        plans.append(plan)
+    told = tuple(dict.fromkeys(warning for plan in plans for warning in plan.warnings))
+    structures = tuple(choose_labels(fingerprint, common.labels))
+    held_out = _held_out(request, dataset, fingerprint, structures)
+    for warning in (*told, *_doubts(request, held_out, plans[0].device)):
+        watcher.warn(warning)
+    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
+    drawn = [choose_support(labelled, max(request.ks), seed, held_out.pool) for seed in request.seeds]
+    cases = sorted(set().union(*drawn))
+    for plan in plans:
         with watcher.progress(len(cases), "preprocess") as done:
             preprocess(common.folder, plan, store, workers=common.workers, cases=cases, progress=done)
-    for warning in told:
-        watcher.warn(warning)
-    return _Ground(held_out, tuple(choose_labels(fingerprint, common.labels)), tuple(told))
+    return Ground(held_out, structures, told)
 
 
-def _held_out(request: BenchmarkRequest, dataset: Dataset, fingerprint: Fingerprint) -> HeldOut:
-    images, labels, cases = request.test_images, request.test_labels, request.common.cases
-    if images is not None and labels is not None:
-        return external(images, labels, channels=len(dataset.channels), pool=cases)
-    folder = request.output / "labels"
-    return hold_out(dataset, fingerprint, cases=cases, test=request.test, largest_k=max(request.ks), folder=folder)
+def _held_out(
+    request: BenchmarkRequest, dataset: Dataset, fingerprint: Fingerprint, structures: Sequence[str]
+) -> HeldOut:
+    images, labels, cases, k = request.test_images, request.test_labels, request.common.cases, max(request.ks)
+    if images is None or labels is None:
+        folder = request.output / "labels"
+        return hold_out(dataset, fingerprint, cases=cases, test=request.test, k=k, folder=folder)
+    return external(images, labels, dataset=dataset, fingerprint=fingerprint, structures=structures, cases=cases, k=k)
 
 
-def _tasks(
-    request: BenchmarkRequest, dataset: str, ground: _Ground, store: Store, watcher: Watcher
-) -> dict[str, _Task]:
+def _doubts(request: BenchmarkRequest, held_out: HeldOut, device: str) -> Iterator[str]:
+    """What makes a comparison doubtful."""
+    if held_out.alone:
+        named = ", ".join(held_out.alone[:5]) + (", ..." if len(held_out.alone) > 5 else "")
+        yield f"not scored, as scan or label is missing: {named}"
+    specs = [registry().method(method) for method in request.methods]
+    together = isinstance(request.common.workers, int) and request.common.workers > 1
+    if together and (request.common.minutes or device == "cuda"):
+        yield "trials share the machine: their times, and what --minutes allows, depend on each other"
+    if request.common.minutes and any(spec.access == "black-box" for spec in specs):
+        yield "the pass for features counts in --minutes of the first black-box method alone: rather --set epochs"
+
+
+def _tasks(request: BenchmarkRequest, dataset: str, ground: Ground, store: Store) -> dict[str, Task]:
     """All trials by name; in processes or on a cluster, a trial uses one process."""
     common = request.common
-    workers, threads = common.workers, 0
-    if isinstance(workers, int) and workers > 1:
-        threads = max(1, default_workers() // workers)
-        if choose_device(common.device) == "cuda":
-            watcher.warn(f"{workers} trials share the GPU at a time; their times say little")
+    together = isinstance(common.workers, int) and common.workers > 1
+    threads = max(1, default_workers() // int(common.workers)) if together else 0
     places, here = Store(request.output.absolute()), Store(store.root.absolute())
     tasks = {}
     for model, k, seed, method in product(request.models, request.ks, request.seeds, request.methods):
@@ -230,73 +259,23 @@ def _tasks(
             output=places.run(dataset, model, method, k, seed),
             workers=1,
         )
-        name = f"{model}, {method}, k = {k}, seed {seed}"
-        tasks[name] = _Task(adaptation, ground, here, request.tolerance_mm, threads)
+        name = Trial(model=model, method=method, k=k, seed=seed).name
+        tasks[name] = Task(adaptation, ground, here, request.tolerance_mm, threads)
     return tasks
 
 
-def _all(tasks: dict[str, _Task], workers: Workers, watcher: Watcher) -> tuple[list[Trial], list[FseftError]]:
+def _all(tasks: dict[str, Task], workers: Workers, watcher: Watcher) -> tuple[list[Trial], dict[str, FseftError]]:
     """What each trial gives, in their order, and what went wrong with others."""
     trials: dict[str, Trial] = {}
-    failed = []
+    failed: dict[str, FseftError] = {}
     with watcher.progress(len(tasks), "benchmark") as advance:
-        for name, outcome in each_case(_trial, tasks.items(), workers=workers):
+        for name, outcome in each_case(run_trial, tasks.items(), workers=workers):
             if isinstance(outcome, FseftError):
-                failed.append(outcome)
-                watcher.warn(str(outcome))
+                case = None if outcome.case == name else outcome.case
+                failed[name] = FseftError(outcome.cause, hint=outcome.hint, case=case, file=outcome.file)
+                watcher.warn(f"{name}: {failed[name]}")
             else:
                 trials[name] = outcome
-                watcher.done(name, outcome)
+                watcher.done(outcome)
             advance(name)
     return [trials[name] for name in tasks if name in trials], failed
-
-
-def _trial(task: _Task) -> Trial:
-    """Adapt, predict, evaluate."""
-    if task.threads:
-        import torch
-
-        torch.set_num_threads(task.threads)
-    request = task.request
-    warnings: list[str] = []
-    fresh = Trial(model=request.model, method=request.method, k=request.k, seed=request.seed)
-    try:
-        adaptation = adapt(request, task.store, Listener(warn=warnings.append))
-    except MisfitError as error:
-        return fresh.model_copy(update={"misfit": error.cause})
-    key = digest(file_digest(adaptation.adapter), task.ground.held_out.key, task.ground.structures, task.tolerance_mm)
-    place = adaptation.folder / "trial.json"
-    if place.is_file() and (known := read_document(place, Trial)).key == key:
-        return known
-    new = tuple(warning for warning in warnings if warning not in task.ground.told)
-    trial = fresh.model_copy(update={"key": key, "warnings": new, **_measured(task, adaptation)})
-    write_document(place, trial)
-    return trial
-
-
-def _measured(task: _Task, made: Adaptation) -> dict[str, Any]:
-    """What a trial cost, and how well its adapter segments the held-out cases."""
-    held_out, folder = task.ground.held_out, made.folder / "predictions"
-    predict(PredictRequest((), folder, (made.adapter,), device=task.request.device, scans=held_out.scans), task.store)
-    scores = evaluate(
-        pair(folder, held_out.references), tolerance_mm=task.tolerance_mm, only=task.ground.structures, workers=1
-    )
-    if scores.support:
-        raise FseftError(
-            "is learned from and scored", case=scores.support[0], hint="Leave it out of --cases or of the test."
-        )
-    write_evaluation(scores, folder)
-    by_case = {
-        case: [score.dice for score in structures.values() if score.dice is not None]
-        for case, structures in scores.cases.items()
-    }
-    return {
-        "support": tuple(read_document(made.folder / "support.json", SupportSet).cases),
-        "trained_parameters": made.run.trained_parameters,
-        "adapter_bytes": made.adapter.stat().st_size,
-        "seconds": made.run.seconds,
-        "dice": scores.mean_dice,
-        "nsd": scores.mean_nsd,
-        "hd95_mm": scores.mean_hd95_mm,
-        "cases": {case: fmean(found) for case, found in by_case.items() if found},
-    }

@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import io
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import Field
 
 from fseft.documents import Document, Part
+from fseft.errors import counted
 from fseft.score.statistics import LEVEL, Difference, paired_difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
 
 class Trial(Document):
@@ -32,20 +36,24 @@ class Trial(Document):
     dice: float | None = None
     nsd: float | None = None
     hd95_mm: float | None = None
-    cases: dict[str, float] = Field(default={}, description="mean Dice over the structures of each held-out case")
+    cases: dict[str, dict[str, float | None]] = Field(default={}, description="Dice by held-out case and structure")
     warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How it is told."""
+        return f"{self.model}, {self.method}, k = {self.k}, seed {self.seed}"
 
 
 class Row(Part):
     """A model and a method at one k: means over seeds, and the sample deviation of Dice over them.
 
-    `to_best` is its Dice less that of the best row of the same k, case by case, each a mean over seeds.
+    `difference` is its Dice less that of the row with the same k that all are compared with.
     """
 
     model: str
     method: str
     k: int
-    seeds: tuple[int, ...]
     misfit: str = ""
     trained_parameters: int = 0
     adapter_bytes: int = 0
@@ -54,54 +62,75 @@ class Row(Part):
     dice_std: float | None = None
     nsd: float | None = None
     hd95_mm: float | None = None
-    to_best: Difference | None = None
+    difference: Difference | None = None
 
 
 class Benchmark(Document):
-    """All that was found."""
+    """All that was found.
+
+    Attributes:
+        rows: Of what was done with every seed.
+        against: The method that all are compared with; empty: the best row of each k.
+        failed: Trials that failed, and why.
+    """
 
     dataset: str
+    models: tuple[str, ...]
     structures: tuple[str, ...]
     test: tuple[str, ...]
+    pool: tuple[str, ...]
+    seeds: tuple[int, ...]
     tolerance_mm: float
     settings: tuple[str, ...]
-    rows: tuple[Row, ...]
-    trials: tuple[Trial, ...]
+    minutes: float | None
+    against: str
+    versions: dict[str, str]
+    rows: tuple[Row, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    failed: dict[str, str] = Field(default={}, description="trial: why")
 
 
 COLUMNS = ("method", "k", "Dice", "NSD", "HD95", "trained", "MB", "min")
-AGAINST = ("method", "k", "Dice less that of the best", f"{LEVEL:.0%} interval")
 
 
-def summarise(trials: Sequence[Trial]) -> tuple[Row, ...]:
-    """One row for each model, method and k, in the order of the trials."""
+def summarise(trials: Sequence[Trial], seeds: Sequence[int], against: str = "") -> tuple[Row, ...]:
+    """One row for each model, method and k that was done with every seed, in the order of the trials.
+
+    Args:
+        trials: Of all of them, or some that do not go together.
+        seeds: That there should be.
+        against: The method to compare with, of the same model; empty: the best row.
+    """
     groups: dict[tuple[str, str, int], list[Trial]] = {}
     for trial in trials:
         groups.setdefault((trial.model, trial.method, trial.k), []).append(trial)
+    groups = {place: group for place, group in groups.items() if {trial.seed for trial in group} == set(seeds)}
     rows = {place: _row(group) for place, group in groups.items()}
-    cases = {place: _over_seeds(group) for place, group in groups.items()}
-    for k in {trial.k for trial in trials}:
-        scored = {place: row.dice for place, row in rows.items() if place[2] == k and row.dice is not None}
-        best = max(scored, key=scored.__getitem__, default=None)
-        for place in scored:
-            if best is not None and place != best:
-                to_best = paired_difference(cases[place], cases[best])
-                rows[place] = rows[place].model_copy(update={"to_best": to_best})
+    scored = {place: row.dice for place, row in rows.items() if row.dice is not None}
+    for place in scored:
+        same_k = [other for other in scored if other[2] == place[2]]
+        best = max(same_k, key=scored.__getitem__)
+        other = (place[0], against, place[2]) if against else best
+        if other in scored and other != place:
+            difference = paired_difference(*_scores(groups[place], groups[other]))
+            rows[place] = rows[place].model_copy(update={"difference": difference})
     return tuple(rows.values())
 
 
 def _row(trials: Sequence[Trial]) -> Row:
     first = trials[0]
-    told = {"model": first.model, "method": first.method, "k": first.k, "misfit": first.misfit}
     dice = _known(trials, "dice")
+    means = {name: fmean(found) for name in ("dice", "nsd", "hd95_mm") if (found := _known(trials, name))}
     return Row(
-        **told,
-        seeds=tuple(trial.seed for trial in trials),
+        model=first.model,
+        method=first.method,
+        k=first.k,
+        misfit=first.misfit,
         trained_parameters=first.trained_parameters,
         adapter_bytes=first.adapter_bytes,
         seconds=fmean(trial.seconds for trial in trials),
         dice_std=stdev(dice) if len(dice) > 1 else None,
-        **{name: fmean(found) if (found := _known(trials, name)) else None for name in ("dice", "nsd", "hd95_mm")},
+        **means,
     )
 
 
@@ -109,10 +138,16 @@ def _known(trials: Iterable[Trial], name: str) -> list[float]:
     return [value for trial in trials if (value := getattr(trial, name)) is not None]
 
 
-def _over_seeds(trials: Sequence[Trial]) -> dict[str, float]:
-    """Mean Dice of each case that every seed scored."""
-    common = set.intersection(*(set(trial.cases) for trial in trials))
-    return {case: fmean(trial.cases[case] for trial in trials) for case in sorted(common)}
+def _scores(*groups: Sequence[Trial]) -> list[NDArray[np.float64]]:
+    """Of each group (seeds, cases, structures), the same cases and structures in all; NaN where there is no score."""
+    every = [trial.cases for group in groups for trial in group]
+    cases = sorted(set().union(*every))
+    structures = sorted(set().union(*(scores for found in every for scores in found.values())))
+
+    def of(trial: Trial) -> list[list[float | None]]:
+        return [[trial.cases.get(case, {}).get(name) for name in structures] for case in cases]
+
+    return [np.array([of(trial) for trial in group], float) for group in groups]
 
 
 def score_cells(row: Row, name: str) -> tuple[str, ...]:
@@ -132,36 +167,40 @@ def score_cells(row: Row, name: str) -> tuple[str, ...]:
 
 def difference_cells(row: Row, name: str) -> tuple[str, ...]:
     """A line of the table of differences."""
-    found = row.to_best
+    found = row.difference
     if found is None:
-        return (name, str(row.k), "the best", "")
-    interval = "too few cases" if found.low is None else f"{found.low:+.3f} to {found.high:+.3f}"
-    return (name, str(row.k), f"{found.mean:+.3f}", interval)
+        return (name, str(row.k), "-", "")
+    interval = "too few cases" if found.low is None else f"{_signed(found.low)} to {_signed(found.high)}"
+    return (name, str(row.k), _signed(found.mean), interval)
 
 
 def tables(found: Benchmark) -> Iterable[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
     """The columns and lines of both; the second only where there is something to compare."""
     named = [(row, name) for row, name in _named(found) if not row.misfit]
-    yield COLUMNS, [score_cells(row, name) for row, name in named]
-    if any(row.to_best for row, _ in named):
-        yield AGAINST, [difference_cells(row, name) for row, name in named if row.dice is not None]
+    if named:
+        yield COLUMNS, [score_cells(row, name) for row, name in named]
+    if any(row.difference for row, _ in named):
+        columns = ("method", "k", f"Dice less that of {found.against or 'the best'}", f"{LEVEL:.0%} interval")
+        yield columns, [difference_cells(row, name) for row, name in named if row.dice is not None]
 
 
 def _named(found: Benchmark) -> list[tuple[Row, str]]:
-    several = len({row.model for row in found.rows}) > 1
+    several = len(found.models) > 1
     return [(row, f"{row.model} {row.method}" if several else row.method) for row in found.rows]
 
 
-def misfits(found: Benchmark) -> list[str]:
+def left_out(found: Benchmark) -> list[str]:
     """Why there is no row of some methods."""
-    return list(dict.fromkeys(f"{name}: {row.misfit}" for row, name in _named(found) if row.misfit))
+    misfits = dict.fromkeys(f"{name}: {row.misfit}" for row, name in _named(found) if row.misfit)
+    return [*misfits, *(f"{name} failed: {cause}" for name, cause in found.failed.items())]
 
 
 def explanation(found: Benchmark) -> str:
     """What the numbers are."""
     return (
-        f"{len(found.test)} unseen cases. Means over seeds, ± their deviation; NSD within {found.tolerance_mm:g} mm, "
-        "HD95 in mm; trained: parameters; min: of training. Intervals are over samples of unseen cases."
+        f"{counted(len(found.test), 'unseen case')}, {counted(len(found.seeds), 'seed')}: means over seeds, ± their "
+        f"deviation. NSD within {found.tolerance_mm:g} mm, HD95 in mm; trained: parameters; min: of training. "
+        "Intervals are over samples of unseen cases."
     )
 
 
@@ -169,25 +208,39 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{round(value, 3) + 0.0:+.3f}"
+
+
 def to_markdown(found: Benchmark) -> str:
     """Both tables, for a README or a paper."""
     lines = [f"# {found.dataset}: {', '.join(found.structures)}", "", explanation(found)]
-    if found.settings:
-        lines += ["", f"Settings: {', '.join(found.settings)}."]
     for columns, rows in tables(found):
         rule = ["---", *["---:"] * (len(columns) - 1)]
         lines += ["", *(f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows))]
-    lines += ["", *(f"- {line}" for line in misfits(found))] if misfits(found) else []
+    if left_out(found):
+        lines += ["", *(f"- {line}" for line in left_out(found))]
+    how = {
+        "models": ", ".join(found.models),
+        "settings": ", ".join(found.settings) or "as by default",
+        "minutes of each training": "" if found.minutes is None else f"{found.minutes:g}",
+        "seeds": ", ".join(map(str, found.seeds)),
+        "unseen cases": ", ".join(found.test),
+        "learned from": f"some of {len(found.pool)} other cases",
+        "versions": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
+    }
+    lines += ["", *(f"- {key}: {value}" for key, value in how.items() if value)]
     return "\n".join(lines) + "\n"
 
 
 def to_csv(found: Benchmark) -> str:
-    """One line per trial and held-out case; a trial that is a misfit has none."""
+    """One line per trial, held-out case and structure; a structure that is not there, nor found, has no Dice."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     told = ("model", "method", "k", "seed", "trained_parameters", "adapter_bytes", "seconds")
-    writer.writerow([*told, "case", "dice"])
+    writer.writerow([*told, "case", "structure", "dice"])
     for trial in found.trials:
-        values: list[Any] = [getattr(trial, name) for name in told]
-        writer.writerows([*values, case, dice] for case, dice in trial.cases.items())
+        values = [getattr(trial, name) for name in told]
+        for case, structures in trial.cases.items():
+            writer.writerows([*values, case, structure, dice] for structure, dice in structures.items())
     return text.getvalue()

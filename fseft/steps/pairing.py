@@ -93,7 +93,11 @@ def pair_files(predictions: Path, labels: Path, *, values: Mapping[str, int] | N
 
 
 def pair(predictions: Path, references: References) -> Pairing:
-    """The same of a folder of predictions, and labels that are known; arguments and errors are as there."""
+    """Match the predictions of a folder with labels by case name.
+
+    Raises:
+        FseftError: There are none, or no case in common.
+    """
     return _paired(predictions, _files(predictions), references)
 
 

@@ -353,7 +353,10 @@ OPTIONS = [
     ("evaluate nowhere livers/labelsTr", ["nowhere: does not exist", "Give a label file or a folder"]),
     ("evaluate livers livers/labelsTr", ["livers: holds no label files", "Give livers/labelsTr."]),
     ("evaluate livers/imagesTr livers/labelsTr", ["no case in common", "a_0000", "has the file name of its"]),
-    (f"{BENCHMARK} -k 3", ["3 labelled cases are too few to learn from 3 and score 1 others", "--test-images"]),
+    (
+        f"{BENCHMARK} -k 3",
+        ["k is 3, but of 3 labelled cases 2 are left to learn from, as 1 are scored", "--test-images"],
+    ),
     (f"{BENCHMARK} -k few", ["--k 'few': no whole numbers of 1 or more", "for example --k 1,5"]),
     (f"{BENCHMARK} -k 0,1", ["--k '0,1': no whole numbers of 1 or more"]),
     (f"{BENCHMARK} --seed -1", ["--seed '-1': no whole numbers of 0 or more"]),

@@ -24,7 +24,7 @@ def compared(fseft, tmp_path):
 def test_it_tells_what_is_scored_each_trial_and_both_tables(compared):
     ended = compared()
     assert ended.status == 0, ended.err
-    assert "3 trials, scored on 3 cases: " in ended.err
+    assert "3 trials, scored on 2 cases: " in ended.err
     assert "tiny, full, k = 1, seed 0: Dice 0." in ended.err
     lines = ended.out.splitlines()
     assert max(map(len, lines[:6])) <= 80
@@ -37,3 +37,13 @@ def test_it_tells_what_is_scored_each_trial_and_both_tables(compared):
 
 def test_json_is_the_written_document_and_nothing_else(compared, tmp_path):
     assert json.loads(compared("--json").out) == json.loads((tmp_path / "bench" / "benchmark.json").read_text())
+
+
+def test_a_trial_that_fails_is_told_beside_the_tables_of_the_others(compared, tmp_path):
+    compared()
+    (tmp_path / "bench" / "runs" / "blobs" / "tiny" / "full-k1-s0" / "run.json").write_text("{}")
+    ended = compared()
+    assert ended.status == 2
+    assert "warning: tiny, full, k = 1, seed 0: " in ended.err
+    assert ended.lines[-1].startswith("error: 1 of 3 trials failed. Mend what is told above, and run again")
+    assert any(line.split()[:2] == ["linear-probe", "1"] for line in ended.out.splitlines())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fseft.errors import FseftError
+from fseft.errors import MisfitError
 from fseft.learn.deltas import Switchable
 from fseft.learn.method import Adapted, need
 from fseft_hf_peft.library import PEFT_TYPE_TO_TUNER_MAPPING, BaseTunerLayer, peft
@@ -142,14 +142,14 @@ class PeftMethod:
         """Put a layer of PEFT's beside each chosen one; all but these and the head is frozen.
 
         Raises:
-            FseftError: PEFT refuses the settings or a layer.
+            MisfitError: PEFT refuses the settings or a layer.
         """
         targets = self.select(architecture, network)
         settings = self.settings(targets)
         try:
             self._inject(network, targets, settings, generator)
         except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            raise FseftError(
+            raise MisfitError(
                 f"the method {self.tuner.method!r} cannot be used so: {error}".rstrip("."),
                 hint=f"Set what PEFT asks for, or other stages: `fseft show method {self.tuner.method}`.",
             ) from error
