@@ -8,8 +8,10 @@ import json
 import os
 import re
 import shutil
+import time
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 D = TypeVar("D", bound=Document)
+
+_SETTLED_NS = 5_000_000_000
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,23 @@ def digest(*parts: object, length: int = 16) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file's bytes, as 64 hex digits."""
+    """The sha256 of a file's bytes, as 64 hex digits; what this process has read is not read again, unless it changed.
+
+    A file that was written just now is always read: a second change may not show in its time.
+    """
+    state = path.stat()
+    if time.time_ns() - state.st_mtime_ns < _SETTLED_NS:
+        return _digest_of(path)
+    return _digest_once(path.absolute(), state.st_mtime_ns, state.st_size, state.st_ino)
+
+
+@lru_cache(maxsize=1 << 16)
+def _digest_once(path: Path, *state: int) -> str:
+    del state
+    return _digest_of(path)
+
+
+def _digest_of(path: Path) -> str:
     with path.open("rb") as file:
         native = hasattr(hashlib, "file_digest")  # from Python 3.11 on
         return hashlib.file_digest(file, "sha256").hexdigest() if native else _sha(file)

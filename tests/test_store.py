@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 
 import pytest
 from hypothesis import given
@@ -123,6 +124,27 @@ def test_a_file_digest_is_its_sha256(tmp_path, monkeypatch):
     assert file_digest(path) == expected
     monkeypatch.delattr(hashlib, "file_digest", raising=False)  # Python 3.10 has none
     assert file_digest(path) == expected
+
+
+def test_a_file_is_read_again_if_it_changed_and_only_then(tmp_path):
+    path = tmp_path / "a"
+
+    def written(data, seconds_ago):
+        path.write_bytes(data)
+        os.utime(path, (time.time() - seconds_ago,) * 2)
+        return file_digest(path)
+
+    sha = {data: hashlib.sha256(data).hexdigest() for data in (b"a", b"b", b"bb")}
+    assert written(b"a", 0) == sha[b"a"]
+    assert written(b"b", 0) == sha[b"b"]
+    assert written(b"a", 60) == sha[b"a"]
+    assert written(b"b", 30) == sha[b"b"]
+    stat = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"a")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file_digest(path) == sha[b"b"]  # nothing shows that it changed
+    assert written(b"bb", 30) == sha[b"bb"]
 
 
 def test_models_of_the_workspace_are_those_with_a_card(tmp_path):
