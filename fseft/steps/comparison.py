@@ -165,11 +165,11 @@ def score_cells(row: Row, name: str) -> tuple[str, ...]:
     )
 
 
-def difference_cells(row: Row, name: str) -> tuple[str, ...]:
+def difference_cells(row: Row, name: str, against: str) -> tuple[str, ...]:
     """A line of the table of differences."""
     found = row.difference
-    if found is None:
-        return (name, str(row.k), "-", "")
+    if found is None:  # it is what others are compared with, or there is nothing to compare with
+        return (name, str(row.k), "-" if against and row.method != against else against or "the best", "")
     interval = "too few cases" if found.low is None else f"{_signed(found.low)} to {_signed(found.high)}"
     return (name, str(row.k), _signed(found.mean), interval)
 
@@ -181,7 +181,7 @@ def tables(found: Benchmark) -> Iterable[tuple[tuple[str, ...], list[tuple[str, 
         yield COLUMNS, [score_cells(row, name) for row, name in named]
     if any(row.difference for row, _ in named):
         columns = ("method", "k", f"Dice less that of {found.against or 'the best'}", f"{LEVEL:.0%} interval")
-        yield columns, [difference_cells(row, name) for row, name in named if row.dice is not None]
+        yield columns, [difference_cells(row, name, found.against) for row, name in named if row.dice is not None]
 
 
 def _named(found: Benchmark) -> list[tuple[Row, str]]:

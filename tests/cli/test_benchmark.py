@@ -31,6 +31,7 @@ def test_it_tells_what_is_scored_each_trial_and_both_tables(compared):
     heads = [line.split() for line in lines if line.split()[:2] == ["method", "k"]]
     assert [head[2] for head in heads] == ["Dice", "Dice"]
     assert sum(line.split()[:2] == ["full", "1"] for line in lines) == 2
+    assert sum("the best" in line for line in lines) == 2  # a heading, and the row
     assert "adaptformer: the method 'adaptformer' needs transformer blocks" in ended.out
     assert "bench/benchmark.md, benchmark.csv and benchmark.json" in ended.out
 
