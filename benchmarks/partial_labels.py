@@ -19,11 +19,13 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fseft.learn.vocabulary import resolve
 from fseft.parallel import map_cases
+from fseft.score.statistics import paired_difference
 from fseft.steps.adapt import adapt
 from fseft.steps.assembly import assemble
 from fseft.steps.evaluate import evaluate
@@ -34,6 +36,9 @@ from fseft.steps.pretrain import pretrain
 from fseft.steps.pretrain_request import RECIPE, PretrainRequest
 from fseft.store import Store
 from fseft.volume.image import read_labels, write_labels
+
+if TYPE_CHECKING:
+    from fseft.score.metrics import Scores
 
 CORE = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible")
 WAYS = {"masked": "annotated", "naive": "none"}
@@ -78,8 +83,8 @@ def with_fewer_labels(data: Path, folder: Path, keep: int) -> Path:
     return folder
 
 
-def score(asked: PretrainRequest, store: Store) -> dict[str, float]:
-    """Pre-train, then segment the test cases with the model's own head; Dice in per cent."""
+def score(asked: PretrainRequest, store: Store) -> Scores:
+    """Pre-train, then segment the test cases with the model's own head."""
     data = asked.folders[0]
     pretrain(asked, store)
     folder = store.root / f"{asked.name}-run"
@@ -87,8 +92,7 @@ def score(asked: PretrainRequest, store: Store) -> dict[str, float]:
     adapter = adapt(adapted, store).adapter
     out = store.root / f"{asked.name}-predicted"
     predict(PredictRequest((data / "imagesTs",), out, (adapter,)), store)
-    classes = evaluate(pair_files(out, data / "labelsTs"), workers=1).classes
-    return {name: 100 * (classes[name].dice or 0.0) for name in CORE}
+    return evaluate(pair_files(out, data / "labelsTs"), workers=1)
 
 
 def main() -> None:
@@ -123,10 +127,27 @@ def main() -> None:
         print(f"| {name} | {told} | {' | '.join(_cell(scores[way], name) for way in WAYS)} |")
     for number, seed in enumerate(seeds):
         print(f"| mean, seed {seed} | | {' | '.join(_cell(scores[way][number:][:1], 'mean') for way in WAYS)} |")
+    print(f"\nmasked less naive, in the same cases: {_difference(*scores.values())}")
 
 
-def _cell(scores: list[dict[str, float]], name: str) -> str:
-    values = [mean(one.values()) if name == "mean" else one[name] for one in scores]
+def _difference(masked: list[Scores], naive: list[Scores]) -> str:
+    """Mean over all seeds, and its interval over samples of test cases."""
+    cases = sorted(masked[0].cases)
+    dice = [
+        np.array([[[one.cases[case][name].dice for name in CORE] for case in cases] for one in several], float)
+        for several in (masked, naive)
+    ]
+    found = paired_difference(*dice)
+    return (
+        "-"
+        if found is None or found.low is None or found.high is None
+        else (f"{100 * found.mean:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f}) points")
+    )
+
+
+def _cell(scores: list[Scores], name: str) -> str:
+    dice = [{name: 100 * (one.classes[name].dice or 0.0) for name in CORE} for one in scores]
+    values = [mean(one.values()) if name == "mean" else one[name] for one in dice]
     return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
 
 
