@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 RESULT = "benchmark"
 """Name of the files with the result, without their suffix."""
+LABELS = "labels"
+"""Folder of label maps that were made of masks."""
 
 
 @dataclass(frozen=True)
@@ -158,13 +160,10 @@ def _check_folder(output: Path, taken: Sequence[Path]) -> None:
     """Nothing of somebody else may be replaced."""
     if output.exists() and not output.is_dir():
         raise FseftError("is no folder", file=output, hint="Give another --output.")
-    theirs = output.is_dir() and not (output / f"{RESULT}.json").is_file() and {*_names(output)} - {".lock"}
-    if theirs or output.resolve() in [path.resolve() for path in taken]:
+    held = {path.name for path in output.iterdir()} if output.is_dir() else set()
+    ours = f"{RESULT}.json" in held or held <= {".lock", LABELS}
+    if not ours or output.resolve() in [path.resolve() for path in taken]:
         raise FseftError("holds other things than a benchmark", file=output, hint="Give another --output.")
-
-
-def _names(folder: Path) -> Iterator[str]:
-    return (path.name for path in folder.iterdir())
 
 
 def _settings(request: BenchmarkRequest, method: str) -> tuple[str, ...]:
@@ -221,7 +220,7 @@ def _held_out(
 ) -> HeldOut:
     images, labels, cases, k = request.test_images, request.test_labels, request.common.cases, max(request.ks)
     if images is None or labels is None:
-        folder = request.output / "labels"
+        folder = request.output / LABELS
         return hold_out(dataset, fingerprint, cases=cases, test=request.test, k=k, folder=folder)
     return external(images, labels, dataset=dataset, fingerprint=fingerprint, structures=structures, cases=cases, k=k)
 

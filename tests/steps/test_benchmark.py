@@ -255,6 +255,7 @@ def test_masks_of_structures_are_scored_as_one_label_map(compare, tmp_path):
         write_volume(folder / "ct.nii.gz", image.array, image.geometry)
         for value, name in ((1, "kidney_left"), (7, "liver")):
             write_labels(folder / "segmentations" / f"{name}.nii.gz", label.array[0] == value, label.geometry)
+    (tmp_path / "bench" / "labels").mkdir(parents=True)  # as a run leaves it that is killed at once
     found = compare(folder=tmp_path / "masks", methods=("zero-shot",), test=("sa", "sb"))
     reference = compare(folder=plain, methods=("zero-shot",), test=("a", "b"), output="other")
     assert found.structures == reference.structures == ("kidney_left", "liver")
