@@ -138,11 +138,9 @@ def _difference(masked: list[Scores], naive: list[Scores]) -> str:
         for several in (masked, naive)
     ]
     found = paired_difference(*dice)
-    return (
-        "-"
-        if found is None or found.low is None or found.high is None
-        else (f"{100 * found.mean:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f}) points")
-    )
+    if found is None or found.low is None or found.high is None:
+        return "-"
+    return f"{100 * found.mean:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f}) points"
 
 
 def _cell(scores: list[Scores], name: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 FEWEST = 6
-"""Cases below which intervals are too narrow: of normal differences, 95 % intervals of three cases hold 76 %."""
+"""Cases below which a bootstrap draws from so few values that intervals are much too narrow."""
 
 
 class Difference(Part):
