@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fseft.learn import backbone
-from fseft.learn.layout import on_device
+from fseft.learn.networks import backbone
+from fseft.learn.training.memory_format import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,21 +39,28 @@ def main() -> None:
     """Measure all networks."""
     images = torch.randn(CROPS, 1, SIDE, SIDE, SIDE)
     for name, hparams in NETWORKS.items():
-        made = backbone.architecture(name)
-        usual, last = (backbone.build(made, in_channels=1, out_channels=3, hparams=hparams, seed=0) for _ in range(2))
-        layouts = {"usual": usual, "channels last": on_device(last, "cpu")}
+        made = backbone.get_architecture(name)
+        usual, last = (
+            backbone.build_network(made, in_channels=1, out_channels=3, hparams=hparams, seed=0)
+            for _ in range(2)
+        )
+        layouts = {"usual": usual, "channels last": to_device(last, "cpu")}
         found: dict[str, list[float]] = {}
         for turn in range(1 + TURNS):
             for layout, network in layouts.items():
                 with torch.no_grad():
                     predicting = seconds(lambda network=network: network(images))  # type: ignore[misc]
-                training = seconds(lambda network=network: network(images).square().mean().backward())  # type: ignore[misc]
+                training = seconds(
+                    lambda network=network: network(images).square().mean().backward()
+                )  # type: ignore[misc]
                 if turn:  # the first one warms up
                     found.setdefault(f"predict, {layout}", []).append(predicting)
                     found.setdefault(f"train, {layout}", []).append(training)
         best = {what: round(min(times), 3) for what, times in found.items()}
         for what in ("predict", "train"):
-            best[f"{what}, ratio"] = round(best[f"{what}, usual"] / best[f"{what}, channels last"], 2)
+            best[f"{what}, ratio"] = round(
+                best[f"{what}, usual"] / best[f"{what}, channels last"], 2
+            )
         print(json.dumps({"network": name, **best}), flush=True)
 
 

@@ -32,7 +32,9 @@ def make_dataset(folder: Path, cases: int, shape: tuple[int, ...]) -> None:
         rng = np.random.default_rng(number)
         field = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 8)
         labels = np.digitize(field, np.quantile(field, (0.9, 0.93, 0.96, 0.98))).astype(np.uint8)
-        image = -1000 + 1050 * (gaussian_filter(np.ones(shape, np.float32), 20, mode="constant") > 0.6)
+        image = -1000 + 1050 * (
+            gaussian_filter(np.ones(shape, np.float32), 20, mode="constant") > 0.6
+        )
         image = image + 40 * labels + rng.normal(0, 20, shape)
         spacing = (rng.uniform(1.5, 2.5), *(2 * [rng.uniform(0.8, 1.0)]))
         affine = np.zeros((4, 4))
@@ -56,18 +58,18 @@ def make_dataset(folder: Path, cases: int, shape: tuple[int, ...]) -> None:
 
 def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
     """Do one stage in this process and measure it."""
-    from fseft.steps.datasets import read_dataset
-    from fseft.steps.fingerprint import measure_dataset
-    from fseft.steps.plan import make_plan
-    from fseft.steps.preprocess import preprocess
-    from fseft.store import Store
+    from fseft.planning.dataset_reading import read_dataset
+    from fseft.planning.fingerprinting import fingerprint_dataset
+    from fseft.planning.plan import make_plan
+    from fseft.planning.preprocessing import preprocess
+    from fseft.workspace import Workspace
 
-    store = Store(workspace)
+    store = Workspace(workspace)
     if stage == "fingerprint":
         import fseft.volume.fingerprint  # noqa: F401 - its imports are not the work
 
         started = time.process_time()
-        measure_dataset(read_dataset(data), store)
+        fingerprint_dataset(read_dataset(data), store)
         return _measured(started)
     _, plan = make_plan(data, "phantom-tiny", store)
     if stage == "preprocess":
@@ -76,14 +78,17 @@ def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
         done = preprocess(data, plan.model_copy(update={"preprocessing": spacing}), store)
         result = _measured(started)
         voxels = sum(_voxels(done.folder, case) for case in done.done)
-        return result | {"output_mvoxel": voxels / 1e6, "mvoxel_per_cpu_s": voxels / 1e6 / result["cpu_s"]}
+        return result | {
+            "output_mvoxel": voxels / 1e6,
+            "mvoxel_per_cpu_s": voxels / 1e6 / result["cpu_s"],
+        }
     return _predict(data, workspace, store)
 
 
 def _predict(data: Path, workspace: Path, store: object) -> dict[str, float]:
-    from fseft.steps.adapt import adapt
-    from fseft.steps.jobs import AdaptRequest
-    from fseft.steps.predict import PredictRequest, predict
+    from fseft.adaptation.configure import AdaptRequest
+    from fseft.adaptation.run import adapt
+    from fseft.inference.run import PredictRequest, predict
 
     request = AdaptRequest(data, "phantom-tiny", "linear-probe", k=1, minutes=0.01, device="cpu")
     adapter = adapt(request, store).adapter  # type: ignore[arg-type]
@@ -121,7 +126,9 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if options.stage:
-        print(json.dumps(run_stage(options.stage, options.folder / "data", options.folder / "work")))
+        print(
+            json.dumps(run_stage(options.stage, options.folder / "data", options.folder / "work"))
+        )
         return
     shape = tuple(int(side) for side in options.shape.split(","))
     with tempfile.TemporaryDirectory() as name:

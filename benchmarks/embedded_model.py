@@ -18,7 +18,10 @@ from real_volumes import MODEL, TASKS, Row, Task, Trial
 
 def dice(task: Task, model: str, method: str, k: int, options: argparse.Namespace) -> list[float]:
     """The mean Dice on the unseen cases, for each seed."""
-    trials = [Trial(task, model, method, k, seed, options.work, minutes=options.minutes) for seed in options.seeds]
+    trials = [
+        Trial(task, model, method, k, seed, options.work, minutes=options.minutes)
+        for seed in options.seeds
+    ]
     return [row.dice for row in (trial.measured() for trial in trials) if isinstance(row, Row)]
 
 
@@ -39,11 +42,15 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=",".join(TASKS))
-    parser.add_argument("--tuned", default="lora,full", help="methods that change the network; the best is shown")
+    parser.add_argument(
+        "--tuned", default="lora,full", help="methods that change the network; the best is shown"
+    )
     parser.add_argument("--minutes", type=float, default=1.5)
     parser.add_argument("--k", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--unseen", type=int, default=16, help="unseen cases of each dataset that are scored")
+    parser.add_argument(
+        "--unseen", type=int, default=16, help="unseen cases of each dataset that are scored"
+    )
     parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
     options = parser.parse_args()
     data = Path(os.environ["FSEFT_REAL_DATA"])

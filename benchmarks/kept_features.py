@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fseft.steps.adapt import adapt
-from fseft.steps.evaluate import evaluate
-from fseft.steps.jobs import AdaptRequest, Listener
-from fseft.steps.pairing import pair_files
-from fseft.steps.phantom import PhantomSet, write_phantoms
-from fseft.steps.predict import PredictRequest, predict
-from fseft.store import Store
+from fseft.adaptation.configure import AdaptRequest, Listener
+from fseft.adaptation.run import adapt
+from fseft.demo.phantom import PhantomSet, write_phantoms
+from fseft.evaluation.matching import pair_files
+from fseft.evaluation.run import evaluate
+from fseft.inference.run import PredictRequest, predict
+from fseft.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,9 @@ EPOCHS = {"kept": 90, "fresh": 60}
 """Of five steps each; steps on kept features cost little, so that they may be more."""
 
 
-def measure(data: Path, work: Path, method: str, way: str, seed: int) -> dict[str, float | int | str]:
+def measure(
+    data: Path, work: Path, method: str, way: str, seed: int
+) -> dict[str, float | int | str]:
     """One adaptation, its pass and its training timed apart, and its Dice on the unseen phantoms."""
     output = work / f"{method}-{way}"
     passes = []
@@ -47,9 +49,14 @@ def measure(data: Path, work: Path, method: str, way: str, seed: int) -> dict[st
             passes.append(time.monotonic() - began)
 
     settings = (f"features={way}", f"epochs={EPOCHS[way]}", "plateau=false")
-    request = AdaptRequest(data, "phantom-tiny", method, k=5, seed=seed, device="cpu", settings=settings, output=output)
-    run = adapt(request, Store(work), Listener(progress=progress)).run
-    predict(PredictRequest((data / "imagesTs",), work / f"{output.name}-predicted", (output,)), Store(work))
+    request = AdaptRequest(
+        data, "phantom-tiny", method, k=5, seed=seed, device="cpu", settings=settings, output=output
+    )
+    run = adapt(request, Workspace(work), Listener(progress=progress)).run
+    predict(
+        PredictRequest((data / "imagesTs",), work / f"{output.name}-predicted", (output,)),
+        Workspace(work),
+    )
     scores = evaluate(pair_files(work / f"{output.name}-predicted", data / "labelsTs"), workers=1)
     return {
         "method": method,
@@ -77,7 +84,10 @@ def main() -> None:
         for row in rows:
             print(json.dumps(row), flush=True)
         apart = rows[0]["dice"] - rows[1]["dice"]  # type: ignore[operator]
-        print(json.dumps({"method": method, "kept minus fresh, Dice points": round(apart, 2)}), flush=True)
+        print(
+            json.dumps({"method": method, "kept minus fresh, Dice points": round(apart, 2)}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fseft.learn.backbone import architecture, build, count_parameters
-from fseft.learn.batches import derived_seed
-from fseft.learn.layout import on_device
-from fseft.learn.loss import masked_losses, structure_masks
-from fseft.learn.pool import Order, pick, read_batch, shares
-from fseft.steps.assembly import assemble
-from fseft.steps.phantom import PhantomSet, write_phantoms
-from fseft.steps.pretrain_request import PretrainRequest
-from fseft.store import Store
+from fseft.demo.phantom import PhantomSet, write_phantoms
+from fseft.learn.networks.backbone import build_network, count_parameters, get_architecture
+from fseft.learn.sampling.multi_dataset_sampler import BatchRequest, pick, read_batch, shares
+from fseft.learn.training.losses import masked_losses, structure_masks
+from fseft.learn.training.memory_format import to_device
+from fseft.learn.training.prefetch import derived_seed
+from fseft.pretraining.configure import PretrainRequest
+from fseft.pretraining.datasets import assemble
+from fseft.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 CROPS = 2  # of a step, as by default
-SETS = (PhantomSet("lungs", "ct", ("lung_right", "lung_left"), 3), PhantomSet("livers", "ct", ("liver",), 3, seed=1))
+SETS = (
+    PhantomSet("lungs", "ct", ("lung_right", "lung_left"), 3),
+    PhantomSet("livers", "ct", ("liver",), 3, seed=1),
+)
 
 
 def seconds(work: Callable[[int], object], count: int) -> float:
@@ -50,20 +53,32 @@ def main() -> None:
         folder = Path(name)
         for one in SETS:
             write_phantoms(folder / one.name, one, spacing_mm=3.0)
-        request = PretrainRequest(tuple(folder / one.name for one in SETS), "m", validation_share=0.0)
-        assembly = assemble(request, Store(folder / "work"))
+        request = PretrainRequest(
+            tuple(folder / one.name for one in SETS), "m", validation_share=0.0
+        )
+        assembly = assemble(request, Workspace(folder / "work"))
         odds = shares([len(source.cases) for source in assembly.training], request.temperature)
 
-        def order(step: int) -> Order:
+        def order(step: int) -> BatchRequest:
             picks = tuple(
-                pick(assembly.training, odds, request.recipe.foreground, derived_seed(0, "crops", step, number))
+                pick(
+                    assembly.training,
+                    odds,
+                    request.recipe.foreground,
+                    derived_seed(0, "crops", step, number),
+                )
                 for number in range(CROPS)
             )
-            return Order(picks, request.patch_size, len(assembly.classes), augmented=True)
+            return BatchRequest(picks, request.patch_size, len(assembly.classes), augmented=True)
 
         loading = seconds(lambda step: read_batch(order(step)), options.crops // CROPS) / CROPS
         batch = read_batch(order(0))
-    network = on_device(build(architecture("resunet"), in_channels=1, out_channels=3, hparams={}, seed=0), "cpu")
+    network = to_device(
+        build_network(
+            get_architecture("resunet"), in_channels=1, out_channels=3, hparams={}, seed=0
+        ),
+        "cpu",
+    )
     optimizer = torch.optim.AdamW(network.parameters())
 
     def train(_: int) -> None:

@@ -21,9 +21,9 @@ from statistics import median
 import torch
 from torch import Generator, Tensor, nn
 
-from fseft.learn.deltas import LowRank, add_delta
-from fseft.learn.layout import on_device
-from fseft.learn.roles import Target
+from fseft.learn.adapters.adapter_layers import LowRank, add_delta
+from fseft.learn.networks.roles import Target
+from fseft.learn.training.memory_format import to_device
 from fseft_hf_peft.library import peft
 
 CHANNELS, SIDE = 32, 48
@@ -41,7 +41,7 @@ def layers(rank: int) -> dict[str, nn.Module]:
     config = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=["0"])
     theirs = peft.inject_adapter_in_model(config, nn.Sequential(deepcopy(frozen)))
     made = {"frozen": frozen, "trainable": trainable, "ours": ours, "peft": theirs}
-    return {name: on_device(layer, "cpu") for name, layer in made.items()}
+    return {name: to_device(layer, "cpu") for name, layer in made.items()}
 
 
 def seconds(layer: nn.Module, x: Tensor, gradient: Tensor) -> float:
@@ -58,9 +58,16 @@ def measure(rank: int, repeats: int) -> dict[str, float | int]:
     compared = layers(rank)
     x, gradient = torch.randn(2, 1, CHANNELS, SIDE, SIDE, SIDE)
     x.requires_grad_()
-    runs = [{name: seconds(layer, x, gradient) for name, layer in compared.items()} for _ in range(1 + repeats)]
-    medians = {name: median(run[name] for run in runs[1:]) for name in compared}  # the first one warms up
-    pairs = [(one, other) for one in ("ours", "peft") for other in ("frozen", "trainable")] + [("peft", "ours")]
+    runs = [
+        {name: seconds(layer, x, gradient) for name, layer in compared.items()}
+        for _ in range(1 + repeats)
+    ]
+    medians = {
+        name: median(run[name] for run in runs[1:]) for name in compared
+    }  # the first one warms up
+    pairs = [(one, other) for one in ("ours", "peft") for other in ("frozen", "trainable")] + [
+        ("peft", "ours")
+    ]
     return {
         "threads": torch.get_num_threads(),
         "rank": rank,

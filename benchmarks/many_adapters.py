@@ -15,42 +15,59 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from fseft.documents import Contract, Intensity, ModelCard
-from fseft.learn import backbone
-from fseft.steps.adapt import adapt
-from fseft.steps.jobs import AdaptRequest
-from fseft.steps.passes import group_passes, open_adapters
-from fseft.steps.phantom import PhantomSet, write_phantoms
-from fseft.steps.predict import PredictRequest, predict
-from fseft.store import Store, file_digest, write_document
+from fseft.adaptation.configure import AdaptRequest
+from fseft.adaptation.run import adapt
+from fseft.demo.phantom import PhantomSet, write_phantoms
+from fseft.inference.adapter_groups import group_adapters, open_adapters
+from fseft.inference.run import PredictRequest, predict
+from fseft.learn.networks import backbone
+from fseft.schemas import Contract, Intensity, ModelCard
+from fseft.workspace import Workspace, file_digest, write_document
 
 EMBEDDED = "phantom-tiny"
 ADAPTERS, SCANS = 10, 2
-STRUCTURES = ("liver", "kidney_left", "lung_right", "heart", "vertebrae", "spleen", "aorta", "stomach")
+STRUCTURES = (
+    "liver",
+    "kidney_left",
+    "lung_right",
+    "heart",
+    "vertebrae",
+    "spleen",
+    "aorta",
+    "stomach",
+)
 SETTINGS = ("epochs=2", "rounds=1", "plateau=false")
 SPACING_MM, PATCH = (4.0, 4.0, 4.0), (64, 64, 64)
 
 
-def make_model(network: str, store: Store) -> str:
+def make_model(network: str, store: Workspace) -> str:
     """A model of the workspace with random weights; what it predicts makes no difference to the time."""
     name = f"random-{network}"
     path = store.model(name) / "weights.safetensors"
     if name not in store.models():
-        built = backbone.build(
-            backbone.architecture(network), in_channels=1, out_channels=len(STRUCTURES), hparams={}, seed=0
+        built = backbone.build_network(
+            backbone.get_architecture(network),
+            in_channels=1,
+            out_channels=len(STRUCTURES),
+            hparams={},
+            seed=0,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(built.state_dict(), path)
         window = {"ct": Intensity(scheme="window", low=-200, high=500)}
         contract = Contract(spacing_mm=SPACING_MM, intensity=window, patch_size=PATCH)
         card = ModelCard(
-            name=name, architecture=network, classes=STRUCTURES, contract=contract, sha256=file_digest(path)
+            name=name,
+            architecture=network,
+            classes=STRUCTURES,
+            contract=contract,
+            sha256=file_digest(path),
         )
         write_document(path.with_name("model.json"), card)
     return name
 
 
-def make_adapters(data: Path, store: Store, model: str, methods: list[str]) -> list[Path]:
+def make_adapters(data: Path, store: Workspace, model: str, methods: list[str]) -> list[Path]:
     """Adapters of these methods in turn, each for two structures; how good they are makes no difference to the time."""
     made = []
     for number in range(ADAPTERS):
@@ -71,7 +88,7 @@ def make_adapters(data: Path, store: Store, model: str, methods: list[str]) -> l
     return made
 
 
-def seconds(adapters: list[Path], data: Path, store: Store) -> float:
+def seconds(adapters: list[Path], data: Path, store: Workspace) -> float:
     """The time of one prediction of all scans, networks and files included."""
     with tempfile.TemporaryDirectory() as output:
         began = time.perf_counter()
@@ -82,12 +99,18 @@ def seconds(adapters: list[Path], data: Path, store: Store) -> float:
 def main() -> None:
     """Make what is needed, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, help="where models and adapters are kept for the next time")
-    parser.add_argument("--network", help="an architecture, with random weights, instead of the embedded model")
-    parser.add_argument("--methods", default="linear-probe,spatial-adapter", help="of the adapters, in turn")
+    parser.add_argument(
+        "--work", type=Path, help="where models and adapters are kept for the next time"
+    )
+    parser.add_argument(
+        "--network", help="an architecture, with random weights, instead of the embedded model"
+    )
+    parser.add_argument(
+        "--methods", default="linear-probe,spatial-adapter", help="of the adapters, in turn"
+    )
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
-    store = Store(options.work or Path(tempfile.mkdtemp()))
+    store = Workspace(options.work or Path(tempfile.mkdtemp()))
     data = store.root / "phantoms"
     if not (data / "dataset.json").is_file():
         write_phantoms(data, PhantomSet(data.name, "ct", STRUCTURES, cases=1), test_cases=SCANS)
@@ -95,11 +118,18 @@ def main() -> None:
     adapters = make_adapters(data, store, model, options.methods.split(","))
     if not options.network:
         seconds(adapters[:1], data, store)  # what is loaded once counts for neither
-    turns = [(seconds(adapters[:1], data, store), seconds(adapters, data, store)) for _ in range(options.turns)]
+    turns = [
+        (seconds(adapters[:1], data, store), seconds(adapters, data, store))
+        for _ in range(options.turns)
+    ]
     one, many = (min(times) for times in zip(*turns, strict=True))
-    passes = len(group_passes(open_adapters(adapters, store)))
+    passes = len(group_adapters(open_adapters(adapters, store)))
     told = {"model": model, "methods": options.methods, "passes": passes, "scans": SCANS}
-    times = {"one_seconds": round(one, 2), f"{ADAPTERS}_seconds": round(many, 2), "ratio": round(many / one, 3)}
+    times = {
+        "one_seconds": round(one, 2),
+        f"{ADAPTERS}_seconds": round(many, 2),
+        "ratio": round(many / one, 3),
+    }
     print(json.dumps({**told, **times}))
 
 

@@ -23,22 +23,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fseft.learn.vocabulary import resolve
+from fseft.adaptation.configure import AdaptRequest
+from fseft.adaptation.run import adapt
+from fseft.anatomy.vocabulary import resolve_names
+from fseft.evaluation.matching import pair_files
+from fseft.evaluation.run import evaluate
+from fseft.inference.run import PredictRequest, predict
+from fseft.metrics.statistics import paired_difference
 from fseft.parallel import map_cases
-from fseft.score.statistics import paired_difference
-from fseft.steps.adapt import adapt
-from fseft.steps.assembly import assemble
-from fseft.steps.evaluate import evaluate
-from fseft.steps.jobs import AdaptRequest
-from fseft.steps.pairing import pair_files
-from fseft.steps.predict import PredictRequest, predict
-from fseft.steps.pretrain import pretrain
-from fseft.steps.pretrain_request import RECIPE, PretrainRequest
-from fseft.store import Store
+from fseft.pretraining.configure import RECIPE, PretrainRequest
+from fseft.pretraining.datasets import assemble
+from fseft.pretraining.run import pretrain
 from fseft.volume.image import read_labels, write_labels
+from fseft.workspace import Workspace
 
 if TYPE_CHECKING:
-    from fseft.score.metrics import Scores
+    from fseft.metrics.scores import Scores
 
 CORE = ("brainstem", "spinal_cord", "parotid_right", "parotid_left", "mandible")
 WAYS = {"masked": "annotated", "naive": "none"}
@@ -83,12 +83,14 @@ def with_fewer_labels(data: Path, folder: Path, keep: int) -> Path:
     return folder
 
 
-def score(asked: PretrainRequest, store: Store) -> Scores:
+def score(asked: PretrainRequest, store: Workspace) -> Scores:
     """Pre-train, then segment the test cases with the model's own head."""
     data = asked.folders[0]
     pretrain(asked, store)
     folder = store.root / f"{asked.name}-run"
-    adapted = AdaptRequest(data, asked.name, "zero-shot", k=1, labels=CORE, device="cpu", output=folder)
+    adapted = AdaptRequest(
+        data, asked.name, "zero-shot", k=1, labels=CORE, device="cpu", output=folder
+    )
     adapter = adapt(adapted, store).adapter
     out = store.root / f"{asked.name}-predicted"
     predict(PredictRequest((data / "imagesTs",), out, (adapter,)), store)
@@ -100,25 +102,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--keep", type=int, help="structures that stay labelled in each case; all without")
+    parser.add_argument(
+        "--keep", type=int, help="structures that stay labelled in each case; all without"
+    )
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
     data = Path(os.environ["FSEFT_REAL_DATA"]) / "headneck"
-    store = Store(options.work or Path(tempfile.mkdtemp()))
+    store = Workspace(options.work or Path(tempfile.mkdtemp()))
     if options.keep:
         data = with_fewer_labels(data, store.root / f"headneck-{options.keep}", options.keep)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     asked = {
-        (way, seed): request(data, f"{way}-{data.name}-{options.steps}-s{seed}", masking, options.steps, seed)
+        (way, seed): request(
+            data, f"{way}-{data.name}-{options.steps}-s{seed}", masking, options.steps, seed
+        )
         for seed in seeds
         for way, masking in WAYS.items()
     }
     assembly = assemble(asked["naive", seeds[0]], store)  # here, before two processes would
     cases = assembly.training[0].cases
-    places = {name: 1 + assembly.classes.index(resolved) for name, resolved in resolve(CORE).items()}
-    missing = {name: sum(place not in case.drawn for case in cases) for name, place in places.items()}
+    places = {
+        name: 1 + assembly.classes.index(resolved) for name, resolved in resolve_names(CORE).items()
+    }
+    missing = {
+        name: sum(place not in case.drawn for case in cases) for name, place in places.items()
+    }
     named = {one.name: one for one in asked.values()}
-    found = map_cases(partial(score, store=store), named, workers=2, done=lambda name: print(name, flush=True))
+    found = map_cases(
+        partial(score, store=store), named, workers=2, done=lambda name: print(name, flush=True)
+    )
     scores = {way: [found[asked[way, seed].name] for seed in seeds] for way in WAYS}
     print(f"\n| Dice, % ({options.steps} steps) | not drawn in | {' | '.join(WAYS)} |")
     print(f"|---|{'---:|' * (1 + len(WAYS))}")
@@ -126,7 +138,9 @@ def main() -> None:
         told = f"{missing[name]} of {len(cases)}" if name in missing else ""
         print(f"| {name} | {told} | {' | '.join(_cell(scores[way], name) for way in WAYS)} |")
     for number, seed in enumerate(seeds):
-        print(f"| mean, seed {seed} | | {' | '.join(_cell(scores[way][number:][:1], 'mean') for way in WAYS)} |")
+        print(
+            f"| mean, seed {seed} | | {' | '.join(_cell(scores[way][number:][:1], 'mean') for way in WAYS)} |"
+        )
     print(f"\nmasked less naive, in the same cases: {_difference(*scores.values())}")
 
 
@@ -134,7 +148,10 @@ def _difference(masked: list[Scores], naive: list[Scores]) -> str:
     """Mean over all seeds, and its interval over samples of test cases."""
     cases = sorted(masked[0].cases)
     dice = [
-        np.array([[[one.cases[case][name].dice for name in CORE] for case in cases] for one in several], float)
+        np.array(
+            [[[one.cases[case][name].dice for name in CORE] for case in cases] for one in several],
+            float,
+        )
         for several in (masked, naive)
     ]
     found = paired_difference(*dice)

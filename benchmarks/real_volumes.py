@@ -18,8 +18,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fseft.model_zoo.catalogue import SCRATCH
 from fseft.registry import registry
-from fseft.steps.models import SCRATCH
 
 MODEL = "phantom-tiny"
 TEST = 20
@@ -73,7 +73,10 @@ def headneck(data: Path, unseen: int = TEST, *, validate: bool = False) -> Task:
     scans, labels = sorted((folder / "imagesTs").iterdir()), folder / "labelsTs"
     if validate:
         pool, held_out = _split(pool, TEST)
-        scans, labels = [folder / "imagesTr" / f"{name}_0000.nii.gz" for name in held_out], folder / "labelsTr"
+        scans, labels = (
+            [folder / "imagesTr" / f"{name}_0000.nii.gz" for name in held_out],
+            folder / "labelsTr",
+        )
     core = "brainstem,spinal_cord,parotid_right,parotid_left,mandible"
     return Task("headneck (CT)", folder, tuple(pool), tuple(scans[:unseen]), labels, core, validate)
 
@@ -117,7 +120,12 @@ class Trial:
         """The folder of the adapter."""
         length = f"{self.epochs}-{self.minutes}{self.decoder and f'-{self.decoder}'}"
         length += "".join(f"-{setting}" for setting in self.settings)
-        return self.work / "runs" / self.task.split / f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{length}"
+        return (
+            self.work
+            / "runs"
+            / self.task.split
+            / f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{length}"
+        )
 
     @property
     def predictions(self) -> Path:
@@ -141,8 +149,28 @@ class Trial:
         run, predicted = str(self.run), str(self.predictions)
         return [
             ["preprocess", str(task.folder), *common],
-            ["adapt", str(task.folder), *common, "--method", self.method, *chance, *training, "-o", run, *structures],
-            ["predict", *map(str, task.scans), "-o", predicted, "--adapter", run, "--workspace", str(self.work)],
+            [
+                "adapt",
+                str(task.folder),
+                *common,
+                "--method",
+                self.method,
+                *chance,
+                *training,
+                "-o",
+                run,
+                *structures,
+            ],
+            [
+                "predict",
+                *map(str, task.scans),
+                "-o",
+                predicted,
+                "--adapter",
+                run,
+                "--workspace",
+                str(self.work),
+            ],
             ["evaluate", predicted, str(task.labels), *structures],
         ]
 
@@ -161,7 +189,9 @@ class Trial:
             fseft(command)
         metrics = json.loads((self.predictions / "metrics.json").read_text())
         row = Row(
-            trained_parameters=json.loads((self.run / "run.json").read_text())["trained_parameters"],
+            trained_parameters=json.loads((self.run / "run.json").read_text())[
+                "trained_parameters"
+            ],
             megabytes=(self.run / "adapter.safetensors").stat().st_size / 1e6,
             minutes=seconds / 60,
             dice=metrics["mean_dice"],
@@ -179,7 +209,9 @@ def fseft(arguments: list[str]) -> str:
         RuntimeError: It failed in another way.
     """
     command = [sys.executable, "-m", "fseft", *arguments]
-    done = subprocess.run(command, check=False, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command, check=False, stdout=sys.stderr, stderr=subprocess.PIPE, text=True
+    )
     if done.returncode == 2:
         return done.stderr.strip().splitlines()[-1].removeprefix("error: ")
     if done.returncode:
@@ -207,7 +239,11 @@ def line(trial: Trial) -> str:
 def core_methods() -> list[str]:
     """Those that come with fseft, whatever plugins are installed."""
     known = registry()
-    return [name for name in known.names("method") if known.provenance("method", name).distribution == "fseft"]
+    return [
+        name
+        for name in known.names("method")
+        if known.provenance("method", name).distribution == "fseft"
+    ]
 
 
 def main() -> None:
@@ -218,10 +254,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="each has k steps")
     parser.add_argument("--minutes", type=float, help="at most so many, where that is less")
     parser.add_argument("--decoder", default="", help="another than by default")
-    parser.add_argument("--set", action="append", default=[], dest="settings", help="key=value for `adapt`")
-    parser.add_argument("--unseen", type=int, default=TEST, help="so many unseen cases are scored, at most")
     parser.add_argument(
-        "--validate", action="store_true", help="for choosing settings: score cases of the pool, kept from learning"
+        "--set", action="append", default=[], dest="settings", help="key=value for `adapt`"
+    )
+    parser.add_argument(
+        "--unseen", type=int, default=TEST, help="so many unseen cases are scored, at most"
+    )
+    parser.add_argument(
+        "--validate",
+        action="store_true",
+        help="for choosing settings: score cases of the pool, kept from learning",
     )
     parser.add_argument("--k", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -230,7 +272,10 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(os.environ["FSEFT_REAL_DATA"])
     trials = []
-    for task in (TASKS[name](folder, options.unseen, validate=options.validate) for name in options.data.split(",")):
+    for task in (
+        TASKS[name](folder, options.unseen, validate=options.validate)
+        for name in options.data.split(",")
+    ):
         for method in options.methods.split(","):
             spec = registry().method(method)
             model = MODEL if spec.needs_model else SCRATCH

@@ -15,9 +15,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fseft.steps.phantom import PhantomSet, write_phantoms
+from fseft.demo.phantom import PhantomSet, write_phantoms
 
-SETS = (PhantomSet("lungs", "ct", ("lung_right", "lung_left"), 3), PhantomSet("livers", "ct", ("liver",), 3, seed=1))
+SETS = (
+    PhantomSet("lungs", "ct", ("lung_right", "lung_left"), 3),
+    PhantomSet("livers", "ct", ("liver",), 3, seed=1),
+)
 WAYS: dict[str, tuple[str, ...]] = {
     "1 rank": ("1",),
     "1 rank, --checkpointing": ("1", "--checkpointing"),
@@ -32,10 +35,29 @@ def measure(folder: Path, name: str, steps: int) -> None:
     ranks, *options = WAYS[name]
     out = name.replace(" ", "").replace(",", "-").lower()
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
-    half = ["--epochs", "2", "--steps-per-epoch", str(steps // 2), "--validation-share", "0", "--device", "cpu"]
-    arguments = [*(str(folder / one.name) for one in SETS), "--out", out, *half, "--workspace", str(folder), *options]
+    half = [
+        "--epochs",
+        "2",
+        "--steps-per-epoch",
+        str(steps // 2),
+        "--validation-share",
+        "0",
+        "--device",
+        "cpu",
+    ]
+    arguments = [
+        *(str(folder / one.name) for one in SETS),
+        "--out",
+        out,
+        *half,
+        "--workspace",
+        str(folder),
+        *options,
+    ]
     command = [sys.executable, *launch, "-m", "fseft", "pretrain", *arguments]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    subprocess.run(
+        command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     curve = (folder / "models" / out / "curve.jsonl").read_text(encoding="utf-8").splitlines()
     before, after = (json.loads(line)["seconds"] for line in curve)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -11,7 +11,7 @@ import argparse
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fseft.learn.backbone import architecture, build, count_parameters
+from fseft.learn.networks.backbone import build_network, count_parameters, get_architecture
 
 PLANS = ((2_042, 4), (100_000, 64))
 """Volumes and GPUs."""
@@ -19,8 +19,10 @@ PLANS = ((2_042, 4), (100_000, 64))
 
 def counted(side: int) -> tuple[float, int]:
     """Floating point operations of a training step on one crop, and parameters."""
-    made = architecture("swinunetr")
-    network = build(made, in_channels=1, out_channels=29, hparams={"feature_size": 48}, seed=0).to("meta")
+    made = get_architecture("swinunetr")
+    network = build_network(
+        made, in_channels=1, out_channels=29, hparams={"feature_size": 48}, seed=0
+    ).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 1, side, side, side, device="meta"))
     return 3 * counter.get_total_flops(), count_parameters(network)
@@ -31,12 +33,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=96, help="voxels along each axis of a crop")
     parser.add_argument("--crops", type=int, default=6, help="per GPU and step")
-    parser.add_argument("--seen", type=float, default=1000, help="crops of each volume during the training")
-    parser.add_argument("--tflops", type=float, default=30, help="10^12 operations per second that a GPU sustains")
+    parser.add_argument(
+        "--seen", type=float, default=1000, help="crops of each volume during the training"
+    )
+    parser.add_argument(
+        "--tflops", type=float, default=30, help="10^12 operations per second that a GPU sustains"
+    )
     parser.add_argument("--price", type=float, default=2, help="of a GPU hour")
-    parser.add_argument("--crops-per-core", type=float, default=10, help="that a core draws per second at this size")
-    parser.add_argument("--link", type=float, default=10, help="GB/s that a rank sends and receives")
-    parser.add_argument("--volume-mb", type=float, default=30, help="of a preprocessed volume on disk")
+    parser.add_argument(
+        "--crops-per-core", type=float, default=10, help="that a core draws per second at this size"
+    )
+    parser.add_argument(
+        "--link", type=float, default=10, help="GB/s that a rank sends and receives"
+    )
+    parser.add_argument(
+        "--volume-mb", type=float, default=30, help="of a preprocessed volume on disk"
+    )
     options = parser.parse_args()
     operations, parameters = counted(options.side)
     columns = []

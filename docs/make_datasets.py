@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fseft.anatomy.vocabulary import resolve_names, split_pair
 from fseft.builtin.readers.challenges import LAYOUTS
 from fseft.builtin.readers.chaos import LABELS as CHAOS
 from fseft.builtin.readers.folders import MEANINGS
-from fseft.learn.vocabulary import halves, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,7 @@ A dataset of another layout needs a `dataset.json` as nnU-Net has it, or a reade
 
 ## What names mean
 
-`fseft pretrain` learns under the names of one vocabulary, `fseft/learn/structures.csv`, and says what it took a
+`fseft pretrain` learns under the names of one vocabulary, `fseft/anatomy/structures.csv`, and says what it took a
 dataset's own names for: `lkidney -> kidney_left`. `fseft plan` shows the same, and `fseft adapt` starts a structure
 from the model's class that means the same. Names that the vocabulary does not have keep their words. The tasks of the
 Medical Segmentation Decathlon have names such as `cancer`, which the reader gives the meanings in the table.
@@ -99,11 +99,21 @@ def rows() -> Iterable[str]:
     for task, (names, count) in DECATHLON.items():
         meant = structures(names.split(", "), MEANINGS.get(task))
         yield row(f"MSD {task}", DECLARED, meant, "decathlon", count, "http://medicaldecathlon.com")
-    page, mr = "https://chaos.grand-challenge.org", "`1/T2SPIR/DICOM_anon`, `1/T2SPIR/Ground`; T1DUAL in phase likewise"
+    page, mr = (
+        "https://chaos.grand-challenge.org",
+        "`1/T2SPIR/DICOM_anon`, `1/T2SPIR/Ground`; T1DUAL in phase likewise",
+    )
     yield row("CHAOS CT", "`1/DICOM_anon`, `1/Ground`", structures(CHAOS["CT"]), "chaos", 14, page)
     yield row("CHAOS MR", mr, structures(CHAOS["MR"]), "chaos", 0, page)
     masks = "`s0000/ct.nii.gz` (or `mri.nii.gz`), `s0000/segmentations/STRUCTURE.nii.gz`"
-    yield row("TotalSegmentator", masks, "one per mask", "masks", 0, "https://doi.org/10.5281/zenodo.6802613")
+    yield row(
+        "TotalSegmentator",
+        masks,
+        "one per mask",
+        "masks",
+        0,
+        "https://doi.org/10.5281/zenodo.6802613",
+    )
 
 
 def row(name: str, files: str, what: str, reader: str, count: int, page: str) -> str:
@@ -113,8 +123,8 @@ def row(name: str, files: str, what: str, reader: str, count: int, page: str) ->
 
 def structures(names: Iterable[str], meanings: dict[str, str] | None = None) -> str:
     """Own names as the vocabulary has them, pairs that are drawn as one in italics."""
-    meant = resolve([" ".join(name.split()) for name in names], meanings).values()
-    return ", ".join(f"*{name}*" if halves(name) else name for name in meant)
+    meant = resolve_names([" ".join(name.split()) for name in names], meanings).values()
+    return ", ".join(f"*{name}*" if split_pair(name) else name for name in meant)
 
 
 def splits() -> Iterable[str]:
@@ -123,8 +133,8 @@ def splits() -> Iterable[str]:
         counts: dict[tuple[int, int], list[str]] = {}
         for task, cases in tasks.items():
             counts.setdefault((len(cases["train"]), len(cases["test"])), []).append(task)
-        for (train, test), names in counts.items():
-            yield f"| {dataset} | {', '.join(names)} | {train} | {test} |\n"
+        for (fit, test), names in counts.items():
+            yield f"| {dataset} | {', '.join(names)} | {fit} | {test} |\n"
 
 
 if __name__ == "__main__":

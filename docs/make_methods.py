@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save
 
 from fseft.errors import FseftError
-from fseft.learn.adaptation import adapt_network
-from fseft.learn.backbone import architecture, build
+from fseft.experiment.settings import split_settings
+from fseft.learn.adapters.apply import adapt_network
+from fseft.learn.networks.backbone import build_network, get_architecture
 from fseft.plugin import MethodSpec
 from fseft.registry import registry
-from fseft.steps.settings import split_settings
-from fseft.testing import TOYS
+from fseft.testing import TINY_NETWORKS
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.learn.roles import Architecture
+    from fseft.learn.networks.roles import Architecture
 
-os.environ["FSEFT_NO_PLUGINS"] = "1"  # the page is of the core's methods, whatever is installed here
+os.environ["FSEFT_NO_PLUGINS"] = (
+    "1"  # the page is of the core's methods, whatever is installed here
+)
 
 PAGE = Path(__file__).with_name("methods.md")
 HEAD = """# Methods
@@ -148,13 +150,15 @@ class Cost:
 
 def page() -> str:
     """The whole page."""
-    swinunetr = architecture("swinunetr")
-    base = build(swinunetr, in_channels=1, out_channels=1, hparams={}, seed=0)
+    swinunetr = get_architecture("swinunetr")
+    base = build_network(swinunetr, in_channels=1, out_channels=1, hparams={}, seed=0)
     specs = registry().specs("method", MethodSpec)
     rows = "".join(row(spec, swinunetr, base) for spec in specs)
     references = "".join(f"- `{spec.name}`: {spec.reference}\n" for spec in specs if spec.reference)
-    head = HEAD.replace("NETWORKS", ", ".join(f"`{name}`" for name in sorted(TOYS)))
-    beside = BESIDE + "".join(beside_row(how, swinunetr, base) for how in ("frozen", "low-rank", "fine-tuned"))
+    head = HEAD.replace("NETWORKS", ", ".join(f"`{name}`" for name in sorted(TINY_NETWORKS)))
+    beside = BESIDE + "".join(
+        beside_row(how, swinunetr, base) for how in ("frozen", "low-rank", "fine-tuned")
+    )
     return f"{head}{rows}{beside}{QUALITY}{DIFFERENCES}{RATES}{TIME}\n## References\n\n{references}"
 
 
@@ -196,14 +200,16 @@ def cost(spec: MethodSpec, swinunetr: Architecture, base: nn.Module, settings: l
 
 def networks(spec: MethodSpec) -> str:
     """Those that the method works on."""
-    names = [name for name in sorted(TOYS) if works_on(spec, name)]
-    return "all" if len(names) == len(TOYS) else ", ".join(f"`{name}`" for name in names)
+    names = [name for name in sorted(TINY_NETWORKS) if works_on(spec, name)]
+    return "all" if len(names) == len(TINY_NETWORKS) else ", ".join(f"`{name}`" for name in names)
 
 
 def works_on(spec: MethodSpec, name: str) -> bool:
     """Whether the network has what the method needs."""
-    chosen = architecture(name)
-    toy = build(chosen, in_channels=1, out_channels=1, hparams=TOYS[name].hparams, seed=0)
+    chosen = get_architecture(name)
+    toy = build_network(
+        chosen, in_channels=1, out_channels=1, hparams=TINY_NETWORKS[name].hparams, seed=0
+    )
     try:
         registry().create("method", spec.name, spec.config()).select(chosen, toy)
     except FseftError:

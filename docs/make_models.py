@@ -12,7 +12,7 @@ from fseft.plugin import FoundationModelSpec
 from fseft.registry import registry
 
 if TYPE_CHECKING:
-    from fseft.documents import ModelCard
+    from fseft.schemas import ModelCard
 
 PAGE = Path(__file__).with_name("models.md")
 HEAD = """# Foundation models

@@ -24,7 +24,9 @@ class FseftError(Exception):
         file: The file, where one file is to blame.
     """
 
-    def __init__(self, cause: str, *, hint: str = "", case: str | None = None, file: Path | str | None = None) -> None:
+    def __init__(
+        self, cause: str, *, hint: str = "", case: str | None = None, file: Path | str | None = None
+    ) -> None:
         super().__init__(cause, hint, case, file)
         self.cause = cause
         self.hint = hint
@@ -37,15 +39,21 @@ class FseftError(Exception):
 
     def located(self, *, case: str | None = None, file: Path | str | None = None) -> FseftError:
         """The same error, told where it happened; what is known already stays."""
-        return FseftError(self.cause, hint=self.hint, case=self.case or case, file=self.file or file)
+        return FseftError(
+            self.cause, hint=self.hint, case=self.case or case, file=self.file or file
+        )
 
     def __str__(self) -> str:
-        where = ", ".join(part for part in (f"case {self.case}" if self.case else "", str(self.file or "")) if part)
+        where = ", ".join(
+            part
+            for part in (f"case {self.case}" if self.case else "", str(self.file or ""))
+            if part
+        )
         line = f"{where}: {self.cause}" if where else self.cause
         return " ".join(f"{line}{'' if line.endswith('.') else '.'} {self.hint}".split())
 
 
-class MisfitError(FseftError):
+class IncompatibleError(FseftError):
     """A method and a model, or the structures, do not go together; others may."""
 
 
@@ -53,7 +61,7 @@ class PluginError(FseftError):
     """The code of a plugin failed, whatever the input is."""
 
 
-class AnswerError(TypeError):
+class PluginContractError(TypeError):
     """A function of a plugin was asked and gave what it must not; `Registry.blamed` tells whose it is."""
 
 
@@ -61,7 +69,7 @@ def _rebuild(cause: str, hint: str, case: str | None, file: Path | str | None) -
     return FseftError(cause, hint=hint, case=case, file=file)
 
 
-def counted(count: int, what: str) -> str:
+def pluralise(count: int, what: str) -> str:
     """`1 scan`, `2 scans`."""
     return f"{count} {what}{'' if count == 1 else 's'}"
 
@@ -80,7 +88,7 @@ def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
     return f"Known: {first}{f' and {more} more' if more > 0 else ''}."
 
 
-def in_one_line(error: BaseException) -> str:
+def summarise_exception(error: BaseException) -> str:
     """The kind of an error that is not ours, and what it says."""
     from pydantic import ValidationError
 
@@ -88,12 +96,12 @@ def in_one_line(error: BaseException) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         text = f"{'.'.join(map(str, (error.title, *first['loc'])))}: {first['msg']}"
-    if isinstance(error, AnswerError):
+    if isinstance(error, PluginContractError):
         return " ".join(text.split())
     return " ".join(f"{type(error).__name__}: {text}".split())
 
 
-def is_want_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was asked for and not there; torch's error goes by its name, and for a CPU by what it says."""
     named = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
     return named or isinstance(error, MemoryError)
@@ -102,27 +110,42 @@ def is_want_of_memory(error: BaseException) -> bool:
 def fault_of(package: str, error: BaseException) -> str:
     """What to tell of an error that a plugin's package raised, and where; empty where it is not to blame."""
     place = passed_through(error, package)
-    own = place or isinstance(error, AnswerError) or _called_wrongly(error, package)
-    if not own or isinstance(error, FseftError) or is_want_of_memory(error):
+    own = place or isinstance(error, PluginContractError) or _called_wrongly(error, package)
+    if not own or isinstance(error, FseftError) or is_out_of_memory(error):
         return ""
-    return "; ".join(filter(None, (in_one_line(error), place)))
+    return "; ".join(filter(None, (summarise_exception(error), place)))
 
 
 def _called_wrongly(error: BaseException, package: str) -> bool:
     """Whether a function of a package's own was called with other arguments than it takes."""
-    found = isinstance(error, TypeError) and re.match(r"(\w+)[\w.]*\(\) (takes|got|missing)", str(error))
-    own = [module for name, module in sys.modules.items() if found and name.partition(".")[0] == package]
-    return any(getattr(getattr(m, found[1], None), "__module__", "").split(".")[0] == package for m in own if found)
+    found = isinstance(error, TypeError) and re.match(
+        r"(\w+)[\w.]*\(\) (takes|got|missing)", str(error)
+    )
+    own = [
+        module
+        for name, module in sys.modules.items()
+        if found and name.partition(".")[0] == package
+    ]
+    return any(
+        getattr(getattr(m, found[1], None), "__module__", "").split(".")[0] == package
+        for m in own
+        if found
+    )
 
 
 def innermost(error: BaseException, packages: Collection[str]) -> str:
     """Of these packages the one whose code an error came through last; empty where it came through none."""
-    tops = (str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in walk_tb(error.__traceback__))
+    tops = (
+        str(frame.f_globals.get("__name__")).partition(".")[0]
+        for frame, _ in walk_tb(error.__traceback__)
+    )
     return next((top for top in reversed([*tops]) if top in packages), "")
 
 
 def passed_through(error: BaseException, package: str) -> str:
     """The last line of a package's code that an error came through; empty where it came through none."""
-    places = ((str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__))
+    places = (
+        (str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__)
+    )
     own = [f"{name}, line {line}" for name, line in places if name.partition(".")[0] == package]
     return own[-1] if own else ""

@@ -18,7 +18,7 @@ from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fseft.errors import FseftError, counted
+from fseft.errors import FseftError, pluralise
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _SECONDS = 5  # to reach a scheduler, and for one with workers to be found
 _KILLED_BY_DASK = "KilledWorker"  # by name, as dask may not be installed
 
 
-class Inline(Executor):
+class InlineExecutor(Executor):
     """The executor for one worker: runs at submission, in this process."""
 
     def submit(self, fn: Callable[..., R], /, *args: object, **kwargs: object) -> Future[R]:
@@ -80,9 +80,11 @@ def executor(workers: Workers) -> Iterator[Executor]:
         with _cluster(workers) as pool:
             yield pool
     elif workers <= 1:
-        yield Inline()
+        yield InlineExecutor()
     else:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
+        pool = ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=end_with_parent
+        )
         try:
             yield pool
         finally:
@@ -94,14 +96,21 @@ def _cluster(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise FseftError("--cluster needs dask", hint="Run pip install 'fseft[cluster]'.") from error
+        raise FseftError(
+            "--cluster needs dask", hint="Run pip install 'fseft[cluster]'."
+        ) from error
     if ":" not in address:
-        raise FseftError(f"--cluster {address}: is no address", hint="Write for example --cluster tcp://10.0.0.1:8786.")
+        raise FseftError(
+            f"--cluster {address}: is no address",
+            hint="Write for example --cluster tcp://10.0.0.1:8786.",
+        )
     try:
         client = Client(address, timeout=_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
         cause = f"--cluster {address}: no dask scheduler answers there"
-        raise FseftError(cause, hint="Start one with `dask scheduler`, and give the address that it prints.") from error
+        raise FseftError(
+            cause, hint="Start one with `dask scheduler`, and give the address that it prints."
+        ) from error
     with client:
         _check_workers(client, address)
         # Not pure: dask would otherwise give the result of an earlier call again, whatever became of the files.
@@ -113,9 +122,13 @@ def _check_workers(client: Any, address: str) -> None:
     try:
         client.wait_for_workers(1, timeout=_SECONDS)
     except TimeoutError as error:
-        raise FseftError(f"--cluster {address}: the scheduler has no workers", hint=start) from error
+        raise FseftError(
+            f"--cluster {address}: the scheduler has no workers", hint=start
+        ) from error
     if any(threads > 1 for threads in client.nthreads().values()):
-        raise FseftError(f"--cluster {address}: a worker runs several cases in one process", hint=start)
+        raise FseftError(
+            f"--cluster {address}: a worker runs several cases in one process", hint=start
+        )
 
 
 def each_case(
@@ -140,7 +153,7 @@ def _ended(
     pool: Executor, function: Callable[[T], R], items: Iterable[tuple[str, T]]
 ) -> Iterator[tuple[str, Future[R]]]:
     function = partial(_blaming, function)
-    if isinstance(pool, Inline):
+    if isinstance(pool, InlineExecutor):
         yield from ((case, pool.submit(function, item)) for case, item in items)
         return
     futures = {pool.submit(function, item): case for case, item in items}
@@ -164,9 +177,14 @@ def _outcome(case: str, future: Future[Any]) -> Any:
     except FseftError as error:
         return error.located(case=case)
     except CancelledError as error:
-        raise FseftError("the cluster is gone", case=case, hint="Start it again, and run again.") from error
+        raise FseftError(
+            "the cluster is gone", case=case, hint="Start it again, and run again."
+        ) from error
     except Exception as error:
-        if not (isinstance(error, BrokenExecutor | MemoryError) or type(error).__name__ == _KILLED_BY_DASK):
+        if not (
+            isinstance(error, BrokenExecutor | MemoryError)
+            or type(error).__name__ == _KILLED_BY_DASK
+        ):
             raise
         cause = "the worker was killed, most likely for want of memory"
         raise FseftError(cause, case=case, hint="Use fewer --workers.") from error
@@ -221,7 +239,9 @@ def _collected(
             done(case)
     if errors:
         first, *others = errors
-        names = ", ".join(str(other.case) for other in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-        more = f" ({counted(len(others), 'more case')} failed: {names})" if others else ""
+        names = ", ".join(str(other.case) for other in others[:_NAMED]) + (
+            ", ..." if len(others) > _NAMED else ""
+        )
+        more = f" ({pluralise(len(others), 'more case')} failed: {names})" if others else ""
         raise FseftError(first.cause + more, hint=first.hint, case=first.case, file=first.file)
     return {case: results[case] for case in items}

@@ -16,7 +16,7 @@ import pluggy
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from fseft.documents import Case, Dataset, ModelCard, Part
+from fseft.schemas import Case, Dataset, FrozenModel, ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,7 @@ __all__ = [
     "API_VERSION",
     "ArchitectureSpec",
     "Case",
-    "Checkpoint",
+    "CheckpointSpec",
     "Config",
     "Dataset",
     "FoundationModelSpec",
@@ -53,7 +53,7 @@ STRICT = ConfigDict(extra="forbid")
 """A key that there is not is refused where a spec is made."""
 
 
-class Config(Part):
+class Config(FrozenModel):
     """Base of a method's configuration; its fields are the keys of `--set key=value`; `preset` is taken."""
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -69,7 +69,7 @@ class Preset:
     """Settings under one name, for `--set preset=NAME`; what is set beside it wins."""
 
     settings: Mapping[str, Any]
-    """Keys of the method's configuration and of `fseft.recipe.Recipe`."""
+    """Keys of the method's configuration and of `fseft.training_config.Recipe`."""
     with_decoder: Mapping[str, Any] = field(default_factory=dict)
     """What differs where the decoder is trained too."""
 
@@ -89,7 +89,7 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MethodSpec(Spec):
-    """A strategy that turns a network into an adapted one. Factory: `fseft.learn.method.Method`."""
+    """A strategy that turns a network into an adapted one. Factory: `fseft.learn.adapters.method.Method`."""
 
     access: Literal["black-box", "white-box"] = "white-box"
     """`black-box` methods touch the output features only: the whole backbone stays frozen."""
@@ -103,11 +103,11 @@ class MethodSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ArchitectureSpec(Spec):
-    """Builds a network and knows its roles. Factory: `fseft.learn.roles.Architecture`."""
+    """Builds a network and knows its roles. Factory: `fseft.learn.networks.roles.Architecture`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Checkpoint:
+class CheckpointSpec:
     """The public file with a model's weights: what it is called, and how it names its tensors.
 
     Patterns are regular expressions that are searched for in names, after `module.` and the like are stripped.
@@ -147,12 +147,18 @@ class FoundationModelSpec(Spec):
 
     card: ModelCard
     factory: str = ""
-    checkpoint: Checkpoint | None = None
+    checkpoint: CheckpointSpec | None = None
 
     @classmethod
-    def public(cls, card: ModelCard, checkpoint: Checkpoint) -> FoundationModelSpec:
+    def public(cls, card: ModelCard, checkpoint: CheckpointSpec) -> FoundationModelSpec:
         """A model whose owner hosts the weights; the card says all else."""
-        return cls(name=card.name, summary=card.summary, reference=card.reference, card=card, checkpoint=checkpoint)
+        return cls(
+            name=card.name,
+            summary=card.summary,
+            reference=card.reference,
+            card=card,
+            checkpoint=checkpoint,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -215,7 +221,7 @@ class ObserverHooks:
 
     @hookspec
     def fseft_run_start(self, run: Any, epoch: int) -> None:
-        """A run begins, or goes on at `epoch` after a kill. `run` is a `fseft.documents.Run`."""
+        """A run begins, or goes on at `epoch` after a kill. `run` is a `fseft.schemas.Run`."""
 
     @hookspec
     def fseft_epoch_end(self, run: Any, epoch: int, metrics: dict[str, float]) -> None:

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 
 from fseft import plugin as api
-from fseft.documents import Provenance
-from fseft.errors import FseftError, PluginError, did_you_mean, fault_of, in_one_line, innermost
+from fseft.errors import (
+    FseftError,
+    PluginError,
+    did_you_mean,
+    fault_of,
+    innermost,
+    summarise_exception,
+)
+from fseft.schemas import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -78,7 +85,7 @@ class Plugin:
 
 
 @dataclass(frozen=True)
-class Offer:
+class Registration:
     """A spec and the plugin that it came from."""
 
     spec: api.Spec
@@ -90,7 +97,7 @@ class Registry:
 
     def __init__(self, plugins: list[Plugin]) -> None:
         self.plugins = plugins
-        self._offers: dict[tuple[str, str], list[Offer]] = {}
+        self._offers: dict[tuple[str, str], list[Registration]] = {}
         manager = pluggy.PluginManager("fseft")
         manager.add_hookspecs(api.RegistrationHooks)
         manager.add_hookspecs(api.ObserverHooks)
@@ -103,14 +110,18 @@ class Registry:
         try:
             manager.register(entry.module, name=f"{entry.distribution}:{entry.name}")
         except FAULTS as error:  # a wrong hook signature is the plugin's fault, never ours
-            entry.fail(in_one_line(error))
+            entry.fail(summarise_exception(error))
             return
         known = {hook.name for hook in manager.get_hookcallers(entry.module) or ()}
         for name in sorted({*vars(api.RegistrationHooks), *vars(api.ObserverHooks)} - known):
             if name.startswith("fseft_") and hasattr(entry.module, name):
-                entry.fail(f"{name} is not marked with @hookimpl, and so never called", status="active")
+                entry.fail(
+                    f"{name} is not marked with @hookimpl, and so never called", status="active"
+                )
         for hook in manager.get_hookcallers(entry.module) or ():
-            if not hasattr(api.RegistrationHooks, hook.name) and not hasattr(api.ObserverHooks, hook.name):
+            if not hasattr(api.RegistrationHooks, hook.name) and not hasattr(
+                api.ObserverHooks, hook.name
+            ):
                 entry.fail(f"knows a hook that this fseft has not: {hook.name}", status="active")
         for kind, (hook_name, spec_type) in KINDS.items():
             for impl in getattr(manager.hook, hook_name).get_hookimpls():
@@ -121,31 +132,37 @@ class Registry:
         try:
             specs = list(function())
         except FAULTS as error:  # isolation: one hook call of one plugin
-            entry.fail(f"{function.__name__}: {in_one_line(error)}")
+            entry.fail(f"{function.__name__}: {summarise_exception(error)}")
             return
         for spec in specs:
             if not isinstance(spec, spec_type):
-                entry.fail(f"{function.__name__} returned a {type(spec).__name__}, expected a {spec_type.__name__}")
+                entry.fail(
+                    f"{function.__name__} returned a {type(spec).__name__}, expected a {spec_type.__name__}"
+                )
             elif not NAME.fullmatch(spec.name):
                 entry.fail(f"{kind} name {spec.name!r} is not of the form a-z, 0-9, '.', '_', '-'")
             elif spec.name in entry.offers.get(kind, ()):
                 entry.fail(f"{function.__name__} returned the {kind} {spec.name!r} twice")
             else:
-                self._offers.setdefault((kind, spec.name), []).append(Offer(spec, entry))
+                self._offers.setdefault((kind, spec.name), []).append(Registration(spec, entry))
                 entry.offers.setdefault(kind, []).append(spec.name)
 
     def _mark_duplicates(self) -> None:
         for (kind, name), offers in self._offers.items():
             if len(offers) > 1:
-                owners = " and ".join(f"{offer.source.distribution} {offer.source.version}" for offer in offers)
+                owners = " and ".join(
+                    f"{offer.source.distribution} {offer.source.version}" for offer in offers
+                )
                 for offer in offers:
                     offer.source.problems.append(f"{kind} {name!r} is claimed by {owners}")
 
     def names(self, kind: str) -> list[str]:
         """The short names that can be used; a name claimed twice is usable as `distribution:name` only."""
-        return sorted(name for (k, name), offers in self._offers.items() if k == kind and len(offers) == 1)
+        return sorted(
+            name for (k, name), offers in self._offers.items() if k == kind and len(offers) == 1
+        )
 
-    def offers(self, kind: str) -> dict[str, Offer]:
+    def offers(self, kind: str) -> dict[str, Registration]:
         """All offers of one kind, by the name to use: in full where packages share the short one."""
         found = {
             name if len(offers) == 1 else f"{offer.source.distribution}:{name}": offer
@@ -155,7 +172,7 @@ class Registry:
         }
         return {name: found[name] for name in sorted(found)}
 
-    def offer(self, kind: str, name: str) -> Offer:
+    def offer(self, kind: str, name: str) -> Registration:
         """Resolve a name.
 
         Raises:
@@ -167,9 +184,14 @@ class Registry:
             offers = [offer for offer in offers if offer.source.distribution == distribution]
         if len(offers) > 1:
             full = " or ".join(f"{offer.source.distribution}:{short}" for offer in offers)
-            raise FseftError(f"the {kind} {name!r} is claimed by {len(offers)} packages", hint=f"Say {full}.")
+            raise FseftError(
+                f"the {kind} {name!r} is claimed by {len(offers)} packages", hint=f"Say {full}."
+            )
         if not offers:
-            hints = (did_you_mean(name, self.names(kind)), *(one.fault for one in self.plugins if one.fault))
+            hints = (
+                did_you_mean(name, self.names(kind)),
+                *(one.fault for one in self.plugins if one.fault),
+            )
             raise FseftError(f"there is no {kind} {name!r}", hint=" ".join(hints))
         return offers[0]
 
@@ -197,13 +219,15 @@ class Registry:
         """
         offer = self.offer(kind, name)
         try:
-            made = imported(offer.spec.factory)(*arguments)
+            made = import_object(offer.spec.factory)(*arguments)
         except FseftError:
             raise
         except FAULTS as error:  # whatever a plugin's module or constructor raises
-            cause = f"the {kind} {name!r} cannot be loaded ({in_one_line(error)})"
+            cause = f"the {kind} {name!r} cannot be loaded ({summarise_exception(error)})"
             raise PluginError(cause, hint=offer.source.remedy) from error
-        if lacking := [attribute for attribute in GIVES.get(kind, ()) if not hasattr(made, attribute)]:
+        if lacking := [
+            attribute for attribute in GIVES.get(kind, ()) if not hasattr(made, attribute)
+        ]:
             cause = f"the {kind} {name!r} cannot be used: a {type(made).__name__}, which has no {lacking[0]!r}"
             raise PluginError(cause, hint=offer.source.remedy)
         return made
@@ -224,7 +248,9 @@ class Registry:
             told = fault_of(package, error) if own else ""
             if not told:
                 raise
-            raise PluginError(f"the {kind} {name!r} failed ({told})", hint=offer.source.remedy) from error
+            raise PluginError(
+                f"the {kind} {name!r} failed ({told})", hint=offer.source.remedy
+            ) from error
 
     def accused(self, error: BaseException) -> PluginError | None:
         """What to tell of an error that came through the code of a plugin's package, whatever that was asked for."""
@@ -241,7 +267,7 @@ class Registry:
         return innermost(error, {plugin.package for plugin in self.plugins} - {"", "fseft"})
 
 
-def imported(path: str) -> Any:
+def import_object(path: str) -> Any:
     """The object at `package.module:Attribute`."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
@@ -289,7 +315,7 @@ def _load(entry: metadata.EntryPoint, blocked: set[str]) -> Plugin:
     try:
         loaded.module = entry.load()
     except FAULTS as error:  # an import may fail in any way
-        loaded.fail(in_one_line(error))
+        loaded.fail(summarise_exception(error))
         return loaded
     wanted = getattr(loaded.module, "FSEFT_API", api.API_VERSION)
     if wanted != api.API_VERSION:

@@ -1,13 +1,17 @@
-"""Fixtures for all tests: no plugin of the machine, and the real volumes where they are."""
+"""Fixtures for all tests: no installed plugins, the real volumes where they are, and a prepared workspace."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks gain nothing from more, and processes run side by side
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tiny networks gain nothing from more, and processes run side by side
 os.environ["FSEFT_NO_PLUGINS"] = "1"  # before the registry of this process is made
 REAL_DATA = os.environ.get("FSEFT_REAL_DATA", "")
 
@@ -25,3 +29,51 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def real_data() -> Path:
     """The folder with the real volumes."""
     return Path(REAL_DATA)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Made once: the dataset `blobs` and the workspace, planned and preprocessed."""
+    from fseft.planning.plan import make_plan
+    from fseft.planning.preprocessing import preprocess
+    from fseft.workspace import Workspace
+    from tests.sample_data import write_dataset, write_model
+
+    folder = tmp_path_factory.mktemp("made")
+    write_dataset(folder / "blobs")
+    store = Workspace(folder / "workspace")
+    write_model(store)
+    _, plan = make_plan(folder / "blobs", "tiny", store, device="cpu")
+    preprocess(folder / "blobs", plan, store)
+    return folder
+
+
+@pytest.fixture
+def workspace(made, tmp_path):
+    """A store with the model `tiny`, which nobody else touches."""
+    from fseft.workspace import Workspace
+
+    shutil.copytree(made / "workspace", tmp_path / "workspace")
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def blobs(made):
+    """The dataset; not to be changed."""
+    return made / "blobs"
+
+
+@pytest.fixture
+def request_for(blobs):
+    """Make the request of a short adaptation; `settings` are added to quick ones."""
+    from fseft.adaptation.configure import AdaptRequest
+
+    quick = ("epochs=2", "crops=1", "plateau=false")
+
+    def make(method="linear-probe", *, settings=(), **changed):
+        request = AdaptRequest(
+            blobs, "tiny", method, k=2, device="cpu", settings=(*quick, *settings)
+        )
+        return replace(request, **changed)
+
+    return make

@@ -77,7 +77,9 @@ def test_a_killed_worker_is_no_traceback():
 def test_workers_end_with_a_process_that_is_killed():
     program = "import test_parallel; test_parallel.wait_in_workers()"
     folder = Path(__file__).parent
-    with subprocess.Popen([sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=folder, stdout=subprocess.PIPE, text=True
+    ) as process:
         workers = [int(process.stdout.readline()) for _ in range(2)]
         process.kill()
     deadline = time.monotonic() + 30
@@ -108,7 +110,9 @@ def test_what_has_not_begun_when_the_work_is_broken_off_does_not_begin(tmp_path)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        map_cases(slowly, {str(n): tmp_path / str(n) for n in range(50)}, workers=2, done=broken_off)
+        map_cases(
+            slowly, {str(n): tmp_path / str(n) for n in range(50)}, workers=2, done=broken_off
+        )
     assert len(list(tmp_path.iterdir())) < 10
 
 
@@ -124,7 +128,9 @@ def failing(_):
 def test_what_a_plugin_raises_where_a_case_is_done_names_its_package(monkeypatch):
     plugin = Plugin("foreign", "fseft-foreign", "1.0", sys.modules[__name__])
     monkeypatch.setattr("fseft.parallel.registry", lambda: Registry([plugin]))
-    with pytest.raises(FseftError, match=r"case c: the package fseft-foreign 1\.0 failed \(ValueError: no luck; "):
+    with pytest.raises(
+        FseftError, match=r"case c: the package fseft-foreign 1\.0 failed \(ValueError: no luck; "
+    ):
         map_cases(failing, {"c": 3})
 
 

@@ -14,7 +14,7 @@ from fseft import plugin as api
 from fseft import registry as host
 from fseft.cli.main import add_plugin_commands
 from fseft.errors import FseftError
-from fseft.observers import notify, observers
+from fseft.experiment.reporters import notify, observers
 
 
 def method(name, factory="json:dumps"):
@@ -97,8 +97,14 @@ BROKEN = {
     "is written for an API of the future": (module(FSEFT_API=99), "plugin API 99"),
     "returns no specs": (offering("a string"), "str"),
     "offers a name of no good form": (offering(method("Bad Name")), "Bad Name"),
-    "offers a name that is no text": (module(fseft_methods=ill_typed), "MethodSpec.name: Input should be a valid str"),
-    "offers one name twice": (offering(method("dup"), method("dup")), "returned the method 'dup' twice"),
+    "offers a name that is no text": (
+        module(fseft_methods=ill_typed),
+        "MethodSpec.name: Input should be a valid str",
+    ),
+    "offers one name twice": (
+        offering(method("dup"), method("dup")),
+        "returned the method 'dup' twice",
+    ),
 }
 
 
@@ -129,7 +135,9 @@ def test_a_name_claimed_twice_is_usable_in_full_only(installed):
     first, second = (Entry(name, offering(method("lokr", f"{name}:X"))) for name in ("one", "two"))
     registry = installed(first, second)
     assert "lokr" not in registry.names("method")
-    with pytest.raises(FseftError, match=r"claimed by 2 packages.*Say fseft-one:lokr or fseft-two:lokr"):
+    with pytest.raises(
+        FseftError, match=r"claimed by 2 packages.*Say fseft-one:lokr or fseft-two:lokr"
+    ):
         registry.method("lokr")
     assert registry.method("fseft-two:lokr").factory == "two:X"
     assert all("lokr" in " ".join(row(registry, name).problems) for name in ("one", "two"))
@@ -169,12 +177,16 @@ def test_all_plugins_can_be_left_out(installed, monkeypatch):
 @pytest.mark.parametrize("name", ["other", "fseft-other"])
 def test_plugins_can_be_left_out_but_for_some(installed, monkeypatch, name):
     monkeypatch.setenv("FSEFT_ONLY_PLUGINS", f"{name},third")
-    found = installed(Entry("other", offering(method("other-method"))), Entry("bad", RuntimeError("imported")))
+    found = installed(
+        Entry("other", offering(method("other-method"))), Entry("bad", RuntimeError("imported"))
+    )
     assert [entry.name for entry in found.plugins] == ["builtin", "other"]
 
 
 def test_who_looks_for_what_a_broken_plugin_offers_is_told_so(installed):
-    with pytest.raises(FseftError, match=r"no method 'bad'.*fseft-bad 1.0 is broken \(RuntimeError: no licence\)"):
+    with pytest.raises(
+        FseftError, match=r"no method 'bad'.*fseft-bad 1.0 is broken \(RuntimeError: no licence\)"
+    ):
         installed(Entry("bad", RuntimeError("no licence"))).method("bad")
 
 
@@ -192,7 +204,9 @@ def test_a_key_that_a_spec_has_not_is_refused():
 
 def test_a_wrong_signature_is_the_plugin_s_fault(installed):
     found = installed(Entry("other", offering(method("strict", "inspect:signature"))))
-    wrong = pytest.raises(FseftError, match=r"the method 'strict' failed \(TypeError: .*missing.*fseft-other")
+    wrong = pytest.raises(
+        FseftError, match=r"the method 'strict' failed \(TypeError: .*missing.*fseft-other"
+    )
     with wrong, found.blamed("method", "strict"):
         inspect.signature()
     with pytest.raises(TypeError), found.blamed("method", "strict"):
@@ -201,7 +215,11 @@ def test_a_wrong_signature_is_the_plugin_s_fault(installed):
 
 def test_provenance_names_package_and_version(installed):
     source = installed().provenance("method", "good-method")
-    assert (source.name, source.distribution, source.version) == ("good-method", "fseft-good", "1.0")
+    assert (source.name, source.distribution, source.version) == (
+        "good-method",
+        "fseft-good",
+        "1.0",
+    )
 
 
 def test_a_factory_is_imported_only_when_its_name_is_chosen(installed):
@@ -211,7 +229,9 @@ def test_a_factory_is_imported_only_when_its_name_is_chosen(installed):
     assert "not_installed_anywhere" not in sys.modules
     with pytest.raises(FseftError, match=r"cannot be loaded.*fseft-lazy 1\.0"):
         registry.create("method", "lazy")
-    with pytest.raises(FseftError, match=r"'json' cannot be used: a str, which has no 'select'.*fseft-lazy 1\.0"):
+    with pytest.raises(
+        FseftError, match=r"'json' cannot be used: a str, which has no 'select'.*fseft-lazy 1\.0"
+    ):
         registry.create("method", "json", [1])
 
 
@@ -258,7 +278,9 @@ def without_a_type(app):
 )
 def test_a_plugin_adds_commands_and_one_that_cannot_adds_none(installed, commands, problem):
     entries = {"bad": commands, "polite": greeting}
-    registry = installed(*(Entry(name, module(fseft_commands=api.hookimpl(f))) for name, f in entries.items()))
+    registry = installed(
+        *(Entry(name, module(fseft_commands=api.hookimpl(f))) for name, f in entries.items())
+    )
     app = typer.Typer()
     app.command("adapt")(lambda: None)
     add_plugin_commands(app, registry)
@@ -274,7 +296,9 @@ def test_an_error_is_that_of_the_package_it_arose_in_whatever_it_came_through(in
     registry = installed(Entry("one", outer), Entry("two", inner))
     with pytest.raises(ValueError, match="no luck") as caught:
         outer.run(inner.branch)
-    assert "the package fseft-two 1.0 failed (ValueError: no luck; inner" in str(registry.accused(caught.value))
+    assert "the package fseft-two 1.0 failed (ValueError: no luck; inner" in str(
+        registry.accused(caught.value)
+    )
 
 
 def test_a_file_that_a_package_cannot_open_is_the_users(installed):
@@ -310,7 +334,9 @@ def test_a_failing_observer_ends_nothing():
             pass
 
     reporters = {"good": Good(), "bad": Bad(), "final": Final(), "waits": Waits(), "other": Good()}
-    problems = notify(observers(reporters), "fseft_epoch_end", run=None, epoch=3, metrics={"loss": 0.5})
+    problems = notify(
+        observers(reporters), "fseft_epoch_end", run=None, epoch=3, metrics={"loss": 0.5}
+    )
     assert seen == [(3, {"loss": 0.5})] * 2
     for told in (
         r"bad failed at fseft_epoch_end \(OSError: network is down; .*test_registry, line \d+\); the run goes on",
@@ -341,7 +367,9 @@ class Forgetful:
     ],
 )
 def test_a_reporter_that_cannot_be_used_is_refused(reporter, told):
-    with pytest.raises(FseftError, match=rf"the reporter 'x' cannot be used \(.*{told}.*Leave it out, or repair"):
+    with pytest.raises(
+        FseftError, match=rf"the reporter 'x' cannot be used \(.*{told}.*Leave it out, or repair"
+    ):
         observers({"the reporter 'x'": reporter})
 
 

@@ -52,7 +52,7 @@ MODELS = (
     "fseft",
     "monai_wholebody",
     "phantom_tiny",
-    "selfsup",
+    "self_supervised",
     "suprem_segresnet",
     "suprem_swinunetr",
     "suprem_unet",

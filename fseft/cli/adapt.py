@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fseft.cli.console import show_lines, show_table
-from fseft.cli.options import Cluster, DatasetFolder, Device, Memory, Minutes, Model, Seed, Strict, Workers, Workspace
-from fseft.errors import counted
+from fseft.cli.options import (
+    Cluster,
+    DatasetFolder,
+    Device,
+    Memory,
+    Minutes,
+    Model,
+    Seed,
+    Strict,
+    Workers,
+    Workspace,
+)
+from fseft.errors import pluralise
 
 if TYPE_CHECKING:
-    from fseft.steps.jobs import Job
+    from fseft.adaptation.configure import AdaptConfig
 
 BESIDE = ("", "frozen", "fine-tuned", "new", "low-rank")
 """What becomes of decoder and bottleneck; empty: as by default."""
@@ -34,25 +45,38 @@ def adapt(
     labels: Annotated[list[str] | None, typer.Option(help="Only these structures: a,b,...")] = None,
     cases: Annotated[
         list[str] | None,
-        typer.Option(help="Choose the k among these cases: a,b,... or a text file with one name per line."),
+        typer.Option(
+            help="Choose the k among these cases: a,b,... or a text file with one name per line."
+        ),
     ] = None,
     mapping: Annotated[
         list[str] | None,
         typer.Option(
-            "--map", help="STRUCTURE=CLASS of the model that it starts from, where the names differ; repeatable."
+            "--map",
+            help="STRUCTURE=CLASS of the model that it starts from, where the names differ; repeatable.",
         ),
     ] = None,
     decoder: Annotated[
         str,
-        typer.Option(help="frozen, fine-tuned, new or low-rank. Default: fine-tuned for white-box methods."),
+        typer.Option(
+            help="frozen, fine-tuned, new or low-rank. Default: fine-tuned for white-box methods."
+        ),
     ] = "",
     bottleneck: Annotated[
-        str, typer.Option(help="The same for the deepest level, between encoder and decoder. Default: frozen.")
+        str,
+        typer.Option(
+            help="The same for the deepest level, between encoder and decoder. Default: frozen."
+        ),
     ] = "",
     minutes: Minutes = None,
-    half: Annotated[bool, typer.Option("--half", help="Store the adapter in half precision: half the size.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store the adapter in half precision: half the size.")
+    ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run folder; default runs/DATASET/MODEL/METHOD-kK-sSEED.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Run folder; default runs/DATASET/MODEL/METHOD-kK-sSEED."
+        ),
     ] = None,
     memory: Memory = "",
     device: Device = "auto",
@@ -60,9 +84,14 @@ def adapt(
     cluster: Cluster = "",
     strict: Strict = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew, whatever run is there; leave it out to go on.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Start anew, whatever run is there; leave it out to go on."
+        ),
     ] = False,
-    reporter: Annotated[list[str] | None, typer.Option(help="Observer of the run beside its log; repeatable.")] = None,
+    reporter: Annotated[
+        list[str] | None, typer.Option(help="Observer of the run beside its log; repeatable.")
+    ] = None,
     workspace: Workspace = Path(),
 ) -> None:
     """Adapt a model to your structures with k labelled volumes.
@@ -70,12 +99,12 @@ def adapt(
     Plans and preprocesses first where that is missing. Writes adapter.safetensors, run.json, log.jsonl and
     support.json. A killed run goes on from its last checkpoint; a run with other settings is never replaced unasked.
     """
+    from fseft.adaptation.configure import AdaptRequest, Listener
+    from fseft.adaptation.run import adapt
     from fseft.cli.console import progress, warn
-    from fseft.cli.training import training_progress
-    from fseft.cli.values import case_names, choice, names, pairs, parse_memory
-    from fseft.steps.adapt import adapt
-    from fseft.steps.jobs import AdaptRequest, Listener
-    from fseft.store import Store
+    from fseft.cli.parsing import case_names, choice, names, pairs, parse_memory
+    from fseft.cli.training_progress import training_progress
+    from fseft.workspace import Workspace
 
     request = AdaptRequest(
         folder=dataset,
@@ -101,18 +130,24 @@ def adapt(
     )
     with training_progress(f"{method}, k = {k}", minutes) as on_step:
         listener = Listener(begin=_tell, step=on_step, warn=warn, progress=progress)
-        result = adapt(request, Store(workspace), listener)
+        result = adapt(request, Workspace(workspace), listener)
     run = result.run
     if result.already_done:
         show_lines(["This run was finished before; nothing to do (--overwrite makes it anew)."])
     loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
     size = result.adapter.stat().st_size
     shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-    trained = f"{run.trained_parameters:,} parameters trained, {counted(run.epochs, 'epoch')} in {run.seconds:.0f} s"
-    show_lines([f"{trained}{loss}; ended by: {run.stopped_by}", *run.notes, f"adapter: {result.adapter} ({shown})"])
+    trained = f"{run.trained_parameters:,} parameters trained, {pluralise(run.epochs, 'epoch')} in {run.seconds:.0f} s"
+    show_lines(
+        [
+            f"{trained}{loss}; ended by: {run.stopped_by}",
+            *run.notes,
+            f"adapter: {result.adapter} ({shown})",
+        ]
+    )
 
 
-def _tell(job: Job, epoch: int) -> None:
+def _tell(job: AdaptConfig, epoch: int) -> None:
     """What was decided, before it takes time."""
     lines = {
         "support cases": ", ".join(job.support.cases),
@@ -122,4 +157,7 @@ def _tell(job: Job, epoch: int) -> None:
     show_lines([f"{key}: {value}" for key, value in lines.items() if value])
     if job.matched:
         unknown = "nothing: new to the model" if job.spec.trains else "nothing: never segmented"
-        show_table(("structure", "starts from the model's"), [(a, job.matched.get(a, unknown)) for a in job.labels])
+        show_table(
+            ("structure", "starts from the model's"),
+            [(a, job.matched.get(a, unknown)) for a in job.labels],
+        )

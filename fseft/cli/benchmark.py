@@ -8,27 +8,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fseft.cli.options import DatasetFolder, Device, Json, Memory, Minutes, Strict, Workspace
-from fseft.errors import FseftError, counted
+from fseft.errors import FseftError, pluralise
 
 if TYPE_CHECKING:
-    from fseft.steps.comparison import Benchmark, Trial
-    from fseft.steps.held_out import HeldOut
+    from fseft.benchmarking.results import Benchmark, Trial
+    from fseft.benchmarking.test_split import TestSplit
 
 
 def benchmark(
     dataset: DatasetFolder,
     model: Annotated[list[str], typer.Option(help="Foundation models: a,b,...")],
-    method: Annotated[list[str], typer.Option(help="Methods: a,b,...; `fseft methods` lists them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables, runs and predictions.")],
+    method: Annotated[
+        list[str], typer.Option(help="Methods: a,b,...; `fseft methods` lists them.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the tables, runs and predictions.")
+    ],
     k: Annotated[
-        list[str] | None, typer.Option("--k", "-k", help="Numbers of cases to learn from. [default: 5]")
+        list[str] | None,
+        typer.Option("--k", "-k", help="Numbers of cases to learn from. [default: 5]"),
     ] = None,
     seed: Annotated[
-        list[str] | None, typer.Option(help="Each draws its own k cases, for all methods the same. [default: 0]")
+        list[str] | None,
+        typer.Option(help="Each draws its own k cases, for all methods the same. [default: 0]"),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value for all methods, METHOD.key=value for one; as of `adapt`."),
+        typer.Option(
+            "--set", help="key=value for all methods, METHOD.key=value for one; as of `adapt`."
+        ),
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Only these structures: a,b,...")] = None,
     cases: Annotated[
@@ -37,22 +45,36 @@ def benchmark(
     ] = None,
     test: Annotated[
         list[str] | None,
-        typer.Option(help="Labelled cases that are scored and never learned from: a number, names, or a text file."),
+        typer.Option(
+            help="Labelled cases that are scored and never learned from: a number, names, or a text file."
+        ),
     ] = None,
-    test_images: Annotated[Path | None, typer.Option(help="Score these scans instead; a folder.")] = None,
+    test_images: Annotated[
+        Path | None, typer.Option(help="Score these scans instead; a folder.")
+    ] = None,
     test_labels: Annotated[Path | None, typer.Option(help="Their labels; a folder.")] = None,
-    mapping: Annotated[list[str] | None, typer.Option("--map", help="STRUCTURE=CLASS, as of `adapt`.")] = None,
+    mapping: Annotated[
+        list[str] | None, typer.Option("--map", help="STRUCTURE=CLASS, as of `adapt`.")
+    ] = None,
     minutes: Minutes = None,
-    against: Annotated[str, typer.Option(help="Compare all with this method; by default with the best.")] = "",
+    against: Annotated[
+        str, typer.Option(help="Compare all with this method; by default with the best.")
+    ] = "",
     tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
     memory: Memory = "",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes, one trial each.")] = 1,
     cluster: Annotated[
-        str, typer.Option(metavar="tcp://HOST:PORT", help="A running dask scheduler, whose workers take the trials.")
+        str,
+        typer.Option(
+            metavar="tcp://HOST:PORT",
+            help="A running dask scheduler, whose workers take the trials.",
+        ),
     ] = "",
     strict: Strict = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make all runs anew; leave it out to go on.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make all runs anew; leave it out to go on.")
+    ] = False,
     as_json: Json = False,
     workspace: Workspace = Path(),
 ) -> None:
@@ -61,12 +83,12 @@ def benchmark(
     By default 20 labelled cases are held out, or half of fewer than 40. Writes benchmark.md, benchmark.csv and
     benchmark.json. Run again to go on, or with more methods or seeds beside these: what is there is not made again.
     """
+    from fseft.adaptation.configure import AdaptRequest
+    from fseft.benchmarking import run as step
     from fseft.cli import console
-    from fseft.cli.values import case_names, names, pairs, parse_memory, whole_numbers
-    from fseft.steps import benchmark as step
-    from fseft.steps.evaluate import parse_tolerance
-    from fseft.steps.jobs import AdaptRequest
-    from fseft.store import Store
+    from fseft.cli.parsing import case_names, names, pairs, parse_memory, whole_numbers
+    from fseft.evaluation.run import parse_tolerance
+    from fseft.workspace import Workspace
 
     common = AdaptRequest(
         folder=dataset,
@@ -98,20 +120,20 @@ def benchmark(
         against=against,
     )
     watcher = step.Watcher(begin=_begin, done=_done, warn=console.warn, progress=console.progress)
-    found = step.benchmark(request, Store(workspace), watcher)
+    found = step.benchmark(request, Workspace(workspace), watcher)
     _warn(found)
     if as_json:
         console.show_json(found.model_dump(mode="json"))
     else:
         _show(found, output)
     if found.failed:
-        cause = f"{len(found.failed)} of {counted(len(found.failed) + len(found.trials), 'trial')} failed"
+        cause = f"{len(found.failed)} of {pluralise(len(found.failed) + len(found.trials), 'trial')} failed"
         raise FseftError(cause, hint="Mend what is told above, and run again: the others are kept.")
 
 
 def _show(found: Benchmark, output: Path) -> None:
+    from fseft.benchmarking.results import explanation, left_out, tables
     from fseft.cli import console
-    from fseft.steps.comparison import explanation, left_out, tables
 
     for columns, rows in tables(found):
         console.show_table(columns, rows, right=columns[1:])
@@ -119,13 +141,13 @@ def _show(found: Benchmark, output: Path) -> None:
     console.show_lines([*left_out(found), explanation(found), files])
 
 
-def _begin(held_out: HeldOut, trials: int) -> None:
+def _begin(held_out: TestSplit, trials: int) -> None:
     """What is scored, before it takes time."""
     from fseft.cli.console import note
 
     cases = list(held_out.scans)
     shown = ", ".join(cases[:5]) + (", ..." if len(cases) > 5 else "")
-    note(f"{counted(trials, 'trial')}, scored on {counted(len(cases), 'case')}: {shown}")
+    note(f"{pluralise(trials, 'trial')}, scored on {pluralise(len(cases), 'case')}: {shown}")
 
 
 def _done(trial: Trial) -> None:
@@ -145,5 +167,5 @@ def _warn(found: Benchmark) -> None:
         for warning in trial.warnings:
             trials.setdefault(warning, []).append(trial.name)
     for warning, names in trials.items():
-        more = f" and {counted(len(names) - 1, 'more trial')}" if len(names) > 1 else ""
+        more = f" and {pluralise(len(names) - 1, 'more trial')}" if len(names) > 1 else ""
         warn(f"{names[0]}{more}: {warning}")

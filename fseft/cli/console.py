@@ -38,7 +38,13 @@ def progress(total: int, description: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _bar(total: int, description: str) -> Iterator[Callable[[str], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -78,7 +84,12 @@ def download(what: str) -> Iterator[Callable[[int, int], None]]:
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
         task = bar.add_task(f"get {what}", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
@@ -118,7 +129,9 @@ def _line(text: str, style: str | None = None) -> None:
     err.print(" ".join(text.split()), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
+) -> None:
     """Print a table on stdout.
 
     Args:
@@ -161,7 +174,13 @@ def one_line_warnings() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        del category, filename, lineno, file, line  # where a warning was raised is no news to a user
+        del (
+            category,
+            filename,
+            lineno,
+            file,
+            line,
+        )  # where a warning was raised is no news to a user
         warn(str(message))
 
     with warnings.catch_warnings():

@@ -11,14 +11,18 @@ from fseft.cli.options import Seed, more_than_zero
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for all that it makes.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(callback=more_than_zero, help="Training time of each method.")] = 1.2,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for all that it makes.")
+    ] = Path("demo"),
+    minutes: Annotated[
+        float, typer.Option(callback=more_than_zero, help="Training time of each method.")
+    ] = 1.2,
     seed: Seed = 0,
 ) -> None:
     """Try the whole chain on made-up scans: about four minutes on two cores, no network."""
     from fseft.cli.console import note, out, show_table
-    from fseft.cli.training import training_progress
-    from fseft.steps.demo import DemoRequest, run_demo, table_rows
+    from fseft.cli.training_progress import training_progress
+    from fseft.demo.run import DemoRequest, run_demo, table_rows
 
     with training_progress("training") as on_step:
         done = run_demo(DemoRequest(output, minutes=minutes, seed=seed), say=note, on_step=on_step)

@@ -8,35 +8,46 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fseft.cli.options import Cluster, Json
-from fseft.errors import counted
+from fseft.errors import pluralise
 
 if TYPE_CHECKING:
-    from fseft.steps.evaluate import Evaluation
-    from fseft.steps.pairing import Pairing
+    from fseft.evaluation.matching import Pairing
+    from fseft.evaluation.run import Evaluation
 
 
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(metavar="PREDICTIONS", help="Folder of predicted label files, or one file.")
+        Path,
+        typer.Argument(metavar="PREDICTIONS", help="Folder of predicted label files, or one file."),
     ],
-    reference: Annotated[Path, typer.Argument(metavar="LABELS", help="Folder of reference label files, or one file.")],
+    reference: Annotated[
+        Path, typer.Argument(metavar="LABELS", help="Folder of reference label files, or one file.")
+    ],
     tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
     only: Annotated[
-        list[str] | None, typer.Option("--labels", help="Structures to score, as a,b; by default all.")
+        list[str] | None,
+        typer.Option("--labels", help="Structures to score, as a,b; by default all."),
     ] = None,
     values: Annotated[
         str,
-        typer.Option(help="What the values in LABELS mean where no dataset.json tells: liver=1,spleen=3."),
+        typer.Option(
+            help="What the values in LABELS mean where no dataset.json tells: liver=1,spleen=3."
+        ),
     ] = "",
     with_support: Annotated[
-        bool, typer.Option("--with-support", help="Also score the scans that the adapter has learned from.")
+        bool,
+        typer.Option(
+            "--with-support", help="Also score the scans that the adapter has learned from."
+        ),
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; by default 1 for a few cases, else one per core.")
+        int | None,
+        typer.Option(min=1, help="Processes; by default 1 for a few cases, else one per core."),
     ] = None,
     cluster: Cluster = "",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the metrics; by default PREDICTIONS.")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the metrics; by default PREDICTIONS."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -46,9 +57,9 @@ def evaluate(
     that is missed, or predicted where there is none, has Dice 0, NSD 0 and the image diagonal as HD95.
     """
     from fseft.cli import console
-    from fseft.cli.values import named_values, names
-    from fseft.steps import evaluate as step
-    from fseft.steps.pairing import pair_files
+    from fseft.cli.parsing import named_values, names
+    from fseft.evaluation import run as step
+    from fseft.evaluation.matching import pair_files
 
     tolerance_mm = step.parse_tolerance(tolerance)
     pairing = pair_files(predictions, reference, values=named_values("--values", values))
@@ -76,7 +87,9 @@ def _warn_pairing(pairing: Pairing) -> None:
     """Say what was taken for granted before anything is scored."""
     from fseft.cli import console
 
-    named = {name: value for name, value in (pairing.predicted or {}).items() if name != f"class_{value}"}
+    named = {
+        name: value for name, value in (pairing.predicted or {}).items() if name != f"class_{value}"
+    }
     if pairing.reference is None and named:
         meaning = ", ".join(f"{value} = {name}" for name, value in named.items())
         console.warn(
@@ -84,7 +97,9 @@ def _warn_pairing(pairing: Pairing) -> None:
             "If that is wrong, give --values"
         )
     if pairing.mixed:
-        console.warn(f"not all predictions are of the same adapters: {', '.join(pairing.adapters.values())}")
+        console.warn(
+            f"not all predictions are of the same adapters: {', '.join(pairing.adapters.values())}"
+        )
 
 
 def _warn(result: Evaluation) -> None:
@@ -94,13 +109,18 @@ def _warn(result: Evaluation) -> None:
     for cases, what in (
         (result.without_prediction, "without a prediction"),
         (result.without_label, "predicted but without a label"),
-        (result.support, "not scored, as the adapter has learned from it (--with-support scores it)"),
+        (
+            result.support,
+            "not scored, as the adapter has learned from it (--with-support scores it)",
+        ),
     ):
         if cases:
             shown = ", ".join(cases[:5]) + (", ..." if len(cases) > 5 else "")
-            console.warn(f"{counted(len(cases), 'case')} {what}: {shown}")
+            console.warn(f"{pluralise(len(cases), 'case')} {what}: {shown}")
     if result.left_out:
-        console.note(f"not scored, as the predictions cannot hold them: {', '.join(result.left_out)}")
+        console.note(
+            f"not scored, as the predictions cannot hold them: {', '.join(result.left_out)}"
+        )
 
 
 def _show(result: Evaluation) -> None:

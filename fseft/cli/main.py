@@ -12,7 +12,7 @@ from typer.main import get_group
 
 from fseft import __version__
 from fseft.cli import console
-from fseft.errors import FseftError, in_one_line, is_want_of_memory
+from fseft.errors import FseftError, is_out_of_memory, summarise_exception
 from fseft.registry import FAULTS, registry
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fseft.registry import Registry
 
-WORK, LOOK = "Work", "Look up"
+WORK, LOOK = "InferenceConfig", "Look up"
 COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
     ("demo", "demo", WORK),
     ("phantom", "phantom", WORK),
@@ -31,11 +31,11 @@ COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
     ("predict", "predict", WORK),
     ("evaluate", "evaluate", WORK),
     ("benchmark", "benchmark", WORK),
-    ("plugin", "plugin", WORK),
-    ("methods", "plugins", LOOK),
+    ("plugin", "new_plugin", WORK),
+    ("methods", "listing", LOOK),
     ("models", "models", LOOK),
-    ("plugins", "plugins", LOOK),
-    ("show", "plugins", LOOK),
+    ("plugins", "listing", LOOK),
+    ("show", "listing", LOOK),
 )
 PLUGIN_SWITCHES = ("--plugin", "-p")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
@@ -62,7 +62,8 @@ def fseft(
         typer.Option("--plugin", "-p", metavar="no:NAME", help="Leave out a plugin; repeatable."),
     ] = None,
     version: Annotated[  # noqa: ARG001 - its callback has acted
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Adapt foundation models for volumetric medical segmentation to a few labelled volumes."""
@@ -90,7 +91,9 @@ def _disabled(arguments: Sequence[str]) -> Iterator[str]:
         if not argument.startswith("-"):
             return
         switch = (
-            next(left, "") if argument in PLUGIN_SWITCHES else argument.removeprefix("--plugin=").removeprefix("-p")
+            next(left, "")
+            if argument in PLUGIN_SWITCHES
+            else argument.removeprefix("--plugin=").removeprefix("-p")
         )
         if switch.startswith("no:"):
             yield switch.removeprefix("no:")
@@ -107,7 +110,7 @@ def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
             function(own)
             taken = get_group(own).commands.keys() & get_group(app).commands.keys()
         except FAULTS as error:  # whatever a plugin does, the program comes up
-            entry.fail(f"fseft_commands: {in_one_line(error)}")
+            entry.fail(f"fseft_commands: {summarise_exception(error)}")
             continue
         if taken:
             entry.fail(f"fseft_commands: there is a command {min(taken)!r} already")
@@ -158,8 +161,10 @@ def _fail_unforeseen(error: Exception) -> None:
         Exception: It is none of them.
     """
     if isinstance(error, OSError) and error.filename:
-        console.fail(f"{error.filename}: cannot be used ({error.strerror or error}). Check its rights.")
-    elif is_want_of_memory(error):
+        console.fail(
+            f"{error.filename}: cannot be used ({error.strerror or error}). Check its rights."
+        )
+    elif is_out_of_memory(error):
         console.fail("the memory is too small for this. Free some, or use fewer --workers.")
     elif told := registry().accused(error):
         console.fail(str(told))

@@ -6,13 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fseft.cli import console
-from fseft.cli.options import Cluster, DatasetFolder, Device, Json, Memory, Model, Strict, Workers, Workspace
-from fseft.cli.values import parse_memory
+from fseft.cli.options import (
+    Cluster,
+    DatasetFolder,
+    Device,
+    Json,
+    Memory,
+    Model,
+    Strict,
+    Workers,
+    Workspace,
+)
+from fseft.cli.parsing import parse_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fseft.documents import Fingerprint, Plan
+    from fseft.schemas import Fingerprint, Plan
 
 
 def plan(
@@ -30,11 +40,11 @@ def plan(
 
     Writes fingerprint.json and plan.MODEL.json below fingerprints/. Files are measured again only if one has changed.
     """
-    from fseft.steps.datasets import read_dataset
-    from fseft.steps.plan import make_plan
-    from fseft.store import Store
+    from fseft.planning.dataset_reading import read_dataset
+    from fseft.planning.plan import make_plan
+    from fseft.workspace import Workspace
 
-    store = Store(workspace)
+    store = Workspace(workspace)
     total = len(read_dataset(dataset, strict=strict).cases)
     with console.progress(total, "measure") as advance:
         fingerprint, made = make_plan(
@@ -55,16 +65,20 @@ def plan(
 
 
 def _show(fingerprint: Fingerprint, made: Plan) -> None:
-    from fseft.learn.vocabulary import resolve, show_resolved
+    from fseft.anatomy.vocabulary import resolve_names, show_resolved
 
     console.show_lines(_summary(fingerprint, made.preprocessing.orientation))
     if fingerprint.classes:
-        names = show_resolved(resolve(fingerprint.classes, fingerprint.meanings))
+        names = show_resolved(resolve_names(fingerprint.classes, fingerprint.meanings))
         rows = [
             (names[name], str(found.id), str(found.cases), _ml(found.median_volume_mm3))
             for name, found in fingerprint.classes.items()
         ]
-        console.show_table(("structure", "label", "cases", "median ml"), rows, right=("label", "cases", "median ml"))
+        console.show_table(
+            ("structure", "label", "cases", "median ml"),
+            rows,
+            right=("label", "cases", "median ml"),
+        )
     decisions = [(decision.name, decision.value, decision.reason) for decision in made.decisions]
     console.show_table(("decision", "value", "reason"), decisions)
     for warning in made.warnings:

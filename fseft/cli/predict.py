@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fseft.cli.options import Cluster, Device, Workers, Workspace
-from fseft.errors import counted
+from fseft.errors import pluralise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,16 +19,27 @@ SECONDS_WORTH_TELLING = 5.0
 
 def predict(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="SCANS...", help="Scans: files, folders of files, DICOM series folders.")
+        list[Path],
+        typer.Argument(
+            metavar="SCANS...", help="Scans: files, folders of files, DICOM series folders."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the segmentations.")],
-    adapter: Annotated[list[Path], typer.Option(help="adapter.safetensors, or the folder of its run; repeatable.")],
+    adapter: Annotated[
+        list[Path], typer.Option(help="adapter.safetensors, or the folder of its run; repeatable.")
+    ],
     overlap: Annotated[
         str,
-        typer.Option(help="Of several adapters: probability (the surest wins), first, or separate (a folder each)."),
+        typer.Option(
+            help="Of several adapters: probability (the surest wins), first, or separate (a folder each)."
+        ),
     ] = "probability",
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write one channel per class.")] = False,
-    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored copies of the scan: slower.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write one channel per class.")
+    ] = False,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Average over mirrored copies of the scan: slower.")
+    ] = False,
     device: Device = "auto",
     workers: Workers = 1,
     cluster: Cluster = "",
@@ -40,13 +51,13 @@ def predict(
     adapters that learned from the same frozen features share one pass of the network.
     """
     from fseft.cli.console import note, out, progress, warn
-    from fseft.cli.values import choice
-    from fseft.steps.passes import group_passes, open_adapters
-    from fseft.steps.predict import PredictRequest, predict
-    from fseft.steps.scans import gather_scans
-    from fseft.store import Store
+    from fseft.cli.parsing import choice
+    from fseft.inference.adapter_groups import group_adapters, open_adapters
+    from fseft.inference.run import PredictRequest, predict
+    from fseft.inference.scan_files import gather_scans
+    from fseft.workspace import Workspace
 
-    store = Store(workspace)
+    store = Workspace(workspace)
     request = PredictRequest(
         inputs=tuple(inputs),
         output=output,
@@ -59,12 +70,12 @@ def predict(
     )
     adapters = open_adapters(request.adapters, store)
     if len(adapters) > 1:
-        note(f"{len(adapters)} adapters, passes over each scan: {len(group_passes(adapters))}")
+        note(f"{len(adapters)} adapters, passes over each scan: {len(group_adapters(adapters))}")
     scans = gather_scans(request.inputs, len(adapters[0].manifest.channels))
     with progress(len(scans), "predict") as advance:
         result = predict(request, store, advance, warn, windows=_estimate())
     skipped = f", {len(result.skipped)} done before" if result.skipped else ""
-    out.print(f"{counted(len(result.done), 'scan')} segmented{skipped}: {output}", soft_wrap=True)
+    out.print(f"{pluralise(len(result.done), 'scan')} segmented{skipped}: {output}", soft_wrap=True)
 
 
 def _estimate() -> Callable[[str, int, int], None]:
@@ -81,6 +92,6 @@ def _estimate() -> Callable[[str, int, int], None]:
             told.add(name)
             left = (time.monotonic() - began) / done * (total - done)
             if left >= SECONDS_WORTH_TELLING:
-                note(f"{name}: {counted(total, 'window')}, about {duration(left)} left")
+                note(f"{name}: {pluralise(total, 'window')}, about {duration(left)} left")
 
     return windows

@@ -5,8 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from fseft.cli import console
-from fseft.cli.options import Cluster, DatasetFolder, Device, Memory, Model, Strict, Workers, Workspace
-from fseft.cli.values import parse_memory
+from fseft.cli.options import (
+    Cluster,
+    DatasetFolder,
+    Device,
+    Memory,
+    Model,
+    Strict,
+    Workers,
+    Workspace,
+)
+from fseft.cli.parsing import parse_memory
 
 
 def preprocess(
@@ -24,12 +33,12 @@ def preprocess(
     Plans first. Cases that are there already, made of the same files, are left as they are; a run that was
     killed goes on where it was.
     """
-    from fseft.steps import preprocess as step
-    from fseft.steps.datasets import read_dataset
-    from fseft.steps.plan import make_plan
-    from fseft.store import Store
+    from fseft.planning import preprocessing as step
+    from fseft.planning.dataset_reading import read_dataset
+    from fseft.planning.plan import make_plan
+    from fseft.workspace import Workspace
 
-    store = Store(workspace)
+    store = Workspace(workspace)
     total = len(read_dataset(dataset, strict=strict).cases)
     with console.progress(total, "measure") as advance:
         _, plan = make_plan(
@@ -46,6 +55,8 @@ def preprocess(
     for warning in plan.warnings:
         console.warn(warning)
     with console.progress(total, "preprocess") as advance:
-        made = step.preprocess(dataset, plan, store, workers=cluster or workers, strict=strict, progress=advance)
+        made = step.preprocess(
+            dataset, plan, store, workers=cluster or workers, strict=strict, progress=advance
+        )
     done = f"{len(made.done)} cases preprocessed, {len(made.skipped)} were there already: {made.folder}"
     console.out.print(done, markup=False, highlight=False, soft_wrap=True)

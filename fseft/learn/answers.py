@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from fseft.errors import AnswerError
-from fseft.learn.roles import Target
+from fseft.errors import PluginContractError
+from fseft.learn.networks.roles import Target
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture
 
 TENSORS = "tensors by name"
 
 
-def check_answers(owner: type[Adapted] | Adapted) -> None:
+def check_answers(owner: type[AdaptedNetwork] | AdaptedNetwork) -> None:
     """Let the hooks that a class or an object has of its own be checked at each call; changes it in place."""
     made = owner if isinstance(owner, type) else type(owner)
     for name, function in list(vars(owner).items()):
@@ -29,7 +29,7 @@ def check_answers(owner: type[Adapted] | Adapted) -> None:
             setattr(owner, name, _checked(function, HOOKS[name], f"{made.__name__}.{name}()"))
 
 
-def check_adapted(adapted: Adapted, told: str) -> None:
+def check_adapted(adapted: AdaptedNetwork, told: str) -> None:
     """Look at what a method says of an adapted network, and from now on at what its hooks answer.
 
     Args:
@@ -49,11 +49,13 @@ def check_adapted(adapted: Adapted, told: str) -> None:
     for name, (fits, what) in wanted.items():
         value = getattr(adapted, name)
         if not fits(value):
-            raise AnswerError(f"{told} gave {name} = {_short(value)}, not {what}")
+            raise PluginContractError(f"{told} gave {name} = {_short(value)}, not {what}")
     check_answers(adapted)
 
 
-def check_architecture(architecture: Architecture, blamed: Callable[[], AbstractContextManager[None]]) -> None:
+def check_architecture(
+    architecture: Architecture, blamed: Callable[[], AbstractContextManager[None]]
+) -> None:
     """Let what the functions of an architecture answer, and what they raise, be told in a line; changes it in place.
 
     Args:
@@ -67,14 +69,22 @@ def check_architecture(architecture: Architecture, blamed: Callable[[], Abstract
     with blamed():
         for name in ("divisor", "minimum_patch"):
             sides = getattr(architecture, name, None)
-            if not (isinstance(sides, list | tuple) and len(sides) == 3 and all(map(_is_whole, sides))):
-                raise AnswerError(f"{made}.{name} is {_short(sides)}, not three numbers of voxels")
+            if not (
+                isinstance(sides, list | tuple) and len(sides) == 3 and all(map(_is_whole, sides))
+            ):
+                raise PluginContractError(
+                    f"{made}.{name} is {_short(sides)}, not three numbers of voxels"
+                )
     if not hasattr(architecture, "__dict__"):  # slots take no functions: it goes unchecked
         return
     for name, check in BUILDING.items():
-        if hasattr(architecture, name) and name not in vars(architecture):  # a factory may give the same one again
+        if hasattr(architecture, name) and name not in vars(
+            architecture
+        ):  # a factory may give the same one again
             asked = _checked(getattr(architecture, name), check, f"{made}.{name}()")
-            object.__setattr__(architecture, name, _within(blamed, asked))  # which may be a frozen dataclass
+            object.__setattr__(
+                architecture, name, _within(blamed, asked)
+            )  # which may be a frozen dataclass
 
 
 def tensors_by_name(told: str, value: Any) -> dict[str, Tensor]:
@@ -84,25 +94,31 @@ def tensors_by_name(told: str, value: Any) -> dict[str, Tensor]:
         AnswerError: It is not.
     """
     if not _are_tensors(value):
-        raise AnswerError(f"{told} gave {_short(value)}, not {TENSORS}")
+        raise PluginContractError(f"{told} gave {_short(value)}, not {TENSORS}")
     return dict(value)
 
 
-def _checked(function: Callable[..., Any], check: Callable[[str, Any], Any], told: str) -> Callable[..., Any]:
+def _checked(
+    function: Callable[..., Any], check: Callable[[str, Any], Any], told: str
+) -> Callable[..., Any]:
     @wraps(function)
     def checked(*arguments: Any, **named: Any) -> Any:
         try:
             answer = function(*arguments, **named)
         except TypeError as error:
-            if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # it was not even entered
-                raise AnswerError(str(error)) from error
+            if (
+                error.__traceback__ is not None and error.__traceback__.tb_next is None
+            ):  # it was not even entered
+                raise PluginContractError(str(error)) from error
             raise
         return check(told, answer)
 
     return checked
 
 
-def _within(context: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]) -> Callable[..., Any]:
+def _within(
+    context: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]
+) -> Callable[..., Any]:
     @wraps(function)
     def called(*arguments: Any, **named: Any) -> Any:
         with context():
@@ -112,29 +128,31 @@ def _within(context: Callable[[], AbstractContextManager[None]], function: Calla
 
 
 def _targets(told: str, answer: Any) -> list[Target]:
-    if not (isinstance(answer, list | tuple) and all(isinstance(target, Target) for target in answer)):
-        raise AnswerError(f"{told} gave {_short(answer)}, not targets")
+    if not (
+        isinstance(answer, list | tuple) and all(isinstance(target, Target) for target in answer)
+    ):
+        raise PluginContractError(f"{told} gave {_short(answer)}, not targets")
     if not any(target.part == "head" for target in answer):
-        raise AnswerError(f"{told} gave no target whose part is the head")
+        raise PluginContractError(f"{told} gave no target whose part is the head")
     return list(answer)
 
 
 def _module(told: str, answer: Any) -> nn.Module:
     if not isinstance(answer, nn.Module):
-        raise AnswerError(f"{told} gave {_short(answer)}, not a module")
+        raise PluginContractError(f"{told} gave {_short(answer)}, not a module")
     return answer
 
 
 def _features(told: str, answer: Any) -> Tensor:
     if not (isinstance(answer, Tensor) and answer.dim() == 5):
-        raise AnswerError(f"{told} gave {_short(answer)}, not a tensor (B, F, i, j, k)")
+        raise PluginContractError(f"{told} gave {_short(answer)}, not a tensor (B, F, i, j, k)")
     return answer
 
 
 def _penalty(told: str, answer: Any) -> Any:
     one = isinstance(answer, Tensor) and answer.numel() == 1 and not answer.is_complex()
     if not (answer is None or one or _is_number(answer)):
-        raise AnswerError(f"{told} gave {_short(answer)}, not a tensor with one number")
+        raise PluginContractError(f"{told} gave {_short(answer)}, not a tensor with one number")
     return answer.reshape(()) if one else answer
 
 
@@ -142,14 +160,14 @@ def _loss(told: str, answer: Any) -> float | None:
     if answer is None:
         return None
     if not (_is_number(answer) or (isinstance(answer, Tensor) and answer.numel() == 1)):
-        raise AnswerError(f"{told} gave {_short(answer)}, not a number")
+        raise PluginContractError(f"{told} gave {_short(answer)}, not a number")
     return float(answer)
 
 
 def _indices(told: str, answer: Any) -> frozenset[int]:
     found: list[Any] = list(answer) if isinstance(answer, Iterable) else [None]
     if not all(isinstance(index, Integral) for index in found):
-        raise AnswerError(f"{told} gave {_short(answer)}, not indices of cases")
+        raise PluginContractError(f"{told} gave {_short(answer)}, not indices of cases")
     return frozenset(int(index) for index in found)
 
 
@@ -159,27 +177,34 @@ def _losses(told: str, answer: Any) -> list[float]:
             raise TypeError  # noqa: TRY301 - its letters may be digits
         return [float(loss) for loss in answer]
     except (TypeError, ValueError) as error:
-        raise AnswerError(f"{told} gave {_short(answer)}, not losses") from error
+        raise PluginContractError(f"{told} gave {_short(answer)}, not losses") from error
 
 
 def _parameters(told: str, answer: Any) -> list[tuple[str, nn.Parameter]]:
     found: list[Any] = list(answer) if isinstance(answer, Iterable) else [None]
     pairs = [one for one in found if isinstance(one, tuple) and len(one) == 2]
-    if len(pairs) < len(found) or not all(isinstance(n, str) and isinstance(p, nn.Parameter) for n, p in pairs):
-        raise AnswerError(f"{told} gave {_short(answer)}, not names with their parameters")
+    if len(pairs) < len(found) or not all(
+        isinstance(n, str) and isinstance(p, nn.Parameter) for n, p in pairs
+    ):
+        raise PluginContractError(f"{told} gave {_short(answer)}, not names with their parameters")
     return found
 
 
 def _groups(told: str, answer: Any) -> list[dict[str, Any]]:
     wanted = {"params", "lr"}
-    if not (isinstance(answer, list) and all(isinstance(one, dict) and wanted <= one.keys() for one in answer)):
-        raise AnswerError(f"{told} gave {_short(answer)}, not groups of params with their lr")
+    if not (
+        isinstance(answer, list)
+        and all(isinstance(one, dict) and wanted <= one.keys() for one in answer)
+    ):
+        raise PluginContractError(
+            f"{told} gave {_short(answer)}, not groups of params with their lr"
+        )
     return answer
 
 
 def _lines(told: str, answer: Any) -> tuple[str, ...]:
     if not _are_texts(answer):
-        raise AnswerError(f"{told} gave {_short(answer)}, not lines of text")
+        raise PluginContractError(f"{told} gave {_short(answer)}, not lines of text")
     return tuple(answer)
 
 
@@ -199,7 +224,7 @@ HOOKS: dict[str, Callable[[str, Any], Any]] = {
     "param_groups": _groups,
     "state_dict": tensors_by_name,
 }
-"""What an `Adapted` may write anew, and what becomes of its answers."""
+"""What an `AdaptedNetwork` may write anew, and what becomes of its answers."""
 
 
 BUILDING: dict[str, Callable[[str, Any], Any]] = {
@@ -231,7 +256,9 @@ def _are_tensors(value: Any) -> bool:
 
 
 def _maps(value: Any, fits: Callable[[Any], bool]) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(name, str) and fits(one) for name, one in value.items())
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and fits(one) for name, one in value.items()
+    )
 
 
 def _short(value: Any) -> str:

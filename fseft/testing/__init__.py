@@ -6,14 +6,14 @@ import pytest
 
 MODULES = (
     "checks",
-    "elsewhere",
+    "other_process",
     "models",
     "network_checks",
     "readers",
     "reporters",
-    "resuming",
-    "subject",
-    "torchless",
+    "resume",
+    "method_harness",
+    "lazy_imports",
 )
 pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES))
 
@@ -24,11 +24,11 @@ from fseft.testing.methods import method_checks  # noqa: E402
 from fseft.testing.models import model_checks  # noqa: E402
 from fseft.testing.readers import reader_checks  # noqa: E402
 from fseft.testing.reporters import reporter_checks  # noqa: E402
-from fseft.testing.toys import TOYS, Toy  # noqa: E402
+from fseft.testing.tiny_networks import TINY_NETWORKS, TinyNetwork  # noqa: E402
 
 __all__ = [
-    "TOYS",
-    "Toy",
+    "TINY_NETWORKS",
+    "TinyNetwork",
     "architecture_checks",
     "method_checks",
     "model_checks",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fseft.learn.backbone import architecture, build
+from fseft.learn.networks.backbone import build_network, get_architecture
+from fseft.testing.method_harness import CLASSES, noise
 from fseft.testing.network_checks import CHECKS
 from fseft.testing.parameters import parameters
-from fseft.testing.subject import CLASSES, noise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
     from torch import Tensor, nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import Architecture
-    from fseft.testing.toys import Toy
+    from fseft.learn.networks.roles import Architecture
+    from fseft.schemas import Triple
+    from fseft.testing.tiny_networks import TinyNetwork
 
 
-def architecture_checks(name: str, toy: Toy, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
+def architecture_checks(
+    name: str, toy: TinyNetwork, *, xfail: Mapping[str, str] | None = None
+) -> list[ParameterSet]:
     """The checks of an architecture, to be called one by one.
 
     ```python
@@ -40,25 +42,27 @@ def architecture_checks(name: str, toy: Toy, *, xfail: Mapping[str, str] | None 
     Raises:
         ValueError: There is no check of a name in `xfail`.
     """
-    return parameters(name, CHECKS, Built(name, toy), xfail)
+    return parameters(name, CHECKS, BuiltNetwork(name, toy), xfail)
 
 
 @dataclass(frozen=True, eq=False)
-class Built:
+class BuiltNetwork:
     """An architecture and a toy of it, ready to be checked."""
 
     name: str
-    toy: Toy
+    toy: TinyNetwork
 
     @cached_property
     def architecture(self) -> Architecture:
         """The architecture."""
-        return architecture(self.name)
+        return get_architecture(self.name)
 
     def network(self) -> nn.Module:
         """The same network in each call, built from what a model card holds."""
         hparams = json.loads(json.dumps(dict(self.toy.hparams)))
-        return build(self.architecture, in_channels=1, out_channels=CLASSES, hparams=hparams, seed=0).eval()
+        return build_network(
+            self.architecture, in_channels=1, out_channels=CLASSES, hparams=hparams, seed=0
+        ).eval()
 
     def x(self, shape: Triple | None = None, *, batch: int = 1) -> Tensor:
         """An input, of the toy's shape if no other is given."""

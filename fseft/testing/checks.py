@@ -12,22 +12,25 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from fseft.errors import FseftError
-from fseft.learn.adaptation import adapt_network
-from fseft.learn.blocks import blocks, recompute
-from fseft.learn.deltas import Switchable
-from fseft.learn.loop import Epoch
-from fseft.learn.method import head_names
-from fseft.testing.elsewhere import installed, output_elsewhere
-from fseft.testing.resuming import goes_on_after_a_kill
-from fseft.testing.subject import CLASSES, Subject, exact
-from fseft.testing.torchless import assert_listed_without_torch
+from fseft.learn.adapters.adapter_layers import AdapterModule
+from fseft.learn.adapters.apply import adapt_network
+from fseft.learn.adapters.method import head_names
+from fseft.learn.networks.activation_checkpointing import (
+    checkpoint_activations,
+    checkpointable_blocks,
+)
+from fseft.learn.training.loop import Epoch
+from fseft.testing.lazy_imports import assert_listed_without_torch
+from fseft.testing.method_harness import CLASSES, MethodHarness, exact
+from fseft.testing.other_process import installed, output_elsewhere
+from fseft.testing.resume import goes_on_after_a_kill
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
 
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.networks.roles import Architecture, Target
 
 CASES = 3
 """k, where a method asks for it."""
@@ -35,18 +38,18 @@ DEAD = 1e-12
 """A gradient in double precision that is smaller than this part of the largest is none."""
 
 
-def starts_as_the_base(subject: Subject) -> None:
+def starts_as_the_base(subject: MethodHarness) -> None:
     """Before training the output is the base's."""
     subject.assert_close(subject.output(subject.adapted().network), subject.base_output)
 
 
-def starts_the_same_for_the_same_seed(subject: Subject) -> None:
+def starts_the_same_for_the_same_seed(subject: MethodHarness) -> None:
     """All that is drawn comes from the generator."""
     one, other = subject.adapted().state_dict(), subject.adapted().state_dict()
     assert {name for name, tensor in one.items() if not torch.equal(tensor, other[name])} == set()
 
 
-def changes_only_what_it_trains(subject: Subject) -> None:
+def changes_only_what_it_trains(subject: MethodHarness) -> None:
     """What changes in training is declared, and saved."""
     before = dict(subject.adapted().network.named_parameters())
     after = subject.trained.network.named_parameters()
@@ -56,7 +59,7 @@ def changes_only_what_it_trains(subject: Subject) -> None:
     assert changed <= declared <= subject.trained.state_dict().keys()
 
 
-def trains_where_it_selects(subject: Subject) -> None:
+def trains_where_it_selects(subject: MethodHarness) -> None:
     """What is trained belongs to a selected target, the decoder if that is trained, or the head; selecting is pure."""
     network = subject.network()
     before = [(name, p.requires_grad) for name, p in network.named_parameters()]
@@ -68,7 +71,7 @@ def trains_where_it_selects(subject: Subject) -> None:
     assert [name for name, _ in subject.trained.trained() if not name.startswith(homes)] == []
 
 
-def leaves_features_alone_as_a_black_box(subject: Subject) -> None:
+def leaves_features_alone_as_a_black_box(subject: MethodHarness) -> None:
     """Declared as black-box, it changes nothing before the head: features are kept, and shared with other adapters."""
     if subject.spec.access != "black-box" or subject.decoder != "frozen":
         return
@@ -76,42 +79,55 @@ def leaves_features_alone_as_a_black_box(subject: Subject) -> None:
     assert [name for name, _ in subject.trained.trained() if not name.startswith(homes)] == []
     with torch.inference_mode():
         before, after = (
-            subject.architecture.features(n, subject.x) for n in (subject.network(), subject.trained.network)
+            subject.architecture.features(n, subject.x)
+            for n in (subject.network(), subject.trained.network)
         )
     assert torch.equal(before, after)
 
 
-def trains_what_it_adds(subject: Subject) -> None:
+def trains_what_it_adds(subject: MethodHarness) -> None:
     """Something of each module that is put into the network is trained."""
-    added = {n: m for n, m in subject.adapted().network.named_modules() if isinstance(m, Switchable)}
-    assert [name for name, module in added.items() if not any(p.requires_grad for p in module.parameters())] == []
+    added = {
+        n: m for n, m in subject.adapted().network.named_modules() if isinstance(m, AdapterModule)
+    }
+    assert [
+        name
+        for name, module in added.items()
+        if not any(p.requires_grad for p in module.parameters())
+    ] == []
 
 
-def answers_all_hooks(subject: Subject) -> None:
+def answers_all_hooks(subject: MethodHarness) -> None:
     """What training asks of it beside the steps gets an answer of the right kind."""
     adapted, epoch = subject.adapted(), Epoch(1, 0.5, 0.01, 1.0, 0.5)
     adapted.calibrate(iter([subject.x] * CASES))
     held_out = set(adapted.held_out(1, CASES))
     assert held_out < set(range(CASES)), "one support case at least must be left to draw"
     with torch.no_grad():
-        adapted.audit(epoch, CASES, lambda _, count: subject.crops(count))
+        adapted.on_epoch_validation(epoch, CASES, lambda _, count: subject.crops(count))
     adapted.load_training_state(adapted.training_state())
-    assert all(isinstance(loss, float) for loss in adapted.settled([0.5, 0.25]))
+    assert all(isinstance(loss, float) for loss in adapted.plateau_losses([0.5, 0.25]))
     adapted.finish()
     assert all(isinstance(note, str) for note in adapted.notes())
 
 
-def gives_every_tensor_a_gradient(subject: Subject) -> None:
+def gives_every_tensor_a_gradient(subject: MethodHarness) -> None:
     """No gradient is missing or dead, as that of a bias or scale is which a norm layer takes away again."""
     adapted = deepcopy(subject.trained)
     exact(adapted.network)
     gradients = subject.backward(adapted)
-    largest = {name: float(gradient.abs().max()) for name, gradient in gradients.items() if gradient is not None}
+    largest = {
+        name: float(gradient.abs().max())
+        for name, gradient in gradients.items()
+        if gradient is not None
+    }
     assert gradients.keys() - largest.keys() == set()
-    assert {name for name, value in largest.items() if value <= DEAD * max(largest.values())} == set()
+    assert {
+        name for name, value in largest.items() if value <= DEAD * max(largest.values())
+    } == set()
 
 
-def keeps_the_base(subject: Subject) -> None:
+def keeps_the_base(subject: MethodHarness) -> None:
     """Switched off, the base weights are bit for bit what they were before training."""
     base = dict(subject.network().named_parameters())
     with subject.trained.disabled():
@@ -120,7 +136,7 @@ def keeps_the_base(subject: Subject) -> None:
             assert plain not in base or torch.equal(tensor, base[plain]), name
 
 
-def can_be_switched_off(subject: Subject) -> None:
+def can_be_switched_off(subject: MethodHarness) -> None:
     """Switched off, the output is the base's bit for bit; after that it is the adapted one again."""
     with subject.trained.disabled():
         off = subject.output(subject.trained.network)
@@ -128,68 +144,82 @@ def can_be_switched_off(subject: Subject) -> None:
     assert torch.equal(subject.output(subject.trained.network), subject.trained_output)
 
 
-def can_be_copied(subject: Subject) -> None:
+def can_be_copied(subject: MethodHarness) -> None:
     """A deep copy does the same and shares nothing."""
     copy = deepcopy(subject.trained)
-    places = [{p.data_ptr() for p in adapted.network.parameters()} for adapted in (copy, subject.trained)]
+    places = [
+        {p.data_ptr() for p in adapted.network.parameters()} for adapted in (copy, subject.trained)
+    ]
     assert places[0] & places[1] == set()
     assert torch.equal(subject.output(copy.network), subject.trained_output)
 
 
-def merges_exactly(subject: Subject) -> None:
+def merges_exactly(subject: MethodHarness) -> None:
     """Folded into the weights it is the same function."""
     subject.assert_close(subject.output(deepcopy(subject.trained).merge()), subject.trained_output)
 
 
-def merges_to_the_names_of_the_base(subject: Subject) -> None:
+def merges_to_the_names_of_the_base(subject: MethodHarness) -> None:
     """What is merged can be loaded as any network of the architecture."""
-    assert deepcopy(subject.trained).merge().state_dict().keys() == subject.network().state_dict().keys()
+    assert (
+        deepcopy(subject.trained).merge().state_dict().keys()
+        == subject.network().state_dict().keys()
+    )
 
 
-def comes_back_from_its_file(subject: Subject) -> None:
+def comes_back_from_its_file(subject: MethodHarness) -> None:
     """What is saved, loaded on a fresh base, gives the same output bit for bit."""
     fresh = subject.adapted()
     fresh.load_state_dict(load(save(subject.trained.state_dict())))
     assert torch.equal(subject.output(fresh.network), subject.trained_output)
 
 
-def comes_back_in_another_process(subject: Subject) -> None:
+def comes_back_in_another_process(subject: MethodHarness) -> None:
     """What is saved holds all that there is to know: nothing hangs on this process."""
     found = installed()
-    if subject.architecture_name not in found.offers("architecture") or subject.name not in found.offers("method"):
+    if subject.architecture_name not in found.offers(
+        "architecture"
+    ) or subject.name not in found.offers("method"):
         pytest.skip("what is offered in this process alone is not found in another one")
     subject.assert_close(output_elsewhere(subject), subject.trained_output)
 
 
-def refuses_another_network(subject: Subject) -> None:
+def refuses_another_network(subject: MethodHarness) -> None:
     """Tensors of other names or shapes are not loaded."""
     adapted = subject.adapted()
-    for tensors in (subject.adapted(CLASSES + 1).state_dict(), {**adapted.state_dict(), "zzz": torch.zeros(1)}):
+    for tensors in (
+        subject.adapted(CLASSES + 1).state_dict(),
+        {**adapted.state_dict(), "zzz": torch.zeros(1)},
+    ):
         with pytest.raises(FseftError, match="does not fit"):
             adapted.load_state_dict(tensors)
 
 
-def runs_in_half_precision(subject: Subject) -> None:
+def runs_in_half_precision(subject: MethodHarness) -> None:
     """Under autocast to bfloat16 the gradients are finite."""
     # Without oneDNN, whose gradient of a 3x3x3 kernel on 2x2x2 voxels in bfloat16 reads memory that nobody wrote.
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.backends.mkldnn, "enabled", False)
         gradients = subject.backward(subject.adapted())
-    assert {name for name, g in gradients.items() if g is not None and not g.isfinite().all()} == set()
+    assert {
+        name for name, g in gradients.items() if g is not None and not g.isfinite().all()
+    } == set()
 
 
-def trains_with_checkpointing(subject: Subject) -> None:
+def trains_with_checkpointing(subject: MethodHarness) -> None:
     """Gradients are the same where activations are computed again instead of kept."""
     kept, again = deepcopy(subject.trained), deepcopy(subject.trained)
-    recompute(blocks(subject.architecture, again.network))
+    checkpoint_activations(checkpointable_blocks(subject.architecture, again.network))
     gradients = []
     for adapted in (kept, again):
         torch.manual_seed(0)  # of dropout, if there is some
-        gradients.append({name: g for name, g in subject.backward(adapted).items() if g is not None})
+        gradients.append(
+            {name: g for name, g in subject.backward(adapted).items() if g is not None}
+        )
     torch.testing.assert_close(gradients[1], gradients[0])
 
 
-def says_which_role_is_missing(subject: Subject) -> None:
+def says_which_role_is_missing(subject: MethodHarness) -> None:
     """On a network with a head and no other role it trains more than that, or ends with an `FseftError`.
 
     A linear probe under another name would mislead; methods that are declared as black-box may be one.
@@ -219,7 +249,7 @@ class _HeadOnly:
         return [target for target in self.whole.targets(network) if target.part == "head"]
 
 
-def keeps_its_config(subject: Subject) -> None:
+def keeps_its_config(subject: MethodHarness) -> None:
     """The configuration survives JSON, as it is stored with the adapter, and unknown keys are refused."""
     config = subject.config
     assert type(config).model_validate_json(config.model_dump_json()) == config
@@ -227,12 +257,12 @@ def keeps_its_config(subject: Subject) -> None:
         type(config)(**{"no-such-key": 1})
 
 
-def loads_no_torch_before_it_is_chosen(subject: Subject) -> None:
+def loads_no_torch_before_it_is_chosen(subject: MethodHarness) -> None:
     """The plugin that offers the method is listed without torch."""
     assert_listed_without_torch("method", subject.name)
 
 
-CHECKS: tuple[Callable[[Subject], None], ...] = (
+CHECKS: tuple[Callable[[MethodHarness], None], ...] = (
     starts_as_the_base,
     starts_the_same_for_the_same_seed,
     changes_only_what_it_trains,

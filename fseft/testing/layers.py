@@ -9,21 +9,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from fseft.errors import FseftError
-from fseft.learn.backbone import build
-from fseft.learn.named_layers import NamedLayers, role_by_kind
-from fseft.testing.subject import CLASSES, Subject
-from fseft.testing.toys import Toy
+from fseft.learn.networks.backbone import build_network
+from fseft.learn.networks.base_architecture import BaseArchitecture, role_by_kind
+from fseft.testing.method_harness import CLASSES, MethodHarness
+from fseft.testing.tiny_networks import TinyNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import Architecture, PartName, Role
+    from fseft.learn.networks.roles import Architecture, PartName, Role
+    from fseft.schemas import Triple
 
 WIDTH = 16
-CUBE = Toy({}, (6, 6, 6))
+CUBE = TinyNetwork({}, (6, 6, 6))
 
 LAYERS: dict[str, Callable[[], nn.Conv3d | nn.ConvTranspose3d]] = {
     "without-bias": partial(nn.Conv3d, WIDTH, WIDTH, 3, padding=1, bias=False),
@@ -40,7 +40,9 @@ LAYERS: dict[str, Callable[[], nn.Conv3d | nn.ConvTranspose3d]] = {
     "circular-padded": partial(nn.Conv3d, WIDTH, WIDTH, 3, padding=1, padding_mode="circular"),
     "transposed": partial(nn.ConvTranspose3d, WIDTH, WIDTH, 2, stride=2),
     "transposed-grouped": partial(nn.ConvTranspose3d, WIDTH, 2 * WIDTH, 2, stride=2, groups=2),
-    "transposed-overlapping": partial(nn.ConvTranspose3d, WIDTH, WIDTH, 3, stride=2, padding=1, output_padding=1),
+    "transposed-overlapping": partial(
+        nn.ConvTranspose3d, WIDTH, WIDTH, 3, stride=2, padding=1, output_padding=1
+    ),
 }
 """By what is unusual."""
 
@@ -61,7 +63,7 @@ class LayerNet(nn.Module):
         return logits
 
 
-class LayerArchitecture(NamedLayers):
+class LayerArchitecture(BaseArchitecture):
     """Knows the layer and the head; it is in no registry."""
 
     divisor: Triple = (1, 1, 1)
@@ -80,7 +82,7 @@ class LayerArchitecture(NamedLayers):
         return role_by_kind(module) if name == "layer" else None
 
 
-class LayerSubject(Subject):
+class LayerSubject(MethodHarness):
     """A method on a network around one layer; its architecture's name is that of the layer."""
 
     @cached_property
@@ -91,7 +93,9 @@ class LayerSubject(Subject):
     def network(self, classes: int = CLASSES) -> nn.Module:
         """The base, as it is."""
         hparams = {"layer": self.architecture_name}
-        return build(self.architecture, in_channels=1, out_channels=classes, hparams=hparams, seed=0).eval()
+        return build_network(
+            self.architecture, in_channels=1, out_channels=classes, hparams=hparams, seed=0
+        ).eval()
 
     @cached_property
     def refusal(self) -> str:

@@ -9,24 +9,24 @@ import pytest
 
 from fseft.testing.checks import CHECKS, merges_exactly
 from fseft.testing.layers import CUBE, LAYERS, LayerSubject
+from fseft.testing.method_harness import MethodHarness
 from fseft.testing.parameters import parameters, told
-from fseft.testing.subject import Subject
-from fseft.testing.toys import TOYS, Toy
+from fseft.testing.tiny_networks import TINY_NETWORKS, TinyNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from _pytest.mark import ParameterSet
 
-    from fseft.documents import Decoder
+    from fseft.schemas import PartMode
 
 
 def method_checks(
     method: str,
     *,
     config: Mapping[str, Any] | None = None,
-    decoder: Decoder = "frozen",
-    toys: Mapping[str, Toy] = TOYS,
+    decoder: PartMode = "frozen",
+    toys: Mapping[str, TinyNetwork] = TINY_NETWORKS,
     layers: Iterable[str] = LAYERS,
     xfail: Mapping[str, str] | None = None,
     tolerance: float = 1e-5,
@@ -57,23 +57,29 @@ def method_checks(
     label = [f"{key}={value}" for key, value in (config or {}).items()]
     found, subjects = [], []
     for name, toy in toys.items():
-        subject = Subject(method, dict(config or {}), decoder, name, toy, tolerance)
+        subject = MethodHarness(method, dict(config or {}), decoder, name, toy, tolerance)
         found += parameters("-".join((method, *label, name, decoder)), CHECKS, subject, xfail, _run)
         subjects.append(subject)
     cannot_merge = merges_exactly.__name__ in (xfail or {})
     for name in () if cannot_merge else layers:
-        lone: Subject = LayerSubject(method, dict(config or {}), decoder, name, CUBE, tolerance)
+        lone: MethodHarness = LayerSubject(
+            method, dict(config or {}), decoder, name, CUBE, tolerance
+        )
         found += parameters("-".join((method, *label, name)), (merges_exactly,), lone, None, _run)
-    whole = pytest.param(partial(_fits_a_network, subjects), id="-".join((method, *label, "fits_a_network")))
+    whole = pytest.param(
+        partial(_fits_a_network, subjects), id="-".join((method, *label, "fits_a_network"))
+    )
     return [*found, whole] if len(subjects) > 1 else found
 
 
-def _run(check: Callable[[Subject], None], subject: Subject) -> None:
+def _run(check: Callable[[MethodHarness], None], subject: MethodHarness) -> None:
     if subject.refusal:
         pytest.skip(subject.refusal)
     told(check, subject)
 
 
-def _fits_a_network(subjects: Sequence[Subject]) -> None:
+def _fits_a_network(subjects: Sequence[MethodHarness]) -> None:
     """A method that refuses every architecture would skip all checks."""
-    assert not all(subject.refusal for subject in subjects), f"no network fits: {subjects[0].refusal}"
+    assert not all(subject.refusal for subject in subjects), (
+        f"no network fits: {subjects[0].refusal}"
+    )

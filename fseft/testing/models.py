@@ -6,20 +6,20 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fseft.documents import ModelCard
-from fseft.learn.backbone import OTHERS, architecture, hyperparameters
-from fseft.learn.vocabulary import canonical
+from fseft.anatomy.vocabulary import normalise_name
+from fseft.learn.networks.backbone import OTHERS, get_architecture, hyperparameters
 from fseft.plugin import FoundationModelSpec
-from fseft.registry import imported, registry
+from fseft.registry import import_object, registry
+from fseft.schemas import ModelCard
+from fseft.testing.lazy_imports import assert_listed_without_torch
 from fseft.testing.parameters import parameters
-from fseft.testing.torchless import assert_listed_without_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from _pytest.mark import ParameterSet
 
-    from fseft.plugin import Checkpoint
+    from fseft.plugin import CheckpointSpec
 
 
 def model_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
@@ -60,7 +60,7 @@ class Entry:
         return self.spec.card
 
     @property
-    def checkpoint(self) -> Checkpoint | None:
+    def checkpoint(self) -> CheckpointSpec | None:
         """The public file with its weights, if they do not come with the package."""
         return self.spec.checkpoint
 
@@ -74,20 +74,24 @@ def is_called_as_its_card_says(entry: Entry) -> None:
 
 def sets_what_its_network_has(entry: Entry) -> None:
     """The architecture is known, and takes all that the card sets of it."""
-    known = hyperparameters(architecture(entry.card.architecture))
+    known = hyperparameters(get_architecture(entry.card.architecture))
     assert OTHERS in known or entry.card.hparams.keys() - known.keys() == set()
 
 
 def expects_patches_that_its_network_takes(entry: Entry) -> None:
     """A patch of the contract is a multiple of what the network shrinks by, and not too small."""
-    made, patch = architecture(entry.card.architecture), entry.card.contract.patch_size
-    assert all(side % divisor == 0 for side, divisor in zip(patch or (), made.divisor, strict=bool(patch)))
-    assert all(side >= least for side, least in zip(patch or (), made.minimum_patch, strict=bool(patch)))
+    made, patch = get_architecture(entry.card.architecture), entry.card.contract.patch_size
+    assert all(
+        side % divisor == 0 for side, divisor in zip(patch or (), made.divisor, strict=bool(patch))
+    )
+    assert all(
+        side >= least for side, least in zip(patch or (), made.minimum_patch, strict=bool(patch))
+    )
 
 
 def tells_its_classes_apart(entry: Entry) -> None:
     """No class comes twice, in whatever words, and the background is none."""
-    meant = [canonical(name) for name in entry.card.classes]
+    meant = [normalise_name(name) for name in entry.card.classes]
     assert [name for name in meant if meant.count(name) > 1] == []
     assert "background" not in meant
 
@@ -111,7 +115,7 @@ def names_what_there_is(entry: Entry) -> None:
     for pattern, replacement in checkpoint.renames:
         assert _reads(pattern, replacement), (pattern, replacement)
     for function in filter(None, (checkpoint.convert, checkpoint.card)):
-        assert callable(imported(function)), function
+        assert callable(import_object(function)), function
 
 
 def _reads(pattern: str, replacement: str) -> bool:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from fseft.learn.backbone import load_weights
-from fseft.testing.subject import CLASSES, exact
-from fseft.testing.torchless import assert_listed_without_torch
+from fseft.learn.networks.backbone import load_weights
+from fseft.testing.lazy_imports import assert_listed_without_torch
+from fseft.testing.method_harness import CLASSES, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fseft.testing.architectures import Built
+    from fseft.testing.architectures import BuiltNetwork
 
 KINDS = {
     "norm": nn.BatchNorm3d | nn.InstanceNorm3d | nn.GroupNorm | nn.LayerNorm,
@@ -34,7 +34,7 @@ NO_SLOPE = 1e-7
 
 
 @torch.no_grad()
-def takes_the_smallest_patch(built: Built) -> None:
+def takes_the_smallest_patch(built: BuiltNetwork) -> None:
     """Also in training, when the norms look at the deepest level."""
     network, made = built.network(), built.architecture
     assert [m % d for m, d in zip(made.minimum_patch, made.divisor, strict=True)] == [0, 0, 0]
@@ -46,7 +46,7 @@ def takes_the_smallest_patch(built: Built) -> None:
 
 
 @torch.no_grad()
-def takes_any_multiple_of_the_divisor(built: Built) -> None:
+def takes_any_multiple_of_the_divisor(built: BuiltNetwork) -> None:
     """A side may be longer by one divisor."""
     made = built.architecture
     for axis, more in enumerate(made.divisor):
@@ -57,7 +57,7 @@ def takes_any_multiple_of_the_divisor(built: Built) -> None:
 
 
 @torch.no_grad()
-def keeps_volumes_apart(built: Built) -> None:
+def keeps_volumes_apart(built: BuiltNetwork) -> None:
     """A volume's logits depend neither on its neighbours in the batch nor on the call."""
     network, batch = built.network(), built.x(batch=2)
     together = network(batch)
@@ -65,14 +65,14 @@ def keeps_volumes_apart(built: Built) -> None:
     torch.testing.assert_close(network(batch[1:]), together[1:], rtol=1e-4, atol=1e-4)
 
 
-def is_the_same_for_the_same_seed(built: Built) -> None:
+def is_the_same_for_the_same_seed(built: BuiltNetwork) -> None:
     """All that is drawn comes from the global generator, which is seeded."""
     one, other = built.network().state_dict(), built.network().state_dict()
     assert one.keys() == other.keys()
     assert {name for name, tensor in one.items() if not torch.equal(tensor, other[name])} == set()
 
 
-def can_be_saved_and_loaded(built: Built) -> None:
+def can_be_saved_and_loaded(built: BuiltNetwork) -> None:
     """No tensor has two names, and another network takes them all."""
     state = built.network().state_dict()
     filled = [tensor for tensor in state.values() if tensor.numel()]
@@ -81,7 +81,7 @@ def can_be_saved_and_loaded(built: Built) -> None:
 
 
 @torch.no_grad()
-def can_be_copied(built: Built) -> None:
+def can_be_copied(built: BuiltNetwork) -> None:
     """A deep copy does the same and shares nothing."""
     network, x = built.network(), built.x()
     copied, before = deepcopy(network), network(x)
@@ -91,7 +91,7 @@ def can_be_copied(built: Built) -> None:
 
 
 @torch.no_grad()
-def has_a_head_that_classifies_the_features(built: Built) -> None:
+def has_a_head_that_classifies_the_features(built: BuiltNetwork) -> None:
     """The logits are the pointwise head of the features, at full resolution."""
     made, network, x = built.architecture, built.network(), built.x()
     features, head = made.features(network, x), made.head(network)
@@ -102,7 +102,7 @@ def has_a_head_that_classifies_the_features(built: Built) -> None:
 
 
 @torch.no_grad()
-def takes_another_head(built: Built) -> None:
+def takes_another_head(built: BuiltNetwork) -> None:
     """Any module may take the head's place; it is then the head."""
     made, network, x = built.architecture, built.network(), built.x()
     before = made.features(network, x)
@@ -113,14 +113,16 @@ def takes_another_head(built: Built) -> None:
     assert [target.module for target in made.targets(network) if target.part == "head"] == [head]
 
 
-def gives_every_parameter_a_target(built: Built) -> None:
+def gives_every_parameter_a_target(built: BuiltNetwork) -> None:
     """No parameter is out of reach."""
     network = built.network()
-    owned = {id(p) for target in built.architecture.targets(network) for p in target.module.parameters()}
+    owned = {
+        id(p) for target in built.architecture.targets(network) for p in target.module.parameters()
+    }
     assert [name for name, p in network.named_parameters() if id(p) not in owned] == []
 
 
-def names_its_targets(built: Built) -> None:
+def names_its_targets(built: BuiltNetwork) -> None:
     """Each is a module of the network, has parameters, and is there once."""
     network = built.network()
     targets = built.architecture.targets(network)
@@ -129,7 +131,7 @@ def names_its_targets(built: Built) -> None:
     assert [t.name for t in targets if next(t.module.parameters(), None) is None] == []
 
 
-def gives_layers_the_role_that_they_have(built: Built) -> None:
+def gives_layers_the_role_that_they_have(built: BuiltNetwork) -> None:
     """A layer is what methods take it for, and pointwise is what has a kernel of one."""
     for target in built.architecture.targets(built.network()):
         assert isinstance(target.module, KINDS.get(target.role, nn.Module)), target.name
@@ -138,7 +140,7 @@ def gives_layers_the_role_that_they_have(built: Built) -> None:
             assert (kernel.numel() == 1) is (target.role == "conv.pointwise"), target.name
 
 
-def says_where_a_norm_follows(built: Built) -> None:
+def says_where_a_norm_follows(built: BuiltNetwork) -> None:
     """Where one does, the loss does not change with the scale s of the weight W: dL / d log s = <W, dL/dW> = 0."""
     network = exact(built.network()).train()
     loss = network(built.x().double()).square().mean()
@@ -153,19 +155,19 @@ def says_where_a_norm_follows(built: Built) -> None:
     assert told == found
 
 
-def gives_every_parameter_a_gradient(built: Built) -> None:
+def gives_every_parameter_a_gradient(built: BuiltNetwork) -> None:
     """In training nothing is cut off."""
     network = built.network().train()
     network(built.x()).square().mean().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
-def loads_no_torch_before_it_is_chosen(built: Built) -> None:
+def loads_no_torch_before_it_is_chosen(built: BuiltNetwork) -> None:
     """The plugin that offers the architecture is listed without torch."""
     assert_listed_without_torch("architecture", built.name)
 
 
-CHECKS: tuple[Callable[[Built], None], ...] = (
+CHECKS: tuple[Callable[[BuiltNetwork], None], ...] = (
     takes_the_smallest_patch,
     takes_any_multiple_of_the_divisor,
     keeps_volumes_apart,

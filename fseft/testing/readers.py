@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fseft.registry import registry
+from fseft.testing.lazy_imports import assert_listed_without_torch
 from fseft.testing.parameters import parameters
-from fseft.testing.torchless import assert_listed_without_torch
 from fseft.volume.masks import label_files
 
 if TYPE_CHECKING:
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
     from _pytest.mark import ParameterSet
 
-    from fseft.documents import Dataset
     from fseft.plugin import Reader
+    from fseft.schemas import Dataset
 
 
-def reader_checks(name: str, folder: Path, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
+def reader_checks(
+    name: str, folder: Path, *, xfail: Mapping[str, str] | None = None
+) -> list[ParameterSet]:
     """The checks of a dataset reader, to be called one by one.
 
     ```python
@@ -86,7 +88,9 @@ def names_files_that_are_there(layout: Layout) -> None:
 def gives_each_channel_an_image(layout: Layout) -> None:
     """A file each, or one for all."""
     found = layout.read()
-    assert [case.name for case in found.cases if len(case.images) not in (0, 1, len(found.channels))] == []
+    assert [
+        case.name for case in found.cases if len(case.images) not in (0, 1, len(found.channels))
+    ] == []
 
 
 def leaves_the_background_out(layout: Layout) -> None:

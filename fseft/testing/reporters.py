@@ -7,11 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from fseft.documents import Run
-from fseft.observers import notify, observers
+from fseft.experiment.reporters import notify, observers
 from fseft.registry import registry
+from fseft.schemas import Run
+from fseft.testing.lazy_imports import assert_listed_without_torch
 from fseft.testing.parameters import parameters
-from fseft.testing.torchless import assert_listed_without_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -81,10 +81,14 @@ class Watching:
         for epoch in range(first, last + 1):
             metrics = {"loss": 1 / epoch, "learning_rate": 1e-3, "seconds": 2.0 * epoch}
             problems += notify(manager, "fseft_epoch_end", run=RUN, epoch=epoch, metrics=metrics)
-            problems += notify(manager, "fseft_checkpoint_saved", run=RUN, path=folder / "checkpoint.pt")
+            problems += notify(
+                manager, "fseft_checkpoint_saved", run=RUN, path=folder / "checkpoint.pt"
+            )
         ended = RUN.model_copy(update={"outcome": "finished"}) if outcome == "finished" else RUN
         if outcome == "finished":
-            problems += notify(manager, "fseft_checkpoint_saved", run=ended, path=folder / "adapter.safetensors")
+            problems += notify(
+                manager, "fseft_checkpoint_saved", run=ended, path=folder / "adapter.safetensors"
+            )
         if outcome != "killed":
             problems += notify(manager, "fseft_run_end", run=ended, outcome=outcome)
         assert problems == []
@@ -95,7 +99,11 @@ class Watching:
             folder = Path(parent) / "run"
             for first, last, outcome in parts:
                 self.run(folder, first, last, outcome=outcome)
-            return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+            return {
+                str(path.relative_to(folder)): path.read_bytes()
+                for path in folder.rglob("*")
+                if path.is_file()
+            }
 
 
 def waits_for_the_run_to_start(watching: Watching) -> None:
@@ -130,7 +138,9 @@ def may_come_late(watching: Watching) -> None:
 
 def starts_anew_with_a_new_run(watching: Watching) -> None:
     """In the folder of an earlier run it leaves what it would leave in an empty one."""
-    assert watching.left((1, 4, "finished"), (1, 2, "finished")) == watching.left((1, 2, "finished"))
+    assert watching.left((1, 4, "finished"), (1, 2, "finished")) == watching.left(
+        (1, 2, "finished")
+    )
 
 
 def loads_no_torch_before_it_is_chosen(watching: Watching) -> None:

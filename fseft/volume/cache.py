@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fseft.errors import FseftError
-from fseft.store import replacing
+from fseft.workspace import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = NDArray[Any]
 
-CHUNK, BLOCK = 96, 32  # voxels along an axis: a chunk is about a patch, a block is the least that is unpacked
+CHUNK, BLOCK = (
+    96,
+    32,
+)  # voxels along an axis: a chunk is about a patch, a block is the least that is unpacked
 LOCATIONS = 10_000  # voxels kept per class
 IMAGE, LABEL, PLACES, META = "image.b2nd", "label.b2nd", "locations.npz", "case.json"
 
@@ -59,7 +62,7 @@ def write_case(
         FseftError: The arrays do not fit each other, or the folder cannot be written.
     """
     _check(case, image, label)
-    with replacing(root / case) as folder:
+    with atomic_write(root / case) as folder:
         shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had the same number
         folder.mkdir()
         (folder / IMAGE).write_bytes(_packed(image))
@@ -185,13 +188,17 @@ class CachedCase:
         """A box of the last three axes, padded where it leaves the array."""
         array = self._image if name == IMAGE else self._label
         wanted = [slice(int(s), int(s) + int(n)) for s, n in zip(start, size, strict=True)]
-        inner = [slice(max(w.start, 0), min(w.stop, n)) for w, n in zip(wanted, array.shape[-3:], strict=True)]
+        inner = [
+            slice(max(w.start, 0), min(w.stop, n))
+            for w, n in zip(wanted, array.shape[-3:], strict=True)
+        ]
         if inner == wanted:
             return self._unpack(name, array, inner)
         result = np.full((*array.shape[:-3], *size), pad, array.dtype)
         if all(part.start < part.stop for part in inner):
             target: tuple[Any, ...] = tuple(
-                slice(i.start - w.start, i.stop - w.start) for i, w in zip(inner, wanted, strict=True)
+                slice(i.start - w.start, i.stop - w.start)
+                for i, w in zip(inner, wanted, strict=True)
             )
             result[(..., *target)] = self._unpack(name, array, inner)
         return result
@@ -241,8 +248,15 @@ def _packed(array: Array) -> bytes:
     chunks = tuple(min(CHUNK, n) for n in array.shape[-3:])
     blocks = tuple(min(BLOCK, n) for n in chunks)
     lead = (1,) * (array.ndim - 3)
-    cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1}
-    packed = blosc2.asarray(np.ascontiguousarray(array), chunks=lead + chunks, blocks=lead + blocks, cparams=cparams)
+    cparams = {
+        "codec": blosc2.Codec.ZSTD,
+        "clevel": 1,
+        "filters": [blosc2.Filter.SHUFFLE],
+        "nthreads": 1,
+    }
+    packed = blosc2.asarray(
+        np.ascontiguousarray(array), chunks=lead + chunks, blocks=lead + blocks, cparams=cparams
+    )
     return bytes(packed.to_cframe())
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.errors import FseftError
-from fseft.volume.itk import dtype_of, itk, pixel_id_of
+from fseft.volume.nrrd_mha import dtype_of, itk, pixel_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,11 @@ def describe(folder: Path) -> tuple[tuple[int, ...], Array, np.dtype[Any]]:
     """
     slices = _series(folder)
     columns, rows, _ = slices[0].size
-    return (1, len(slices), rows, columns), _affine(slices), np.result_type(*(item.dtype for item in slices))
+    return (
+        (1, len(slices), rows, columns),
+        _affine(slices),
+        np.result_type(*(item.dtype for item in slices)),
+    )
 
 
 def read(folder: Path) -> tuple[Array, Array]:
@@ -68,7 +72,9 @@ def read(folder: Path) -> tuple[Array, Array]:
     with itk() as sitk:
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([item.file for item in slices])
-        reader.SetOutputPixelType(pixel_id_of(sitk, np.result_type(*(item.dtype for item in slices))))
+        reader.SetOutputPixelType(
+            pixel_id_of(sitk, np.result_type(*(item.dtype for item in slices)))
+        )
         array: Array = sitk.GetArrayFromImage(reader.Execute())
     return array[np.newaxis], affine
 
@@ -91,7 +97,9 @@ def _series(folder: Path) -> list[_Slice]:
     sizes = {item.size[:2] for item in slices}
     if len(sizes) > 1:
         found = " and ".join(f"{columns}×{rows}" for columns, rows in sorted(sizes))
-        raise FseftError(f"has slices of different size ({found} pixels)", hint="Give one series without scouts.")
+        raise FseftError(
+            f"has slices of different size ({found} pixels)", hint="Give one series without scouts."
+        )
     if np.ptp([item.axes for item in slices], axis=0).max() > 1e-3:
         raise FseftError("has slices of different orientation", hint=_SCOUTS)
     normal = np.cross(*slices[0].axes)
@@ -100,17 +108,26 @@ def _series(folder: Path) -> list[_Slice]:
 
 def _only_series(sitk: Any, folder: Path) -> Sequence[str]:
     reader = sitk.ImageSeriesReader
-    series = {uid: reader.GetGDCMSeriesFileNames(str(folder), uid) for uid in reader.GetGDCMSeriesIDs(str(folder))}
+    series = {
+        uid: reader.GetGDCMSeriesFileNames(str(folder), uid)
+        for uid in reader.GetGDCMSeriesIDs(str(folder))
+    }
     # The search leaves out what it cannot read: a cut slice at the end would go unnoticed.
     known = {Path(name).name for names in series.values() for name in names} | {"DICOMDIR"}
     for file in sorted(folder.iterdir()):
         if file.name not in known and file.is_file() and is_dicom(file):
             raise FseftError("is a damaged DICOM file", hint="Copy or export it again.", file=file)
     if not series:
-        raise FseftError("is a folder without a DICOM series", hint="Give an image file, or a folder of slices.")
+        raise FseftError(
+            "is a folder without a DICOM series", hint="Give an image file, or a folder of slices."
+        )
     if len(series) > 1:
-        found = ", ".join(f"{uid or 'no UID'} ({len(names)} files)" for uid, names in sorted(series.items()))
-        raise FseftError(f"holds {len(series)} series: {found}", hint="Give a folder with one of them.")
+        found = ", ".join(
+            f"{uid or 'no UID'} ({len(names)} files)" for uid, names in sorted(series.items())
+        )
+        raise FseftError(
+            f"holds {len(series)} series: {found}", hint="Give a folder with one of them."
+        )
     names: Sequence[str] = next(iter(series.values()))
     return names
 
@@ -124,7 +141,9 @@ def _slice(sitk: Any, file: str) -> _Slice:
     if modality == "SEG":
         raise FseftError("is a DICOM-SEG, not an image", hint=_CONVERT, file=file)
     if reader.GetSize()[2] > 1:
-        raise FseftError(f"is a multi-frame file ({reader.GetSize()[2]} frames)", hint=_CONVERT, file=file)
+        raise FseftError(
+            f"is a multi-frame file ({reader.GetSize()[2]} frames)", hint=_CONVERT, file=file
+        )
     if reader.GetNumberOfComponents() > 1:
         raise FseftError("is a colour (RGB) image", hint="Give a series of grey images.", file=file)
     if _POSITION not in tags or _ORIENTATION not in tags:
@@ -172,7 +191,9 @@ def _check_regular(positions: Array, normal: Array, pixel_mm: float) -> None:
     gap = float(np.median(gaps))
     causes = []
     if np.abs(gaps - gap).max() > np.clip(0.01 * gap, 0.02, 0.1):
-        causes.append(f"has unevenly spaced slices (gaps from {gaps.min():.4g} to {gaps.max():.4g} mm)")
+        causes.append(
+            f"has unevenly spaced slices (gaps from {gaps.min():.4g} to {gaps.max():.4g} mm)"
+        )
     path = positions[-1] - positions[0]
     along = float(normal @ path)
     drift = float(np.linalg.norm(path - along * normal))
@@ -181,4 +202,6 @@ def _check_regular(positions: Array, normal: Array, pixel_mm: float) -> None:
         causes.append(f"has a gantry tilt of {angle:.3g} degrees")
     if causes or gap <= 0:
         cause = " and ".join(causes) or "has all slices at one position"
-        raise FseftError(cause, hint="Complete the series, or resample it to a regular grid as .nii.gz.")
+        raise FseftError(
+            cause, hint="Complete the series, or resample it to a regular grid as .nii.gz."
+        )

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fseft.documents import CaseFingerprint, ClassFingerprint, Fingerprint, IntensityStats
-from fseft.errors import FseftError, counted
-from fseft.store import digest
+from fseft.errors import FseftError, pluralise
+from fseft.schemas import CaseFingerprint, ClassFingerprint, Fingerprint, IntensityStats
 from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
-from fseft.volume.histogram import CaseIntensities, measure, summarise
+from fseft.volume.histogram import CaseIntensities, measure_intensities, summarise
 from fseft.volume.image import Volume, content_digest, read_labels, read_volume, voxels_digest
-from fseft.volume.intensity import AIR_HU, doubts, guess_modality
+from fseft.volume.intensity import AIR_HU, guess_modality, modality_warnings
 from fseft.volume.masks import label_files, read_masks
-from fseft.volume.prepare import body_box
-from fseft.volume.slices import is_slices, read_slices
+from fseft.volume.png_slices import is_slices, read_slices
+from fseft.volume.preprocessing import body_box
+from fseft.workspace import digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from fseft.documents import Case, Dataset, Millimetres, Triple
+    from fseft.schemas import Case, Dataset, Millimetres, Triple
     from fseft.volume.geometry import Array
 
 AXES = "RAS"
@@ -69,7 +69,9 @@ def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
     return digest(FORMAT, declared, dict(contents))
 
 
-def measure_case(case: Case, *, channels: Sequence[str], labels: Mapping[str, int], body: bool) -> CaseMeasurement:
+def measure_case(
+    case: Case, *, channels: Sequence[str], labels: Mapping[str, int], body: bool
+) -> CaseMeasurement:
     """Read a case and measure it; to be mapped over cases.
 
     Args:
@@ -100,7 +102,7 @@ def measure_case(case: Case, *, channels: Sequence[str], labels: Mapping[str, in
         volumes_mm3=volumes,
         extents_mm=extents,
         intensities=_intensities(volume.array, label, box.slices, body),
-        doubts=tuple(doubts(volume.array, "other")),
+        doubts=tuple(modality_warnings(volume.array, "other")),
     )
 
 
@@ -137,7 +139,9 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
     return Volume(array, volume.geometry)
 
 
-def combine(dataset: Dataset, measurements: Sequence[CaseMeasurement], contents: Mapping[str, str]) -> Fingerprint:
+def combine(
+    dataset: Dataset, measurements: Sequence[CaseMeasurement], contents: Mapping[str, str]
+) -> Fingerprint:
     """Join the cases into the fingerprint.
 
     Args:
@@ -150,7 +154,9 @@ def combine(dataset: Dataset, measurements: Sequence[CaseMeasurement], contents:
     """
     labels = dataset.labels or _found_labels(measurements)
     names = {value: name for name, value in labels.items()}
-    modality = guess_modality(dataset.channels, float(np.median([case.minimum for case in measurements])))
+    modality = guess_modality(
+        dataset.channels, float(np.median([case.minimum for case in measurements]))
+    )
     classes = {name: _class(value, measurements) for name, value in labels.items()}
     warnings = [*dataset.warnings, *_absent(classes), *_doubtful(measurements)]
     if modality == "ct":
@@ -209,8 +215,13 @@ def _structures(label: Array, volume: Volume) -> tuple[dict[int, float], dict[in
     volumes, extents = {}, {}
     for value, box in enumerate(find_objects(inside), start=1):
         if box is not None:
-            i, j, k = (float((part.stop - part.start) * mm) for part, mm in zip(box, spacing, strict=True))
-            volumes[value], extents[value] = float(counts[value] * volume.geometry.voxel_mm3), (i, j, k)
+            i, j, k = (
+                float((part.stop - part.start) * mm) for part, mm in zip(box, spacing, strict=True)
+            )
+            volumes[value], extents[value] = (
+                float(counts[value] * volume.geometry.voxel_mm3),
+                (i, j, k),
+            )
     return volumes, extents
 
 
@@ -226,14 +237,18 @@ def _check_values(case: Case, found: Iterable[int], labels: Mapping[str, int]) -
         )
 
 
-def _intensities(array: Array, label: Array | None, box: tuple[slice, ...], body: bool) -> tuple[CaseIntensities, ...]:
+def _intensities(
+    array: Array, label: Array | None, box: tuple[slice, ...], body: bool
+) -> tuple[CaseIntensities, ...]:
     if body:
-        return tuple(measure(np.ascontiguousarray(channel[box]).reshape(-1)) for channel in array)
+        return tuple(
+            measure_intensities(np.ascontiguousarray(channel[box]).reshape(-1)) for channel in array
+        )
     if label is None:
         return ()
     part = bounding_box(label).slices
     foreground = label[part] > 0
-    return tuple(measure(channel[part][foreground]) for channel in array)
+    return tuple(measure_intensities(channel[part][foreground]) for channel in array)
 
 
 def _found_labels(measurements: Iterable[CaseMeasurement]) -> dict[str, int]:
@@ -273,13 +288,17 @@ def _case(case: CaseMeasurement, names: Mapping[int, str], content: str) -> Case
     )
 
 
-def _statistics(dataset: Dataset, measurements: Sequence[CaseMeasurement]) -> tuple[IntensityStats, ...]:
+def _statistics(
+    dataset: Dataset, measurements: Sequence[CaseMeasurement]
+) -> tuple[IntensityStats, ...]:
     having = [case for case in measurements if case.intensities]
     found = []
     for channel in range(len(dataset.channels)):
         stats = summarise([case.intensities[channel] for case in having])
         if stats is None:
-            raise FseftError(f"no case of {dataset.name} has a labelled voxel", hint="Check the label files.")
+            raise FseftError(
+                f"no case of {dataset.name} has a labelled voxel", hint="Check the label files."
+            )
         found.append(IntensityStats(**vars(stats)))
     return tuple(found)
 
@@ -289,15 +308,19 @@ def _absent(classes: Mapping[str, ClassFingerprint]) -> list[str]:
     if not absent:
         return []
     what = "structure is" if len(absent) == 1 else "structures are"
-    return [f"{len(absent)} {what} declared but in no case ({', '.join(absent)}): nothing can be learnt of it"]
+    return [
+        f"{len(absent)} {what} declared but in no case ({', '.join(absent)}): nothing can be learnt of it"
+    ]
 
 
 def _doubtful(measurements: Sequence[CaseMeasurement]) -> list[str]:
     doubtful = [case for case in measurements if case.doubts]
     if not doubtful:
         return []
-    more = f" and {counted(len(doubtful) - 1, 'case')} more" if len(doubtful) > 1 else ""
-    return [f"the image of {doubtful[0].name}{more}: {doubtful[0].doubts[0]}; is it in the right folder?"]
+    more = f" and {pluralise(len(doubtful) - 1, 'case')} more" if len(doubtful) > 1 else ""
+    return [
+        f"the image of {doubtful[0].name}{more}: {doubtful[0].doubts[0]}; is it in the right folder?"
+    ]
 
 
 def _offset(measurements: Sequence[CaseMeasurement]) -> list[str]:

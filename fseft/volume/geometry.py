@@ -61,7 +61,9 @@ class Geometry:
         """The nearest three-letter code; letter a is where array axis a grows to."""
         turned = _TURN @ self.direction
         worlds = max(permutations(range(3)), key=lambda world: sum(abs(turned[world, range(3)])))
-        return "".join(_LETTERS[w][0 if turned[w, axis] > 0 else 1] for axis, w in enumerate(worlds))
+        return "".join(
+            _LETTERS[w][0 if turned[w, axis] > 0 else 1] for axis, w in enumerate(worlds)
+        )
 
     @property
     def extent_mm(self) -> tuple[float, float, float]:
@@ -104,7 +106,10 @@ class Box:
     @property
     def slices(self) -> tuple[Any, ...]:
         """Index of the part in an array with any number of leading axes."""
-        return (..., *(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True)))
+        return (
+            ...,
+            *(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True)),
+        )
 
 
 def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
@@ -151,7 +156,9 @@ def reorient(array: Array, geometry: Geometry, orientation: str) -> tuple[Array,
 def reoriented_view(array: Array, geometry: Geometry, orientation: str) -> tuple[Array, Geometry]:
     """`reorient` without a copy: what is written into the result is written into the array."""
     source = geometry.orientation
-    sources = [axis for letter in orientation for axis in range(3) if _pair(source[axis]) == _pair(letter)]
+    sources = [
+        axis for letter in orientation for axis in range(3) if _pair(source[axis]) == _pair(letter)
+    ]
     if len(orientation) != 3 or sorted(sources) != [0, 1, 2]:
         hint = "Take one letter of each pair L/R, A/P, S/I, as in 'RAS'."
         raise FseftError(f"'{orientation}' is no orientation", hint=hint)
@@ -227,7 +234,9 @@ def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
     with np.errstate(over="ignore"):  # of a damaged file
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not (np.isfinite(affine).all() and np.isfinite(spacing).all() and spacing.all()):
-        raise FseftError(f"has a degenerate grid (spacing {_times(spacing)} mm)", hint="Repair its header.")
+        raise FseftError(
+            f"has a degenerate grid (spacing {_times(spacing)} mm)", hint="Repair its header."
+        )
     direction = affine[:3, :3] / spacing
     u, strength, vt = np.linalg.svd(direction)
     if strength[-1] < 1e-3:

@@ -58,7 +58,7 @@ class IntensityStats:
     percentile_99_5: float
 
 
-def measure(values: Array, *, seed: int = 0) -> CaseIntensities:
+def measure_intensities(values: Array, *, seed: int = 0) -> CaseIntensities:
     """Take the intensities of one channel of one case, for instance those of its foreground.
 
     Whole numbers, of integer or float dtype, that span less than 2^20 are counted: all is exact. Of others
@@ -78,7 +78,10 @@ def measure(values: Array, *, seed: int = 0) -> CaseIntensities:
         return CaseIntensities(0, 0.0, 0.0, 0.0, 0.0, np.empty(0), np.empty(0, np.int64))
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise FseftError("the image has voxels that are not finite", hint="Replace NaN and infinity and run again.")
+        raise FseftError(
+            "the image has voxels that are not finite",
+            hint="Replace NaN and infinity and run again.",
+        )
     low, high = low.item(), high.item()
     if high - low < SPAN and max(-low, high) < EXACT and _whole(values):
         support, counts = _count(values, int(low), int(high))
@@ -125,7 +128,9 @@ def _chunks(values: Array) -> Iterator[Array]:
 
 
 def _whole(values: Array) -> bool:
-    return values.dtype.kind in "iub" or all((chunk == np.rint(chunk)).all() for chunk in _chunks(values))
+    return values.dtype.kind in "iub" or all(
+        (chunk == np.rint(chunk)).all() for chunk in _chunks(values)
+    )
 
 
 def _count(values: Array, low: int, high: int) -> tuple[Array, Array]:
@@ -140,7 +145,9 @@ def _count(values: Array, low: int, high: int) -> tuple[Array, Array]:
 def _sample(values: Array, seed: int) -> Array:
     if values.size <= SAMPLE:
         return values
-    return values[np.random.default_rng(seed).choice(values.size, SAMPLE, replace=False, shuffle=False)]
+    return values[
+        np.random.default_rng(seed).choice(values.size, SAMPLE, replace=False, shuffle=False)
+    ]
 
 
 def _weighted_moments(values: Array, counts: Array) -> tuple[float, float]:

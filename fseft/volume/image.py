@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from fseft import store
-from fseft.errors import FseftError, counted
-from fseft.volume import dicom, itk, nifti
+from fseft import workspace
+from fseft.errors import FseftError, pluralise
+from fseft.volume import dicom, nifti, nrrd_mha
 from fseft.volume.geometry import Array, Geometry, geometry_mismatch, nearest_orthonormal, reorient
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def read_header(path: Path, *, case: str | None = None) -> Header:
         return Header(_geometry(path, shape, affine), shape[0], dtype.name)
 
 
-def read_volume(source: Path | Sequence[Path], *, channels: int | None = None, case: str | None = None) -> Volume:
+def read_volume(
+    source: Path | Sequence[Path], *, channels: int | None = None, case: str | None = None
+) -> Volume:
     """Read an image of one or several channels.
 
     Args:
@@ -92,7 +94,7 @@ def read_volume(source: Path | Sequence[Path], *, channels: int | None = None, c
     paths = [source] if isinstance(source, Path) else list(source)
     expected = channels or max(1, len(paths))
     if len(paths) not in (1, expected):
-        cause = f"has {counted(len(paths), 'image file')}, expected {expected}"
+        cause = f"has {pluralise(len(paths), 'image file')}, expected {expected}"
         raise FseftError(cause, hint="Give one file per channel.", case=case)
     volumes = [_read_image(path, channels if len(paths) == 1 else 1, case) for path in paths]
     geometry = volumes[0].geometry
@@ -167,8 +169,8 @@ def write_volume(path: Path, array: Array, geometry: Geometry) -> None:
     suffix = _suffix(path)
     if not suffix:
         raise FseftError(f"has no image suffix ('{path.name}')", hint=_KNOWN, file=path)
-    module = nifti if suffix.startswith(".nii") else itk
-    with _located(path, None), store.replacing(path) as temporary:
+    module = nifti if suffix.startswith(".nii") else nrrd_mha
+    with _located(path, None), workspace.atomic_write(path) as temporary:
         module.write(temporary, array.astype(small, copy=False), geometry.affine)
 
 
@@ -183,14 +185,14 @@ def content_digest(source: Path | Sequence[Path]) -> str:
     for path in paths:
         with _located(path, None):
             files = sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path]
-            digests.append([store.file_digest(file) for file in files])
-    return store.digest(digests)
+            digests.append([workspace.file_digest(file) for file in files])
+    return workspace.digest(digests)
 
 
 def voxels_digest(volume: Volume) -> str:
     """A key of one voxel in 64, which no two scans share: it knows a scan in another file format or order of axes."""
     array, geometry = reorient(volume.array, volume.geometry, "RAS")
-    return store.digest(geometry.shape, array[:, ::4, ::4, ::4].astype(np.float32).tobytes())
+    return workspace.digest(geometry.shape, array[:, ::4, ::4, ::4].astype(np.float32).tobytes())
 
 
 def _suffix(path: Path) -> str:
@@ -206,10 +208,14 @@ def _located(path: Path, case: str | None) -> Iterator[None]:
     except FseftError as error:
         raise error.located(case=case, file=path) from error
     except FileNotFoundError as error:
-        raise FseftError("there is no such file", hint="Check the path.", case=case, file=path) from error
+        raise FseftError(
+            "there is no such file", hint="Check the path.", case=case, file=path
+        ) from error
     except OSError as error:
         cause = f"cannot be read ({error.strerror or error})"
-        raise FseftError(cause, hint="Check the file and its rights.", case=case, file=path) from error
+        raise FseftError(
+            cause, hint="Check the file and its rights.", case=case, file=path
+        ) from error
 
 
 def _format(path: Path) -> _Format:
@@ -220,7 +226,7 @@ def _format(path: Path) -> _Format:
         raise FseftError("is empty (0 bytes)", hint="Copy or export it again.")
     suffix = _suffix(path)
     if suffix:
-        return nifti if suffix.startswith(".nii") else itk
+        return nifti if suffix.startswith(".nii") else nrrd_mha
     if path.suffix == ".hdr" and not path.with_suffix(".img").exists():
         raise FseftError(
             f"is a header without its image {path.with_suffix('.img').name}",
@@ -254,9 +260,9 @@ def _read_image(path: Path, channels: int | None, case: str | None) -> Volume:
         volume = _load(path)
         found = len(volume.array)
         if channels not in (None, found):
-            what = counted(found, "channel") if found == 1 else f"{found} frames (4D)"
+            what = pluralise(found, "channel") if found == 1 else f"{found} frames (4D)"
             raise FseftError(
-                f"has {what}, expected {counted(channels or 1, 'channel')}",
+                f"has {what}, expected {pluralise(channels or 1, 'channel')}",
                 hint="Give the right file, or split it.",
             )
         _check_voxels(volume.array)
@@ -267,11 +273,13 @@ def _check_voxels(array: Array) -> None:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = array.size - int(np.isfinite(array).sum())
         raise FseftError(
-            f"holds {counted(bad, 'voxel')} of NaN or infinity among {array.size}",
+            f"holds {pluralise(bad, 'voxel')} of NaN or infinity among {array.size}",
             hint="Replace them by the background value.",
         )
     if array.min() == array.max():
-        raise FseftError(f"is constant (all voxels are {array.flat[0]})", hint="Check how it was exported.")
+        raise FseftError(
+            f"is constant (all voxels are {array.flat[0]})", hint="Check how it was exported."
+        )
 
 
 def _as_labels(array: Array) -> Array:
@@ -280,12 +288,17 @@ def _as_labels(array: Array) -> Array:
         if not whole.all():
             odd = array[~whole]
             raise FseftError(
-                f"holds {counted(odd.size, 'voxel')} without a whole number, such as {odd[0]}",
+                f"holds {pluralise(odd.size, 'voxel')} without a whole number, such as {odd[0]}",
                 hint="Give a label map; resample labels with nearest neighbour.",
             )
     if array.min() < 0:
-        raise FseftError(f"holds negative labels (lowest {array.min()})", hint="Number labels from 0 on.")
+        raise FseftError(
+            f"holds negative labels (lowest {array.min()})", hint="Number labels from 0 on."
+        )
     labels = array.astype(np.min_scalar_type(int(array.max())))
     if labels.itemsize > 1 and (found := len(np.unique(labels[..., ::2, ::2, ::2]))) > _MOST_LABELS:
-        raise FseftError(f"holds {found} and more different values: an image, not labels", hint="Give the label map.")
+        raise FseftError(
+            f"holds {found} and more different values: an image, not labels",
+            hint="Give the label map.",
+        )
     return labels

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fseft.documents import Contract, Intensity, IntensityStats, Modality
 from fseft.errors import FseftError
+from fseft.schemas import Contract, Intensity, IntensityStats, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,9 @@ AIR_HU = -500
 """Voxels below are air or lung; images with values down there are CT unless their channel says otherwise."""
 
 _CT = re.compile(r"(ce|nc|ld|hd)?ct|hu")
-_MR = re.compile(r"mr|mri|mrt|fmri|t1.*|t2.*|flair|adc|dwi|swi|pd|pdw|tof|stir|dixon|dce|gre|epi|haste")
+_MR = re.compile(
+    r"mr|mri|mrt|fmri|t1.*|t2.*|flair|adc|dwi|swi|pd|pdw|tof|stir|dixon|dce|gre|epi|haste"
+)
 _SMALLEST_STD = 1e-8
 _FEW_VALUES = 16
 
@@ -48,7 +50,7 @@ def _kind(name: str) -> Modality:
     return "mr" if any(_MR.fullmatch(word) for word in words) else "other"
 
 
-def doubts(array: Array, expected: Modality) -> list[str]:
+def modality_warnings(array: Array, expected: Modality) -> list[str]:
     """What speaks against a scan being one of the modality that an adapter has learned from.
 
     Args:
@@ -56,17 +58,22 @@ def doubts(array: Array, expected: Modality) -> list[str]:
         expected: Of the training data.
     """
     found = []
-    if array.dtype.kind in "iu" and len(values := np.unique(array[..., ::3, ::3, ::3])) <= _FEW_VALUES:
+    if (
+        array.dtype.kind in "iu"
+        and len(values := np.unique(array[..., ::3, ::3, ::3])) <= _FEW_VALUES
+    ):
         found.append(f"it holds {len(values)} different values, as a label map does")
     low = array.min()
     if expected == "ct" and low > AIR_HU:
-        found.append(f"no value is below {AIR_HU} (the smallest is {low:g}): no CT in HU, or cropped to the inside")
+        found.append(
+            f"no value is below {AIR_HU} (the smallest is {low:g}): no CT in HU, or cropped to the inside"
+        )
     if expected == "mr" and low <= AIR_HU:
         found.append(f"values go down to {low:g}, as in CT, and the adapter has learned on MR")
     return found
 
 
-def choose_intensity(
+def select_intensity_scheme(
     contract: Contract, modality: Modality, stats: Sequence[IntensityStats]
 ) -> tuple[tuple[Intensity, ...], str]:
     """The scheme of every channel, and why.
@@ -157,5 +164,7 @@ def _line(scheme: Intensity, case_stats: Mapping[str, Any], channel: int) -> tup
 def _given(scheme: Intensity, field: str) -> float:
     value: float | None = getattr(scheme, field)
     if value is None:
-        raise FseftError(f"the intensity scheme {scheme.scheme!r} has no {field!r}", hint="Repair the plan.")
+        raise FseftError(
+            f"the intensity scheme {scheme.scheme!r} has no {field!r}", hint="Repair the plan."
+        )
     return value

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from fseft.documents import Case
+    from fseft.schemas import Case
 
 
 def label_files(case: Case) -> tuple[Path, ...]:

@@ -10,9 +10,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from fseft.store import replacing
 from fseft.volume.fingerprint import CaseMeasurement
 from fseft.volume.histogram import CaseIntensities
+from fseft.workspace import atomic_write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,14 +24,15 @@ def write_measurement(path: Path, measured: CaseMeasurement) -> None:
     """Write a measurement, `.npz`."""
     facts = asdict(replace(measured, intensities=()))
     facts["intensities"] = [
-        {key: value for key, value in vars(channel).items() if key not in _ARRAYS} for channel in measured.intensities
+        {key: value for key, value in vars(channel).items() if key not in _ARRAYS}
+        for channel in measured.intensities
     ]
     arrays: dict[str, Any] = {
         f"{name}_{index}": getattr(channel, name)
         for index, channel in enumerate(measured.intensities)
         for name in _ARRAYS
     }
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, facts=np.array(json.dumps(facts, default=float)), **arrays)
 
 
@@ -49,7 +50,9 @@ def read_measurement(path: Path) -> CaseMeasurement | None:
     for key in ("volumes_mm3", "extents_mm"):
         facts[key] = {int(value): _tuples(found) for value, found in facts[key].items()}
     facts["intensities"] = tuple(channels)
-    return CaseMeasurement(**{field.name: _tuples(facts[field.name]) for field in fields(CaseMeasurement)})
+    return CaseMeasurement(
+        **{field.name: _tuples(facts[field.name]) for field in fields(CaseMeasurement)}
+    )
 
 
 def _tuples(value: Any) -> Any:

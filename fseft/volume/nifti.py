@@ -81,7 +81,9 @@ def read(path: Path) -> tuple[Array, Array]:
         needed = math.prod(shape) * stored.itemsize
         offset, most = header["vox_offset"], path.stat().st_size * _MAX_DEFLATE
         if not (0 <= offset <= most and needed <= most):
-            raise _truncated(f"its header asks for {needed} bytes of voxels from byte {offset:.0f} on")
+            raise _truncated(
+                f"its header asks for {needed} bytes of voxels from byte {offset:.0f} on"
+            )
         try:
             stream.seek(int(offset))
             voxels = _voxels(stream, needed).view(stored).reshape(shape)
@@ -103,7 +105,9 @@ def write(path: Path, array: Array, affine: Array) -> None:
             file.writelines((start, voxels.data))
             return
         # No name and no time inside, so that equal images are equal files.
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=5, fileobj=file, mtime=0) as packed:
+        with gzip.GzipFile(
+            filename="", mode="wb", compresslevel=5, fileobj=file, mtime=0
+        ) as packed:
             packed.write(start)
             packed.write(voxels.data)
 
@@ -117,7 +121,9 @@ def _new_header(array: Array, affine: Array) -> Array:
     header["sizeof_hdr"], header["magic"], header["vox_offset"] = 348, b"n+1", 352
     header["dim"] = [len(sizes), *sizes, *[1] * (7 - len(sizes))]
     header["pixdim"] = [handedness, *spacing, 1, 1, 1, 1]
-    header["datatype"] = next(code for code, name in _DTYPES.items() if np.dtype(name) == array.dtype)
+    header["datatype"] = next(
+        code for code, name in _DTYPES.items() if np.dtype(name) == array.dtype
+    )
     header["bitpix"], header["scl_slope"], header["xyzt_units"] = 8 * array.dtype.itemsize, 1, 2
     header["qform_code"] = header["sform_code"] = 1
     header["quatern"], header["qoffset"], header["srow"] = quaternion, ras[:3, 3], ras[:3]
@@ -142,8 +148,12 @@ def _header(stream: IO[bytes]) -> Array:
             header = np.frombuffer(start[:size], _RECORDS[size].newbyteorder(cast("Any", order)))[0]
             if header["magic"][:2] == b"n+":
                 return cast("Array", header)
-            raise FseftError("is a NIfTI header without voxels", hint="Convert the pair .hdr/.img to .nii.gz.")
-    raise FseftError("is no NIfTI file", hint="Check what it holds: its first bytes are no NIfTI header.")
+            raise FseftError(
+                "is a NIfTI header without voxels", hint="Convert the pair .hdr/.img to .nii.gz."
+            )
+    raise FseftError(
+        "is no NIfTI file", hint="Check what it holds: its first bytes are no NIfTI header."
+    )
 
 
 def _shape(header: Array) -> tuple[int, ...]:
@@ -169,7 +179,9 @@ def _stored_dtype(header: Array) -> np.dtype[Any]:
     if code in _COMPLEX:
         raise FseftError("holds complex numbers", hint="Save magnitude or real part.")
     if code not in _DTYPES:
-        raise FseftError(f"has the NIfTI datatype {code}, which is not read", hint="Save integers or floats.")
+        raise FseftError(
+            f"has the NIfTI datatype {code}, which is not read", hint="Save integers or floats."
+        )
     return np.dtype(_DTYPES[code]).newbyteorder(header["dim"].dtype.byteorder)
 
 

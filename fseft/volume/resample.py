@@ -23,7 +23,9 @@ Array: TypeAlias = NDArray[Any]
 Region: TypeAlias = tuple[slice, ...]
 """Part of a grid: a slice per axis."""
 
-NEGLIGIBLE = 1e-7  # float32 cannot tell weights below this from zero; dropping them makes operators banded
+NEGLIGIBLE = (
+    1e-7  # float32 cannot tell weights below this from zero; dropping them makes operators banded
+)
 BAND = 32  # rows per product: measured best between wasted zeros and calls into BLAS
 TIE = 1e-6  # rounding of the sum of the scores at a voxel
 ARGMAX_BYTES = 32 << 20  # scores in flight
@@ -94,7 +96,9 @@ def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
     best, total = np.zeros(result.shape, np.float32), np.zeros(result.shape, np.float32)
     for label, box in boxes:
         region = _reached(operators, box)
-        score = _product((labels[box] == label).astype(np.float32), _between(operators, box, region))
+        score = _product(
+            (labels[box] == label).astype(np.float32), _between(operators, box, region)
+        )
         total[region] += score
         wins = score >= best[region]
         np.copyto(best[region], score, where=wins)
@@ -125,7 +129,9 @@ def resample_scores(
     for start in range(wanted.start, wanted.stop, slab):
         planes = (slice(start, min(start + slab, wanted.stop)), *in_plane)
         box, local = _sources(operators, planes)
-        part = scores[(slice(None), *box)].astype(np.float32)  # a copy: the caller may write into it
+        part = scores[(slice(None), *box)].astype(
+            np.float32
+        )  # a copy: the caller may write into it
         yield planes, _product(part, local)
 
 
@@ -169,7 +175,11 @@ def _operators(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> 
 
 def _product(array: Array, operators: Sequence[Array | None]) -> Array:
     """Apply operators to the last three axes, in the order that takes the least work."""
-    todo = [(axis, matrix) for axis, matrix in zip((-3, -2, -1), operators, strict=True) if matrix is not None]
+    todo = [
+        (axis, matrix)
+        for axis, matrix in zip((-3, -2, -1), operators, strict=True)
+        if matrix is not None
+    ]
     for axis, matrix in min(permutations(todo), key=lambda steps: _work(array.shape, steps)):
         array = _along(array, matrix, axis)
     return array
@@ -212,17 +222,25 @@ def _extent(matrix: Array, *, along: Literal[0, 1]) -> slice:
 def _reached(operators: Sequence[Array | None], box: Sequence[slice]) -> Region:
     """The new voxels that a box of old ones reaches."""
     pairs = zip(operators, box, strict=True)
-    return tuple(part if matrix is None else _extent(matrix[:, part], along=0) for matrix, part in pairs)
+    return tuple(
+        part if matrix is None else _extent(matrix[:, part], along=0) for matrix, part in pairs
+    )
 
 
-def _sources(operators: Sequence[Array | None], region: Region) -> tuple[Region, list[Array | None]]:
+def _sources(
+    operators: Sequence[Array | None], region: Region
+) -> tuple[Region, list[Array | None]]:
     """The old voxels that new ones are made of, and the operators between the two."""
     pairs = list(zip(operators, region, strict=True))
-    box = tuple(rows if matrix is None else _extent(matrix[rows], along=1) for matrix, rows in pairs)
+    box = tuple(
+        rows if matrix is None else _extent(matrix[rows], along=1) for matrix, rows in pairs
+    )
     return box, _between(operators, box, region)
 
 
-def _between(operators: Sequence[Array | None], box: Sequence[slice], region: Region) -> list[Array | None]:
+def _between(
+    operators: Sequence[Array | None], box: Sequence[slice], region: Region
+) -> list[Array | None]:
     """The operators from a box of old voxels to new ones."""
     parts = zip(operators, box, region, strict=True)
     return [None if matrix is None else matrix[rows, columns] for matrix, columns, rows in parts]
@@ -233,8 +251,15 @@ def _label_boxes(labels: Array) -> list[tuple[int, tuple[slice, ...]]]:
     from scipy.ndimage import find_objects
 
     if labels.dtype.kind not in "iu":
-        raise FseftError(f"labels are whole numbers, not {labels.dtype}", hint="Convert the label image to integers.")
+        raise FseftError(
+            f"labels are whole numbers, not {labels.dtype}",
+            hint="Convert the label image to integers.",
+        )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > 65535:
-        raise FseftError(f"labels run from {low} to {high}", hint="Labels must lie between 0 and 65535.")
-    return [(label, box) for label, box in enumerate(find_objects(labels), start=1) if box is not None]
+        raise FseftError(
+            f"labels run from {low} to {high}", hint="Labels must lie between 0 and 65535."
+        )
+    return [
+        (label, box) for label, box in enumerate(find_objects(labels), start=1) if box is not None
+    ]

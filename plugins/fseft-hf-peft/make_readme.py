@@ -27,12 +27,12 @@ def measured(tuners: Iterable[Tuner]) -> dict[str, str]:
     """Trained parameters and the adapter's size on SwinUNETR at a feature size of 48, with the head, by method."""
     from safetensors.torch import save
 
-    from fseft.learn.adaptation import adapt_network
-    from fseft.learn.backbone import architecture, build
+    from fseft.learn.adapters.apply import adapt_network
+    from fseft.learn.networks.backbone import build_network, get_architecture
     from fseft.registry import registry
 
-    swinunetr = architecture("swinunetr")
-    base = build(swinunetr, in_channels=1, out_channels=1, hparams={}, seed=0)
+    swinunetr = get_architecture("swinunetr")
+    base = build_network(swinunetr, in_channels=1, out_channels=1, hparams={}, seed=0)
     found = {}
     for tuner in tuners:
         method = registry().create("method", tuner.method, registry().method(tuner.method).config())
@@ -48,7 +48,9 @@ def main() -> None:
     rows = "\n".join(row(tuner) + numbers[tuner.method] for tuner in TUNERS)
     table = f"{TITLE} trained | adapter |\n|---|---|---|---|---|---:|---:|\n{rows}\n"
     text = README.read_text(encoding="utf-8")
-    README.write_text(re.sub(rf"{re.escape(TITLE)}.*?\n(?=\n|$)", lambda _: table, text, flags=re.DOTALL))
+    README.write_text(
+        re.sub(rf"{re.escape(TITLE)}.*?\n(?=\n|$)", lambda _: table, text, flags=re.DOTALL)
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ def places():
     """Of an architecture and a network: name -> part, stage, role, and whether a norm follows."""
 
     def of(architecture, network):
-        return {t.name: (t.part, t.stage, t.role, t.followed_by_norm) for t in architecture.targets(network)}
+        return {
+            t.name: (t.part, t.stage, t.role, t.followed_by_norm)
+            for t in architecture.targets(network)
+        }
 
     return of

@@ -6,73 +6,97 @@ import pytest
 from torch import nn
 
 from fseft.errors import FseftError
-from fseft.learn.backbone import architecture, build
-from fseft.learn.deltas import Switchable
+from fseft.learn.adapters.adapter_layers import AdapterModule
+from fseft.learn.networks.backbone import build_network, get_architecture
 from fseft.registry import registry
-from fseft.testing import TOYS, Toy, architecture_checks
+from fseft.testing import TINY_NETWORKS, TinyNetwork, architecture_checks
 
 CUBE = (16, 16, 16)
 UNET = {"channels": (4, 8, 8), "features": 4}
 VARIANTS = [
-    *TOYS.items(),
+    *TINY_NETWORKS.items(),
     # As deep as patches are cut for, so that the smallest patch is put to the test.
-    ("dynunet", Toy({"filters": (4, 4, 6, 6, 8, 8)}, (64, 64, 64))),
-    ("mednext", Toy({"init_filters": 4, "blocks": (1, 2, 1, 1)}, (32, 32, 32))),
-    ("resunet", Toy({"channels": (4, 4, 6, 6, 8), "features": 4}, (32, 32, 32))),
-    ("segresnet", Toy({"init_filters": 8, "blocks_down": (1, 2, 1, 1)}, CUBE)),
-    ("segresnet-ds", Toy({"init_filters": 4, "blocks_down": (1, 2, 1, 1, 1)}, (32, 32, 32))),
-    ("unet", Toy({"channels": (4, 4, 6, 6, 8), "features": 4}, (32, 32, 32))),
-    ("vista3d", Toy({"encoder_embed_dim": 4, "blocks_down": (1, 2, 1, 1, 1)}, (32, 32, 32))),
+    ("dynunet", TinyNetwork({"filters": (4, 4, 6, 6, 8, 8)}, (64, 64, 64))),
+    ("mednext", TinyNetwork({"init_filters": 4, "blocks": (1, 2, 1, 1)}, (32, 32, 32))),
+    ("resunet", TinyNetwork({"channels": (4, 4, 6, 6, 8), "features": 4}, (32, 32, 32))),
+    ("segresnet", TinyNetwork({"init_filters": 8, "blocks_down": (1, 2, 1, 1)}, CUBE)),
+    (
+        "segresnet-ds",
+        TinyNetwork({"init_filters": 4, "blocks_down": (1, 2, 1, 1, 1)}, (32, 32, 32)),
+    ),
+    ("unet", TinyNetwork({"channels": (4, 4, 6, 6, 8), "features": 4}, (32, 32, 32))),
+    (
+        "vista3d",
+        TinyNetwork({"encoder_embed_dim": 4, "blocks_down": (1, 2, 1, 1, 1)}, (32, 32, 32)),
+    ),
     # Of other kinds.
-    ("dynunet", Toy({"filters": (4, 6, 8), "res_block": True}, CUBE)),
-    ("dynunet", Toy({"filters": (4, 4, 8), "strides": ((1, 2, 2), 2), "kernel_size": ((1, 3, 3), 3, 3)}, CUBE)),
-    ("resunet", Toy({"channels": (4, 8), "features": 4}, CUBE)),
-    ("segresnet", Toy({"init_filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 2)}, CUBE)),
-    ("segresnet-ds", Toy({"init_filters": 4, "blocks_down": (1, 1), "norm": "instance"}, CUBE)),
-    ("unet", Toy({**UNET, "num_res_units": 0, "norm": "batch"}, CUBE)),
-    ("unet", Toy({**UNET, "strides": (1, 2), "affine": False}, CUBE)),
+    ("dynunet", TinyNetwork({"filters": (4, 6, 8), "res_block": True}, CUBE)),
+    (
+        "dynunet",
+        TinyNetwork(
+            {"filters": (4, 4, 8), "strides": ((1, 2, 2), 2), "kernel_size": ((1, 3, 3), 3, 3)},
+            CUBE,
+        ),
+    ),
+    ("resunet", TinyNetwork({"channels": (4, 8), "features": 4}, CUBE)),
+    (
+        "segresnet",
+        TinyNetwork({"init_filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 2)}, CUBE),
+    ),
+    (
+        "segresnet-ds",
+        TinyNetwork({"init_filters": 4, "blocks_down": (1, 1), "norm": "instance"}, CUBE),
+    ),
+    ("unet", TinyNetwork({**UNET, "num_res_units": 0, "norm": "batch"}, CUBE)),
+    ("unet", TinyNetwork({**UNET, "strides": (1, 2), "affine": False}, CUBE)),
 ]
 
 
 def a_network(name, hparams):
-    return build(architecture(name), in_channels=1, out_channels=3, hparams=hparams, seed=0)
+    return build_network(
+        get_architecture(name), in_channels=1, out_channels=3, hparams=hparams, seed=0
+    )
 
 
-@pytest.mark.parametrize("check", [check for name, toy in VARIANTS for check in architecture_checks(name, toy)])
+@pytest.mark.parametrize(
+    "check", [check for name, toy in VARIANTS for check in architecture_checks(name, toy)]
+)
 def test_a_network_keeps_the_contract(check):
     check()
 
 
-@pytest.mark.parametrize("name", TOYS)
+@pytest.mark.parametrize("name", TINY_NETWORKS)
 def test_the_smallest_patch_leaves_two_voxels_for_the_deepest_norm(name):
-    made = architecture(name)
+    made = get_architecture(name)
     assert min(m // d for m, d in zip(made.minimum_patch, made.divisor, strict=True)) >= 2
 
 
 @pytest.mark.parametrize(("name", "toy"), VARIANTS)
 def test_parts_cover_all_levels(name, toy):
     stages = {part: set() for part in ("encoder", "bottleneck", "decoder", "head")}
-    for target in architecture(name).targets(a_network(name, toy.hparams)):
+    for target in get_architecture(name).targets(a_network(name, toy.hparams)):
         stages[target.part].add(target.stage)
     (deepest,) = stages["bottleneck"]
     assert stages["head"] == {0}
     assert stages["encoder"] == stages["decoder"] == set(range(deepest))
 
 
-@pytest.mark.parametrize(("name", "toy"), TOYS.items(), ids=TOYS.keys())
+@pytest.mark.parametrize(("name", "toy"), TINY_NETWORKS.items(), ids=TINY_NETWORKS.keys())
 def test_what_a_method_puts_into_the_network_has_no_role(name, toy):
-    arch = architecture(name)
-    network = build(arch, in_channels=1, out_channels=2, hparams=toy.hparams, seed=0)
+    arch = get_architecture(name)
+    network = build_network(arch, in_channels=1, out_channels=2, hparams=toy.hparams, seed=0)
     before = [target.name for target in arch.targets(network)]
     for target in arch.targets(network):
-        added = Switchable()
+        added = AdapterModule()
         added.add_module("conv", nn.Conv3d(2, 2, 3))
         target.module.add_module("added", added)
     assert [target.name for target in arch.targets(network)] == before
 
 
 def test_a_deeper_network_than_patches_are_cut_for_is_refused():
-    with pytest.raises(FseftError, match=r"shrinks the image by 32, which does not divide \(16, 16, 16\)"):
+    with pytest.raises(
+        FseftError, match=r"shrinks the image by 32, which does not divide \(16, 16, 16\)"
+    ):
         a_network("unet", {"channels": (4,) * 6})
 
 
@@ -80,13 +104,19 @@ def method(name):
     return registry().create("method", name, registry().method(name).config())
 
 
-@pytest.mark.parametrize("name", sorted(TOYS.keys() - {"swinunetr"}))
+@pytest.mark.parametrize("name", sorted(TINY_NETWORKS.keys() - {"swinunetr"}))
 def test_a_network_without_transformer_blocks_is_told(name):
-    with pytest.raises(FseftError, match="'adaptformer' needs transformer blocks, which this architecture"):
-        method("adaptformer").select(architecture(name), a_network(name, TOYS[name].hparams))
+    with pytest.raises(
+        FseftError, match="'adaptformer' needs transformer blocks, which this architecture"
+    ):
+        method("adaptformer").select(
+            get_architecture(name), a_network(name, TINY_NETWORKS[name].hparams)
+        )
 
 
 def test_a_network_whose_norms_have_no_parameters_is_told():
     network = a_network("unet", {**UNET, "affine": False})
-    with pytest.raises(FseftError, match="'affine' needs norm layers with parameters, which this architecture"):
-        method("affine").select(architecture("unet"), network)
+    with pytest.raises(
+        FseftError, match="'affine' needs norm layers with parameters, which this architecture"
+    ):
+        method("affine").select(get_architecture("unet"), network)

@@ -28,9 +28,20 @@ def test_weights_of_monai_fit_but_for_the_names_that_are_there_twice(res_block):
     from monai.networks.nets import DynUNet as Network
 
     theirs = Network(
-        3, 1, 3, ((1, 3, 3), 3, 3), (1, (1, 2, 2), 2), ((1, 2, 2), 2), filters=(4, 6, 8), res_block=res_block
+        3,
+        1,
+        3,
+        ((1, 3, 3), 3, 3),
+        (1, (1, 2, 2), 2),
+        ((1, 2, 2), 2),
+        filters=(4, 6, 8),
+        res_block=res_block,
     )
-    state = {name: tensor for name, tensor in theirs.state_dict().items() if not name.startswith("skip_layers.")}
+    state = {
+        name: tensor
+        for name, tensor in theirs.state_dict().items()
+        if not name.startswith("skip_layers.")
+    }
     network = build(res_block=res_block)
     network.load_state_dict(state)
     x = torch.randn(1, 1, 8, 16, 16)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fseft.builtin.reporters.jsonl import JsonlReporter
-from fseft.observers import notify, observers
+from fseft.experiment.reporters import notify, observers
 from fseft.plugin import ReporterSpec
 from fseft.registry import discover
 

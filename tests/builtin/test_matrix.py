@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from fseft.registry import registry
-from fseft.testing import TOYS, method_checks
+from fseft.testing import TINY_NETWORKS, method_checks
 
 ALL = ("encoder", "bottleneck", "decoder")
 LORA = [
@@ -35,12 +35,19 @@ WHOLE_LAYERS = {"decoder-only", *WHOLE_NETWORK}
 SELECTED_BIASES = {"bias", "ssf"}
 BRANCHES = {"adaptformer", "spatial-adapter"}
 
-DEAD_BIASES = {"gives_every_tensor_a_gradient": "a norm takes biases away that are trained with their layers"}
-DEAD_WEIGHT = {"gives_every_tensor_a_gradient": "a norm takes a weight away that is one factor for each output"}
-DEAD_LAST_BIAS = {"gives_every_tensor_a_gradient": "a norm after a residual takes the last bias away"}
+DEAD_BIASES = {
+    "gives_every_tensor_a_gradient": "a norm takes biases away that are trained with their layers"
+}
+DEAD_WEIGHT = {
+    "gives_every_tensor_a_gradient": "a norm takes a weight away that is one factor for each output"
+}
+DEAD_LAST_BIAS = {
+    "gives_every_tensor_a_gradient": "a norm after a residual takes the last bias away"
+}
 KEEPS_A_BRANCH = {"merges_to_the_names_of_the_base": "a branch with a nonlinearity stays a branch"}
 STARTS_ANEW = dict.fromkeys(
-    ("starts_as_the_base", "keeps_the_base", "can_be_switched_off"), "the base that the method gets has a new decoder"
+    ("starts_as_the_base", "keeps_the_base", "can_be_switched_off"),
+    "the base that the method gets has a new decoder",
 )
 
 
@@ -51,7 +58,9 @@ def exceptions(method, architecture, decoder):
         found |= KEEPS_A_BRANCH
     if method in SELECTED_BIASES and architecture in NORM_AFTER_A_RESIDUAL:
         found |= DEAD_LAST_BIAS
-    if (method in WHOLE_LAYERS or decoder in ("fine-tuned", "new")) and architecture in BIAS_BEFORE_A_NORM:
+    if (
+        method in WHOLE_LAYERS or decoder in ("fine-tuned", "new")
+    ) and architecture in BIAS_BEFORE_A_NORM:
         found |= DEAD_BIASES
     if method in WHOLE_NETWORK and architecture in LONE_CHANNEL_BEFORE_A_NORM:
         found |= DEAD_WEIGHT
@@ -63,13 +72,13 @@ def exceptions(method, architecture, decoder):
 # --- what is checked --------------------------------------------------------------------------------------------
 
 
-def checks(method, architectures=tuple(TOYS), decoder="frozen", config=None):
+def checks(method, architectures=tuple(TINY_NETWORKS), decoder="frozen", config=None):
     for architecture in architectures:
         yield from method_checks(
             method,
             config=config,
             decoder=decoder,
-            toys={architecture: TOYS[architecture]},
+            toys={architecture: TINY_NETWORKS[architecture]},
             layers=(),
             xfail=exceptions(method, architecture, decoder),
         )
@@ -89,7 +98,7 @@ def layers():
 
 def decoders():
     for decoder in ("fine-tuned", "new", "low-rank"):
-        yield from checks("linear-probe", sorted(TOYS.keys() - {"swinunetr"}), decoder)
+        yield from checks("linear-probe", sorted(TINY_NETWORKS.keys() - {"swinunetr"}), decoder)
         for method in ("lora", "ssf", "full"):
             yield from checks(method, ["resunet"], decoder)
 
@@ -107,7 +116,7 @@ def test_a_method_keeps_the_contract(check):
 
 
 def test_there_is_a_toy_of_every_architecture():
-    assert TOYS.keys() == set(registry().names("architecture"))
+    assert TINY_NETWORKS.keys() == set(registry().names("architecture"))
 
 
 def test_an_expected_failure_of_no_check_is_refused():

@@ -18,10 +18,15 @@ SIZES = {
 
 @torch.no_grad()
 def test_the_default_is_the_small_one_but_for_the_order_of_the_heads_weight():
-    network, theirs = MedNeXt().build(in_channels=1, out_channels=2), create_mednext("S", out_channels=2)
+    network, theirs = (
+        MedNeXt().build(in_channels=1, out_channels=2),
+        create_mednext("S", out_channels=2),
+    )
     assert sum(p.numel() for p in network.parameters()) == 5_550_914
     state = theirs.state_dict()
-    network.load_state_dict({**state, "out_0.conv_out.weight": state["out_0.conv_out.weight"].transpose(0, 1)})
+    network.load_state_dict(
+        {**state, "out_0.conv_out.weight": state["out_0.conv_out.weight"].transpose(0, 1)}
+    )
     x = torch.randn(1, 1, 32, 32, 32)
     torch.testing.assert_close(network(x), theirs(x), rtol=0, atol=1e-5)
 
@@ -31,7 +36,10 @@ def test_the_sizes_of_the_paper_are_a_matter_of_numbers(size):
     with torch.device("meta"):
         network = MedNeXt().build(in_channels=1, out_channels=2, **SIZES[size])
         theirs = create_mednext(size, out_channels=2)
-    body = [{n: p.shape for n, p in net.named_parameters() if not n.startswith("out_0")} for net in (network, theirs)]
+    body = [
+        {n: p.shape for n, p in net.named_parameters() if not n.startswith("out_0")}
+        for net in (network, theirs)
+    ]
     assert body[0] == body[1]
 
 

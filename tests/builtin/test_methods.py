@@ -12,14 +12,14 @@ from fseft.builtin.architectures.resunet import ResUNet
 from fseft.builtin.architectures.swinunetr import SwinUNETR
 from fseft.builtin.methods.lora import ROLES, LoRAConfig
 from fseft.errors import FseftError
-from fseft.learn.adaptation import adapt_network
-from fseft.learn.backbone import build, count_parameters
-from fseft.learn.deltas import Centre, add_delta
-from fseft.learn.loop import start
-from fseft.learn.roles import Target
+from fseft.experiment.settings import split_settings
+from fseft.learn.adapters.adapter_layers import CentreTapDelta, add_delta
+from fseft.learn.adapters.apply import adapt_network
+from fseft.learn.networks.backbone import build_network, count_parameters
+from fseft.learn.networks.roles import Target
+from fseft.learn.training.loop import make_training_state
 from fseft.registry import registry
-from fseft.steps.settings import split_settings
-from fseft.testing import TOYS
+from fseft.testing import TINY_NETWORKS
 
 ARCHITECTURE = ResUNet()
 SWIN = SwinUNETR()
@@ -33,7 +33,7 @@ def x():
 
 
 def a_network():
-    return build(ARCHITECTURE, in_channels=1, out_channels=3, hparams=TINY, seed=0)
+    return build_network(ARCHITECTURE, in_channels=1, out_channels=3, hparams=TINY, seed=0)
 
 
 def method(name, **config):
@@ -41,7 +41,9 @@ def method(name, **config):
 
 
 def applied(name, config=None, decoder="frozen", *, seed=1):
-    return adapt_network(ARCHITECTURE, a_network(), method(name, **(config or {})), decoder=decoder, seed=seed)
+    return adapt_network(
+        ARCHITECTURE, a_network(), method(name, **(config or {})), decoder=decoder, seed=seed
+    )
 
 
 @torch.no_grad()
@@ -51,7 +53,10 @@ def output(network, x):
 
 def base_weights(adapted):
     """The network's tensors under the names that they had before deltas came."""
-    names = {n.replace("parametrizations.weight.original", "weight"): p for n, p in adapted.network.named_parameters()}
+    names = {
+        n.replace("parametrizations.weight.original", "weight"): p
+        for n, p in adapted.network.named_parameters()
+    }
     return {name: names[name] for name, _ in a_network().named_parameters()}
 
 
@@ -73,20 +78,28 @@ def test_full_training_trains_every_weight(name):
     assert adapted.train_mode
 
 
-def test_a_low_rank_decoder_is_trained_by_a_tenth_of_its_parameters_and_starts_as_it_was(swinunetr, x):
+def test_a_low_rank_decoder_is_trained_by_a_tenth_of_its_parameters_and_starts_as_it_was(
+    swinunetr, x
+):
     targets = [target for target in SWIN.targets(swinunetr) if target.part == "decoder"]
     whole = sum(p.numel() for target in targets for p in target.module.parameters())
     adapted = adapt_network(SWIN, swinunetr, method("linear-probe"), decoder="low-rank", seed=0)
     head = count_parameters(SWIN.head(swinunetr))
     assert 0 < sum(p.numel() for _, p in adapted.trained()) - head < 0.1 * whole
     adapted.merge()
-    assert torch.equal(output(applied("lora", decoder="low-rank").network, x), output(a_network(), x))
+    assert torch.equal(
+        output(applied("lora", decoder="low-rank").network, x), output(a_network(), x)
+    )
 
 
 def test_a_new_decoder_differs_from_the_pre_trained_one_and_the_encoder_stays():
     old, new = a_network(), applied("lora", decoder="new")
     targets = {target.name: target for target in ARCHITECTURE.targets(a_network())}
-    changed = {n.rpartition(".")[0] for n, p in base_weights(new).items() if not torch.equal(p, old.get_parameter(n))}
+    changed = {
+        n.rpartition(".")[0]
+        for n, p in base_weights(new).items()
+        if not torch.equal(p, old.get_parameter(n))
+    }
     assert changed
     assert {targets[name].part for name in changed} == {"decoder"}
 
@@ -103,17 +116,22 @@ def test_lora_trains_as_many_parameters_as_its_selection_implies(rank):
     network = a_network()
     chosen = method("lora", rank=rank).select(ARCHITECTURE, network)
     shapes = [target.module.weight.shape for target in chosen]
-    expected = sum(rank * (shape[0] + shape[1:].numel()) for shape in shapes) + count_parameters(network.head)
+    expected = sum(rank * (shape[0] + shape[1:].numel()) for shape in shapes) + count_parameters(
+        network.head
+    )
     assert count_parameters(applied("lora", {"rank": rank}).network, trainable=True) == expected
 
 
 @pytest.mark.parametrize(
-    ("config", "scale"), [({}, 2.0), ({"rank": 4, "alpha": 2.0}, 0.5), ({"rslora": True, "rank": 4}, 8.0)]
+    ("config", "scale"),
+    [({}, 2.0), ({"rank": 4, "alpha": 2.0}, 0.5), ({"rslora": True, "rank": 4}, 8.0)],
 )
 def test_lora_scales_by_alpha_over_the_rank_or_its_root(config, scale):
     adapted = applied("lora", config)
     assert {m.scale for m in adapted.network.modules() if hasattr(m, "scale")} == {scale}
-    assert max(p.shape[0] for n, p in added(adapted).items() if n.endswith(".a")) == config.get("rank", 8)
+    assert max(p.shape[0] for n, p in added(adapted).items() if n.endswith(".a")) == config.get(
+        "rank", 8
+    )
 
 
 def test_lora_plus_gives_b_a_rate_of_its_own():
@@ -126,7 +144,10 @@ def test_lora_plus_gives_b_a_rate_of_its_own():
 
 @pytest.mark.parametrize(
     ("config", "part"),
-    [({"parts": ("decoder",)}, {"decoder"}), ({"parts": ("encoder",), "stages": (0,)}, {"encoder"})],
+    [
+        ({"parts": ("decoder",)}, {"decoder"}),
+        ({"parts": ("encoder",), "stages": (0,)}, {"encoder"}),
+    ],
 )
 def test_lora_goes_where_it_is_told(config, part):
     chosen = method("lora", **config).select(ARCHITECTURE, a_network())
@@ -149,14 +170,22 @@ def test_lora_says_what_is_missing(config, message):
 
 @pytest.mark.parametrize(("channels", "chosen"), [(1, False), (2, True)])
 def test_lora_leaves_out_what_is_nothing_but_a_scale_before_a_norm(channels, chosen):
-    network = build(SWIN, in_channels=channels, out_channels=3, hparams=TOYS["swinunetr"].hparams, seed=0)
+    network = build_network(
+        SWIN,
+        in_channels=channels,
+        out_channels=3,
+        hparams=TINY_NETWORKS["swinunetr"].hparams,
+        seed=0,
+    )
     names = {target.name for target in method("lora").select(SWIN, network)}
     assert ("encoder1.layer.conv3.conv" in names) is chosen
     assert "encoder1.layer.conv1.conv" in names
 
 
 def test_lora_says_which_rank_is_the_largest():
-    with pytest.raises(FseftError, match=r"rank is 99, and body\.model\S*, the largest .* has 8. Set rank to 8"):
+    with pytest.raises(
+        FseftError, match=r"rank is 99, and body\.model\S*, the largest .* has 8. Set rank to 8"
+    ):
         applied("lora", {"rank": 99})
 
 
@@ -164,12 +193,16 @@ def test_dora_has_a_magnitude_wherever_no_norm_takes_it_away():
     network = a_network()
     chosen = method("lora", parts=("encoder", "decoder")).select(ARCHITECTURE, network)
     adapted = applied("lora", {"dora": True, "parts": ("encoder", "decoder")})
-    magnitudes = {n.removesuffix(".parametrizations.weight.1.m") for n in added(adapted) if n.endswith("m")}
+    magnitudes = {
+        n.removesuffix(".parametrizations.weight.1.m") for n in added(adapted) if n.endswith("m")
+    }
     assert magnitudes == {target.name for target in chosen if not target.followed_by_norm}
     assert magnitudes
 
 
-@pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": -1}, {"parts": ("brain",)}, {"roles": ("conv",)}, {"rnk": 3}])
+@pytest.mark.parametrize(
+    "wrong", [{"rank": 0}, {"alpha": -1}, {"parts": ("brain",)}, {"roles": ("conv",)}, {"rnk": 3}]
+)
 def test_lora_refuses_settings_that_mean_nothing(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         LoRAConfig(**wrong)
@@ -199,11 +232,13 @@ PUBLISHED = [  # on SwinUNETR-48 with one output class, head included: settings 
 
 @pytest.fixture(scope="module")
 def swinunetr():
-    return build(SWIN, in_channels=1, out_channels=1, hparams={}, seed=0)
+    return build_network(SWIN, in_channels=1, out_channels=1, hparams={}, seed=0)
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "rate", "decoder", "count"), PUBLISHED, ids=[f"{n}-{c}" for n, *_, c in PUBLISHED]
+    ("name", "settings", "rate", "decoder", "count"),
+    PUBLISHED,
+    ids=[f"{n}-{c}" for n, *_, c in PUBLISHED],
 )
 def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate(
     name, settings, rate, decoder, count, swinunetr
@@ -213,7 +248,9 @@ def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate
     network, chosen = deepcopy(swinunetr), registry().create("method", name, config)
     adapted = adapt_network(SWIN, network, chosen, decoder=decoder, seed=0)
     assert sum(p.numel() for _, p in adapted.trained()) == count
-    assert {group["base"] for group in start(adapted, recipe).optimizer.param_groups} == {rate}
+    assert {
+        group["base"] for group in make_training_state(adapted, recipe).optimizer.param_groups
+    } == {rate}
 
 
 # --- what only transformers have --------------------------------------------------------------------------------
@@ -221,13 +258,19 @@ def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS_ONLY))
 def test_a_network_without_transformer_blocks_is_told(name):
-    with pytest.raises(FseftError, match=f"'{name}' needs transformer blocks, which this architecture"):
+    with pytest.raises(
+        FseftError, match=f"'{name}' needs transformer blocks, which this architecture"
+    ):
         method(name).select(ARCHITECTURE, a_network())
 
 
 def test_a_compacter_says_which_width_its_terms_do_not_divide(swinunetr):
-    with pytest.raises(FseftError, match=r"terms is 5, which does not divide the width 48 of swinViT\.layers1"):
-        adapt_network(SWIN, deepcopy(swinunetr), method("compacter", terms=5), decoder="frozen", seed=1)
+    with pytest.raises(
+        FseftError, match=r"terms is 5, which does not divide the width 48 of swinViT\.layers1"
+    ):
+        adapt_network(
+            SWIN, deepcopy(swinunetr), method("compacter", terms=5), decoder="frozen", seed=1
+        )
 
 
 def test_a_cnn_adapter_stands_beside_kernels_with_a_middle_at_the_voxel_alone():
@@ -237,10 +280,12 @@ def test_a_cnn_adapter_stands_beside_kernels_with_a_middle_at_the_voxel_alone():
         nn.Conv3d(4, 8, (1, 3, 5), padding="same"),
     ]
     others = [nn.Conv3d(4, 8, 2, stride=2), nn.Conv3d(4, 8, 3), nn.Conv3d(4, 8, 4, padding="same")]
-    assert [Centre.fits(convolution) for convolution in (*fits, *others)] == [True] * 3 + [False] * 3
+    assert [CentreTapDelta.fits(convolution) for convolution in (*fits, *others)] == [True] * 3 + [
+        False
+    ] * 3
     x = torch.randn(1, 4, 9, 9, 9)
     for convolution in fits:
-        plain, delta = convolution(x), Centre(convolution.weight)
+        plain, delta = convolution(x), CentreTapDelta(convolution.weight)
         torch.nn.init.normal_(delta.point)
         add_delta(Target("layer", convolution, "encoder", 0, "conv.spatial"), delta)
         point = delta.point[..., None, None, None]
@@ -249,7 +294,9 @@ def test_a_cnn_adapter_stands_beside_kernels_with_a_middle_at_the_voxel_alone():
 
 
 def test_ia3_scales_keys_and_values_with_their_bias():
-    network = build(SWIN, in_channels=1, out_channels=3, hparams=TOYS["swinunetr"].hparams, seed=0)
+    network = build_network(
+        SWIN, in_channels=1, out_channels=3, hparams=TINY_NETWORKS["swinunetr"].hparams, seed=0
+    )
     names = {t.name for t in SWIN.targets(network) if t.role == "attn.qkv"}
     layers = [network.get_submodule(name) for name in names]
     starts = [(layer.weight.detach().clone(), layer.bias.detach().clone()) for layer in layers]
@@ -264,18 +311,30 @@ def test_ia3_scales_keys_and_values_with_their_bias():
 
 @pytest.mark.parametrize("init", ["zero", "pissa"])
 def test_queries_keys_and_values_have_a_low_rank_change_each(init):
-    network = build(SWIN, in_channels=1, out_channels=3, hparams=TOYS["swinunetr"].hparams, seed=0)
+    network = build_network(
+        SWIN, in_channels=1, out_channels=3, hparams=TINY_NETWORKS["swinunetr"].hparams, seed=0
+    )
     (name, *_) = [t.name for t in SWIN.targets(network) if t.role == "attn.qkv"]
     layer = network.get_submodule(name)
     weight = layer.weight.detach().clone()
     adapted = adapt_network(
-        SWIN, network, method("lora", rank=2, ratio=16, roles=("attn.qkv",), init=init), decoder="frozen", seed=1
+        SWIN,
+        network,
+        method("lora", rank=2, ratio=16, roles=("attn.qkv",), init=init),
+        decoder="frozen",
+        seed=1,
     )
     torch.testing.assert_close(layer.weight, weight)
     parts = layer.parametrizations.weight[0].parts
     parts[1].b.data += 1.0
     queries, keys, values = (layer.weight - weight).chunk(3)
     assert torch.linalg.matrix_rank(keys, rtol=1e-4) in (1, 2)
-    torch.testing.assert_close(torch.cat([queries, values]), torch.zeros(2 * len(queries), weight.shape[1]))
-    rates = {n.rpartition(".")[2]: adapted.rates.get(n, 1.0) for n, _ in adapted.trained() if "parametriz" in n}
+    torch.testing.assert_close(
+        torch.cat([queries, values]), torch.zeros(2 * len(queries), weight.shape[1])
+    )
+    rates = {
+        n.rpartition(".")[2]: adapted.rates.get(n, 1.0)
+        for n, _ in adapted.trained()
+        if "parametriz" in n
+    }
     assert rates == {"a": 1.0, "b": 16}

@@ -15,7 +15,10 @@ from fseft.errors import FseftError
 from fseft.volume.geometry import reorient
 from fseft.volume.image import read_labels, read_volume
 
-WHOLE = {"shape": (80, 56, 84), "spacing_mm": (5.0, 5.5, 6.0)}  # large enough for the organs to be inside
+WHOLE = {
+    "shape": (80, 56, 84),
+    "spacing_mm": (5.0, 5.5, 6.0),
+}  # large enough for the organs to be inside
 SMALL = {"shape": (40, 28, 40), "spacing_mm": (9.0, 9.0, 9.0)}
 LITRES = {
     "liver": (0.9, 2.0),
@@ -65,7 +68,9 @@ def test_a_phantom_is_of_the_shape_and_types_that_it_says(ten):
 
 def test_the_default_grid_is_small_and_frames_the_person():
     each = phantom(1)
-    assert all(0.7 * want <= got <= want for got, want in zip(each.image.shape, (88, 64, 88), strict=True))
+    assert all(
+        0.7 * want <= got <= want for got, want in zip(each.image.shape, (88, 64, 88), strict=True)
+    )
     assert all(2.5 <= spacing <= 7.0 for spacing in each.spacing_mm)
 
 
@@ -87,7 +92,9 @@ def test_the_aorta_is_two_to_three_and_a_half_centimetres_wide(ten):
         assert 18 <= np.sqrt(np.median(areas[areas > 0]) * 4 / np.pi) <= 38
 
 
-@pytest.mark.parametrize("structure", ["liver", "spleen", "heart", "kidney_left", "stomach", "pancreas"])
+@pytest.mark.parametrize(
+    "structure", ["liver", "spleen", "heart", "kidney_left", "stomach", "pancreas"]
+)
 def test_an_organ_is_one_piece(ten, structure):
     largest = []
     for each in ten:
@@ -100,7 +107,11 @@ def test_an_organ_is_one_piece(ten, structure):
 def test_organs_lie_where_they_lie_in_people(ten):
     for each in ten:
         right, anterior, superior = 0, 1, 2
-        at = {structure: centre_mm(each, structure) for structure in STRUCTURES if mask(each, structure).any()}
+        at = {
+            structure: centre_mm(each, structure)
+            for structure in STRUCTURES
+            if mask(each, structure).any()
+        }
         assert at["liver"][right] > at["vertebrae"][right] > at["spleen"][right]
         assert at["lung_right"][right] > at["heart"][right] > at["lung_left"][right]
         assert at["kidney_right"][right] > at["aorta"][right] > at["kidney_left"][right]
@@ -125,7 +136,9 @@ def test_mr_has_the_anatomy_of_ct_and_other_intensities():
     np.testing.assert_array_equal(ct.labels, mr.labels)
     np.testing.assert_array_equal(mr.image, again.image)
     assert mr.image.min() >= 0
-    means = [np.median(phantom(s, **SMALL, modality="mr").image[mask(ct, "liver")]) for s in range(4)]
+    means = [
+        np.median(phantom(s, **SMALL, modality="mr").image[mask(ct, "liver")]) for s in range(4)
+    ]
     assert np.std(means) > 0.1 * np.mean(means)
 
 

@@ -24,8 +24,8 @@ from fseft.builtin.phantom.domain import (
     random_frame,
 )
 from fseft.builtin.phantom.scenes import HU, ORGANS, build_scene, random_atlas
-from fseft.steps.demo import KNOWN
-from fseft.steps.phantom import EMBEDDED, LEFT_OUT, write_varied
+from fseft.demo.phantom import EMBEDDED, LEFT_OUT, write_varied
+from fseft.demo.run import KNOWN
 from fseft.volume.image import read_labels, read_volume
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def test_a_field_of_view_has_as_many_voxels_as_a_volume_may_have(seed, spacing_m
 
 @settings(max_examples=50, deadline=None)
 @given(seed=SEEDS, hounsfield=st.sampled_from([HU, TORSO_HU]))
-def test_every_tissue_of_a_ct_lies_between_its_bounds_and_of_an_mr_between_dark_and_bright(seed, hounsfield):
+def test_every_tissue_of_a_ct_lies_between_its_bounds_and_of_an_mr_between_dark_and_bright(
+    seed, hounsfield
+):
     ct, mr = (
         random_domain(np.random.default_rng(seed), kind, hounsfield, (1.0, 1.0, 1.0))  # type: ignore[arg-type]
         for kind in ("ct", "mr")
@@ -80,7 +82,10 @@ def test_every_tissue_of_a_ct_lies_between_its_bounds_and_of_an_mr_between_dark_
 
 
 def test_what_is_bright_in_one_mr_is_dark_in_another():
-    drawn = [random_domain(np.random.default_rng(s), "mr", HU, (1.0, 1.0, 1.0)).intensity for s in range(20)]
+    drawn = [
+        random_domain(np.random.default_rng(s), "mr", HU, (1.0, 1.0, 1.0)).intensity
+        for s in range(20)
+    ]
     for one, other in combinations(("solid", "pair", "halves", "ground-0"), 2):
         brighter = sum(each[one] > each[other] for each in drawn)
         assert 3 <= brighter <= 17
@@ -110,7 +115,11 @@ def test_every_structure_is_seen_in_most_volumes(scenes):
 def test_individuals_of_an_atlas_have_their_organs_where_the_atlas_says(scenes):
     """Left and right of the pair, the core in its solid, and two halves that touch."""
     for each in scenes:
-        at = {name: np.argwhere(mask(each, name)) for name in each.structures if mask(each, name).sum() > 8}
+        at = {
+            name: np.argwhere(mask(each, name))
+            for name in each.structures
+            if mask(each, name).sum() > 8
+        }
         right, left = at.get("scene1_pair_right"), at.get("scene1_pair_left")
         if right is not None and left is not None:
             assert right.mean(0)[0] > left.mean(0)[0]

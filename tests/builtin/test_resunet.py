@@ -22,15 +22,22 @@ def named(network):
 @torch.no_grad()
 def test_it_enters_at_half_resolution_and_gives_the_size_of_the_input(network):
     seen = []
-    network.get_submodule("body.model.0").register_forward_hook(lambda *call: seen.append(call[-1].shape[2:]))
+    network.get_submodule("body.model.0").register_forward_hook(
+        lambda *call: seen.append(call[-1].shape[2:])
+    )
     assert network(torch.zeros(1, 1, 32, 48, 32)).shape == (1, 3, 32, 48, 32)
     assert seen == [(16, 24, 16)]
 
 
 def test_parts_lie_where_they_should(network):
     targets = named(network)
-    assert {target.part for target in targets.values() if target.role == "conv.transposed"} == {"decoder"}
-    assert (targets["body.model.0.residual"].part, targets["body.model.0.residual"].stage) == ("encoder", 0)
+    assert {target.part for target in targets.values() if target.role == "conv.transposed"} == {
+        "decoder"
+    }
+    assert (targets["body.model.0.residual"].part, targets["body.model.0.residual"].stage) == (
+        "encoder",
+        0,
+    )
     assert (targets["norm"].part, targets["norm"].stage) == ("decoder", 0)
     assert targets["head"].part == "head"
 
@@ -38,7 +45,9 @@ def test_parts_lie_where_they_should(network):
 def test_layers_before_a_norm_are_told_apart(network):
     last = "body.model.2.1.conv.unit0.conv"
     for name, target in named(network).items():
-        alone = target.role in ("norm", "act") or name in ("head", last) or name.endswith("residual")
+        alone = (
+            target.role in ("norm", "act") or name in ("head", last) or name.endswith("residual")
+        )
         assert target.followed_by_norm is not alone
 
 

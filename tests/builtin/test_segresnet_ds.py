@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from fseft.builtin.architectures.segresnet_ds import SegResNetDS
-from fseft.learn.adaptation import adapt_network
-from fseft.learn.backbone import build
+from fseft.learn.adapters.apply import adapt_network
+from fseft.learn.networks.backbone import build_network
 from fseft.registry import registry
 
 SMALL = {"init_filters": 4, "blocks_down": (1, 1, 1)}
@@ -15,7 +15,7 @@ SMALL = {"init_filters": 4, "blocks_down": (1, 1, 1)}
 
 @pytest.fixture
 def network():
-    return build(SegResNetDS(), in_channels=1, out_channels=3, hparams=SMALL, seed=0)
+    return build_network(SegResNetDS(), in_channels=1, out_channels=3, hparams=SMALL, seed=0)
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def x():
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(2, 87_163_298), (118, 87_167_126)])
-def test_the_default_has_the_entries_of_ct_fm_but_for_the_heads_of_coarser_levels(classes, parameters):
+def test_the_default_has_the_entries_of_ct_fm_but_for_the_heads_of_coarser_levels(
+    classes, parameters
+):
     network = SegResNetDS().build(in_channels=1, out_channels=classes)
     state = network.state_dict()
     assert len(state) == 215

@@ -24,7 +24,11 @@ def batch():
 
 def test_all_but_the_head_has_the_entries_and_parameters_of_public_checkpoints():
     network = SuPreMUNet().build(in_channels=1, out_channels=32)
-    state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("head.")}
+    state = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.startswith("head.")
+    }
     assert len(state) == 104
     assert sum(p.numel() for name, p in network.named_parameters() if name in state) == 19_073_600
     shapes = {
@@ -51,7 +55,9 @@ def test_alone_it_is_the_original_whose_norms_use_the_statistics_of_the_batch(ne
     alone = network(batch[:1])
     for module in network.modules():
         if isinstance(module, VolumeNorm):
-            module.forward = lambda x, m=module: F.batch_norm(x, None, None, m.weight, m.bias, training=True)
+            module.forward = lambda x, m=module: F.batch_norm(
+                x, None, None, m.weight, m.bias, training=True
+            )
     torch.testing.assert_close(network(batch[:1]), alone, rtol=0, atol=1e-5)
     assert (network(batch)[:1] - alone).abs().max() > 1e-3
 
@@ -75,7 +81,11 @@ def test_it_is_the_network_that_the_tensors_describe(network, batch):
 
     def unit(x, name):
         x = F.conv3d(x, state[f"{name}.conv1.weight"], state[f"{name}.conv1.bias"], padding=1)
-        return nn.InstanceNorm3d(x.shape[1])(x).mul(state[f"{name}.bn1.weight"][:, None, None, None]).relu()
+        return (
+            nn.InstanceNorm3d(x.shape[1])(x)
+            .mul(state[f"{name}.bn1.weight"][:, None, None, None])
+            .relu()
+        )
 
     def stage(x, name):
         return unit(unit(x, f"{name}.ops.0"), f"{name}.ops.1")
@@ -85,7 +95,9 @@ def test_it_is_the_network_that_the_tensors_describe(network, batch):
         skips.append(stage(F.max_pool3d(skips[-1], 2), name))
     x = skips.pop()
     for name in ("up_tr256", "up_tr128", "up_tr64"):
-        x = F.conv_transpose3d(x, state[f"{name}.up_conv.weight"], state[f"{name}.up_conv.bias"], stride=2)
+        x = F.conv_transpose3d(
+            x, state[f"{name}.up_conv.weight"], state[f"{name}.up_conv.bias"], stride=2
+        )
         x = stage(torch.cat([x, skips.pop()], 1), name)
     torch.testing.assert_close(SuPreMUNet().features(network, batch), x, rtol=0, atol=1e-5)
 

@@ -16,7 +16,11 @@ SMALL = {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), 
 
 def build(patch_merging="legacy", **more):
     torch.manual_seed(0)
-    return SwinUNETR().build(in_channels=1, out_channels=3, patch_merging=patch_merging, **{**SMALL, **more}).eval()
+    return (
+        SwinUNETR()
+        .build(in_channels=1, out_channels=3, patch_merging=patch_merging, **{**SMALL, **more})
+        .eval()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +46,13 @@ def test_the_full_width_has_the_entries_and_parameters_of_public_checkpoints():
 def test_the_second_version_adds_its_residual_blocks(network, places):
     second = build(use_v2=True)
     blocks = {f"swinViT.layers{n}c.0.layer.conv{m}.conv" for n, m in product((1, 2, 3, 4), (1, 2))}
-    assert second.state_dict().keys() - network.state_dict().keys() == {f"{name}.weight" for name in blocks}
+    assert second.state_dict().keys() - network.state_dict().keys() == {
+        f"{name}.weight" for name in blocks
+    }
     found = places(SwinUNETR(), second)
-    assert {found[name] for name in blocks} == {("encoder", n, "conv.spatial", True) for n in (1, 2, 3, 4)}
+    assert {found[name] for name in blocks} == {
+        ("encoder", n, "conv.spatial", True) for n in (1, 2, 3, 4)
+    }
 
 
 @torch.no_grad()
@@ -59,11 +67,15 @@ def test_the_old_merging_takes_the_octants_that_it_took(x):
     torch.manual_seed(0)
     merging = legacy_merging()(dim=4, spatial_dims=3)
     voxels = torch.randn(2, 4, 6, 8, 4)
-    corners = rearrange(voxels, "batch (i a) (j b) (k c) width -> a b c batch i j k width", a=2, b=2, c=2)
+    corners = rearrange(
+        voxels, "batch (i a) (j b) (k c) width -> a b c batch i j k width", a=2, b=2, c=2
+    )
     taken = ["000", "100", "010", "001", "101", "010", "001", "111"]
     picked = torch.stack([corners[tuple(map(int, corner))] for corner in taken])
     together = rearrange(picked, "corner batch i j k width -> batch i j k (corner width)")
-    torch.testing.assert_close(merging(voxels), merging.reduction(merging.norm(together)), rtol=0, atol=0)
+    torch.testing.assert_close(
+        merging(voxels), merging.reduction(merging.norm(together)), rtol=0, atol=0
+    )
 
 
 def test_parts_and_stages_lie_where_they_should(network, places):

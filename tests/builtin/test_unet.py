@@ -10,26 +10,41 @@ from fseft.builtin.architectures.unet import UNet
 
 
 def build(**more):
-    return UNet().build(in_channels=1, out_channels=3, **{"channels": (4, 8, 8), "features": 4, **more})
+    return UNet().build(
+        in_channels=1, out_channels=3, **{"channels": (4, 8, 8), "features": 4, **more}
+    )
 
 
 def test_its_body_is_that_of_monai():
     from monai.networks.nets import UNet as Network
 
     network = UNet().build(in_channels=1, out_channels=3)
-    theirs = Network(3, 1, 16, (16, 32, 64, 128, 256), (2,) * 4, num_res_units=2, norm=("instance", {"affine": True}))
+    theirs = Network(
+        3,
+        1,
+        16,
+        (16, 32, 64, 128, 256),
+        (2,) * 4,
+        num_res_units=2,
+        norm=("instance", {"affine": True}),
+    )
     network.get_submodule("body").load_state_dict(theirs.state_dict())
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 4.8
 
 
 def test_of_the_same_widths_it_is_the_small_residual_network():
     widths = {"channels": (4, 8, 8), "features": 4}
-    assert ResUNet().build(in_channels=1, out_channels=3, **widths).state_dict().keys() == build().state_dict().keys()
+    assert (
+        ResUNet().build(in_channels=1, out_channels=3, **widths).state_dict().keys()
+        == build().state_dict().keys()
+    )
 
 
 def test_a_stride_of_one_enters_at_full_resolution():
     network, seen = build(strides=(1, 2)), []
-    network.get_submodule("body.model.0").register_forward_hook(lambda *call: seen.append(call[-1].shape))
+    network.get_submodule("body.model.0").register_forward_hook(
+        lambda *call: seen.append(call[-1].shape)
+    )
     network(torch.zeros(1, 1, 8, 8, 8))
     assert seen == [(1, 4, 8, 8, 8)]
 
@@ -38,7 +53,11 @@ def test_a_stride_of_one_enters_at_full_resolution():
 def test_norms_are_of_the_kind_that_was_asked_for(norm, entries):
     network = build(norm=norm)
     assert len([name for name in network.state_dict() if name.startswith("norm.")]) == entries
-    assert not [n for n in build(norm="instance", affine=False).state_dict() if ".adn.N." in n or n.startswith("norm.")]
+    assert not [
+        n
+        for n in build(norm="instance", affine=False).state_dict()
+        if ".adn.N." in n or n.startswith("norm.")
+    ]
 
 
 def test_parts_and_stages_of_a_plain_network_lie_where_they_should(places):

@@ -7,15 +7,25 @@ import torch
 from monai.networks.nets.vista3d import vista3d132
 
 from fseft.builtin.architectures.vista3d import VISTA3D, automatic_branch
-from fseft.learn.backbone import load_weights
+from fseft.learn.networks.backbone import load_weights
 
 
 def test_all_but_the_head_has_the_entries_of_public_checkpoints():
     with torch.device("meta"):
         network = VISTA3D().build(in_channels=1, out_channels=132)
-    state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("head.")}
-    groups = {"image_encoder.encoder.": 83, "image_encoder.up_layers_auto.": 30, "class_head.image_post_mapping.": 4}
-    assert {group: len([name for name in state if name.startswith(group)]) for group in groups} == groups
+    state = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not name.startswith("head.")
+    }
+    groups = {
+        "image_encoder.encoder.": 83,
+        "image_encoder.up_layers_auto.": 30,
+        "class_head.image_post_mapping.": 4,
+    }
+    assert {
+        group: len([name for name in state if name.startswith(group)]) for group in groups
+    } == groups
     assert len(state) == sum(groups.values())
     shapes = {
         "image_encoder.encoder.conv_init.weight": (48, 1, 3, 3, 3),
@@ -40,7 +50,9 @@ def test_rows_of_known_classes_give_the_logits_of_their_prompts():
 
 @pytest.fixture
 def network():
-    return VISTA3D().build(in_channels=1, out_channels=3, encoder_embed_dim=4, blocks_down=(1, 1, 1))
+    return VISTA3D().build(
+        in_channels=1, out_channels=3, encoder_embed_dim=4, blocks_down=(1, 1, 1)
+    )
 
 
 def test_parts_and_stages_lie_where_they_should(network, places):

@@ -9,7 +9,9 @@ import pytest
 from fseft.cli.adapt import _tell
 
 
-@pytest.mark.parametrize(("trains", "unknown"), [(True, "new to the model"), (False, "never segmented")])
+@pytest.mark.parametrize(
+    ("trains", "unknown"), [(True, "new to the model"), (False, "never segmented")]
+)
 def test_what_each_structure_starts_from_is_shown_before_training(trains, unknown, capsys):
     job = SimpleNamespace(
         support=SimpleNamespace(cases=("a",)),

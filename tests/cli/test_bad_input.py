@@ -53,7 +53,9 @@ def livers(tmp_path):
 
 
 def put_image(folder, voxels, affine=GRID, name="b"):
-    write_volume(folder / "imagesTr" / f"{name}_0000.nii.gz", voxels, Geometry(voxels.shape[1:], affine))
+    write_volume(
+        folder / "imagesTr" / f"{name}_0000.nii.gz", voxels, Geometry(voxels.shape[1:], affine)
+    )
 
 
 def put_label(folder, voxels, affine=GRID, name="b"):
@@ -161,7 +163,11 @@ def a_lone_header(folder):
     (folder / "labelsTr").mkdir()
     (folder / "imagesTr" / "b.hdr").write_bytes(bytes(348))
     pair = {"image": "./imagesTr/b.hdr", "label": "./labelsTr/b.nii.gz"}
-    content = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "training": [pair]}
+    content = {
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "liver"},
+        "training": [pair],
+    }
     (folder / "dataset.json").write_text(json.dumps(content))
     put_label(folder, label())
 
@@ -248,7 +254,9 @@ def an_absent_class(folder):
 
 def two_channels(folder):
     for name in NAMES:
-        shutil.copy(folder / "imagesTr" / f"{name}_0000.nii.gz", folder / "imagesTr" / f"{name}_0001.nii.gz")
+        shutil.copy(
+            folder / "imagesTr" / f"{name}_0000.nii.gz", folder / "imagesTr" / f"{name}_0001.nii.gz"
+        )
     declare(folder, channels=("T1", "T2"))
 
 
@@ -261,13 +269,28 @@ DATASETS = [
     (unknown_layout, ["livers: is a dataset of no layout that is known", "nnU-Net", "Decathlon"]),
     (no_image_at_all, ["livers: has no image", "Put images into imagesTr."]),
     (broken_json, ["livers/dataset.json: is no valid JSON", "Repair or remove it."]),
-    (a_region, ["livers/dataset.json: declares a region ('liver': [1, 2])", "one value in the label files"]),
-    (a_channel_too_few, ["case a, ", "imagesTr: has 1 image files, expected 2", "Add or remove channels."]),
-    (one_case_in_two_files, ["case b_0000, ", "b_0000.nrrd: there is also b_0000.nii.gz", "Remove one"]),
+    (
+        a_region,
+        [
+            "livers/dataset.json: declares a region ('liver': [1, 2])",
+            "one value in the label files",
+        ],
+    ),
+    (
+        a_channel_too_few,
+        ["case a, ", "imagesTr: has 1 image files, expected 2", "Add or remove channels."],
+    ),
+    (
+        one_case_in_two_files,
+        ["case b_0000, ", "b_0000.nrrd: there is also b_0000.nii.gz", "Remove one"],
+    ),
     (another_shape, ["case b, ", LABEL, GRIDS, "20×18×16", "20×18×15", "resample the label"]),
     (another_spacing, ["case b, ", LABEL, GRIDS, "spacing", "2.5", "resample the label"]),
     (another_origin, ["case b, ", LABEL, GRIDS, "origin", "7.5", "resample the label"]),
-    (another_direction, ["case b, ", LABEL, GRIDS, "axes that differ by 36.9 degrees", "resample the label"]),
+    (
+        another_direction,
+        ["case b, ", LABEL, GRIDS, "axes that differ by 36.9 degrees", "resample the label"],
+    ),
     (cut_image, ["case b, ", IMAGE, "is truncated or damaged", "Copy or export it again."]),
     (cut_inside, ["case b, ", IMAGE, "it holds 11020 of 11520 bytes", "Copy or export it again."]),
     (cut_label, ["case b, ", LABEL, "is truncated or damaged", "Copy or export it again."]),
@@ -281,11 +304,23 @@ DATASETS = [
     (five_dimensions, ["case b, ", IMAGE, "has 5 dimensions (20×18×16×2×3)", "Save a 3D image"]),
     (nan_voxels, ["case b, ", IMAGE, "holds 2 voxels of NaN or infinity", "Replace them"]),
     (infinite_voxel, ["case b, ", IMAGE, "holds 1 voxel of NaN or infinity", "Replace them"]),
-    (constant, ["case b, ", IMAGE, "is constant (all voxels are -1000)", "Check how it was exported."]),
-    (negative_label, ["case b, ", LABEL, "holds negative labels (lowest -1)", "Number labels from 0 on."]),
-    (fractional_label, ["case b, ", LABEL, "without a whole number, such as 0.5", "nearest neighbour"]),
+    (
+        constant,
+        ["case b, ", IMAGE, "is constant (all voxels are -1000)", "Check how it was exported."],
+    ),
+    (
+        negative_label,
+        ["case b, ", LABEL, "holds negative labels (lowest -1)", "Number labels from 0 on."],
+    ),
+    (
+        fractional_label,
+        ["case b, ", LABEL, "without a whole number, such as 0.5", "nearest neighbour"],
+    ),
     (nan_label, ["case b, ", LABEL, "without a whole number, such as nan", "nearest neighbour"]),
-    (unnamed_label, ["case b, ", LABEL, "holds label values 3, 6 without a name", "Name it in dataset.json"]),
+    (
+        unnamed_label,
+        ["case b, ", LABEL, "holds label values 3, 6 without a name", "Name it in dataset.json"],
+    ),
     (empty_labels, ["no case of livers has a labelled voxel", "Check the label files"]),
 ]
 
@@ -302,7 +337,10 @@ LORA = "adapt livers --model phantom-tiny --method lora -k 1"
 EVALUATE = "evaluate livers/labelsTr livers/labelsTr"
 BENCHMARK = "benchmark livers --model none --method scratch -o out"
 OPTIONS = [
-    ("plan livers --model phantom-tny", ["there is no model 'phantom-tny'", "Did you mean phantom-tiny?"]),
+    (
+        "plan livers --model phantom-tny",
+        ["there is no model 'phantom-tny'", "Did you mean phantom-tiny?"],
+    ),
     ("plan livers --model ''", ["there is no model ''", "Known: btcv, "]),
     ("plan livers", ["Missing option '--model'", "See fseft plan --help."]),
     ("plan", ["Missing argument", "See fseft plan --help."]),
@@ -312,7 +350,10 @@ OPTIONS = [
     (f"{PLAN} --workers 0", ["--workers", "greater than or equal to 1", "See fseft plan --help."]),
     (f"{PLAN} --device gpu", ["--device gpu: there is no such device", "Use auto, cpu or cuda."]),
     (f"{PLAN} --memory plenty", ["--memory 'plenty' is no amount of memory", "for example 12GB"]),
-    (f"{PLAN} --memory 1MB", ["the smallest training step of resunet needs", "limit is 1 MB", "--memory"]),
+    (
+        f"{PLAN} --memory 1MB",
+        ["the smallest training step of resunet needs", "limit is 1 MB", "--memory"],
+    ),
     ("preprocess livers --model nothing", ["there is no model 'nothing'", "Did you mean none?"]),
     ("show method lorra", ["there is no method 'lorra'", "Did you mean lora"]),
     ("show methd lora", ["'methd' is not one of 'method', 'model'", "See fseft show --help."]),
@@ -324,38 +365,80 @@ OPTIONS = [
         "adapt livers --model none --method lorra -k 1",
         ["there is no method 'lorra'", "Did you mean lora"],
     ),
-    ("adapt livers --model none --method lora -k 1", ["'lora' starts from a pre-trained model", "scratch"]),
-    ("adapt livers --model none --method scratch", ["Missing option '--k'", "See fseft adapt --help."]),
-    ("adapt livers --model none --method scratch -k 4", ["k is 4, but there are 3", "between 1 and 3"]),
+    (
+        "adapt livers --model none --method lora -k 1",
+        ["'lora' starts from a pre-trained model", "scratch"],
+    ),
+    (
+        "adapt livers --model none --method scratch",
+        ["Missing option '--k'", "See fseft adapt --help."],
+    ),
+    (
+        "adapt livers --model none --method scratch -k 4",
+        ["k is 4, but there are 3", "between 1 and 3"],
+    ),
     ("adapt livers --model none --method scratch -k 0", ["k is 0", "between 1 and 3"]),
     ("adapt livers --model none --method scratch -k -1", ["k is -1", "between 1 and 3"]),
-    ("adapt livers --model none --method scratch -k few", ["'--k'", "valid integer", "See fseft adapt --help."]),
+    (
+        "adapt livers --model none --method scratch -k few",
+        ["'--k'", "valid integer", "See fseft adapt --help."],
+    ),
     (f"{SCRATCH} --labels livr", ["the dataset has no structure 'livr'", "Did you mean liver?"]),
     (f"{SCRATCH} --cases a,d", ["case d: is no labelled case of the dataset", "Known: a, b, c."]),
     (f"{SCRATCH} --reporter json", ["there is no reporter 'json'", "Did you mean jsonl?"]),
     (f"{SCRATCH} --decoder frosen", ["--decoder 'frosen' is not known", "Did you mean frozen?"]),
-    (f"{SCRATCH} --memory plenty", ["--memory 'plenty' is no amount of memory", "for example 12GB"]),
+    (
+        f"{SCRATCH} --memory plenty",
+        ["--memory 'plenty' is no amount of memory", "for example 12GB"],
+    ),
     (f"{SCRATCH} --seed -1", ["--seed", "greater than or equal to 0", "See fseft adapt --help."]),
-    (f"{SCRATCH} --cases {','.join(['case_of_the_hospital'] * 20)}", ["case_of_the_hospital: is no labelled"]),
+    (
+        f"{SCRATCH} --cases {','.join(['case_of_the_hospital'] * 20)}",
+        ["case_of_the_hospital: is no labelled"],
+    ),
     (f"{SCRATCH} --minutes -1", ["--minutes", "-1", "must be a number above 0"]),
     (f"{SCRATCH} --set epochs", ["--set 'epochs' is no key=value", "for example --set rank=4"]),
     (f"{SCRATCH} --set epoch=3", ["has no setting 'epoch'", "Did you mean epochs"]),
-    (f"{SCRATCH} --set epochs=many", ["--set epochs='many'", "valid integer", "fseft show method scratch"]),
-    (f"{SCRATCH} --set epochs=0", ["--set epochs=0", "greater than or equal to 1", "fseft show method"]),
-    (f"{SCRATCH} --set loss=dise", ["--set loss='dise'", "'dice' or 'dice_ce'", "fseft show method"]),
+    (
+        f"{SCRATCH} --set epochs=many",
+        ["--set epochs='many'", "valid integer", "fseft show method scratch"],
+    ),
+    (
+        f"{SCRATCH} --set epochs=0",
+        ["--set epochs=0", "greater than or equal to 1", "fseft show method"],
+    ),
+    (
+        f"{SCRATCH} --set loss=dise",
+        ["--set loss='dise'", "'dice' or 'dice_ce'", "fseft show method"],
+    ),
     (f"{LORA} --set rnk=4", ["'lora' has no setting 'rnk'", "Did you mean rank"]),
     (f"{LORA} --set rank=4.5", ["--set rank=4.5", "valid integer", "fseft show method lora"]),
     (f"{LORA} --set parts=encodr", ["--set parts=", "'encoder'", "fseft show method lora"]),
-    (f"{EVALUATE} --tolerance wide", ["the tolerance 'wide' is no length in mm", "Write it as 2mm."]),
-    (f"{EVALUATE} --tolerance -1mm", ["the tolerance '-1mm' is no length in mm", "Write it as 2mm."]),
+    (
+        f"{EVALUATE} --tolerance wide",
+        ["the tolerance 'wide' is no length in mm", "Write it as 2mm."],
+    ),
+    (
+        f"{EVALUATE} --tolerance -1mm",
+        ["the tolerance '-1mm' is no length in mm", "Write it as 2mm."],
+    ),
     (f"{EVALUATE} --tolerance nan", ["the tolerance 'nan' is no length in mm", "Write it as 2mm."]),
     (f"{EVALUATE} --labels livr", ["there is no structure 'livr' to score", "Did you mean liver?"]),
-    ("evaluate nowhere livers/labelsTr", ["nowhere: does not exist", "Give a label file or a folder"]),
+    (
+        "evaluate nowhere livers/labelsTr",
+        ["nowhere: does not exist", "Give a label file or a folder"],
+    ),
     ("evaluate livers livers/labelsTr", ["livers: holds no label files", "Give livers/labelsTr."]),
-    ("evaluate livers/imagesTr livers/labelsTr", ["no case in common", "a_0000", "has the file name of its"]),
+    (
+        "evaluate livers/imagesTr livers/labelsTr",
+        ["no case in common", "a_0000", "has the file name of its"],
+    ),
     (
         f"{BENCHMARK} -k 3",
-        ["k is 3, but of 3 labelled cases 2 are left to learn from, as 1 are scored", "--test-images"],
+        [
+            "k is 3, but of 3 labelled cases 2 are left to learn from, as 1 are scored",
+            "--test-images",
+        ],
     ),
     (f"{BENCHMARK} -k few", ["--k 'few': no whole numbers of 1 or more", "for example --k 1,5"]),
     (f"{BENCHMARK} -k 0,1", ["--k '0,1': no whole numbers of 1 or more"]),
@@ -367,15 +450,30 @@ OPTIONS = [
     (f"{BENCHMARK} --test none.txt", ["none.txt: there is no such file"]),
     (f"{BENCHMARK} --test-images livers", ["--test-images and --test-labels go together"]),
     (f"{BENCHMARK} --tolerance wide", ["the tolerance 'wide' is no length in mm"]),
-    ("predict livers/imagesTr -o out --adapter none.st", ["none.st: there is no adapter", "Give the adapter"]),
+    (
+        "predict livers/imagesTr -o out --adapter none.st",
+        ["none.st: there is no adapter", "Give the adapter"],
+    ),
     ("phantom p --modality pet", ["--modality 'pet' is not known", "Known: ct, mr."]),
-    ("phantom p --cases -1", ["--cases", "greater than or equal to 0", "See fseft phantom --help."]),
+    (
+        "phantom p --cases -1",
+        ["--cases", "greater than or equal to 0", "See fseft phantom --help."],
+    ),
     ("phantom p --structures livr", ["livr", "Did you mean liver?"]),
     ("phantom p --shift 2", ["--shift", "less than or equal to 1", "See fseft phantom --help."]),
-    ("pretrain livers --out m --epochs 0", ["--epochs", "greater than or equal to 1", "See fseft pretrain --help."]),
-    ("pretrain livers --out m --patch 64,64", ["--patch '64,64' is not 3 whole numbers", "--patch=64,64,64"]),
+    (
+        "pretrain livers --out m --epochs 0",
+        ["--epochs", "greater than or equal to 1", "See fseft pretrain --help."],
+    ),
+    (
+        "pretrain livers --out m --patch 64,64",
+        ["--patch '64,64' is not 3 whole numbers", "--patch=64,64,64"],
+    ),
     ("pretrain livers --out m --learning-rate 0", ["--learning-rate", "0"]),
-    ("pretrain livers --out m --architecture resunt", ["no architecture 'resunt'", "Did you mean resunet"]),
+    (
+        "pretrain livers --out m --architecture resunt",
+        ["no architecture 'resunt'", "Did you mean resunet"],
+    ),
     ("pretrain livers --out ../m", ["../m"]),
     (
         "pretrain livers --out m --natural --temperature 2",
@@ -405,8 +503,14 @@ def test_a_pretraining_that_has_no_checkpoint_cannot_be_resumed(fseft, livers):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"gall": 1, "Gall bladder": 2}, "livers: names gallbladder twice: 'gall' and 'Gall bladder'. Rename one"),
-        ({"lung": 1, "left lung upper lobe": 2}, "livers has lung whole, livers in parts (lung_upper_lobe_left). Name"),
+        (
+            {"gall": 1, "Gall bladder": 2},
+            "livers: names gallbladder twice: 'gall' and 'Gall bladder'. Rename one",
+        ),
+        (
+            {"lung": 1, "left lung upper lobe": 2},
+            "livers has lung whole, livers in parts (lung_upper_lobe_left). Name",
+        ),
     ],
 )
 def test_names_that_contradict_each_other_are_refused(fseft, livers, names, message):
@@ -420,5 +524,7 @@ def test_what_names_were_taken_for_is_shown(fseft, livers):
     declare(livers, lkidney=1, Blob=2)
     shown = fseft("plan", "livers", "--model", "none").out
     assert "lkidney -> kidney_left" in shown
-    told = fseft("pretrain", "livers", "--out", "m", "--device", "cpu", "--labels", "livr").lines[-1]
+    told = fseft("pretrain", "livers", "--out", "m", "--device", "cpu", "--labels", "livr").lines[
+        -1
+    ]
     assert told == "error: --labels livr: no dataset has this structure. Known: blob, kidney_left."

@@ -7,15 +7,15 @@ import shlex
 
 import pytest
 
-from fseft.store import Store
-from tests.steps.conftest import write_dataset, write_model
+from fseft.workspace import Workspace
+from tests.sample_data import write_dataset, write_model
 
 
 @pytest.fixture
 def compared(fseft, tmp_path):
     """A small benchmark, and how it ended."""
     write_dataset(tmp_path / "blobs")
-    write_model(Store(tmp_path))
+    write_model(Workspace(tmp_path))
     quick = "--set epochs=1 --set crops=1 --device cpu -k 1 -o bench"
     command = f"benchmark blobs --model tiny --method adaptformer,linear-probe,full {quick}"
     return lambda *more: fseft(*shlex.split(command), *more)
@@ -37,7 +37,9 @@ def test_it_tells_what_is_scored_each_trial_and_both_tables(compared):
 
 
 def test_json_is_the_written_document_and_nothing_else(compared, tmp_path):
-    assert json.loads(compared("--json").out) == json.loads((tmp_path / "bench" / "benchmark.json").read_text())
+    assert json.loads(compared("--json").out) == json.loads(
+        (tmp_path / "bench" / "benchmark.json").read_text()
+    )
 
 
 def test_a_trial_that_fails_is_told_beside_the_tables_of_the_others(compared, tmp_path):
@@ -46,5 +48,7 @@ def test_a_trial_that_fails_is_told_beside_the_tables_of_the_others(compared, tm
     ended = compared()
     assert ended.status == 2
     assert "warning: tiny, full, k = 1, seed 0: " in ended.err
-    assert ended.lines[-1].startswith("error: 1 of 3 trials failed. Mend what is told above, and run again")
+    assert ended.lines[-1].startswith(
+        "error: 1 of 3 trials failed. Mend what is told above, and run again"
+    )
     assert any(line.split()[:2] == ["linear-probe", "1"] for line in ended.out.splitlines())

@@ -52,7 +52,10 @@ def test_json_is_the_written_document_and_nothing_else(folders):
 
 def test_results_go_where_they_are_wanted(folders, tmp_path):
     assert run(*folders, "-o", tmp_path / "elsewhere").exit_code == 0
-    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["metrics.csv", "metrics.json"]
+    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == [
+        "metrics.csv",
+        "metrics.json",
+    ]
     assert not (folders[0] / "metrics.json").exists()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fseft import __version__
-from fseft.steps.pretrain_request import SETTINGS
+from fseft.pretraining.configure import SETTINGS
 
 ROOT = str(Path(__file__).parents[2])
 HEAVY = ("torch", "monai", "numpy", "SimpleITK", "scipy", "matplotlib")
@@ -102,7 +102,11 @@ def test_help_lists_the_commands_of_the_core_and_of_plugins(fseft):
 def test_looking_around_loads_nothing_heavy(fseft, command):
     result = fseft(*command, PYTHONPROFILEIMPORTTIME="1")
     assert result.returncode == 0, result.stderr
-    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines() if "import time" in line}
+    loaded = {
+        line.rpartition("|")[2].strip()
+        for line in result.stderr.splitlines()
+        if "import time" in line
+    }
     assert "typer" in loaded
     assert loaded.isdisjoint(HEAVY)
 
@@ -128,12 +132,16 @@ def test_an_error_line_is_neither_broken_nor_read_as_markup(fseft):
     assert line.endswith("is odd. Take 2.")
 
 
-@pytest.mark.parametrize(("how", "told"), [("key", r"KeyError: 'no\nluck'"), ("disk", "OSError: no luck")])
+@pytest.mark.parametrize(
+    ("how", "told"), [("key", r"KeyError: 'no\nluck'"), ("disk", "OSError: no luck")]
+)
 def test_a_command_of_a_plugin_that_breaks_is_told_with_its_package_and_the_place(fseft, how, told):
     result = fseft("-p", "no:rude", "break", how)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
-    assert line.startswith(f"error: the package fseft-polite 1.0 failed ({told}; fseft_polite, line ")
+    assert line.startswith(
+        f"error: the package fseft-polite 1.0 failed ({told}; fseft_polite, line "
+    )
     assert line.endswith("). Repair or remove it.")
 
 
@@ -168,7 +176,9 @@ def test_a_warning_is_one_line(fseft):
 
 def test_a_reader_that_goes_away_is_no_traceback():
     command = [sys.executable, "-m", "fseft", "plugins", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
         process.stdout.close()
         assert "Traceback" not in process.stderr.read()
         assert process.wait(60) == 1
@@ -177,7 +187,11 @@ def test_a_reader_that_goes_away_is_no_traceback():
 def test_a_plugin_can_be_left_out_for_one_call(fseft):
     result = fseft("-p", "no:polite", "-p", "no:fseft-rude", "plugins", "--json")
     status = {entry["name"]: entry["status"] for entry in json.loads(result.stdout)}
-    assert (status["builtin"], status["polite"], status["rude"]) == ("active", "disabled", "disabled")
+    assert (status["builtin"], status["polite"], status["rude"]) == (
+        "active",
+        "disabled",
+        "disabled",
+    )
     assert fseft("-p", "no:polite", "hello").returncode == 2
     assert "no:NAME" in fseft("-p", "polite", "methods").stderr
 
@@ -211,8 +225,12 @@ def test_a_method_shows_its_configuration(fseft):
 def test_an_architecture_shows_what_can_be_set(fseft):
     shown = fseft("show", "architecture", "resunet").stdout
     assert "Width of each level." in shown
-    assert "use_v2" in fseft("show", "architecture", "swinunetr").stdout  # handed on to MONAI's class
-    settings = json.loads(fseft("show", "architecture", "resunet", "--json").stdout)["hyperparameters"]
+    assert (
+        "use_v2" in fseft("show", "architecture", "swinunetr").stdout
+    )  # handed on to MONAI's class
+    settings = json.loads(fseft("show", "architecture", "resunet", "--json").stdout)[
+        "hyperparameters"
+    ]
     assert settings["channels"]["default"] == [16, 32, 64, 128, 128]
     assert settings["norm"]["description"] == "Kind of the norm layers."
 
@@ -223,17 +241,28 @@ def test_all_settings_of_a_pre_training_are_in_its_help(fseft):
 
 
 def test_a_new_plugin_is_a_package_beside_what_there_is(fseft, tmp_path):
-    assert fseft("plugin", "new", "mine", "--kind", "reader").stdout == "the package fseft-mine: fseft-mine\n"
+    assert (
+        fseft("plugin", "new", "mine", "--kind", "reader").stdout
+        == "the package fseft-mine: fseft-mine\n"
+    )
     assert (tmp_path / "fseft-mine" / "pyproject.toml").is_file()
     refused = fseft("plugin", "new", "mine", "--kind", "reader", FSEFT_DISABLE_PLUGINS="rude")
-    assert (refused.returncode, refused.stderr) == (2, "error: fseft-mine: is not empty. Give a new folder.\n")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "error: fseft-mine: is not empty. Give a new folder.\n",
+    )
     assert fseft("plugin", "new", "mine", "--kind", "metric").returncode == 2
 
 
 def test_models_of_the_workspace_are_listed(fseft, tmp_path):
     folder = tmp_path / "work" / "models" / "mine"
     folder.mkdir(parents=True)
-    card = {"name": "mine", "architecture": "resunet", "classes": ["liver", "spleen"], "licence": "CC-BY-4.0"}
+    card = {
+        "name": "mine",
+        "architecture": "resunet",
+        "classes": ["liver", "spleen"],
+        "licence": "CC-BY-4.0",
+    }
     (folder / "model.json").write_text(json.dumps(card))
     table = fseft("models", "--workspace", "work").stdout
     row = next(line for line in table.splitlines() if "mine" in line)

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import registry
-from tests.steps import containers
-from tests.steps.test_importing import narrow
+from tests import checkpoint_files
+from tests.model_zoo.test_conversion import narrow
 
 from .conftest import refused
 
@@ -26,38 +26,74 @@ def here(tmp_path, monkeypatch):
         if spec.checkpoint is not None:
             narrow(monkeypatch, spec)
     for name in ("clipdriven", "selfsup"):
-        containers.write(name, tmp_path / f"{name}.pt")
+        checkpoint_files.write(name, tmp_path / f"{name}.pt")
     content = torch.load(tmp_path / "clipdriven.pt", weights_only=True)
     whole = (tmp_path / "clipdriven.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[:-20_000])
     torch.save({**content, "args": argparse.Namespace(lr=1)}, tmp_path / "code.pt")
     torch.save({"optimizer": content["optimizer"], "epoch": 3}, tmp_path / "optimizer.pt")
-    containers.write("clipdriven", tmp_path / "wide.pt", {**containers.SWIN, "feature_size": 24})
+    checkpoint_files.write(
+        "clipdriven", tmp_path / "wide.pt", {**checkpoint_files.SWIN, "feature_size": 24}
+    )
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     (tmp_path / "folder").mkdir()
     return tmp_path
 
 
 BAD = [
-    ("import clipdriven selfsup.pt", ["selfsup.pt: is no file of 'clipdriven'", "It looks like that of selfsup."]),
-    ("import btcv selfsup.pt", ["selfsup.pt: is no file of 'btcv'", "It looks like that of selfsup."]),
-    ("import suprem_swinunetr clipdriven.pt", ["is no file of 'suprem_swinunetr'", "like that of clipdriven."]),
-    ("import clipdriven cut.pt", ["cut.pt: is no file of weights that can be read", "cut off", "Get it again."]),
-    ("import clipdriven code.pt", ["code.pt: would run code from argparse.Namespace", "give --trust"]),
+    (
+        "import clipdriven selfsup.pt",
+        ["selfsup.pt: is no file of 'clipdriven'", "It looks like that of selfsup."],
+    ),
+    (
+        "import btcv selfsup.pt",
+        ["selfsup.pt: is no file of 'btcv'", "It looks like that of selfsup."],
+    ),
+    (
+        "import suprem_swinunetr clipdriven.pt",
+        ["is no file of 'suprem_swinunetr'", "like that of clipdriven."],
+    ),
+    (
+        "import clipdriven cut.pt",
+        ["cut.pt: is no file of weights that can be read", "cut off", "Get it again."],
+    ),
+    (
+        "import clipdriven code.pt",
+        ["code.pt: would run code from argparse.Namespace", "give --trust"],
+    ),
     ("import clipdriven optimizer.pt", ["optimizer.pt: holds no weights (but optimizer, epoch)"]),
-    ("import clipdriven wide.pt", ["wide.pt: ", "24×1×2×2×2, the network's is 12×1×2×2×2", "another width"]),
-    ("import clipdriven other.safetensors", ["other.safetensors: is no file of 'clipdriven' (1 tensor, first conv."]),
+    (
+        "import clipdriven wide.pt",
+        ["wide.pt: ", "24×1×2×2×2, the network's is 12×1×2×2×2", "another width"],
+    ),
+    (
+        "import clipdriven other.safetensors",
+        ["other.safetensors: is no file of 'clipdriven' (1 tensor, first conv."],
+    ),
     ("import clipdriven folder", ["folder: is a folder", "Give the file with the weights in it."]),
     ("import clipdriven nowhere.pt", ["nowhere.pt: there is no such file", "Check the path."]),
-    ("import clipdrivn clipdriven.pt", ["there is no model 'clipdrivn'", "Did you mean clipdriven"]),
+    (
+        "import clipdrivn clipdriven.pt",
+        ["there is no model 'clipdrivn'", "Did you mean clipdriven"],
+    ),
     ("import phantom-tiny clipdriven.pt", ["the weights of 'phantom-tiny' come with its package"]),
     ("import clipdriven clipdriven.pt --as none", ["--as none: is no name for a model"]),
-    ("pull clipdriven", ["licence CC-BY-NC-ND-4.0", "Read it at https://", "give --accept-licence"]),
+    (
+        "pull clipdriven",
+        ["licence CC-BY-NC-ND-4.0", "Read it at https://", "give --accept-licence"],
+    ),
     (
         "pull fseft",
-        ["'fseft' can only be got by hand", "Get fseft.pth from https://", "fseft models import fseft FILE"],
+        [
+            "'fseft' can only be got by hand",
+            "Get fseft.pth from https://",
+            "fseft models import fseft FILE",
+        ],
     ),
-    ("verify clipdriven", ["weights of the model 'clipdriven' are missing", "Run `fseft models pull clipdriven`"]),
+    (
+        "verify clipdriven",
+        ["weights of the model 'clipdriven' are missing", "Run `fseft models pull clipdriven`"],
+    ),
     ("show clipdrivn", ["there is no model 'clipdrivn'", "Did you mean clipdriven"]),
 ]
 
@@ -75,13 +111,27 @@ def test_a_model_is_imported_verified_shown_and_listed(here, fseft):
     assert "none here. Run `fseft models pull clipdriven`" in " ".join(missing.out.split())
     imported = fseft("models", "import", "clipdriven", "clipdriven.pt")
     assert imported.status == 0
-    for words in ("tensors with", "parameters loaded", "may not be shared", "clipdriven is ready, in "):
+    for words in (
+        "tensors with",
+        "parameters loaded",
+        "may not be shared",
+        "clipdriven is ready, in ",
+    ):
         assert words in imported.out
-    assert fseft("models", "verify", "clipdriven").out.startswith("clipdriven: the weights are those that were")
+    assert fseft("models", "verify", "clipdriven").out.startswith(
+        "clipdriven: the weights are those that were"
+    )
     shown = fseft("models", "show", "clipdriven").out
-    for words in ("1:Spleen", "9:Postcava (inferior_vena_cava)", "clip to [-175, 250]", "clipdriven.pt"):
+    for words in (
+        "1:Spleen",
+        "9:Postcava (inferior_vena_cava)",
+        "clip to [-175, 250]",
+        "clipdriven.pt",
+    ):
         assert words in shown
-    listed = {card["name"]: card["present"] for card in json.loads(fseft("models", "list", "--json").out)}
+    listed = {
+        card["name"]: card["present"] for card in json.loads(fseft("models", "list", "--json").out)
+    }
     assert [name for name, present in listed.items() if present] == ["clipdriven", "phantom-tiny"]
 
 
@@ -97,5 +147,7 @@ def test_a_damaged_model_is_told_with_its_remedy_and_hides_no_other(here, fseft)
 
 
 def test_what_is_told_of_a_model_of_a_workspace_finds_it(here, fseft):
-    imported = fseft("models", "import", "selfsup", "selfsup.pt", "--as", "mine", "--workspace", "work")
+    imported = fseft(
+        "models", "import", "selfsup", "selfsup.pt", "--as", "mine", "--workspace", "work"
+    )
     assert "`fseft models show mine --workspace work` tells" in imported.out

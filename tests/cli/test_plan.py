@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from fseft.cli.plan import parse_memory, plan
 from fseft.cli.preprocess import preprocess
-from fseft.documents import Plan
 from fseft.errors import FseftError
+from fseft.schemas import Plan
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
 
@@ -25,7 +25,9 @@ def call(tmp_path):
     label = np.zeros((24, 24, 24), np.uint8)
     label[8:16, 8:16, 8:16] = 2
     for name in ("a", "b"):
-        write_volume(tmp_path / "d" / "imagesTr" / f"{name}.nii.gz", rng.random((1, 24, 24, 24)), geometry)
+        write_volume(
+            tmp_path / "d" / "imagesTr" / f"{name}.nii.gz", rng.random((1, 24, 24, 24)), geometry
+        )
     write_labels(tmp_path / "d" / "labelsTr" / "a.nii.gz", label, geometry)
     app = typer.Typer()
     app.command("plan")(plan)
@@ -85,5 +87,9 @@ def test_strict_refuses_what_is_incomplete(call):
 
 
 def test_preprocess_tells_what_it_did(call):
-    assert "2 cases preprocessed, 0 were there already" in " ".join(call("preprocess").output.split())
-    assert "0 cases preprocessed, 2 were there already" in " ".join(call("preprocess").output.split())
+    assert "2 cases preprocessed, 0 were there already" in " ".join(
+        call("preprocess").output.split()
+    )
+    assert "0 cases preprocessed, 2 were there already" in " ".join(
+        call("preprocess").output.split()
+    )

@@ -12,13 +12,19 @@ import pytest
 import torch
 
 from fseft.errors import FseftError
-from fseft.learn.deltas import LowRank, Scale, Switchable, add_branch, add_delta
-from fseft.learn.method import Adapted, need
+from fseft.learn.adapters.adapter_layers import (
+    AdapterModule,
+    ChannelScale,
+    LowRank,
+    add_branch,
+    add_delta,
+)
+from fseft.learn.adapters.method import AdaptedNetwork, require_targets
 from fseft.plugin import Config
-from fseft.testing import TOYS, checks, method_checks
+from fseft.testing import TINY_NETWORKS, checks, method_checks
 from fseft.testing.layers import CUBE, LayerSubject
+from fseft.testing.method_harness import MethodHarness
 from fseft.testing.parameters import told
-from fseft.testing.subject import Subject
 
 SEEDS = count()
 NEED_A_PACKAGE = (checks.comes_back_in_another_process,)  # where another process finds the method
@@ -30,20 +36,24 @@ class Flawed:
     config = Config()
 
     def select(self, architecture, network):
-        found = [target for target in architecture.targets(network) if target.role == "conv.spatial"]
-        return need(found, "convolutions", "lora")
+        found = [
+            target for target in architecture.targets(network) if target.role == "conv.spatial"
+        ]
+        return require_targets(found, "convolutions", "lora")
 
     def apply(self, architecture, network, *, generator):
         targets = self.select(architecture, network)
-        deltas = [add_delta(target, self.delta(target.module.weight, generator)) for target in targets]
-        return Adapted.frozen_but(deltas, architecture, network, learning_rate=1e-2)
+        deltas = [
+            add_delta(target, self.delta(target.module.weight, generator)) for target in targets
+        ]
+        return AdaptedNetwork.freeze_except(deltas, architecture, network, learning_rate=1e-2)
 
     def delta(self, weight, generator):
         return LowRank(weight, 2, 1.0, generator)
 
 
 class ScalesBeforeANorm(Flawed):
-    delta = staticmethod(lambda weight, _: Scale(weight, 0))
+    delta = staticmethod(lambda weight, _: ChannelScale(weight, 0))
 
 
 class StartsElsewhere(Flawed):
@@ -54,13 +64,17 @@ class StartsElsewhere(Flawed):
 
 
 class DrawsByItself(Flawed):
-    delta = staticmethod(lambda weight, _: LowRank(weight, 2, 1.0, torch.Generator().manual_seed(next(SEEDS))))
+    delta = staticmethod(
+        lambda weight, _: LowRank(weight, 2, 1.0, torch.Generator().manual_seed(next(SEEDS)))
+    )
 
 
 class TrainsElsewhere(Flawed):
     def apply(self, architecture, network, *, generator):
         adapted = super().apply(architecture, network, generator=generator)
-        adapted.also_train(target.name for target in architecture.targets(network) if target.role == "norm")
+        adapted.unfreeze(
+            target.name for target in architecture.targets(network) if target.role == "norm"
+        )
         return adapted
 
 
@@ -69,7 +83,9 @@ class Hides(Flawed):
 
     def apply(self, architecture, network, *, generator):
         branch = Branch()
-        architecture.head(network).register_forward_hook(lambda _, __, output: output + branch(output))
+        architecture.head(network).register_forward_hook(
+            lambda _, __, output: output + branch(output)
+        )
         return super().apply(architecture, network, generator=generator)
 
 
@@ -90,7 +106,7 @@ class HoldsAllOut(Flawed):
         return adapted
 
 
-class Counts(Adapted):
+class Counts(AdaptedNetwork):
     """What its penalty is, hangs on how many steps it has seen."""
 
     seen = 0
@@ -115,8 +131,10 @@ class ForgetsWhatItHasSeen(Flawed):
 
     def apply(self, architecture, network, *, generator):
         targets = self.select(architecture, network)
-        deltas = [add_delta(target, self.delta(target.module.weight, generator)) for target in targets]
-        return self.kind.frozen_but(deltas, architecture, network, learning_rate=1e-2)
+        deltas = [
+            add_delta(target, self.delta(target.module.weight, generator)) for target in targets
+        ]
+        return self.kind.freeze_except(deltas, architecture, network, learning_rate=1e-2)
 
 
 class RemembersWhatItHasSeen(ForgetsWhatItHasSeen):
@@ -130,7 +148,7 @@ class FindsNothing(Flawed):
         return [target for target in architecture.targets(network) if target.role == "conv.spatial"]
 
 
-class PlainConvolution(Switchable):
+class PlainConvolution(AdapterModule):
     """As if every convolution beside which it stands were plain."""
 
     def __init__(self, width, generator):
@@ -142,10 +160,12 @@ class PlainConvolution(Switchable):
         return self.convolution(x)
 
 
-class FoldsIn(Adapted):
+class FoldsIn(AdaptedNetwork):
     def merge(self):
         for module in self.network.modules():
-            for branch in [child for child in module.children() if isinstance(child, PlainConvolution)]:
+            for branch in [
+                child for child in module.children() if isinstance(child, PlainConvolution)
+            ]:
                 branch.enabled = False
                 module.weight.data += branch.convolution.weight.data
         return self.network
@@ -154,17 +174,19 @@ class FoldsIn(Adapted):
 class ForgetsDilation(Flawed):
     def apply(self, architecture, network, *, generator):
         targets = self.select(architecture, network)
-        branches = [add_branch(t, PlainConvolution(t.module.in_channels, generator)) for t in targets]
-        return FoldsIn.frozen_but(branches, architecture, network, learning_rate=1e-2)
+        branches = [
+            add_branch(t, PlainConvolution(t.module.in_channels, generator)) for t in targets
+        ]
+        return FoldsIn.freeze_except(branches, architecture, network, learning_rate=1e-2)
 
 
-class Branch(Switchable):
+class Branch(AdapterModule):
     def forward(self, x):
         return 0.1 * x
 
 
 def subject_of(method):
-    subject = Subject("lora", {}, "frozen", "resunet", TOYS["resunet"], 1e-5)
+    subject = MethodHarness("lora", {}, "frozen", "resunet", TINY_NETWORKS["resunet"], 1e-5)
     subject.method = method
     return subject
 
@@ -240,9 +262,15 @@ def test_what_is_added_as_fixed_stays_fixed(decoder):
     subject.method = FixesA()
     adapted = subject.adapted()
     encoder = [t.name for t in subject.architecture.targets(adapted.network) if t.part == "encoder"]
-    names = [name for name, _ in adapted.trained() if any(name.startswith(f"{one}.") for one in encoder)]
+    names = [
+        name for name, _ in adapted.trained() if any(name.startswith(f"{one}.") for one in encoder)
+    ]
     assert {name.rpartition(".")[2] for name in names} == {"b"}
-    assert all(not p.requires_grad for name, p in adapted.network.named_parameters() if name in adapted.fixed)
+    assert all(
+        not p.requires_grad
+        for name, p in adapted.network.named_parameters()
+        if name in adapted.fixed
+    )
     checks.comes_back_from_its_file(subject)
 
 
@@ -253,21 +281,28 @@ def test_a_failing_check_says_first_what_it_checks():
 
 def test_a_method_that_fits_no_network_does_not_pass_by_skipping_all():
     *_, fits = method_checks(
-        "lora", config={"roles": ["pos_bias"]}, toys={"resunet": TOYS["resunet"], "unet": TOYS["unet"]}
+        "lora",
+        config={"roles": ["pos_bias"]},
+        toys={"resunet": TINY_NETWORKS["resunet"], "unet": TINY_NETWORKS["unet"]},
     )
-    with pytest.raises(AssertionError, match="no network fits: the method 'lora' needs pos_bias layers"):
+    with pytest.raises(
+        AssertionError, match="no network fits: the method 'lora' needs pos_bias layers"
+    ):
         fits.values[0]()
 
 
 def test_a_method_that_is_not_installed_fails_its_checks_instead_of_skipping_them():
-    check, *_ = (parameter.values[0] for parameter in method_checks("missing", toys={"resunet": TOYS["resunet"]}))
+    check, *_ = (
+        parameter.values[0]
+        for parameter in method_checks("missing", toys={"resunet": TINY_NETWORKS["resunet"]})
+    )
     with pytest.raises((FseftError, pytest.skip.Exception)) as ended:
         check()
     assert ended.type is FseftError
 
 
 def test_what_is_not_saved_is_missed_in_another_process():
-    subject = Subject("lora", {}, "frozen", "resunet", TOYS["resunet"], 1e-5)
+    subject = MethodHarness("lora", {}, "frozen", "resunet", TINY_NETWORKS["resunet"], 1e-5)
     checks.comes_back_in_another_process(subject)
     changed = replace(subject)
     changed.trained = subject.trained
@@ -280,7 +315,8 @@ def test_what_is_not_saved_is_missed_in_another_process():
 
 def test_tests_of_a_plugin_find_no_other(tmp_path):
     (tmp_path / "conftest.py").write_text(
-        "from fseft.testing import only_plugins\nalone = only_plugins('nothing')\n", encoding="utf-8"
+        "from fseft.testing import only_plugins\nalone = only_plugins('nothing')\n",
+        encoding="utf-8",
     )
     (tmp_path / "test_it.py").write_text(
         "from fseft.registry import registry\n"
@@ -288,5 +324,10 @@ def test_tests_of_a_plugin_find_no_other(tmp_path):
         encoding="utf-8",
     )
     environment = {key: value for key, value in os.environ.items() if key != "FSEFT_NO_PLUGINS"}
-    done = subprocess.run([sys.executable, "-m", "pytest", tmp_path], env=environment, check=False, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", tmp_path],
+        env=environment,
+        check=False,
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stdout.decode()

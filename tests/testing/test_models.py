@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.registry import registry
 from fseft.testing import model_checks, models
 from fseft.testing.models import Entry
 
 
-@pytest.mark.parametrize("check", [check for name in registry().names("model") for check in model_checks(name)])
+@pytest.mark.parametrize(
+    "check", [check for name in registry().names("model") for check in model_checks(name)]
+)
 def test_a_model_keeps_the_contract(check):
     check()
 
@@ -40,7 +42,7 @@ def loaded(**changed):
         (carded(classes=("liver", "Liver")), models.tells_its_classes_apart),
         (carded(classes=("background", "liver")), models.tells_its_classes_apart),
         (replace(BTCV, checkpoint=None), models.says_where_its_weights_are),
-        (replace(BTCV, checkpoint=Checkpoint(file="a.pt")), models.says_where_its_weights_are),
+        (replace(BTCV, checkpoint=CheckpointSpec(file="a.pt")), models.says_where_its_weights_are),
         (loaded(renames=((r"^(a", "b"),)), models.names_what_there_is),
         (loaded(renames=((r"^a", r"\1"),)), models.names_what_there_is),
         (loaded(convert="json:decoder"), models.names_what_there_is),

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fseft.builtin.architectures.resunet import ResUNet
-from fseft.testing import TOYS, network_checks
-from fseft.testing.architectures import Built
+from fseft.testing import TINY_NETWORKS, network_checks
+from fseft.testing.architectures import BuiltNetwork
 
 SEEDS = count()
 
@@ -88,7 +88,7 @@ class HasALayerWithoutUse(Flawed):
 
 
 def built_of(flawed):
-    built = Built("resunet", TOYS["resunet"])
+    built = BuiltNetwork("resunet", TINY_NETWORKS["resunet"])
     vars(built)["architecture"] = flawed()  # where the property keeps it
     return built
 

@@ -29,11 +29,15 @@ class ListsAsItComes(Flawed):
 
 
 class NamesWhatIsNotThere(Flawed):
-    changed = staticmethod(lambda found: {"cases": (Case(name="a", images=(found.cases[0].images[0].parent / "c",)),)})
+    changed = staticmethod(
+        lambda found: {"cases": (Case(name="a", images=(found.cases[0].images[0].parent / "c",)),)}
+    )
 
 
 class LosesAChannel(Flawed):
-    changed = staticmethod(lambda found: {"cases": (Case(name="a", images=found.cases[0].images * 3),)})
+    changed = staticmethod(
+        lambda found: {"cases": (Case(name="a", images=found.cases[0].images * 3),)}
+    )
 
 
 class KeepsTheBackground(Flawed):
@@ -41,7 +45,9 @@ class KeepsTheBackground(Flawed):
 
 
 class Opens(Flawed):
-    changed = staticmethod(lambda found: {"cases": tuple(c for c in found.cases if c.images[0].read_bytes())})
+    changed = staticmethod(
+        lambda found: {"cases": tuple(c for c in found.cases if c.images[0].read_bytes())}
+    )
 
 
 def layout_of(flawed, folder):

@@ -11,7 +11,9 @@ from fseft.testing import reporter_checks, reporters
 from fseft.testing.reporters import Watching
 
 
-@pytest.mark.parametrize("check", [check for name in registry().names("reporter") for check in reporter_checks(name)])
+@pytest.mark.parametrize(
+    "check", [check for name in registry().names("reporter") for check in reporter_checks(name)]
+)
 def test_a_reporter_keeps_the_contract(check):
     check()
 

@@ -49,7 +49,9 @@ def test_arrays_come_back_as_they_were(tmp_path, dtype, label_dtype):
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 200, 2), (97, 5, 33)])
 def test_any_shape_and_memory_layout_is_kept(tmp_path, shape):
-    image = np.asfortranarray(np.random.default_rng(0).integers(0, 99, (1, *shape)).astype(np.int16))
+    image = np.asfortranarray(
+        np.random.default_rng(0).integers(0, 99, (1, *shape)).astype(np.int16)
+    )
     write_case(tmp_path, "a", image, None, {}, classes=[])
     assert np.array_equal(open_case(tmp_path, "a").whole()[0], image)
 

@@ -17,7 +17,9 @@ from fseft.volume.image import content_digest, is_image, read_header, read_volum
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
-def write_slice(path, pixels, position, axes=(1, 0, 0, 0, 1, 0), series="1.2.3", modality="CT", **tags):
+def write_slice(
+    path, pixels, position, axes=(1, 0, 0, 0, 1, 0), series="1.2.3", modality="CT", **tags
+):
     image = sitk.GetImageFromArray(pixels[np.newaxis])
     image.SetSpacing((0.5, 0.75, 9.0))
     values = {
@@ -73,7 +75,9 @@ def test_slices_are_ordered_by_position_and_spaced_by_distance(tmp_path):
 def test_a_volume_may_lie_at_any_angle(tmp_path_factory, angles, gap_mm):
     direction = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     points = [np.array([5, 6, 7]) + k * gap_mm * direction[:, 2] for k in range(3)]
-    folder = write_series(tmp_path_factory.mktemp("oblique"), points, axes=direction[:, :2].T.ravel())
+    folder = write_series(
+        tmp_path_factory.mktemp("oblique"), points, axes=direction[:, :2].T.ravel()
+    )
     geometry = read_volume(folder).geometry
     expected = direction[:, ::-1] * (gap_mm, 0.75, 0.5)
     np.testing.assert_allclose(geometry.affine[:3, :3], expected, atol=1e-4)
@@ -95,7 +99,9 @@ def test_positions_that_were_rounded_are_still_even(tmp_path):
 def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
     angle = np.radians(10)
     axes = (1, 0, 0, 0, np.cos(angle), -np.sin(angle))
-    assert refused(write_series(tmp_path, [0, 5, 10], axes=axes)) == "has a gantry tilt of 10 degrees"
+    assert (
+        refused(write_series(tmp_path, [0, 5, 10], axes=axes)) == "has a gantry tilt of 10 degrees"
+    )
 
 
 def test_two_slices_at_one_position_are_refused(tmp_path):
@@ -124,7 +130,9 @@ def test_slices_of_different_size_are_refused(tmp_path):
 
 def test_slices_of_different_orientation_are_refused(tmp_path):
     write_series(tmp_path, [0, 1])
-    write_slice(tmp_path / "scout.dcm", np.ones((3, 4), np.int16), (-10, -20, 2), axes=(1, 0, 0, 0, 0, -1))
+    write_slice(
+        tmp_path / "scout.dcm", np.ones((3, 4), np.int16), (-10, -20, 2), axes=(1, 0, 0, 0, 0, -1)
+    )
     assert refused(tmp_path) == "has slices of different orientation"
 
 

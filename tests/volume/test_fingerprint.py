@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fseft.documents import Case, Dataset, Fingerprint
 from fseft.errors import FseftError
+from fseft.schemas import Case, Dataset, Fingerprint
 from fseft.volume.fingerprint import along, case_content, combine, dataset_content, measure_case
 from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
 from fseft.volume.image import write_labels, write_volume
@@ -47,7 +47,9 @@ def write(folder, name, label=None, *, image=None, geometry=None, label_geometry
 
 
 def fingerprint_of(cases, *, labels=NAMES, channels=("CT",)):
-    dataset = Dataset(name="d", reader="nnunet", channels=channels, labels=labels, cases=tuple(cases))
+    dataset = Dataset(
+        name="d", reader="nnunet", channels=channels, labels=labels, cases=tuple(cases)
+    )
     body = not dataset.labelled
     measured = [measure_case(case, channels=channels, labels=labels, body=body) for case in cases]
     return combine(dataset, measured, {case.name: case_content(case) for case in cases})
@@ -72,7 +74,10 @@ def test_a_case_is_told_as_stored(tmp_path):
 
 def test_foreground_intensities_weigh_cases_alike(tmp_path):
     labels, images = (a_label(1), a_label(1, 5)), (an_image(1), an_image(2))
-    cases = [write(tmp_path, name, label, image=image) for name, label, image in zip("ab", labels, images, strict=True)]
+    cases = [
+        write(tmp_path, name, label, image=image)
+        for name, label, image in zip("ab", labels, images, strict=True)
+    ]
     (stats,) = fingerprint_of(cases).intensities
     inside = [image[0][label > 0] for image, label in zip(images, labels, strict=True)]
     mean = np.mean([values.mean() for values in inside])
@@ -171,7 +176,10 @@ def test_the_key_changes_with_files_and_declaration_only(tmp_path):
     key = dataset_content(dataset, {"a": case_content(case)})
     moved = dataset.model_copy(update={"cases": (case.model_copy(update={"name": "a"}),)})
     assert dataset_content(moved, {"a": case_content(case)}) == key
-    assert dataset_content(dataset.model_copy(update={"labels": {"x": 1}}), {"a": case_content(case)}) != key
+    assert (
+        dataset_content(dataset.model_copy(update={"labels": {"x": 1}}), {"a": case_content(case)})
+        != key
+    )
     write(tmp_path, "a", a_label(5))
     assert dataset_content(dataset, {"a": case_content(case)}) != key
 
@@ -181,7 +189,9 @@ def test_the_document_survives_json(tmp_path):
     assert Fingerprint.model_validate_json(found.model_dump_json()) == found
 
 
-@pytest.mark.parametrize(("source", "expected"), [("RAS", (1, 2, 3)), ("SPL", (3, 2, 1)), ("AIL", (3, 1, 2))])
+@pytest.mark.parametrize(
+    ("source", "expected"), [("RAS", (1, 2, 3)), ("SPL", (3, 2, 1)), ("AIL", (3, 1, 2))]
+)
 def test_lengths_follow_their_axes(source, expected):
     assert along((1, 2, 3), source) == expected
     assert along(along((1, 2, 3), source), "RAS", source) == (1, 2, 3)

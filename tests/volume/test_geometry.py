@@ -29,7 +29,10 @@ CODES = [
 
 shapes = st.tuples(*[st.integers(1, 6)] * 3)
 spacings = st.tuples(*[st.floats(0.2, 8)] * 3)
-angles = st.one_of(st.just((0.0, 0.0, 0.0)), st.tuples(*[st.sampled_from([0, 30, 44.9, 45, 60, 90, 135, 211.7])] * 3))
+angles = st.one_of(
+    st.just((0.0, 0.0, 0.0)),
+    st.tuples(*[st.sampled_from([0, 30, 44.9, 45, 60, 90, 135, 211.7])] * 3),
+)
 origins = st.tuples(*[st.floats(-500, 500)] * 3)
 
 
@@ -39,7 +42,9 @@ def geometries(draw):
     rotation = Rotation.from_euler("xyz", draw(angles), degrees=True).as_matrix()
     affine[:3, :3] = rotation * draw(spacings)
     affine[:3, 3] = draw(origins)
-    return reorient(np.empty((1, 1, 1)), Geometry((1, 1, 1), affine), draw(st.sampled_from(CODES)))[1]
+    return reorient(np.empty((1, 1, 1)), Geometry((1, 1, 1), affine), draw(st.sampled_from(CODES)))[
+        1
+    ]
 
 
 @st.composite
@@ -128,7 +133,9 @@ def test_what_is_no_orientation_is_refused(code):
 def test_cropping_moves_no_voxel(grid, data):
     positions, geometry = grid
     start = tuple(data.draw(st.integers(0, size - 1)) for size in geometry.shape)
-    stop = tuple(data.draw(st.integers(a + 1, size)) for a, size in zip(start, geometry.shape, strict=True))
+    stop = tuple(
+        data.draw(st.integers(a + 1, size)) for a, size in zip(start, geometry.shape, strict=True)
+    )
     box = Box(start, stop)
     part, where = crop(positions, geometry, box)
     assert part.shape[1:] == where.shape == box.shape
@@ -137,7 +144,9 @@ def test_cropping_moves_no_voxel(grid, data):
 
 @given(shapes, st.data())
 def test_the_bounding_box_holds_every_hit_and_touches_them_on_all_sides(shape, data):
-    hits = data.draw(st.lists(st.tuples(*(st.integers(0, size - 1) for size in shape)), min_size=1, max_size=4))
+    hits = data.draw(
+        st.lists(st.tuples(*(st.integers(0, size - 1) for size in shape)), min_size=1, max_size=4)
+    )
     mask = np.zeros(shape, bool)
     mask[tuple(np.transpose(hits))] = True
     box = bounding_box(mask)
@@ -174,7 +183,9 @@ def test_resampling_rounds_the_shape_and_then_fits_the_spacing():
 def changed(**change):
     affine = np.diag([*change.get("spacing", (1, 1, 1)), 1.0])
     if "degrees" in change:
-        affine[:3, :3] = Rotation.from_euler("z", change["degrees"], degrees=True).as_matrix() @ affine[:3, :3]
+        affine[:3, :3] = (
+            Rotation.from_euler("z", change["degrees"], degrees=True).as_matrix() @ affine[:3, :3]
+        )
     affine[:3, 3] = change.get("origin", (0, 0, 0))
     return Geometry(change.get("shape", (4, 4, 4)), affine)
 
@@ -194,7 +205,9 @@ def test_a_mismatch_names_what_differs_with_both_values(change, phrase):
     assert not changed(**change).close_to(changed())
 
 
-@pytest.mark.parametrize("change", [{}, {"spacing": (1, 1, 1.0005)}, {"degrees": 0.03}, {"origin": (0.05, 0, 0)}])
+@pytest.mark.parametrize(
+    "change", [{}, {"spacing": (1, 1, 1.0005)}, {"degrees": 0.03}, {"origin": (0.05, 0, 0)}]
+)
 def test_rounding_of_file_formats_is_no_mismatch(change):
     assert geometry_mismatch(changed(**change), changed()) is None
     assert changed(**change).close_to(changed())
@@ -211,8 +224,12 @@ def test_sheared_axes_become_perpendicular_and_keep_their_lengths():
     repaired, degrees = nearest_orthonormal(sheared)
     lengths = np.linalg.norm(repaired[:3, :3], axis=0)
     np.testing.assert_allclose(lengths, np.linalg.norm(sheared[:3, :3], axis=0))
-    np.testing.assert_allclose(repaired[:3, :3].T @ repaired[:3, :3], np.diag(lengths**2), atol=1e-12)
-    assert degrees == pytest.approx(np.degrees(np.arctan(0.1)) / 2, rel=0.02)  # each of two axes takes half
+    np.testing.assert_allclose(
+        repaired[:3, :3].T @ repaired[:3, :3], np.diag(lengths**2), atol=1e-12
+    )
+    assert degrees == pytest.approx(
+        np.degrees(np.arctan(0.1)) / 2, rel=0.02
+    )  # each of two axes takes half
 
 
 @given(geometries())

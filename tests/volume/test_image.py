@@ -26,7 +26,18 @@ from fseft.volume.image import (
 )
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+DTYPES = (
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "float32",
+    "float64",
+)
 CODES = [f"{a}{b}{c}" for a in "LRPASI" for b in "LRPASI" for c in "LRPASI"]
 CODES = [code for code in CODES if {"LRPASI".index(letter) // 2 for letter in code} == {0, 1, 2}]
 
@@ -36,7 +47,9 @@ IDENTITY = Geometry((3, 4, 5), np.eye(4)[:, [2, 1, 0, 3]])
 @st.composite
 def geometries(draw):
     affine = np.eye(4)
-    rotation = Rotation.from_euler("xyz", draw(st.tuples(*[st.floats(-180, 180)] * 3)), degrees=True)
+    rotation = Rotation.from_euler(
+        "xyz", draw(st.tuples(*[st.floats(-180, 180)] * 3)), degrees=True
+    )
     oblique = draw(st.booleans())
     affine[:3, :3] = rotation.as_matrix() if oblique else np.eye(3)
     affine[:3, :3] *= draw(st.tuples(*[st.floats(0.2, 8)] * 3))
@@ -73,7 +86,9 @@ def image(path, array=None, geometry=IDENTITY):
 @given(geometries(), st.sampled_from(SUFFIXES), st.sampled_from(DTYPES), st.integers(1, 3))
 def test_what_is_written_is_read_back(tmp_path_factory, geometry, suffix, dtype, channels):
     path = tmp_path_factory.getbasetemp() / f"written{suffix}"
-    array = ramp((channels, *geometry.shape[:2], geometry.shape[2] + 1), dtype)  # never one voxel: it is constant
+    array = ramp(
+        (channels, *geometry.shape[:2], geometry.shape[2] + 1), dtype
+    )  # never one voxel: it is constant
     geometry = Geometry(array.shape[1:], geometry.affine)
     write_volume(path, array, geometry)
 
@@ -89,8 +104,12 @@ def test_what_is_written_is_read_back(tmp_path_factory, geometry, suffix, dtype,
 
 @settings(max_examples=40, deadline=None)
 @given(geometries(), st.sampled_from(SUFFIXES), st.sampled_from(["uint8", "int16", "float32"]))
-def test_simpleitk_reads_what_is_written_and_is_read_alike(tmp_path_factory, geometry, suffix, dtype):
-    folder = tmp_path_factory.mktemp("itk")  # ITK takes the voxels of a.nii for a.nii.gz where both exist
+def test_simpleitk_reads_what_is_written_and_is_read_alike(
+    tmp_path_factory, geometry, suffix, dtype
+):
+    folder = tmp_path_factory.mktemp(
+        "itk"
+    )  # ITK takes the voxels of a.nii for a.nii.gz where both exist
     ours, theirs = folder / f"ours{suffix}", folder / f"theirs{suffix}"
     array = ramp((1, *geometry.shape[:2], geometry.shape[2] + 1), dtype)
     geometry = Geometry(array.shape[1:], geometry.affine)
@@ -115,7 +134,9 @@ def test_the_grid_of_an_identity_image_is_spl(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize(("highest", "dtype"), [(1, "uint8"), (255, "uint8"), (256, "uint16"), (70_000, "uint32")])
+@pytest.mark.parametrize(
+    ("highest", "dtype"), [(1, "uint8"), (255, "uint8"), (256, "uint16"), (70_000, "uint32")]
+)
 @pytest.mark.parametrize("given_as", ["int64", "float32"])
 def test_labels_come_back_in_the_smallest_type(tmp_path, suffix, highest, dtype, given_as):
     labels = np.zeros((3, 4, 5), given_as)
@@ -133,7 +154,9 @@ def test_labels_may_be_empty_and_boolean(tmp_path):
     assert read_labels(tmp_path / "a.nrrd").array.dtype == np.uint8
 
 
-@pytest.mark.parametrize(("dtype", "stored"), [("float16", "float32"), ("bool", "uint8"), (">i2", "int16")])
+@pytest.mark.parametrize(
+    ("dtype", "stored"), [("float16", "float32"), ("bool", "uint8"), (">i2", "int16")]
+)
 def test_types_that_files_do_not_know_are_widened(tmp_path, dtype, stored):
     array = np.arange(60).reshape(1, 3, 4, 5).astype(dtype)
     for suffix in SUFFIXES:
@@ -222,8 +245,12 @@ def test_formats_that_are_not_read_are_named(tmp_path):
     for name in ("a.png", "header.hdr", "pair.hdr", "pair.img"):
         (tmp_path / name).write_bytes(b"something")
     assert refused(read_volume, tmp_path / "a.png") == "is of no format that is read here ('.png')"
-    assert refused(read_volume, tmp_path / "header.hdr") == "is a header without its image header.img"
-    assert refused(read_volume, tmp_path / "pair.hdr") == "is of no format that is read here ('.hdr')"
+    assert (
+        refused(read_volume, tmp_path / "header.hdr") == "is a header without its image header.img"
+    )
+    assert (
+        refused(read_volume, tmp_path / "pair.hdr") == "is of no format that is read here ('.hdr')"
+    )
     assert refused(read_volume, tmp_path) == "is a folder without a DICOM series"
 
 
@@ -268,7 +295,9 @@ def test_one_channel_per_structure_is_no_label_map(tmp_path):
 def test_an_image_is_no_label_map(tmp_path):
     voxels = np.arange(24**3, dtype=np.uint16).reshape(1, 24, 24, 24)
     path = image(tmp_path / "a.nrrd", voxels, Geometry((24, 24, 24), np.eye(4)))
-    assert refused(read_labels, path) == "holds 1728 and more different values: an image, not labels"
+    assert (
+        refused(read_labels, path) == "holds 1728 and more different values: an image, not labels"
+    )
 
 
 def test_writing_needs_a_known_suffix_and_an_array_on_the_grid(tmp_path):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fseft.documents import Contract, Intensity, IntensityStats
 from fseft.errors import FseftError
-from fseft.volume.intensity import choose_intensity, guess_modality, normalise, pooled
+from fseft.schemas import Contract, Intensity, IntensityStats
+from fseft.volume.intensity import guess_modality, normalise, pooled, select_intensity_scheme
 
-STATS = IntensityStats(mean=50, std=20, median=48, minimum=-900, maximum=1500, percentile_00_5=-80, percentile_99_5=190)
+STATS = IntensityStats(
+    mean=50, std=20, median=48, minimum=-900, maximum=1500, percentile_00_5=-80, percentile_99_5=190
+)
 WINDOW = Intensity(scheme="window", low=-175, high=250)
 ZSCORE = Intensity(scheme="zscore")
 
@@ -35,20 +37,20 @@ def test_the_channel_names_tell_the_modality_else_the_values(channels, minimum, 
 
 def test_the_contract_goes_first():
     contract = Contract(intensity={"ct": WINDOW})
-    schemes, reason = choose_intensity(contract, "ct", [STATS, STATS])
+    schemes, reason = select_intensity_scheme(contract, "ct", [STATS, STATS])
     assert schemes == (WINDOW, WINDOW)
     assert "trained" in reason
 
 
 def test_an_open_contract_leaves_ct_to_the_foreground():
-    (scheme,), reason = choose_intensity(Contract(), "ct", [STATS])
+    (scheme,), reason = select_intensity_scheme(Contract(), "ct", [STATS])
     assert scheme == Intensity(scheme="clip-zscore", low=-80, high=190, mean=50, std=20)
     assert "nnU-Net" in reason
 
 
 @pytest.mark.parametrize("modality", ["mr", "other"])
 def test_a_modality_that_the_contract_does_not_know_is_z_scored(modality):
-    schemes, reason = choose_intensity(Contract(intensity={"ct": WINDOW}), modality, [STATS])
+    schemes, reason = select_intensity_scheme(Contract(intensity={"ct": WINDOW}), modality, [STATS])
     assert schemes == (ZSCORE,)
     assert f"says nothing for {modality}" in reason
 
@@ -57,7 +59,10 @@ def test_a_modality_that_the_contract_does_not_know_is_z_scored(modality):
     ("scheme", "expected"),
     [
         (WINDOW, [0, 0, 175 / 425, 1]),
-        (Intensity(scheme="clip-zscore", low=-80, high=190, mean=50, std=20), [-6.5, -6.5, -2.5, 7]),
+        (
+            Intensity(scheme="clip-zscore", low=-80, high=190, mean=50, std=20),
+            [-6.5, -6.5, -2.5, 7],
+        ),
         (ZSCORE, [-20.6, -4.1, -0.6, 9.4]),
         (Intensity(scheme="minmax"), [-1, 0.1, 1 / 3, 1]),
     ],
@@ -88,7 +93,10 @@ def test_the_stored_array_stays_as_it_is():
 
 @pytest.mark.parametrize(
     ("schemes", "cause"),
-    [((WINDOW, WINDOW), "1 channels, the plan 2"), ((Intensity(scheme="window", low=0),), "no 'high'")],
+    [
+        ((WINDOW, WINDOW), "1 channels, the plan 2"),
+        ((Intensity(scheme="window", low=0),), "no 'high'"),
+    ],
 )
 def test_schemes_that_do_not_fit_are_refused(schemes, cause):
     with pytest.raises(FseftError, match=cause):
@@ -101,4 +109,4 @@ def test_one_scheme_for_several_datasets_clips_what_lies_outside_all_and_weighs_
     found = pooled([STATS, lungs])
     assert (found.scheme, found.low, found.high, found.mean) == ("clip-zscore", -980, 190, -325)
     assert found.std == pytest.approx(np.sqrt((20**2 + 100**2) / 2 + 375**2))
-    assert pooled([STATS]) == choose_intensity(Contract(), "ct", [STATS])[0][0]
+    assert pooled([STATS]) == select_intensity_scheme(Contract(), "ct", [STATS])[0][0]

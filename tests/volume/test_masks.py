@@ -47,7 +47,9 @@ def test_an_empty_mask_draws_nothing(tmp_path):
 
 def test_masks_on_different_grids_are_refused(tmp_path):
     a, b = written(tmp_path, slice(0, 1)), written(tmp_path, slice(0, 1), spacing=2.0)
-    with pytest.raises(FseftError, match=r"case x.*mask_1_2.0.*not on the grid of the other masks: spacing"):
+    with pytest.raises(
+        FseftError, match=r"case x.*mask_1_2.0.*not on the grid of the other masks: spacing"
+    ):
         read_masks({1: a[1], 2: b[1]}, case="x")
 
 
@@ -57,7 +59,8 @@ def test_a_case_with_masks_is_measured_and_keyed_by_what_they_stand_for(tmp_path
     noise = np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32)
     write_volume(image, noise, Geometry(SHAPE, np.eye(4)))
     case, other = (
-        Case(name="a", images=(image,), label=dict(zip(v, paths.values(), strict=True))) for v in ((1, 2), (1, 3))
+        Case(name="a", images=(image,), label=dict(zip(v, paths.values(), strict=True)))
+        for v in ((1, 2), (1, 3))
     )
     found = measure_case(case, channels=("CT",), labels={"liver": 1, "spleen": 2}, body=False)
     assert found.volumes_mm3 == {1: 40.0, 2: 20.0}

@@ -33,7 +33,9 @@ def nifti1(voxels=VOXELS, order="<", dtype="i2", code=4, size=None, **fields):
     struct.pack_into(f"{order}B", header, 123, fields.get("units", 2))
     struct.pack_into(f"{order}2h", header, 252, *fields.get("codes", (0, 1)))
     struct.pack_into(f"{order}6f", header, 256, *fields.get("qform", (0, 0, 0, 0, 0, 0)))
-    struct.pack_into(f"{order}12f", header, 280, *np.ravel(fields.get("sform", np.diag([2, 3, 4, 1])[:3])))
+    struct.pack_into(
+        f"{order}12f", header, 280, *np.ravel(fields.get("sform", np.diag([2, 3, 4, 1])[:3]))
+    )
     header[344:348] = fields.get("magic", b"n+1\0")
     return bytes(header) + bytes(4) + voxels.astype(f"{order}{dtype}").tobytes()
 
@@ -83,7 +85,10 @@ def test_nifti_2_is_read_in_both_byte_orders(tmp_path, order):
 
 
 def test_gzip_is_told_by_content_not_by_name(tmp_path):
-    plain, packed = saved(tmp_path / "a.nii.gz", nifti1()), saved(tmp_path / "b.nii", gzip.compress(nifti1()))
+    plain, packed = (
+        saved(tmp_path / "a.nii.gz", nifti1()),
+        saved(tmp_path / "b.nii", gzip.compress(nifti1())),
+    )
     for path in (plain, packed):
         np.testing.assert_array_equal(read_volume(path).array[0], VOXELS)
 
@@ -124,7 +129,9 @@ def test_the_sform_goes_before_the_qform(tmp_path):
 @example((0.0, 180.0, 0.0), -1)
 def test_the_qform_is_read_as_simpleitk_reads_it(tmp_path_factory, angles, handedness):
     quaternion = Rotation.from_euler("xyz", angles, degrees=True).as_quat(canonical=True)[:3]
-    content = nifti1(codes=(1, 0), pixdim=(handedness, 2, 3, 4, 1, 1, 1, 1), qform=(*quaternion, 10, -20, 30))
+    content = nifti1(
+        codes=(1, 0), pixdim=(handedness, 2, 3, 4, 1, 1, 1, 1), qform=(*quaternion, 10, -20, 30)
+    )
     path = saved(tmp_path_factory.getbasetemp() / "qform.nii", content)
     image, geometry = sitk.ReadImage(str(path)), read_header(path).geometry
     for index in ((0, 0, 0), (1, 2, 3)):
@@ -150,9 +157,13 @@ def test_a_sheared_sform_is_repaired_with_a_warning(tmp_path):
     sform = np.diag([2.0, 3, 4, 1])[:3]
     sform[0, 1] = 0.02
     path = saved(tmp_path / "a.nii", nifti1(sform=sform))
-    with pytest.warns(UserWarning, match=r"a\.nii: voxel axes are not perpendicular \(off by 0.19 degrees\)"):
+    with pytest.warns(
+        UserWarning, match=r"a\.nii: voxel axes are not perpendicular \(off by 0.19 degrees\)"
+    ):
         volume = read_volume(path)
-    np.testing.assert_allclose(volume.geometry.direction.T @ volume.geometry.direction, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(
+        volume.geometry.direction.T @ volume.geometry.direction, np.eye(3), atol=1e-12
+    )
     np.testing.assert_array_equal(volume.array[0], VOXELS)
 
 
@@ -168,7 +179,10 @@ def test_trailing_axes_of_one_are_dropped_and_frames_are_channels(tmp_path):
     [
         ({"size": (5, 4, 3, 1, 1, 2)}, "has 5 dimensions (4×3×1×1×2), expected 3 or 4"),
         ({"size": (2, 4, 6)}, "has 2 dimensions (4×6), expected 3 or 4"),
-        ({"size": (3, 4, -3, 2)}, "has a damaged NIfTI header (dimensions [3, 4, -3, 2, 1, 1, 1, 1])"),
+        (
+            {"size": (3, 4, -3, 2)},
+            "has a damaged NIfTI header (dimensions [3, 4, -3, 2, 1, 1, 1, 1])",
+        ),
         ({"code": 128}, "is a colour (RGB) image"),
         ({"code": 32}, "holds complex numbers"),
         ({"code": 1536}, "has the NIfTI datatype 1536, which is not read"),

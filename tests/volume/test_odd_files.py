@@ -8,7 +8,14 @@ import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
 
 from fseft.errors import FseftError
 from fseft.volume.geometry import bounding_box, reorient
-from fseft.volume.image import content_digest, is_image, read_header, read_labels, read_volume, write_labels
+from fseft.volume.image import (
+    content_digest,
+    is_image,
+    read_header,
+    read_labels,
+    read_volume,
+    write_labels,
+)
 
 pytestmark = pytest.mark.real
 
@@ -37,17 +44,28 @@ def refused(read, path, **options):
         ("torso_ct/example_mr_sm.nii.gz", (1, 20, 91, 117), "int16", "SPL", -47, 833),
         ("headneck/imagesTr/pt_100_0000.nii.gz", (1, 128, 128, 128), "int16", "IPL", -1000, 3095),
         ("hippocampus/imagesTr/hippocampus_001.nii.gz", (1, 35, 51, 35), "uint8", "SAR", 2, 139),
-        ("hippocampus/imagesTr/hippocampus_003.nii.gz", (1, 35, 52, 34), "float32", "SAR", 0, 2776.8801),
+        (
+            "hippocampus/imagesTr/hippocampus_003.nii.gz",
+            (1, 35, 52, 34),
+            "float32",
+            "SAR",
+            0,
+            2776.8801,
+        ),
         ("dicom_ct/straight", (1, 20, 512, 512), "int16", "SPL", -1024, 1839),
         ("dicom_ct/three_slices", (1, 3, 512, 512), "int32", "SPL", -3024, 1381),
     ],
 )
-def test_an_image_is_read_with_grid_and_type(real_data, name, shape, dtype, orientation, lowest, highest):
+def test_an_image_is_read_with_grid_and_type(
+    real_data, name, shape, dtype, orientation, lowest, highest
+):
     header, volume = read_header(real_data / name), read_volume(real_data / name)
     assert volume.array.shape == shape == (header.channels, *header.geometry.shape)
     assert volume.array.dtype == header.dtype == dtype
     assert volume.geometry.orientation == header.geometry.orientation == orientation
-    np.testing.assert_allclose([volume.array.min(), volume.array.max()], [lowest, highest], rtol=1e-6)
+    np.testing.assert_allclose(
+        [volume.array.min(), volume.array.max()], [lowest, highest], rtol=1e-6
+    )
     assert is_image(real_data / name)
 
 
@@ -69,12 +87,16 @@ def test_simpleitk_agrees_on_voxels_and_places(real_data, name):
     np.testing.assert_allclose(volume.array.squeeze(), sitk.GetArrayFromImage(image), rtol=1e-6)
     last = tuple(size - 1 for size in volume.geometry.shape)
     for index in ((0, 0, 0), last):
-        world = image.TransformIndexToPhysicalPoint((*index[::-1], *[0] * (image.GetDimension() - 3)))
+        world = image.TransformIndexToPhysicalPoint(
+            (*index[::-1], *[0] * (image.GetDimension() - 3))
+        )
         np.testing.assert_allclose((volume.geometry.affine @ (*index, 1))[:3], world[:3], atol=2e-3)
 
 
 def test_both_byte_orders_hold_the_same_image(real_data):
-    big, little = (read_volume(real_data / "odd_files" / f"{name}.nii.gz") for name in ("big", "little"))
+    big, little = (
+        read_volume(real_data / "odd_files" / f"{name}.nii.gz") for name in ("big", "little")
+    )
     np.testing.assert_array_equal(big.array, little.array)
     assert big.geometry.close_to(little.geometry)
 
@@ -154,7 +176,9 @@ def test_images_are_no_labels(real_data, name, cause):
 def test_a_series_and_its_labels_share_the_grid_once_oriented_alike(real_data):
     image = read_volume(real_data / "dicom_ct" / "straight")
     labels = read_labels(real_data / "dicom_ct" / "straight_labels.nii.gz")
-    assert image.geometry.spacing_mm == pytest.approx((2, 0.9765625, 0.9765625))  # the thickness is 3
+    assert image.geometry.spacing_mm == pytest.approx(
+        (2, 0.9765625, 0.9765625)
+    )  # the thickness is 3
     turned, where = reorient(labels.array, labels.geometry, image.geometry.orientation)
     assert where.close_to(image.geometry)
     # Labelled tissue is neither air nor outside the patient.
@@ -169,7 +193,8 @@ def test_the_slices_of_a_segmentation_match_their_series(real_data):
 
 def test_two_readers_drew_on_one_grid(real_data):
     one, two = (
-        read_labels(real_data / "two_readers" / reader / "Mandible.nrrd") for reader in ("oncologist", "radiographer")
+        read_labels(real_data / "two_readers" / reader / "Mandible.nrrd")
+        for reader in ("oncologist", "radiographer")
     )
     assert one.geometry.close_to(two.geometry)
     dice = 2 * (one.array & two.array).sum() / (one.array.sum() + two.array.sum())
@@ -184,5 +209,7 @@ def test_reading_says_nothing_on_stderr(real_data, capfd):
 
 
 def test_a_series_has_a_digest_of_its_own(real_data):
-    digests = {content_digest(real_data / "dicom_ct" / name) for name in ("straight", "three_slices")}
+    digests = {
+        content_digest(real_data / "dicom_ct" / name) for name in ("straight", "three_slices")
+    }
     assert len(digests) == 2

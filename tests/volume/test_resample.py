@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from skimage.transform import resize
 
 from fseft.errors import FseftError
-from fseft.volume.resample import operator, resample_image, resample_labels, resample_scores, strongest_on_grid
+from fseft.volume.resample import (
+    operator,
+    resample_image,
+    resample_labels,
+    resample_scores,
+    strongest_on_grid,
+)
 
 shapes = st.tuples(*[st.integers(1, 19)] * 3)
 seeds = st.integers(0, 1 << 16)
@@ -25,7 +31,14 @@ def argmax_on_grid(scores, shape):
 
 
 def oracle(volume, shape, order):
-    return resize(volume.astype(np.float64), shape, order, mode="edge", anti_aliasing=False, preserve_range=True)
+    return resize(
+        volume.astype(np.float64),
+        shape,
+        order,
+        mode="edge",
+        anti_aliasing=False,
+        preserve_range=True,
+    )
 
 
 @few
@@ -49,7 +62,9 @@ def test_linear_rows_have_two_weights_and_are_shared_read_only():
 def test_image_equals_scikit_image(old, new, order, seed):
     image = np.random.default_rng(seed).normal(size=(2, *old)).astype(np.float32)
     expected = np.stack([oracle(channel, new, order) for channel in image])
-    assert np.abs(resample_image(image, new, order) - expected).max() <= 1e-5 * max(np.ptp(image), 1)
+    assert np.abs(resample_image(image, new, order) - expected).max() <= 1e-5 * max(
+        np.ptp(image), 1
+    )
 
 
 @pytest.mark.parametrize("new", [(70, 33, 111), (40, 90, 64), (97, 100, 20)])
@@ -131,7 +146,9 @@ def test_ties_go_to_the_larger_label():
     assert resample_labels(labels, (2, 1, 1)).ravel().tolist() == [1, 5]
 
 
-@pytest.mark.parametrize("bad", [np.zeros((2, 2, 2)), np.full((2, 2, 2), -1), np.full((2, 2, 2), 70000)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((2, 2, 2)), np.full((2, 2, 2), -1), np.full((2, 2, 2), 70000)]
+)
 def test_arrays_that_are_no_labels_are_refused(bad):
     with pytest.raises(FseftError, match="abels"):
         resample_labels(bad, (3, 3, 3))
@@ -157,7 +174,8 @@ def test_a_region_of_the_scores_is_a_part_of_them(old, new, seed, data):
     scores = np.random.default_rng(seed).normal(size=(3, *old)).astype(np.float32)
     starts = [data.draw(st.integers(0, side - 1)) for side in new]
     region = tuple(
-        slice(start, data.draw(st.integers(start + 1, side))) for start, side in zip(starts, new, strict=True)
+        slice(start, data.draw(st.integers(start + 1, side)))
+        for start, side in zip(starts, new, strict=True)
     )
     parts = [part for _, part in resample_scores(scores, new, region=region, slab=3)]
     whole = resample_image(scores, new, order=1)
@@ -166,7 +184,9 @@ def test_a_region_of_the_scores_is_a_part_of_them(old, new, seed, data):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("new", [(25, 20, 31), (11, 14, 9)])
-def test_argmax_on_the_grid_is_the_argmax_of_resampled_scores_and_leaves_them_as_they_were(dtype, new):
+def test_argmax_on_the_grid_is_the_argmax_of_resampled_scores_and_leaves_them_as_they_were(
+    dtype, new
+):
     scores = np.random.default_rng(0).normal(size=(5, 11, 14, 9)).astype(dtype)
     before = scores.copy()
     result = argmax_on_grid(scores, new)
@@ -191,4 +211,6 @@ def test_only_where_a_class_may_beat_the_first_is_anything_resampled(old, new, s
     assert not list(strongest_on_grid(scores, new))
     place = tuple(np.random.default_rng(seed).integers(0, old))
     scores[(2, *place)] = 4
-    assert np.array_equal(argmax_on_grid(scores, new), resample_image(scores, new, order=1).argmax(axis=0))
+    assert np.array_equal(
+        argmax_on_grid(scores, new), resample_image(scores, new, order=1).argmax(axis=0)
+    )

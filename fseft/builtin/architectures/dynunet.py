@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.learn.named_layers import NamedLayers, depth, level, reduction
+from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level, reduction
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName
+    from fseft.learn.networks.roles import PartName
+    from fseft.schemas import Triple
 
 SPEC = ArchitectureSpec(
     name="dynunet",
@@ -21,7 +21,7 @@ SPEC = ArchitectureSpec(
 )
 
 
-class DynUNet(NamedLayers):
+class DynUNet(BaseArchitecture):
     """Architecture `dynunet`; state dicts have the names of MONAI's class, each block once."""
 
     divisor: Triple = (32, 32, 32)
@@ -53,9 +53,18 @@ class DynUNet(NamedLayers):
 
         strides = strides or (2,) * (len(filters) - 1)
         self.refuse_deeper(reduction(strides))
-        kernels = kernel_size if isinstance(kernel_size, list | tuple) else [kernel_size] * len(filters)
+        kernels = (
+            kernel_size if isinstance(kernel_size, list | tuple) else [kernel_size] * len(filters)
+        )
         network: nn.Module = Network(
-            3, in_channels, out_channels, kernels, (1, *strides), strides, filters=filters, res_block=res_block
+            3,
+            in_channels,
+            out_channels,
+            kernels,
+            (1, *strides),
+            strides,
+            filters=filters,
+            res_block=res_block,
         )
         # The blocks are registered a second time in the order in which they run: keep that order, not those names.
         network.__dict__["skip_layers"] = network._modules.pop("skip_layers")

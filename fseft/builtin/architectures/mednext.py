@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.learn.named_layers import NamedLayers, depth, level
+from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName, Role
+    from fseft.learn.networks.roles import PartName, Role
+    from fseft.schemas import Triple
 
 SPEC = ArchitectureSpec(
     name="mednext",
@@ -21,7 +21,7 @@ SPEC = ArchitectureSpec(
 )
 
 
-class MedNeXt(NamedLayers):
+class MedNeXt(BaseArchitecture):
     """Architecture `mednext`; state dicts have the names of MONAI's class.
 
     The weight of its classifier is (out, in, 1, 1, 1); MONAI's, of a transposed convolution, is (in, out, 1, 1, 1).

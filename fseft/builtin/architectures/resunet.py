@@ -32,5 +32,9 @@ class ResUNet(UNet):
     ) -> nn.Module:
         """A network (B, in, i, j, k) -> (B, out, i, j, k); `more` as for `unet`."""
         return super().build(
-            in_channels=in_channels, out_channels=out_channels, channels=channels, features=features, **more
+            in_channels=in_channels,
+            out_channels=out_channels,
+            channels=channels,
+            features=features,
+            **more,
         )

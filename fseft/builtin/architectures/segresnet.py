@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.learn.named_layers import NamedLayers, depth, level
+from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName
+    from fseft.learn.networks.roles import PartName
+    from fseft.schemas import Triple
 
 SPEC = ArchitectureSpec(
     name="segresnet",
@@ -21,7 +21,7 @@ SPEC = ArchitectureSpec(
 )
 
 
-class SegResNet(NamedLayers):
+class SegResNet(BaseArchitecture):
     """Architecture `segresnet`; state dicts have the names of MONAI's class."""
 
     divisor: Triple = (8, 8, 8)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from fseft.learn.named_layers import NamedLayers, depth, level
+from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName
+    from fseft.learn.networks.roles import PartName
+    from fseft.schemas import Triple
 
 SPEC = ArchitectureSpec(
     name="segresnet-ds",
@@ -21,7 +21,7 @@ SPEC = ArchitectureSpec(
 )
 
 
-class SegResNetDS(NamedLayers):
+class SegResNetDS(BaseArchitecture):
     """Architecture `segresnet-ds`; state dicts have the names of MONAI's class, with one head, at full resolution."""
 
     divisor: Triple = (16, 16, 16)
@@ -50,7 +50,9 @@ class SegResNetDS(NamedLayers):
         from monai.networks.nets import SegResNetDS as Network
 
         self.refuse_deeper(2 ** (len(blocks_down) - 1))
-        network: nn.Module = Network(3, init_filters, in_channels, out_channels, norm=norm, blocks_down=blocks_down)
+        network: nn.Module = Network(
+            3, init_filters, in_channels, out_channels, norm=norm, blocks_down=blocks_down
+        )
         return network
 
     def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:

@@ -51,7 +51,9 @@ class Up(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.up_conv = nn.ConvTranspose3d(in_channels, in_channels, kernel_size=2, stride=2)
-        self.ops = nn.Sequential(Unit(in_channels + out_channels, out_channels), Unit(out_channels, out_channels))
+        self.ops = nn.Sequential(
+            Unit(in_channels + out_channels, out_channels), Unit(out_channels, out_channels)
+        )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(B, in, i, j, k) -> (B, out, 2i, 2j, 2k)."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.learn.named_layers import TEXT_HEAD, NamedLayers, level
+from fseft.learn.networks.base_architecture import TEXT_HEAD, BaseArchitecture, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName
+    from fseft.learn.networks.roles import PartName
+    from fseft.schemas import Triple
 
 SPEC = ArchitectureSpec(
     name="suprem-unet",
@@ -21,7 +21,7 @@ SPEC = ArchitectureSpec(
 )
 
 
-class SuPreMUNet(NamedLayers):
+class SuPreMUNet(BaseArchitecture):
     """Architecture `suprem-unet`; all but the head has the names of public state dicts."""
 
     divisor: Triple = (8, 8, 8)
@@ -29,7 +29,9 @@ class SuPreMUNet(NamedLayers):
     normed = r".*\.conv1"
     deepest = "down_tr512"
 
-    def build(self, *, in_channels: int, out_channels: int, width: int = 64, text_classes: int = 0) -> nn.Module:
+    def build(
+        self, *, in_channels: int, out_channels: int, width: int = 64, text_classes: int = 0
+    ) -> nn.Module:
         """A network (B, in, i, j, k) -> (B, out, i, j, k).
 
         Args:
@@ -42,7 +44,7 @@ class SuPreMUNet(NamedLayers):
 
         network = SuPreMNetwork(in_channels, out_channels, width)
         if text_classes:
-            from fseft.learn.text_head import TextHead
+            from fseft.learn.networks.text_head import TextHead
 
             network.add_module(TEXT_HEAD, TextHead(width, 8 * width, text_classes))
         return network

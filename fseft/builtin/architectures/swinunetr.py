@@ -6,14 +6,14 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from fseft.learn.named_layers import TEXT_HEAD, NamedLayers, level
+from fseft.learn.networks.base_architecture import TEXT_HEAD, BaseArchitecture, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName, Role
+    from fseft.learn.networks.roles import PartName, Role
+    from fseft.schemas import Triple
 
 SPEC = ArchitectureSpec(
     name="swinunetr",
@@ -44,7 +44,7 @@ _ROLES: tuple[tuple[str, Role], ...] = (
 )
 
 
-class SwinUNETR(NamedLayers):
+class SwinUNETR(BaseArchitecture):
     """Architecture `swinunetr`; state dicts have the names of MONAI's class."""
 
     divisor: Triple = (32, 32, 32)
@@ -81,7 +81,7 @@ class SwinUNETR(NamedLayers):
             in_channels, out_channels, feature_size=feature_size, downsample=downsample, **more
         )
         if text_classes:
-            from fseft.learn.text_head import TextHead
+            from fseft.learn.networks.text_head import TextHead
 
             network.add_module(TEXT_HEAD, TextHead(feature_size, 16 * feature_size, text_classes))
         return network

@@ -6,14 +6,14 @@ from collections import OrderedDict
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
-from fseft.learn.named_layers import NamedLayers
+from fseft.learn.networks.base_architecture import BaseArchitecture
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName
+    from fseft.learn.networks.roles import PartName
+    from fseft.schemas import Triple
 
 SPEC = ArchitectureSpec(
     name="unet",
@@ -23,7 +23,7 @@ SPEC = ArchitectureSpec(
 )
 
 
-class UNet(NamedLayers):
+class UNet(BaseArchitecture):
     """Architecture `unet`. The body gives `features` channels at full resolution, the head classifies them."""
 
     divisor: Triple = (16, 16, 16)
@@ -60,7 +60,15 @@ class UNet(NamedLayers):
         strides = strides or (2,) * (len(channels) - 1)
         self.refuse_deeper(prod(strides))
         norm_layer = (norm, {"affine": affine})
-        body = Network(3, in_channels, features, channels, strides, num_res_units=num_res_units, norm=norm_layer)
+        body = Network(
+            3,
+            in_channels,
+            features,
+            channels,
+            strides,
+            num_res_units=num_res_units,
+            norm=norm_layer,
+        )
         parts = {
             "body": body,
             "norm": get_norm_layer(norm_layer, 3, features),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.learn.named_layers import NamedLayers, depth, level
+from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level
 from fseft.plugin import ArchitectureSpec
 
 if TYPE_CHECKING:
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName
+    from fseft.learn.networks.roles import PartName
+    from fseft.schemas import Triple
 
 SPEC = ArchitectureSpec(
     name="vista3d",
@@ -23,7 +23,7 @@ SPEC = ArchitectureSpec(
 )
 
 
-class VISTA3D(NamedLayers):
+class VISTA3D(BaseArchitecture):
     """Architecture `vista3d`; all but the head has the names of public state dicts."""
 
     divisor: Triple = (16, 16, 16)
@@ -74,11 +74,17 @@ def automatic_branch(tensors: Mapping[str, Tensor], classes: Sequence[int]) -> d
     from torch.nn import functional as F
 
     def dense(x: Tensor, layer: int) -> Tensor:
-        return F.linear(x, tensors[f"class_head.mlp.{layer}.weight"], tensors[f"class_head.mlp.{layer}.bias"])
+        return F.linear(
+            x, tensors[f"class_head.mlp.{layer}.weight"], tensors[f"class_head.mlp.{layer}.bias"]
+        )
 
     embedded = tensors["class_head.class_embeddings.weight"][list(classes), None]
     rows = dense(F.gelu(F.instance_norm(dense(embedded, 0))), 3)
-    kept = ("image_encoder.encoder.", "image_encoder.up_layers_auto.", "class_head.image_post_mapping.")
+    kept = (
+        "image_encoder.encoder.",
+        "image_encoder.up_layers_auto.",
+        "class_head.image_post_mapping.",
+    )
     return {
         **{name: tensor for name, tensor in tensors.items() if name.startswith(kept)},
         "head.weight": rows[:, 0, :, None, None, None],

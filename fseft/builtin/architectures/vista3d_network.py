@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 class VISTA3DNetwork(nn.Module):
     """(B, in, i, j, k) -> logits (B, out, i, j, k); attributes are named as in public checkpoints."""
 
-    def __init__(self, in_channels: int, out_channels: int, width: int, blocks_down: tuple[int, ...]) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, width: int, blocks_down: tuple[int, ...]
+    ) -> None:
         super().__init__()
-        self.image_encoder = SegResNetDS2(3, width, in_channels, width, norm="instance", blocks_down=blocks_down)
+        self.image_encoder = SegResNetDS2(
+            3, width, in_channels, width, norm="instance", blocks_down=blocks_down
+        )
         # Of the decoder for clicked points MONAI's class only asks how many levels it has.
         levels = len(self.image_encoder.up_layers_auto)
         self.image_encoder.up_layers = nn.ModuleList(nn.Identity() for _ in range(levels))
-        mapping = ClassMappingClassify(n_classes=1, feature_size=width, use_mlp=False).image_post_mapping
+        mapping = ClassMappingClassify(
+            n_classes=1, feature_size=width, use_mlp=False
+        ).image_post_mapping
         self.class_head = nn.ModuleDict({"image_post_mapping": mapping})
         self.head = nn.Conv3d(width, out_channels, kernel_size=1)
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 
 class AdaptFormerConfig(Config):
@@ -41,15 +41,17 @@ class AdaptFormer:
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """The feed-forward parts of the transformer blocks."""
-        from fseft.learn.method import need
+        from fseft.learn.adapters.method import require_targets
 
         parts = [target for target in architecture.targets(network) if target.role == "mlp"]
-        return need(parts, "transformer blocks", "adaptformer")
+        return require_targets(parts, "transformer blocks", "adaptformer")
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Put the bottlenecks in; the output is unchanged until training starts."""
-        from fseft.learn.deltas import Bottleneck, add_branch
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.adapter_layers import Bottleneck, add_branch
+        from fseft.learn.adapters.method import AdaptedNetwork
 
         targets = self.select(architecture, network)
         widths = {
@@ -59,6 +61,8 @@ class AdaptFormer:
         }
         branches = []
         for target in targets:
-            bottleneck = Bottleneck(widths[target.name], self.config.rank, self.config.scale, generator)
+            bottleneck = Bottleneck(
+                widths[target.name], self.config.rank, self.config.scale, generator
+            )
             branches.append(add_branch(target, bottleneck))
-        return Adapted.frozen_but(branches, architecture, network, learning_rate=1e-2)
+        return AdaptedNetwork.freeze_except(branches, architecture, network, learning_rate=1e-2)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 SPEC = MethodSpec(
     name="affine",
@@ -30,14 +30,16 @@ class Affine:
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """The norm layers that have parameters."""
-        from fseft.learn.method import need
+        from fseft.learn.adapters.method import require_targets
 
         norms = [target for target in architecture.targets(network) if target.role == "norm"]
-        return need(norms, "norm layers with parameters", "affine")
+        return require_targets(norms, "norm layers with parameters", "affine")
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Freeze all but the norm layers and the head."""
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.method import AdaptedNetwork
 
         norms = [target.name for target in self.select(architecture, network)]
-        return Adapted.frozen_but(norms, architecture, network, learning_rate=1e-2)
+        return AdaptedNetwork.freeze_except(norms, architecture, network, learning_rate=1e-2)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 SPEC = MethodSpec(
     name="cnn-adapter",
@@ -30,21 +30,30 @@ class CNNAdapter:
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """The spatial convolutions of encoder and bottleneck that a pointwise one can stand beside."""
-        from fseft.learn.deltas import Centre
-        from fseft.learn.method import need
+        from fseft.learn.adapters.adapter_layers import CentreTapDelta
+        from fseft.learn.adapters.method import require_targets
 
         chosen = [
             target
             for target in architecture.targets(network)
-            if target.role == "conv.spatial" and target.part in ("encoder", "bottleneck") and Centre.fits(target.module)  # type: ignore[arg-type]
+            if target.role == "conv.spatial"
+            and target.part in ("encoder", "bottleneck")
+            and CentreTapDelta.fits(target.module)  # type: ignore[arg-type]
         ]
-        return need(chosen, "spatial convolutions in the encoder", "cnn-adapter")
+        return require_targets(chosen, "spatial convolutions in the encoder", "cnn-adapter")
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Put a pointwise change on each kernel; the output is unchanged until training starts."""
-        from fseft.learn.deltas import Centre, add_delta
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.adapter_layers import CentreTapDelta, add_delta
+        from fseft.learn.adapters.method import AdaptedNetwork
 
         targets = self.select(architecture, network)
-        deltas = [add_delta(target, Centre(target.module.get_parameter("weight"))) for target in targets]
-        return Adapted.frozen_but(deltas, architecture, network, learning_rate=1e-3, head_ratio=10.0)
+        deltas = [
+            add_delta(target, CentreTapDelta(target.module.get_parameter("weight")))
+            for target in targets
+        ]
+        return AdaptedNetwork.freeze_except(
+            deltas, architecture, network, learning_rate=1e-3, head_ratio=10.0
+        )

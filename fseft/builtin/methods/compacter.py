@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 MIXED = ("attn.proj", "mlp.fc2")
 
@@ -21,8 +21,12 @@ MIXED = ("attn.proj", "mlp.fc2")
 class CompacterConfig(Config):
     """Into how many products a mixing is split, and how it starts."""
 
-    terms: int = Field(default=4, ge=1, description="n: Kronecker products per mixing; divides the widths")
-    identity_init: bool = Field(default=True, description="start as the model; false: at random, as FSEFT does")
+    terms: int = Field(
+        default=4, ge=1, description="n: Kronecker products per mixing; divides the widths"
+    )
+    identity_init: bool = Field(
+        default=True, description="start as the model; false: at random, as FSEFT does"
+    )
 
 
 SPEC = MethodSpec(
@@ -43,20 +47,30 @@ class Compacter:
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """The last layers of the attention and feed-forward parts, and the norm layers of the encoder."""
-        from fseft.learn.method import need
+        from fseft.learn.adapters.method import require_targets
 
-        encoder = [target for target in architecture.targets(network) if target.part in ("encoder", "bottleneck")]
-        need([target for target in encoder if target.role in MIXED], "transformer blocks", "compacter")
+        encoder = [
+            target
+            for target in architecture.targets(network)
+            if target.part in ("encoder", "bottleneck")
+        ]
+        require_targets(
+            [target for target in encoder if target.role in MIXED],
+            "transformer blocks",
+            "compacter",
+        )
         return [target for target in encoder if target.role in (*MIXED, "norm")]
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Put a mixing on the weight and bias of each last layer.
 
         Raises:
             FseftError: The number of terms does not divide a layer's width.
         """
-        from fseft.learn.deltas import Hypercomplex, Shift, add_delta
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.adapter_layers import BiasShift, Hypercomplex, add_delta
+        from fseft.learn.adapters.method import AdaptedNetwork
 
         trained = []
         for target in self.select(architecture, network):
@@ -64,12 +78,14 @@ class Compacter:
                 trained.append(target.name)
                 continue
             width = self._width(target)
-            mixing = Hypercomplex(width, self.config.terms, generator, residual=self.config.identity_init)
+            mixing = Hypercomplex(
+                width, self.config.terms, generator, residual=self.config.identity_init
+            )
             trained.append(add_delta(target, mixing))
             if target.module.bias is not None:
-                shift = Shift(target.module.get_parameter("bias"))
+                shift = BiasShift(target.module.get_parameter("bias"))
                 trained += [add_delta(target, delta, "bias") for delta in (mixing, shift)]
-        return Adapted.frozen_but(trained, architecture, network, learning_rate=1e-2)
+        return AdaptedNetwork.freeze_except(trained, architecture, network, learning_rate=1e-2)
 
     def _width(self, target: Target) -> int:
         from fseft.errors import FseftError

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 SPEC = MethodSpec(
     name="decoder-only",
@@ -30,14 +30,18 @@ class DecoderOnly:
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """The decoder."""
-        from fseft.learn.method import need
+        from fseft.learn.adapters.method import require_targets
 
         decoder = [target for target in architecture.targets(network) if target.part == "decoder"]
-        return need(decoder, "a decoder", "decoder-only")
+        return require_targets(decoder, "a decoder", "decoder-only")
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Freeze all but the decoder and the head."""
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.method import AdaptedNetwork
 
         decoder = [target.name for target in self.select(architecture, network)]
-        return Adapted.frozen_but(decoder, architecture, network, learning_rate=1e-3, head_ratio=10.0)
+        return AdaptedNetwork.freeze_except(
+            decoder, architecture, network, learning_rate=1e-3, head_ratio=10.0
+        )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 SPEC = MethodSpec(
     name="full",
@@ -35,11 +35,13 @@ class Full:
         """Everything."""
         return architecture.targets(network)
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Train all parameters, with dropout and batch statistics on where the network has them."""
-        from fseft.learn.method import Adapted, head_names
+        from fseft.learn.adapters.method import AdaptedNetwork, head_names
 
-        adapted = Adapted(network, learning_rate=self.learning_rate, train_mode=True)
+        adapted = AdaptedNetwork(network, learning_rate=self.learning_rate, train_mode=True)
         network.requires_grad_(True)
-        adapted.also_train(head_names(architecture, network), rate=self.head_ratio)
+        adapted.unfreeze(head_names(architecture, network), rate=self.head_ratio)
         return adapted

@@ -9,8 +9,8 @@ from fseft.plugin import Config, MethodSpec
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 SPEC = MethodSpec(
     name="ia3",
@@ -33,30 +33,34 @@ class IA3:
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """Attention, feed-forward and convolutional layers of encoder and bottleneck."""
-        from fseft.learn.method import need
+        from fseft.learn.adapters.method import require_targets
 
         chosen = [
             target
             for target in architecture.targets(network)
             if target.part in ("encoder", "bottleneck")
             and target.role in ("attn.qkv", *SCALED_AT_INPUT)
-            and not (target.followed_by_norm and target.module.get_parameter("weight").shape[1] == 1)
+            and not (
+                target.followed_by_norm and target.module.get_parameter("weight").shape[1] == 1
+            )
         ]
-        return need(chosen, "attention or convolutional layers in the encoder", "ia3")
+        return require_targets(chosen, "attention or convolutional layers in the encoder", "ia3")
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Put scales of one on the chosen weights; the output is unchanged until training starts."""
-        from fseft.learn.deltas import Scale, add_delta
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.adapter_layers import ChannelScale, add_delta
+        from fseft.learn.adapters.method import AdaptedNetwork
 
         scales = []
         for target in self.select(architecture, network):
             weight = target.module.get_parameter("weight")
             if target.role == "attn.qkv":  # rows of queries, keys, values
-                scale = Scale(weight, 0, first=len(weight) // 3)
+                scale = ChannelScale(weight, 0, first=len(weight) // 3)
             else:
-                scale = Scale(weight, 0 if target.role == "conv.transposed" else 1)
+                scale = ChannelScale(weight, 0 if target.role == "conv.transposed" else 1)
             scales.append(add_delta(target, scale))
             if target.role == "attn.qkv" and target.module.bias is not None:
                 scales.append(add_delta(target, scale, "bias"))
-        return Adapted.frozen_but(scales, architecture, network, learning_rate=1e-2)
+        return AdaptedNetwork.freeze_except(scales, architecture, network, learning_rate=1e-2)

@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 
 class LinearProbeConfig(Config):
     """How the last layer is found."""
 
     solver: Literal["adamw", "lbfgs"] = Field(
-        default="adamw", description="lbfgs: the optimum of the cross-entropy on sampled voxels, without epochs"
+        default="adamw",
+        description="lbfgs: the optimum of the cross-entropy on sampled voxels, without epochs",
     )
 
     @property
@@ -50,10 +51,12 @@ class LinearProbe:
         """The head."""
         return [target for target in architecture.targets(network) if target.part == "head"]
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Freeze all but the head."""
-        from fseft.learn.method import Adapted
-        from fseft.learn.probe import Solved
+        from fseft.learn.adapters.lbfgs import LBFGSProbe
+        from fseft.learn.adapters.method import AdaptedNetwork
 
-        kind = Solved if self.config.solves else Adapted
-        return kind.frozen_but([], architecture, network, learning_rate=1e-2)
+        kind = LBFGSProbe if self.config.solves else AdaptedNetwork
+        return kind.freeze_except([], architecture, network, learning_rate=1e-2)

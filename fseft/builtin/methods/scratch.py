@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fseft.builtin.methods.full import Full
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import MethodSpec
 
 SPEC = MethodSpec(

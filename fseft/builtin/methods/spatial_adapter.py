@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from fseft.builtin.reference import reference
+from fseft.builtin.reference_recipe import reference
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 
 class SpatialAdapterConfig(Config):
@@ -43,12 +43,18 @@ class SpatialAdapter:
         """The head."""
         return [target for target in architecture.targets(network) if target.part == "head"]
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Freeze the network and put the adapter into its head; the output is unchanged until training starts."""
-        from fseft.learn.heads import ResidualHead
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.method import AdaptedNetwork
+        from fseft.learn.networks.heads import ResidualHead
 
-        architecture.replace_head(network, ResidualHead(architecture.head(network), self.config.kernel_size, generator))
+        architecture.replace_head(
+            network, ResidualHead(architecture.head(network), self.config.kernel_size, generator)
+        )
         (head,) = self.select(architecture, network)
         rates = {f"{head.name}.{convolution}.weight": 1.0 for convolution in ("first", "second")}
-        return Adapted.frozen_but([], architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates)
+        return AdaptedNetwork.freeze_except(
+            [], architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates
+        )

@@ -9,8 +9,8 @@ from fseft.plugin import Config, MethodSpec
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 SPEC = MethodSpec(
     name="ssf",
@@ -40,20 +40,25 @@ class SSF:
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """The norm layers, and the layers that none of them follows."""
-        from fseft.learn.method import need
+        from fseft.learn.adapters.method import require_targets
 
         chosen = [
             target
             for target in architecture.targets(network)
             if target.part != "head"
-            and (target.role == "norm" or (target.role in SHIFTED_AND_SCALED and not target.followed_by_norm))
+            and (
+                target.role == "norm"
+                or (target.role in SHIFTED_AND_SCALED and not target.followed_by_norm)
+            )
         ]
-        return need(chosen, "layers whose output a scale would change", "ssf")
+        return require_targets(chosen, "layers whose output a scale would change", "ssf")
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Put a scale on each weight and a shift on each bias; the output is unchanged until training starts."""
-        from fseft.learn.deltas import Scale, Shift, add_delta
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.adapter_layers import BiasShift, ChannelScale, add_delta
+        from fseft.learn.adapters.method import AdaptedNetwork
 
         trained = []
         for target in self.select(architecture, network):
@@ -61,9 +66,9 @@ class SSF:
                 trained.append(target.name)
                 continue
             outputs = 1 if target.role == "conv.transposed" else 0
-            scale = Scale(target.module.get_parameter("weight"), outputs)
+            scale = ChannelScale(target.module.get_parameter("weight"), outputs)
             trained.append(add_delta(target, scale))
             if target.module.bias is not None:
-                shift = Shift(target.module.get_parameter("bias"))
+                shift = BiasShift(target.module.get_parameter("bias"))
                 trained.append(add_delta(target, shift, "bias"))
-        return Adapted.frozen_but(trained, architecture, network, learning_rate=1e-2)
+        return AdaptedNetwork.freeze_except(trained, architecture, network, learning_rate=1e-2)

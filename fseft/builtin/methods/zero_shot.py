@@ -9,8 +9,8 @@ from fseft.plugin import Config, MethodSpec
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.method import Adapted
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.networks.roles import Architecture, Target
 
 SPEC = MethodSpec(
     name="zero-shot",
@@ -27,13 +27,15 @@ class ZeroShot:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:  # noqa: ARG002
+    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """Nothing."""
         return []
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> Adapted:  # noqa: ARG002
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> AdaptedNetwork:
         """Freeze everything."""
-        from fseft.learn.method import Adapted
+        from fseft.learn.adapters.method import AdaptedNetwork
 
         network.requires_grad_(False)
-        return Adapted(network, learning_rate=0.0)
+        return AdaptedNetwork(network, learning_rate=0.0)

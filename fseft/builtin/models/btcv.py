@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import BTCV_13
-from fseft.documents import ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.builtin.models.preprocessing_contracts import abdomen_ct
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import ModelCard
 
 CARD = ModelCard(
     name="btcv",
@@ -24,7 +24,7 @@ CARD = ModelCard(
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="swin_unetr.base_5000ep_f48_lr2e-4_pretrained.pt",
         url="https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "swin_unetr.base_5000ep_f48_lr2e-4_pretrained.pt",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import UNIVERSAL_32
+from fseft.builtin.models.preprocessing_contracts import abdomen_ct
 from fseft.builtin.models.universal import TEXT_HEAD
-from fseft.documents import ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import ModelCard
 
 CARD = ModelCard(
     name="clipdriven",
@@ -19,13 +19,24 @@ CARD = ModelCard(
     licence="CC-BY-NC-ND-4.0",
     shareable=False,
     home="https://github.com/ljwztc/CLIP-Driven-Universal-Model",
-    datasets=("BTCV", "CHAOS", "LiTS", "KiTS", "AbdomenCT-1K", "CT-ORG", "AMOS22", "MSD", "Pancreas-CT", "and others"),
+    datasets=(
+        "BTCV",
+        "CHAOS",
+        "LiTS",
+        "KiTS",
+        "AbdomenCT-1K",
+        "CT-ORG",
+        "AMOS22",
+        "MSD",
+        "Pancreas-CT",
+        "and others",
+    ),
     reference="Liu et al. 2023, arXiv:2301.00785",
     scope="body",
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="supervised_clip_driven_universal_swin_unetr_2100.pth",
         url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/"
         "supervised_clip_driven_universal_swin_unetr_2100.pth",

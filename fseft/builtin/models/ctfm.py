@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fseft.builtin.models.labels import TOTALSEGMENTATOR_117
-from fseft.documents import Contract, Intensity, ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import Contract, Intensity, ModelCard
 
 CARD = ModelCard(
     name="ctfm",
@@ -27,7 +27,7 @@ CARD = ModelCard(
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="model.safetensors",
         url="https://huggingface.co/project-lighter/whole_body_segmentation/resolve/main/model.safetensors",
         marks=(r"^encoder\.conv_init\.weight", r"^up_layers\.3\.head\."),

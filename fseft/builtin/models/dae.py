@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fseft.documents import Contract, Intensity, ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import Contract, Intensity, ModelCard
 
 CARD = ModelCard(
     name="dae",
@@ -18,13 +18,21 @@ CARD = ModelCard(
     licence="Apache-2.0",
     shareable=True,
     home="https://github.com/Project-MONAI/research-contributions/tree/main/DAE",
-    datasets=("HNSCC", "LUNA16", "TCIA CT Colonography", "TCIA Covid19", "LIDC", "BraTS 2021", "and others"),
+    datasets=(
+        "HNSCC",
+        "LUNA16",
+        "TCIA CT Colonography",
+        "TCIA Covid19",
+        "LIDC",
+        "BraTS 2021",
+        "and others",
+    ),
     reference="Valanarasu et al. 2023, arXiv:2307.16896",
     scope="encoder",
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="ssl_pretrained_weights.pth",
         url="https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/ssl_pretrained_weights.pth",
         marks=(r"^encoder\.patch_embed\.proj\.weight", r"^encoder\.layers1\.0\.0\."),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import FSEFT_29
-from fseft.documents import ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.builtin.models.preprocessing_contracts import abdomen_ct
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import ModelCard
 
 CARD = ModelCard(
     name="fseft",
@@ -18,12 +18,22 @@ CARD = ModelCard(
     contract=abdomen_ct(),
     licence="none (all rights reserved)",
     home="https://github.com/jusiro/fewshot-finetuning",
-    datasets=("BTCV", "CHAOS", "LiTS", "KiTS", "AbdomenCT-1K", "AMOS", "MSD", "AbdomenCT-12organ", "CT-ORG"),
+    datasets=(
+        "BTCV",
+        "CHAOS",
+        "LiTS",
+        "KiTS",
+        "AbdomenCT-1K",
+        "AMOS",
+        "MSD",
+        "AbdomenCT-12organ",
+        "CT-ORG",
+    ),
     reference="Silva-Rodríguez, Dolz and Ben Ayed 2025, Medical Image Analysis 103",
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="fseft.pth",
         marks=(r"^swinViT\.patch_embed", r"^classifier\.weight"),
         renames=((r"^classifier\.", "out.conv.conv."),),

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from fseft.builtin.models.labels import TOTALSEGMENTATOR_104
-from fseft.documents import Contract, Intensity, ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import Contract, Intensity, ModelCard
 
 CARD = ModelCard(
     name="monai_wholebody",
     summary="MONAI whole-body bundle, SegResNet, 104 structures in CT",
     architecture="segresnet",
-    hparams={"init_filters": 32, "blocks_down": [1, 2, 2, 4], "blocks_up": [1, 1, 1], "dropout_prob": 0.2},
+    hparams={
+        "init_filters": 32,
+        "blocks_down": [1, 2, 2, 4],
+        "blocks_up": [1, 1, 1],
+        "dropout_prob": 0.2,
+    },
     parameters=18_799_401,
     classes=TOTALSEGMENTATOR_104,
     activation="softmax",
     # The bundle z-scores what is not zero and then maps the extremes to -1 and 1, which undoes all but the latter.
     contract=Contract(
-        spacing_mm=(1.5, 1.5, 1.5), intensity={"ct": Intensity(scheme="minmax")}, patch_size=(96, 96, 96)
+        spacing_mm=(1.5, 1.5, 1.5),
+        intensity={"ct": Intensity(scheme="minmax")},
+        patch_size=(96, 96, 96),
     ),
     licence="Apache-2.0",
     shareable=True,
@@ -26,7 +33,7 @@ CARD = ModelCard(
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="model.pt",
         marks=(r"^convInit\.conv\.weight", r"^conv_final\.2\.conv"),
     ),

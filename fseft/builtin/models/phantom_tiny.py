@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fseft.documents import ModelCard
 from fseft.plugin import FoundationModelSpec
+from fseft.schemas import ModelCard
 
 FOLDER = Path(__file__).parents[1] / "phantom" / "weights"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.contracts import abdomen_ct
-from fseft.documents import ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.builtin.models.preprocessing_contracts import abdomen_ct
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import ModelCard
 
 CARD = ModelCard(
     name="suprem_segresnet",
@@ -21,7 +21,7 @@ CARD = ModelCard(
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="supervised_suprem_segresnet_2100.pth",
         url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_segresnet_2100.pth",
         marks=(r"^convInit\.conv\.weight", r"^conv_final\.2\.conv"),

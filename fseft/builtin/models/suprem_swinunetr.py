@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import UNIVERSAL_32
+from fseft.builtin.models.preprocessing_contracts import abdomen_ct
 from fseft.builtin.models.universal import TEXT_HEAD
-from fseft.documents import ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import ModelCard
 
 CARD = ModelCard(
     name="suprem_swinunetr",
@@ -24,7 +24,7 @@ CARD = ModelCard(
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="supervised_suprem_swinunetr_2100.pth",
         url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_swinunetr_2100.pth",
         marks=("^organ_embedding$", r"\bbackbone\.swinViT\.patch_embed"),

@@ -10,7 +10,7 @@ from fseft.errors import FseftError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fseft.documents import ModelCard
+    from fseft.schemas import ModelCard
 
 TEXT_HEAD = ((r"^(?=(organ_embedding|precls_conv|GAP|controller|text_to_vision)\b)", "text_head."),)
 """It lies beside the backbone in public files."""
@@ -24,12 +24,14 @@ def card_by_classes(card: ModelCard, file: Path, content: object) -> ModelCard: 
     Raises:
         FseftError: Its classes are not known by their number.
     """
-    from fseft.learn.checkpoint import unwrap
+    from fseft.learn.networks.state_dict_mapping import unwrap
 
     texts = [tensor for name, tensor in unwrap(content).items() if name.endswith("organ_embedding")]
     count = len(texts[0]) if texts else len(card.classes)
     if count not in CLASSES:
         known = " and ".join(map(str, sorted(CLASSES)))
-        raise FseftError(f"has texts for {count} classes", hint=f"Known are the files of {known} classes.")
+        raise FseftError(
+            f"has texts for {count} classes", hint=f"Known are the files of {known} classes."
+        )
     hparams = {**card.hparams, "text_classes": count}
     return card.model_copy(update={"classes": CLASSES[count], "hparams": hparams})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import VISTA3D_132
-from fseft.documents import ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.builtin.models.preprocessing_contracts import abdomen_ct
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 UNSUPPORTED = (2, 16, 18, 20, 21, 129, 130, 131)
 """Super-classes that the model sums up from others, and class prompts that it was not trained for."""
 
-CLASSES = {index: name for index, name in enumerate(VISTA3D_132, start=1) if index not in UNSUPPORTED}
+CLASSES = {
+    index: name for index, name in enumerate(VISTA3D_132, start=1) if index not in UNSUPPORTED
+}
 
 CARD = ModelCard(
     name="vista3d",
@@ -33,7 +35,7 @@ CARD = ModelCard(
 )
 SPEC = FoundationModelSpec.public(
     CARD,
-    Checkpoint(
+    CheckpointSpec(
         file="model.safetensors",
         url="https://huggingface.co/nvidia/NV-Segment-CT/resolve/main/vista3d_pretrained_model/model.safetensors",
         marks=(r"^image_encoder\.encoder\.conv_init", r"^class_head\.class_embeddings"),

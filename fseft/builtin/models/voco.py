@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.contracts import abdomen_ct
 from fseft.builtin.models.labels import VOCOMNI_20
-from fseft.documents import ModelCard
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.builtin.models.preprocessing_contracts import abdomen_ct
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import ModelCard
 
 
 def _spec(size: str, feature_size: int, parameters: int) -> FoundationModelSpec:
@@ -24,7 +24,7 @@ def _spec(size: str, feature_size: int, parameters: int) -> FoundationModelSpec:
         reference="Wu et al. 2024, arXiv:2410.09890",
     )
     file = f"VoComni_{size.upper()}.pt"
-    checkpoint = Checkpoint(
+    checkpoint = CheckpointSpec(
         file=file,
         url=f"https://huggingface.co/Luffy503/VoCo/resolve/main/{file}",
         marks=(r"^swinViT\.layers1c\.", r"^decoder1\."),

@@ -18,20 +18,29 @@ if TYPE_CHECKING:
 def paint_bowel(rng: np.random.Generator, scene: Scene) -> None:
     """Small bowel as a tangle of loops, and the colon as a frame around it."""
     grid = scene.grid
-    wave = rng.uniform(24, 36)  # where two random fields vanish together, a curve winds: the bowel follows it
+    wave = rng.uniform(
+        24, 36
+    )  # where two random fields vanish together, a curve winds: the bowel follows it
     coil = np.hypot(*(grid.noise(rng, wave) for _ in range(2)))
-    room = np.minimum.reduce([scene.cage - 14.0, -52.0 - grid.z, grid.y + 28.0, 96.0 - np.abs(grid.x)])
+    room = np.minimum.reduce(
+        [scene.cage - 14.0, -52.0 - grid.z, grid.y + 28.0, 96.0 - np.abs(grid.x)]
+    )
     loops = np.minimum((rng.uniform(0.8, 1.4) - coil) * 0.45 * wave, room).astype(np.float32)
     scene.paint("bowel_wall", grid.whole(loops))
     scene.paint("bowel_fluid", grid.whole(loops - 3.0))
-    scene.paint("air", grid.whole(np.minimum(loops - 4.0, (grid.y - rng.uniform(35, 90)).astype(np.float32))))
+    scene.paint(
+        "air",
+        grid.whole(np.minimum(loops - 4.0, (grid.y - rng.uniform(35, 90)).astype(np.float32))),
+    )
     points = np.array(
         [(92, 18, -172), (100, -2, -135), (102, -12, -95), (86, 12, -72), (45, 62, -92), (-5, 70, -100),
          (-55, 58, -70), (-96, 2, -25), (-106, -32, -60), (-108, -32, -120), (-92, -8, -165), (-45, 5, -190),
          (-10, -15, -205), (0, -40, -230)]
     ) + rng.normal(0, 5, (14, 3))  # fmt: skip
     points[4:7, 2] += rng.normal(-5, 14)  # the transverse colon hangs as it likes
-    radii = rng.normal(1.0, 0.12) * np.array([26, 24, 22, 21, 20, 19, 18, 18, 16, 15, 14, 15, 16, 18])
+    radii = rng.normal(1.0, 0.12) * np.array(
+        [26, 24, 22, 21, 20, 19, 18, 18, 16, 15, 14, 15, 16, 18]
+    )
     haustra = grid.noise(rng, 22.0) * np.float32(2.0)
     colon = tube(grid, points, radii)
     colon = scene.abdominal(Shape(colon.box, colon.distance + haustra[colon.box]))
@@ -89,7 +98,9 @@ def paint_liver(rng: np.random.Generator, scene: Scene) -> None:
     _paint_lesions(rng, scene, liver, (0, 0, 0, 1, 2, 5))
     if rng.uniform() < 0.9:  # some have lost their gallbladder
         radii = rng.uniform(0.78, 1.2) * np.array([32.0, 15.5, 15.5])
-        bag = ellipsoid(scene.grid, shift + point(48, 44, -42) + rng.normal(0, 4, 3), radii, (0.15, 0.5, -0.8))
+        bag = ellipsoid(
+            scene.grid, shift + point(48, 44, -42) + rng.normal(0, 4, 3), radii, (0.15, 0.5, -0.8)
+        )
         bag = scene.abdominal(bag)
         scene.paint("bowel_wall", bag, "gallbladder", gap_mm=0.5)
         scene.paint("bile", bag.grown(-2.0), KEEP)
@@ -128,10 +139,18 @@ def paint_kidneys(rng: np.random.Generator, scene: Scene) -> None:
 def _liver(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64]) -> Float:
     """A large right lobe with a tail, a left lobe across the midline, and a slanting under-surface."""
     size, reach = rng.normal(1.0, 0.05), rng.uniform(0.75, 1.2)  # reach: how far the left lobe goes
-    right = ellipsoid(grid, shift + point(70, -4, 0), size * np.array([74, 86, 84]), (1.0, 0.0, 0.15))
-    left = ellipsoid(grid, shift + point(4, 48, 20), size * np.array([78 * reach, 42, 34]), (1.0, -0.15, -0.25))
-    tail = ellipsoid(grid, shift + point(96, 0, -50), np.array([30, 48, 36 * rng.uniform(0.6, 1.7)]))
-    under = grid.z - shift[2] + 58.0 - rng.normal(0.42, 0.08) * (88.0 - grid.x) - 0.18 * (grid.y + 40.0)
+    right = ellipsoid(
+        grid, shift + point(70, -4, 0), size * np.array([74, 86, 84]), (1.0, 0.0, 0.15)
+    )
+    left = ellipsoid(
+        grid, shift + point(4, 48, 20), size * np.array([78 * reach, 42, 34]), (1.0, -0.15, -0.25)
+    )
+    tail = ellipsoid(
+        grid, shift + point(96, 0, -50), np.array([30, 48, 36 * rng.uniform(0.6, 1.7)])
+    )
+    under = (
+        grid.z - shift[2] + 58.0 - rng.normal(0.42, 0.08) * (88.0 - grid.x) - 0.18 * (grid.y + 40.0)
+    )
     under += 5.0 * grid.noise(rng, 45.0)
     spine = 30.0 + 0.9 * (grid.y + 78.0) + 0.6 * (grid.x - 20.0).clip(0)
     lobe = np.minimum(np.maximum(grid.spread(right), grid.spread(tail)), 0.9 * under)
@@ -148,7 +167,9 @@ def _paint_liver_vessels(scene: Scene, liver: Shape, shift: NDArray[np.float64])
         scene.paint("portal", tube(grid, course, [5, 4.5, 2.5]).within(inside), KEEP)
 
 
-def _paint_lesions(rng: np.random.Generator, scene: Scene, organ: Shape, counts: tuple[int, ...]) -> None:
+def _paint_lesions(
+    rng: np.random.Generator, scene: Scene, organ: Shape, counts: tuple[int, ...]
+) -> None:
     """Cysts and tumours: they stay part of the organ's label."""
     bound = scene.grid.spread(organ)
     depth = np.argwhere(organ.distance > 4.0) + [s.start for s in organ.box]

@@ -82,7 +82,9 @@ class Scene:
     diaphragm: Float
     layers: list[Layer] = field(default_factory=list)
 
-    def paint(self, tissue: str, shape: Shape, label: str | int = 0, *, gap_mm: float = 0.0) -> None:
+    def paint(
+        self, tissue: str, shape: Shape, label: str | int = 0, *, gap_mm: float = 0.0
+    ) -> None:
         """Put a solid over what is there, with a rim of fat around it where `gap_mm` is given."""
         if shape.distance.size == 0:
             return
@@ -117,7 +119,9 @@ def random_habitus(rng: np.random.Generator) -> Habitus:
     )
 
 
-def random_grid(rng: np.random.Generator, habitus: Habitus, shape: Sequence[int], spacing_mm: Sequence[float]) -> Grid:
+def random_grid(
+    rng: np.random.Generator, habitus: Habitus, shape: Sequence[int], spacing_mm: Sequence[float]
+) -> Grid:
     """Lay a voxel grid over the person, off-centre, and bend it so that no border is a perfect ellipsoid."""
     low, high = {"torso": (5, 40), "abdomen": (-55, -15), "chest": (105, 140)}[habitus.region]
     centre = (rng.normal(0, 5), habitus.belly_mm / 4 + rng.normal(0, 5), rng.uniform(low, high))

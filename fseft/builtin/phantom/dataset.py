@@ -83,11 +83,13 @@ def write_phantoms(
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write what `make` makes, one phantom for each generator it is given; the rest as for `write_dataset`."""
-    from fseft.store import write_text
     from fseft.volume.image import write_labels, write_volume
+    from fseft.workspace import write_text
 
     if cases < 1 or test_cases < 0:
-        raise FseftError(f"a dataset of {cases} training and {test_cases} test cases", hint="Ask for 1 or more.")
+        raise FseftError(
+            f"a dataset of {cases} training and {test_cases} test cases", hint="Ask for 1 or more."
+        )
     total = cases + test_cases
     for number in range(total):
         rng = np.random.default_rng((seed, number))
@@ -120,14 +122,16 @@ def stored(
     from fseft.volume.geometry import Geometry, reorient
 
     i, j, k = phantom.image.shape
-    affine = np.diag([*np.multiply(phantom.spacing_mm, (-1, -1, 1)), 1.0])  # RAS axes in an LPS world
+    affine = np.diag(
+        [*np.multiply(phantom.spacing_mm, (-1, -1, 1)), 1.0]
+    )  # RAS axes in an LPS world
     affine[:3, 3] = -affine[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
-    lookup = np.zeros(len(phantom.structures) + 1, np.uint8)
+    known = np.zeros(len(phantom.structures) + 1, np.uint8)
     for number, structure in enumerate(structures, start=1):
-        lookup[phantom.structures.index(structure) + 1] = number
+        known[phantom.structures.index(structure) + 1] = number
     grid = Geometry((i, j, k), affine)
     image, geometry = reorient(phantom.image, grid, orientation)
-    labels, _ = reorient(lookup[phantom.labels], grid, orientation)
+    labels, _ = reorient(known[phantom.labels], grid, orientation)
     return image, labels, geometry
 
 
@@ -136,15 +140,21 @@ def _annotated(structures: Sequence[str] | None) -> tuple[str, ...]:
         return STRUCTURES
     for structure in structures:
         if structure not in STRUCTURES:
-            raise FseftError(f"the phantom has no structure {structure!r}", hint=did_you_mean(structure, STRUCTURES))
+            raise FseftError(
+                f"the phantom has no structure {structure!r}",
+                hint=did_you_mean(structure, STRUCTURES),
+            )
     return tuple(dict.fromkeys(structures))
 
 
-def _description(name: str, modality: str, structures: Sequence[str], cases: int) -> dict[str, object]:
+def _description(
+    name: str, modality: str, structures: Sequence[str], cases: int
+) -> dict[str, object]:
     return {
         "name": name,
         "channel_names": {"0": modality.upper()},
-        "labels": {"background": 0} | {structure: n for n, structure in enumerate(structures, start=1)},
+        "labels": {"background": 0}
+        | {structure: n for n, structure in enumerate(structures, start=1)},
         "numTraining": cases,
         "file_ending": ".nii.gz",
     }

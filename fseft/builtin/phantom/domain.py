@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     Range = tuple[float, float]
 
 TORSO_HU: Mapping[str, Range] = {
-    tissue: (min(means) - 2 * spread, max(means) + 2 * spread) for tissue, (means, spread, _) in CT.items()
+    tissue: (min(means) - 2 * spread, max(means) + 2 * spread)
+    for tissue, (means, spread, _) in CT.items()
 }
 TORSO_MM = ((200.0, 420.0), (160.0, 300.0), (180.0, 440.0))
 """How wide, deep and high the field of view of a torso may be."""
@@ -45,13 +46,17 @@ def random_frame(rng: np.random.Generator, extent_mm: Sequence[Range], spacing_m
     slices = plane * float(rng.uniform(1.3, 2.2) if rng.uniform() < 0.2 else 1.0)
     i, j, k = (round(float(s), 2) for s in (plane, plane, slices))
     sides = [
-        int(np.clip(rng.uniform(*extent) / s, LEAST, MOST)) for extent, s in zip(extent_mm, (i, j, k), strict=True)
+        int(np.clip(rng.uniform(*extent) / s, LEAST, MOST))
+        for extent, s in zip(extent_mm, (i, j, k), strict=True)
     ]
     return Frame((sides[0], sides[1], sides[2]), (i, j, k))
 
 
 def random_domain(
-    rng: np.random.Generator, modality: Modality, hounsfield: Mapping[str, Range], spacing_mm: Sequence[float]
+    rng: np.random.Generator,
+    modality: Modality,
+    hounsfield: Mapping[str, Range],
+    spacing_mm: Sequence[float],
 ) -> Appearance:
     """Draw a scanner.
 
@@ -68,7 +73,10 @@ def random_domain(
     return Appearance(
         modality,
         intensity,
-        {tissue: float(rng.uniform(0, 25.0 if ct else 0.15 * level)) for tissue, level in intensity.items()},
+        {
+            tissue: float(rng.uniform(0, 25.0 if ct else 0.15 * level))
+            for tissue, level in intensity.items()
+        },
         noise=float(rng.uniform(0.1, 1.0) * (30.0 if ct else 0.08 * unit)),
         grain_voxels=float(rng.uniform(0.3, 0.9)),
         blur_mm=_blur(rng, spacing_mm),
@@ -94,7 +102,11 @@ class Torsos:
         frame = random_frame(rng, TORSO_MM, self.spacing_mm)
         appearance = random_domain(rng, self.modality, TORSO_HU, frame.spacing_mm)
         return make_phantom(
-            rng, shape=frame.shape, spacing_mm=frame.spacing_mm, modality=self.modality, appearance=appearance
+            rng,
+            shape=frame.shape,
+            spacing_mm=frame.spacing_mm,
+            modality=self.modality,
+            appearance=appearance,
         )
 
 
@@ -129,5 +141,8 @@ def _mr_bounds(tissue: str) -> Range:
 
 
 def _blur(rng: np.random.Generator, spacing_mm: Sequence[float]) -> tuple[float, float, float]:
-    i, j, k = (float(s * b) for s, b in zip(spacing_mm, rng.uniform(0.2, 0.5) * rng.uniform(1.0, 2.0, 3), strict=True))
+    i, j, k = (
+        float(s * b)
+        for s, b in zip(spacing_mm, rng.uniform(0.2, 0.5) * rng.uniform(1.0, 2.0, 3), strict=True)
+    )
     return i, j, k

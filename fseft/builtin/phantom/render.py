@@ -104,12 +104,16 @@ class Phantom:
     structures: tuple[str, ...] = STRUCTURES
 
 
-def random_appearance(rng: np.random.Generator, modality: Modality, shift: float = 0.0) -> Appearance:
+def random_appearance(
+    rng: np.random.Generator, modality: Modality, shift: float = 0.0
+) -> Appearance:
     """Draw a scanner and its settings; `shift` from 0 to 1 moves away from the usual ones, steadily."""
     if modality not in ("ct", "mr"):
         raise FseftError(f"unknown phantom modality {modality!r}", hint="Known: ct, mr.")
     if shift < 0:
-        raise FseftError(f"the domain shift is {shift}", hint="Give a number from 0 (none) to 1 (strong).")
+        raise FseftError(
+            f"the domain shift is {shift}", hint="Give a number from 0 (none) to 1 (strong)."
+        )
     return _random_ct(rng, shift) if modality == "ct" else _random_mr(rng, shift)
 
 
@@ -198,7 +202,10 @@ def _random_mr(rng: np.random.Generator, shift: float) -> Appearance:
     bright = float(rng.uniform(300, 900))
     fat = float(rng.uniform(0.25, 1.3))
     intensity = {tissue: bright * float(rng.uniform(0.12, 1.0)) for tissue in CT}
-    intensity |= {tissue: bright * level * float(rng.uniform(0.5, 1.5)) for tissue, level in DARK_IN_MR.items()}
+    intensity |= {
+        tissue: bright * level * float(rng.uniform(0.5, 1.5))
+        for tissue, level in DARK_IN_MR.items()
+    }
     intensity |= {"fat": bright * fat, "skin": bright * fat * 0.6}
     return Appearance(
         "mr",
@@ -266,7 +273,11 @@ def _grid(
     """Shape and spacing that frame the person; what the caller gave is kept."""
     low, high = {"torso": (400, 470), "abdomen": (270, 340), "chest": (270, 330)}[habitus.region]
     width = habitus.width_mm * rng.uniform(1.0, 1.2)
-    extent = (width, width * 0.72 + habitus.belly_mm * 0.5, rng.uniform(low, high) * habitus.scale[2])
+    extent = (
+        width,
+        width * 0.72 + habitus.belly_mm * 0.5,
+        rng.uniform(low, high) * habitus.scale[2],
+    )
     if spacing_mm is None:
         i, j, k = shape or DEFAULT_SHAPE
         plane = max(extent[0] / i, extent[1] / j)
@@ -278,4 +289,6 @@ def _grid(
 
 def _check(name: str, values: Sequence[float] | None, least: float) -> None:
     if values is not None and (len(values) != 3 or min(values) < least):
-        raise FseftError(f"{name} is {tuple(values)}", hint=f"Give three numbers of at least {least:g}.")
+        raise FseftError(
+            f"{name} is {tuple(values)}", hint=f"Give three numbers of at least {least:g}."
+        )

@@ -61,7 +61,11 @@ class Ovoid:
     def individual(self, rng: np.random.Generator, reach_mm: float) -> Ovoid:
         """As one individual has it, in mm."""
         centre = self.centre + rng.normal(0, 0.04, 3)
-        return Ovoid(reach_mm * centre, reach_mm * self.radii * rng.normal(1, 0.1, 3).clip(0.7, 1.3), self.axis)
+        return Ovoid(
+            reach_mm * centre,
+            reach_mm * self.radii * rng.normal(1, 0.1, 3).clip(0.7, 1.3),
+            self.axis,
+        )
 
     def shape(self, grid: Grid) -> Shape:
         """Its solid."""
@@ -92,17 +96,25 @@ def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
     return Atlas(
         reach_mm,
         shell=Ovoid(np.zeros(3), rng.uniform(0.65, 0.9, 3), rng.normal(size=3)),
-        pair=Ovoid(np.array([rng.uniform(0.4, 0.6), *rng.uniform(-0.4, 0.4, 2)]), *_slender(rng, 1.5)),
-        solid=Ovoid(side * rng.uniform((0.0, 0.2, 0.2), (0.25, 0.5, 0.5)), round_one, rng.normal(size=3)),
+        pair=Ovoid(
+            np.array([rng.uniform(0.4, 0.6), *rng.uniform(-0.4, 0.4, 2)]), *_slender(rng, 1.5)
+        ),
+        solid=Ovoid(
+            side * rng.uniform((0.0, 0.2, 0.2), (0.25, 0.5, 0.5)), round_one, rng.normal(size=3)
+        ),
         halves=Ovoid(-side * rng.uniform(0.0, 0.3, 3), *_slender(rng, 2.5)),
         duct=rng.uniform(-0.75, 0.75, (4, 3)),
     )
 
 
-def random_grid(rng: np.random.Generator, reach_mm: float, shape: Sequence[int], spacing_mm: Sequence[float]) -> Grid:
+def random_grid(
+    rng: np.random.Generator, reach_mm: float, shape: Sequence[int], spacing_mm: Sequence[float]
+) -> Grid:
     """Lay a voxel grid over an individual, which is moved, scaled, turned and bent."""
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
-    position = np.stack(np.meshgrid(*axes, indexing="ij")) - reach_mm * rng.normal(0, 0.08, (3, 1, 1, 1))
+    position = np.stack(np.meshgrid(*axes, indexing="ij")) - reach_mm * rng.normal(
+        0, 0.08, (3, 1, 1, 1)
+    )
     turn = np.eye(3) + rng.normal(0, 0.12, (3, 3)) * rng.choice([0.5, 1.0, 2.0])
     bend = rng.uniform(0.02, 0.09)
     x, y, z = (
@@ -132,9 +144,18 @@ def build_scene(
     organs = zip(ORGANS, _organs(rng, grid, atlas), strict=True)
     return [
         *_grounds(rng, grid, atlas.reach_mm),
-        *(fill(grid, f"stray-{n}", _stray(rng, grid, atlas.reach_mm, 0.3), 0) for n in range(STRAYS)),
-        *(fill(grid, ALIKE.get(name, name), solid, number) for number, (name, solid) in enumerate(organs, start=1)),
-        *(fill(grid, f"lesion-{n}", _stray(rng, grid, atlas.reach_mm, 0.1), KEEP) for n in range(LESIONS)),
+        *(
+            fill(grid, f"stray-{n}", _stray(rng, grid, atlas.reach_mm, 0.3), 0)
+            for n in range(STRAYS)
+        ),
+        *(
+            fill(grid, ALIKE.get(name, name), solid, number)
+            for number, (name, solid) in enumerate(organs, start=1)
+        ),
+        *(
+            fill(grid, f"lesion-{n}", _stray(rng, grid, atlas.reach_mm, 0.1), KEEP)
+            for n in range(LESIONS)
+        ),
     ]
 
 
@@ -146,7 +167,9 @@ def _grounds(rng: np.random.Generator, grid: Grid, reach_mm: float) -> Iterator[
     yield fill(grid, "ground-0", grid.whole(body), 0)
     for n in range(1, GROUNDS):
         wave = float(reach_mm * rng.uniform(0.25, 0.9))
-        region = np.float32(0.4 * wave) * (grid.noise(rng, wave) - np.float32(rng.uniform(0.0, 1.0)))
+        region = np.float32(0.4 * wave) * (
+            grid.noise(rng, wave) - np.float32(rng.uniform(0.0, 1.0))
+        )
         yield fill(grid, f"ground-{n}", grid.whole(np.minimum(region, body)), 0)
 
 
@@ -182,4 +205,6 @@ def _slender(rng: np.random.Generator, ratio: float) -> tuple[Vector, Vector]:
     """Radii and axis of an ovoid that is about `ratio` times as long as it is wide."""
     across = rng.uniform(0.13, 0.2, 2)
     axis = rng.normal(size=3)
-    return np.array([across.mean() * ratio * rng.uniform(0.8, 1.2), *across]), axis / np.linalg.norm(axis)
+    return np.array(
+        [across.mean() * ratio * rng.uniform(0.8, 1.2), *across]
+    ), axis / np.linalg.norm(axis)

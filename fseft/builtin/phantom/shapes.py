@@ -87,7 +87,9 @@ def point(x: float, y: float, z: float) -> NDArray[np.float64]:
     return np.array([x, y, z], float)
 
 
-def ellipsoid(grid: Grid, centre: ArrayLike, radii: ArrayLike, axis: ArrayLike = (1.0, 0.0, 0.0)) -> Shape:
+def ellipsoid(
+    grid: Grid, centre: ArrayLike, radii: ArrayLike, axis: ArrayLike = (1.0, 0.0, 0.0)
+) -> Shape:
     """An ellipsoid whose first radius lies along `axis` and its second as near to anterior as it can."""
     c, r = np.asarray(centre, np.float32), np.asarray(radii, np.float32)
     reach = r.max() + 12.0
@@ -96,7 +98,9 @@ def ellipsoid(grid: Grid, centre: ArrayLike, radii: ArrayLike, axis: ArrayLike =
     outer = np.zeros_like(offset[0])
     steep = np.zeros_like(offset[0])
     for direction, radius in zip(_frame(axis), r, strict=True):
-        along = (direction[0] * offset[0] + direction[1] * offset[1] + direction[2] * offset[2]) / radius
+        along = (
+            direction[0] * offset[0] + direction[1] * offset[1] + direction[2] * offset[2]
+        ) / radius
         outer += along * along
         steep += (along / radius) ** 2
     norm = np.sqrt(outer)
@@ -114,13 +118,18 @@ def tube(grid: Grid, points: ArrayLike, radii: ArrayLike, steps: int = 3) -> Sha
     distance = np.full([s.stop - s.start for s in box], OUTSIDE)
     for a, b, ra, rb in zip(curve[:-1], curve[1:], width[:-1], width[1:], strict=True):
         part = grid.box(np.minimum(a, b) - reach, np.maximum(a, b) + reach)
-        inner = _box([(s.start - o.start, s.stop - o.start) for s, o in zip(part, box, strict=True)])
+        inner = _box(
+            [(s.start - o.start, s.stop - o.start) for s, o in zip(part, box, strict=True)]
+        )
         distance[inner] = np.maximum(distance[inner], _cone(grid, part, a, b, ra, rb))
     return Shape(box, distance)
 
 
 def smooth_noise(
-    rng: np.random.Generator, shape: Sequence[int], spacing_mm: Sequence[float], wavelength_mm: float
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    wavelength_mm: float,
 ) -> Float:
     """A smooth random field of unit deviation: a cubic B-spline with random coefficients."""
     weights = [_spline(n, s / wavelength_mm) for n, s in zip(shape, spacing_mm, strict=True)]
@@ -140,7 +149,9 @@ def _spline(count: int, step: float) -> Float:
     return np.asarray(np.where(t < 1, near, far), np.float32)
 
 
-def _cone(grid: Grid, box: Box, a: NDArray[np.float64], b: NDArray[np.float64], ra: float, rb: float) -> Float:
+def _cone(
+    grid: Grid, box: Box, a: NDArray[np.float64], b: NDArray[np.float64], ra: float, rb: float
+) -> Float:
     a32, ab = a.astype(np.float32), (b - a).astype(np.float32)
     x, y, z = grid.x[box] - a32[0], grid.y[box] - a32[1], grid.z[box] - a32[2]
     t = np.clip((x * ab[0] + y * ab[1] + z * ab[2]) / np.float32(ab @ ab + 1e-6), 0, 1)

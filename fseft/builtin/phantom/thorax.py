@@ -37,7 +37,10 @@ def diaphragm(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> Float:
         (left, -70.0, 5.0, 80.0),
         (left - 10, -8.0, 25.0, 70.0),
     ]
-    surface = [top - 42.0 * (((grid.x - x) / 60.0) ** 2 + ((grid.y - y) / ry) ** 2) for top, x, y, ry in domes]
+    surface = [
+        top - 42.0 * (((grid.x - x) / 60.0) ** 2 + ((grid.y - y) / ry) ** 2)
+        for top, x, y, ry in domes
+    ]
     return np.asarray(grid.z - np.maximum.reduce(surface), np.float32)
 
 
@@ -52,7 +55,9 @@ def flesh(rng: np.random.Generator, grid: Grid, cage: Float) -> Float:
 def paint_wall(rng: np.random.Generator, scene: Scene) -> None:
     """Skin, subcutaneous fat, muscles, and the fat that fills the cavity."""
     grid, habitus = scene.grid, scene.habitus
-    fat: Float = scene.flesh + np.float32(habitus.fat_mm) * (np.float32(1.0) + np.float32(0.25) * grid.noise(rng, 90.0))
+    fat: Float = scene.flesh + np.float32(habitus.fat_mm) * (
+        np.float32(1.0) + np.float32(0.25) * grid.noise(rng, 90.0)
+    )
     scene.paint("skin", grid.whole(fat + np.float32(2.5)))
     scene.paint("fat", grid.whole(fat))
     scene.paint("muscle", grid.whole(scene.flesh))
@@ -63,9 +68,16 @@ def paint_wall(rng: np.random.Generator, scene: Scene) -> None:
         top, bottom = (side * 28.0, -100.0, 240.0), (side * 34.0, -96.0, -260.0)
         scene.paint(
             "muscle",
-            tube(grid, [top, (side * 30, -98, 0), bottom], bulk * np.array([20, 24, 27])).within(scene.flesh),
+            tube(grid, [top, (side * 30, -98, 0), bottom], bulk * np.array([20, 24, 27])).within(
+                scene.flesh
+            ),
         )
-        psoas = [(side * 26, -62, -20), (side * 38, -58, -80), (side * 50, -48, -140), (side * 62, -30, -250)]
+        psoas = [
+            (side * 26, -62, -20),
+            (side * 38, -58, -80),
+            (side * 50, -48, -140),
+            (side * 62, -30, -250),
+        ]
         scene.paint("muscle", tube(grid, psoas, bulk * np.array([7.0, 15, 21, 24])))
 
 
@@ -77,7 +89,9 @@ def paint_lungs(rng: np.random.Generator, scene: Scene) -> None:
     top = np.float32(rng.uniform(222, 236)) - grid.z
     for name, side in (("lung_right", 1.0), ("lung_left", -1.0)):
         medial = side * grid.x - middle
-        distance = np.minimum.reduce([scene.cage - 8.0, scene.diaphragm - 2.0, top, medial]).astype(np.float32)
+        distance = np.minimum.reduce([scene.cage - 8.0, scene.diaphragm - 2.0, top, medial]).astype(
+            np.float32
+        )
         lung = grid.whole(distance)
         scene.paint("lung", lung, name)
         mottle = grid.noise(rng, 14.0)
@@ -86,13 +100,18 @@ def paint_lungs(rng: np.random.Generator, scene: Scene) -> None:
 
 def paint_mediastinum(rng: np.random.Generator, scene: Scene) -> None:
     """Trachea and bronchi, oesophagus, and the great vessels but the aorta."""
-    grid, windpipe = scene.grid, np.array([(3, -14, 270), (1, -14, 190), (0, -12, 138)]) + rng.normal(0, 2, 3)
+    grid, windpipe = (
+        scene.grid,
+        np.array([(3, -14, 270), (1, -14, 190), (0, -12, 138)]) + rng.normal(0, 2, 3),
+    )
     scene.paint("soft", tube(grid, windpipe, 11.0))
     scene.paint("air", tube(grid, windpipe, 8.0))
     for side in (1, -1):
         bronchus = [windpipe[-1], (side * 28, -16, 122), (side * 52, -14, 108)]
         scene.paint("air", tube(grid, bronchus, [7.0, 6.0, 4.0]).within(scene.cage - 10.0))
-    scene.paint("soft", tube(grid, [(-2, -36, 240), (-3, -38, 130), (-8, -30, 80), (-22, -8, 42)], 7.0))
+    scene.paint(
+        "soft", tube(grid, [(-2, -36, 240), (-3, -38, 130), (-8, -30, 80), (-22, -8, 42)], 7.0)
+    )
     scene.paint("vein", tube(grid, [(26, 2, 105), (26, 4, 150), (20, 8, 205)], 9.0))
     scene.paint("artery", tube(grid, [(-14, 34, 125), (-20, 16, 150), (-30, -6, 148)], 11.0))
     scene.paint("artery", tube(grid, [(-20, 8, 146), (10, 0, 142), (42, -6, 130)], 8.0))
@@ -155,7 +174,9 @@ def paint_spine(rng: np.random.Generator, scene: Scene) -> None:
     x = grid.x - habitus.scoliosis_mm * np.sin((z + rng.uniform(-60, 60)) / 75.0)
     curve = np.interp(z, [-260, -190, -110, -20, 110, 250], [-88, -72, -60, -68, -76, -66])
     y = (grid.y - curve + (habitus.kyphosis_mm - 10) * np.sin((z - 20) / 100.0)).astype(np.float32)
-    level = np.interp(z, [-260, -12, 270], [-8.0, 0.0, 282 / RIB_PITCH])  # 0 is the twelfth thoracic one
+    level = np.interp(
+        z, [-260, -12, 270], [-8.0, 0.0, 282 / RIB_PITCH]
+    )  # 0 is the twelfth thoracic one
     pitch = np.where(z < -12, np.float32(31.0), np.float32(RIB_PITCH))
     off = np.abs(level - np.round(level)) * pitch
     wide = np.interp(z, [-260, -100, 0, 250], [29, 25, 21, 15]) * rng.normal(1.0, 0.04)
@@ -167,20 +188,29 @@ def paint_spine(rng: np.random.Generator, scene: Scene) -> None:
     arch = np.minimum(ring, pitch / 2 - 1.5 - off)
     spinous = np.minimum.reduce([4.5 - np.abs(x), behind + 34.0, -behind - 5.0, 9.0 - off])
     lateral = np.minimum.reduce([6.0 - np.abs(behind + 4.0), 36.0 - np.abs(x), 5.5 - off])
-    bone = np.minimum(np.maximum.reduce([body, arch, spinous, lateral]), scene.flesh - 2.0).astype(np.float32)
+    bone = np.minimum(np.maximum.reduce([body, arch, spinous, lateral]), scene.flesh - 2.0).astype(
+        np.float32
+    )
     soft = np.maximum(column + 2.5, np.minimum(26.0 - np.abs(x), 4.0 - behind)).astype(np.float32)
     scene.paint("muscle", grid.whole(np.minimum(soft, scene.flesh)))
     scene.paint("disc", grid.whole(column))
     scene.paint("cortical", grid.whole(bone), "vertebrae")
-    scene.paint("spongiosa", grid.whole(np.maximum(body - 2.0, np.minimum(lateral, arch) - 2.5)), KEEP)
+    scene.paint(
+        "spongiosa", grid.whole(np.maximum(body - 2.0, np.minimum(lateral, arch) - 2.5)), KEEP
+    )
     scene.paint("cord", grid.whole((9.0 - np.hypot(x / 1.15, behind)).astype(np.float32)))
 
 
 def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
     """Twelve pairs of ribs with their cartilage, sternum, shoulder blades and pelvis."""
     grid = scene.grid
-    turn = np.arctan2(np.abs(grid.x), -(grid.y + 2.0)) / np.float32(np.pi)  # 0 at the back, 1 in front
-    drop = np.float32(rng.normal(62, 6)) * np.sin(np.clip(turn / 0.8, 0, 1) * np.float32(np.pi / 2)) ** 1.5
+    turn = np.arctan2(np.abs(grid.x), -(grid.y + 2.0)) / np.float32(
+        np.pi
+    )  # 0 at the back, 1 in front
+    drop = (
+        np.float32(rng.normal(62, 6))
+        * np.sin(np.clip(turn / 0.8, 0, 1) * np.float32(np.pi / 2)) ** 1.5
+    )
     level = (grid.z + drop - LOWEST_RIB) / np.float32(RIB_PITCH)
     number = np.clip(np.round(level), 0, 11).astype(np.int8)
     off = np.abs(level - number) * np.float32(RIB_PITCH)
@@ -196,7 +226,10 @@ def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
     slab = np.minimum.reduce([6.0 - np.abs(scene.cage), 20.0 - np.abs(grid.x), height, grid.y])
     scene.paint("spongiosa", grid.whole(slab.astype(np.float32)))
     for side in (-1.0, 1.0):
-        scene.paint("cortical", ellipsoid(grid, (side * 104, -80, 165), (58, 5, 34), (-0.15 * side, 0.15, 1.0)))
+        scene.paint(
+            "cortical",
+            ellipsoid(grid, (side * 104, -80, 165), (58, 5, 34), (-0.15 * side, 0.15, 1.0)),
+        )
         wing = ellipsoid(grid, (side * 95, -40, -225), (62, 58, 9), (0.35 * side, 0.0, 1.0))
         scene.paint("cortical", wing)
         scene.paint("spongiosa", wing.grown(-3.0))
@@ -205,4 +238,6 @@ def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
 def _oval(x: Float, y: Float, width: Float | float, depth: Float | float) -> Float:
     # a superellipse: a torso is squarer than an ellipse
     norm = ((np.abs(x) / width) ** 2.4 + (np.abs(y) / depth) ** 2.4) ** np.float32(1 / 2.4)
-    return np.asarray((1.0 - norm) * np.minimum(np.hypot(x, y) / np.maximum(norm, 0.05), width), np.float32)
+    return np.asarray(
+        (1.0 - norm) * np.minimum(np.hypot(x, y) / np.maximum(norm, 0.05), width), np.float32
+    )

@@ -150,12 +150,19 @@ class Reader:
             FseftError: An image is there twice.
         """
         files = _files(folder)
-        layout = max(LAYOUTS, key=lambda one: sum(case.label is not None for case in _cases(one, files)))
+        layout = max(
+            LAYOUTS, key=lambda one: sum(case.label is not None for case in _cases(one, files))
+        )
         cases = {case.name: case for case in _cases(layout, files)}
         for case in _cases(layout, files):
             if case.images != cases[case.name].images:
                 twice = cases[case.name].images[0]
-                raise FseftError(f"there is also {twice}", case=case.name, file=case.images[0], hint="Remove one.")
+                raise FseftError(
+                    f"there is also {twice}",
+                    case=case.name,
+                    file=case.images[0],
+                    hint="Remove one.",
+                )
         return Dataset(
             name=folder.name,
             reader="challenges",
@@ -167,7 +174,11 @@ class Reader:
 
 def _files(folder: Path) -> dict[Path, str]:
     """All files of the folder and of the folders in it, and what they are called: `folder/name`."""
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    inside = (
+        sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        if folder.is_dir()
+        else []
+    )
     below = [file for path in inside if path.is_dir() for file in sorted(path.iterdir())]
     return {path: f"{path.parent.name}/{path.name}" for path in (*inside, *below) if path.is_file()}
 
@@ -177,5 +188,10 @@ def _cases(layout: Layout, files: Mapping[Path, str]) -> list[Case]:
     ends = {end: path for path, called in files.items() for end in (called, path.name)}
     before, after = map(re.escape, layout.image.split("{}"))
     pattern = re.compile(f"(?:.*/)?{before}({layout.case}){after}")
-    matched = [(path, match[1]) for path, called in files.items() if (match := pattern.fullmatch(called))]
-    return [Case(name=name, images=(path,), label=ends.get(layout.label.format(name))) for path, name in matched]
+    matched = [
+        (path, match[1]) for path, called in files.items() if (match := pattern.fullmatch(called))
+    ]
+    return [
+        Case(name=name, images=(path,), label=ends.get(layout.label.format(name)))
+        for path, name in matched
+    ]

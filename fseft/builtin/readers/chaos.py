@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERIES = (
-    ("CT", "", "DICOM_anon", "Ground"),
+    ("CT", "", "DICOM_anon", "BenchmarkData"),
     ("MR", "_T1DUAL", "T1DUAL/DICOM_anon/InPhase", "T1DUAL/Ground"),
     ("MR", "_T2SPIR", "T2SPIR/DICOM_anon", "T2SPIR/Ground"),
 )
@@ -42,7 +42,13 @@ class Reader:
             raise FseftError("holds CT and MR", file=folder, hint="Make a dataset of each.")
         (channel,) = channels
         cases = tuple(sorted((case for _, case in found), key=lambda case: case.name))
-        return Dataset(name=folder.name, reader="chaos", channels=(channel,), labels=LABELS[channel], cases=cases)
+        return Dataset(
+            name=folder.name,
+            reader="chaos",
+            channels=(channel,),
+            labels=LABELS[channel],
+            cases=cases,
+        )
 
 
 def _cases(folder: Path) -> list[tuple[str, Case]]:
@@ -52,5 +58,10 @@ def _cases(folder: Path) -> list[tuple[str, Case]]:
         for channel, sequence, series, ground in SERIES:
             if (patient / series).is_dir():
                 label = patient / ground if (patient / ground).is_dir() else None
-                found.append((channel, Case(name=patient.name + sequence, images=(patient / series,), label=label)))
+                found.append(
+                    (
+                        channel,
+                        Case(name=patient.name + sequence, images=(patient / series,), label=label),
+                    )
+                )
     return found

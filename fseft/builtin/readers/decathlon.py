@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fseft.builtin.readers.folders import DECLARATION, declaration, meanings, named
-from fseft.errors import FseftError, counted
+from fseft.errors import FseftError, pluralise
 from fseft.plugin import Case, Dataset
 from fseft.volume.image import case_name
 
@@ -38,12 +38,16 @@ class Reader:
         for entry in content["training"]:
             case = _case(entry, folder)
             if case.name in cases:
-                raise FseftError("is listed twice", case=case.name, file=path, hint="Remove one entry.")
+                raise FseftError(
+                    "is listed twice", case=case.name, file=path, hint="Remove one entry."
+                )
             cases[case.name] = case
         labels = _labels(content.get("labels", {}), path)
         channels = _by_number(content["modality"], path)
-        others = [name for name in sorted(cases) if channels == ("CT",) and _AMOS_MR.fullmatch(name)]
-        some = f"{counted(len(others), 'case')} of MR, which AMOS22 lists as CT ({', '.join(others[:1])}, ...)"
+        others = [
+            name for name in sorted(cases) if channels == ("CT",) and _AMOS_MR.fullmatch(name)
+        ]
+        some = f"{pluralise(len(others), 'case')} of MR, which AMOS22 lists as CT ({', '.join(others[:1])}, ...)"
         return Dataset(
             name=folder.name,
             reader="decathlon",
@@ -78,7 +82,10 @@ def _by_number(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
 
 def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
     """Structure names to values, background left out."""
-    if not all(str(value).isdigit() and isinstance(name, str) for value, name in named(labels, path).items()):
+    if not all(
+        str(value).isdigit() and isinstance(name, str)
+        for value, name in named(labels, path).items()
+    ):
         hint = 'Write them as {"0": "background", "1": "liver"}.'
         raise FseftError("has labels that are not numbered", file=path, hint=hint)
     return {name: int(value) for value, name in labels.items() if int(value) != 0}

@@ -21,7 +21,11 @@ MEANINGS = {
     "Lung": {"cancer": "lung_tumor"},
     "Pancreas": {"cancer": "pancreas_tumor"},
     "HepaticVessel": {"Vessel": "hepatic_vessel", "Tumour": "hepatic_vessel_tumor"},
-    "btcv": {"veins": "portal_vein_and_splenic_vein", "rad": "adrenal_gland_right", "lad": "adrenal_gland_left"},
+    "btcv": {
+        "veins": "portal_vein_and_splenic_vein",
+        "rad": "adrenal_gland_right",
+        "lad": "adrenal_gland_left",
+    },
 }
 """By the `name` in `dataset.json`, of tasks of the Medical Segmentation Decathlon and others of its form: names of
 structures that do not say which, or only there."""
@@ -51,7 +55,9 @@ class Reader:
         return Dataset(
             name=folder.name,
             reader="folders",
-            channels=("image",) if count == 1 else tuple(f"image_{index}" for index in range(count)),
+            channels=("image",)
+            if count == 1
+            else tuple(f"image_{index}" for index in range(count)),
             cases=paired(cases, labels),
             warnings=(unused,) if (folder / DECLARATION).exists() else (),
         )
@@ -69,7 +75,9 @@ def declaration(folder: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise FseftError(f"is no valid JSON ({error})", file=path, hint="Repair or remove it.") from error
+        raise FseftError(
+            f"is no valid JSON ({error})", file=path, hint="Repair or remove it."
+        ) from error
     if not isinstance(content, dict):
         raise FseftError("holds no JSON object", file=path, hint="Repair or remove it.")
     return content
@@ -123,8 +131,13 @@ def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
             channels.setdefault(match[1], {})[int(match[2])] = path
     for case, numbers in channels.items():
         if missing := sorted(set(range(max(numbers) + 1)) - numbers.keys()):
-            raise FseftError(f"has no channel {_four(missing)}", case=case, hint="Add the missing file.")
-    return {case: tuple(path for _, path in sorted(numbers.items())) for case, numbers in channels.items()}
+            raise FseftError(
+                f"has no channel {_four(missing)}", case=case, hint="Add the missing file."
+            )
+    return {
+        case: tuple(path for _, path in sorted(numbers.items()))
+        for case, numbers in channels.items()
+    }
 
 
 def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:
@@ -138,7 +151,9 @@ def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:
 def paired(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path]) -> tuple[Case, ...]:
     """All cases, sorted by name, also those with an image or a label alone."""
     names = sorted(images.keys() | labels.keys())
-    return tuple(Case(name=name, images=images.get(name, ()), label=labels.get(name)) for name in names)
+    return tuple(
+        Case(name=name, images=images.get(name, ()), label=labels.get(name)) for name in names
+    )
 
 
 def _numbered(images: Mapping[str, Path], labels: Iterable[str]) -> bool:
@@ -148,7 +163,8 @@ def _numbered(images: Mapping[str, Path], labels: Iterable[str]) -> bool:
     if labels:
         return len(stripped & labels) > len(images.keys() & labels)
     return bool(images) and all(
-        (match := _CHANNEL.fullmatch(name)) is not None and f"{match[1]}_0000" in images for name in images
+        (match := _CHANNEL.fullmatch(name)) is not None and f"{match[1]}_0000" in images
+        for name in images
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fseft.builtin.readers.folders import images_in
-from fseft.errors import FseftError, counted
+from fseft.errors import FseftError, pluralise
 from fseft.plugin import Case, Dataset
 
 if TYPE_CHECKING:
@@ -35,8 +35,10 @@ class Reader:
         masks = {image: images_in(image.parent / MASKS) for image in images}
         names = sorted({name for found in masks.values() for name in found})
         values = {name: value for value, name in enumerate(names, start=1)}
-        lacking = [image.parent.name for image, found in masks.items() if found and len(found) < len(names)]
-        some = f"{counted(len(lacking), 'case')} without the mask of some structure ({', '.join(lacking[:1])}, ...)"
+        lacking = [
+            image.parent.name for image, found in masks.items() if found and len(found) < len(names)
+        ]
+        some = f"{pluralise(len(lacking), 'case')} without the mask of some structure ({', '.join(lacking[:1])}, ...)"
         return Dataset(
             name=folder.name,
             reader="masks",
@@ -50,7 +52,9 @@ class Reader:
                 )
                 for image, found in masks.items()
             ),
-            warnings=(f"{some}: it is background for adapt, unknown for pretrain",) if lacking else (),
+            warnings=(f"{some}: it is background for adapt, unknown for pretrain",)
+            if lacking
+            else (),
         )
 
 

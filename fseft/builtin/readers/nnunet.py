@@ -67,7 +67,11 @@ class Reader:
 
 def _channels(names: Any, path: Path) -> tuple[str, ...]:
     """Names by number, from 0 on without a gap."""
-    if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))) or not names:
+    if (
+        not isinstance(names, dict)
+        or sorted(names) != sorted(map(str, range(len(names))))
+        or not names
+    ):
         hint = 'Write them as {"0": "CT"}.'
         raise FseftError("has channel_names that are not numbered from 0 on", file=path, hint=hint)
     return tuple(str(names[str(number)]) for number in range(len(names)))
@@ -79,13 +83,19 @@ def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
     for name, value in named(labels, path).items():
         if isinstance(value, list):
             hint = "Give each structure one value in the label files."
-            raise FseftError(f"declares a region ({name!r}: {value}), not read here", file=path, hint=hint)
+            raise FseftError(
+                f"declares a region ({name!r}: {value}), not read here", file=path, hint=hint
+            )
         if name == "ignore":
             hint = "Remove those voxels' cases, or draw what is in them, and remove the entry."
-            raise FseftError(f"declares an ignore label ({value}), not read here", file=path, hint=hint)
+            raise FseftError(
+                f"declares an ignore label ({value}), not read here", file=path, hint=hint
+            )
         if not isinstance(value, int):
             hint = 'Write labels as {"background": 0, "liver": 1}.'
-            raise FseftError(f"has the label {name!r} = {value!r}, which is no number", file=path, hint=hint)
+            raise FseftError(
+                f"has the label {name!r} = {value!r}, which is no number", file=path, hint=hint
+            )
         if value != 0:
             found[name] = value
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from fseft import store
+from fseft import workspace
 from fseft.plugin import hookimpl
 
 if TYPE_CHECKING:
@@ -29,12 +29,15 @@ class JsonlReporter:
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if 0 <= _epoch(line) < epoch]
-        store.write_text(self.path, "".join(line + "\n" for line in kept))
+        workspace.write_text(self.path, "".join(line + "\n" for line in kept))
 
     @hookimpl
     def fseft_epoch_end(self, epoch: int, metrics: dict[str, float]) -> None:
         """Append one line."""
-        line = {"epoch": epoch, **{key: metrics[key] for key in ("loss", "learning_rate", "seconds")}}
+        line = {
+            "epoch": epoch,
+            **{key: metrics[key] for key in ("loss", "learning_rate", "seconds")},
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")

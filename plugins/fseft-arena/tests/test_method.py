@@ -2,17 +2,17 @@
 
 import pytest
 import torch
-from fseft.learn.adaptation import adapt_network
-from fseft.learn.backbone import architecture, build
-from fseft.learn.loop import fit, start
-from fseft.recipe import Recipe
+from fseft.learn.adapters.apply import adapt_network
+from fseft.learn.networks.backbone import build_network, get_architecture
+from fseft.learn.training.loop import make_training_state, train
 from fseft.registry import registry
-from fseft.testing import TOYS, method_checks
+from fseft.testing import TINY_NETWORKS, method_checks
+from fseft.training_config import TrainingConfig
 
 from fseft_arena.method import SingularChange
 
-RECIPE = Recipe(epochs=40, learning_rate=0.01, plateau=False)
-NET = architecture("resunet")
+RECIPE = TrainingConfig(epochs=40, learning_rate=0.01, plateau=False)
+NET = get_architecture("resunet")
 
 
 @pytest.mark.parametrize("check", [*method_checks("arena"), *method_checks("arena", config={"penalty": 0, "rank": 2})])
@@ -22,7 +22,7 @@ def test_the_contract(check):
 
 def adapted(**config):
     """The method on a small network."""
-    network = build(NET, in_channels=1, out_channels=2, hparams=TOYS["resunet"].hparams, seed=0)
+    network = build_network(NET, in_channels=1, out_channels=2, hparams=TINY_NETWORKS["resunet"].hparams, seed=0)
     spec = registry().method("arena")
     method = registry().create("method", "arena", spec.config(**config))
     return adapt_network(NET, network, method, decoder="frozen", seed=1)
@@ -30,7 +30,7 @@ def adapted(**config):
 
 def trained(recipe=RECIPE, **config):
     """After some steps towards a noisy goal."""
-    training = start(adapted(**config), recipe)
+    training = make_training_state(adapted(**config), recipe)
     x = torch.randn((2, 1, 16, 16, 16), generator=torch.Generator().manual_seed(0))
     goal = (x[:, 0] > 0).long()
 
@@ -38,7 +38,7 @@ def trained(recipe=RECIPE, **config):
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(step))
         return torch.nn.functional.cross_entropy(training.adapted.network(x + noise), goal)
 
-    return fit(training, loss_of, recipe, steps_per_epoch=1).adapted
+    return train(training, loss_of, recipe, steps_per_epoch=1).adapted
 
 
 def ranks(adapted):
@@ -50,7 +50,7 @@ def test_a_step_draws_the_singular_values_to_zero_by_penalty_times_rate():
     network = adapted(penalty=0.5, rank=3, ratio=30)
     change = next(iter(network.changes().values()))
     change.v.data = torch.tensor([1.0, -0.01, -0.2])
-    optimizer = start(network, Recipe(learning_rate=0.004)).optimizer  # 0.5 * 30 * 0.004 = 0.06
+    optimizer = make_training_state(network, TrainingConfig(learning_rate=0.004)).optimizer  # 0.5 * 30 * 0.004 = 0.06
     network.on_optimizer_step(1, 10, optimizer)
     torch.testing.assert_close(change.v.data, torch.tensor([0.94, 0.0, -0.14]))
     assert change.rank() == 2
@@ -72,9 +72,9 @@ def test_columns_longer_than_one_cost_what_they_are_longer():
 def test_a_step_is_as_long_as_the_recipe_says():
     network = adapted(penalty=0.5, rank=3, ratio=30)
     change = next(iter(network.changes().values()))
-    recipe = Recipe(learning_rate=0.004, one_rate=True)
-    training = start(network, recipe)
-    fit(training, lambda _: 0 * network.network(torch.ones(1, 1, 16, 16, 16)).sum(), RECIPE, steps_per_epoch=1)
+    recipe = TrainingConfig(learning_rate=0.004, one_rate=True)
+    training = make_training_state(network, recipe)
+    train(training, lambda _: 0 * network.network(torch.ones(1, 1, 16, 16, 16)).sum(), RECIPE, steps_per_epoch=1)
     assert 0 < float(change.v.detach().min()) < 1
     assert ranks(network) == ranks(adapted(rank=3))  # 40 steps of at most 0.002 each
 

@@ -7,9 +7,9 @@ import re
 import torch
 from torch import nn
 
-from fseft.learn.named_layers import NamedLayers
+from fseft.learn.networks.base_architecture import BaseArchitecture
 from fseft.plugin import ArchitectureSpec
-from fseft.registry import Offer, registry
+from fseft.registry import Registration, registry
 
 WIDTH = 48
 
@@ -21,7 +21,9 @@ class Attention(nn.Module):
         self.proj = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x):
-        q, k, v = self.qkv(x.flatten(1, 3)).chunk(3, -1)  # windows are three-dimensional, as in SwinUNETR
+        q, k, v = self.qkv(x.flatten(1, 3)).chunk(
+            3, -1
+        )  # windows are three-dimensional, as in SwinUNETR
         return self.proj(torch.nn.functional.scaled_dot_product_attention(q, k, v)).view_as(x)
 
 
@@ -31,7 +33,9 @@ class Network(nn.Module):
         self.patch_embed = nn.Conv3d(in_channels, WIDTH, 2, stride=2)
         self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.attn = Attention()
-        self.mlp = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
+        self.mlp = nn.Sequential(
+            nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH)
+        )
         self.up = nn.ConvTranspose3d(WIDTH, 4, 2, stride=2)
         self.head = nn.Conv3d(4, out_channels, 1)
 
@@ -42,7 +46,7 @@ class Network(nn.Module):
         return self.head(self.up(x.movedim(-1, 1)))
 
 
-class Tokens(NamedLayers):
+class Tokens(BaseArchitecture):
     """Architecture `tokens`."""
 
     divisor = (2, 2, 2)
@@ -70,4 +74,6 @@ class Tokens(NamedLayers):
 def pytest_configure():
     """Let fseft know it, as if a package had brought it."""
     spec = ArchitectureSpec(name="tokens", factory=f"{__name__}:Tokens")
-    registry()._offers["architecture", "tokens"] = [Offer(spec, registry().offer("method", "hf-lora").source)]
+    registry()._offers["architecture", "tokens"] = [
+        Registration(spec, registry().offer("method", "hf-lora").source)
+    ]

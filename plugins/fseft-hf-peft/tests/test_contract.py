@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from fseft.testing import TOYS, Toy, method_checks
+from fseft.testing import TINY_NETWORKS, TinyNetwork, method_checks
 from fseft_hf_peft.tuners import TUNERS
 
-TOKENS = {"tokens": Toy({}, (4, 8, 8))}
-CONVOLUTIONAL = {name: toy for name, toy in TOYS.items() if name != "swinunetr"}  # which takes minutes
-RESUNET = {"resunet": TOYS["resunet"]}
+TOKENS = {"tokens": TinyNetwork({}, (4, 8, 8))}
+CONVOLUTIONAL = {
+    name: toy for name, toy in TINY_NETWORKS.items() if name != "swinunetr"
+}  # which takes minutes
+RESUNET = {"resunet": TINY_NETWORKS["resunet"]}
 ALL = ("encoder", "bottleneck", "decoder")
 
 STARTS_CLOSE = {"starts_as_the_base": "PEFT draws both factors of the change at random"}
@@ -36,8 +38,12 @@ def settings():
     """What changes which layers there are."""
     for key in ("use_dora", "use_rslora"):
         yield from method_checks("hf-lora", toys=TOKENS, config={key: True})
-    yield from method_checks("hf-lora", toys=RESUNET, config={"use_dora": True}, layers=(), xfail=DEAD_MAGNITUDES)
-    yield from method_checks("hf-lora", toys=RESUNET, config={"parts": ALL}, layers=(), decoder="low-rank")
+    yield from method_checks(
+        "hf-lora", toys=RESUNET, config={"use_dora": True}, layers=(), xfail=DEAD_MAGNITUDES
+    )
+    yield from method_checks(
+        "hf-lora", toys=RESUNET, config={"parts": ALL}, layers=(), decoder="low-rank"
+    )
 
 
 @pytest.mark.parametrize("check", [*everywhere(), *settings()])

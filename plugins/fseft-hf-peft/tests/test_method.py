@@ -11,24 +11,24 @@ import torch
 from torch import nn
 
 from fseft.errors import FseftError
-from fseft.learn.adaptation import adapt_network
-from fseft.learn.backbone import architecture, build
-from fseft.learn.loop import fit, start
-from fseft.recipe import Recipe
+from fseft.learn.adapters.apply import adapt_network
+from fseft.learn.networks.backbone import build_network, get_architecture
+from fseft.learn.training.loop import make_training_state, train
 from fseft.registry import registry
-from fseft.testing import TOYS
+from fseft.testing import TINY_NETWORKS
+from fseft.training_config import TrainingConfig
 from fseft_hf_peft.library import peft
 from fseft_hf_peft.method import computed_right
 from fseft_hf_peft.tuners import TUNERS
 
-RECIPE = Recipe(epochs=6, learning_rate=0.01, plateau=False)
+RECIPE = TrainingConfig(epochs=6, learning_rate=0.01, plateau=False)
 X = torch.randn((2, 1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
 
 
 def adapted(method, network="tokens", seed=1, **config):
-    arch = architecture(network)
-    hparams = {} if network == "tokens" else TOYS[network].hparams
-    base = build(arch, in_channels=1, out_channels=2, hparams=hparams, seed=0)
+    arch = get_architecture(network)
+    hparams = {} if network == "tokens" else TINY_NETWORKS[network].hparams
+    base = build_network(arch, in_channels=1, out_channels=2, hparams=hparams, seed=0)
     made = registry().create("method", method, registry().method(method).config(**config))
     return adapt_network(arch, base, made, decoder="frozen", seed=seed)
 
@@ -63,14 +63,20 @@ def test_a_setting_reaches_the_layers():
 
 
 def test_layers_are_chosen_by_role():
-    assert names(adapted("hf-lora", roles=("attn.proj",))) == {"attn.proj", "head.weight", "head.bias"}
+    assert names(adapted("hf-lora", roles=("attn.proj",))) == {
+        "attn.proj",
+        "head.weight",
+        "head.bias",
+    }
 
 
 def test_no_layer_is_changed_whose_name_only_ends_the_same():
-    arch = architecture("tokens")
-    network = build(arch, in_channels=1, out_channels=2, hparams={}, seed=0)
+    arch = get_architecture("tokens")
+    network = build_network(arch, in_channels=1, out_channels=2, hparams={}, seed=0)
     network.other = nn.ModuleDict({"attn": nn.ModuleDict({"qkv": nn.Linear(3, 3)})})
-    method = registry().create("method", "hf-lora", registry().method("hf-lora").config(roles=("attn.qkv",)))
+    method = registry().create(
+        "method", "hf-lora", registry().method("hf-lora").config(roles=("attn.qkv",))
+    )
     result = adapt_network(arch, network, method, decoder="frozen", seed=0)
     assert names(result) == {"attn.qkv", "head.weight", "head.bias"}
 
@@ -90,7 +96,9 @@ def test_no_layer_is_changed_whose_name_only_ends_the_same():
 def test_convolutions_that_peft_computes_or_merges_wrongly_are_left_alone(options, right):
     conv = nn.Conv3d(4, 4, **options)
     assert computed_right(conv) is right
-    assert peft_can_merge(conv) is right  # where that changes, with another PEFT, the layer can be taken too
+    assert (
+        peft_can_merge(conv) is right
+    )  # where that changes, with another PEFT, the layer can be taken too
 
 
 def peft_can_merge(conv):
@@ -152,7 +160,7 @@ def test_pvera_samples_in_training_only():
 
 def test_adalora_ends_at_its_budget():
     result = adapted("hf-adalora", init_r=6, target_r=2)
-    fit(start(result, RECIPE), loss_of(result.network), RECIPE, steps_per_epoch=1)
+    train(make_training_state(result, RECIPE), loss_of(result.network), RECIPE, steps_per_epoch=1)
     values = torch.cat([p.detach().flatten() for name, p in result.trained() if "lora_E" in name])
     assert (len(values), int(values.count_nonzero())) == (4 * 6, 4 * 2)
 
@@ -168,13 +176,13 @@ def test_adalora_keeps_its_factors_close_to_orthonormal():
 
 def test_adalora_goes_on_as_if_it_had_not_been_cut_off():
     def trained(result, state=None):
-        training = start(result, RECIPE)
+        training = make_training_state(result, RECIPE)
         if state:
             training.restore(state)
         states = []
         recipe = RECIPE.model_copy(update={"checkpoint_seconds": 0.0})
         keep = lambda state: states.append(deepcopy(state))  # noqa: E731
-        fit(training, loss_of(result.network), recipe, steps_per_epoch=1, save=keep)
+        train(training, loss_of(result.network), recipe, steps_per_epoch=1, save=keep)
         return states
 
     whole = trained(adapted("hf-adalora"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fseft.documents import Contract, Intensity, ModelCard
-from fseft.errors import FseftError, counted
-from fseft.plugin import Checkpoint, FoundationModelSpec
+from fseft.errors import FseftError, pluralise
+from fseft.plugin import CheckpointSpec, FoundationModelSpec
+from fseft.schemas import Contract, Intensity, ModelCard
 from fseft_nnunet import plans
 from fseft_nnunet.labels import TOTALSEGMENTATOR_V1
 
@@ -19,7 +19,7 @@ TWICE = (r"\.all_modules\.", r"^decoder\.encoder\.")
 
 # --- nnU-Net v2 ---------------------------------------------------------------------------------------------------
 
-TRAINED = Checkpoint(
+TRAINED = CheckpointSpec(
     file="checkpoint_final.pth",
     marks=(r"^encoder\.stages\.0\.", r"^decoder\.seg_layers\."),
     ignored=TWICE,
@@ -66,7 +66,7 @@ def totalsegmentator_card(card: ModelCard, file: Path, content: object) -> Model
     """
     told = plans.card(card, file, content)
     if len(told.classes) != STRUCTURES:
-        cause = f"knows {counted(len(told.classes), 'structure')}, the model at 3 mm {STRUCTURES}"
+        cause = f"knows {pluralise(len(told.classes), 'structure')}, the model at 3 mm {STRUCTURES}"
         raise FseftError(cause, hint="Give the checkpoint of task 297, or import it as `nnunet`.")
     return told
 
@@ -92,7 +92,7 @@ NNSSL_RESENCL = FoundationModelSpec.public(
         reference="Wald et al. 2024, arXiv:2412.17041",
         scope="encoder",
     ),
-    Checkpoint(
+    CheckpointSpec(
         file="checkpoint_final.pth",
         marks=(r"^encoder\.stem\.", r"^encoder\.stages\.5\.blocks\."),
         ignored=(*TWICE, r"^decoder\."),
@@ -125,7 +125,7 @@ def _stunet(size: str, width: int, blocks: int, parameters: int) -> FoundationMo
         datasets=("TotalSegmentator",),
         reference="Huang et al. 2023, arXiv:2304.06716",
     )
-    checkpoint = Checkpoint(
+    checkpoint = CheckpointSpec(
         file=f"{size}_ep4k.model",
         marks=(r"^conv_blocks_context\.0\.0\.conv1\.", r"^seg_outputs\.4\."),
         ignored=(r"^seg_outputs\.[0-3]\.",),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fseft.learn.named_layers import NamedLayers, depth, level, reduction
+from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level, reduction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName
+    from fseft.learn.networks.roles import PartName
+    from fseft.schemas import Triple
 
 HEADS = "decoder.seg_layers."
 
 
-class _UNet(NamedLayers):
+class _UNet(BaseArchitecture):
     """What both share; the settings of `build` have the names of nnU-Net's plans."""
 
     divisor: Triple = (32, 32, 32)
@@ -66,7 +66,9 @@ class PlainConv(_UNet):
         network = PlainConvUNet(
             n_conv_per_stage=n_conv_per_stage,
             n_conv_per_stage_decoder=n_conv_per_stage_decoder,
-            **_common(in_channels, out_channels, features_per_stage, kernel_sizes, strides, conv_bias),
+            **_common(
+                in_channels, out_channels, features_per_stage, kernel_sizes, strides, conv_bias
+            ),
         )
         return _each_once(network)
 
@@ -93,7 +95,9 @@ class ResEnc(_UNet):
         network = ResidualEncoderUNet(
             n_blocks_per_stage=n_blocks_per_stage,
             n_conv_per_stage_decoder=n_conv_per_stage_decoder,
-            **_common(in_channels, out_channels, features_per_stage, kernel_sizes, strides, conv_bias),
+            **_common(
+                in_channels, out_channels, features_per_stage, kernel_sizes, strides, conv_bias
+            ),
         )
         return _each_once(network)
 

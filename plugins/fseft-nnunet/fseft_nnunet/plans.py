@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fseft.documents import Contract, Intensity
 from fseft.errors import FseftError
+from fseft.schemas import Contract, Intensity
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fseft.documents import Modality, ModelCard
+    from fseft.schemas import Modality, ModelCard
 
 Json = Mapping[str, Any]
 
@@ -38,7 +38,13 @@ ORIENTATIONS = {"NibabelIOWithReorient": "SAR"}
 PREPROCESSOR = "DefaultPreprocessor"
 STATISTICS = "foreground_intensity_properties_per_channel"
 STATISTICS_BEFORE = "foreground_intensity_properties_by_modality"
-SETTINGS = ("features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage_decoder", "conv_bias")
+SETTINGS = (
+    "features_per_stage",
+    "kernel_sizes",
+    "strides",
+    "n_conv_per_stage_decoder",
+    "conv_bias",
+)
 _UNUSED = ("n_stages", "dropout_op_kwargs")  # told by the other settings
 
 
@@ -56,7 +62,9 @@ def card(card: ModelCard, file: Path, content: object) -> ModelCard:
     """
     made_with = content.get("init_args") if isinstance(content, Mapping) else None
     if not isinstance(made_with, Mapping):
-        raise FseftError("has no `init_args`, as checkpoints of nnU-Net v2 do", hint="Give checkpoint_final.pth.")
+        raise FseftError(
+            "has no `init_args`, as checkpoints of nnU-Net v2 do", hint="Give checkpoint_final.pth."
+        )
     plans = _read(file, "plans.json", made_with.get("plans"))
     dataset = _read(file, "dataset.json", made_with.get("dataset_json"))
     try:
@@ -85,7 +93,9 @@ def _read(file: Path, name: str, copied: object) -> Json:
     except ValueError as error:
         raise FseftError(f"is no JSON ({error})", file=path, hint="Get it again.") from error
     if not isinstance(found, Mapping):
-        raise FseftError(f"comes without {name}", hint="Put it in the folder above the checkpoint's.")
+        raise FseftError(
+            f"comes without {name}", hint="Put it in the folder above the checkpoint's."
+        )
     return found
 
 
@@ -95,11 +105,19 @@ def _configuration(plans: Json, name: str) -> Json:
     if "inherits_from" in found:
         found = {**_configuration(plans, found["inherits_from"]), **found}
     if len(found["patch_size"]) != 3:
-        raise FseftError(f"the configuration {name} is not 3D", hint="Take 3d_fullres or 3d_lowres.")
+        raise FseftError(
+            f"the configuration {name} is not 3D", hint="Take 3d_fullres or 3d_lowres."
+        )
     if found.get("previous_stage"):
-        raise FseftError(f"the configuration {name} needs the result of another", hint="Take 3d_fullres or 3d_lowres.")
+        raise FseftError(
+            f"the configuration {name} needs the result of another",
+            hint="Take 3d_fullres or 3d_lowres.",
+        )
     if found["preprocessor_name"] != PREPROCESSOR:
-        raise FseftError(f"is preprocessed by {found['preprocessor_name']}", hint=f"Only {PREPROCESSOR} is known here.")
+        raise FseftError(
+            f"is preprocessed by {found['preprocessor_name']}",
+            hint=f"Only {PREPROCESSOR} is known here.",
+        )
     return found
 
 
@@ -108,17 +126,21 @@ def _network(configuration: Json) -> tuple[str, dict[str, Any]]:
     asked: Json = configuration.get("architecture") or _early_architecture(configuration)
     kind = asked["network_class_name"].rpartition(".")[2]
     if kind not in ARCHITECTURES:
-        raise FseftError(f"the network {kind} is not known here", hint=f"Known: {', '.join(ARCHITECTURES)}.")
+        raise FseftError(
+            f"the network {kind} is not known here", hint=f"Known: {', '.join(ARCHITECTURES)}."
+        )
     architecture, depth = ARCHITECTURES[kind]
     settings: Json = asked["arch_kwargs"]
     other = [
         name
         for name, value in settings.items()
-        if name not in (*SETTINGS, *_UNUSED, depth) and (name not in LAYERS or _plain(value) != LAYERS[name])
+        if name not in (*SETTINGS, *_UNUSED, depth)
+        and (name not in LAYERS or _plain(value) != LAYERS[name])
     ]
     if other:
         raise FseftError(
-            f"the network has {other[0]} {settings[other[0]]!r}", hint="Only nnU-Net's own layers are known."
+            f"the network has {other[0]} {settings[other[0]]!r}",
+            hint="Only nnU-Net's own layers are known.",
         )
     return architecture, {name: settings[name] for name in (*SETTINGS, depth)}
 
@@ -151,7 +173,9 @@ def _classes(labels: Json) -> tuple[tuple[str, ...], str]:
     labels = {name: value for name, value in labels.items() if name not in ("background", "ignore")}
     if any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
         return tuple(labels), "sigmoid"
-    values = {name: value[0] if isinstance(value, list) else value for name, value in labels.items()}
+    values = {
+        name: value[0] if isinstance(value, list) else value for name, value in labels.items()
+    }
     return tuple(sorted(values, key=lambda name: int(values[name]))), "softmax"
 
 
@@ -170,14 +194,19 @@ def _intensity(plans: Json, configuration: Json) -> dict[Modality, Intensity]:
     """The one scheme of all channels: nnU-Net's rule for CT with the numbers of the plans, or z-score."""
     schemes = configuration["normalization_schemes"]
     if any(configuration["use_mask_for_norm"]):
-        raise FseftError("normalises inside of a mask", hint="Only normalisation of whole images is known here.")
+        raise FseftError(
+            "normalises inside of a mask", hint="Only normalisation of whole images is known here."
+        )
     if schemes == ["CTNormalization"]:
         measured = (plans.get(STATISTICS) or plans[STATISTICS_BEFORE])["0"]
         low, high = measured["percentile_00_5"], measured["percentile_99_5"]
-        ct = Intensity(scheme="clip-zscore", low=low, high=high, mean=measured["mean"], std=measured["std"])
+        ct = Intensity(
+            scheme="clip-zscore", low=low, high=high, mean=measured["mean"], std=measured["std"]
+        )
         return {"ct": ct}
     if set(schemes) == {"ZScoreNormalization"}:
         return {"mr": Intensity(scheme="zscore"), "other": Intensity(scheme="zscore")}
     raise FseftError(
-        f"normalises by {', '.join(schemes)}", hint="Known: one channel of CTNormalization, or ZScoreNormalization."
+        f"normalises by {', '.join(schemes)}",
+        hint="Known: one channel of CTNormalization, or ZScoreNormalization.",
     )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.learn.named_layers import NamedLayers, depth, level, reduction
+from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level, reduction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
 
-    from fseft.documents import Triple
-    from fseft.learn.roles import PartName
+    from fseft.learn.networks.roles import PartName
+    from fseft.schemas import Triple
 
 STRIDES = (2, 2, 2, 2, (1, 1, 2))
 """Of the public models: their plans shrink the first two axes, foot-head and back-front, four times only."""
 
 
-class STUNet(NamedLayers):
+class STUNet(BaseArchitecture):
     """Architecture `stunet`; state dicts have the public names, without the heads of deep supervision."""
 
     divisor: Triple = (32, 32, 32)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fseft.documents import Triple
+    from fseft.schemas import Triple
 
 GROWTH = (1, 2, 4, 8, 16, 16)
 """Width of each level, in widths of the finest."""
@@ -53,13 +53,20 @@ class STUNetNetwork(nn.Module):
     """A U-Net of residual blocks with as many of them in each level of both arms."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, width: int, blocks: int, strides: Sequence[int | Triple]
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int,
+        blocks: int,
+        strides: Sequence[int | Triple],
     ) -> None:
         super().__init__()
         widths = [width * growth for growth in GROWTH]
         down = zip([in_channels, *widths[:-1]], widths, (1, *strides), strict=True)
         up = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.conv_blocks_context = nn.ModuleList(_level(i, o, blocks, stride) for i, o, stride in down)
+        self.conv_blocks_context = nn.ModuleList(
+            _level(i, o, blocks, stride) for i, o, stride in down
+        )
         self.upsample_layers = nn.ModuleList(Upsample(i, o) for i, o in up)
         self.conv_blocks_localization = nn.ModuleList(_level(2 * o, o, blocks, 1) for _, o in up)
         self.seg_outputs = nn.ModuleList([nn.Identity() for _ in up[:-1]])
@@ -72,7 +79,9 @@ class STUNetNetwork(nn.Module):
             x = level(x)
             skips.append(x)
         finer = skips[-2::-1]
-        for upsample, level, skip in zip(self.upsample_layers, self.conv_blocks_localization, finer, strict=True):
+        for upsample, level, skip in zip(
+            self.upsample_layers, self.conv_blocks_localization, finer, strict=True
+        ):
             x = level(torch.cat([upsample(x, skip), skip], dim=1))
         logits: Tensor = self.seg_outputs[-1](x)
         return logits

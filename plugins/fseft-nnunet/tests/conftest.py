@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fseft.registry import Offer, registry
-from fseft.store import Store
+from fseft.registry import Registration, registry
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
+from fseft.workspace import Workspace
 
 SHAPE = (32, 32, 32)
 
@@ -19,7 +19,7 @@ SHAPE = (32, 32, 32)
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("FSEFT_MODELS", str(tmp_path / "models"))
-    return Store(tmp_path / "workspace")
+    return Workspace(tmp_path / "workspace")
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,11 @@ def blobs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "blobs"
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True)
-    declared = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "left kidney": 1}, "file_ending": ".nii.gz"}
+    declared = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "left kidney": 1},
+        "file_ending": ".nii.gz",
+    }
     (folder / "dataset.json").write_text(json.dumps(declared))
     geometry = Geometry(SHAPE, np.diag([1.5, 1.5, 1.5, 1]))
     for case in ("a", "b"):
@@ -50,8 +54,14 @@ def narrow(monkeypatch):
         offer = registry().offer("model", name)
         card = offer.spec.card
         contract = card.contract.model_copy(update={"patch_size": patch_size})
-        small = card.model_copy(update={"hparams": {**card.hparams, **hparams}, "contract": contract})
-        monkeypatch.setitem(registry()._offers, ("model", name), [Offer(replace(offer.spec, card=small), offer.source)])
+        small = card.model_copy(
+            update={"hparams": {**card.hparams, **hparams}, "contract": contract}
+        )
+        monkeypatch.setitem(
+            registry()._offers,
+            ("model", name),
+            [Registration(replace(offer.spec, card=small), offer.source)],
+        )
         return small
 
     return change

@@ -71,7 +71,9 @@ def plans(**changed):
 def residual():
     """The network of the plans, with residual blocks."""
     network = deepcopy(NETWORK)
-    network["network_class_name"] = network["network_class_name"].replace("PlainConvUNet", "ResidualEncoderUNet")
+    network["network_class_name"] = network["network_class_name"].replace(
+        "PlainConvUNet", "ResidualEncoderUNet"
+    )
     network["arch_kwargs"]["n_blocks_per_stage"] = network["arch_kwargs"].pop("n_conv_per_stage")
     return network
 
@@ -79,7 +81,9 @@ def residual():
 def public(kind, depths, depths_up):
     """A network of six stages, as wide as public ones."""
     blocks = "n_blocks_per_stage" if kind == "ResidualEncoderUNet" else "n_conv_per_stage"
-    arguments = {name: value for name, value in NETWORK["arch_kwargs"].items() if name != "n_conv_per_stage"}
+    arguments = {
+        name: value for name, value in NETWORK["arch_kwargs"].items() if name != "n_conv_per_stage"
+    }
     wide = {"n_stages": 6, "features_per_stage": [32, 64, 128, 256, 320, 320], "kernel_sizes": 3}
     wide |= {"strides": [1, 2, 2, 2, 2, 2], blocks: depths, "n_conv_per_stage_decoder": depths_up}
     return {"network_class_name": kind, "arch_kwargs": {**arguments, **wide}}
@@ -92,7 +96,13 @@ PUBLIC_RESENC = public("ResidualEncoderUNet", [1, 3, 4, 6, 6, 6], 1)
 def dataset(**changed):
     """`dataset.json`; the labels are not in the order of their values."""
     labels = {"background": 0, "tumour": 2, "kidney_left": 1}
-    return {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 4, "file_ending": ".nii.gz", **changed}
+    return {
+        "channel_names": {"0": "CT"},
+        "labels": labels,
+        "numTraining": 4,
+        "file_ending": ".nii.gz",
+        **changed,
+    }
 
 
 def a_network(network, classes=3, channels=1):
@@ -100,7 +110,10 @@ def a_network(network, classes=3, channels=1):
     torch.manual_seed(0)
     kind = network["network_class_name"].rpartition(".")[2]
     made = CLASSES[kind](
-        input_channels=channels, num_classes=classes, deep_supervision=True, **{**network["arch_kwargs"], **LAYERS}
+        input_channels=channels,
+        num_classes=classes,
+        deep_supervision=True,
+        **{**network["arch_kwargs"], **LAYERS},
     )
     made.apply(made.initialize)
     for parameter in made.parameters():
@@ -108,7 +121,16 @@ def a_network(network, classes=3, channels=1):
     return made
 
 
-def write_v2(folder, *, plans_=None, dataset_=None, configuration="3d_fullres", beside=True, classes=3, **more):
+def write_v2(
+    folder,
+    *,
+    plans_=None,
+    dataset_=None,
+    configuration="3d_fullres",
+    beside=True,
+    classes=3,
+    **more,
+):
     """A model folder of nnU-Net v2; the path of its checkpoint."""
     plans_, dataset_ = plans_ or plans(), dataset_ or dataset()
     file = folder / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth"
@@ -116,7 +138,9 @@ def write_v2(folder, *, plans_=None, dataset_=None, configuration="3d_fullres", 
     if beside:
         (file.parents[1] / "plans.json").write_text(json.dumps(plans_))
         (file.parents[1] / "dataset.json").write_text(json.dumps(dataset_))
-    network = a_network(plans_["configurations"]["3d_fullres"].get("architecture", NETWORK), classes)
+    network = a_network(
+        plans_["configurations"]["3d_fullres"].get("architecture", NETWORK), classes
+    )
     content = {
         "network_weights": network.state_dict(),
         "optimizer_state": {"state": {}, "param_groups": [{"lr": 0.01, "momentum": 0.99}]},
@@ -150,14 +174,20 @@ def write_nnssl(file):
     )  # fmt: skip
     plan = {
         "architecture_plans": {"arch_class_name": "ResEncL", "arch_kwargs": None},
-        "pretrain_plan": {"configurations": {"onemmiso": {"spacing": [1, 1, 1], "patch_size": [160, 160, 160]}}},
+        "pretrain_plan": {
+            "configurations": {"onemmiso": {"spacing": [1, 1, 1], "patch_size": [160, 160, 160]}}
+        },
         "pretrain_num_input_channels": 1,
         "recommended_downstream_patchsize": [160, 160, 160],
         "key_to_encoder": "encoder.stages",
         "key_to_stem": "encoder.stem",
         "keys_to_in_proj": ("encoder.stem.convs.0.conv", "encoder.stem.convs.0.all_modules.0"),
     }
-    content = {"network_weights": network.state_dict(), "logging": {"train_losses": [0.5]}, "_best_ema": 0.5}
+    content = {
+        "network_weights": network.state_dict(),
+        "logging": {"train_losses": [0.5]},
+        "_best_ema": 0.5,
+    }
     torch.save({**content, "trainer_name": "BaseMAETrainer", "nnssl_adaptation_plan": plan}, file)
 
 
@@ -169,7 +199,10 @@ def write_stunet(file, network, classes=105):
     coarse = {
         f"seg_outputs.{n}.{part}": torch.zeros(shape)
         for n, level in enumerate(network.conv_blocks_localization[:-1])
-        for part, shape in (("weight", (classes, level[0].conv2.out_channels, 1, 1, 1)), ("bias", (classes,)))
+        for part, shape in (
+            ("weight", (classes, level[0].conv2.out_channels, 1, 1, 1)),
+            ("bias", (classes,)),
+        )
     }
     content = {
         "epoch": 4000,
@@ -181,4 +214,6 @@ def write_stunet(file, network, classes=105):
         "amp_grad_scaler": {"scale": 65536.0},
     }
     torch.save(content, file, _use_new_zipfile_serialization=False)
-    file.write_bytes(file.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n"))
+    file.write_bytes(
+        file.read_bytes().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    )

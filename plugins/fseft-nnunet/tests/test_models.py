@@ -8,19 +8,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fseft.documents import ModelCard
+from fseft.adaptation.configure import AdaptRequest
+from fseft.adaptation.run import adapt
 from fseft.errors import FseftError
-from fseft.learn import backbone
-from fseft.learn.checkpoint import fit
+from fseft.inference.run import PredictRequest, predict
+from fseft.learn.networks import backbone
+from fseft.learn.networks.state_dict_mapping import match_state_dict
+from fseft.model_zoo.catalogue import find_model_card, find_weights
+from fseft.model_zoo.conversion import import_model, verify_model
+from fseft.model_zoo.loading import output_channels
+from fseft.model_zoo.weights_io import read_weights
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import registry
-from fseft.steps.adapt import adapt
-from fseft.steps.importing import import_model, verify_model
-from fseft.steps.jobs import AdaptRequest
-from fseft.steps.models import find_card, find_weights
-from fseft.steps.networks import output_channels
-from fseft.steps.predict import PredictRequest, predict
-from fseft.steps.weight_files import read_weights
+from fseft.schemas import ModelCard
 from fseft.testing import model_checks
 from fseft_nnunet import models
 
@@ -32,9 +32,9 @@ STUNET_PATCH = (32, 32, 64)
 
 def rebuilt(name, store):
     """The network of an imported model, with its weights."""
-    card = find_card(name, store)
-    network = backbone.build(
-        backbone.architecture(card.architecture),
+    card = find_model_card(name, store)
+    network = backbone.build_network(
+        backbone.get_architecture(card.architecture),
         in_channels=card.contract.channels,
         out_channels=output_channels(card),
         hparams=card.hparams,
@@ -49,8 +49,12 @@ def rebuilt(name, store):
 def a_stunet(narrow, tmp_path):
     """The entry at small width, its network, and its public file."""
     card = narrow("stunet_s", STUNET_PATCH, **STUNET)
-    network = backbone.build(
-        backbone.architecture("stunet"), in_channels=1, out_channels=105, hparams=card.hparams, seed=0
+    network = backbone.build_network(
+        backbone.get_architecture("stunet"),
+        in_channels=1,
+        out_channels=105,
+        hparams=card.hparams,
+        seed=0,
     )
     containers.write_stunet(tmp_path / "small_ep4k.model", network)
     return network.eval(), tmp_path / "small_ep4k.model"
@@ -60,15 +64,19 @@ def a_stunet(narrow, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"])
+@pytest.mark.parametrize(
+    "asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
+)
 @pytest.mark.parametrize("beside", [True, False])
 def test_any_model_of_nn_unet_computes_what_it_did(asked, beside, store, tmp_path):
     file = containers.write_v2(tmp_path, plans_=containers.plans(architecture=asked), beside=beside)
     report = import_model("nnunet", file, store, rename="mine").report
     assert (report.unused, report.random) == ({}, {})
     x = torch.randn(1, 1, 16, 32, 32)
-    torch.testing.assert_close(rebuilt("mine", store)(x), containers.a_network(asked).eval()(x)[0], rtol=0, atol=0)
-    assert find_card("mine", store).datasets == ("Dataset042_Blobs",)
+    torch.testing.assert_close(
+        rebuilt("mine", store)(x), containers.a_network(asked).eval()(x)[0], rtol=0, atol=0
+    )
+    assert find_model_card("mine", store).datasets == ("Dataset042_Blobs",)
     verify_model("mine", store)
 
 
@@ -78,14 +86,20 @@ def test_the_files_beside_a_checkpoint_go_before_its_copies(store, tmp_path):
     path.write_text(path.read_text().replace("345.0", "300.0"))
     card = import_model("nnunet", file, store).card
     assert card.contract.intensity["ct"].high == 300
-    assert find_card("nnunet", store).contract == card.contract
+    assert find_model_card("nnunet", store).contract == card.contract
 
 
 def test_totalsegmentator_is_known_by_its_structures(store, tmp_path):
     labels = {"background": 0, **{f"structure_{n}": n for n in range(1, 118)}}
-    file = containers.write_v2(tmp_path / "3mm", dataset_=containers.dataset(labels=labels), classes=118)
+    file = containers.write_v2(
+        tmp_path / "3mm", dataset_=containers.dataset(labels=labels), classes=118
+    )
     card = import_model("totalsegmentator", file, store).card
-    assert (len(card.classes), card.licence, card.contract.orientation) == (117, "Apache-2.0", "SAR")
+    assert (len(card.classes), card.licence, card.contract.orientation) == (
+        117,
+        "Apache-2.0",
+        "SAR",
+    )
     part = containers.write_v2(tmp_path / "part")
     with pytest.raises(FseftError, match="knows 2 structures, the model at 3 mm 117"):
         import_model("totalsegmentator", part, store)
@@ -114,20 +128,28 @@ def test_stu_net_is_loaded_whole_from_the_container_of_nn_unet_v1(store, a_stune
 
 
 def test_a_file_is_known_by_its_content(store, a_stunet, tmp_path):
-    with pytest.raises(FseftError, match=r"is no file of 'nnunet'.*looks like that of stunet_b or stunet_h"):
+    with pytest.raises(
+        FseftError, match=r"is no file of 'nnunet'.*looks like that of stunet_b or stunet_h"
+    ):
         import_model("nnunet", a_stunet[1], store)
-    with pytest.raises(FseftError, match=r"is no file of 'stunet_s'.*It looks like that of nnunet or totalseg"):
+    with pytest.raises(
+        FseftError, match=r"is no file of 'stunet_s'.*It looks like that of nnunet or totalseg"
+    ):
         import_model("stunet_s", containers.write_v2(tmp_path), store)
 
 
 def test_another_size_of_stu_net_is_refused(store, a_stunet):
-    with pytest.raises(FseftError, match=r"of another shape: .* is 4×1×3×3×3, the network's is 32×1×3×3×3"):
+    with pytest.raises(
+        FseftError, match=r"of another shape: .* is 4×1×3×3×3, the network's is 32×1×3×3×3"
+    ):
         import_model("stunet_b", a_stunet[1], store)
 
 
 def test_other_classes_than_the_plans_name_are_refused(store, tmp_path):
     file = containers.write_v2(tmp_path, classes=5)
-    with pytest.raises(FseftError, match=r"of another shape: decoder\.seg_layers\.1\.weight is 5×4×1×1×1"):
+    with pytest.raises(
+        FseftError, match=r"of another shape: decoder\.seg_layers\.1\.weight is 5×4×1×1×1"
+    ):
         import_model("nnunet", file, store)
 
 
@@ -136,7 +158,9 @@ def test_a_tensor_less_is_refused(store, tmp_path):
     content = read_weights(file)
     del content["network_weights"]["decoder.transpconvs.0.weight"]
     torch.save(content, file.with_name("less.pth"))
-    with pytest.raises(FseftError, match=r"holds \d+ of the \d+ tensors that it should \(missing: decoder 1\)"):
+    with pytest.raises(
+        FseftError, match=r"holds \d+ of the \d+ tensors that it should \(missing: decoder 1\)"
+    ):
         import_model("nnunet", file.with_name("less.pth"), store)
 
 
@@ -150,24 +174,35 @@ def test_code_runs_only_for_who_trusts_it(store, tmp_path):
 # --- what can be done with it -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"])
+@pytest.mark.parametrize(
+    "asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
+)
 def test_a_model_of_nn_unet_is_adapted_and_predicts(asked, store, blobs, tmp_path):
     import_model(
-        "nnunet", containers.write_v2(tmp_path, plans_=containers.plans(architecture=asked)), store, rename="mine"
+        "nnunet",
+        containers.write_v2(tmp_path, plans_=containers.plans(architecture=asked)),
+        store,
+        rename="mine",
     )
     settings = ("epochs=1", "crops=1", "plateau=false")
     result = adapt(AdaptRequest(blobs, "mine", "lora", k=1, device="cpu", settings=settings), store)
     assert result.run.head_rows == {"left kidney": "kidney_left"}
     image = blobs / "imagesTr" / "a_0000.nii.gz"
-    assert predict(PredictRequest((image,), tmp_path / "out", (result.adapter,)), store).done == ["a"]
+    assert predict(PredictRequest((image,), tmp_path / "out", (result.adapter,)), store).done == [
+        "a"
+    ]
 
 
 def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     import_model("stunet_s", a_stunet[1], store)
     settings = ("epochs=1", "crops=1", "plateau=false")
-    result = adapt(AdaptRequest(blobs, "stunet_s", "linear-probe", k=1, device="cpu", settings=settings), store)
+    result = adapt(
+        AdaptRequest(blobs, "stunet_s", "linear-probe", k=1, device="cpu", settings=settings), store
+    )
     image = blobs / "imagesTr" / "a_0000.nii.gz"
-    assert predict(PredictRequest((image,), tmp_path / "out", (result.adapter,)), store).done == ["a"]
+    assert predict(PredictRequest((image,), tmp_path / "out", (result.adapter,)), store).done == [
+        "a"
+    ]
 
 
 # --- the public layouts, in full width ---------------------------------------------------------------------------
@@ -184,9 +219,16 @@ def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
 def test_each_tensor_of_the_public_layout_is_taken_once(spec, network, file, loaded, parameters):
     with torch.device("meta"):
         tensors = containers.a_network(network, classes=25).state_dict()
-        made = backbone.architecture(spec.card.architecture).build(in_channels=1, out_channels=25, **spec.card.hparams)
-    report = fit(tensors, spec.checkpoint, made.state_dict(keep_vars=True))[1]
-    assert (len(tensors), report.loaded, report.parameters, report.unused) == (file, loaded, parameters, {})
+        made = backbone.get_architecture(spec.card.architecture).build(
+            in_channels=1, out_channels=25, **spec.card.hparams
+        )
+    report = match_state_dict(tensors, spec.checkpoint, made.state_dict(keep_vars=True))[1]
+    assert (len(tensors), report.loaded, report.parameters, report.unused) == (
+        file,
+        loaded,
+        parameters,
+        {},
+    )
 
 
 # --- the entries ------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fseft.errors import FseftError
-from fseft.learn.backbone import architecture, build
-from fseft.testing import Toy, method_checks
+from fseft.learn.networks.backbone import build_network, get_architecture
+from fseft.testing import TinyNetwork, method_checks
 from fseft_nnunet import models, plans
 
 from . import containers
@@ -23,7 +23,10 @@ PLAIN = {
     "n_conv_per_stage": [1, 2, 1],
     "n_conv_per_stage_decoder": [1, 2],
 }
-RESENC = {**{k: v for k, v in PLAIN.items() if k != "n_conv_per_stage"}, "n_blocks_per_stage": [1, 2, 1]}
+RESENC = {
+    **{k: v for k, v in PLAIN.items() if k != "n_conv_per_stage"},
+    "n_blocks_per_stage": [1, 2, 1],
+}
 STUNET = {"width": 4, "blocks": 2, "strides": [[1, 2, 2], 2, 1, 1, 1]}
 VARIANTS = {"plainconv": PLAIN, "resenc": RESENC, "stunet": STUNET}
 SHAPE = (8, 16, 16)
@@ -36,12 +39,14 @@ def name(request):
 
 @pytest.fixture
 def made(name):
-    return architecture(name)
+    return get_architecture(name)
 
 
 @pytest.fixture
 def network(name):
-    return build(architecture(name), in_channels=1, out_channels=3, hparams=VARIANTS[name], seed=0).eval()
+    return build_network(
+        get_architecture(name), in_channels=1, out_channels=3, hparams=VARIANTS[name], seed=0
+    ).eval()
 
 
 @pytest.fixture
@@ -50,12 +55,20 @@ def x():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"])
+@pytest.mark.parametrize(
+    "asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
+)
 def test_the_function_is_that_of_nn_unet(asked, x):
     theirs = containers.a_network(asked).eval()
     name, hparams = plans._network({"architecture": asked})
-    ours = build(architecture(name), in_channels=1, out_channels=3, hparams=hparams, seed=1).eval()
-    kept = {k: t for k, t in theirs.state_dict().items() if not any(re.search(p, k) for p in models.TWICE)}
+    ours = build_network(
+        get_architecture(name), in_channels=1, out_channels=3, hparams=hparams, seed=1
+    ).eval()
+    kept = {
+        k: t
+        for k, t in theirs.state_dict().items()
+        if not any(re.search(p, k) for p in models.TWICE)
+    }
     one_head = {k: t for k, t in kept.items() if not k.startswith("decoder.seg_layers.0.")}
     assert ours.state_dict().keys() == one_head.keys()
     ours.load_state_dict(one_head)
@@ -111,22 +124,26 @@ def test_parts_cover_all_levels(made, network):
 @torch.no_grad()
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_smallest_patch_is_large_enough_for_the_defaults(name):
-    made = architecture(name)
+    made = get_architecture(name)
     small = {"width": 2} if name == "stunet" else {"features_per_stage": [2] * 6}
-    network = build(made, in_channels=1, out_channels=2, hparams=small, seed=0)
+    network = build_network(made, in_channels=1, out_channels=2, hparams=small, seed=0)
     assert network(torch.zeros(1, 1, *made.minimum_patch)).shape == (1, 2, *made.minimum_patch)
 
 
 def test_a_deeper_network_than_patches_are_cut_for_is_refused(made, name):
     deep = {"strides": [2] * 6} if name != "stunet" else {"strides": [2, 2, 2, 2, 4]}
     with pytest.raises(FseftError, match="shrinks the image by 64"):
-        build(made, in_channels=1, out_channels=2, hparams={**VARIANTS[name], **deep}, seed=0)
+        build_network(
+            made, in_channels=1, out_channels=2, hparams={**VARIANTS[name], **deep}, seed=0
+        )
 
 
 def checks():
     for name, hparams in VARIANTS.items():
         for method in ("linear-probe", "lora", "affine"):
-            yield from method_checks(method, toys={name: Toy(hparams, (12, 16, 16))}, layers=())
+            yield from method_checks(
+                method, toys={name: TinyNetwork(hparams, (12, 16, 16))}, layers=()
+            )
 
 
 @pytest.mark.parametrize("check", checks())
@@ -141,12 +158,20 @@ def test_methods_keep_their_contract(check):
 def test_the_sizes_are_the_published_ones(spec):
     card = spec.card
     with torch.device("meta"):
-        network = architecture("stunet").build(in_channels=1, out_channels=105, **card.hparams)
+        network = get_architecture("stunet").build(in_channels=1, out_channels=105, **card.hparams)
     assert sum(p.numel() for p in network.parameters()) == card.parameters
     entries = {"s": 130, "b": 130, "l": 218, "h": 306}[card.name[-1]]
-    assert len(network.state_dict()) == entries - 8  # weight and bias of four heads of deep supervision
+    assert (
+        len(network.state_dict()) == entries - 8
+    )  # weight and bias of four heads of deep supervision
 
 
 def test_the_public_plans_shrink_two_axes_four_times_only():
-    network = build(architecture("stunet"), in_channels=1, out_channels=2, hparams={"width": 2}, seed=0)
-    assert [level[0].conv1.stride for level in network.conv_blocks_context] == [(1, 1, 1), *[(2, 2, 2)] * 4, (1, 1, 2)]
+    network = build_network(
+        get_architecture("stunet"), in_channels=1, out_channels=2, hparams={"width": 2}, seed=0
+    )
+    assert [level[0].conv1.stride for level in network.conv_blocks_context] == [
+        (1, 1, 1),
+        *[(2, 2, 2)] * 4,
+        (1, 1, 2),
+    ]

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from fseft.documents import Intensity
 from fseft.errors import FseftError
+from fseft.schemas import Intensity
 from fseft_nnunet import models, plans
 
 from . import containers
@@ -37,13 +37,20 @@ def test_ct_is_clipped_and_scaled_by_the_numbers_of_the_plans(card_of):
 
 def test_plans_of_the_first_releases_name_the_statistics_otherwise(card_of):
     old = containers.plans()
-    old["foreground_intensity_properties_by_modality"] = old.pop("foreground_intensity_properties_per_channel")
+    old["foreground_intensity_properties_by_modality"] = old.pop(
+        "foreground_intensity_properties_per_channel"
+    )
     assert card_of(old).contract == card_of().contract
 
 
 def test_anything_else_is_scaled_by_its_own_mean_and_deviation(card_of):
-    schemes = {"normalization_schemes": ["ZScoreNormalization"] * 2, "use_mask_for_norm": [False, False]}
-    card = card_of(containers.plans(**schemes), containers.dataset(channel_names={"0": "T1", "1": "T2"}))
+    schemes = {
+        "normalization_schemes": ["ZScoreNormalization"] * 2,
+        "use_mask_for_norm": [False, False],
+    }
+    card = card_of(
+        containers.plans(**schemes), containers.dataset(channel_names={"0": "T1", "1": "T2"})
+    )
     assert card.contract.intensity == {"mr": Z_SCORE, "other": Z_SCORE}
     assert card.contract.channels == 2
 
@@ -53,7 +60,10 @@ def test_spacing_patch_and_axes_are_in_the_order_of_the_network(card_of):
     contract = card_of(turned).contract
     assert (contract.spacing_mm, contract.patch_size) == ((1.5, 1.5, 1.25), (16, 32, 32))
     assert contract.orientation == "LSP"
-    assert card_of({**turned, "image_reader_writer": "NibabelIOWithReorient"}).contract.orientation == "RSA"
+    assert (
+        card_of({**turned, "image_reader_writer": "NibabelIOWithReorient"}).contract.orientation
+        == "RSA"
+    )
 
 
 def test_classes_are_in_the_order_of_their_values(card_of):
@@ -64,7 +74,9 @@ def test_classes_are_in_the_order_of_their_values(card_of):
 
 
 def test_regions_that_overlap_are_channels_of_their_own(card_of):
-    card = card_of(dataset_=containers.dataset(labels={"background": 0, "whole": [1, 2], "core": [2]}))
+    card = card_of(
+        dataset_=containers.dataset(labels={"background": 0, "whole": [1, 2], "core": [2]})
+    )
     assert (card.classes, card.activation) == (("whole", "core"), "sigmoid")
 
 
@@ -110,12 +122,27 @@ UNKNOWN = {**containers.NETWORK, "network_class_name": "my_networks.Primus"}
     [
         (containers.plans(patch_size=[64, 64]), "the configuration 3d_fullres is not 3D"),
         (containers.plans(previous_stage="3d_lowres"), "3d_fullres needs the result of another"),
-        (containers.plans(preprocessor_name="Mine"), "is preprocessed by Mine. Only DefaultPreprocessor"),
+        (
+            containers.plans(preprocessor_name="Mine"),
+            "is preprocessed by Mine. Only DefaultPreprocessor",
+        ),
         (containers.plans(use_mask_for_norm=[True]), "normalises inside of a mask"),
-        (containers.plans(normalization_schemes=["NoNormalization"]), "normalises by NoNormalization"),
-        (containers.plans(normalization_schemes=["CTNormalization"] * 2), "normalises by CTNormalization, CTNorm"),
-        (containers.plans(architecture=UNKNOWN), "the network Primus is not known here. Known: PlainConvUNet"),
-        (another_layer(norm_op="torch.nn.BatchNorm3d"), "the network has norm_op 'torch.nn.BatchNorm3d'"),
+        (
+            containers.plans(normalization_schemes=["NoNormalization"]),
+            "normalises by NoNormalization",
+        ),
+        (
+            containers.plans(normalization_schemes=["CTNormalization"] * 2),
+            "normalises by CTNormalization, CTNorm",
+        ),
+        (
+            containers.plans(architecture=UNKNOWN),
+            "the network Primus is not known here. Known: PlainConvUNet",
+        ),
+        (
+            another_layer(norm_op="torch.nn.BatchNorm3d"),
+            "the network has norm_op 'torch.nn.BatchNorm3d'",
+        ),
         (another_layer(stem_channels=16), "the network has stem_channels 16"),
         (containers.plans(spacing="fine"), r"is not understood \(ValidationError"),
         (containers.plans(inherits_from="3d_fullres"), r"is not understood \(RecursionError"),
@@ -129,12 +156,20 @@ def test_what_cannot_be_done_here_is_refused(plans_, words, card_of):
 
 def test_a_checkpoint_that_says_nothing_is_refused(tmp_path):
     with pytest.raises(FseftError, match="has no `init_args`"):
-        plans.card(models.NNUNET.card, tmp_path / "fold_0" / "checkpoint_final.pth", {"network_weights": {}})
+        plans.card(
+            models.NNUNET.card,
+            tmp_path / "fold_0" / "checkpoint_final.pth",
+            {"network_weights": {}},
+        )
 
 
 def test_a_checkpoint_without_plans_is_refused(tmp_path):
     with pytest.raises(FseftError, match=r"comes without plans\.json"):
-        plans.card(models.NNUNET.card, tmp_path / "fold_0" / "checkpoint_final.pth", {"init_args": {"fold": 0}})
+        plans.card(
+            models.NNUNET.card,
+            tmp_path / "fold_0" / "checkpoint_final.pth",
+            {"init_args": {"fold": 0}},
+        )
 
 
 def test_plans_that_are_no_json_are_told_by_their_name(card_of, tmp_path):

@@ -5,21 +5,21 @@ import io
 import pytest
 import torch
 from fseft.errors import FseftError
-from fseft.learn.adaptation import adapt_network
-from fseft.learn.backbone import architecture, build, count_parameters
-from fseft.learn.loop import fit, start
-from fseft.recipe import Recipe
+from fseft.learn.adapters.apply import adapt_network
+from fseft.learn.networks.backbone import build_network, count_parameters, get_architecture
+from fseft.learn.training.loop import make_training_state, train
 from fseft.registry import registry
-from fseft.testing import TOYS, method_checks
+from fseft.testing import TINY_NETWORKS, method_checks
+from fseft.training_config import TrainingConfig
 from safetensors.torch import load, save
 
-NET = architecture("resunet")
-RECIPE = Recipe(epochs=12, learning_rate=0.003, checkpoint_seconds=0, plateau=False)
+NET = get_architecture("resunet")
+RECIPE = TrainingConfig(epochs=12, learning_rate=0.003, checkpoint_seconds=0, plateau=False)
 CASES = 3
 
 BRANCHES = {"merges_to_the_names_of_the_base": "a branch stays where it is"}
-CONVOLUTIONAL = {name: TOYS[name] for name in ("resunet", "mednext")}
-TRANSFORMER = {"swinunetr": TOYS["swinunetr"]}
+CONVOLUTIONAL = {name: TINY_NETWORKS[name] for name in ("resunet", "mednext")}
+TRANSFORMER = {"swinunetr": TINY_NETWORKS["swinunetr"]}
 SMALL = {"budget": 1, "ranks": (2,)}
 
 
@@ -36,7 +36,7 @@ def test_the_contract(check):
 
 def adapted(**config):
     """The method on a small network, with a budget for about a third of its library."""
-    network = build(NET, in_channels=1, out_channels=2, hparams=TOYS["resunet"].hparams, seed=0)
+    network = build_network(NET, in_channels=1, out_channels=2, hparams=TINY_NETWORKS["resunet"].hparams, seed=0)
     spec = registry().method("sea")
     method = registry().create("method", "sea", spec.config(**{"budget": 700, "audits": 4, **config}))
     return adapt_network(NET, network, method, decoder="frozen", seed=1)
@@ -52,7 +52,7 @@ class Trainer:
     """The training of fseft on cases of one crop: each step draws a case that is not held out."""
 
     def __init__(self, adapted, *, cases=CASES, recipe=RECIPE):
-        self.training, self.cases, self.recipe = start(adapted, recipe), cases, recipe
+        self.training, self.cases, self.recipe = make_training_state(adapted, recipe), cases, recipe
         self.adapted, self.log, self.states = adapted, [], []
 
     def loss_of(self, step):
@@ -63,8 +63,8 @@ class Trainer:
         return torch.nn.functional.cross_entropy(self.adapted.network(image), label)
 
     @torch.no_grad()
-    def audit(self, epoch):
-        self.adapted.audit(epoch, self.cases, self.crops_of)
+    def on_epoch_validation(self, epoch):
+        self.adapted.on_epoch_validation(epoch, self.cases, self.crops_of)
 
     def crops_of(self, case, count):
         self.log.append(f"audit of {case}")
@@ -73,12 +73,12 @@ class Trainer:
 
     def run(self):
         """Train to the end."""
-        fit(
+        train(
             self.training,
             self.loss_of,
             self.recipe,
             steps_per_epoch=self.cases,
-            on_epoch=self.audit,
+            on_epoch=self.on_epoch_validation,
             save=lambda state: self.states.append(through_a_file(state)),
         )
         self.adapted.finish()
@@ -189,9 +189,9 @@ def test_crops_without_a_structure_tell_nothing(trained):
 
 def test_no_plateau_ends_the_search(trained):
     fresh = adapted()
-    assert list(fresh.settled([0.5] * 40)) == []
+    assert list(fresh.plateau_losses([0.5] * 40)) == []
     searched = 5  # of 12 epochs: the first with 0.4 of them done
-    assert list(trained.adapted.settled([*range(12)])) == [*range(searched, 12)]
+    assert list(trained.adapted.plateau_losses([*range(12)])) == [*range(searched, 12)]
 
 
 def test_no_audit_is_begun_when_the_training_is_nearly_over():
@@ -202,7 +202,7 @@ def test_no_audit_is_begun_when_the_training_is_nearly_over():
 
 @pytest.mark.parametrize(("budget", "parameters"), [(0.5, 0.5), (1, 1.0), (500, 500)])
 def test_the_budget_is_a_share_or_a_number(budget, parameters):
-    base = build(NET, in_channels=1, out_channels=2, hparams=TOYS["resunet"].hparams, seed=0)
+    base = build_network(NET, in_channels=1, out_channels=2, hparams=TINY_NETWORKS["resunet"].hparams, seed=0)
     expected = parameters if parameters > 1 else int(parameters * count_parameters(base))
     assert adapted(budget=budget).budget == expected
 

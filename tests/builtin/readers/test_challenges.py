@@ -6,17 +6,33 @@ import pytest
 
 from fseft.builtin.readers.challenges import LAYOUTS, Reader
 from fseft.errors import FseftError
-from fseft.steps.datasets import read_dataset
+from fseft.planning.dataset_reading import read_dataset
 
 TREES = {
     "BTCV": (("img/img0001.nii.gz", "label/label0001.nii.gz"), "0001", 13),
-    "FLARE22": (("images/FLARE22_Tr_0001_0000.nii.gz", "labels/FLARE22_Tr_0001.nii.gz"), "FLARE22_Tr_0001", 13),
+    "FLARE22": (
+        ("images/FLARE22_Tr_0001_0000.nii.gz", "labels/FLARE22_Tr_0001.nii.gz"),
+        "FLARE22_Tr_0001",
+        13,
+    ),
     "LiTS": (("Training Batch 1/volume-0.nii", "Training Batch 1/segmentation-0.nii"), "0", 2),
     "KiTS": (("case_00000/imaging.nii.gz", "case_00000/segmentation.nii.gz"), "case_00000", 3),
-    "KiTS21": (("case_00000/imaging.nii.gz", "case_00000/aggregated_MAJ_seg.nii.gz"), "case_00000", 3),
-    "AbdomenCT-1K": (("AbdomenCT-1K-ImagePart1/Case_00001_0000.nii.gz", "Mask/Case_00001.nii.gz"), "Case_00001", 4),
+    "KiTS21": (
+        ("case_00000/imaging.nii.gz", "case_00000/aggregated_MAJ_seg.nii.gz"),
+        "case_00000",
+        3,
+    ),
+    "AbdomenCT-1K": (
+        ("AbdomenCT-1K-ImagePart1/Case_00001_0000.nii.gz", "Mask/Case_00001.nii.gz"),
+        "Case_00001",
+        4,
+    ),
     "CT-ORG": (("volume-0.nii.gz", "labels-0.nii.gz"), "0", 6),
-    "AbdomenCT-12organ": (("img/Organ12_0001_0000.nii.gz", "label/Organ12_0001.nii.gz"), "Organ12_0001", 12),
+    "AbdomenCT-12organ": (
+        ("img/Organ12_0001_0000.nii.gz", "label/Organ12_0001.nii.gz"),
+        "Organ12_0001",
+        12,
+    ),
 }
 
 
@@ -51,8 +67,13 @@ def test_the_tuning_cases_of_flare22_are_read_too(tmp_path):
 
 
 def test_images_without_a_label_are_listed(tmp_path):
-    folder = tree(tmp_path, "a/volume-1.nii", "a/segmentation-1.nii", "b/volume-2.nii", "b/.volume-3.nii")
-    assert [(case.name, case.label is None) for case in Reader().read(folder).cases] == [("1", False), ("2", True)]
+    folder = tree(
+        tmp_path, "a/volume-1.nii", "a/segmentation-1.nii", "b/volume-2.nii", "b/.volume-3.nii"
+    )
+    assert [(case.name, case.label is None) for case in Reader().read(folder).cases] == [
+        ("1", False),
+        ("2", True),
+    ]
 
 
 def test_an_image_that_is_there_twice_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
 
 from fseft.builtin.readers.chaos import Reader
 from fseft.errors import FseftError
-from fseft.steps.datasets import read_dataset
+from fseft.planning.dataset_reading import read_dataset
 from fseft.volume.fingerprint import measure_case, read_case, read_case_labels
 
 
@@ -16,8 +16,15 @@ def a_series(folder, positions):
     """Slices whose names count up along the list of their positions; each holds its position."""
     folder.mkdir(parents=True)
     for number, position in enumerate(positions):
-        image = sitk.GetImageFromArray(np.arange(12, dtype=np.int16).reshape(1, 3, 4) + 100 * int(position))
-        values = {"0008|0060": "CT", "0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0020|000d": "1.2", "0020|000e": "1.2.3"}
+        image = sitk.GetImageFromArray(
+            np.arange(12, dtype=np.int16).reshape(1, 3, 4) + 100 * int(position)
+        )
+        values = {
+            "0008|0060": "CT",
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
+            "0020|000d": "1.2",
+            "0020|000e": "1.2.3",
+        }
         values |= {"0020|0032": f"0\\0\\{position}", "0020|0037": "1\\0\\0\\0\\1\\0"}
         for key, value in values.items():
             image.SetMetaData(key, value)
@@ -39,16 +46,23 @@ def pictures(folder, greys, size=(3, 4)):
 @pytest.mark.parametrize("positions", [(0, 3, 6), (6, 3, 0)])
 def test_a_picture_lies_on_the_slice_of_the_same_number_in_the_order_of_names(tmp_path, positions):
     a_series(tmp_path / "CT" / "1" / "DICOM_anon", positions)
-    pictures(tmp_path / "CT" / "1" / "Ground", (255, 0, 0))
+    pictures(tmp_path / "CT" / "1" / "BenchmarkData", (255, 0, 0))
     dataset = read_dataset(tmp_path / "CT")
     (case,) = dataset.cases
-    assert (dataset.reader, dataset.channels, dataset.labels, case.name) == ("chaos", ("CT",), {"liver": 255}, "1")
+    assert (dataset.reader, dataset.channels, dataset.labels, case.name) == (
+        "chaos",
+        ("CT",),
+        {"liver": 255},
+        "1",
+    )
     image = read_case(case, dataset.channels)
     labels = read_case_labels(case, image)
     ((_, z, y, x),) = np.argwhere(labels.array == 255)
     assert (y, x) == (0, 1)
     assert image.array[0, z, 0, 0] == 100 * positions[0]
-    assert set(measure_case(case, channels=("CT",), labels=dataset.labels, body=False).volumes_mm3) == {255}
+    assert set(
+        measure_case(case, channels=("CT",), labels=dataset.labels, body=False).volumes_mm3
+    ) == {255}
 
 
 def test_each_sequence_of_magnetic_resonance_is_a_case(tmp_path):
@@ -66,12 +80,16 @@ def test_each_sequence_of_magnetic_resonance_is_a_case(tmp_path):
     ("greys", "size", "message"),
     [
         ((255, 0), (3, 4), "case 1.*Ground: holds 2 pictures, its series 3 slices"),
-        ((255, 0, 0), (4, 4), r"case 1.*liver_GT_000.png: is a picture \(4, 4\), its slice is \(3, 4\)"),
+        (
+            (255, 0, 0),
+            (4, 4),
+            r"case 1.*liver_GT_000.png: is a picture \(4, 4\), its slice is \(3, 4\)",
+        ),
     ],
 )
 def test_pictures_that_do_not_fit_are_refused(greys, size, message, tmp_path):
     a_series(tmp_path / "1" / "DICOM_anon", (0, 3, 6))
-    pictures(tmp_path / "1" / "Ground", greys, size)
+    pictures(tmp_path / "1" / "BenchmarkData", greys, size)
     (case,) = Reader().read(tmp_path).cases
     with pytest.raises(FseftError, match=message):
         read_case_labels(case, read_case(case, ("CT",)))

@@ -15,10 +15,17 @@ DECLARATIONS = {
     "decathlon": {
         "modality": {"0": "CT"},
         "labels": {"0": "background", "1": "liver"},
-        "training": [{"image": "./imagesTr/b_0000.nii.gz", "label": "./labelsTr/b.nii.gz"}, "imagesTr/a_0000.nii.gz"],
+        "training": [
+            {"image": "./imagesTr/b_0000.nii.gz", "label": "./labelsTr/b.nii.gz"},
+            "imagesTr/a_0000.nii.gz",
+        ],
     },
     "folders": None,
-    "nnunet": {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"},
+    "nnunet": {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1},
+        "file_ending": ".nii.gz",
+    },
 }
 
 
@@ -26,7 +33,11 @@ OTHERS = {
     "chaos": ("2/DICOM_anon/i0000.dcm", "2/Ground/liver_GT_000.png", "1/DICOM_anon/i0000.dcm"),
     "challenges": ("img/img0002.nii.gz", "img/img0001.nii.gz", "label/label0002.nii.gz"),
     "masks": (
-        *("s0001/ct.nii.gz", "s0001/segmentations/liver.nii.gz", "s0001/segmentations/aorta.nii.gz"),
+        *(
+            "s0001/ct.nii.gz",
+            "s0001/segmentations/liver.nii.gz",
+            "s0001/segmentations/aorta.nii.gz",
+        ),
         *("s0000/ct.nii.gz", "s0000/segmentations/liver.nii.gz"),
     ),
 }

@@ -96,7 +96,13 @@ def test_amos_is_read_by_its_declaration(tmp_path):
     names = ["spleen", "right kidney", "gall bladder", "arota", "prostate/uterus"]
     labels = {"0": "background", **{str(value): name for value, name in enumerate(names, start=1)}}
     (tmp_path / "dataset.json").write_text(
-        json.dumps({"modality": {"0": "CT"}, "labels": labels, "training": [pair("amos_0001"), pair("amos_0507")]})
+        json.dumps(
+            {
+                "modality": {"0": "CT"},
+                "labels": labels,
+                "training": [pair("amos_0001"), pair("amos_0507")],
+            }
+        )
     )
     for kind in ("imagesTr", "labelsTr", "imagesVa", "labelsVa"):
         (tmp_path / kind).mkdir()

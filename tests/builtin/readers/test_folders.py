@@ -19,7 +19,10 @@ def a_dataset(folder, images, labels=()):
 
 
 def files(dataset):
-    return {case.name: ([path.name for path in case.images], case.label and case.label.name) for case in dataset.cases}
+    return {
+        case.name: ([path.name for path in case.images], case.label and case.label.name)
+        for case in dataset.cases
+    }
 
 
 def test_images_and_labels_of_the_same_name_are_a_case(tmp_path):
@@ -43,12 +46,16 @@ def test_images_numbered_by_channel_are_grouped(tmp_path):
         (["a_0000.nii", "b_0000.nii"], [], ["a", "b"]),
     ],
 )
-def test_four_digits_are_a_channel_only_where_labels_or_a_channel_0_say_so(tmp_path, images, labels, cases):
+def test_four_digits_are_a_channel_only_where_labels_or_a_channel_0_say_so(
+    tmp_path, images, labels, cases
+):
     assert list(files(Reader().read(a_dataset(tmp_path, images, labels)))) == cases
 
 
 def test_hidden_files_and_other_files_are_left_out(tmp_path):
-    dataset = Reader().read(a_dataset(tmp_path, ["a.nii.gz", "._a.nii.gz", ".b.nii", "notes.txt"], ["a.nii.gz"]))
+    dataset = Reader().read(
+        a_dataset(tmp_path, ["a.nii.gz", "._a.nii.gz", ".b.nii", "notes.txt"], ["a.nii.gz"])
+    )
     assert list(files(dataset)) == ["a"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fseft.errors import FseftError
-from fseft.steps.datasets import read_dataset
+from fseft.planning.dataset_reading import read_dataset
 
 
 def a_case(folder, name, masks, image="ct.nii.gz"):

@@ -16,8 +16,12 @@ DECLARED = {
 }
 
 
-def a_dataset(folder, declared=DECLARED, images=("a_0000.nii.gz", "a_0001.nii.gz"), labels=("a.nii.gz",)):
-    (folder / "dataset.json").write_text(declared if isinstance(declared, str) else json.dumps(declared))
+def a_dataset(
+    folder, declared=DECLARED, images=("a_0000.nii.gz", "a_0001.nii.gz"), labels=("a.nii.gz",)
+):
+    (folder / "dataset.json").write_text(
+        declared if isinstance(declared, str) else json.dumps(declared)
+    )
     for kind, names in (("imagesTr", images), ("labelsTr", labels)):
         (folder / kind).mkdir()
         for name in names:

@@ -1,8 +1,8 @@
 """ARENA (Baklouti et al. 2025, arXiv:2507.15793): W + U diag(v) V^T with an L1 penalty on v, by proximal steps."""
 
 import torch
-from fseft.learn.deltas import WeightDelta, add_delta, full_rank
-from fseft.learn.method import Adapted, need
+from fseft.learn.adapters.adapter_layers import WeightDelta, add_delta, full_rank
+from fseft.learn.adapters.method import AdaptedNetwork, require_targets
 from torch import nn
 
 ROLES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed")
@@ -33,7 +33,7 @@ class SingularChange(WeightDelta):
         return int(self.v.count_nonzero())
 
 
-class ArenaAdapted(Adapted):
+class ArenaAdapted(AdaptedNetwork):
     """A network whose singular values are drawn to zero after each step, and cannot be made up for."""
 
     bound = 0.0
@@ -75,7 +75,7 @@ class Arena:
             for target in architecture.targets(network)
             if target.part in PARTS and target.role in ROLES and target.weight_has_effect
         ]
-        return need(targets, "linear or convolutional layers before the decoder", "arena")
+        return require_targets(targets, "linear or convolutional layers before the decoder", "arena")
 
     def apply(self, architecture, network, *, generator):
         """Put a change on each of these weights; all but the changes and the head is frozen."""
@@ -85,7 +85,7 @@ class Arena:
             change = SingularChange(weight, self.config.rank, self.config.penalty, generator)
             changes.append(add_delta(target, change))
         rates = {f"{change}.v": self.config.ratio for change in changes}
-        adapted = ArenaAdapted.frozen_but(
+        adapted = ArenaAdapted.freeze_except(
             changes, architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates
         )
         adapted.bound = self.config.bound

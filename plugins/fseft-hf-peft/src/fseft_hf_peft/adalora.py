@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor, nn
 
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.networks.roles import Architecture, Target
 
 AVERAGES = ("exp_avg_ipt", "exp_avg_unc")
 
@@ -33,8 +33,12 @@ class AdaLoRAAdapted(PeftAdapted):
     def regularizer(self) -> Tensor | None:
         """How far the singular vectors are from orthonormal (eq. 4), on average over the matrices."""
         trained = self.trained()
-        matrices = [p for name, p in trained if "lora_A" in name] + [p.T for name, p in trained if "lora_B" in name]
-        distances = [torch.linalg.norm(m @ m.T - torch.eye(len(m), device=m.device)) for m in matrices]
+        matrices = [p for name, p in trained if "lora_A" in name] + [
+            p.T for name, p in trained if "lora_B" in name
+        ]
+        distances = [
+            torch.linalg.norm(m @ m.T - torch.eye(len(m), device=m.device)) for m in matrices
+        ]
         weight: float = self.allocator.peft_config.orth_reg_weight
         return weight * torch.stack(distances).mean()
 
@@ -49,7 +53,11 @@ class AdaLoRAAdapted(PeftAdapted):
     def training_state(self) -> dict[str, Tensor]:
         """The averages of importance and of its changes."""
         averages = {kind: getattr(self.allocator, kind) for kind in AVERAGES}
-        return {f"{kind}:{name}": tensor for kind, found in averages.items() for name, tensor in found.items()}
+        return {
+            f"{kind}:{name}": tensor
+            for kind, found in averages.items()
+            for name, tensor in found.items()
+        }
 
     def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the averages back."""
@@ -70,9 +78,13 @@ class AdaLoRA(PeftMethod):
         settings = super().settings(targets)
         return {**settings, "total_step": settings["tinit"] + 1}
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> PeftAdapted:
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> PeftAdapted:
         """As all tuners, and with an allocator."""
         adapted = super().apply(architecture, network, generator=generator)
         assert isinstance(adapted, AdaLoRAAdapted)  # noqa: S101
-        adapted.allocator = RankAllocator(network, peft.AdaLoraConfig(**self.settings([])), "default")
+        adapted.allocator = RankAllocator(
+            network, peft.AdaLoraConfig(**self.settings([])), "default"
+        )
         return adapted

@@ -20,7 +20,9 @@ class TunerConfig(Config):
     parts: tuple[Literal["encoder", "bottleneck", "decoder"], ...] = Field(
         default=("encoder", "bottleneck"), description="parts of the network"
     )
-    stages: tuple[int, ...] = Field(default=(), description="resolution levels, 0 the finest; empty: all")
+    stages: tuple[int, ...] = Field(
+        default=(), description="resolution levels, 0 the finest; empty: all"
+    )
 
     def settings(self) -> dict[str, Any]:
         """The arguments of PEFT's own configuration, but for the names of the layers."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fseft.errors import MisfitError
-from fseft.learn.deltas import Switchable
-from fseft.learn.method import Adapted, need
+from fseft.errors import IncompatibleError
+from fseft.learn.adapters.adapter_layers import AdapterModule
+from fseft.learn.adapters.method import AdaptedNetwork, require_targets
 from fseft_hf_peft.library import PEFT_TYPE_TO_TUNER_MAPPING, BaseTunerLayer, peft
 from fseft_hf_peft.tuners import HEAD_RATE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Generator
 
-    from fseft.learn.roles import Architecture, Target
+    from fseft.learn.networks.roles import Architecture, Target
     from fseft_hf_peft.config import TunerConfig
 
 HARMLESS = (
@@ -33,7 +33,7 @@ HARMLESS = (
 )
 
 
-class Beside(Switchable):
+class Beside(AdapterModule):
     """A layer of PEFT's beside the layer that it changes.
 
     PEFT would put it around that layer, and so change the names of the base. Here the base layer is known to it, but
@@ -80,7 +80,7 @@ def _forward(module: nn.Module, x: Tensor) -> Tensor:
 
 
 @dataclass
-class PeftAdapted(Adapted):
+class PeftAdapted(AdaptedNetwork):
     """A network with layers of PEFT's.
 
     Attributes:
@@ -132,13 +132,15 @@ class PeftMethod:
             and computed_right(target.module)
         ]
         roles = " or ".join(config.roles)  # type: ignore[attr-defined]
-        return need(chosen, f"{roles} layers that PEFT can change", self.tuner.method)
+        return require_targets(chosen, f"{roles} layers that PEFT can change", self.tuner.method)
 
     def settings(self, targets: Sequence[Target]) -> dict[str, Any]:  # noqa: ARG002
         """The arguments of PEFT's configuration, but for the layers."""
         return self.config.settings()
 
-    def apply(self, architecture: Architecture, network: nn.Module, *, generator: Generator) -> PeftAdapted:
+    def apply(
+        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+    ) -> PeftAdapted:
         """Put a layer of PEFT's beside each chosen one; all but these and the head is frozen.
 
         Raises:
@@ -149,13 +151,15 @@ class PeftMethod:
         try:
             self._inject(network, targets, settings, generator)
         except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            raise MisfitError(
+            raise IncompatibleError(
                 f"the method {self.tuner.method!r} cannot be used so: {error}".rstrip("."),
                 hint=f"Set what PEFT asks for, or other stages: `fseft show method {self.tuner.method}`.",
             ) from error
-        trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        trained = [
+            name for name, parameter in network.named_parameters() if parameter.requires_grad
+        ]
         rate = self.tuner.rate
-        adapted = self.adapted.frozen_but(
+        adapted = self.adapted.freeze_except(
             trained, architecture, network, learning_rate=rate, head_ratio=HEAD_RATE / rate
         )
         assert isinstance(adapted, PeftAdapted)  # noqa: S101 - `frozen_but` makes what it is asked of
@@ -163,7 +167,11 @@ class PeftMethod:
         return adapted
 
     def _inject(
-        self, network: nn.Module, targets: Sequence[Target], settings: dict[str, Any], generator: Generator
+        self,
+        network: nn.Module,
+        targets: Sequence[Target],
+        settings: dict[str, Any],
+        generator: Generator,
     ) -> None:
         """Let PEFT replace the layers, and put them back with PEFT's beside them."""
         seed = int(torch.randint(2**31, (), generator=generator))
@@ -193,7 +201,7 @@ class IA3(PeftMethod):
             for target in super().select(architecture, network)
             if not (target.followed_by_norm and target.module.get_parameter("weight").shape[1] == 1)
         ]
-        return need(chosen, "layers with several input channels", self.tuner.method)
+        return require_targets(chosen, "layers with several input channels", self.tuner.method)
 
     def settings(self, targets: Sequence[Target]) -> dict[str, Any]:
         """PEFT scales outputs unless it is told otherwise."""

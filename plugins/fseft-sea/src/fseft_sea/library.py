@@ -4,7 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from fseft.learn.deltas import Bottleneck, Centre, LowRank, Scale, Shift, add_branch, add_delta
+from fseft.learn.adapters.adapter_layers import (
+    BiasShift,
+    Bottleneck,
+    CentreTapDelta,
+    ChannelScale,
+    LowRank,
+    add_branch,
+    add_delta,
+)
 from torch import nn
 
 PARTS = ("encoder", "bottleneck")
@@ -74,9 +82,9 @@ def _bottleneck(rank, target, generator):
 
 
 def _pointwise(target, generator):
-    return [add_delta(target, Centre(target.module.weight))] if Centre.fits(target.module) else []
+    return [add_delta(target, CentreTapDelta(target.module.weight))] if CentreTapDelta.fits(target.module) else []
 
 
 def _affine(target, generator):
-    scale = add_delta(target, Scale(target.module.weight, 0))
-    return [scale, add_delta(target, Shift(target.module.bias), "bias")]
+    scale = add_delta(target, ChannelScale(target.module.weight, 0))
+    return [scale, add_delta(target, BiasShift(target.module.bias), "bias")]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from fseft.errors import FseftError
-from fseft.learn.backbone import count_parameters
-from fseft.learn.deltas import Dropped
-from fseft.learn.loss import soft_dice, structure_masks
-from fseft.learn.method import Adapted, need
+from fseft.learn.adapters.adapter_layers import Dropped
+from fseft.learn.adapters.method import AdaptedNetwork, require_targets
+from fseft.learn.networks.backbone import count_parameters
+from fseft.learn.training.losses import soft_dice, structure_masks
 
 from fseft_sea.allocation import fill, smoothed
 from fseft_sea.library import PARTS, Unit, add_units, kinds
@@ -18,7 +18,7 @@ SEARCHING = -1
 
 
 @dataclass
-class SeaAdapted(Adapted):
+class SeaAdapted(AdaptedNetwork):
     """A network with a library of units, of which those are kept that the audits found worth their parameters.
 
     Attributes:
@@ -36,7 +36,7 @@ class SeaAdapted(Adapted):
         searching = self._record("searched") == SEARCHING
         return (self._record("audits") % cases,) if searching and cases > 1 else ()
 
-    def audit(self, epoch, cases, crops_of):
+    def on_epoch_validation(self, epoch, cases, crops_of):
         """Measure what each unit gains; when the search is over, allocate the budget."""
         done, share = self._record("audits"), epoch.progress / self.config.search
         if self._record("searched") != SEARCHING or share < (done + 1) / self.config.audits:
@@ -48,7 +48,7 @@ class SeaAdapted(Adapted):
         if share >= 1:
             self._allocate(epoch.number)
 
-    def settled(self, losses):
+    def plateau_losses(self, losses):
         """The epochs after the search."""
         searched = self._record("searched")
         return () if searched == SEARCHING else losses[searched:]
@@ -135,7 +135,7 @@ class Sea:
             for target in architecture.targets(network)
             if target.part in PARTS and target.role in roles and target.weight_has_effect
         ]
-        return need(targets, "layers before the decoder", "sea")
+        return require_targets(targets, "layers before the decoder", "sea")
 
     def apply(self, architecture, network, *, generator):
         """Put all units in; all but them and the head is frozen.
@@ -154,7 +154,7 @@ class Sea:
                 hint="Set a larger budget.",
             )
         additions = tuple(name for unit in units for name in unit.additions)
-        adapted = SeaAdapted.frozen_but(
+        adapted = SeaAdapted.freeze_except(
             additions, architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates
         )
         adapted.optional, adapted.config, adapted.units, adapted.budget = additions, self.config, units, budget

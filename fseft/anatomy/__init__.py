@@ -1,0 +1,1 @@
+"""The anatomical vocabulary, and the harmonisation of label names across datasets."""

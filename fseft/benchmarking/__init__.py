@@ -1,0 +1,1 @@
+"""Compare methods and models on the same held-out cases."""

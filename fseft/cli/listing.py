@@ -1,0 +1,252 @@
+"""What there is to choose from: `fseft plugins`, `fseft methods` and `fseft show`."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
+
+import typer
+
+from fseft.cli import console
+from fseft.cli.options import Json, Workspace
+from fseft.errors import FseftError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from fseft.plugin import Spec
+    from fseft.schemas import FrozenModel, ModelCard
+
+
+SCOPE = {
+    "network": "the whole network",
+    "body": "all but a head of rows",
+    "encoder": "the encoder; all else starts from random weights",
+}
+"""What the weights of a card hold."""
+
+SHAREABLE = {
+    True: "what becomes of it may be shared",
+    False: "what becomes of it may not be shared",
+    None: "it is unclear whether what becomes of it may be shared",
+}
+
+
+class Kind(str, Enum):
+    """What can be shown."""
+
+    method = "method"
+    model = "model"
+    architecture = "architecture"
+    reader = "reader"
+    reporter = "reporter"
+
+
+def plugins(as_json: Json = False) -> None:
+    """List the plugins, what they offer, and their problems."""
+    from fseft.registry import registry
+
+    entries = registry().plugins
+    if as_json:
+        keys = ("name", "distribution", "version", "status", "offers", "problems")
+        console.show_json([{key: getattr(entry, key) for key in keys} for entry in entries])
+        return
+    rows = []
+    for entry in entries:
+        offers = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in entry.offers.items())
+        package = f"{entry.distribution} {entry.version}"
+        rows.append((entry.name, package, entry.status, offers, "\n".join(entry.problems)))
+    console.show_table(("plugin", "package", "status", "offers", "problems"), rows)
+
+
+def methods(as_json: Json = False) -> None:
+    """List the adaptation methods."""
+    from fseft.plugin import MethodSpec
+    from fseft.registry import registry
+
+    specs = registry().specs("method", MethodSpec)
+    if as_json:
+        console.show_json([_describe("method", spec.name, spec) for spec in specs])
+        return
+    rows = [(spec.name, spec.access, spec.summary, _package("method", spec.name)) for spec in specs]
+    console.show_table(("method", "access", "summary", "package"), rows)
+
+
+def show(
+    kind: Annotated[Kind, typer.Argument(help="What it is.")],
+    name: Annotated[
+        str, typer.Argument(help="Its name; left out, all names are told.", metavar="NAME")
+    ] = "",
+    workspace: Workspace = Path(),
+    as_json: Json = False,
+) -> None:
+    """Show one method, with its configuration, or one model, architecture, reader or reporter."""
+    from fseft.registry import registry
+
+    if not name:
+        _ask_for_one_of(kind.value, registry().names(kind.value))
+    if kind is Kind.model:
+        show_model(name, workspace, as_json)
+        return
+    spec = registry().offer(kind.value, name).spec
+    if as_json:
+        console.show_json(_describe(kind.value, name, spec))
+        return
+    facts = _describe(kind.value, name, spec)
+    facts.pop("config_schema")
+    hyperparameters = facts.pop("hyperparameters", {})
+    _show_facts(facts)
+    _show_config("--set", spec.config)
+    if kind is Kind.method:
+        from fseft.training_config import TrainingConfig
+
+        _show_config("--set (training)", TrainingConfig)
+    elif kind is Kind.architecture:
+        rows = [(key, *map(_text, one.values())) for key, one in hyperparameters.items()]
+        console.show_table(("--set", "type", "default", "description"), rows)
+
+
+def _ask_for_one_of(kind: str, names: Iterable[str]) -> NoReturn:
+    """Tell what there is.
+
+    Raises:
+        FseftError: Always.
+    """
+    raise FseftError(f"no {kind} is named", hint=f"There are {', '.join(sorted(names))}.")
+
+
+def show_model(name: str, workspace: Path, as_json: bool) -> None:
+    """Print the card of a model, and where its weights are or how they are got."""
+    from fseft.model_zoo.catalogue import SCRATCH, find_model_card, weights_path
+    from fseft.workspace import Workspace
+
+    store = Workspace(workspace)
+    card = find_model_card(name, store)
+    path, remedy = (
+        weights_path(name, store) if name != SCRATCH else (None, "Random ones are drawn.")
+    )
+    here = path is not None and path.is_file()
+    if as_json:
+        console.show_json({**card.model_dump(mode="json"), "present": here})
+    else:
+        _show_facts(_card_facts(card, str(path) if here else f"none here. {remedy}"))
+
+
+def _card_facts(card: ModelCard, weights: str) -> dict[str, Any]:
+    """What a person wants to know of a model, in words."""
+    contract = card.contract
+    facts = {"name": card.name, "summary": card.summary, "weights": weights}
+    told = {
+        "scope": SCOPE[card.scope],
+        "parameters": f"{card.parameters:,}" if card.parameters else "",
+        "classes": _numbered(card.classes),
+        "shareable": SHAREABLE[card.shareable] if card.licence else "",
+        "contract": {
+            **contract.model_dump(mode="json"),
+            "intensity": {
+                modality: intensity.describe() for modality, intensity in contract.intensity.items()
+            },
+        },
+        "provenance": {
+            key: value
+            for key, value in card.provenance.items()
+            if key not in ("load_report", "output")
+        },
+    }
+    return facts | {**card.model_dump(mode="json", exclude={"schema_version"}), **told}
+
+
+def _numbered(classes: Sequence[str]) -> str:
+    """Classes with their indices, the background being 0, and what unusual names mean."""
+    from fseft.anatomy.vocabulary import normalise_name, resolve_name
+
+    means = (
+        f" ({resolve_name(name)})" if resolve_name(name) != normalise_name(name) else ""
+        for name in classes
+    )
+    return ", ".join(
+        f"{n}:{name}{meant}"
+        for n, (name, meant) in enumerate(zip(classes, means, strict=True), start=1)
+    )
+
+
+def _describe(kind: str, name: str, spec: Spec) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "name": spec.name,
+        "summary": spec.summary,
+        "reference": spec.reference,
+    }
+    access = getattr(spec, "access", "")
+    facts |= {"access": access} if access else {}
+    presets = {name: asdict(preset) for name, preset in getattr(spec, "presets", {}).items()}
+    facts |= {"presets": presets} if presets else {}
+    if kind == "architecture":
+        from fseft.learn.networks.backbone import get_architecture, hyperparameters
+
+        facts["hyperparameters"] = {
+            key: {"kind": one.kind, "default": one.default, "description": one.description}
+            for key, one in hyperparameters(get_architecture(name)).items()
+        }
+    return {
+        **facts,
+        "package": _package(kind, name),
+        "factory": spec.factory,
+        "config_schema": spec.config.model_json_schema(),
+    }
+
+
+def _package(kind: str, name: str) -> str:
+    from fseft.registry import registry
+
+    source = registry().provenance(kind, name)
+    return f"{source.distribution} {source.version}"
+
+
+def _show_facts(facts: dict[str, Any]) -> None:
+    console.show_table(("", ""), [(key, _text(value)) for key, value in facts.items() if value])
+
+
+def _show_config(title: str, config: type[FrozenModel]) -> None:
+    rows = [
+        (
+            key,
+            _type(field.annotation),
+            "required"
+            if field.is_required()
+            else _text(field.get_default(call_default_factory=True)),
+            field.description or "",
+        )
+        for key, field in config.model_fields.items()
+    ]
+    if rows:
+        console.show_table((title, "type", "default", "description"), rows)
+
+
+def _below(item: object) -> str:
+    """A value after its key: on the same line, or indented below where it has keys itself."""
+    if not isinstance(item, dict):
+        return f" {_text(item)}"
+    return "".join(f"\n  {line}" for line in _text(item).splitlines())
+
+
+def _type(annotation: Any) -> str:
+    """A type as the user gives it: the words that there are, `list of ...`, or its name."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin is tuple:
+        return f"list of {_type(parts[0])}"
+    return inspect.formatannotation(annotation).replace("typing.", "")
+
+
+def _text(value: object) -> str:
+    """A value of a card or a configuration, as a person writes it; what is not given is left out."""
+    if isinstance(value, dict):
+        given = {key: item for key, item in value.items() if item not in (None, {}, [], "")}
+        return "\n".join(f"{key}:{_below(item)}" for key, item in given.items())
+    if isinstance(value, list | tuple | frozenset):
+        return ", ".join(_text(item) for item in value)
+    return str(value)

@@ -1,0 +1,1 @@
+"""Match predictions with reference labels, and score them."""

@@ -1,0 +1,1 @@
+"""Settings, checkpoints, devices and reporters that every training run shares."""

@@ -1,0 +1,1 @@
+"""Adapter layers, and networks that hold them."""

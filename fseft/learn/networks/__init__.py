@@ -1,0 +1,1 @@
+"""Networks, their layer roles, heads, and state dicts."""

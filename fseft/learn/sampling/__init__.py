@@ -1,0 +1,1 @@
+"""Patch sampling and augmentation."""

@@ -1,0 +1,1 @@
+"""Read a dataset, fingerprint it, plan its preprocessing, and cache the preprocessed arrays."""

@@ -1,0 +1,1 @@
+"""Train a foundation model on partially labelled datasets."""

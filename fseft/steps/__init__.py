@@ -1,1 +1,0 @@
-"""One module per command: the only code that joins the layers."""

@@ -1,0 +1,172 @@
+"""Black-box methods train on features that were computed once, and that other methods find again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fseft.adaptation import feature_cache as step
+from fseft.adaptation.configure import Listener, configure, select_support
+from fseft.adaptation.run import adapt
+from fseft.builtin.architectures.resunet import ResUNet
+from fseft.errors import FseftError
+from tests.sample_data import CASES, equal_tensors, write_model
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The names of the crops whose features are computed."""
+    written = []
+    write = step.write_case
+    monkeypatch.setattr(
+        step,
+        "write_case",
+        lambda root, name, *a, **b: written.append(name) or write(root, name, *a, **b),
+    )
+    return written
+
+
+ONCE = ("epochs=6", "crops=2", "rounds=2", "plateau=false")
+
+
+def test_the_network_passes_once_whatever_the_epochs(request_for, workspace, passes):
+    adapt(request_for(settings=ONCE), workspace)
+    assert passes == [f"{n:04d}-{crop}" for n in range(4) for crop in range(2)]
+
+
+def test_another_black_box_method_finds_the_features(request_for, workspace, passes):
+    adapt(request_for("linear-probe", settings=ONCE), workspace)
+    first = len(passes)
+    adapt(request_for("spatial-adapter", settings=ONCE), workspace)
+    assert len(passes) == first
+
+
+@pytest.mark.parametrize("what", ["seed", "structures", "weights", "cases"])
+def test_features_of_something_else_are_not_taken(what, request_for, workspace, passes):
+    request = request_for(settings=ONCE)
+    adapt(request, workspace)
+    first = len(passes)
+    if what == "weights":
+        write_model(workspace, seed=5)
+    others = tuple(set(CASES) - set(select_support(CASES, 2, 0)))
+    changed = {
+        "seed": {"seed": 1},
+        "structures": {"labels": ("tumour",)},
+        "weights": {},
+        "cases": {"cases": others},
+    }
+    adapt(replace(request, overwrite=True, **changed[what]), workspace)
+    assert len(passes) == 2 * first
+
+
+@pytest.mark.parametrize(("method", "decoder"), [("lora", None), ("linear-probe", "fine-tuned")])
+def test_features_that_change_in_training_are_not_kept(
+    method, decoder, request_for, workspace, passes
+):
+    result = adapt(request_for(method, decoder=decoder, settings=ONCE), workspace)
+    assert passes == []
+    assert result.run.trained_parameters > 100
+
+
+def test_features_that_were_used_longest_ago_are_removed(request_for, workspace, monkeypatch):
+    monkeypatch.setattr(step, "KEPT", 2)
+    for seed in (0, 1, 0, 2):
+        adapt(request_for(settings=ONCE, seed=seed, overwrite=True), workspace)
+        found = sorted(path.name for path in (workspace.root / "preprocessed").glob("*/features-*"))
+        if seed == 0:
+            kept = found
+    assert len(found) == 2
+    assert len(set(found) & set(kept)) == 1
+
+
+def test_features_of_another_version_of_the_network_are_not_taken(
+    request_for, workspace, passes, monkeypatch
+):
+    adapt(request_for(settings=ONCE), workspace)
+    first = len(passes)
+    monkeypatch.setattr(step, "versions", lambda: {"monai": "another"})
+    adapt(request_for(settings=ONCE, overwrite=True), workspace)
+    assert len(passes) == 2 * first
+
+
+def test_the_room_is_bounded(request_for, workspace, passes, monkeypatch):
+    monkeypatch.setattr(step, "LIMIT_BYTES", 1)
+    adapt(request_for(settings=ONCE), workspace)
+    assert len(passes) == 2 * 2  # one round: both cases, two crops each
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "spatial-adapter"])
+def test_the_same_request_gives_the_same_adapter(method, request_for, workspace, tmp_path):
+    results = [
+        adapt(request_for(method, settings=ONCE, output=tmp_path / name), workspace)
+        for name in "ab"
+    ]
+    assert equal_tensors(*(load_file(result.adapter) for result in results))
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "spatial-adapter"])
+def test_kept_and_fresh_features_lead_to_about_the_same(method, request_for, workspace, tmp_path):
+    losses = {}
+    for way in ("kept", "fresh"):
+        settings = (
+            "epochs=40",
+            "crops=2",
+            "plateau=false",
+            "augment=false",
+            "foreground=1",
+            "loss=dice",
+        )
+        settings += (f"features={way}",)
+        result = adapt(request_for(method, settings=settings, output=tmp_path / way), workspace)
+        losses[way] = result.run.final_loss
+    assert losses["kept"] == pytest.approx(losses["fresh"], abs=0.1)
+
+
+def test_the_pass_is_told_and_counts_in_the_time(request_for, workspace):
+    told = []
+
+    class Progress:
+        def __init__(self, total, what):
+            told.append((what, total))
+
+        def __enter__(self):
+            return lambda _: None
+
+        def __exit__(self, *_):
+            return None
+
+    adapt(request_for(settings=ONCE), workspace, Listener(progress=Progress))
+    assert ("features", 4) in told
+
+
+def test_the_solver_needs_no_epochs(request_for, workspace, tmp_path):
+    settings = ("crops=2", "augment=false", "solver=lbfgs")
+    run = adapt(request_for(settings=settings, output=tmp_path / "run"), workspace).run
+    assert (run.stopped_by, run.epochs) == ("the solver", 1)
+    assert run.final_loss < 0.2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"settings": ("solver=lbfgs", "features=fresh")},
+        {"settings": ("solver=lbfgs",), "decoder": "new"},
+    ],
+)
+def test_a_solver_without_kept_features_is_refused_before_any_work(changed, request_for, workspace):
+    with pytest.raises(FseftError, match="needs features that stay as they are"):
+        configure(request_for(**changed), workspace, Listener(progress=None))
+
+
+def test_want_of_memory_in_the_pass_is_one_line(request_for, workspace, monkeypatch):
+    def too_large(*_):
+        return torch.empty(2**50)
+
+    monkeypatch.setattr(ResUNet, "features", too_large)
+    with pytest.raises(
+        FseftError, match=r"the pass for features does not fit the memory of the computer"
+    ):
+        adapt(request_for(settings=ONCE), workspace)

@@ -1,0 +1,620 @@
+"""Adapting: which cases, what lies in the run's folder, and that nothing is done twice or lost."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from fseft.adaptation import run as step
+from fseft.adaptation.configure import AdaptRequest, Listener, select_support
+from fseft.adaptation.run import adapt
+from fseft.builtin import plugin as builtin
+from fseft.errors import FseftError, PluginError
+from fseft.experiment.checkpoints import save_checkpoint
+from fseft.learn.training.prefetch import derived_seed
+from fseft.model_zoo.adapter_file import read_manifest
+from fseft.planning.plan import make_plan
+from fseft.plugin import ReporterSpec, hookimpl
+from fseft.registry import Plugin, Registry
+from fseft.schemas import Contract, Intensity, Plan, Provenance, Run, SupportSet
+from fseft.volume.image import read_labels, write_labels
+from fseft.workspace import Workspace, file_digest, read_document, write_document
+from tests.sample_data import CASES, LABELS, equal_tensors, write_dataset, write_model
+
+NAMES = st.lists(
+    st.text("abcdef0123456789", min_size=1, max_size=4), min_size=1, max_size=12, unique=True
+)
+
+
+def log_of(folder):
+    """The log without its seconds."""
+    lines = (json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines())
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+# --- the support set ------------------------------------------------------------------------------------------
+
+
+@given(NAMES, st.integers(0, 1000), st.data())
+def test_a_smaller_support_set_is_part_of_a_larger_one(names, seed, data):
+    large = data.draw(st.integers(1, len(names)))
+    small = data.draw(st.integers(1, large))
+    chosen = select_support(names, large, seed)
+    assert select_support(names, small, seed) == chosen[:small]
+    assert len(set(chosen)) == large
+    assert set(chosen) <= set(names)
+
+
+@given(NAMES, st.integers(0, 1000), st.randoms())
+def test_the_order_in_which_cases_are_listed_does_not_matter(names, seed, random):
+    shuffled = random.sample(names, len(names))
+    assert select_support(names, len(names), seed) == select_support(shuffled, len(names), seed)
+
+
+def test_another_seed_chooses_others():
+    names = [f"case_{number}" for number in range(20)]
+    assert len({select_support(names, 3, seed) for seed in range(10)}) > 5
+
+
+@given(NAMES, st.integers(0, 100), st.data())
+def test_only_cases_of_the_pool_are_chosen(names, seed, data):
+    pool = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    assert set(select_support(names, len(pool), seed, pool)) == set(pool)
+
+
+@pytest.mark.parametrize(
+    ("k", "pool", "message"),
+    [
+        (5, (), "k is 5, but there are 4 labelled cases to choose from. Use --k between 1 and 4"),
+        (0, (), "k is 0"),
+        (3, ("a", "b"), "k is 3, but there are 2"),
+        (1, ("a", "bb"), "case bb: is no labelled case"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(k, pool, message):
+    with pytest.raises(FseftError, match=message):
+        select_support(CASES, k, 0, pool)
+
+
+# --- the run's folder ---------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_the_adapter_the_run_the_log_and_the_support_set(request_for, workspace):
+    result = adapt(request_for("lora", settings=("rank=2",)), workspace)
+    assert {path.name for path in result.folder.iterdir()} == {
+        "adapter.safetensors",
+        "run.json",
+        "log.jsonl",
+        "support.json",
+        ".lock",
+    }
+    assert result.folder == workspace.run("blobs", "tiny", "lora", 2, 0)
+    run = read_document(result.folder / "run.json", Run)
+    assert run == result.run
+    assert (run.outcome, run.stopped_by, run.epochs) == ("finished", "all epochs", 2)
+    assert run.final_loss == log_of(result.folder)[-1]["loss"]
+    assert [line["epoch"] for line in log_of(result.folder)] == [1, 2]
+    support = read_document(result.folder / "support.json", SupportSet)
+    assert support.cases == select_support(CASES, 2, 0)
+
+
+def test_the_manifest_says_all_that_is_needed(request_for, workspace):
+    result = adapt(request_for("lora", settings=("rank=2",), seed=3), workspace)
+    manifest = read_manifest(result.adapter)
+    assert manifest.config["rank"] == 2
+    assert manifest.backbone_sha256 == file_digest(workspace.model("tiny") / "weights.safetensors")
+    assert (manifest.model, manifest.dataset, manifest.channels) == ("tiny", "blobs", ("CT",))
+    assert manifest.labels == LABELS
+    assert manifest.support == select_support(CASES, 2, 3)
+    assert manifest.seed == derived_seed(3, "init")
+    assert manifest.licence == "CC-BY-4.0"
+    assert manifest.preprocessing.spacing_mm == (1.5, 1.5, 1.5)
+    assert result.run.head_rows == {"Left kidney": "kidney_left"}
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "lora"])
+def test_the_file_holds_the_trained_tensors_and_nothing_else(method, request_for, workspace):
+    result = adapt(request_for(method), workspace)
+    tensors = load_file(result.adapter)
+    assert sum(tensor.numel() for tensor in tensors.values()) == result.run.trained_parameters
+    assert {"head.weight", "head.bias"} <= set(tensors)
+    assert not any(name.endswith(".original") for name in tensors)
+    if method == "linear-probe":
+        assert len(tensors) == 2
+
+
+def test_zero_shot_trains_nothing_and_saves_the_head(request_for, workspace):
+    result = adapt(request_for("zero-shot"), workspace)
+    assert set(load_file(result.adapter)) == {"head.weight", "head.bias"}
+    assert (result.run.trained_parameters, result.run.epochs) == (0, 0)
+    assert result.run.stopped_by == "nothing to train"
+
+
+def test_training_learns(request_for, workspace):
+    settings = ("epochs=12", "learning_rate=0.01", "loss=dice_ce")
+    result = adapt(request_for("lora", settings=settings), workspace)
+    losses = [line["loss"] for line in log_of(result.folder)]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+def test_the_chosen_structures_keep_their_label_values(request_for, workspace):
+    result = adapt(request_for(labels=("tumour",)), workspace)
+    assert result.run.labels == {"tumour": 7}
+    assert load_file(result.adapter)["head.bias"].shape == (2,)
+
+
+def test_the_output_folder_and_the_cases_can_be_chosen(request_for, workspace, tmp_path):
+    result = adapt(request_for(cases=("b", "d"), output=tmp_path / "here"), workspace)
+    assert result.folder == tmp_path / "here"
+    assert set(read_manifest(result.adapter).support) == {"b", "d"}
+
+
+def test_every_method_sees_the_same_cases_and_crops(request_for, workspace):
+    losses = {}
+    for method in ("linear-probe", "lora"):
+        # At a rate of nothing each loss tells of the crop alone: a fresh delta changes nothing.
+        settings = ("learning_rate=1e-30", "features=fresh")
+        result = adapt(request_for(method, settings=settings, decoder="frozen"), workspace)
+        losses[method] = [line["loss"] for line in log_of(result.folder)]
+    assert losses["lora"] == pytest.approx(losses["linear-probe"], abs=1e-6)
+
+
+def test_the_listener_hears_of_every_case_and_every_epoch(request_for, workspace):
+    epochs, cases = [], []
+
+    @contextmanager
+    def progress(total, what):
+        yield lambda case: cases.append((what, total, case))
+
+    adapt(request_for(), workspace, Listener(epoch=epochs.append, progress=progress))
+    assert [epoch.number for epoch in epochs] == [1, 2]
+    assert {case for what, total, case in cases if what == "preprocess" and total == 2} == {
+        *select_support(CASES, 2, 0)
+    }
+
+
+def test_a_time_budget_ends_the_run(request_for, workspace):
+    result = adapt(request_for(minutes=4 / 60, settings=("epochs=100000",)), workspace)
+    assert result.run.stopped_by == "time budget"
+    assert result.run.seconds < 60  # far less than the epochs would take, on however busy a machine
+
+
+def test_what_cannot_be_is_refused_before_anything_is_preprocessed_or_written(
+    request_for, workspace
+):
+    told = []
+
+    @contextmanager
+    def progress(_total, what):
+        told.append(what)
+        yield [].append
+
+    request = request_for("lora", settings=("rank=9999",))
+    with pytest.raises(FseftError, match="rank is 9999"):
+        adapt(request, workspace, Listener(progress=progress))
+    assert "preprocess" not in told
+    assert not any(path.name == "run.json" for path in workspace.root.rglob("*"))
+
+
+# --- once, and going on ---------------------------------------------------------------------------------------
+
+
+def test_a_second_call_does_nothing(request_for, workspace):
+    first = adapt(request_for(), workspace)
+    before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    again = adapt(request_for(), workspace, Listener(epoch=lambda _: pytest.fail("trained again")))
+    assert again.already_done
+    assert again.run == first.run
+    assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"settings": ("weight_decay=0.1",)}, "weight_decay 0.0, not 0.1"),
+        ({"labels": ("tumour",)}, "structures Left kidney, tumour"),
+        ({"cases": ("a", "b")}, "support cases d, c"),
+        ({"mapping": (("tumour", "liver"),)}, "rows of the head from Left kidney=kidney_left"),
+    ],
+)
+def test_another_request_for_the_same_folder_is_done_anew(changed, told, request_for, workspace):
+    adapt(request_for(cases=("c", "d")), workspace)
+    other = request_for(**{"cases": ("c", "d"), **changed})
+    with pytest.raises(FseftError, match=rf"holds a run with {told}\."):
+        adapt(other, workspace)
+    again = adapt(replace(other, overwrite=True), workspace)
+    assert not again.already_done
+    assert again.resumed_from == 0
+    assert len(log_of(again.folder)) == 2
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "lora"])
+def test_a_time_that_allows_no_step_leaves_no_adapter(method, request_for, workspace):
+    with pytest.raises(FseftError, match="the time was up before the first training step"):
+        adapt(request_for(method, minutes=1e-9), workspace)
+    assert not list(workspace.root.rglob("adapter.safetensors"))
+    assert adapt(request_for(method), workspace).run.epochs == 2
+
+
+def test_a_step_that_does_not_fit_the_memory_is_told_in_a_line(request_for, workspace, monkeypatch):
+    def short(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("fseft.adaptation.training.segmentation_loss", short)
+    with pytest.raises(FseftError, match="a training step does not fit the memory of the computer"):
+        adapt(request_for("lora"), workspace)
+
+
+def test_intensities_are_scaled_as_the_model_was_trained(request_for, workspace):
+    scale = Intensity(scheme="clip-zscore", low=-980, high=400, mean=-300, std=350)
+    write_model(
+        workspace, "clipped", contract=Contract(intensity={"ct": scale}, patch_size=(32, 32, 32))
+    )
+    adapted = adapt(
+        request_for("zero-shot", model="clipped", mapping=(("Left kidney", "kidney_left"),)),
+        workspace,
+    )
+    assert read_manifest(adapted.adapter).preprocessing.intensity == (scale,)
+
+
+def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
+    first = load_file(adapt(request_for(), workspace).adapter)
+    write_model(workspace, seed=5)
+    with pytest.raises(FseftError, match=r"holds a run with other weights\."):
+        adapt(request_for(), workspace)
+    again = adapt(request_for(overwrite=True), workspace)
+    assert not again.already_done
+    assert not equal_tensors(load_file(again.adapter), first)
+
+
+def test_a_finished_run_is_made_anew_if_asked_to(request_for, workspace):
+    first = adapt(request_for(), workspace)
+    epochs = []
+    again = adapt(request_for(overwrite=True), workspace, Listener(epoch=epochs.append))
+    assert not again.already_done
+    assert [epoch.number for epoch in epochs] == [1, 2]
+    assert len(log_of(first.folder)) == 2
+
+
+def test_a_run_by_another_version_of_a_plugin_is_another_run(request_for, workspace, monkeypatch):
+    def version(number):
+        return lambda *_: (
+            Provenance(name="linear-probe", distribution="fseft-mine", version=number),
+        )
+
+    monkeypatch.setattr(step, "_provenance", version("0.1.0"))
+    adapt(request_for(), workspace)
+    monkeypatch.setattr(step, "_provenance", version("0.2.0"))
+    with pytest.raises(FseftError, match=r"holds a run with fseft-mine 0\.1\.0, not 0\.2\.0"):
+        adapt(request_for(), workspace)
+
+
+@pytest.mark.parametrize("method", ["linear-probe", "lora"])
+def test_the_same_request_gives_the_same_adapter_bit_for_bit(
+    method, request_for, workspace, tmp_path
+):
+    first, second = (adapt(request_for(method, output=tmp_path / name), workspace) for name in "ab")
+    assert equal_tensors(load_file(first.adapter), load_file(second.adapter))
+    assert log_of(first.folder) == log_of(second.folder)
+
+
+KILLED = """
+import pickle, sys
+from fseft.adaptation.run import adapt
+adapt(*pickle.load(sys.stdin.buffer))
+"""
+
+
+def test_a_killed_run_goes_on_to_the_very_same_adapter(request_for, workspace, tmp_path):
+    settings = ("epochs=12", "checkpoint_seconds=0")
+    request = request_for("lora", settings=settings, output=tmp_path / "killed")
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED], stdin=subprocess.PIPE, env=os.environ
+    )
+    process.stdin.write(pickle.dumps((request, workspace)))
+    process.stdin.close()
+    deadline = time.monotonic() + 60
+    while not (request.output / "checkpoint.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (request.output / "adapter.safetensors").exists()
+    assert read_document(request.output / "run.json", Run).outcome == "running"
+    resumed = adapt(request, workspace)
+    whole = adapt(request_for("lora", settings=settings, output=tmp_path / "whole"), workspace)
+    assert 0 < resumed.resumed_from < 12
+    assert equal_tensors(load_file(resumed.adapter), load_file(whole.adapter))
+    assert log_of(resumed.folder) == log_of(whole.folder)
+    assert {path.name for path in resumed.folder.iterdir()} == {
+        path.name for path in whole.folder.iterdir()
+    }
+
+
+def test_a_checkpoint_of_another_request_is_not_gone_on_with(request_for, workspace, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"of something else")
+    with pytest.raises(FseftError, match="holds a run with unknown settings"):
+        adapt(request_for(output=tmp_path / "run"), workspace)
+    result = adapt(request_for(output=tmp_path / "run", overwrite=True), workspace)
+    assert result.resumed_from == 0
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_damaged_checkpoint_is_told_with_its_file(request_for, workspace):
+    result = adapt(request_for(), workspace)
+    result.adapter.unlink()
+    (result.folder / "checkpoint.pt").write_bytes(b"damaged")
+    with pytest.raises(
+        FseftError, match=r"checkpoint\.pt: the checkpoint cannot be read.*Delete it"
+    ):
+        adapt(request_for(), workspace)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"method": "lara"}, "there is no method 'lara'. Did you mean lora"),
+        ({"model": "tinny"}, "there is no model 'tinny'. Did you mean tiny"),
+        ({"labels": ("tumor",)}, "the dataset has no structure 'tumor'. Did you mean tumour"),
+        ({"settings": ("epoch=3",)}, "no setting 'epoch'. Did you mean epochs"),
+        ({"cases": ("z",)}, "case z: is no labelled case"),
+        ({"k": 9}, "k is 9, but there are 4"),
+        (
+            {"method": "lora", "model": "none"},
+            "'lora' starts from a pre-trained model.*Use --method scratch",
+        ),
+        (
+            {"method": "zero-shot", "labels": ("tumour",)},
+            "'tiny' knows none of the structures tumour",
+        ),
+        ({"method": "zero-shot", "decoder": "new"}, "'zero-shot' trains nothing"),
+        ({"settings": ("mirror=true",)}, "mirror=true would swap left and right"),
+        ({"device": "tpu"}, "--device tpu: there is no such device"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_with_the_remedy(
+    changed, message, request_for, workspace
+):
+    with pytest.raises(FseftError, match=message) as caught:
+        adapt(request_for(**changed), workspace)
+    assert "\n" not in str(caught.value)
+    assert not (workspace.root / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_is_refused_where_there_is_none(request_for, workspace):
+    with pytest.raises(FseftError, match=r"--device cuda.*has no CUDA.*Use --device cpu or auto"):
+        adapt(request_for(device="cuda"), workspace)
+
+
+def test_a_structure_that_no_case_has_is_refused_by_name_and_left_out_else(workspace, tmp_path):
+    folder = write_dataset(tmp_path / "d", labels={**LABELS, "cyst": 9})
+    request = AdaptRequest(
+        folder, "tiny", "linear-probe", k=2, device="cpu", settings=("epochs=1", "crops=1")
+    )
+    assert "cyst" not in adapt(request, workspace).run.labels
+    wanted = AdaptRequest(folder, "tiny", "linear-probe", k=2, labels=("cyst",), device="cpu")
+    with pytest.raises(FseftError, match="'cyst' is in no case"):
+        adapt(wanted, workspace)
+
+
+def test_a_dataset_without_labels_is_refused(workspace, tmp_path):
+    folder = write_dataset(tmp_path / "d", cases=("a", "b"))
+    for path in (folder / "labelsTr").iterdir():
+        path.unlink()
+    with pytest.raises(FseftError, match="no case has a label"):
+        adapt(AdaptRequest(folder, "tiny", "linear-probe", k=1, device="cpu"), workspace)
+
+
+def test_cases_without_any_structure_are_not_chosen(workspace, tmp_path):
+    folder = write_dataset(tmp_path / "d", cases=("a", "b", "c"))
+    label = read_labels(folder / "labelsTr" / "b.nii.gz")
+    write_labels(folder / "labelsTr" / "b.nii.gz", 0 * label.array[0], label.geometry)
+    request = AdaptRequest(
+        folder, "tiny", "linear-probe", k=2, device="cpu", settings=("epochs=1", "crops=1")
+    )
+    assert set(read_manifest(adapt(request, workspace).adapter).support) == {"a", "c"}
+
+
+def test_random_weights_need_no_model(request_for, tmp_path):
+    result = adapt(request_for("scratch", model="none"), Workspace(tmp_path / "empty"))
+    assert read_manifest(result.adapter).backbone_sha256 == ""
+    assert result.run.head_rows == {}
+
+
+# --- what decides, and what is left behind ----------------------------------------------------------------------
+
+
+def test_a_plan_that_is_there_is_followed(request_for, workspace, blobs):
+    _, plan = make_plan(blobs, "tiny", workspace, device="cpu", memory_bytes=10**9)
+    edited = plan.model_copy(update={"crops_per_step": 3, "warnings": ("watch out",)})
+    write_document(workspace.plan("blobs", "tiny"), edited)
+    told = []
+    adapt(request_for(device="auto"), workspace, Listener(warn=told.append))
+    assert told[0] == "watch out"
+    assert read_document(workspace.plan("blobs", "tiny"), Plan) == edited
+
+
+def test_the_prose_of_a_plan_does_not_make_a_run_anew(request_for, workspace, blobs):
+    adapt(request_for(device="auto"), workspace)
+    plan = read_document(workspace.plan("blobs", "tiny"), Plan)
+    other = plan.model_copy(update={"decisions": (), "warnings": ("new words",), "memory_bytes": 1})
+    write_document(workspace.plan("blobs", "tiny"), other)
+    assert adapt(request_for(device="auto"), workspace).already_done
+
+
+def test_a_run_with_other_settings_is_not_replaced_unasked(request_for, workspace):
+    first = adapt(request_for(), workspace)
+    before = first.adapter.read_bytes()
+    other = request_for(settings=("epochs=3",), minutes=1.0)
+    with pytest.raises(
+        FseftError, match=r"holds a run with epochs 2, not 3; minutes unset, not 1\.0.*--overwrite"
+    ):
+        adapt(other, workspace)
+    assert first.adapter.read_bytes() == before
+    second = adapt(replace(other, overwrite=True), workspace)
+    assert (second.folder, second.run.epochs) == (first.folder, 3)
+
+
+def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(
+    request_for, workspace, monkeypatch
+):
+    def fail(*_, **__):
+        raise FseftError("the loss is nan at step 3")
+
+    first = adapt(request_for(), workspace)
+    monkeypatch.setattr(step, "train", fail)
+    with pytest.raises(FseftError, match="the loss is nan"):
+        adapt(request_for(settings=("epochs=3",), overwrite=True), workspace)
+    assert not first.adapter.exists()
+
+
+def test_what_was_decided_is_told_before_the_training(request_for, workspace):
+    told = []
+    listener = Listener(
+        begin=lambda job, epoch: told.append((job.support.cases, epoch)), epoch=told.append
+    )
+    result = adapt(request_for(), workspace, listener)
+    assert told[0] == (read_manifest(result.adapter).support, 0)
+    assert [epoch.number for epoch in told[1:]] == [1, 2]
+
+
+def test_a_training_that_ended_far_too_early_is_told(request_for, workspace):
+    told = []
+    adapt(request_for(), workspace, Listener(warn=told.append))
+    assert len(told) == 1
+    assert told[0].startswith(
+        "the training was too short for its loss to settle (2 epochs, ended by: all epochs)"
+    )
+
+
+WATCHED = []
+
+
+class Watcher:
+    """A reporter that notes when the adapter is there."""
+
+    def __init__(self, folder):
+        self.adapter = folder / "adapter.safetensors"
+
+    @hookimpl
+    def fseft_checkpoint_saved(self, path):
+        WATCHED.append(path.name)
+
+    @hookimpl
+    def fseft_run_end(self, run, outcome):
+        WATCHED.append((outcome, run.outcome, self.adapter.is_file()))
+
+
+@pytest.fixture
+def reporter(monkeypatch):
+    """Offer the reporter `foreign` of another package, made by a factory of these tests."""
+
+    def offer(factory):
+        module = ModuleType("foreign")
+        specs = [ReporterSpec(name="foreign", factory=f"{__name__}:{factory}")]
+        module.fseft_reporters = hookimpl(lambda: specs, specname="fseft_reporters")
+        plugins = [
+            Plugin("builtin", "fseft", "1.0", builtin),
+            Plugin("foreign", "fseft-foreign", "1.0", module),
+        ]
+        installed = Registry(plugins)
+        monkeypatch.setattr("fseft.experiment.reporters.registry", lambda: installed)
+        monkeypatch.setattr("fseft.adaptation.configure.registry", lambda: installed)
+
+    return offer
+
+
+def test_reporters_hear_of_the_adapter_when_it_is_there(request_for, workspace, reporter):
+    reporter("Watcher")
+    adapt(request_for(reporters=("foreign",)), workspace)
+    assert WATCHED[-2:] == ["adapter.safetensors", ("finished", "finished", True)]
+
+
+def test_reporters_hear_of_a_run_whose_adapter_cannot_be_written(
+    request_for, workspace, reporter, monkeypatch
+):
+    def full(*_, **__):
+        raise FseftError("the disk is full")
+
+    monkeypatch.setattr("fseft.adaptation.run.write_adapter", full)
+    reporter("Watcher")
+    with pytest.raises(FseftError, match="the disk is full"):
+        adapt(request_for(reporters=("foreign",)), workspace)
+    assert WATCHED[-1][0] == "the disk is full."
+
+
+@pytest.mark.parametrize(
+    "reporters", [("foreign",), ("foreign", "jsonl", "fseft-foreign:foreign"), ("jsonl",)]
+)
+def test_the_log_is_written_once_whoever_else_watches(reporters, request_for, workspace, reporter):
+    reporter("Watcher")
+    folder = adapt(request_for(reporters=reporters), workspace).folder
+    assert [line["epoch"] for line in log_of(folder)] == [1, 2]
+
+
+class Fails:
+    """A reporter that fails at each epoch."""
+
+    def __init__(self, folder):
+        pass
+
+    @hookimpl
+    def fseft_epoch_end(self):
+        raise ConnectionError("no luck")
+
+
+def test_a_reporter_that_fails_is_told_once_with_its_package(request_for, workspace, reporter):
+    reporter("Fails")
+    told = []
+    run = adapt(request_for(reporters=("foreign",)), workspace, Listener(warn=told.append)).run
+    assert run.outcome == "finished"
+    (problem,) = [line for line in told if "foreign" in line]
+    assert problem.startswith(
+        "the reporter 'foreign' of the package fseft-foreign 1.0 failed at fseft_epoch_end (ConnectionError: no luck; "
+    )
+
+
+@pytest.mark.parametrize(
+    ("factory", "told"), [("gives_nothing", "a NoneType without"), ("missing", "cannot be loaded")]
+)
+def test_a_reporter_that_cannot_be_used_is_refused_with_its_package(
+    factory, told, request_for, workspace, reporter
+):
+    reporter(factory)
+    with pytest.raises(PluginError, match=rf"(?=.*fseft-foreign 1\.0).*{told}"):
+        adapt(request_for(reporters=("foreign",)), workspace)
+    assert not list((workspace.root / "runs").rglob("run.json"))
+
+
+def gives_nothing(folder):
+    pass
+
+
+def test_a_full_disk_while_a_checkpoint_is_written_is_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(FseftError, match=r"checkpoint\.pt: the disk is full"):
+        save_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})

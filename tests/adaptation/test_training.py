@@ -1,0 +1,218 @@
+"""A method may hold cases out of training, audit on them, and drop what it has added, also in a resumed run."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fseft.adaptation.configure import Listener
+from fseft.adaptation.run import adapt
+from fseft.adaptation.training import _windows
+from fseft.errors import FseftError
+from fseft.learn.adapters.adapter_layers import LowRank, add_delta
+from fseft.learn.adapters.method import AdaptedNetwork
+from fseft.learn.networks.heads import ResidualHead, receptive_field_radius
+from fseft.model_zoo.adapter_file import load_adapter
+from fseft.registry import registry
+from fseft.schemas import Run
+from fseft.volume.cache import open_case, write_case
+from fseft.workspace import read_document
+from tests.sample_data import equal_tensors
+
+# With the patch as large as the scans, what the network sees tells the case.
+SETTINGS = ("augment=false", "epochs=5", "checkpoint_seconds=0", "learning_rate=0.01")
+AUDITS = 3
+
+
+class Searching(AdaptedNetwork):
+    """Holds out one case after the other, and keeps its first addition after the last audit."""
+
+    def held_out(self, epoch, cases):  # noqa: ARG002
+        return (self.audits % cases,) if self.audits < AUDITS else ()
+
+    def on_epoch_validation(self, epoch, cases, crops_of):  # noqa: ARG002
+        images, labels = crops_of(self.audits % cases, 1)
+        self.seen.append(
+            ("audit", self.network.training, torch.is_grad_enabled(), int(labels.max()))
+        )
+        self.network(images)
+        self.records["toy.audits"] += 1
+        if self.audits == AUDITS:
+            self.drop(self.optional[1:])
+
+    def finish(self):
+        self.seen.append("finish")
+
+    def notes(self):
+        return (f"{self.audits} audits",)
+
+    @property
+    def audits(self):
+        return int(self.records["toy.audits"])
+
+
+class TinyNetwork:
+    """A low-rank change of each convolution of the encoder."""
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def apply(self, architecture, network, *, generator):
+        targets = [
+            t
+            for t in architecture.targets(network)
+            if (t.part, t.role) == ("encoder", "conv.spatial")
+        ]
+        changes = [add_delta(t, LowRank(t.module.weight, 2, 1.0, generator)) for t in targets]
+        adapted = Searching.freeze_except(changes, architecture, network, learning_rate=0.01)
+        adapted.optional, adapted.records, adapted.seen = (
+            tuple(changes),
+            {"toy.audits": torch.tensor(0)},
+            self.seen,
+        )
+        network.register_forward_pre_hook(
+            lambda _, inputs: self.seen.append(float(inputs[0].double().sum()))
+        )
+        return adapted
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the toy saw; it stands in for LoRA."""
+    log = []
+    original = registry().create
+    monkeypatch.setattr(
+        registry(),
+        "create",
+        lambda kind, *rest: TinyNetwork(log) if kind == "method" else original(kind, *rest),
+    )
+    return log
+
+
+@pytest.fixture
+def run(request_for, workspace, seen, tmp_path):
+    def go(name="run", listener=None):
+        request = request_for(
+            "lora", settings=SETTINGS, k=3, decoder="frozen", output=tmp_path / name
+        )
+        return adapt(request, workspace, listener)
+
+    return go
+
+
+def rounds(seen):
+    """For each audit the image that it was on, and those that were trained on since the one before; then the rest."""
+    found, trained = [], []
+    items = iter(seen)
+    for item in items:
+        if isinstance(item, tuple):
+            found.append((next(items), trained))
+            trained = []
+        elif item != "finish":
+            trained.append(item)
+    return found, trained
+
+
+def test_no_step_since_the_last_audit_has_drawn_the_case_that_is_held_out(run, seen):
+    run()
+    audits, rest = rounds(seen)
+    assert len(audits) == 5  # one after each epoch; the toy goes on asking
+    for image, trained in audits[:AUDITS]:
+        assert len(trained) == 3  # an epoch is as long as ever
+        assert image not in trained
+        assert len(set(trained)) == 2
+    assert len({image for image, _ in audits[:AUDITS]}) == 3
+    assert [len(set(trained)) for _, trained in audits[AUDITS:]] == [3, 3]
+    assert rest == []
+
+
+def test_an_audit_sees_structures_and_neither_gradients_nor_dropout(run, seen):
+    run()
+    told = {item for item in seen if isinstance(item, tuple)}
+    assert told == {("audit", False, False, 2)}
+    assert seen[-1] == "finish"
+
+
+def test_what_was_dropped_is_not_in_the_file_and_the_adapter_comes_back_without(
+    run, seen, workspace
+):
+    result = run()
+    tensors = load_file(result.adapter)
+    assert sum(name.endswith(".a") for name in tensors) == 1
+    head = tensors["head.weight"].numel() + tensors["head.bias"].numel()
+    assert result.run.trained_parameters == head + sum(
+        t.numel() for n, t in tensors.items() if "parametriz" in n
+    )
+    network, _ = load_adapter(result.adapter, workspace)
+    names = {name for name, _ in network.named_parameters()}
+    assert not any("parametriz" in name for name in names)
+
+
+def test_what_the_method_says_of_its_result_is_in_the_run(run, seen):
+    result = run()
+    assert read_document(result.folder / "run.json", Run).notes == result.run.notes == ("5 audits",)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3, 4])
+def test_a_run_that_was_cut_off_goes_on_to_the_very_same_adapter(epoch, run, seen):
+    def cut_off(told):
+        if told.number == epoch + 1:
+            raise FseftError("cut off")
+
+    whole = run("whole")
+    with pytest.raises(FseftError, match="cut off"):
+        run("cut", Listener(epoch=cut_off))
+    resumed = run("cut")
+    assert resumed.resumed_from == epoch
+    assert equal_tensors(load_file(resumed.adapter), load_file(whole.adapter))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_path):
+    """Where the loss looks, a head sees all that it would see in the crop."""
+    shape = (30, 40, 33)
+    features = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(
+        shape
+    )  # so that a label tells its place
+    write_case(tmp_path, "a", features, labels, {}, classes=[0, 20_000])
+    generator = torch.Generator().manual_seed(0)
+    head = ResidualHead(torch.nn.Conv3d(2, 3, 1), kernel_size, generator)
+    torch.nn.init.normal_(head.second.weight, generator=generator)
+    whole = head(torch.from_numpy(features)[None])[0].detach()
+    job = SimpleNamespace(request=SimpleNamespace(seed=0), crops=6)
+    for step in range(3):
+        windows, parts, insides = _windows(
+            job, [open_case(tmp_path, "a")], step, receptive_field_radius(head)
+        )
+        for logits, part, inside in zip(
+            head(torch.from_numpy(windows)).detach(), parts, insides, strict=True
+        ):
+            seen = logits[(slice(None), *inside)]
+            assert part.shape == seen.shape[1:] == (24, 24, 24)
+            place = tuple(
+                slice(first, first + 24) for first in np.unravel_index(part[0, 0, 0], shape)
+            )
+            torch.testing.assert_close(seen, whole[(slice(None), *place)], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "loss"), [("spatial-adapter", "dice_ce"), ("linear-probe", "dice"), ("ssf", "dice")]
+)
+def test_the_loss_by_default_is_dice_and_on_windows_of_features_with_cross_entropy(
+    method, loss, request_for, workspace, tmp_path
+):
+    def trained(name, *settings):
+        common = {"decoder": "frozen", "output": tmp_path / name}
+        settings = ("epochs=1", "rounds=1", "crops=1", *settings)
+        return load_file(
+            adapt(request_for(method, settings=settings, k=1, **common), workspace).adapter
+        )
+
+    losses = {kind: trained(kind, f"loss={kind}") for kind in ("dice", "dice_ce")}
+    assert not equal_tensors(losses["dice"], losses["dice_ce"])
+    assert equal_tensors(trained("default"), losses[loss])

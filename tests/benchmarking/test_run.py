@@ -1,0 +1,381 @@
+"""`fseft benchmark`: the same cases for all, nothing scored that was learned from, and nothing done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+
+from fseft.adaptation.configure import AdaptRequest
+from fseft.benchmarking.results import Trial, summarise
+from fseft.benchmarking.run import BenchmarkRequest, Watcher, benchmark
+from fseft.errors import FseftError
+from fseft.evaluation.matching import pair_files
+from fseft.evaluation.run import evaluate
+from fseft.volume.geometry import Geometry
+from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
+from tests.sample_data import write_dataset, write_model
+
+QUICK = ("epochs=1", "crops=1", "plateau=false")
+
+
+@pytest.fixture
+def compare(blobs, workspace, tmp_path):
+    """Run a benchmark; gives what was found, and the trials that were told."""
+
+    def run(
+        methods=("linear-probe", "full"),
+        ks=(1,),
+        seeds=(0,),
+        models=("tiny",),
+        output="bench",
+        **changed,
+    ):
+        of_benchmark = ("test", "test_images", "test_labels", "against", "tolerance_mm")
+        own = {name: changed.pop(name) for name in of_benchmark if name in changed}
+        common = {"folder": blobs, "settings": QUICK, "device": "cpu", **changed}
+        request = BenchmarkRequest(
+            AdaptRequest(model="", method="", k=0, **common),
+            tmp_path / output,
+            models,
+            methods,
+            ks,
+            seeds,
+            **own,
+        )
+        run.warnings, run.done = [], []
+        watcher = Watcher(
+            begin=lambda _held_out, _count: None,
+            done=run.done.append,
+            warn=run.warnings.append,
+            progress=lambda _total, _what: nullcontext(lambda _name: None),
+        )
+        return benchmark(request, workspace, watcher)
+
+    return run
+
+
+def test_every_method_learns_from_the_same_cases_and_none_of_them_is_scored(compare):
+    found = compare(ks=(1, 2), seeds=(0, 1))
+    assert [(row.method, row.k) for row in found.rows] == [
+        (method, k) for k in (1, 2) for method in ("linear-probe", "full")
+    ]
+    supports = {}
+    for trial in found.trials:
+        supports.setdefault((trial.k, trial.seed), set()).add(trial.support)
+        assert not set(trial.support) & set(found.test)
+        assert set(trial.cases) == set(found.test)
+    assert all(len(same) == 1 for same in supports.values())
+    assert all(row.dice_std is not None for row in found.rows)
+    assert len(found.test) == 2  # half of four
+
+
+def test_the_scores_are_those_of_predict_and_evaluate(compare, tmp_path, blobs):
+    found = compare(methods=("full",))
+    run = tmp_path / "bench" / "runs" / "blobs" / "tiny" / "full-k1-s0"
+    scores = evaluate(pair_files(run / "predictions", blobs / "labelsTr"))
+    assert (found.rows[0].dice, found.rows[0].nsd) == (scores.mean_dice, scores.mean_nsd)
+    assert found.rows[0].adapter_bytes == (run / "adapter.safetensors").stat().st_size
+    assert (
+        json.loads((run / "predictions" / "metrics.json").read_text())["mean_dice"]
+        == scores.mean_dice
+    )
+
+
+def test_the_files_hold_what_was_found(compare, tmp_path):
+    found = compare()
+    folder = tmp_path / "bench"
+    assert json.loads((folder / "benchmark.json").read_text()) == found.model_dump(mode="json")
+    rows = list(csv.DictReader((folder / "benchmark.csv").read_text().splitlines()))
+    assert len(rows) == 2 * len(found.test) * len(found.structures)
+    assert f"| full | 1 | {found.rows[1].dice:.3f} |" in (folder / "benchmark.md").read_text()
+
+
+def test_what_is_done_is_not_done_again_and_methods_can_be_added(compare, tmp_path):
+    before = compare()
+    files = {
+        path: path.stat().st_mtime_ns for path in tmp_path.rglob("runs/**/*") if path.is_file()
+    }
+    after = compare(methods=("linear-probe", "full", "zero-shot"))
+    assert after.trials[:2] == before.trials
+    assert all(
+        path.stat().st_mtime_ns == time
+        for path, time in files.items()
+        if path.name != "predictions.json"
+    )
+
+
+def test_a_method_that_does_not_fit_is_told_and_ends_nothing(compare):
+    found = compare(methods=("adaptformer", "full"))
+    misfit, other = found.rows
+    assert "transformer blocks" in misfit.misfit
+    assert other.dice is not None
+    assert other.difference is None  # there is nothing to compare it with
+
+
+def test_settings_may_be_of_one_method(compare, tmp_path):
+    compare(settings=(*QUICK, "full.epochs=2"))
+    runs = tmp_path / "bench" / "runs" / "blobs" / "tiny"
+    epochs = {
+        path.parent.name: json.loads(path.read_text())["epochs"] for path in runs.glob("*/run.json")
+    }
+    assert epochs == {"linear-probe-k1-s0": 1, "full-k1-s0": 2}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"settings": ("lora.rank=2",)}, "no method 'lora' takes part"),
+        ({"settings": ("rank=2",)}, "no setting 'rank'"),
+        ({"methods": ("loar",)}, "'loar'"),
+        ({"models": ("tyni",)}, "'tyni'"),
+        ({"test": ("z",)}, "no labelled case"),
+        (
+            {"test": ("4",)},
+            "k is 1, but of 4 labelled cases 0 are left to learn from, as 4 are scored",
+        ),
+        ({"ks": (3,)}, "k is 3, but of 4 labelled cases 2 are left"),
+        ({"cases": ("a",), "test": ("a",)}, "k is 1, but of 1 labelled case 0 are left"),
+        ({"cases": ("z",)}, "no labelled case"),
+        ({"test": ("²",)}, "no labelled case"),
+        ({"models": ()}, "--model is empty"),
+        ({"methods": ()}, "--method is empty"),
+        ({"against": "lora"}, "--against lora: no such method takes part"),
+        ({"settings": ("full.rank=2",)}, "no setting 'rank'"),
+        ({"labels": ("liver",)}, "no structure 'liver'"),
+    ],
+)
+def test_what_no_trial_can_do_is_refused_before_any(compare, changed, words, tmp_path):
+    with pytest.raises(FseftError, match=words):
+        compare(**changed)
+    assert compare.done == []
+    assert not list(tmp_path.glob("bench/benchmark.*"))
+    assert not (tmp_path / "bench" / "runs").exists()
+
+
+def test_named_cases_are_scored_and_the_others_learned_from(compare):
+    found = compare(methods=("linear-probe",), ks=(2,), test=("a", "c"), cases=("b", "c", "d"))
+    assert found.test == ("a", "c")
+    assert set(found.trials[0].support) == {"b", "d"}
+
+
+def test_scans_apart_from_the_dataset_may_be_scored(compare, tmp_path):
+    other = write_dataset(tmp_path / "other", cases=("x", "y"), seed=20)
+    found = compare(
+        methods=("linear-probe",),
+        ks=(4,),
+        test_images=other / "imagesTr",
+        test_labels=other / "labelsTr",
+    )
+    assert found.test == ("x", "y")
+
+
+def test_a_case_that_is_scored_elsewhere_is_not_learned_from(compare, blobs, tmp_path):
+    """Also where its file is another one."""
+    other = write_dataset(tmp_path / "other", cases=("x", "y"))  # the scans of a and b
+    image = read_volume(other / "imagesTr" / "x_0000.nii.gz")
+    write_volume(other / "imagesTr" / "x_0000.nii.gz", image.array.astype(np.int32), image.geometry)
+    apart = {"test_images": other / "imagesTr", "test_labels": other / "labelsTr"}
+    assert compare(methods=("zero-shot",), ks=(2,), **apart).pool == ("c", "d")
+    with pytest.raises(FseftError, match="k is 3, but of 4 labelled cases 2 are left"):
+        compare(methods=("zero-shot",), ks=(3,), **apart)
+
+
+def test_a_case_that_is_there_twice_is_not_learned_from_where_it_is_scored(compare, tmp_path):
+    data = write_dataset(tmp_path / "twins")
+    for kind, name in (("imagesTr", "{}_0000.nii.gz"), ("labelsTr", "{}.nii.gz")):
+        shutil.copy(data / kind / name.format("a"), data / kind / name.format("b"))
+    found = compare(folder=data, methods=("zero-shot",), test=("a",))
+    assert found.pool == ("c", "d")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: declare(folder, liver=1), "the labels know no 'Left kidney'"),
+        (lambda folder: (folder / "labelsTr" / "x.nii.gz").write_bytes(b"x"), "x.nii.gz"),
+        (lambda folder: (folder / "imagesTr" / "x_0000.nii.gz").write_bytes(b"x"), "x_0000.nii.gz"),
+        (
+            lambda folder: shift(folder / "labelsTr" / "x.nii.gz"),
+            "is not on the grid of its scan x_0000.nii.gz",
+        ),
+    ],
+)
+def test_scans_apart_that_cannot_be_scored_are_told_before_any_training(
+    compare, tmp_path, damage, words
+):
+    other = write_dataset(tmp_path / "other", cases=("x", "y"), seed=20)
+    damage(other)
+    with pytest.raises(FseftError, match=words):
+        compare(test_images=other / "imagesTr", test_labels=other / "labelsTr")
+    assert not (tmp_path / "bench" / "runs").exists()
+
+
+def declare(folder, **labels):
+    path = folder / "dataset.json"
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "labels": {"background": 0, **labels}})
+    )
+
+
+def shift(path):
+    label = read_labels(path)
+    affine = label.geometry.affine.copy()
+    affine[0, 3] += 10
+    write_labels(path, label.array[0], Geometry(label.geometry.shape, affine))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tolerance_mm": 9.0},
+        {"labels": ("tumour",), "overwrite": True},
+        {"test": ("a",), "overwrite": True},
+    ],
+)
+def test_nothing_stale_is_taken_for_new(compare, change):
+    """What was scored in another way is scored again."""
+    before = compare(methods=("full",), test=("a", "b"))
+    after = compare(methods=("full",), **{"test": ("a", "b"), **change})
+    assert after.trials[0].key != before.trials[0].key
+    assert after.trials[0] != before.trials[0]
+
+
+def test_other_meanings_of_the_labels_are_other_scores(compare, tmp_path):
+    other = write_dataset(tmp_path / "other", cases=("x", "y"), seed=20)
+    apart = {
+        "methods": ("full",),
+        "test_images": other / "imagesTr",
+        "test_labels": other / "labelsTr",
+    }
+    before = compare(**apart)
+    declare(other, **{"Left kidney": 7, "tumour": 1})
+    assert compare(**apart).rows[0].dice != before.rows[0].dice
+
+
+def test_overwrite_measures_again(compare, tmp_path):
+    before = compare(methods=("linear-probe",))
+    place = tmp_path / "bench" / "runs" / "blobs" / "tiny" / "linear-probe-k1-s0" / "trial.json"
+    place.write_text(place.read_text().replace('"seconds": ', '"seconds": 9999'))
+    assert compare(methods=("linear-probe",)).rows[0].seconds > 9000
+    assert compare(methods=("linear-probe",), overwrite=True).rows[0].seconds < 9000
+    place.write_text("{")
+    assert compare(methods=("linear-probe",)).rows[0].dice == before.rows[0].dice
+
+
+@pytest.mark.parametrize("taken", ["mine", "workspace", "blobs", "file"])
+def test_what_is_somebody_elses_is_not_replaced(compare, tmp_path, taken, workspace, blobs):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "benchmark.md").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FseftError, match="--output"):
+        compare(output=blobs if taken == "blobs" else taken)
+    assert (tmp_path / "mine" / "benchmark.md").read_text() == "mine"
+
+
+def test_a_larger_k_and_more_cases_leave_what_is_scored_as_it_is(compare, tmp_path):
+    data = write_dataset(tmp_path / "many", cases=tuple("abcdefghij"))
+    few = compare(folder=data, methods=("zero-shot",)).test
+    assert compare(folder=data, methods=("zero-shot",), ks=(1, 5)).test == few
+    assert len(few) == 5
+
+
+def test_masks_of_structures_are_scored_as_one_label_map(compare, tmp_path):
+    """TotalSegmentator's layout has neither label maps nor scans with names of their own."""
+    plain = write_dataset(tmp_path / "plain", labels={"kidney_left": 1, "liver": 7})
+    for case in "abcd":
+        image = read_volume(plain / "imagesTr" / f"{case}_0000.nii.gz")
+        label = read_labels(plain / "labelsTr" / f"{case}.nii.gz")
+        folder = tmp_path / "masks" / f"s{case}"
+        (folder / "segmentations").mkdir(parents=True)
+        write_volume(folder / "ct.nii.gz", image.array, image.geometry)
+        for value, name in ((1, "kidney_left"), (7, "liver")):
+            write_labels(
+                folder / "segmentations" / f"{name}.nii.gz", label.array[0] == value, label.geometry
+            )
+    (tmp_path / "bench" / "labels").mkdir(parents=True)  # as a run leaves it that is killed at once
+    found = compare(folder=tmp_path / "masks", methods=("zero-shot",), test=("sa", "sb"))
+    reference = compare(folder=plain, methods=("zero-shot",), test=("a", "b"), output="other")
+    assert found.structures == reference.structures == ("kidney_left", "liver")
+    assert found.rows[0].dice == reference.rows[0].dice
+    assert found.rows[0].dice > 0
+
+
+def test_trials_run_in_processes_as_they_do_in_one(compare):
+    alone = compare()
+    together = compare(workers=2, output="other")
+    assert [(row.method, row.dice) for row in together.rows] == [
+        (row.method, row.dice) for row in alone.rows
+    ]
+
+
+def test_one_trial_that_fails_does_not_lose_the_others(compare, tmp_path):
+    compare()
+    (tmp_path / "bench" / "runs" / "blobs" / "tiny" / "full-k1-s0" / "run.json").write_text("{}")
+    found = compare()
+    assert list(found.failed) == ["tiny, full, k = 1, seed 0"]
+    assert [row.method for row in found.rows] == ["linear-probe"]
+    assert "full, k = 1, seed 0 failed: " in (tmp_path / "bench" / "benchmark.md").read_text()
+
+
+def test_tables_stay_where_every_trial_fails(compare, tmp_path):
+    compare()
+    before = (tmp_path / "bench" / "benchmark.md").read_text()
+    with pytest.raises(FseftError, match=r"holds a run with learning_rate unset, not 0\.5"):
+        compare(settings=(*QUICK, "learning_rate=0.5"))
+    assert (tmp_path / "bench" / "benchmark.md").read_text() == before
+
+
+def test_methods_that_all_do_not_fit_are_refused(compare):
+    with pytest.raises(FseftError, match="needs transformer blocks"):
+        compare(methods=("adaptformer", "compacter"))
+
+
+def test_models_stand_beside_each_other(compare, workspace, tmp_path):
+    write_model(workspace, "other", seed=3)
+    found = compare(methods=("linear-probe",), models=("tiny", "other"))
+    assert [row.model for row in found.rows] == ["tiny", "other"]
+    assert "| other linear-probe | 1 |" in (tmp_path / "bench" / "benchmark.md").read_text()
+
+
+def trial(method, cases, seed=0, k=1):
+    scores = {case: {"liver": dice} for case, dice in cases.items()}
+    return Trial(
+        model="m",
+        method=method,
+        k=k,
+        seed=seed,
+        dice=sum(cases.values()) / len(cases),
+        cases=scores,
+    )
+
+
+FULL, LORA = {"a": 0.9, "b": 0.8, "c": 0.7}, {"a": 0.8, "b": 0.8, "c": 0.5}
+
+
+@pytest.mark.parametrize(("against", "expected"), [("", (None, -0.1)), ("lora", (0.1, None))])
+def test_a_row_is_compared_with_the_best_of_its_k_or_with_a_method(against, expected):
+    trials = [
+        trial(*of, seed, k)
+        for k in (1, 5)
+        for of in (("full", FULL), ("lora", LORA))
+        for seed in (0, 1)
+    ]
+    rows = summarise(trials, (0, 1), against)
+    assert [row.difference and row.difference.mean for row in rows[:2]] == [
+        e and pytest.approx(e) for e in expected
+    ]
+
+
+def test_a_row_that_lacks_a_seed_is_none():
+    trials = [trial("full", FULL, 0), trial("full", FULL, 1), trial("lora", LORA, 0)]
+    assert [row.method for row in summarise(trials, (0, 1))] == ["full"]
+
+
+def test_rows_without_a_score_in_common_are_not_compared():
+    empty = Trial(model="m", method="lora", k=1, seed=0, dice=0.0, cases={"a": {"liver": None}})
+    assert summarise([trial("full", FULL), empty], (0,))[1].difference is None

@@ -1,0 +1,311 @@
+"""Predictions are scored against the right labels, by the right names, on the same grid."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from fseft.errors import FseftError
+from fseft.evaluation.matching import pair_files
+from fseft.evaluation.run import Evaluation, evaluate, parse_tolerance, write_evaluation
+from fseft.schemas import PredictedCase, Predictions
+from fseft.volume.geometry import Geometry, reorient
+from fseft.volume.image import write_labels
+from fseft.workspace import read_document, write_document
+
+GRID = Geometry((8, 9, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def labels(**boxes):
+    """A label map with a box of 3x3x3 voxels at i for each `v<value>=i`."""
+    made = np.zeros(GRID.shape, np.uint8)
+    for value, at in boxes.items():
+        made[at : at + 3, 2:5, 2:5] = int(value[1:])
+    return made
+
+
+def write(folder, suffix=".nii.gz", grid=GRID, **cases):
+    for name, array in cases.items():
+        write_labels(folder / f"{name}{suffix}", array, grid)
+    return folder
+
+
+def describe(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"labels": content}))
+
+
+@pytest.fixture
+def sides(tmp_path):
+    """The folders of predictions and labels."""
+    return tmp_path / "predictions", tmp_path / "data" / "labelsTs"
+
+
+def score(sides, **options):
+    return evaluate(pair_files(*sides), **options)
+
+
+# ---- scores
+
+
+def test_a_perfect_prediction_scores_full_marks_whatever_the_file_format(sides):
+    write(sides[0], ".nrrd", a=labels(v1=1), b=labels(v1=2))
+    write(sides[1], a=labels(v1=1), b=labels(v1=2))
+    result = score(sides)
+    assert (result.mean_dice, result.mean_nsd, result.mean_hd95_mm) == (1, 1, 0)
+    assert result.classes["class_1"].cases == 2
+    assert result.classes["class_1"].volume_difference_ml == 0
+
+
+def test_a_structure_in_neither_is_left_out_of_the_mean_and_counted(sides):
+    describe(sides[1].parent / "dataset.json", {"background": 0, "liver": 1, "spleen": 2})
+    write(sides[0], a=labels(v1=1), b=labels(v1=1, v2=5))
+    write(sides[1], a=labels(v1=1), b=labels(v1=1, v2=5))
+    spleen = score(sides).classes["spleen"]
+    assert (spleen.dice, spleen.cases, spleen.both_empty) == (1, 2, 1)
+
+
+def test_a_miss_and_a_false_positive_are_told_apart(sides):
+    write(sides[0], a=labels(v1=1), b=labels(v1=1, v2=5))
+    write(sides[1], a=labels(v1=1, v2=5), b=labels(v1=1))
+    second = score(sides).classes["class_2"]
+    assert (second.dice, second.missed, second.false_positive) == (0, 1, 1)
+
+
+def test_the_tolerance_decides_what_nsd_accepts(sides):
+    write(sides[0], a=labels(v1=2))
+    write(sides[1], a=labels(v1=1))  # shifted by one voxel of 2 mm
+    assert score(sides, tolerance_mm=2.0).mean_nsd == 1
+    strict = score(sides, tolerance_mm=1.0)
+    assert strict.mean_nsd < 1
+    assert strict.tolerance_mm == 1
+
+
+def test_processes_give_the_same_scores(sides):
+    write(sides[0], a=labels(v1=1), b=labels(v1=2))
+    write(sides[1], a=labels(v1=2), b=labels(v1=2))
+    assert score(sides, workers=2) == score(sides, workers=1)
+
+
+# ---- names
+
+
+def test_structures_are_matched_by_name_where_both_sides_name_them(sides):
+    describe(sides[0] / "predictions.json", {"spleen": 1, "liver": 2})
+    describe(sides[1].parent / "dataset.json", {"background": 0, "liver": 1, "spleen": 7})
+    write(sides[0], a=labels(v2=1, v1=5))
+    write(sides[1], a=labels(v1=1, v7=5))
+    result = score(sides)
+    assert {name: summary.dice for name, summary in result.classes.items()} == {
+        "liver": 1,
+        "spleen": 1,
+    }
+
+
+def test_what_the_predictions_cannot_hold_is_not_scored_but_told(sides):
+    describe(sides[0] / "predictions.json", {"liver": 1})
+    describe(sides[1].parent / "dataset.json", {"background": 0, "liver": 1, "spleen": 2})
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1, v2=5))
+    result = score(sides)
+    assert list(result.classes) == ["liver"]
+    assert result.left_out == ("spleen",)
+
+
+def test_a_value_without_a_name_is_told_too(sides):
+    describe(sides[0] / "predictions.json", {"liver": 1})
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1, v4=5))
+    assert score(sides).left_out == ("class_4",)
+
+
+def test_the_decathlon_names_values_the_other_way_round(sides):
+    describe(sides[1].parent / "dataset.json", {"0": "background", "1": "liver"})
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    assert list(score(sides).classes) == ["liver"]
+
+
+def test_voxels_to_ignore_count_on_neither_side(sides):
+    describe(sides[1].parent / "dataset.json", {"background": 0, "liver": 1, "ignore": 2})
+    write(sides[0], a=labels(v1=1) + labels(v1=5))
+    write(sides[1], a=labels(v1=1) + labels(v2=5))
+    result = score(sides)
+    assert result.mean_dice == 1
+    assert (list(result.classes), result.left_out) == (["liver"], ())
+
+
+def test_only_some_structures_can_be_scored(sides):
+    write(sides[0], a=labels(v1=1, v2=5))
+    write(sides[1], a=labels(v1=1, v2=5))
+    result = score(sides, only=["class_2"])
+    assert (list(result.classes), result.left_out) == (["class_2"], ())
+    with pytest.raises(FseftError, match=r"no structure 'class_3'.*Did you mean"):
+        score(sides, only=["class_3"])
+
+
+def test_no_structure_in_common_is_an_error(sides):
+    describe(sides[0] / "predictions.json", {"liver": 1})
+    describe(sides[1].parent / "dataset.json", {"spleen": 1})
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    with pytest.raises(FseftError, match="predictions liver; labels spleen"):
+        score(sides)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"labels": 3}', '{"labels": {"tumour": [1, 2]}}'])
+def test_a_broken_description_is_named(sides, text):
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    (sides[1].parent / "dataset.json").write_text(text)
+    with pytest.raises(FseftError, match=r"dataset\.json"):
+        score(sides)
+
+
+# ---- files
+
+
+def test_cases_without_a_counterpart_are_counted(sides):
+    write(sides[0], a=labels(v1=1), extra=labels(v1=1))
+    write(sides[1], a=labels(v1=1), forgotten=labels(v1=1))
+    result = score(sides)
+    assert (result.without_prediction, result.without_label) == (("forgotten",), ("extra",))
+    assert list(result.cases) == ["a"]
+
+
+def test_no_case_in_common_is_an_error(sides):
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], b=labels(v1=1))
+    with pytest.raises(FseftError, match="no case in common: predictions a; labels b"):
+        pair_files(*sides)
+
+
+def test_two_single_files_are_one_case_whatever_their_names(tmp_path):
+    write(tmp_path, segmented=labels(v1=1), truth=labels(v1=1))
+    pairing = pair_files(tmp_path / "segmented.nii.gz", tmp_path / "truth.nii.gz")
+    assert list(evaluate(pairing).cases) == ["truth"]
+
+
+def test_swapped_arguments_are_refused(sides):
+    describe(sides[0] / "predictions.json", {"liver": 1})
+    for side in sides:
+        write(side, a=labels(v1=1))
+    with pytest.raises(FseftError, match=r"given as the labels.*Give the predictions first"):
+        pair_files(*sides[::-1])
+
+
+def test_a_case_in_two_files_is_an_error(sides):
+    write(sides[0], a=labels(v1=1))
+    write(sides[0], ".nrrd", a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    with pytest.raises(FseftError, match=r"case a.*twice"):
+        pair_files(*sides)
+
+
+def test_the_root_of_a_dataset_is_answered_with_the_folder_to_give(sides):
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    with pytest.raises(FseftError, match=r"Give .*labelsTs"):
+        pair_files(sides[0], sides[1].parent)
+    with pytest.raises(FseftError, match="does not exist"):
+        pair_files(sides[0], sides[1] / "no")
+
+
+MOVED = {
+    "spacing": Geometry(GRID.shape, np.diag([2.0, 2.0, 3.0, 1.0])),
+    "origin": Geometry(GRID.shape, GRID.affine + np.array([[0, 0, 0, 9.0]] + [[0] * 4] * 3)),
+}
+
+
+@pytest.mark.parametrize("what", MOVED)
+def test_a_prediction_on_another_grid_is_refused_with_what_differs(sides, what):
+    write(sides[0], grid=MOVED[what], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    with pytest.raises(
+        FseftError, match=rf"case a.*not on the grid of its label a\.nii\.gz: {what}"
+    ):
+        score(sides)
+
+
+def test_a_label_stored_with_other_axes_is_turned(sides):
+    write(sides[0], a=labels(v1=1))
+    turned, geometry = reorient(labels(v1=1), GRID, "RPI")
+    write(sides[1], grid=geometry, a=turned)
+    assert score(sides).mean_dice == 1
+
+
+def test_another_shape_is_refused_too(sides):
+    write(sides[0], grid=Geometry((7, 9, 10), GRID.affine), a=labels(v1=1)[1:])
+    write(sides[1], a=labels(v1=1))
+    with pytest.raises(FseftError, match=r"shape .*7.* against .*8.* voxels"):
+        score(sides)
+
+
+# ---- results
+
+
+def test_the_results_are_written_as_a_document_and_a_table(sides, tmp_path):
+    write(sides[0], a=labels(v1=1), b=labels(v1=1))
+    write(sides[1], a=labels(v1=1), b=labels(v1=3))
+    result = score(sides)
+    document, table = write_evaluation(result, tmp_path / "out")
+    assert read_document(document, Evaluation) == result
+    assert json.loads(document.read_text())["mean_dice"] == pytest.approx((1 + 1 / 3) / 2)
+    with table.open() as file:
+        assert [line["case"] for line in csv.DictReader(file)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("text", "value"), [("2mm", 2), ("2", 2), (" 1.5 MM ", 1.5), ("0", 0)])
+def test_a_tolerance_is_a_length_in_mm(text, value):
+    assert parse_tolerance(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "mm", "2cm", "-1mm", "nan", "inf"])
+def test_what_is_no_length_is_refused_with_its_text(text):
+    with pytest.raises(FseftError, match="Write it as 2mm"):
+        parse_tolerance(text)
+
+
+# ---- whose predictions
+
+
+def predicted_by(sides, **seen):
+    """Write an index: each case, by an adapter of its own name, seen or not."""
+    write(sides[0], **{case: labels(v1=1) for case in seen})
+    write(sides[1], **{case: labels(v1=1) for case in seen})
+    cases = {
+        case: PredictedCase(key="k", adapter=case, seen=was_seen) for case, was_seen in seen.items()
+    }
+    index = Predictions(
+        labels={"liver": 1}, adapters={case: f"runs/{case}" for case in seen}, cases=cases
+    )
+    write_document(sides[0] / "predictions.json", index)
+
+
+def test_support_cases_are_not_scored_unless_asked_for(sides):
+    predicted_by(sides, a=True, b=False)
+    assert (list(score(sides).cases), score(sides).support) == (["b"], ("a",))
+    assert list(score(sides, with_support=True).cases) == ["a", "b"]
+
+
+def test_support_cases_alone_are_no_test(sides):
+    predicted_by(sides, a=True)
+    with pytest.raises(FseftError, match=r"has learned from every case \(a\).*--with-support"):
+        score(sides)
+
+
+def test_the_adapters_of_the_predictions_are_known(sides):
+    predicted_by(sides, a=False, b=False)
+    assert pair_files(*sides).adapters == {"a": "runs/a", "b": "runs/b"}
+    assert score(sides).adapters == {"a": "runs/a", "b": "runs/b"}
+
+
+def test_values_may_be_named_where_no_description_does(sides):
+    describe(sides[0] / "predictions.json", {"liver": 1, "spleen": 2})
+    write(sides[0], a=labels(v1=1, v2=5))
+    write(sides[1], a=labels(v7=1, v6=5))
+    result = evaluate(pair_files(*sides, values={"liver": 7, "spleen": 6}))
+    assert {name: found.dice for name, found in result.classes.items()} == {"liver": 1, "spleen": 1}

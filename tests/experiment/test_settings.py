@@ -1,0 +1,121 @@
+"""`--set key=value`: each key finds its place, and what does not fit is told in one line."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from fseft.errors import FseftError
+from fseft.experiment.settings import split_settings
+from fseft.plugin import Config, MethodSpec
+from fseft.registry import registry
+from fseft.schemas import PartMode
+from fseft.training_config import TrainingConfig
+
+
+def split(*settings, method="lora"):
+    return split_settings(registry().method(method), settings)
+
+
+def test_without_settings_all_is_as_by_default():
+    config, recipe = split()
+    assert (config, recipe) == (registry().method("lora").config(), TrainingConfig())
+
+
+def test_keys_go_to_the_method_or_to_the_recipe():
+    config, recipe = split(
+        "rank=4", "epochs=7", "rslora=true", "learning_rate=1e-4", "loss=dice_ce", "augment=False"
+    )
+    assert (config.rank, config.rslora) == (4, True)
+    assert (recipe.epochs, recipe.learning_rate, recipe.loss, recipe.augment) == (
+        7,
+        1e-4,
+        "dice_ce",
+        False,
+    )
+
+
+@pytest.mark.parametrize("text", ["encoder,decoder", '["encoder", "decoder"]', "encoder,decoder,"])
+def test_a_list_is_written_with_commas_or_as_json(text):
+    assert split(f"parts={text}")[0].parts == ("encoder", "decoder")
+
+
+@pytest.mark.parametrize(
+    ("text", "stages"), [("1", (1,)), ("0,2", (0, 2)), ("[0, 2]", (0, 2)), ("", ())]
+)
+def test_a_list_of_numbers_may_have_one_or_none(text, stages):
+    assert split(f"stages={text}")[0].stages == stages
+
+
+def test_the_last_of_two_settings_counts():
+    assert split("rank=4", "rank=2")[0].rank == 2
+
+
+def test_a_key_of_both_means_the_method_s():
+    class Own(Config):
+        epochs: int = 1
+
+    spec = MethodSpec(name="own", factory="", config=Own)
+    config, recipe = split_settings(spec, ["epochs=5"])
+    assert (config.epochs, recipe.epochs) == (5, TrainingConfig().epochs)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rnak=4", "the method 'lora' has no setting 'rnak'. Did you mean rank"),
+        ("epoch=4", "no setting 'epoch'. Did you mean epochs"),
+        ("rank", "--set 'rank' is no key=value"),
+        ("=3", "no setting ''"),
+        ("rank=many", "--set rank='many': Input should be a valid integer"),
+        ("rank=0", "--set rank=0: Input should be greater than or equal to 1"),
+        ("rank=2.5", "--set rank=2.5: Input should be a valid integer"),
+        ("loss=hinge", "--set loss='hinge': Input should be 'dice' or 'dice_ce'"),
+        ("learning_rate=nan", "--set learning_rate="),
+        (
+            "parts=brain",
+            r"--set parts=['brain']: Input should be 'encoder', 'bottleneck', 'decoder' or 'head'",
+        ),
+        ("stages=--1", "--set stages=['--1']: Input should be a valid integer"),
+        ("stages=²", "--set stages=['²']: Input should be a valid integer"),
+        ("alpha=Infinity", "--set alpha=inf: Input should be a finite number"),
+        ("stages=deep", "--set stages=['deep']: Input should be a valid integer"),
+    ],
+)
+def test_what_does_not_fit_is_told_in_one_line(setting, message):
+    with pytest.raises(FseftError) as caught:
+        split(setting)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_sets_keys_of_method_and_recipe_and_what_is_set_beside_it_wins():
+    config, recipe = split("rank=4", "preset=reference", "epochs=7")
+    assert (config.rank, config.roles) == (4, ("attn.qkv",))
+    assert (recipe.epochs, recipe.learning_rate, recipe.one_rate) == (7, 1e-3, True)
+
+
+def test_a_preset_may_differ_where_the_decoder_is_trained():
+    spec = registry().method("lora")
+    rates = {
+        d: split_settings(spec, ["preset=reference"], d)[1].learning_rate
+        for d in get_args(PartMode)
+    }
+    assert rates == {"frozen": 1e-3, "fine-tuned": 1e-4, "new": 1e-4, "low-rank": 1e-4}
+
+
+def test_an_unknown_preset_is_told():
+    with pytest.raises(
+        FseftError, match=r"the method 'lora' has no preset 'paper'. Known: reference"
+    ):
+        split("preset=paper")
+    with pytest.raises(
+        FseftError, match=r"the method 'ia3' has no preset 'reference'. None is known"
+    ):
+        split("preset=reference", method="ia3")
+
+
+def test_settings_of_another_method_are_unknown():
+    with pytest.raises(FseftError, match="'linear-probe' has no setting 'rank'"):
+        split("rank=4", method="linear-probe")

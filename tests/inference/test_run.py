@@ -1,0 +1,521 @@
+"""Predicting: on the scan's own grid, with the labels of the training data, each scan once, none lost for another."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fseft.adaptation.run import adapt
+from fseft.errors import FseftError
+from fseft.inference import segment_case as step
+from fseft.inference.index import PredictionIndex, read_index
+from fseft.inference.run import PredictRequest, predict
+from fseft.inference.scan_files import gather_scans
+from fseft.model_zoo.adapter_file import read_manifest
+from fseft.schemas import PredictedCase
+from fseft.volume.geometry import Geometry, reorient
+from fseft.volume.image import read_labels, read_volume, write_volume
+from tests.sample_data import LABELS, a_scan, write_model
+
+OBLIQUE = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def scan_files(folder, *names, affine=None, shape=(30, 34, 38)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(names):
+        geometry = Geometry(shape, np.diag([1.5, 1.5, 1.5, 1]) if affine is None else affine)
+        write_volume(folder / f"{name}.nii.gz", a_scan(seed, shape)[0], geometry)
+    return folder
+
+
+@pytest.fixture
+def adapter(request_for, workspace):
+    return adapt(request_for(), workspace).adapter
+
+
+@pytest.fixture
+def request_of(adapter, tmp_path):
+    def make(*inputs, **changed):
+        return replace(PredictRequest(inputs, tmp_path / "out", (adapter,)), **changed)
+
+    return make
+
+
+def copying(monkeypatch):
+    """Let the network be one that sees what is there: tissue brighter than 100 HU is a kidney, 300 a tumour."""
+
+    def scores(network, prepared, manifest, **_):
+        image = prepared.image[0].astype(np.float32)
+        return np.stack([np.full_like(image, 100), image, 3 * (image - 200)])
+
+    monkeypatch.setattr(step, "predict_logits", scores)
+
+
+def expected(image):
+    return np.where(image > 300, 7, np.where(image > 100, 1, 0))
+
+
+# --- where the result lies ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["RAS", "LPS", "SPL", "AIR", "PSR"])
+def test_a_network_that_copies_its_input_gives_back_the_same_voxels(
+    code, request_of, workspace, tmp_path, monkeypatch
+):
+    copying(monkeypatch)
+    image, _ = a_scan(3, (30, 34, 38))
+    geometry = Geometry((30, 34, 38), OBLIQUE @ np.diag([1.5, 1.5, 1.5, 1]) + 7 * np.eye(4, k=3))
+    image, geometry = reorient(image, geometry, code)
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in" / "x.nii.gz", image, geometry)
+    predict(request_of(tmp_path / "in"), workspace)
+    scan, found = (
+        read_volume(tmp_path / "in" / "x.nii.gz"),
+        read_labels(tmp_path / "out" / "x.nii.gz"),
+    )
+    np.testing.assert_array_equal(found.array[0], expected(scan.array[0]))
+    assert set(np.unique(found.array)) == {0, 1, 7}
+    assert found.geometry.close_to(scan.geometry)
+
+
+def test_another_spacing_is_undone_too(request_of, workspace, tmp_path, monkeypatch):
+    copying(monkeypatch)
+    scan_files(tmp_path / "in", "x", affine=np.diag([1.0, 1.3, 2.0, 1]), shape=(36, 34, 32))
+    predict(request_of(tmp_path / "in"), workspace)
+    scan, found = (
+        read_volume(tmp_path / "in" / "x.nii.gz"),
+        read_labels(tmp_path / "out" / "x.nii.gz"),
+    )
+    assert found.geometry.close_to(scan.geometry)
+    assert np.mean(found.array[0] == expected(scan.array[0])) > 0.98
+
+
+def test_the_labels_are_those_of_the_training_data(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in"), workspace)
+    assert set(np.unique(read_labels(tmp_path / "out" / "x.nii.gz").array)) <= {0, *LABELS.values()}
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labels"] == LABELS
+
+
+def test_probabilities_sum_to_one_inside_the_body_and_agree_with_the_labels(
+    request_of, workspace, tmp_path
+):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in", probabilities=True), workspace)
+    probabilities = read_volume(tmp_path / "out" / "probabilities" / "x.nii.gz").array
+    found = read_labels(tmp_path / "out" / "x.nii.gz").array[0]
+    assert probabilities.shape == (3, *found.shape)
+    inside = (slice(1, -1),) * 3
+    np.testing.assert_allclose(probabilities.sum(0)[inside], 1, atol=1e-4)
+    strongest = np.array([0, 1, 7])[probabilities.argmax(0)]
+    assert np.mean(strongest[inside] == found[inside]) > 0.99
+
+
+def test_mirrored_copies_are_averaged_where_the_adapter_has_learned_from_some(
+    request_of, request_for, workspace, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(
+        step,
+        "segment",
+        lambda *_, mirror_axes, **__: asked.append(mirror_axes) or np.zeros((2, 28, 32, 36)),
+    )
+    scan_files(tmp_path / "in", "x")
+    learned = request_for(labels=("tumour",), settings=("mirror=true",), output=tmp_path / "run")
+    request = request_of(tmp_path / "in", adapters=(adapt(learned, workspace).adapter,))
+    predict(request, workspace)
+    predict(replace(request, tta=True), workspace)
+    assert asked == [(), (0, 1, 2)]
+
+
+def test_mirrored_copies_are_refused_to_an_adapter_that_has_seen_none(
+    request_of, workspace, tmp_path
+):
+    scan_files(tmp_path / "in", "x")
+    with pytest.raises(
+        FseftError, match=r"has not learned from mirrored images.*a left and a right"
+    ):
+        predict(request_of(tmp_path / "in", tta=True), workspace)
+
+
+def test_probabilities_of_an_earlier_prediction_do_not_stay(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in", probabilities=True), workspace)
+    predict(request_of(tmp_path / "in"), workspace)
+    assert not (tmp_path / "out" / "probabilities" / "x.nii.gz").exists()
+
+
+# --- which scans ----------------------------------------------------------------------------------------------
+
+
+def test_scans_done_before_are_skipped_until_something_changes(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x", "y")
+    request = request_of(tmp_path / "in")
+    assert predict(request, workspace).done == ["x", "y"]
+    assert predict(request, workspace).skipped == ["x", "y"]
+    write_volume(tmp_path / "in" / "y.nii.gz", a_scan(9)[0], Geometry((32, 32, 32), np.eye(4)))
+    (tmp_path / "out" / "x.nii.gz").unlink()
+    assert predict(request, workspace).done == ["x", "y"]
+    with_probabilities = replace(request, probabilities=True)
+    assert predict(with_probabilities, workspace).done == ["x", "y"]
+    (tmp_path / "out" / "probabilities" / "x.nii.gz").unlink()
+    assert predict(with_probabilities, workspace).done == ["x"]
+
+
+def test_scans_are_done_anew_for_another_adapter(request_of, request_for, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in"), workspace)
+    other = adapt(request_for("zero-shot"), workspace).adapter
+    assert predict(request_of(tmp_path / "in", adapters=(other,)), workspace).done == ["x"]
+
+
+def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "a", "c")
+    (tmp_path / "in" / "b.nii.gz").write_bytes(b"no image")
+    told, warned = [], []
+    with pytest.raises(
+        FseftError, match=r"b\.nii\.gz: 1 of 3 scans failed \(b\), the others are segmented"
+    ):
+        predict(request_of(tmp_path / "in"), workspace, told.append, warned.append)
+    assert told == ["a", "b", "c"]
+    assert any(line.startswith("case b, ") for line in warned)
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {
+        "a.nii.gz",
+        "c.nii.gz",
+        "predictions.json",
+    }
+
+
+def test_several_broken_scans_are_counted(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "d")
+    for name in "abc":
+        (tmp_path / "in" / f"{name}.nii.gz").write_bytes(b"no image")
+    with pytest.raises(FseftError, match=r"3 of 4 scans failed \(a, b, c\)"):
+        predict(request_of(tmp_path / "in"), workspace)
+    assert (tmp_path / "out" / "d.nii.gz").exists()
+
+
+def test_the_run_folder_is_as_good_as_the_adapter_in_it(request_of, workspace, tmp_path, adapter):
+    scan_files(tmp_path / "in", "x")
+    assert predict(
+        request_of(tmp_path / "in" / "x.nii.gz", adapters=(adapter.parent,)), workspace
+    ).done == ["x"]
+
+
+def test_an_adapter_for_other_weights_is_refused(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    write_model(workspace, seed=8)
+    with pytest.raises(FseftError, match="another backbone"):
+        predict(request_of(tmp_path / "in"), workspace)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_is_refused_where_there_is_none(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    with pytest.raises(FseftError, match="has no CUDA"):
+        predict(request_of(tmp_path / "in", device="cuda"), workspace)
+
+
+def test_segmentations_never_lie_among_the_scans(request_of, workspace, tmp_path):
+    folder = scan_files(tmp_path / "in", "x")
+    before = (folder / "x.nii.gz").read_bytes()
+    for path in (folder, folder / "x.nii.gz"):
+        with pytest.raises(FseftError, match="would lie among the scans"):
+            predict(request_of(path, output=folder), workspace)
+    assert (folder / "x.nii.gz").read_bytes() == before
+
+
+@pytest.mark.real
+def test_a_dicom_series_is_segmented_on_its_own_grid(request_of, workspace, tmp_path, real_data):
+    series = real_data / "dicom_ct" / "straight"
+    assert predict(request_of(series), workspace).done == ["straight"]
+    found = read_labels(tmp_path / "out" / "straight.nii.gz")
+    assert found.geometry.close_to(read_volume(series).geometry)
+
+
+# --- gathering ------------------------------------------------------------------------------------------------
+
+
+def touched(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def names_of(scans):
+    return {name: [path.name for path in paths] for name, paths in scans.items()}
+
+
+def test_files_and_folders_of_files_are_gathered(tmp_path):
+    touched(tmp_path, "in/b.nrrd", "in/a.nii.gz", "in/.hidden.nii", "in/notes.txt", "c.mha")
+    assert names_of(gather_scans([tmp_path / "in", tmp_path / "c.mha"], 1)) == {
+        "a": ["a.nii.gz"],
+        "b": ["b.nrrd"],
+        "c": ["c.mha"],
+    }
+
+
+def test_channels_are_grouped_by_their_suffix_in_order(tmp_path):
+    touched(tmp_path, "z/p_0000.nii.gz", "y/p_0001.nii.gz", "y/q_0001.nii.gz", "y/q_0000.nii.gz")
+    assert names_of(gather_scans([tmp_path / "z", tmp_path / "y"], 2)) == {
+        "p": ["p_0000.nii.gz", "p_0001.nii.gz"],
+        "q": ["q_0000.nii.gz", "q_0001.nii.gz"],
+    }
+
+
+def test_the_suffix_of_a_single_channel_is_left_off(tmp_path):
+    touched(tmp_path, "p_0000.nii.gz", "q_0000.nii.gz")
+    assert set(gather_scans([tmp_path], 1)) == {"p", "q"}
+
+
+def test_numbered_scans_of_one_channel_are_scans_of_their_own(tmp_path):
+    touched(tmp_path, *(f"scan_{number:04}.nii.gz" for number in range(3)))
+    assert set(gather_scans([tmp_path], 1)) == {"scan_0000", "scan_0001", "scan_0002"}
+
+
+def test_files_with_all_channels_need_no_suffix(tmp_path):
+    touched(tmp_path, "p.nii.gz", "q.nii.gz")
+    assert names_of(gather_scans([tmp_path], 2)) == {"p": ["p.nii.gz"], "q": ["q.nii.gz"]}
+
+
+@pytest.mark.parametrize(
+    ("files", "channels", "message"),
+    [
+        (["a/p.nii.gz", "b/p.nii.gz"], 1, r"case p.*2 file\(s\) of one name, expected 1"),
+        (["a/p_0000.nii.gz", "b/p_0000.nii.gz"], 2, "of one name, expected 2"),
+        (
+            ["a/p_0000.nii.gz", "a/p_0001.nii.gz", "a/q_0001.nii.gz"],
+            2,
+            r"case q.*1 file\(s\) of one name, expected 2",
+        ),
+        (["a/notes.txt"], 1, "there is no scan"),
+    ],
+)
+def test_what_is_no_set_of_scans_is_refused(files, channels, message, tmp_path):
+    touched(tmp_path, *files)
+    with pytest.raises(FseftError, match=message):
+        gather_scans(sorted({tmp_path / file.split("/")[0] for file in files}), channels)
+
+
+def test_a_missing_input_is_named(tmp_path):
+    with pytest.raises(FseftError, match=r"nowhere\.nii: there is no such file or folder"):
+        gather_scans([tmp_path / "nowhere.nii"], 1)
+
+
+def test_several_channels_travel_from_the_dataset_to_the_prediction(
+    workspace, tmp_path, request_for
+):
+    """Trained from random weights on two channels, the second of which tells the structure."""
+    folder = tmp_path / "two"
+    for name in ("imagesTr", "labelsTr", "scans"):
+        (folder / name).mkdir(parents=True)
+    declared = {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": {"background": 0, "node": 3},
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(declared))
+    geometry = Geometry((32, 32, 32), np.diag([1.5, 1.5, 1.5, 1]))
+    for seed in range(2):
+        image, label = a_scan(seed)
+        for channel in range(2):
+            for kind in ("imagesTr", "scans"):
+                write_volume(
+                    folder / kind / f"c{seed}_000{channel}.nii.gz",
+                    image + np.int16(channel),
+                    geometry,
+                )
+        step.write_labels(folder / "labelsTr" / f"c{seed}.nii.gz", 3 * (label == 1), geometry)
+    request = request_for("scratch", folder=folder, model="none", k=1, settings=("epochs=1",))
+    adapter = adapt(request, workspace).adapter
+    assert read_manifest(adapter).channels == ("T1", "T2")
+    result = predict(PredictRequest((folder / "scans",), tmp_path / "out", (adapter,)), workspace)
+    assert result.done == ["c0", "c1"]
+    assert read_labels(tmp_path / "out" / "c0.nii.gz").geometry.close_to(geometry)
+
+
+def test_a_folder_with_predictions_of_other_structures_is_refused(
+    request_of, request_for, workspace, tmp_path
+):
+    folder = scan_files(tmp_path / "in", "x")
+    predict(request_of(folder), workspace)
+    other = adapt(request_for(labels=("tumour",), overwrite=True), workspace).adapter
+    with pytest.raises(
+        FseftError, match=r"predictions\.json: holds predictions of other structures \(Left kidney"
+    ):
+        predict(request_of(folder, adapters=(other,)), workspace)
+
+
+def test_the_current_folder_has_the_name_of_its_folder(
+    request_of, workspace, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(scan_files(tmp_path / "in", "x"))
+    assert set(gather_scans([Path()], 1)) == {"x"}
+    (tmp_path / "in" / "x.nii.gz").rename(tmp_path / "in" / "Y.NII.GZ")
+    assert set(gather_scans([Path()], 1)) == {"Y"}
+
+
+# --- what is told ---------------------------------------------------------------------------------------------
+
+
+def warnings_of(request, workspace):
+    told = []
+    predict(request, workspace, warn=told.append)
+    return told
+
+
+def test_a_scan_that_the_adapter_has_learned_from_is_told_and_kept_in_the_index(
+    request_of, workspace, tmp_path, blobs, adapter
+):
+    seen, unseen = read_manifest(adapter).support[0], "fresh"
+    folder = scan_files(tmp_path / "in", unseen)
+    (folder / "renamed.nii.gz").write_bytes(
+        (blobs / "imagesTr" / f"{seen}_0000.nii.gz").read_bytes()
+    )
+    told = warnings_of(request_of(folder), workspace)
+    assert [line for line in told if "has learned from" in line] == [
+        "the adapter has learned from renamed: how well it does there says nothing about new scans"
+    ]
+    cases = read_index(tmp_path / "out" / "predictions.json").cases
+    assert {name: case.seen for name, case in cases.items()} == {"fresh": False, "renamed": True}
+
+
+def test_a_folder_that_keeps_predictions_of_another_adapter_says_so(
+    request_of, request_for, workspace, tmp_path
+):
+    scan_files(tmp_path / "first", "x", "y")
+    scan_files(tmp_path / "second", "y", "z")
+    predict(request_of(tmp_path / "first"), workspace)
+    other = adapt(request_for("zero-shot"), workspace).adapter
+    (tmp_path / "out" / "metrics.json").touch()
+    told = warnings_of(request_of(tmp_path / "second", adapters=(other,)), workspace)
+    assert any("keeps 1 prediction of another adapter (x)" in line for line in told)
+    assert any("had 1 prediction of another adapter (y), now replaced" in line for line in told)
+    assert any("metrics.json was made of other predictions" in line for line in told)
+    index = read_index(tmp_path / "out" / "predictions.json")
+    assert len(index.adapters) == 2
+    assert index.cases["y"].adapter == index.cases["z"].adapter != index.cases["x"].adapter
+
+
+def test_a_label_map_given_as_a_scan_is_doubted(request_of, workspace, tmp_path):
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in" / "x.nii.gz", a_scan()[1][None], Geometry((32, 32, 32), np.eye(4)))
+    told = warnings_of(request_of(tmp_path / "in"), workspace)
+    assert any(
+        "case x" in line and "3 different values, as a label map does" in line for line in told
+    )
+    assert any("no value is below -500" in line for line in told)
+
+
+def test_a_folder_with_scans_further_below_names_the_first(tmp_path):
+    touched(tmp_path, "patients/p1/ct/a.nii.gz", "patients/p2/ct/a.nii.gz")
+    with pytest.raises(FseftError, match=r"there is no scan.*Give .*patients/p1/ct\."):
+        gather_scans([tmp_path / "patients"], 1)
+
+
+def test_folders_that_were_passed_over_are_named(tmp_path):
+    touched(tmp_path, "scans/a.nii.gz", "scans/more/b.nii.gz")
+    told = []
+    assert set(gather_scans([tmp_path / "scans"], 1, told.append)) == {"a"}
+    assert "passed over the folders more" in told[0]
+
+
+def test_an_output_that_cannot_be_written_is_told_before_any_work(request_of, workspace, tmp_path):
+    (tmp_path / "out").touch()
+    told = []
+    with pytest.raises(FseftError, match=r"out.*cannot be written"):
+        predict(request_of(scan_files(tmp_path / "in", "x", "y")), workspace, told.append)
+    assert told == []
+
+
+def test_a_file_that_is_no_prediction_is_not_replaced(request_of, workspace, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x.nii.gz").write_bytes(b"a reference")
+    with pytest.raises(FseftError, match=r"x\.nii\.gz: is there and was not predicted by fseft"):
+        predict(request_of(tmp_path / "in"), workspace)
+    assert (tmp_path / "out" / "x.nii.gz").read_bytes() == b"a reference"
+
+
+def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(
+    request_of, workspace, tmp_path
+):
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in"), workspace)
+    (tmp_path / "out" / "predictions.json").write_text(
+        '{"labels": {"other": 1}, "cases": {"x": 3}}'
+    )
+    with pytest.raises(FseftError, match=r"predictions\.json: is not understood"):
+        predict(request_of(tmp_path / "in"), workspace)
+
+
+def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
+    scan_files(tmp_path / "in", "x", "y")
+    add = PredictionIndex.add
+
+    def killed_after_the_first_file(index, cases):
+        if (tmp_path / "out" / "x.nii.gz").exists():
+            raise KeyboardInterrupt
+        add(index, cases)
+
+    request = request_of(tmp_path / "in")
+    with monkeypatch.context() as patch:
+        patch.setattr(PredictionIndex, "add", killed_after_the_first_file)
+        with pytest.raises(KeyboardInterrupt):
+            predict(request, workspace)
+    assert predict(request, workspace).done == ["x", "y"]
+
+
+def test_two_processes_that_share_a_folder_keep_each_others_entries(tmp_path):
+    def entry(key):
+        return PredictedCase(key=key, adapter="sha")
+
+    first, second = (PredictionIndex(tmp_path, LABELS, {"sha": "runs/a"}) for _ in range(2))
+    first.open({}, pytest.fail)
+    second.open({}, pytest.fail)
+    first.add({"x": entry("1")})
+    second.add({"y": entry("2")})
+    first.add({"z": entry("3")})
+    assert set(read_index(tmp_path / "predictions.json").cases) == {"x", "y", "z"}
+    with pytest.raises(FseftError, match="holds predictions of other structures"):
+        PredictionIndex(tmp_path, {"liver": 1}, {"sha": "runs/b"}).add({"v": entry("4")})
+
+
+def test_want_of_memory_is_one_line_and_keeps_no_other_scan_from_being_done(
+    request_of, workspace, tmp_path, monkeypatch
+):
+    def small(network, image, **options):
+        return (
+            torch.empty(2**50)
+            if image.shape[3] > 40
+            else np.zeros((3, *image.shape[1:]), np.float32)
+        )
+
+    monkeypatch.setattr(step, "segment", small)
+    scan_files(tmp_path / "in", "x")
+    scan_files(tmp_path / "large", "y", shape=(30, 34, 60))
+    with pytest.raises(
+        FseftError, match=r"1 of 2 scans failed \(y\).*does not fit the memory of the computer"
+    ):
+        predict(request_of(tmp_path / "in", tmp_path / "large"), workspace)
+    assert (tmp_path / "out" / "x.nii.gz").is_file()
+
+
+def test_cases_in_two_processes_give_the_same_files(request_of, workspace, tmp_path):
+    request = request_of(scan_files(tmp_path / "in", "x", "y"))
+    predict(request, workspace)
+    result = predict(replace(request, output=tmp_path / "beside", workers=2), workspace)
+    assert sorted(result.done) == ["x", "y"]
+    for name in ("x.nii.gz", "y.nii.gz"):
+        one, other = (read_labels(tmp_path / folder / name).array for folder in ("out", "beside"))
+        np.testing.assert_array_equal(one, other)
+    assert read_index(tmp_path / "out/predictions.json") == read_index(
+        tmp_path / "beside/predictions.json"
+    )

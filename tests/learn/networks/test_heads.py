@@ -1,0 +1,133 @@
+"""The new head starts from what the model knows, whatever the structures are called."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fseft.anatomy.vocabulary import match_classes
+from fseft.learn.networks.heads import ParallelHeads, ResidualHead, new_head, receptive_field_radius
+
+CLASSES = ("liver", "kidney_left", "spleen")
+
+
+@pytest.fixture
+def features():
+    return torch.randn((2, 5, 4, 4, 4), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def old():
+    torch.manual_seed(1)
+    return nn.Conv3d(5, len(CLASSES), 1)
+
+
+def made(old, structures, activation="sigmoid", *, never=False, seed=0):
+    matched = match_classes(structures, CLASSES)
+    return new_head(
+        old,
+        structures,
+        CLASSES,
+        activation,
+        matched,
+        torch.Generator().manual_seed(seed),
+        never=never,
+    )
+
+
+def test_zero_shot_of_a_sigmoid_model_is_its_own_largest_positive_logit(old, features):
+    logits = old(features)[:, [2, 0]]  # spleen, liver
+    own = torch.where(logits.amax(1) > 0, 1 + logits.argmax(1), 0)
+    found = made(old, ["Spleen", "liver"], never=True)(features).argmax(1)
+    assert torch.equal(found, own)
+    assert set(own.unique().tolist()) == {0, 1, 2}
+
+
+def test_a_softmax_model_gives_its_background_row_too(features):
+    torch.manual_seed(2)
+    old = nn.Conv3d(5, 1 + len(CLASSES), 1)
+    head = made(old, ["spleen", "liver"], "softmax")
+    assert torch.allclose(head(features), old(features)[:, [0, 3, 1]], atol=1e-6)
+
+
+def test_rows_without_a_match_never_win_for_zero_shot(old, features):
+    head = made(old, ["tumour", "liver", "cyst"], never=True)
+    assert set(head(1000 * features).argmax(1).unique().tolist()) <= {0, 2}
+
+
+def test_rows_without_a_match_start_unlikely_and_by_the_seed(old, features):
+    first, same, other = (made(old, ["tumour"], seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.weight, same.weight)
+    assert not torch.equal(first.weight, other.weight)
+    assert (first(features).softmax(1)[:, 1] < 0.2).all()
+
+
+def test_the_old_head_may_have_no_bias(features):
+    old = nn.Conv3d(5, len(CLASSES), 1, bias=False)
+    head = made(old, ["liver"])
+    assert torch.allclose(head(features)[:, 1], old(features)[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_a_residual_head_classifies_what_its_convolutions_changed(classes):
+    head = ResidualHead(nn.Conv3d(8, classes, 1), 3, torch.Generator().manual_seed(0))
+    nn.init.normal_(head.second.weight)
+    x = torch.randn(2, 8, 5, 6, 7)
+    torch.testing.assert_close(
+        head(x), head.classifier(x + head.second(head.first(x).relu())), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_several_heads_give_the_logits_of_each_in_order_and_neighbours_that_look_at_features_alike_are_one():
+    pointwise = [nn.Conv3d(8, classes, 1) for classes in (2, 3, 4)]
+    residual = [
+        ResidualHead(nn.Conv3d(8, classes, 1), 3, torch.Generator().manual_seed(0))
+        for classes in (3, 2, 20)
+    ]
+    for head in residual:
+        nn.init.normal_(head.second.weight)
+    several = [*pointwise[:2], residual[0], pointwise[2], residual[1], residual[2]]
+    x = torch.randn(2, 8, 5, 6, 7)
+    heads = ParallelHeads(several)
+    assert len(heads.heads) == 2  # more classes than features are another computation
+    torch.testing.assert_close(
+        heads(x), torch.cat([head(x) for head in several], dim=1), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_heads_that_are_not_pointwise_or_have_no_bias_stay_as_they_are():
+    several = [nn.Conv3d(8, 2, 1), nn.Conv3d(8, 2, 3, padding=1), nn.Conv3d(8, 3, 1, bias=False)]
+    x = torch.randn(2, 8, 5, 6, 7)
+    heads = ParallelHeads(several)
+    assert len(heads.heads) == 3
+    torch.testing.assert_close(heads(x), torch.cat([head(x) for head in several], dim=1))
+
+
+def test_it_is_known_how_far_a_head_of_convolutions_sees():
+    plain = nn.Conv3d(5, 2, 1)
+    residual = [ResidualHead(plain, size, torch.Generator()) for size in (1, 3, 5)]
+    assert [receptive_field_radius(head) for head in (plain, *residual)] == [0, 0, 2, 4]
+    assert receptive_field_radius(ParallelHeads([plain, *residual])) == 4
+    assert (
+        receptive_field_radius(nn.Sequential(nn.Conv3d(5, 5, 3, dilation=2), nn.ReLU(), plain)) == 2
+    )
+
+
+def test_a_head_that_something_was_added_to_is_not_taken_for_a_plain_one():
+    x = torch.randn(1, 8, 4, 4, 4)
+    for add in (hook, branch):
+        head = nn.Conv3d(8, 2, 1)
+        add(head)
+        torch.testing.assert_close(ParallelHeads([nn.Conv3d(8, 2, 1), head])(x)[:, 2:], head(x))
+
+
+def hook(head):
+    head.register_forward_hook(lambda _, __, output: 2 * output)
+
+
+def branch(head):
+    head.add_module("branch", nn.Conv3d(8, 2, 1))
+    head.register_forward_pre_hook(
+        lambda module, inputs: inputs[0] + module.branch(inputs[0]).mean()
+    )

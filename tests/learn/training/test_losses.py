@@ -1,0 +1,91 @@
+"""Losses: their range, their order, and that partial labels teach nothing about what they leave out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fseft.learn.training.losses import masked_losses, segmentation_loss, soft_dice
+
+
+@pytest.fixture
+def labels():
+    labels = torch.zeros((2, 12, 12, 12), dtype=torch.long)
+    labels[:, 2:8, 2:8, 2:8], labels[:, 9:, 9:, 9:] = 1, 2
+    return labels
+
+
+def sure(labels):
+    """Logits that say just this."""
+    return 100.0 * F.one_hot(labels, 3).movedim(-1, 1)
+
+
+def test_a_perfect_prediction_costs_nothing(labels):
+    assert segmentation_loss(sure(labels), labels, "dice") == pytest.approx(0, abs=1e-5)
+    assert segmentation_loss(sure(labels), labels, "dice_ce") == pytest.approx(0, abs=1e-5)
+
+
+def test_the_worst_prediction_costs_one(labels):
+    assert segmentation_loss(sure((labels + 1) % 3), labels, "dice") == pytest.approx(1, abs=0.05)
+
+
+def test_cross_entropy_comes_on_top_of_dice(labels):
+    logits = torch.randn((2, 3, 12, 12, 12), generator=torch.Generator().manual_seed(0))
+    dice, both = (segmentation_loss(logits, labels, kind) for kind in ("dice", "dice_ce"))
+    assert both - dice == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
+    assert both > dice
+
+
+def test_dice_is_counted_over_the_batch_with_a_linear_denominator():
+    probabilities = torch.tensor([0.5, 1.0, 0.0, 1.0]).view(2, 1, 1, 1, 2)
+    reference = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(2, 1, 1, 1, 2)
+    expected = 1 - (2 * 1.5 + 1) / (2.5 + 2 + 1)
+    assert soft_dice(probabilities, reference).tolist() == [pytest.approx(expected)]
+
+
+def test_a_class_absent_from_labels_and_prediction_costs_nothing(labels):
+    logits = F.pad(sure(labels), (0, 0, 0, 0, 0, 0, 0, 1), value=-100.0)
+    assert segmentation_loss(logits, labels, "dice") == pytest.approx(0, abs=1e-5)
+
+
+def test_half_precision_logits_are_summed_in_full_precision(labels):
+    logits = torch.randn((2, 3, 12, 12, 12), generator=torch.Generator().manual_seed(0)).bfloat16()
+    loss = segmentation_loss(logits, labels, "dice")
+    assert loss.dtype == torch.float32
+    assert loss == segmentation_loss(logits.float(), labels, "dice")
+
+
+@pytest.fixture
+def multilabel(labels):
+    return F.one_hot(labels, 3).movedim(-1, 1)[:, 1:].float()
+
+
+def masked_loss(logits, reference, annotated):
+    return masked_losses(logits, reference, annotated).sum() / annotated.sum().clamp(min=1)
+
+
+def test_a_class_that_is_not_annotated_has_no_gradient_at_all(multilabel):
+    logits = torch.randn(
+        multilabel.shape, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
+    masked_loss(logits, multilabel, torch.tensor([[1.0, 0.0], [0.0, 1.0]])).backward()
+    assert (logits.grad[0, 1] == 0).all()
+    assert (logits.grad[1, 0] == 0).all()
+    assert (logits.grad[0, 0] != 0).any()
+    assert (logits.grad[1, 1] != 0).any()
+
+
+def test_the_masked_loss_is_the_mean_over_what_is_annotated(multilabel):
+    logits = torch.randn(multilabel.shape, generator=torch.Generator().manual_seed(0))
+    single = [masked_loss(logits, multilabel, torch.eye(4)[index].view(2, 2)) for index in range(4)]
+    assert masked_loss(logits, multilabel, torch.ones(2, 2)) == pytest.approx(
+        sum(single).item() / 4, abs=1e-6
+    )
+    assert masked_loss(logits, multilabel, torch.zeros(2, 2)) == 0
+
+
+def test_the_masked_loss_of_a_perfect_prediction_is_nothing(multilabel):
+    logits = 200 * multilabel - 100
+    assert masked_loss(logits, multilabel, torch.ones(2, 2)) == pytest.approx(0, abs=1e-5)
+    assert masked_loss(-logits, multilabel, torch.ones(2, 2)) > 10

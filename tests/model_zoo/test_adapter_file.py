@@ -1,0 +1,214 @@
+"""Adapter files: what lies in them, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fseft.adaptation.run import adapt
+from fseft.errors import FseftError, PluginContractError
+from fseft.model_zoo.adapter_file import apply_method, load_adapter, read_manifest, write_adapter
+from fseft.model_zoo.catalogue import find_model_card, find_weights
+from fseft.model_zoo.loading import build_adaptable_network
+from fseft.registry import registry
+from fseft.schemas import Intensity, Manifest, Preprocessing, Provenance
+from tests.sample_data import write_model
+
+
+@pytest.fixture
+def manifest():
+    how = Preprocessing(
+        orientation="RAS",
+        spacing_mm=(1.5, 1, 0.7),
+        modality="ct",
+        intensity=(Intensity(scheme="window", low=-200, high=500),),
+        patch_size=(32, 32, 48),
+    )
+    return Manifest(
+        method=Provenance(name="lora", distribution="fseft", version="1"),
+        config={"rank": 4, "parts": ["encoder"]},
+        model="tiny",
+        backbone_sha256="ab",
+        architecture="resunet",
+        hparams={"channels": [4, 8]},
+        decoder="frozen",
+        preprocessing=how,
+        channels=("CT",),
+        labels={"Niere, «links»": 3, "a": 70},
+        support=("x", "y"),
+        dataset="d",
+        seed=7,
+        trained_parameters=12,
+    )
+
+
+def test_tensors_and_manifest_come_back_as_written(manifest, tmp_path):
+    tensors = {"b": torch.randn(3, 2), "a": torch.arange(4)}
+    write_adapter(tmp_path / "run" / "adapter.safetensors", tensors, manifest)
+    for path in (tmp_path / "run", tmp_path / "run" / "adapter.safetensors"):
+        assert read_manifest(path) == manifest
+    read = load_file(tmp_path / "run" / "adapter.safetensors")
+    assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
+
+
+def test_what_is_no_adapter_is_refused(manifest, tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    save_file(
+        {"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata={"fseft": '{"model": 3}'}
+    )
+    (tmp_path / "text.safetensors").write_text("no tensors here")
+    write_adapter(tmp_path / "whole.safetensors", {"a": torch.zeros(100)}, manifest)
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-9])
+    for name, message in (
+        ("missing", "there is no adapter"),
+        ("plain", "is no adapter of fseft"),
+        ("odd", "the manifest is not understood"),
+        ("text", "is not a safetensors file"),
+        ("cut", "is not a safetensors file"),
+    ):
+        with pytest.raises(FseftError, match=message) as caught:
+            read_manifest(tmp_path / f"{name}.safetensors")
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["zero-shot", "linear-probe", "lora", "full", "scratch"])
+def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
+    model = "none" if method == "scratch" else "tiny"
+    result = adapt(request_for(method, model=model), workspace)
+    restored, manifest = load_adapter(result.adapter, workspace)
+    card = find_model_card(manifest.model, workspace).model_copy(
+        update={"hparams": manifest.hparams}
+    )
+    weights = find_weights(manifest.model, workspace) if manifest.backbone_sha256 else None
+    architecture, network, _ = build_adaptable_network(
+        card, weights, manifest.labels, 1, seed=manifest.seed
+    )
+    adapted = apply_method(
+        architecture, network, method, manifest.config, manifest.beside, manifest.seed
+    )
+    adapted.load_state_dict(load_file(result.adapter))
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(restored.eval()(x), adapted.network.eval()(x), atol=1e-4)
+    assert not any("parametrizations" in name for name in restored.state_dict())
+
+
+@pytest.mark.parametrize("how", ["fine-tuned", "low-rank"])
+def test_a_tuned_bottleneck_is_in_the_adapter_and_comes_back(how, request_for, workspace, tmp_path):
+    plain = adapt(request_for("bias", output=tmp_path / "plain"), workspace)
+    result = adapt(request_for("bias", bottleneck=how, output=tmp_path / how), workspace)
+    assert result.run.trained_parameters > plain.run.trained_parameters
+    restored, manifest = load_adapter(result.adapter, workspace)
+    assert (manifest.decoder, manifest.bottleneck) == ("fine-tuned", how)
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        assert not torch.equal(
+            restored.eval()(x), load_adapter(plain.adapter, workspace)[0].eval()(x)
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "changed", "message"),
+    [
+        (
+            "full",
+            {"decoder": "low-rank"},
+            "trains the whole decoder: --decoder low-rank would change nothing",
+        ),
+        ("full", {"bottleneck": "low-rank"}, "trains the whole bottleneck"),
+        ("decoder-only", {"decoder": "frozen"}, "trains the whole decoder"),
+        ("zero-shot", {"bottleneck": "new"}, "trains nothing, also no bottleneck"),
+    ],
+)
+def test_what_a_method_tunes_itself_is_no_option(method, changed, message, request_for, workspace):
+    with pytest.raises(FseftError, match=message):
+        adapt(request_for(method, **changed), workspace)
+
+
+def test_a_method_that_is_no_black_box_is_refused_as_one(request_for, workspace, monkeypatch):
+    spec = replace(registry().method("affine"), access="black-box")
+    monkeypatch.setattr(registry(), "method", lambda *_: spec)
+    with pytest.raises(
+        PluginContractError,
+        match="which is no part of the head, though it is declared as black-box",
+    ):
+        adapt(request_for("affine", decoder="frozen"), workspace)
+
+
+def test_an_adapter_by_another_version_of_a_plugin_is_doubted(request_for, workspace, monkeypatch):
+    result = adapt(request_for("linear-probe"), workspace)
+    manifest = read_manifest(result.adapter)
+    made = manifest.method.model_copy(update={"distribution": "foreign", "version": "1.0"})
+    write_adapter(
+        result.adapter, load_file(result.adapter), manifest.model_copy(update={"method": made})
+    )
+    here = Provenance(name="linear-probe", distribution="foreign", version="2.0")
+    monkeypatch.setattr(registry(), "provenance", lambda *_: here)
+    monkeypatch.setattr("fseft.model_zoo.adapter_file.method_name", lambda *_: "linear-probe")
+    with pytest.warns(UserWarning, match=r"was made by foreign 1\.0, and 2\.0 is installed"):
+        load_adapter(result.adapter, workspace)
+
+
+def test_half_precision_is_half_the_size_and_nearly_the_same_network(
+    request_for, workspace, tmp_path
+):
+    whole, half = (
+        adapt(request_for("lora", half=h, output=tmp_path / str(h)), workspace).adapter
+        for h in (False, True)
+    )
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    x = torch.randn(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        outputs = [load_adapter(path, workspace)[0].eval()(x) for path in (whole, half)]
+    assert torch.allclose(*outputs, atol=0.02)
+
+
+def test_an_adapter_of_other_weights_is_refused(request_for, workspace):
+    result = adapt(request_for(), workspace)
+    write_model(workspace, seed=99)
+    with pytest.raises(
+        FseftError, match=r"the adapter is for another backbone.*'tiny'.*sha256"
+    ) as caught:
+        load_adapter(result.adapter, workspace)
+    assert str(result.adapter) in str(caught.value)
+
+
+def test_an_adapter_whose_model_is_gone_names_it(request_for, workspace):
+    result = adapt(request_for(), workspace)
+    (workspace.model("tiny") / "weights.safetensors").unlink()
+    with pytest.raises(FseftError, match="the weights of the model 'tiny' are missing"):
+        load_adapter(result.adapter, workspace)
+    (workspace.model("tiny") / "model.json").unlink()
+    with pytest.raises(FseftError, match="there is no model 'tiny'"):
+        load_adapter(result.adapter, workspace)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"config": {"no": 1}}, "does not know these settings"),
+        (
+            {"method": Provenance(name="lora", distribution="fseft-other", version="1.2")},
+            "needs the method 'lora' of the package fseft-other 1.2, which is not installed",
+        ),
+        ({"decoder": "frozen"}, "does not fit the network"),
+        ({"channels": ("T1", "T2")}, r"takes 1 channel\(s\), the data have 2"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_told(changed, message, request_for, workspace, tmp_path):
+    result = adapt(request_for("lora"), workspace)
+    manifest = read_manifest(result.adapter).model_copy(update=changed)
+    write_adapter(tmp_path / "adapter.safetensors", load_file(result.adapter), manifest)
+    with pytest.raises(FseftError, match=message):
+        load_adapter(tmp_path, workspace)
+
+
+def test_weights_that_are_not_those_of_the_card_are_refused(workspace):
+    write_model(workspace, sha256="0" * 64)
+    with pytest.raises(
+        FseftError, match="the weights of the model 'tiny' have changed on the disk"
+    ):
+        find_weights("tiny", workspace)

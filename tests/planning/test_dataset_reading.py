@@ -1,0 +1,219 @@
+"""A dataset folder is read by the reader that knows it; what has no partner is told once, or refused."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+
+import pytest
+
+from fseft.builtin import plugin as builtin
+from fseft.errors import FseftError
+from fseft.planning.dataset_reading import read_dataset
+from fseft.plugin import ReaderSpec, hookimpl
+from fseft.registry import Plugin, Registry
+from fseft.schemas import Case, Dataset
+
+
+def bare(folder, images, labels=()):
+    for kind, names in (("imagesTr", images), ("labelsTr", labels)):
+        (folder / kind).mkdir(parents=True)
+        for name in names:
+            (folder / kind / f"{name}.nii.gz").touch()
+    return folder
+
+
+def declare(folder, **content):
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_bare_folders_are_read(tmp_path):
+    dataset = read_dataset(bare(tmp_path / "livers", ["a", "b"], ["a", "b"]))
+    assert (dataset.name, dataset.reader, len(dataset.cases)) == ("livers", "folders", 2)
+    assert dataset.warnings == ()
+
+
+def test_the_declaration_goes_before_bare_folders(tmp_path):
+    folder = bare(tmp_path / "d", ["a_0000"], ["a"])
+    declare(folder, channel_names={"0": "CT"}, labels={"liver": 1}, file_ending=".nii.gz")
+    assert read_dataset(folder).reader == "nnunet"
+    training = [{"image": "imagesTr/a_0000.nii.gz", "label": "labelsTr/a.nii.gz"}]
+    declare(folder, modality={"0": "CT"}, labels={"1": "liver"}, training=training)
+    assert read_dataset(folder).reader == "decathlon"
+
+
+def test_labels_without_image_are_skipped_with_one_warning(tmp_path):
+    folder = bare(tmp_path / "d", ["a"], ["a", "p", "q", "r", "s"])
+    dataset = read_dataset(folder)
+    assert [case.name for case in dataset.cases] == ["a"]
+    assert dataset.warnings == ("4 labels have no image (p, q, r, ...): skipped",)
+    with pytest.raises(FseftError, match="4 labels have no image"):
+        read_dataset(folder, strict=True)
+
+
+def test_images_without_label_are_kept_with_one_warning(tmp_path):
+    folder = bare(tmp_path / "d", ["a", "b"], ["a"])
+    dataset = read_dataset(folder)
+    assert [case.name for case in dataset.cases] == ["a", "b"]
+    assert [case.name for case in dataset.labelled] == ["a"]
+    assert dataset.warnings == ("1 image has no label (b): kept as unlabelled",)
+    with pytest.raises(FseftError, match="1 image has no label"):
+        read_dataset(folder, strict=True)
+
+
+def test_a_dataset_without_any_label_is_fine(tmp_path):
+    assert read_dataset(bare(tmp_path / "d", ["a", "b"]), strict=True).warnings == ()
+
+
+@pytest.mark.parametrize("name", ["my data (1)", "Größe", "-x", "Dataset003_Liver", "..."])
+def test_the_name_is_that_of_the_folder_made_safe(tmp_path, name):
+    found = read_dataset(bare(tmp_path / name, ["a"])).name
+    assert found
+    assert set(found) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+    assert not found.startswith(("-", "."))
+
+
+def test_the_name_does_not_depend_on_the_way_to_the_folder(tmp_path, monkeypatch):
+    folder = bare(tmp_path / "livers", ["a"])
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    assert {read_dataset(path).name for path in (folder, tmp_path / "link", folder / ".")} == {
+        "livers"
+    }
+    assert read_dataset(type(folder)()).name == "livers"
+
+
+@pytest.mark.parametrize(
+    ("make", "cause"),
+    [
+        (lambda folder: folder.parent, "there is no such folder"),
+        (lambda folder: folder.touch(), "is no folder"),
+        (lambda folder: folder.mkdir(), "is empty.*nnU-Net.*Decathlon.*bare folders"),
+        (lambda folder: bare(folder, []), "has no image"),
+        (lambda folder: (folder / "scans").mkdir(parents=True), "no layout that is known.*nnU-Net"),
+    ],
+)
+def test_a_folder_that_is_no_dataset_is_refused(tmp_path, make, cause):
+    make(tmp_path / "d")
+    with pytest.raises(FseftError, match=cause):
+        read_dataset(tmp_path / "d")
+
+
+@pytest.mark.real
+def test_the_natural_dirt_of_a_public_dataset_is_told(real_data):
+    dataset = read_dataset(real_data / "hippocampus")
+    assert (len(dataset.cases), len(dataset.labelled)) == (261, 260)
+    assert dataset.warnings == (
+        "2 labels have no image (hippocampus_010, hippocampus_281): skipped",
+        "1 image has no label (hippocampus_118): kept as unlabelled",
+    )
+    with pytest.raises(FseftError, match="2 labels have no image"):
+        read_dataset(real_data / "hippocampus", strict=True)
+
+
+class Fails:
+    """A reader that another package might have."""
+
+    def detects(self, _folder):
+        return True
+
+    def read(self, _folder):
+        raise ValueError("no such key")
+
+
+class FailsToDetect(Fails):
+    def detects(self, _folder):
+        raise KeyError("dataset.json")
+
+
+class TakesNoFolder(Fails):
+    def detects(self):
+        return True
+
+
+class NamesAllCasesAlike(Fails):
+    def read(self, folder):
+        images = ((folder / "imagesTr" / f"{name}.nii.gz",) for name in "ab")
+        cases = tuple(Case(name="same", images=image) for image in images)
+        return Dataset(name="d", reader="foreign", channels=("CT",), labels={}, cases=cases)
+
+
+class GivesNothing(Fails):
+    def read(self, _folder):
+        return None
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """Put a reader of another package before all others."""
+
+    def put(reader):
+        module = ModuleType("foreign")
+        spec = ReaderSpec(name="a-foreign-one", factory=f"{__name__}:{reader}")
+        module.fseft_dataset_readers = hookimpl(lambda: [spec], specname="fseft_dataset_readers")
+        plugins = [
+            Plugin("builtin", "fseft", "1.0", builtin),
+            Plugin("foreign", "fseft-foreign", "1.0", module),
+        ]
+        installed = Registry(plugins)
+        monkeypatch.setattr("fseft.planning.dataset_reading.registry", lambda: installed)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("Missing", "'a-foreign-one' cannot be loaded .AttributeError"),
+        ("FailsToDetect", "failed .KeyError: 'dataset"),
+        ("TakesNoFolder", "failed .TypeError: .* takes 1 positional argument"),
+    ],
+)
+def test_a_broken_reader_does_not_hide_the_others(tmp_path, reader, broken, told):
+    reader(broken)
+    with pytest.warns(UserWarning, match=told):
+        assert read_dataset(bare(tmp_path / "d", ["a"])).reader == "folders"
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (
+            "Fails",
+            r"'a-foreign-one' failed \(ValueError: no such key; .*line \d+\)\. .* fseft-foreign 1\.0",
+        ),
+        ("NamesAllCasesAlike", "case same, .*'a-foreign-one' gave 2 cases of one name"),
+        ("GivesNothing", "'a-foreign-one' gave a NoneType, not a Dataset"),
+    ],
+)
+def test_a_reader_that_fails_is_told_in_a_line(tmp_path, reader, broken, told):
+    reader(broken)
+    with pytest.raises(FseftError, match=told):
+        read_dataset(bare(tmp_path / "d", ["a"]))
+
+
+def test_labels_that_are_no_object_are_refused(tmp_path):
+    folder = declare(
+        bare(tmp_path / "d", ["a_0000"], ["a"]), channel_names={"0": "CT"}, labels=["liver"]
+    )
+    with pytest.raises(FseftError, match="labels that are no object but a list"):
+        read_dataset(folder)
+
+
+def test_a_declaration_names_the_structures_of_bare_folders(tmp_path):
+    folder = declare(
+        bare(tmp_path / "d", ["a", "b"], ["a"]), channel_names={"0": "CT"}, labels={"liver": 1}
+    )
+    found = read_dataset(folder)
+    assert [case.name for case in found.cases] == ["a", "b"]
+    assert found.labels == {"liver": 1}
+
+
+def test_images_without_their_channel_number_are_told_apart_from_none(tmp_path):
+    channels = {"0": "T1", "1": "T2"}
+    folder = declare(
+        bare(tmp_path / "d", ["a", "b"], ["a"]), channel_names=channels, labels={"liver": 1}
+    )
+    with pytest.raises(FseftError, match="imagesTr: holds 2 images, none of them named CASE_0000"):
+        read_dataset(folder)

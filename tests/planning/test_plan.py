@@ -1,0 +1,243 @@
+"""The plan: every decision has a value and a reason, within the resources, and nothing is measured twice."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from fseft.errors import FseftError
+from fseft.learn.training.memory_estimate import training_bytes
+from fseft.planning.plan import make_plan
+from fseft.schemas import Contract, Intensity, ModelCard, Plan
+from fseft.volume.geometry import Geometry
+from fseft.volume.image import write_labels, write_volume
+from fseft.workspace import Workspace, read_document, write_document
+
+SHAPE = (60, 70, 80)
+DECISIONS = [
+    "modality",
+    "orientation",
+    "spacing",
+    "intensity",
+    "patch size",
+    "crops per step",
+    "memory",
+    "architecture",
+    "device",
+]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Workspace(tmp_path / "workspace")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Three CT cases with a liver and a spleen."""
+    folder = tmp_path / "livers"
+    (folder / "imagesTr").mkdir(parents=True)
+    (folder / "labelsTr").mkdir()
+    declared = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1, "spleen": 4},
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(declared))
+    for number in range(3):
+        write_case(folder, f"case_{number}", seed=number)
+    return folder
+
+
+def write_case(folder, name, *, seed=0):
+    geometry = Geometry(SHAPE, np.diag([2.0, 1.5, 1.5, 1]))
+    image = np.full((1, *SHAPE), -1000, np.int16)
+    image[0, 2:-2, 2:-2, 2:-2] = np.random.default_rng(seed).normal(60, 30, (56, 66, 76))
+    label = np.zeros(SHAPE, np.uint8)
+    label[10:30, 10:40, 10:50], label[40:50, 40:50, 40:50] = 1, 4
+    write_volume(folder / "imagesTr" / f"{name}_0000.nii.gz", image, geometry)
+    write_labels(folder / "labelsTr" / f"{name}.nii.gz", label, geometry)
+
+
+def a_model(store, **contract):
+    card = ModelCard(name="found", architecture="resunet", contract=Contract(**contract))
+    write_document(store.model("found") / "model.json", card)
+
+
+def decisions(plan):
+    return {decision.name: decision for decision in plan.decisions}
+
+
+def test_every_decision_has_a_value_and_a_reason(dataset, store):
+    _, plan = make_plan(dataset, "none", store, device="cpu")
+    assert list(decisions(plan)) == DECISIONS
+    assert all(decision.value and decision.reason for decision in plan.decisions)
+
+
+def test_without_a_model_the_fingerprint_decides(dataset, store):
+    fingerprint, plan = make_plan(dataset, "none", store, device="cpu")
+    chosen, (stats,) = plan.preprocessing, fingerprint.intensities
+    assert (chosen.modality, chosen.orientation) == ("ct", "RAS")
+    assert chosen.spacing_mm == (2, 1.5, 1.5)
+    assert chosen.intensity[0].scheme == "clip-zscore"
+    assert chosen.intensity[0].high == stats.percentile_99_5
+    assert np.prod(chosen.patch_size) <= 64**3
+    assert plan.crops_per_step == 6
+
+
+def test_the_models_contract_goes_first(dataset, store):
+    window = Intensity(scheme="window", low=-175, high=250)
+    a_model(
+        store,
+        orientation="LPS",
+        spacing_mm=(1.5, 1.5, 2),
+        intensity={"ct": window},
+        patch_size=(48, 48, 32),
+    )
+    _, plan = make_plan(dataset, "found", store, device="cpu")
+    chosen = plan.preprocessing
+    assert (chosen.orientation, chosen.spacing_mm, chosen.patch_size) == (
+        "LPS",
+        (1.5, 1.5, 2),
+        (48, 48, 32),
+    )
+    assert chosen.intensity == (window,)
+
+
+def test_what_will_hurt_is_told(dataset, store):
+    a_model(
+        store,
+        spacing_mm=(20, 20, 20),
+        intensity={"ct": Intensity(scheme="window", low=100, high=250)},
+    )
+    _, plan = make_plan(dataset, "found", store, device="cpu")
+    text = "\n".join(plan.warnings)
+    assert "clips" in text
+    assert "spleen is 20×15×15 mm" in text
+
+
+def test_documents_come_back_from_the_store(dataset, store):
+    fingerprint, plan = make_plan(dataset, "none", store, device="cpu")
+    assert read_document(store.plan("livers", "none"), Plan) == plan
+    assert read_document(store.fingerprint("livers"), type(fingerprint)) == fingerprint
+    assert plan.fingerprint == fingerprint.content
+
+
+def test_a_dataset_is_measured_again_only_where_it_changed(dataset, store):
+    measured = []
+    first, _ = make_plan(dataset, "none", store, device="cpu", progress=measured.append)
+    again, _ = make_plan(dataset, "none", store, device="cpu", progress=measured.append)
+    assert sorted(measured) == ["case_0", "case_1", "case_2"]
+    assert again == first
+    write_case(dataset, "case_1", seed=99)
+    changed, plan = make_plan(dataset, "none", store, device="cpu", progress=measured.append)
+    assert len(measured) == 6
+    assert changed.intensities != first.intensities
+    assert plan.fingerprint == changed.content != first.content
+
+
+def test_a_case_that_was_measured_is_not_measured_again_for_the_sake_of_others(
+    dataset, store, monkeypatch
+):
+    from fseft.volume import fingerprint
+
+    measured, measure = [], fingerprint.measure_case
+    monkeypatch.setattr(
+        fingerprint,
+        "measure_case",
+        lambda case, **how: measured.append(case.name) or measure(case, **how),
+    )
+    path = dataset / "imagesTr" / "case_1_0000.nii.gz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    with pytest.raises(FseftError, match="case_1"):
+        make_plan(dataset, "none", store, device="cpu")
+    path.write_bytes(whole)
+    mended, _ = make_plan(dataset, "none", store, device="cpu")
+    assert sorted(measured) == ["case_0", "case_1", "case_1", "case_2"]
+    fresh, _ = make_plan(dataset, "none", Workspace(store.root / "other"), device="cpu")
+    assert mended == fresh
+
+
+def test_a_damaged_measurement_is_made_again(dataset, store):
+    first, _ = make_plan(dataset, "none", store, device="cpu")
+    folder = store.fingerprint("livers").parent
+    store.fingerprint("livers").unlink()
+    kept = sorted((folder / "cases").iterdir())
+    assert len(kept) == 3
+    for path, content in zip(kept, (b"", kept[1].read_bytes()[:200], b"odd"), strict=True):
+        path.write_bytes(content)
+    assert make_plan(dataset, "none", store, device="cpu")[0] == first
+
+
+def test_less_memory_gives_fewer_crops_then_a_smaller_patch(dataset, store):
+    def needed(patch, crops):
+        return training_bytes(
+            "resunet", {}, in_channels=1, out_channels=3, patch_size=patch, crops=crops
+        )
+
+    _, free = make_plan(dataset, "none", store, device="cpu")
+    patch = free.preprocessing.patch_size
+    _, less = make_plan(dataset, "none", store, device="cpu", memory_bytes=needed(patch, 2))
+    assert (less.preprocessing.patch_size, less.crops_per_step) == (patch, 2)
+    limit = needed(patch, 1) - 1
+    _, least = make_plan(dataset, "none", store, device="cpu", memory_bytes=limit)
+    assert np.prod(least.preprocessing.patch_size) < np.prod(patch)
+    assert least.memory_bytes <= limit
+    assert "would not fit" in decisions(least)["patch size"].reason
+
+
+def test_memory_for_nothing_is_refused(dataset, store):
+    with pytest.raises(
+        FseftError, match=r"smallest training step of resunet needs .* MB.*limit is 10 MB"
+    ):
+        make_plan(dataset, "none", store, device="cpu", memory_bytes=10_000_000)
+
+
+def test_other_channels_than_the_models_are_refused(dataset, store):
+    a_model(store, channels=2)
+    with pytest.raises(FseftError, match=r"found takes 2 channel\(s\), livers has 1 \(CT\)"):
+        make_plan(dataset, "found", store)
+
+
+def test_a_broken_case_is_named_and_all_are_looked_at(dataset, store):
+    for name in ("case_0", "case_2"):
+        (dataset / "labelsTr" / f"{name}.nii.gz").write_bytes(b"")
+    looked = []
+    with pytest.raises(FseftError, match=r"case case_[02].*empty.*1 more case"):
+        make_plan(dataset, "none", store, progress=looked.append)
+    assert len(looked) == 3
+
+
+@pytest.mark.skipif("CUDA_VISIBLE_DEVICES" in os.environ, reason="there may be a device")
+def test_an_absent_device_is_refused(dataset, store):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(FseftError, match="CUDA"):
+        make_plan(dataset, "none", store, device="cuda")
+
+
+@pytest.mark.real
+def test_a_public_ct_dataset_is_planned(real_data, store):
+    fingerprint, plan = make_plan(real_data / "headneck", "none", store, device="cpu")
+    assert (fingerprint.modality, len(fingerprint.cases), plan.preprocessing.orientation) == (
+        "ct",
+        100,
+        "RAS",
+    )
+    assert fingerprint.classes["brainstem"].cases == 92
+    assert plan.preprocessing.spacing_mm == pytest.approx((3.906, 3.906, 2.5), abs=1e-3)
+    assert any("spinal_cord" in warning for warning in plan.warnings)
+
+
+@pytest.mark.real
+def test_a_dataset_that_names_nothing_is_planned(real_data, store):
+    fingerprint, plan = make_plan(real_data / "hippocampus", "none", store, device="cpu")
+    assert fingerprint.labels == {"class_1": 1, "class_2": 2}
+    assert plan.preprocessing.intensity[0].scheme == "zscore"
+    assert any("hippocampus_010" in warning for warning in plan.warnings)

@@ -1,0 +1,160 @@
+"""Files appear whole or not at all, and content keys depend on content alone."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fseft.errors import FseftError
+from fseft.schemas import SupportSet
+from fseft.workspace import (
+    Workspace,
+    atomic_write,
+    digest,
+    file_digest,
+    read_document,
+    write_document,
+    write_error,
+    write_text,
+)
+
+SUPPORT = SupportSet(dataset="d", k=1, seed=0, cases=("a",))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def test_a_document_reads_back_as_written(tmp_path):
+    write_document(tmp_path / "new" / "support.json", SUPPORT)
+    assert read_document(tmp_path / "new" / "support.json", SupportSet) == SUPPORT
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def interrupted():
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]  # noqa: PTH208
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with atomic_write(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    for content in ("one", "two"):
+        with atomic_write(tmp_path / "case") as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert [item.name for item in (tmp_path / "case").iterdir()] == ["two"]
+
+
+def test_the_temporary_keeps_the_whole_suffix(tmp_path):
+    with atomic_write(tmp_path / "a.nii.gz") as temporary:
+        temporary.write_bytes(b"x")
+        assert temporary.name.endswith("a.nii.gz")
+        assert temporary.parent == tmp_path
+
+
+def test_a_full_disk_is_told_as_such(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FseftError, match="the disk is full"):
+        write_text(tmp_path / "a.txt", "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FseftError, match=r"below.*cannot be written"):
+        write_text(tmp_path / "file" / "below" / "a.txt", "x")
+    assert "Permission denied" in str(
+        write_error(tmp_path, PermissionError(errno.EACCES, "Permission denied"))
+    )
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "{}", '{"dataset": 1}', SUPPORT.model_dump_json()[:-1] + ', "x": 1}']
+)
+def test_a_broken_document_is_refused_with_its_file(tmp_path, content):
+    path = tmp_path / "support.json"
+    path.write_text(content)
+    with pytest.raises(FseftError, match=r"support\.json: is not a valid support set"):
+        read_document(path, SupportSet)
+
+
+def test_a_missing_document_is_told_as_such(tmp_path):
+    with pytest.raises(FseftError, match="there is no support set"):
+        read_document(tmp_path / "no.json", SupportSet)
+
+
+@given(st.dictionaries(st.text(max_size=3), json_values))
+def test_the_order_of_keys_is_no_content(value):
+    assert digest(value) == digest(dict(reversed(value.items())))
+
+
+def test_a_digest_separates_its_parts():
+    keys = {digest("ab"), digest("a", "b"), digest("b", "a"), digest(["a", "b"]), digest(b"ab")}
+    assert len(keys) == 5
+    assert all(len(key) == 16 for key in keys)
+
+
+def test_a_file_digest_is_its_sha256(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc" * 500_000)
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert file_digest(path) == expected
+    monkeypatch.delattr(hashlib, "file_digest", raising=False)  # Python 3.10 has none
+    assert file_digest(path) == expected
+
+
+def test_a_file_is_read_again_if_it_changed_and_only_then(tmp_path):
+    path = tmp_path / "a"
+
+    def written(data, seconds_ago):
+        path.write_bytes(data)
+        os.utime(path, (time.time() - seconds_ago,) * 2)
+        return file_digest(path)
+
+    sha = {data: hashlib.sha256(data).hexdigest() for data in (b"a", b"b", b"bb")}
+    assert written(b"a", 0) == sha[b"a"]
+    assert written(b"b", 0) == sha[b"b"]
+    assert written(b"a", 60) == sha[b"a"]
+    assert written(b"b", 30) == sha[b"b"]
+    stat = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"a")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert file_digest(path) == sha[b"b"]  # nothing shows that it changed
+    assert written(b"bb", 30) == sha[b"bb"]
+
+
+def test_models_of_the_workspace_are_those_with_a_card(tmp_path):
+    store = Workspace(tmp_path)
+    write_text(store.model("mine") / "model.json", "{}")
+    store.model("half-made").mkdir()
+    assert store.models() == ["mine"]

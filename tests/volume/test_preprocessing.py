@@ -1,0 +1,234 @@
+"""The way of a volume and its way back: what was predicted lies where it was seen."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+from scipy.special import softmax as softmax_of
+
+from fseft.volume.geometry import Geometry, reorient
+from fseft.volume.image import Volume
+from fseft.volume.preprocessing import (
+    GridTransform,
+    LabelMerger,
+    body_box,
+    preprocess_volume,
+    restore_labels,
+    restore_probabilities,
+)
+
+CODES = [
+    "".join(letters) for pairs in permutations(("LR", "PA", "SI")) for letters in product(*pairs)
+]
+SHAPE = (13, 17, 11)
+
+
+def a_geometry(code="LPS", angles=(0, 0, 0), spacing_mm=(1.0, 1.5, 2.0)):
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() * spacing_mm
+    affine[:3, 3] = (-40, 25, 300)
+    return reorient(np.empty(SHAPE), Geometry(SHAPE, affine), code)[1]
+
+
+def a_case(geometry, *, labels=(1, 3, 200)):
+    """CT with air around a body that has some structures in it."""
+    rng = np.random.default_rng(0)
+    image = np.full((1, *geometry.shape), -1000, np.int16)
+    image[0, 2:-2, 3:-1, 1:-2] = rng.normal(40, 10, (image[0, 2:-2, 3:-1, 1:-2]).shape)
+    label = np.zeros((1, *geometry.shape), np.uint8)
+    label[0, 3:-3, 4:-3, 2:-3] = rng.choice((0, *labels), label[0, 3:-3, 4:-3, 2:-3].shape)
+    return Volume(image, geometry), Volume(label, geometry)
+
+
+def one_hot(label, ids):
+    return np.stack([label == value for value in ids]).astype(np.float32)
+
+
+def spacing_along(geometry, code):
+    return reorient(np.empty(geometry.shape), geometry, code)[1].spacing_mm
+
+
+@settings(deadline=None)
+@given(
+    native=st.sampled_from(CODES),
+    canonical=st.sampled_from(["RAS", "LPS", "SPL"]),
+    angles=st.tuples(*[st.sampled_from([0, 5, 30, 44, 45])] * 3),
+)
+def test_labels_come_back_voxel_by_voxel_in_any_orientation_and_oblique(native, canonical, angles):
+    geometry = a_geometry(native, angles)
+    volume, labels = a_case(geometry)
+    spacing = spacing_along(geometry, canonical)
+    prepared = preprocess_volume(
+        volume, labels, orientation=canonical, spacing_mm=spacing, modality="ct"
+    )
+    ids = (0, 1, 3, 200)
+    restored = restore_labels(one_hot(prepared.label, ids), prepared, ids)
+    np.testing.assert_array_equal(restored, labels.array[0])
+
+
+@settings(deadline=None, max_examples=25)
+@given(native=st.sampled_from(CODES), spacing=st.tuples(*[st.floats(0.6, 4)] * 3))
+def test_a_structure_stays_in_its_place_at_any_spacing(native, spacing):
+    geometry = a_geometry(native, (0, 0, 20), (1, 1, 1))
+    volume, labels = a_case(geometry)
+    labels.array[:] = 0
+    labels.array[0, 3:10, 4:11, 2:9] = 1
+    prepared = preprocess_volume(
+        volume, labels, orientation="RAS", spacing_mm=spacing, modality="ct"
+    )
+    restored = restore_labels(one_hot(prepared.label, (0, 1)), prepared, (0, 1))
+    before, after = (np.argwhere(array).mean(axis=0) for array in (labels.array[0], restored))
+    # Half a voxel of the coarser grid is what a grid can be off by.
+    assert (abs(before - after) <= 0.5 + max(spacing) / 2).all()
+
+
+def test_the_grid_says_where_the_arrays_lie():
+    volume, labels = a_case(a_geometry("SPL", (0, 10, 0)))
+    prepared = preprocess_volume(
+        volume, labels, orientation="RAS", spacing_mm=(2, 2, 2), modality="ct"
+    )
+    assert prepared.canonical.orientation == "RAS"
+    assert prepared.image.shape == (1, *prepared.geometry.shape) == (1, *prepared.label.shape)
+    assert prepared.geometry.spacing_mm == pytest.approx((2, 2, 2), rel=0.2)
+
+
+@pytest.mark.parametrize(("modality", "air"), [("ct", -1000), ("mr", 0), ("other", -3)])
+def test_air_is_cropped_away(modality, air):
+    array = np.full((1, *SHAPE), air, np.int16)
+    array[0, 4:9, 5:6, 2:10] = 100
+    assert body_box(array, modality).shape == (5, 1, 8)
+
+
+def test_a_voxel_counts_that_is_above_air_in_any_channel():
+    array = np.zeros((2, *SHAPE), np.float32)
+    array[0, 2, 3, 4], array[1, 5, 3, 4] = 1, 1
+    assert body_box(array, "mr").shape == (4, 1, 1)
+
+
+def test_all_is_kept_where_nothing_is_above_air():
+    assert body_box(np.full((1, *SHAPE), -1000), "ct").shape == SHAPE
+
+
+def test_the_crop_never_cuts_a_label():
+    volume, labels = a_case(a_geometry("RAS"))
+    labels.array[0, 0, 0, 0] = 5
+    spacing = spacing_along(volume.geometry, "RAS")
+    prepared = preprocess_volume(
+        volume, labels, orientation="RAS", spacing_mm=spacing, modality="ct"
+    )
+    assert (prepared.label == 5).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "modality", "kept"),
+    [
+        (np.int16, "ct", np.int16),
+        (np.int32, "ct", np.int16),
+        (np.int64, "mr", np.uint8),
+        (np.float64, "ct", np.float32),
+        (np.float32, "other", np.float32),
+    ],
+)
+@pytest.mark.parametrize("spacing", [(1.0, 1.5, 2.0), (0.8, 2.0, 1.7)])
+def test_whole_numbers_stay_whole_in_a_small_type(dtype, modality, kept, spacing):
+    volume, _ = a_case(a_geometry("LPS"))
+    volume = Volume(volume.array.astype(dtype), volume.geometry)
+    prepared = preprocess_volume(
+        volume, None, orientation="LPS", spacing_mm=spacing, modality=modality
+    )
+    assert prepared.image.dtype == kept
+    assert volume.array.min() <= prepared.image.min()
+    assert prepared.image.max() <= volume.array.max()
+    assert prepared.label is None
+
+
+def test_ct_without_air_still_has_room_for_it():
+    volume, _ = a_case(a_geometry("LPS"))
+    volume = Volume((volume.array + 1024).astype(np.uint16), volume.geometry)
+    prepared = preprocess_volume(
+        volume, None, orientation="LPS", spacing_mm=(1, 1.5, 2), modality="ct"
+    )
+    assert prepared.image.dtype == np.int16
+
+
+def test_means_and_deviations_are_those_of_the_crop():
+    volume, _ = a_case(a_geometry("SPL"))
+    prepared = preprocess_volume(
+        volume, None, orientation="RAS", spacing_mm=(3, 3, 3), modality="ct"
+    )
+    body = volume.array[0][volume.array[0] > -500]
+    assert prepared.means == pytest.approx([body.mean()])
+    assert prepared.stds == pytest.approx([body.std()])
+    assert (prepared.minima, prepared.maxima) == ((volume.array.min(),), (volume.array.max(),))
+
+
+def test_probabilities_come_back_and_are_0_outside_the_crop():
+    geometry = a_geometry("PSL")
+    volume, labels = a_case(geometry)
+    spacing = spacing_along(geometry, "RAS")
+    prepared = preprocess_volume(
+        volume, labels, orientation="RAS", spacing_mm=spacing, modality="ct"
+    )
+    scores = one_hot(prepared.label, (0, 3))
+    restored = restore_probabilities(scores, prepared)
+    assert restored.dtype == np.float32
+    np.testing.assert_array_equal(restored[1], labels.array[0] == 3)
+    assert not restored[:, volume.array[0] < -500].any()
+
+
+def test_the_strongest_claim_wins_and_the_first_of_equal_ones():
+    geometry = a_geometry("SAL")
+    volume, _ = a_case(geometry)
+    spacing = spacing_along(geometry, "RAS")
+    prepared = preprocess_volume(volume, None, orientation="RAS", spacing_mm=spacing, modality="ct")
+    claims = LabelMerger.none(geometry, 9, np.float32)
+    scores = np.zeros((3, *prepared.geometry.shape), np.float32)
+    scores[1], scores[2, :4] = 1, 3
+    claims.add(scores, prepared, (0, 5, 9))
+    assert set(np.unique(claims.labels)) == {0, 5, 9}
+    softmax = [np.exp(1) / (2 + np.exp(1)), np.exp(3) / (1 + np.exp(1) + np.exp(3))]
+    np.testing.assert_allclose(
+        [claims.strength[claims.labels == value].mean() for value in (5, 9)], softmax, rtol=1e-5
+    )
+    before = claims.labels.copy()
+    claims.add(scores, prepared, (0, 1, 2))
+    np.testing.assert_array_equal(claims.labels, before)
+    claims.add(scores[:2] * 1.5, prepared, (0, 4))
+    np.testing.assert_array_equal(claims.labels, np.where(before == 5, 4, before))
+
+
+@pytest.mark.parametrize("logit", [-3.0, 0.0, 3.0])
+def test_a_claim_is_as_strong_as_its_probability_however_many_there_are(logit):
+    geometry = a_geometry("RAS")
+    volume, _ = a_case(geometry)
+    spacing = spacing_along(geometry, "RAS")
+    prepared = preprocess_volume(volume, None, orientation="RAS", spacing_mm=spacing, modality="ct")
+    claims = LabelMerger.none(geometry, 2, np.float32)
+    scores = np.random.default_rng(0).normal(size=(3, *prepared.geometry.shape)).astype(np.float32)
+    scores[1:] += logit
+    claims.add(scores, prepared, (0, 1, 2))
+    share = (scores.argmax(0) > 0).mean()
+    assert {-3.0: share < 0.1, 0.0: 0.5 < share < 0.8, 3.0: share > 0.9}[logit]
+    probability = softmax_of(scores, axis=0)
+    expected = np.where(scores.argmax(0) > 0, probability.max(0), 0)
+    found = claims.strength[claims.strength > 0]
+    np.testing.assert_allclose(np.sort(found), np.sort(expected[expected > 0]), rtol=1e-5)
+
+
+def test_the_way_back_survives_json():
+    volume, labels = a_case(a_geometry("SAL", (0, 20, 0)))
+    prepared = preprocess_volume(
+        volume, labels, orientation="RAS", spacing_mm=(1.2, 1.2, 1.2), modality="ct"
+    )
+    frame = GridTransform.from_json({**json.loads(json.dumps(prepared.to_json())), "means": [1]})
+    scores = one_hot(prepared.label, (0, 1, 3, 200))
+    np.testing.assert_array_equal(
+        restore_labels(scores, frame, (0, 1, 3, 200)),
+        restore_labels(scores, prepared, (0, 1, 3, 200)),
+    )
