@@ -16,7 +16,12 @@ import torch
 
 from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.learn.networks.backbone import build_network, count_parameters, get_architecture
-from fseft.learn.sampling.multi_dataset_sampler import BatchRequest, pick, read_batch, shares
+from fseft.learn.sampling.multi_dataset_sampler import (
+    BatchRequest,
+    draw_crop_request,
+    read_batch,
+    sampling_probabilities,
+)
 from fseft.learn.training.losses import masked_losses, structure_masks
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import derived_seed
@@ -57,11 +62,13 @@ def main() -> None:
             tuple(folder / one.name for one in SETS), "m", validation_share=0.0
         )
         assembly = assemble(request, Workspace(folder / "work"))
-        odds = shares([len(source.cases) for source in assembly.training], request.temperature)
+        odds = sampling_probabilities(
+            [len(source.cases) for source in assembly.training], request.temperature
+        )
 
         def order(step: int) -> BatchRequest:
             picks = tuple(
-                pick(
+                draw_crop_request(
                     assembly.training,
                     odds,
                     request.recipe.foreground,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
     from fseft.model_zoo.catalogue import Weights
     from fseft.parallel import Workers
     from fseft.plugin import MethodSpec

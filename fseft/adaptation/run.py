@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from fseft.learn.adapters.method import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
     from fseft.workspace import Workspace
 
 

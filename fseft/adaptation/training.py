@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fseft.adaptation.configure import AdaptConfig, Listener
     from fseft.learn.adapters.method import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
     from fseft.learn.training.voxel_features import VoxelSample
     from fseft.schemas import Triple
     from fseft.volume.cache import CachedCase

@@ -12,7 +12,7 @@ from fseft.cli.console import duration, err, note
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
 
 SECONDS_BETWEEN_LINES = 20.0
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.adaptation.run import Adaptation
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
     from fseft.metrics.scores import Scores
 
 MODEL = "phantom-tiny"

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
 
 
 class Callbacks:

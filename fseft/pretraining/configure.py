@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fseft.learn.networks.backbone import Hyperparameter
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.networks.state_dict_mapping import LoadReport
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
     from fseft.schemas import Millimetres, Triple
 
 RECIPE = TrainingConfig(
@@ -75,7 +75,7 @@ class PretrainRequest:
         labels: The only classes, if given.
         absent_means: Rules for structures that are not in a label file, see `annotations.absent_means`.
         masking: `none` takes what a case does not annotate for background, for comparison.
-        temperature: How evenly datasets are drawn, see `pool.shares`.
+        temperature: How evenly datasets are drawn, see `sampling_probabilities`.
         validation_share: Of the cases that are held out.
         steps_per_epoch: Between two checkpoints.
         workers: Processes that preprocess, and that draw crops.

@@ -90,7 +90,7 @@ def contract_differences(card: ModelCard, contract: Contract) -> list[str]:
 
 def classes_without_validation(assembly: TrainingDatasets) -> list[str]:
     """The structures that no held-out case has, of which the curve cannot tell."""
-    judged = {index for source in assembly.held_out for index in source.having}
+    judged = {index for source in assembly.held_out for index in source.cases_with}
     return [name for index, name in enumerate(assembly.classes, start=1) if index not in judged]
 
 

@@ -19,7 +19,12 @@ from fseft.learn.networks.activation_checkpointing import (
     checkpoint_activations,
     checkpointable_blocks,
 )
-from fseft.learn.sampling.multi_dataset_sampler import BatchRequest, pick, read_batch, shares
+from fseft.learn.sampling.multi_dataset_sampler import (
+    BatchRequest,
+    draw_crop_request,
+    read_batch,
+    sampling_probabilities,
+)
 from fseft.learn.training.distributed import init_process_group
 from fseft.learn.training.loop import Training, autocast, make_training_state, train
 from fseft.learn.training.losses import masked_losses, structure_masks
@@ -51,7 +56,7 @@ if TYPE_CHECKING:
 
     from fseft.learn.sampling.multi_dataset_sampler import Batch
     from fseft.learn.training.distributed import DistributedContext
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
     from fseft.schemas import ModelCard
     from fseft.workspace import Workspace
 
@@ -81,10 +86,12 @@ class _Job:
     def order(self, step: int, ranks: range) -> BatchRequest:
         """The crops of a step for some ranks: the n-th of all is the same, whoever draws it."""
         request = self.request
-        odds = shares([len(source.cases) for source in self.assembly.training], request.temperature)
+        odds = sampling_probabilities(
+            [len(source.cases) for source in self.assembly.training], request.temperature
+        )
         each = request.recipe.crops or 1
         picks = (
-            pick(
+            draw_crop_request(
                 self.assembly.training,
                 odds,
                 request.recipe.foreground,
@@ -114,7 +121,7 @@ def pretrain(
     watcher = watcher or Watcher()
     with init_process_group(select_device(request.device)) as world, ExitStack() as alone:
         request = replace(request, device=world.device)
-        job = world.from_first(lambda: _decide(request, store, world, watcher, alone))
+        job = world.run_on_rank_zero(lambda: _decide(request, store, world, watcher, alone))
         if job.answer is not None:
             return job.answer
         architecture, network, report = build_initialised_network(
@@ -127,7 +134,7 @@ def pretrain(
         parts = checkpointable_blocks(architecture, network)
         if request.recompute:
             checkpoint_activations(parts)
-        forward = world.spread(network, shard=parts if request.shard else None)
+        forward = world.wrap_model(network, shard=parts if request.shard else None)
         if request.compiled:
             forward = _compiled(forward, job, watcher)
         training = make_training_state(
@@ -148,7 +155,7 @@ def pretrain(
             run.train()
         tensors = stored_tensors(network, half=request.half)
         card = make_card(request, job.assembly, job.start, report, training, job.settings)
-        card = world.from_first(
+        card = world.run_on_rank_zero(
             lambda: register(card, tensors, architecture, store.model(request.name))
         )
         if world.rank == 0:
@@ -260,7 +267,9 @@ class _Run:
 
     def resume(self) -> None:
         """Go on from the last checkpoint, if it is of this request."""
-        state = self.world.from_first(lambda: self.checkpoints.load() if self.job.begun else None)
+        state = self.world.run_on_rank_zero(
+            lambda: self.checkpoints.load() if self.job.begun else None
+        )
         if state is None:
             return
         made = state.pop(FACTS)
@@ -328,7 +337,7 @@ class _Run:
     def _after(self, epoch: Epoch, validation: Validation) -> None:
         """Validate, and draw the curve further."""
         network = self.training.adapted.network.eval()
-        with self.training.averaged():
+        with self.training.ema_weights():
             dice = validation.dice(self._logits)
         network.train()
         line = {"epoch": epoch.number, "loss": epoch.loss, "learning_rate": epoch.learning_rate}

@@ -58,7 +58,7 @@ class Validation:
         having = [
             (source, index, cases)
             for source in assembly.held_out
-            for index, cases in source.having.items()
+            for index, cases in source.cases_with.items()
         ]
         orders = []
         for number, (source, index, cases) in enumerate(

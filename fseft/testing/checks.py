@@ -19,7 +19,7 @@ from fseft.learn.networks.activation_checkpointing import (
     checkpoint_activations,
     checkpointable_blocks,
 )
-from fseft.learn.training.loop import Epoch
+from fseft.learn.training.progress import Epoch
 from fseft.testing.lazy_imports import assert_listed_without_torch
 from fseft.testing.method_harness import CLASSES, MethodHarness, exact
 from fseft.testing.other_process import installed, output_elsewhere

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.training.loop import Epoch, Training
+    from fseft.learn.training.loop import Training
+    from fseft.learn.training.progress import Epoch
     from fseft.testing.method_harness import MethodHarness
 
 CASES, EPOCHS, CUT = 2, 2, 1

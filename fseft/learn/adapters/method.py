@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from fseft.learn.networks.roles import Architecture, Target
-    from fseft.learn.training.loop import Epoch
+    from fseft.learn.training.progress import Epoch
     from fseft.learn.training.voxel_features import VoxelSample
     from fseft.plugin import Config
 

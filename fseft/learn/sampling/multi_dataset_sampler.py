@@ -49,7 +49,7 @@ class DatasetSource:
     cases: tuple[PartiallyLabelledCase, ...]
 
     @cached_property
-    def having(self) -> dict[int, tuple[PartiallyLabelledCase, ...]]:
+    def cases_with(self) -> dict[int, tuple[PartiallyLabelledCase, ...]]:
         """Structure -> the cases in which it is drawn."""
         drawn = sorted({index for case in self.cases for index in case.drawn})
         return {index: tuple(case for case in self.cases if index in case.drawn) for index in drawn}
@@ -92,7 +92,7 @@ class Batch:
     origins: tuple[str, ...]
 
 
-def shares(counts: Sequence[int], temperature: float) -> npt.NDArray[np.float64]:
+def sampling_probabilities(counts: Sequence[int], temperature: float) -> npt.NDArray[np.float64]:
     """How often each dataset is drawn: its number of cases to the power of 1 / temperature, normalised.
 
     1 draws every case alike, infinity every dataset alike (Conneau et al. 2020, arXiv:1911.02116, for languages).
@@ -101,25 +101,25 @@ def shares(counts: Sequence[int], temperature: float) -> npt.NDArray[np.float64]
     return np.asarray(weights / weights.sum())
 
 
-def pick(
+def draw_crop_request(
     sources: Sequence[DatasetSource], odds: npt.NDArray[np.float64], foreground: float, seed: int
 ) -> CropRequest:
     """Draw a dataset, then a structure, then a case that has it; or a case and any place in it.
 
     Args:
         sources: The datasets.
-        odds: Of each, see `shares`.
+        odds: Of each, see `sampling_probabilities`.
         foreground: Share of crops around a structure.
         seed: Of this crop alone.
     """
     rng = np.random.default_rng(seed)
     source = sources[rng.choice(len(sources), p=odds)]
     around = (
-        int(rng.choice(list(source.having)))
-        if source.having and rng.random() < foreground
+        int(rng.choice(list(source.cases_with)))
+        if source.cases_with and rng.random() < foreground
         else None
     )
-    cases = source.cases if around is None else source.having[around]
+    cases = source.cases if around is None else source.cases_with[around]
     return CropRequest(source.crops, cases[rng.integers(len(cases))], around, seed)
 
 
@@ -142,7 +142,7 @@ def _read(one: CropRequest, order: BatchRequest) -> tuple[Crops, str]:
     case = CachedCase(one.case.cached.root, one.case.cached.case)
     rng = np.random.default_rng(derived_seed(one.seed, "place"))
     source = replace(
-        one.crops, size=order.size, rim=augmentation_margin(order.size, order.augmented)
+        one.crops, size=order.size, margin=augmentation_margin(order.size, order.augmented)
     )
     start = (
         source.anywhere(case, rng) if one.around is None else source.around(case, one.around, rng)

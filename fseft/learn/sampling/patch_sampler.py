@@ -59,7 +59,7 @@ class CropSource:
         modality: Decides the value outside the array.
         classes: Stored label value -> structure index 1, 2, ...; other values count as background.
         foreground: Share of the crops that are centred near a voxel of a structure.
-        rim: Voxels that are read around a crop on each side, for augmentation, which leaves the crop; they may lie
+        margin: Voxels that are read around a crop on each side, for augmentation, which leaves the crop; they may lie
             outside the volume, so that crops reach its edge.
     """
 
@@ -68,7 +68,7 @@ class CropSource:
     modality: str
     classes: Mapping[int, int]
     foreground: float = 0.5
-    rim: Triple = (0, 0, 0)
+    margin: Triple = (0, 0, 0)
 
     def draw(self, case: CachedCase, count: int, rng: np.random.Generator) -> Crops:
         """Draw `count` crops with their rims; the foreground ones come first, each for a structure chosen at random."""
@@ -80,9 +80,9 @@ class CropSource:
         return Crops(np.stack(images), np.stack(labels))
 
     def read(self, case: CachedCase, start: Sequence[int]) -> tuple[Array, Array]:
-        """One crop with its rim, normalised and with structure indices."""
-        first = tuple(np.subtract(start, self.rim).tolist())
-        whole = tuple(np.add(self.size, np.multiply(2, self.rim)).tolist())
+        """One crop with its margin, normalised and with structure indices."""
+        first = tuple(np.subtract(start, self.margin).tolist())
+        whole = tuple(np.add(self.size, np.multiply(2, self.margin)).tolist())
         image = normalise(
             case.read_image(first, whole, pad=OUTSIDE[self.modality]), self.intensity, case.meta
         )

@@ -54,7 +54,7 @@ class DistributedContext:
             distributed.all_reduce(tensor)
         return tensor
 
-    def agreed(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """What rank 0 says, where each rank would say something else: the time."""
         if self.size == 1:
             return value
@@ -62,7 +62,7 @@ class DistributedContext:
         distributed.broadcast(told, src=0)
         return float(told)
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def run_on_rank_zero(self, make: Callable[[], T]) -> T:
         """What rank 0 makes, for all; where it fails there, it alone tells why.
 
         Raises:
@@ -81,7 +81,9 @@ class DistributedContext:
             raise SystemExit(2)
         return cast("T", made[1])
 
-    def spread(self, network: nn.Module, *, shard: Iterable[nn.Module] | None = None) -> nn.Module:
+    def wrap_model(
+        self, network: nn.Module, *, shard: Iterable[nn.Module] | None = None
+    ) -> nn.Module:
         """The module to call, whose gradients are means over the ranks: DDP, or FSDP2 where parts are to be sharded.
 
         Args:

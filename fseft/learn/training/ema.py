@@ -48,7 +48,7 @@ class ExponentialMovingAverage:
             parameter.copy_(average)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def average_parameters(self) -> Iterator[None]:
         """The average in the place of the parameters while the context lasts."""
         before = [parameter.detach().clone() for parameter in self._parameters]
         self.copy_to()

@@ -13,6 +13,7 @@ import torch
 from fseft.errors import FseftError
 from fseft.learn.training.distributed import ALONE, distribute_like, gather_full_tensor
 from fseft.learn.training.ema import ExponentialMovingAverage
+from fseft.learn.training.progress import Epoch
 from fseft.learn.training.schedules import learning_rate_factor, on_plateau
 
 if TYPE_CHECKING:
@@ -25,24 +26,13 @@ if TYPE_CHECKING:
     from fseft.training_config import TrainingConfig
 
 
-@dataclass(frozen=True)
-class Epoch:
-    """What one pass gave, or has given so far; `progress` is the share of the schedule that is done."""
-
-    number: int
-    loss: float
-    learning_rate: float
-    seconds: float
-    progress: float
-
-
 @dataclass
 class Training:
     """A training under way: everything that a checkpoint must hold besides the weights."""
 
     adapted: AdaptedNetwork
     optimizer: torch.optim.Optimizer
-    average: ExponentialMovingAverage | None = None
+    ema: ExponentialMovingAverage | None = None
     losses: list[float] = field(default_factory=list)
     step: int = 0
     seconds: float = 0.0
@@ -54,24 +44,24 @@ class Training:
             "tensors": self.adapted.state_dict(),
             "method": self.adapted.training_state(),
             "optimizer": gather_full_tensor(self.optimizer.state_dict()),
-            "average": gather_full_tensor(self.average.tensors) if self.average else [],
+            "average": gather_full_tensor(self.ema.tensors) if self.ema else [],
             "losses": list(self.losses),
             "step": self.step,
             "seconds": self.seconds,
             "stopped_by": self.stopped_by,
         }
 
-    def averaged(self) -> AbstractContextManager[None]:
+    def ema_weights(self) -> AbstractContextManager[None]:
         """The averaged weights in place while the context lasts, where an average is kept."""
-        return self.average.in_place() if self.average else nullcontext()
+        return self.ema.average_parameters() if self.ema else nullcontext()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken."""
         self.adapted.load_state_dict(state["tensors"])
         self.adapted.load_training_state(state["method"])
         self.optimizer.load_state_dict(self._sharded(state["optimizer"]))
-        if self.average:
-            self.average.restore(state["average"])
+        if self.ema:
+            self.ema.restore(state["average"])
         self.losses = list(state["losses"])
         self.step, self.seconds, self.stopped_by = (
             state["step"],
@@ -150,8 +140,8 @@ def train(
         ):
             save(training.state())
             saved = time.monotonic()
-    if training.average:
-        training.average.copy_to()
+    if training.ema:
+        training.ema.copy_to()
     return training
 
 
@@ -171,16 +161,17 @@ class _Clock:
 
     def progress(self) -> float:
         return min(
-            1.0, max(self.training.step / self.total, self._agreed(self.seconds()) / self.budget)
+            1.0,
+            max(self.training.step / self.total, self._synchronised(self.seconds()) / self.budget),
         )
 
     def is_up(self) -> bool:
         """Whether one more step, as long as the longest of late, would overrun the budget."""
-        return self._agreed(self.seconds() + self.step_seconds) > self.budget
+        return self._synchronised(self.seconds() + self.step_seconds) > self.budget
 
-    def _agreed(self, seconds: float) -> float:
+    def _synchronised(self, seconds: float) -> float:
         """Ranks must not part over the time; without a budget it decides nothing."""
-        return self.world.agreed(seconds) if math.isfinite(self.budget) else seconds
+        return self.world.broadcast(seconds) if math.isfinite(self.budget) else seconds
 
     def took(self, seconds: float) -> None:
         """A step is done; a slow one is remembered for a while."""
@@ -204,8 +195,8 @@ def _step(
         group["lr"] = group["base"] * factor
     value = _update(training, loss_of, recipe, clock.world)
     training.step += 1
-    if training.average:
-        training.average.update(training.step)
+    if training.ema:
+        training.ema.update(training.step)
     training.adapted.on_optimizer_step(training.step, clock.total, training.optimizer)
     clock.took(time.monotonic() - began)
     return value

@@ -14,9 +14,9 @@ from fseft.learn.sampling.multi_dataset_sampler import (
     BatchRequest,
     DatasetSource,
     PartiallyLabelledCase,
-    pick,
+    draw_crop_request,
     read_batch,
-    shares,
+    sampling_probabilities,
 )
 from fseft.learn.sampling.patch_sampler import CropSource
 from fseft.schemas import Intensity
@@ -28,15 +28,15 @@ COUNTS = st.lists(st.integers(1, 10_000), min_size=1, max_size=8)
 
 @given(COUNTS, st.floats(0.1, 100))
 def test_shares_are_shares_and_larger_sets_have_larger_ones(counts, temperature):
-    found = shares(counts, temperature)
+    found = sampling_probabilities(counts, temperature)
     assert found.sum() == pytest.approx(1)
     assert (np.diff(found[np.argsort(counts)]) >= -1e-12).all()
 
 
 @given(COUNTS)
 def test_temperature_one_is_natural_and_infinity_is_balanced(counts):
-    np.testing.assert_allclose(shares(counts, 1), np.asarray(counts) / sum(counts))
-    np.testing.assert_allclose(shares(counts, float("inf")), 1 / len(counts))
+    np.testing.assert_allclose(sampling_probabilities(counts, 1), np.asarray(counts) / sum(counts))
+    np.testing.assert_allclose(sampling_probabilities(counts, float("inf")), 1 / len(counts))
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def sources(tmp_path):
 
 
 def picks(sources, count=600, odds=(0.5, 0.5), foreground=0.8):
-    return [pick(sources, np.asarray(odds), foreground, seed) for seed in range(count)]
+    return [draw_crop_request(sources, np.asarray(odds), foreground, seed) for seed in range(count)]
 
 
 def order(*chosen, augmented=False):

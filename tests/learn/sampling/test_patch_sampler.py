@@ -71,7 +71,7 @@ def test_crops_lie_inside_the_volume(case):
 
 def test_around_a_crop_its_rim_is_read_also_beyond_the_volume(case):
     crop, structures = source().read(case, (0, 7, 28))
-    image, whole = source(rim=(2, 3, 4)).read(case, (0, 7, 28))
+    image, whole = source(margin=(2, 3, 4)).read(case, (0, 7, 28))
     inner = (slice(None), slice(2, -2), slice(3, -3), slice(4, -4))
     np.testing.assert_array_equal(image[inner], crop)
     np.testing.assert_array_equal(whole[inner], structures)
@@ -84,7 +84,7 @@ def test_augmented_crops_show_what_lies_at_the_edge_of_the_volume(tmp_path):
     label = np.zeros((60, 60, 60), np.uint8)
     label[:2, 20:40, 20:40] = 3
     write_case(tmp_path, "edge", np.zeros((1, 60, 60, 60), np.int16), label, {}, classes=[3])
-    around = source((32, 32, 32), rim=augmentation_margin((32, 32, 32)), foreground=1.0)
+    around = source((32, 32, 32), margin=augmentation_margin((32, 32, 32)), foreground=1.0)
     crops = around.draw(open_case(tmp_path, "edge"), 30, rng())
     shown = augment_crops(crops, (32, 32, 32), mirror_axes=(), seed=0).labels.any(axis=(1, 2, 3, 4))
     assert shown.mean() > 0.8

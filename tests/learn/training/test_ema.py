@@ -37,7 +37,7 @@ def test_it_is_in_place_while_the_context_lasts_and_for_good_when_settled():
     parameters = weights(1.0, 2.0)
     average = ExponentialMovingAverage(parameters, 0.5)
     average.restore([torch.tensor([5.0]), torch.tensor([6.0])])
-    with average.in_place():
+    with average.average_parameters():
         assert [p.item() for p in parameters] == [5.0, 6.0]
     assert [p.item() for p in parameters] == [1.0, 2.0]
     average.copy_to()
