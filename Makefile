@@ -1,5 +1,5 @@
-# make test: everything that must hold, of the core and its plugins.  make lint: style and types.
-# make demo: the whole chain on made-up scans.
+# make test: style, types and the tests of minutes.  make test-full: the second tier, and the tests of the plugins.
+# make docs: the documentation site, in site/.  make demo: the whole workflow on synthetic phantoms.
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -9,10 +9,13 @@ PLUGINS = $(dir $(wildcard plugins/*/pyproject.toml))
 
 EMBEDDED = chest-ct abdomen-ct torso-ct abdomen-mr torso-mr scene1-mr scene2-ct scene3-ct scene3-mr
 
-.PHONY: test demo lint embedded-model
+.PHONY: test test-full docs demo lint embedded-model
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+test-full: $(STAMP)
+	$(BIN)/python -m pytest -m full -n auto --maxprocesses 4 --dist worksteal
 	set -e; for plugin in $(PLUGINS); do (cd $$plugin && $(CURDIR)/$(BIN)/python -m pytest); done
 
 lint: $(STAMP)
@@ -21,6 +24,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/mypy -p fseft_nnunet -p fseft_hf_peft
 	cd benchmarks && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml *.py
+
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
 
 demo: $(STAMP)
 	$(BIN)/fseft demo

@@ -13,6 +13,8 @@ from fseft.testing import TINY_NETWORKS
 from fseft.volume.image import read_labels
 from tests.sample_data import SHAPE, write_model
 
+pytestmark = pytest.mark.full
+
 SECOND = "swinunetr, second version"
 VARIANTS = {name: (name, toy.hparams) for name, toy in TINY_NETWORKS.items()}
 VARIANTS[SECOND] = ("swinunetr", {**TINY_NETWORKS["swinunetr"].hparams, "use_v2": True})

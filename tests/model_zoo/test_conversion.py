@@ -528,7 +528,7 @@ finally:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_a_full_width_swinunetr_predicts_in_bounded_memory_and_says_how_long(
     tmp_path, monkeypatch, workspace, request_for
 ):

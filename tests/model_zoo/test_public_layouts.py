@@ -141,7 +141,7 @@ def test_the_number_of_texts_says_which_classes_they_are(name, on_paper):
         card_of(spec.card, None, {"net": public(name, classes=7)})
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TOO_LARGE])
 def test_a_public_file_in_full_width_is_imported(name, tmp_path, monkeypatch):
     monkeypatch.setenv("FSEFT_MODELS", str(tmp_path / "models"))

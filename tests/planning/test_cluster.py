@@ -28,6 +28,8 @@ from fseft.planning.preprocessing import preprocess
 from fseft.volume.image import read_labels
 from fseft.workspace import Workspace
 
+pytestmark = pytest.mark.full
+
 distributed = pytest.importorskip("distributed")
 DASK = (sys.executable, "-m", "dask")
 LOCAL = ("--host", "127.0.0.1", "--no-dashboard")

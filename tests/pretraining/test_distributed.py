@@ -19,6 +19,8 @@ from fseft.pretraining.run import pretrain
 from fseft.workspace import Workspace
 from tests.sample_data import equal_tensors, write_dataset
 
+pytestmark = pytest.mark.full
+
 STEPS = 50
 NETWORK = {"channels": [4, 8], "features": 4}
 TORCHRUN = [

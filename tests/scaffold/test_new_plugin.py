@@ -36,6 +36,7 @@ def python(*arguments, path=(), cwd=ROOT):
     return done.stdout
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", USAGE)
 def test_a_new_plugin_installs_and_passes_its_own_tests(kind, tmp_path):
     pytest.importorskip("hatchling")
