@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fseft.learn.training.loop import autocast
 from fseft.learn.training.memory_estimate import report_out_of_memory
+from fseft.learn.training_loop import autocast
 from fseft.model_zoo.adapter_file import versions
 from fseft.registry import registry
 from fseft.volume.cache import has_case, open_case, write_case

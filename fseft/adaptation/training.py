@@ -19,12 +19,12 @@ from fseft.learn.adapters.method import head_names
 from fseft.learn.networks.heads import receptive_field_radius
 from fseft.learn.sampling.augmentation import augment_crops, augmentation_margin
 from fseft.learn.sampling.patch_sampler import Crops, CropSource
-from fseft.learn.training.loop import Training, autocast, make_training_state, train
 from fseft.learn.training.losses import segmentation_loss
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
 from fseft.learn.training.voxel_features import concatenate, sample_voxels, voxel_logits, voxel_loss
+from fseft.learn.training_loop import Training, autocast, make_training_state, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.networks.state_dict_mapping import LoadReport
-    from fseft.learn.training.loop import Training
+    from fseft.learn.training_loop import Training
     from fseft.pretraining.configure import PretrainRequest
     from fseft.pretraining.datasets import TrainingDatasets
     from fseft.pretraining.initialisation import Initialisation

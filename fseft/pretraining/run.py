@@ -26,10 +26,10 @@ from fseft.learn.sampling.multi_dataset_sampler import (
     sampling_probabilities,
 )
 from fseft.learn.training.distributed import init_process_group
-from fseft.learn.training.loop import Training, autocast, make_training_state, train
 from fseft.learn.training.losses import masked_losses, structure_masks
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
+from fseft.learn.training_loop import Training, autocast, make_training_state, train
 from fseft.pretraining import resume
 from fseft.pretraining.configure import PretrainRequest, Watcher, check, of_network
 from fseft.pretraining.datasets import TrainingDatasets, assemble

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from fseft.errors import FseftError
-from fseft.learn.adapters.adapter_layers import AdapterModule
 from fseft.learn.adapters.apply import adapt_network
 from fseft.learn.adapters.method import head_names
 from fseft.learn.networks.activation_checkpointing import (
     checkpoint_activations,
     checkpointable_blocks,
 )
+from fseft.learn.networks.adapter_module import AdapterModule
 from fseft.learn.training.progress import Epoch
 from fseft.testing.lazy_imports import assert_listed_without_torch
 from fseft.testing.method_harness import CLASSES, MethodHarness, exact

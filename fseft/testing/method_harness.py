@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from fseft.errors import FseftError
 from fseft.learn.adapters.apply import adapt_network
 from fseft.learn.networks.backbone import build_network, get_architecture
-from fseft.learn.training.loop import make_training_state, train
+from fseft.learn.training_loop import make_training_state, train
 from fseft.registry import registry
 from fseft.training_config import TrainingConfig
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fseft.learn.training.loop import make_training_state, train
+from fseft.learn.training_loop import make_training_state, train
 from fseft.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.training.loop import Training
     from fseft.learn.training.progress import Epoch
+    from fseft.learn.training_loop import Training
     from fseft.testing.method_harness import MethodHarness
 
 CASES, EPOCHS, CUT = 2, 2, 1

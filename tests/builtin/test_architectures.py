@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from fseft.errors import FseftError
-from fseft.learn.adapters.adapter_layers import AdapterModule
+from fseft.learn.networks.adapter_module import AdapterModule
 from fseft.learn.networks.backbone import build_network, get_architecture
 from fseft.registry import registry
 from fseft.testing import TINY_NETWORKS, TinyNetwork, architecture_checks

@@ -17,7 +17,7 @@ from fseft.learn.adapters.adapter_layers import CentreTapDelta, add_delta
 from fseft.learn.adapters.apply import adapt_network
 from fseft.learn.networks.backbone import build_network, count_parameters
 from fseft.learn.networks.roles import Target
-from fseft.learn.training.loop import make_training_state
+from fseft.learn.training_loop import make_training_state
 from fseft.registry import registry
 from fseft.testing import TINY_NETWORKS
 

@@ -12,14 +12,9 @@ import pytest
 import torch
 
 from fseft.errors import FseftError
-from fseft.learn.adapters.adapter_layers import (
-    AdapterModule,
-    ChannelScale,
-    LowRank,
-    add_branch,
-    add_delta,
-)
+from fseft.learn.adapters.adapter_layers import ChannelScale, LowRank, add_branch, add_delta
 from fseft.learn.adapters.method import AdaptedNetwork, require_targets
+from fseft.learn.networks.adapter_module import AdapterModule
 from fseft.plugin import Config
 from fseft.testing import TINY_NETWORKS, checks, method_checks
 from fseft.testing.layers import CUBE, LayerSubject

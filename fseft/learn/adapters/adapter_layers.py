@@ -9,16 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from fseft.learn.networks.adapter_module import AdapterModule
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fseft.learn.networks.roles import Target
-
-
-class AdapterModule(nn.Module):
-    """What a method adds to a network; switched off, the network is the base."""
-
-    enabled: bool = True
 
 
 class Dropped(AdapterModule):

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from fseft.errors import FseftError, IncompatibleError, PluginContractError
-from fseft.learn.adapters.adapter_layers import AdapterModule, LowRank, add_delta
+from fseft.learn.adapters.adapter_layers import LowRank, add_delta
 from fseft.learn.adapters.method import AdaptedNetwork, head_names
 from fseft.learn.answers import check_adapted
+from fseft.learn.networks.adapter_module import AdapterModule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,8 +10,9 @@ import torch
 from torch.nn.utils import parametrize
 
 from fseft.errors import FseftError, IncompatibleError, PluginContractError
-from fseft.learn.adapters.adapter_layers import AdapterModule, Dropped
+from fseft.learn.adapters.adapter_layers import Dropped
 from fseft.learn.answers import check_answers, tensors_by_name
+from fseft.learn.networks.adapter_module import AdapterModule
 from fseft.learn.training.distributed import distribute_like, gather_full_tensor
 
 if TYPE_CHECKING:

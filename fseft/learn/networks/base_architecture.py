@@ -50,7 +50,7 @@ class BaseArchitecture:
 
     def targets(self, network: nn.Module) -> list[Target]:
         """Every module with a role and parameters, the head last; not what a method has put into the network."""
-        from fseft.learn.adapters.adapter_layers import AdapterModule
+        from fseft.learn.networks.adapter_module import AdapterModule
 
         head = self.head_name(network)
         added = [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fseft.learn.adapters.adapter_layers import AdapterModule
+from fseft.learn.networks.adapter_module import AdapterModule
 from fseft.learn.networks.heads import NEVER_BIAS
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from fseft.learn.adapters.apply import adapt_network
 from fseft.learn.networks.backbone import build_network, get_architecture
-from fseft.learn.training.loop import make_training_state, train
+from fseft.learn.training_loop import make_training_state, train
 from fseft.registry import registry
 from fseft.testing import TINY_NETWORKS, method_checks
 from fseft.training_config import TrainingConfig

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fseft.errors import IncompatibleError
-from fseft.learn.adapters.adapter_layers import AdapterModule
 from fseft.learn.adapters.method import AdaptedNetwork, require_targets
+from fseft.learn.networks.adapter_module import AdapterModule
 from fseft_hf_peft.library import PEFT_TYPE_TO_TUNER_MAPPING, BaseTunerLayer, peft
 from fseft_hf_peft.tuners import HEAD_RATE
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from fseft.errors import FseftError
 from fseft.learn.adapters.method import AdaptedNetwork
-from fseft.learn.training.loop import autocast, make_training_state, train
+from fseft.learn.training_loop import autocast, make_training_state, train
 from fseft.training_config import TrainingConfig
 
 RECIPE = TrainingConfig(epochs=6, learning_rate=0.05, plateau=False, checkpoint_seconds=0)

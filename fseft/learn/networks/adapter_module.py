@@ -1,0 +1,14 @@
+"""The marker of modules that a method adds to a network."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class AdapterModule(nn.Module):
+    """A module that a method adds to a network; with `enabled = False` the network computes as its base does.
+
+    An architecture lists no targets inside such modules.
+    """
+
+    enabled: bool = True
