@@ -18,6 +18,7 @@ from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import preprocess
 from fseft.registry import registry
 from fseft.schemas import Manifest, Provenance, Run
+from fseft.training_config import TrainingConfig
 from fseft.volume.cache import CachedCase, open_case
 from fseft.workspace import digest, exclusive_lock, read_document, write_document
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fseft.learn.adapters.method import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.training.progress import Epoch
+    from fseft.plugin import Config
     from fseft.workspace import Workspace
 
 
@@ -192,7 +194,8 @@ def _earlier_run(
 
 def _differences(earlier: Run, fresh: Run) -> str:
     """What was asked for otherwise: `rank 8, not 4`; empty where nothing was."""
-    before, now = ({**run.config, **run.recipe} for run in (earlier, fresh))
+    config = registry().method(fresh.method).config
+    before, now = _settings(earlier, config), _settings(fresh, config)
     keys = [key for key in now if before.get(key) != now[key]]
     told = [f"{key} {_value(before.get(key))}, not {_value(now[key])}" for key in keys]
     told += [
@@ -224,6 +227,15 @@ def _differences(earlier: Run, fresh: Run) -> str:
         if not (name == SUPPORT or (name == "data" and SUPPORT in other))
     ]
     return "; ".join(told)
+
+
+def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
+    """Return the settings of the method and of the training under their current names.
+
+    Training settings that an earlier version did not have count with their defaults.
+    """
+    defaults = TrainingConfig().model_dump(mode="json")
+    return {**config.upgrade(run.config), **defaults, **TrainingConfig.upgrade(run.recipe)}
 
 
 def _value(value: object) -> str:

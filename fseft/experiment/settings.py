@@ -40,7 +40,11 @@ def split_settings(
             raise FseftError(
                 f"--set {setting!r} is no key=value", hint="Write for example --set rank=4."
             )
-        given[key] = value if key == PRESET else _parsed(_owner(spec, key), key, value)
+        if key != PRESET:
+            model = _owner(spec, key)
+            key = model.current_name(key)
+            value = _parsed(model, key, value)
+        given[key] = value
     if PRESET in given:
         given = {**_preset(spec, given.pop(PRESET), decoder), **given}
     method = {key: value for key, value in given.items() if key in spec.config.model_fields}
@@ -51,7 +55,7 @@ def split_settings(
 def _owner(spec: MethodSpec, key: str) -> type[FrozenModel]:
     """Whose key it is."""
     for model in (spec.config, TrainingConfig):
-        if key in model.model_fields:
+        if model.current_name(key) in model.model_fields:
             return model
     known = [*spec.config.model_fields, *TrainingConfig.model_fields, PRESET]
     raise FseftError(
@@ -67,7 +71,8 @@ def _preset(spec: MethodSpec, name: str, decoder: PartMode) -> dict[str, Any]:
             hint=did_you_mean(name, list(spec.presets)),
         )
     preset = spec.presets[name]
-    return {**preset.settings, **(preset.with_decoder if decoder != "frozen" else {})}
+    settings = {**preset.settings, **(preset.with_decoder if decoder != "frozen" else {})}
+    return {_owner(spec, key).current_name(key): value for key, value in settings.items()}
 
 
 def _parsed(model: type[FrozenModel], key: str, value: str) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import ClassVar, get_args
 
 import pytest
 
 from fseft.errors import FseftError
 from fseft.experiment.settings import split_settings
-from fseft.plugin import Config, MethodSpec
+from fseft.plugin import Config, MethodSpec, Preset
 from fseft.registry import registry
 from fseft.schemas import PartMode
 from fseft.training_config import TrainingConfig
@@ -119,3 +119,39 @@ def test_an_unknown_preset_is_told():
 def test_settings_of_another_method_are_unknown():
     with pytest.raises(FseftError, match="'linear-probe' has no setting 'rank'"):
         split("rank=4", method="linear-probe")
+
+
+class Renamed(Config):
+    former_names: ClassVar = {"ratio": "lora_plus_ratio"}
+    former_values: ClassVar = {"init": {"zero": "zeros"}}
+
+    lora_plus_ratio: float = 1.0
+    init: str = "random"
+
+
+def test_the_former_name_of_a_setting_is_accepted_and_the_current_one_is_written():
+    spec = MethodSpec(name="renamed", factory="", config=Renamed)
+    config, _ = split_settings(spec, ["ratio=16", "init=zero"])
+    assert config.model_dump() == {"lora_plus_ratio": 16.0, "init": "zeros"}
+
+
+def test_a_document_with_former_names_is_read():
+    stored = '{"ratio": 16.0, "init": "zero"}'
+    assert Renamed.model_validate_json(stored) == Renamed(lora_plus_ratio=16.0, init="zeros")
+
+
+def test_the_last_of_two_names_of_a_setting_counts():
+    spec = MethodSpec(name="renamed", factory="", config=Renamed)
+    config, _ = split_settings(spec, ["ratio=16", "lora_plus_ratio=4"])
+    assert config.lora_plus_ratio == 4
+
+
+def test_two_names_of_a_field_in_a_document_contradict_each_other():
+    with pytest.raises(ValueError, match="lora_plus_ratio is set twice"):
+        Renamed.model_validate({"ratio": 16.0, "lora_plus_ratio": 4.0})
+
+
+def test_a_preset_may_use_former_names():
+    preset = Preset(settings={"ratio": 16})
+    spec = MethodSpec(name="renamed", factory="", config=Renamed, presets={"old": preset})
+    assert split_settings(spec, ["preset=old"])[0].lora_plus_ratio == 16
