@@ -112,9 +112,9 @@ def _voxels(folder: Path, case: str) -> int:
 
 
 def _shape(scan: Path) -> tuple[int, ...]:
-    from fseft.volume.image import read_header
+    from fseft.volume.image import read_volume
 
-    return read_header(scan).geometry.shape
+    return read_volume(scan).geometry.shape
 
 
 def main() -> None:

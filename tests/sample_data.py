@@ -10,6 +10,7 @@ import torch
 from fseft.schemas import Contract, Intensity, ModelCard
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
+from fseft.volume.preprocessing import LabelMerger
 from fseft.workspace import file_digest, write_document
 
 HPARAMS = {"channels": [4, 8], "features": 4}
@@ -96,3 +97,10 @@ def write_model(
 def equal_tensors(a, b):
     """Whether two state dicts are the same, bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def restored_labels(scores, transform, values):
+    """The strongest class of scores (C, i, j, k) on the grid of the file, as prediction writes it."""
+    merger = LabelMerger.none(transform.native, max(values), np.uint8)
+    merger.add(scores, transform, values, strength=1)
+    return merger.labels

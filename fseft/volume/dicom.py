@@ -45,22 +45,6 @@ def is_series(folder: Path) -> bool:
     return any(is_dicom(file) for file in folder.iterdir() if file.is_file())
 
 
-def describe(folder: Path) -> tuple[tuple[int, ...], Array, np.dtype[Any]]:
-    """Shape (1, z, y, x), affine from array index to LPS mm and dtype, from the headers of all slices.
-
-    Raises:
-        FseftError: There is not exactly one series, it is no stack of grey images, or its slices are tilted
-            or unevenly spaced.
-    """
-    slices = _series(folder)
-    columns, rows, _ = slices[0].size
-    return (
-        (1, len(slices), rows, columns),
-        _affine(slices),
-        np.result_type(*(item.dtype for item in slices)),
-    )
-
-
 def read(folder: Path) -> tuple[Array, Array]:
     """Voxels (1, z, y, x), rescaled slice by slice as the headers say, and the affine to LPS mm.
 

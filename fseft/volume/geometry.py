@@ -75,10 +75,6 @@ class Geometry:
         """Volume of one voxel."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
-    def close_to(self, other: Geometry) -> bool:
-        """Whether both are the same grid, by the tolerances of `geometry_mismatch`."""
-        return geometry_mismatch(self, other) is None
-
     def to_json(self) -> dict[str, Any]:
         """Plain lists, for a document or the metadata of an array."""
         return {"shape": list(self.shape), "affine": self.affine.tolist()}

@@ -10,7 +10,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -37,18 +37,7 @@ class Volume:
     geometry: Geometry
 
 
-@dataclass(frozen=True, eq=False)
-class Header:
-    """What an image file says about itself, read without its voxels."""
-
-    geometry: Geometry
-    channels: int
-    dtype: str
-
-
 class _Format(Protocol):
-    def describe(self, path: Path, /) -> tuple[tuple[int, ...], Array, np.dtype[Any]]: ...
-
     def read(self, path: Path, /) -> tuple[Array, Array]: ...
 
 
@@ -60,17 +49,6 @@ def case_name(path: Path) -> str:
 def is_image(path: Path) -> bool:
     """Whether this is a file with an image suffix, or a folder with DICOM files."""
     return dicom.is_series(path) if path.is_dir() else bool(_suffix(path))
-
-
-def read_header(path: Path, *, case: str | None = None) -> Header:
-    """Grid, channels and dtype of an image, without reading voxels.
-
-    Raises:
-        FseftError: The file is missing, empty or no 3D image.
-    """
-    with _located(path, case):
-        shape, affine, dtype = _format(path).describe(path)
-        return Header(_geometry(path, shape, affine), shape[0], dtype.name)
 
 
 def read_volume(

@@ -50,17 +50,6 @@ def itk() -> Iterator[Any]:
         sitk.ProcessObject_SetGlobalWarningDisplay(shown)
 
 
-def describe(path: Path) -> tuple[tuple[int, ...], Array, np.dtype[Any]]:
-    """Shape (channel, z, y, x), affine from array index to LPS mm and dtype, without the voxels.
-
-    Raises:
-        FseftError: The file is no image of 3 dimensions, or 4 with channels, of real numbers.
-    """
-    with itk() as sitk:
-        reader = _opened(sitk, path)
-        return _shape(reader), affine_of(reader), dtype_of(sitk, reader.GetPixelID())
-
-
 def read(path: Path) -> tuple[Array, Array]:
     """Voxels (channel, z, y, x) and the affine to LPS mm.
 

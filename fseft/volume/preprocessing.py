@@ -196,22 +196,6 @@ class LabelMerger:
             np.copyto(before[region], claimed, where=wins)
 
 
-def restore_labels(scores: Array, frame: GridTransform, ids: Sequence[int]) -> Array:
-    """The strongest class of every voxel of the file's grid.
-
-    Args:
-        scores: (C, i, j, k) floats on the grid `frame.geometry`.
-        frame: The `PreparedVolume` volume, or its frame.
-        ids: Label value of each channel; 0 is background.
-
-    Returns:
-        Labels (i, j, k) in the axis order of the file; what was cropped away is background.
-    """
-    claims = LabelMerger.none(frame.native, max(ids), np.uint8)
-    claims.add(scores, frame, ids, strength=1)
-    return claims.labels
-
-
 def restore_probabilities(scores: Array, frame: GridTransform) -> Array:
     """Scores on the file's grid.
 

@@ -18,7 +18,7 @@ from fseft.inference.run import PredictRequest, predict
 from fseft.inference.scan_files import gather_scans
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.schemas import PredictedCase
-from fseft.volume.geometry import Geometry, reorient
+from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
 from fseft.volume.image import read_labels, read_volume, write_volume
 from tests.sample_data import LABELS, a_scan, write_model
 
@@ -80,7 +80,7 @@ def test_a_network_that_copies_its_input_gives_back_the_same_voxels(
     )
     np.testing.assert_array_equal(found.array[0], expected(scan.array[0]))
     assert set(np.unique(found.array)) == {0, 1, 7}
-    assert found.geometry.close_to(scan.geometry)
+    assert geometry_mismatch(found.geometry, scan.geometry) is None
 
 
 def test_another_spacing_is_undone_too(request_of, workspace, tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_another_spacing_is_undone_too(request_of, workspace, tmp_path, monkeypa
         read_volume(tmp_path / "in" / "x.nii.gz"),
         read_labels(tmp_path / "out" / "x.nii.gz"),
     )
-    assert found.geometry.close_to(scan.geometry)
+    assert geometry_mismatch(found.geometry, scan.geometry) is None
     assert np.mean(found.array[0] == expected(scan.array[0])) > 0.98
 
 
@@ -236,7 +236,7 @@ def test_a_dicom_series_is_segmented_on_its_own_grid(request_of, workspace, tmp_
     series = real_data / "dicom_ct" / "straight"
     assert predict(request_of(series), workspace).done == ["straight"]
     found = read_labels(tmp_path / "out" / "straight.nii.gz")
-    assert found.geometry.close_to(read_volume(series).geometry)
+    assert geometry_mismatch(found.geometry, read_volume(series).geometry) is None
 
 
 # --- gathering ------------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(
     assert read_manifest(adapter).channels == ("T1", "T2")
     result = predict(PredictRequest((folder / "scans",), tmp_path / "out", (adapter,)), workspace)
     assert result.done == ["c0", "c1"]
-    assert read_labels(tmp_path / "out" / "c0.nii.gz").geometry.close_to(geometry)
+    assert geometry_mismatch(read_labels(tmp_path / "out" / "c0.nii.gz").geometry, geometry) is None
 
 
 def test_a_folder_with_predictions_of_other_structures_is_refused(

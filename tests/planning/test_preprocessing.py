@@ -16,8 +16,9 @@ from fseft.volume.cache import open_case
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, write_labels, write_volume
 from fseft.volume.laterality import LeftRightPair
-from fseft.volume.preprocessing import GridTransform, restore_labels
+from fseft.volume.preprocessing import GridTransform
 from fseft.workspace import Workspace
+from tests.sample_data import restored_labels
 
 SHAPE = (20, 24, 28)
 NAMES = ("a", "b", "c")
@@ -78,7 +79,7 @@ def test_every_case_is_cached_with_its_way_back(dataset, store):
     assert case.classes == (1, 9)
     assert case.meta["means"] == [pytest.approx(image.mean())]
     scores = np.stack([label == value for value in (0, 1, 9)]).astype(np.float32)
-    restored = restore_labels(scores, GridTransform.from_json(case.meta), (0, 1, 9))
+    restored = restored_labels(scores, GridTransform.from_json(case.meta), (0, 1, 9))
     np.testing.assert_array_equal(restored, read_labels(dataset / "labelsTr" / "a.nii.gz").array[0])
 
 
@@ -191,7 +192,7 @@ def test_public_cases_come_back_to_their_grid(real_data, store):
     _, label = case.whole()
     ids = (0, *case.classes)
     scores = np.stack([label == value for value in ids]).astype(np.float32)
-    restored = restore_labels(scores, GridTransform.from_json(case.meta), ids)
+    restored = restored_labels(scores, GridTransform.from_json(case.meta), ids)
     original = read_labels(folder / "labelsTr" / "pt_100.nii.gz").array[0]
     both = ((restored > 0) & (original > 0)).sum()
     assert 2 * both / ((restored > 0).sum() + (original > 0).sum()) > 0.95

@@ -18,7 +18,6 @@ from fseft.volume.image import (
     case_name,
     content_digest,
     is_image,
-    read_header,
     read_labels,
     read_volume,
     write_labels,
@@ -92,14 +91,12 @@ def test_what_is_written_is_read_back(tmp_path_factory, geometry, suffix, dtype,
     geometry = Geometry(array.shape[1:], geometry.affine)
     write_volume(path, array, geometry)
 
-    header, volume = read_header(path), read_volume(path, channels=channels)
+    volume = read_volume(path, channels=channels)
 
     assert volume.array.dtype == dtype
     np.testing.assert_array_equal(volume.array, array)
     np.testing.assert_allclose(volume.geometry.affine, geometry.affine, atol=1e-4)
-    assert (header.channels, header.dtype) == (channels, dtype)
-    assert header.geometry.shape == geometry.shape
-    np.testing.assert_array_equal(header.geometry.affine, volume.geometry.affine)
+    assert volume.geometry.shape == geometry.shape
 
 
 @settings(max_examples=40, deadline=None)
@@ -128,7 +125,7 @@ def test_simpleitk_reads_what_is_written_and_is_read_alike(
 
 def test_the_grid_of_an_identity_image_is_spl(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(ramp((3, 4, 5), "int16")), str(tmp_path / "a.mha"))
-    geometry = read_header(tmp_path / "a.mha").geometry
+    geometry = read_volume(tmp_path / "a.mha").geometry
     assert geometry.orientation == "SPL"
     assert geometry.shape == (3, 4, 5)
 
@@ -142,11 +139,10 @@ def test_labels_come_back_in_the_smallest_type(tmp_path, suffix, highest, dtype,
     labels = np.zeros((3, 4, 5), given_as)
     labels[1, 2, 3] = highest
     write_labels(tmp_path / f"a{suffix}", labels, IDENTITY)
-    assert read_header(tmp_path / f"a{suffix}").dtype == dtype
     back = read_labels(tmp_path / f"a{suffix}")
     assert back.array.dtype == dtype
     np.testing.assert_array_equal(back.array, labels[np.newaxis])
-    assert back.geometry.close_to(IDENTITY)
+    assert geometry_mismatch(back.geometry, IDENTITY) is None
 
 
 def test_labels_may_be_empty_and_boolean(tmp_path):
@@ -209,7 +205,7 @@ def test_a_wrong_number_of_channels_is_refused(tmp_path):
         read_volume([])
 
 
-@pytest.mark.parametrize("read", [read_header, read_volume, read_labels])
+@pytest.mark.parametrize("read", [read_volume, read_labels])
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_no_image_is_refused(tmp_path, read, suffix):
     path = tmp_path / f"a{suffix}"
@@ -217,7 +213,7 @@ def test_what_is_no_image_is_refused(tmp_path, read, suffix):
     path.touch()
     assert refused(read, path) == "is empty (0 bytes)"
     path.write_text("Patient, Age\nMiller, 63\n" * 100)
-    assert refused(read, path) in {"is no NIfTI file", f"is no {path.suffix} file"}
+    assert refused(read, path) in {"is not a NIfTI file", f"is no {path.suffix} file"}
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -260,7 +256,6 @@ def test_voxels_without_a_number_are_counted(tmp_path, suffix):
     array[0, 0, 0, :2], array[0, 1, 1, 1] = np.nan, np.inf
     path = image(tmp_path / f"a{suffix}", array)
     assert refused(read_volume, path) == "holds 3 voxels of NaN or infinity among 60"
-    assert read_header(path).dtype == "float32"
 
 
 def test_an_image_of_one_value_is_refused(tmp_path):

