@@ -1,27 +1,32 @@
-"""The only error that a user should meet."""
+"""Errors of the library, and helpers for their messages."""
 
 from __future__ import annotations
 
-import re
-import sys
-from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Sequence
     from pathlib import Path
 
-_LISTED = 20  # names that a hint holds
+    from typing_extensions import Self
+
+_MAX_CHOICES = 20  # names that `did_you_mean` lists
 
 
 class FseftError(Exception):
-    """Bad input, told in one line: case, file, cause and remedy. The command line exits with status 2.
+    """An error that the user can fix, described in one line: case, file, cause and remedy.
+
+    The command line prints the line without a traceback and exits with status 2.
 
     Args:
-        cause: What is wrong, with the offending value.
-        hint: What to do about it.
-        case: The case identifier, where one case is to blame.
-        file: The file, where one file is to blame.
+        cause: The problem, with the offending value.
+        hint: A sentence that says how to fix it.
+        case: The case identifier, if a single case is affected.
+        file: The file or folder, if a single one is affected.
+
+    Example:
+        >>> print(FseftError("spacing is 0 mm", case="p07", hint="Correct the header."))
+        case p07: spacing is 0 mm. Correct the header.
     """
 
     def __init__(
@@ -34,118 +39,110 @@ class FseftError(Exception):
         self.file = file
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Errors cross process borders: keyword arguments must survive pickling."""
-        return _rebuild, (self.cause, self.hint, self.case, self.file)
+        """Keep the keyword arguments when the error is pickled, as between processes."""
+        return _rebuild, (type(self), self.cause, self.hint, self.case, self.file)
 
-    def located(self, *, case: str | None = None, file: Path | str | None = None) -> FseftError:
-        """The same error, told where it happened; what is known already stays."""
-        return FseftError(
+    def located(self, *, case: str | None = None, file: Path | str | None = None) -> Self:
+        """Return a copy with case and file filled in where they are unset.
+
+        Args:
+            case: The case identifier.
+            file: The file or folder.
+
+        Returns:
+            An error of the same class, with the traceback and cause of this one.
+        """
+        copy = type(self)(
             self.cause, hint=self.hint, case=self.case or case, file=self.file or file
         )
+        copy.__cause__ = self.__cause__
+        return copy.with_traceback(self.__traceback__)
 
     def __str__(self) -> str:
-        where = ", ".join(
-            part
-            for part in (f"case {self.case}" if self.case else "", str(self.file or ""))
-            if part
-        )
-        line = f"{where}: {self.cause}" if where else self.cause
-        return " ".join(f"{line}{'' if line.endswith('.') else '.'} {self.hint}".split())
+        location = []
+        if self.case:
+            location.append(f"case {self.case}")
+        if self.file:
+            location.append(str(self.file))
+        line = self.cause
+        if location:
+            line = f"{', '.join(location)}: {line}"
+        if not line.endswith("."):
+            line += "."
+        return " ".join(f"{line} {self.hint}".split())
 
 
 class IncompatibleError(FseftError):
-    """A method and a model, or the structures, do not go together; others may."""
+    """A method does not support the model or the structures; other methods may."""
 
 
 class PluginError(FseftError):
-    """The code of a plugin failed, whatever the input is."""
+    """A plugin cannot be used: it fails to import, or violates the plugin interface."""
 
 
-class PluginContractError(TypeError):
-    """A function of a plugin was asked and gave what it must not; `Registry.blamed` tells whose it is."""
+def _rebuild(
+    kind: type[FseftError], cause: str, hint: str, case: str | None, file: Path | str | None
+) -> FseftError:
+    return kind(cause, hint=hint, case=case, file=file)
 
 
-def _rebuild(cause: str, hint: str, case: str | None, file: Path | str | None) -> FseftError:
-    return FseftError(cause, hint=hint, case=case, file=file)
+def pluralise(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Example:
+        >>> pluralise(1, "scan"), pluralise(2, "scan")
+        ('1 scan', '2 scans')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def pluralise(count: int, what: str) -> str:
-    """`1 scan`, `2 scans`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def did_you_mean(name: str, choices: Sequence[str]) -> str:
+    """Return the hint for an unknown name: the closest choices, or a list of all of them.
 
+    Args:
+        name: The unknown name.
+        choices: All valid names.
 
-def did_you_mean(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """The hint for an unknown name: the nearest known names, or all of them."""
+    Example:
+        >>> did_you_mean("lorra", ["full", "lora"])
+        'Did you mean lora?'
+    """
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
-    if near:
+    if near := get_close_matches(name, choices, n=3, cutoff=0.5):
         return f"Did you mean {' or '.join(near)}?"
-    if not known:
+    if not choices:
         return "None is known."
-    more = len(known) - _LISTED
-    first = ", ".join(sorted(known)[:_LISTED])
-    return f"Known: {first}{f' and {more} more' if more > 0 else ''}."
+    listed = ", ".join(sorted(choices)[:_MAX_CHOICES])
+    hidden = len(choices) - _MAX_CHOICES
+    return f"Known: {listed}{f' and {hidden} more' if hidden > 0 else ''}."
 
 
 def summarise_exception(error: BaseException) -> str:
-    """The kind of an error that is not ours, and what it says."""
+    """Return type and message of an exception in one line; of a validation error the first problem.
+
+    Example:
+        >>> summarise_exception(ValueError("no such layer"))
+        'ValueError: no such layer'
+    """
     from pydantic import ValidationError
 
     text = str(error)
     if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        text = f"{'.'.join(map(str, (error.title, *first['loc'])))}: {first['msg']}"
-    if isinstance(error, PluginContractError):
-        return " ".join(text.split())
-    return " ".join(f"{type(error).__name__}: {text}".split())
+        problem = error.errors()[0]
+        field = ".".join(map(str, (error.title, *problem["loc"])))
+        text = f"{field}: {problem['msg']}"
+    summary = type(error).__name__
+    if text:
+        summary += f": {text}"
+    return " ".join(summary.split())
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was asked for and not there; torch's error goes by its name, and for a CPU by what it says."""
-    named = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
-    return named or isinstance(error, MemoryError)
-
-
-def fault_of(package: str, error: BaseException) -> str:
-    """What to tell of an error that a plugin's package raised, and where; empty where it is not to blame."""
-    place = passed_through(error, package)
-    own = place or isinstance(error, PluginContractError) or _called_wrongly(error, package)
-    if not own or isinstance(error, FseftError) or is_out_of_memory(error):
-        return ""
-    return "; ".join(filter(None, (summarise_exception(error), place)))
-
-
-def _called_wrongly(error: BaseException, package: str) -> bool:
-    """Whether a function of a package's own was called with other arguments than it takes."""
-    found = isinstance(error, TypeError) and re.match(
-        r"(\w+)[\w.]*\(\) (takes|got|missing)", str(error)
+    """Return whether an allocation failed, on the CPU or on a GPU."""
+    # By name and text, so that torch is not imported: `torch.OutOfMemoryError` is for GPUs; on a
+    # CPU torch raises a RuntimeError that names its allocator.
+    raised_by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(
+        error
     )
-    own = [
-        module
-        for name, module in sys.modules.items()
-        if found and name.partition(".")[0] == package
-    ]
-    return any(
-        getattr(getattr(m, found[1], None), "__module__", "").split(".")[0] == package
-        for m in own
-        if found
-    )
-
-
-def innermost(error: BaseException, packages: Collection[str]) -> str:
-    """Of these packages the one whose code an error came through last; empty where it came through none."""
-    tops = (
-        str(frame.f_globals.get("__name__")).partition(".")[0]
-        for frame, _ in walk_tb(error.__traceback__)
-    )
-    return next((top for top in reversed([*tops]) if top in packages), "")
-
-
-def passed_through(error: BaseException, package: str) -> str:
-    """The last line of a package's code that an error came through; empty where it came through none."""
-    places = (
-        (str(frame.f_globals.get("__name__")), line) for frame, line in walk_tb(error.__traceback__)
-    )
-    own = [f"{name}, line {line}" for name, line in places if name.partition(".")[0] == package]
-    return own[-1] if own else ""
+    return raised_by_torch or isinstance(error, MemoryError)

@@ -13,13 +13,11 @@ from concurrent.futures import (
     as_completed,
 )
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fseft.errors import FseftError, pluralise
-from fseft.registry import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -152,22 +150,11 @@ def each_case(
 def _ended(
     pool: Executor, function: Callable[[T], R], items: Iterable[tuple[str, T]]
 ) -> Iterator[tuple[str, Future[R]]]:
-    function = partial(_blaming, function)
     if isinstance(pool, InlineExecutor):
         yield from ((case, pool.submit(function, item)) for case, item in items)
         return
     futures = {pool.submit(function, item): case for case, item in items}
     yield from ((futures[future], future) for future in as_completed(futures))
-
-
-def _blaming(function: Callable[[T], R], item: T) -> R:
-    """Apply it where the case is done: what a plugin raises is traced to its package there alone."""
-    try:
-        return function(item)
-    except Exception as error:
-        if told := registry().accused(error):
-            raise told from error
-        raise
 
 
 def _outcome(case: str, future: Future[Any]) -> Any:

@@ -1,11 +1,10 @@
-"""Finds plugins, keeps broken ones apart, and resolves names."""
+"""Discover plugins, isolate broken ones, and resolve names to specs."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
@@ -14,14 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pluggy
 
 from fseft import plugin as api
-from fseft.errors import (
-    FseftError,
-    PluginError,
-    did_you_mean,
-    fault_of,
-    innermost,
-    summarise_exception,
-)
+from fseft.errors import FseftError, PluginError, did_you_mean, summarise_exception
 from fseft.schemas import Provenance
 
 if TYPE_CHECKING:
@@ -37,21 +29,32 @@ KINDS: dict[str, tuple[str, type[api.Spec]]] = {
     "reader": ("fseft_dataset_readers", api.ReaderSpec),
     "reporter": ("fseft_reporters", api.ReporterSpec),
 }
-GIVES: dict[str, tuple[str, ...]] = {
+"""The kinds of components: the hook that returns their specs, and the type of these."""
+REQUIRED_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "method": ("select", "apply"),
     "model": ("is_file",),
     "architecture": ("build", "targets", "features", "head", "replace_head"),
     "reader": ("detects", "read"),
 }
-"""What is asked of that which the factory of a spec gives."""
-FAULTS = (Exception, SystemExit)
-"""Whatever the code of a plugin may raise; an interrupt is the user's own."""
+"""The attributes that the object from a spec's factory must have, by kind."""
+PLUGIN_EXCEPTIONS = (Exception, SystemExit)
+"""The exceptions of a plugin that are isolated: all but an interrupt, which comes from the user."""
 S = TypeVar("S", bound=api.Spec)
 
 
 @dataclass
 class Plugin:
-    """One package's row in `fseft plugins`."""
+    """An installed plugin: a row of `fseft plugins`.
+
+    Attributes:
+        name: The name of its entry point.
+        distribution: The installed package.
+        version: The version of the package.
+        module: The module, or object, with the hooks; None if it is disabled or fails to import.
+        status: `active`, `disabled` or `broken`.
+        problems: The problems found at registration, a line each.
+        provides: The names of its components, by kind.
+    """
 
     name: str
     distribution: str
@@ -59,244 +62,274 @@ class Plugin:
     module: Any = None
     status: str = "active"
     problems: list[str] = field(default_factory=list)
-    offers: dict[str, list[str]] = field(default_factory=dict)
+    provides: dict[str, list[str]] = field(default_factory=dict)
 
     def fail(self, problem: str, *, status: str = "broken") -> None:
-        """Note a problem; the rest of the program goes on."""
+        """Record a problem and set the status; other plugins are not affected."""
         self.problems.append(problem)
         self.status = status
 
     @property
     def package(self) -> str:
-        """The package that its module, or the class of an object in its place, lies in; empty if not imported."""
-        name = getattr(self.module, "__name__", type(self.module).__module__) if self.module else ""
-        return name.partition(".")[0]
-
-    @property
-    def fault(self) -> str:
-        """What keeps it from being used, for who looks for what it offers."""
-        package = f"The package {self.distribution} {self.version}"
-        return f"{package} is broken ({self.problems[0]})." if self.status == "broken" else ""
+        """The installed package with its version."""
+        return f"{self.distribution} {self.version}"
 
     @property
     def remedy(self) -> str:
-        """What a user can do about its faults."""
-        return f"Repair or remove the package {self.distribution} {self.version}."
+        """The hint of an error that the plugin causes."""
+        return f"Repair or remove the package {self.package}."
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A spec and the plugin that it came from."""
+    """A spec and the plugin that provides it."""
 
     spec: api.Spec
     source: Plugin
 
 
 class Registry:
-    """All names that the installed plugins offer."""
+    """The components of all plugins, by kind and name.
+
+    Args:
+        plugins: The loaded plugins. Specs of active ones are collected; the problems of a plugin
+            are recorded in its row and never raised.
+    """
 
     def __init__(self, plugins: list[Plugin]) -> None:
         self.plugins = plugins
-        self._offers: dict[tuple[str, str], list[Registration]] = {}
+        self._registrations: dict[tuple[str, str], list[Registration]] = {}
         manager = pluggy.PluginManager("fseft")
         manager.add_hookspecs(api.RegistrationHooks)
         manager.add_hookspecs(api.ObserverHooks)
-        for entry in plugins:
-            if entry.module is not None and entry.status == "active":
-                self._register(manager, entry)
+        for plugin in plugins:
+            if plugin.module is not None and plugin.status == "active":
+                self._register(manager, plugin)
         self._mark_duplicates()
 
-    def _register(self, manager: pluggy.PluginManager, entry: Plugin) -> None:
+    def _register(self, manager: pluggy.PluginManager, plugin: Plugin) -> None:
         try:
-            manager.register(entry.module, name=f"{entry.distribution}:{entry.name}")
-        except FAULTS as error:  # a wrong hook signature is the plugin's fault, never ours
-            entry.fail(summarise_exception(error))
+            manager.register(plugin.module, name=f"{plugin.distribution}:{plugin.name}")
+        except PLUGIN_EXCEPTIONS as error:  # such as an unknown argument in a hook's signature
+            plugin.fail(summarise_exception(error))
             return
-        known = {hook.name for hook in manager.get_hookcallers(entry.module) or ()}
-        for name in sorted({*vars(api.RegistrationHooks), *vars(api.ObserverHooks)} - known):
-            if name.startswith("fseft_") and hasattr(entry.module, name):
-                entry.fail(
-                    f"{name} is not marked with @hookimpl, and so never called", status="active"
-                )
-        for hook in manager.get_hookcallers(entry.module) or ():
-            if not hasattr(api.RegistrationHooks, hook.name) and not hasattr(
-                api.ObserverHooks, hook.name
-            ):
-                entry.fail(f"knows a hook that this fseft has not: {hook.name}", status="active")
-        for kind, (hook_name, spec_type) in KINDS.items():
-            for impl in getattr(manager.hook, hook_name).get_hookimpls():
-                if impl.plugin is entry.module:
-                    self._collect(entry, kind, spec_type, impl.function)
+        _check_hooks(manager, plugin)
+        for kind, (hook, spec_type) in KINDS.items():
+            for implementation in getattr(manager.hook, hook).get_hookimpls():
+                if implementation.plugin is plugin.module:
+                    self._collect(plugin, kind, spec_type, implementation.function)
 
-    def _collect(self, entry: Plugin, kind: str, spec_type: type[api.Spec], function: Any) -> None:
+    def _collect(self, plugin: Plugin, kind: str, spec_type: type[api.Spec], hook: Any) -> None:
+        """Call a registration hook of a plugin and add its valid specs."""
         try:
-            specs = list(function())
-        except FAULTS as error:  # isolation: one hook call of one plugin
-            entry.fail(f"{function.__name__}: {summarise_exception(error)}")
+            specs = list(hook())
+        except PLUGIN_EXCEPTIONS as error:
+            plugin.fail(f"{hook.__name__}: {summarise_exception(error)}")
             return
         for spec in specs:
-            if not isinstance(spec, spec_type):
-                entry.fail(
-                    f"{function.__name__} returned a {type(spec).__name__}, expected a {spec_type.__name__}"
-                )
-            elif not NAME.fullmatch(spec.name):
-                entry.fail(f"{kind} name {spec.name!r} is not of the form a-z, 0-9, '.', '_', '-'")
-            elif spec.name in entry.offers.get(kind, ()):
-                entry.fail(f"{function.__name__} returned the {kind} {spec.name!r} twice")
-            else:
-                self._offers.setdefault((kind, spec.name), []).append(Registration(spec, entry))
-                entry.offers.setdefault(kind, []).append(spec.name)
+            names = plugin.provides.get(kind, ())
+            if problem := _spec_problem(spec, kind, spec_type, hook.__name__, names):
+                plugin.fail(problem)
+                continue
+            self._registrations.setdefault((kind, spec.name), []).append(Registration(spec, plugin))
+            plugin.provides.setdefault(kind, []).append(spec.name)
 
     def _mark_duplicates(self) -> None:
-        for (kind, name), offers in self._offers.items():
-            if len(offers) > 1:
-                owners = " and ".join(
-                    f"{offer.source.distribution} {offer.source.version}" for offer in offers
-                )
-                for offer in offers:
-                    offer.source.problems.append(f"{kind} {name!r} is claimed by {owners}")
+        for (kind, name), registrations in self._registrations.items():
+            if len(registrations) == 1:
+                continue
+            sources = [registration.source for registration in registrations]
+            owners = " and ".join(source.package for source in sources)
+            for source in sources:
+                source.problems.append(f"{kind} {name!r} is claimed by {owners}")
 
     def names(self, kind: str) -> list[str]:
-        """The short names that can be used; a name claimed twice is usable as `distribution:name` only."""
+        """Return the unambiguous names of one kind, sorted.
+
+        A name that two packages claim is missing: it resolves as `distribution:name` only.
+        """
         return sorted(
-            name for (k, name), offers in self._offers.items() if k == kind and len(offers) == 1
+            name
+            for (other_kind, name), registrations in self._registrations.items()
+            if other_kind == kind and len(registrations) == 1
         )
 
-    def offers(self, kind: str) -> dict[str, Registration]:
-        """All offers of one kind, by the name to use: in full where packages share the short one."""
-        found = {
-            name if len(offers) == 1 else f"{offer.source.distribution}:{name}": offer
-            for (k, name), offers in self._offers.items()
-            if k == kind
-            for offer in offers
-        }
-        return {name: found[name] for name in sorted(found)}
+    def registrations(self, kind: str) -> dict[str, Registration]:
+        """Return all registrations of one kind by name, sorted.
 
-    def offer(self, kind: str, name: str) -> Registration:
-        """Resolve a name.
+        Names that several packages claim are qualified as `distribution:name`.
+        """
+        by_name: dict[str, Registration] = {}
+        for (other_kind, name), registrations in self._registrations.items():
+            if other_kind != kind:
+                continue
+            for registration in registrations:
+                qualified = f"{registration.source.distribution}:{name}"
+                by_name[name if len(registrations) == 1 else qualified] = registration
+        return dict(sorted(by_name.items()))
+
+    def resolve(self, kind: str, name: str) -> Registration:
+        """Return the registration of a name.
+
+        Args:
+            kind: A key of `KINDS`.
+            name: `name`, or `distribution:name`.
 
         Raises:
-            FseftError: Unknown (with the nearest names) or claimed by two packages.
+            FseftError: The name is unknown, or claimed by several packages.
         """
         distribution, _, short = name.rpartition(":")
-        offers = self._offers.get((kind, short), [])
-        if distribution:
-            offers = [offer for offer in offers if offer.source.distribution == distribution]
-        if len(offers) > 1:
-            full = " or ".join(f"{offer.source.distribution}:{short}" for offer in offers)
+        candidates = [
+            registration
+            for registration in self._registrations.get((kind, short), [])
+            if distribution in ("", registration.source.distribution)
+        ]
+        if not candidates:
+            hints = [did_you_mean(name, self.names(kind)), *self._broken_plugins()]
+            raise FseftError(f"unknown {kind} {name!r}", hint=" ".join(hints))
+        if len(candidates) > 1:
+            qualified = [f"{candidate.source.distribution}:{short}" for candidate in candidates]
             raise FseftError(
-                f"the {kind} {name!r} is claimed by {len(offers)} packages", hint=f"Say {full}."
+                f"the {kind} {name!r} is claimed by {len(candidates)} packages",
+                hint=f"Use {' or '.join(qualified)}.",
             )
-        if not offers:
-            hints = (
-                did_you_mean(name, self.names(kind)),
-                *(one.fault for one in self.plugins if one.fault),
-            )
-            raise FseftError(f"there is no {kind} {name!r}", hint=" ".join(hints))
-        return offers[0]
+        return candidates[0]
+
+    def _broken_plugins(self) -> Iterator[str]:
+        """Yield a hint for each broken plugin, which may be the one that provides a name."""
+        for plugin in self.plugins:
+            if plugin.status == "broken":
+                yield f"The package {plugin.package} is broken ({plugin.problems[0]})."
 
     def specs(self, kind: str, spec_type: type[S]) -> list[S]:
-        """All usable specs of one kind, by name."""
-        specs = (self.offer(kind, name).spec for name in self.names(kind))
-        return [spec for spec in specs if isinstance(spec, spec_type)]
+        """Return the specs with an unambiguous name, sorted by it."""
+        specs = []
+        for name in self.names(kind):
+            spec = self.resolve(kind, name).spec
+            if isinstance(spec, spec_type):
+                specs.append(spec)
+        return specs
 
     def method(self, name: str) -> api.MethodSpec:
-        """The method of that name."""
-        spec = self.offer("method", name).spec
-        assert isinstance(spec, api.MethodSpec)  # noqa: S101 - _collect lets no other in
+        """Return the spec of a method."""
+        spec = self.resolve("method", name).spec
+        assert isinstance(spec, api.MethodSpec)  # noqa: S101 - checked when it was collected
         return spec
 
     def provenance(self, kind: str, name: str) -> Provenance:
-        """Which package and version a name comes from."""
-        source = self.offer(kind, name).source
+        """Return the package and version that a name comes from."""
+        source = self.resolve(kind, name).source
         return Provenance(name=name, distribution=source.distribution, version=source.version)
 
     def create(self, kind: str, name: str, *arguments: Any) -> Any:
-        """Import the factory of a name and call it.
+        """Import the factory of a spec and call it.
+
+        Exceptions that the factory raises are not caught.
+
+        Args:
+            kind: A key of `KINDS`.
+            name: The name of the component.
+            *arguments: The arguments of the factory.
+
+        Returns:
+            The component, such as a method or an architecture.
 
         Raises:
-            PluginError: The factory cannot be imported or called, or gives what cannot be used.
+            PluginError: The factory cannot be imported, or its result lacks a required attribute.
         """
-        offer = self.offer(kind, name)
+        registration = self.resolve(kind, name)
+        remedy = registration.source.remedy
         try:
-            made = import_object(offer.spec.factory)(*arguments)
-        except FseftError:
-            raise
-        except FAULTS as error:  # whatever a plugin's module or constructor raises
-            cause = f"the {kind} {name!r} cannot be loaded ({summarise_exception(error)})"
-            raise PluginError(cause, hint=offer.source.remedy) from error
-        if lacking := [
-            attribute for attribute in GIVES.get(kind, ()) if not hasattr(made, attribute)
-        ]:
-            cause = f"the {kind} {name!r} cannot be used: a {type(made).__name__}, which has no {lacking[0]!r}"
-            raise PluginError(cause, hint=offer.source.remedy)
-        return made
+            factory = import_object(registration.spec.factory)
+        except PLUGIN_EXCEPTIONS as error:  # whatever the plugin's module raises
+            cause = f"the {kind} {name!r} cannot be imported ({summarise_exception(error)})"
+            raise PluginError(cause, hint=remedy) from error
+        component = factory(*arguments)
+        for attribute in REQUIRED_ATTRIBUTES.get(kind, ()):
+            if not hasattr(component, attribute):
+                cause = (
+                    f"the factory of the {kind} {name!r} returned a {type(component).__name__} "
+                    f"without the attribute {attribute!r}"
+                )
+                raise PluginError(cause, hint=remedy)
+        return component
 
-    @contextmanager
-    def blamed(self, kind: str, name: str) -> Iterator[None]:
-        """Tell in one line what the code of a plugin raises while the context lasts, and where; other errors pass.
 
-        Raises:
-            PluginError: It did, in what another package than fseft itself offers under that name.
-        """
-        offer = self.offer(kind, name)
-        package = offer.spec.factory.partition(":")[0].partition(".")[0]
-        try:
-            yield
-        except FAULTS as error:
-            own = package != "fseft" and self._origin(error) in ("", package)
-            told = fault_of(package, error) if own else ""
-            if not told:
-                raise
-            raise PluginError(
-                f"the {kind} {name!r} failed ({told})", hint=offer.source.remedy
-            ) from error
+def _check_hooks(manager: pluggy.PluginManager, plugin: Plugin) -> None:
+    """Record hooks that are never called: those without `@hookimpl`, and unknown ones."""
+    specified = {
+        name
+        for name in {*vars(api.RegistrationHooks), *vars(api.ObserverHooks)}
+        if name.startswith("fseft_")
+    }
+    implemented = {caller.name for caller in manager.get_hookcallers(plugin.module) or ()}
+    for name in sorted(specified - implemented):
+        if hasattr(plugin.module, name):
+            problem = f"{name} lacks @hookimpl and is never called"
+            plugin.fail(problem, status="active")
+    for name in sorted(implemented - specified):
+        problem = f"implements {name}, a hook that this version of fseft does not call"
+        plugin.fail(problem, status="active")
 
-    def accused(self, error: BaseException) -> PluginError | None:
-        """What to tell of an error that came through the code of a plugin's package, whatever that was asked for."""
-        origin = self._origin(error)
-        told = fault_of(origin, error) if origin else ""
-        if not told or (isinstance(error, OSError) and error.filename):  # a file of the user's
-            return None
-        plugin = next(plugin for plugin in self.plugins if plugin.package == origin)
-        cause = f"the package {plugin.distribution} {plugin.version} failed ({told})"
-        return PluginError(cause, hint="Repair or remove it.")
 
-    def _origin(self, error: BaseException) -> str:
-        """The package of the plugin that an error arose in: it may have come through others; empty for fseft's own."""
-        return innermost(error, {plugin.package for plugin in self.plugins} - {"", "fseft"})
+def _spec_problem(
+    spec: object, kind: str, spec_type: type[api.Spec], hook: str, names: Iterable[str]
+) -> str:
+    """Return the problem of a spec that a hook returned, or an empty string."""
+    if not isinstance(spec, spec_type):
+        return f"{hook} returned a {type(spec).__name__}, expected a {spec_type.__name__}"
+    if not NAME.fullmatch(spec.name):
+        return f"{kind} name {spec.name!r} is not of the form a-z, 0-9, '.', '_', '-'"
+    if spec.name in names:
+        return f"{hook} returned the {kind} {spec.name!r} twice"
+    return ""
 
 
 def import_object(path: str) -> Any:
-    """The object at `package.module:Attribute`."""
+    """Import the object at `package.module:Attribute`.
+
+    Example:
+        >>> import_object("json:dumps")([1])
+        '[1]'
+    """
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 def discover(*, disabled: Iterable[str] = ()) -> Registry:
-    """Load the built-ins and every entry point of the group `fseft`.
+    """Load the built-in components and the plugins in the entry-point group `fseft`.
 
-    `FSEFT_NO_PLUGINS=1` leaves only the built-ins, `FSEFT_ONLY_PLUGINS=a,b` these plugins beside them, and
-    `FSEFT_DISABLE_PLUGINS=a,b` and `disabled` leave out some. Names are those of plugins or of their packages.
+    Environment variables restrict which plugins are loaded; they take names of entry points or of
+    packages, separated by commas: `FSEFT_NO_PLUGINS=1` loads the built-in components only,
+    `FSEFT_ONLY_PLUGINS=a,b` these plugins only, `FSEFT_DISABLE_PLUGINS=a,b` all but these.
+
+    Args:
+        disabled: More plugins to disable.
     """
-    blocked = {*disabled, *_listed("FSEFT_DISABLE_PLUGINS")}
-    only = _listed("FSEFT_ONLY_PLUGINS") if "FSEFT_ONLY_PLUGINS" in os.environ else None
-    found = () if os.environ.get("FSEFT_NO_PLUGINS") else metadata.entry_points(group=GROUP)
-    wanted = (entry for entry in found if only is None or only & _names(entry))
-    return Registry([_builtin(), *(_load(entry, blocked) for entry in wanted)])
+    blocked = {*disabled, *_names_in("FSEFT_DISABLE_PLUGINS")}
+    only = _names_in("FSEFT_ONLY_PLUGINS") if "FSEFT_ONLY_PLUGINS" in os.environ else None
+    none = bool(os.environ.get("FSEFT_NO_PLUGINS"))
+    entry_points = () if none else metadata.entry_points(group=GROUP)
+    plugins = [
+        _load(entry_point, blocked)
+        for entry_point in entry_points
+        if only is None or only & _names_of(entry_point)
+    ]
+    return Registry([_builtin(), *plugins])
 
 
-def _listed(variable: str) -> set[str]:
-    return {*filter(None, os.environ.get(variable, "").split(","))}
+def _names_in(variable: str) -> set[str]:
+    return {name for name in os.environ.get(variable, "").split(",") if name}
 
 
-def _names(entry: metadata.EntryPoint) -> set[str]:
-    return {entry.name, entry.dist.name} if entry.dist else {entry.name}
+def _names_of(entry_point: metadata.EntryPoint) -> set[str]:
+    names = {entry_point.name}
+    return names | {entry_point.dist.name} if entry_point.dist else names
 
 
 @lru_cache(maxsize=1)
 def registry() -> Registry:
-    """The registry of this process; discovered once."""
+    """Return the registry of this process, which is discovered at the first call."""
     return discover()
 
 
@@ -306,18 +339,19 @@ def _builtin() -> Plugin:
     return Plugin("builtin", "fseft", __version__, module=importlib.import_module(BUILTIN))
 
 
-def _load(entry: metadata.EntryPoint, blocked: set[str]) -> Plugin:
-    distribution = entry.dist.name if entry.dist else "?"
-    loaded = Plugin(entry.name, distribution, entry.dist.version if entry.dist else "?")
-    if blocked & _names(entry):
-        loaded.status = "disabled"
-        return loaded
+def _load(entry_point: metadata.EntryPoint, blocked: set[str]) -> Plugin:
+    distribution = entry_point.dist.name if entry_point.dist else "?"
+    version = entry_point.dist.version if entry_point.dist else "?"
+    plugin = Plugin(entry_point.name, distribution, version)
+    if blocked & _names_of(entry_point):
+        plugin.status = "disabled"
+        return plugin
     try:
-        loaded.module = entry.load()
-    except FAULTS as error:  # an import may fail in any way
-        loaded.fail(summarise_exception(error))
-        return loaded
-    wanted = getattr(loaded.module, "FSEFT_API", api.API_VERSION)
-    if wanted != api.API_VERSION:
-        loaded.fail(f"is written for plugin API {wanted}, this fseft has {api.API_VERSION}")
-    return loaded
+        plugin.module = entry_point.load()
+    except PLUGIN_EXCEPTIONS as error:
+        plugin.fail(summarise_exception(error))
+        return plugin
+    api_version = getattr(plugin.module, "FSEFT_API", api.API_VERSION)
+    if api_version != api.API_VERSION:
+        plugin.fail(f"requires plugin API {api_version}, this fseft has {api.API_VERSION}")
+    return plugin

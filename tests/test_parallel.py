@@ -12,7 +12,6 @@ import pytest
 
 from fseft.errors import FseftError
 from fseft.parallel import default_workers, each_case, executor, map_cases
-from fseft.registry import Plugin, Registry
 
 ITEMS = {"c": 3, "a": 1, "b": 2}
 
@@ -125,16 +124,7 @@ def failing(_):
     raise ValueError("no luck")
 
 
-def test_what_a_plugin_raises_where_a_case_is_done_names_its_package(monkeypatch):
-    plugin = Plugin("foreign", "fseft-foreign", "1.0", sys.modules[__name__])
-    monkeypatch.setattr("fseft.parallel.registry", lambda: Registry([plugin]))
-    with pytest.raises(
-        FseftError, match=r"case c: the package fseft-foreign 1\.0 failed \(ValueError: no luck; "
-    ):
-        map_cases(failing, {"c": 3})
-
-
-def test_what_no_plugin_raised_is_raised_as_it_is():
+def test_an_unexpected_exception_is_raised_as_it_is():
     with pytest.raises(ValueError, match="no luck"):
         map_cases(failing, {"c": 3})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import sys
 from types import ModuleType, SimpleNamespace
@@ -13,7 +12,7 @@ import typer
 from fseft import plugin as api
 from fseft import registry as host
 from fseft.cli.main import add_plugin_commands
-from fseft.errors import FseftError
+from fseft.errors import FseftError, PluginError
 from fseft.experiment.reporters import notify, observers
 
 
@@ -136,7 +135,7 @@ def test_a_name_claimed_twice_is_usable_in_full_only(installed):
     registry = installed(first, second)
     assert "lokr" not in registry.names("method")
     with pytest.raises(
-        FseftError, match=r"claimed by 2 packages.*Say fseft-one:lokr or fseft-two:lokr"
+        FseftError, match=r"claimed by 2 packages.*Use fseft-one:lokr or fseft-two:lokr"
     ):
         registry.method("lokr")
     assert registry.method("fseft-two:lokr").factory == "two:X"
@@ -185,7 +184,8 @@ def test_plugins_can_be_left_out_but_for_some(installed, monkeypatch, name):
 
 def test_who_looks_for_what_a_broken_plugin_offers_is_told_so(installed):
     with pytest.raises(
-        FseftError, match=r"no method 'bad'.*fseft-bad 1.0 is broken \(RuntimeError: no licence\)"
+        FseftError,
+        match=r"unknown method 'bad'.*fseft-bad 1.0 is broken \(RuntimeError: no licence\)",
     ):
         installed(Entry("bad", RuntimeError("no licence"))).method("bad")
 
@@ -194,23 +194,12 @@ def test_a_hook_that_is_not_marked_is_told(installed):
     forgotten = ModuleType("forgotten")
     forgotten.fseft_methods = lambda: [method("never-seen")]
     problems = row(installed(Entry("forgotten", forgotten)), "forgotten").problems
-    assert problems == ["fseft_methods is not marked with @hookimpl, and so never called"]
+    assert problems == ["fseft_methods lacks @hookimpl and is never called"]
 
 
 def test_a_key_that_a_spec_has_not_is_refused():
     with pytest.raises(ValueError, match="acess"):
         api.MethodSpec(name="mine", factory="json:dumps", acess="black-box")
-
-
-def test_a_wrong_signature_is_the_plugin_s_fault(installed):
-    found = installed(Entry("other", offering(method("strict", "inspect:signature"))))
-    wrong = pytest.raises(
-        FseftError, match=r"the method 'strict' failed \(TypeError: .*missing.*fseft-other"
-    )
-    with wrong, found.blamed("method", "strict"):
-        inspect.signature()
-    with pytest.raises(TypeError), found.blamed("method", "strict"):
-        (lambda needed: needed)()  # somebody else's
 
 
 def test_provenance_names_package_and_version(installed):
@@ -227,25 +216,12 @@ def test_a_factory_is_imported_only_when_its_name_is_chosen(installed):
     registry = installed(Entry("lazy", offering(*methods)))
     assert row(registry, "lazy").status == "active"
     assert "not_installed_anywhere" not in sys.modules
-    with pytest.raises(FseftError, match=r"cannot be loaded.*fseft-lazy 1\.0"):
+    with pytest.raises(PluginError, match=r"cannot be imported.*fseft-lazy 1\.0"):
         registry.create("method", "lazy")
     with pytest.raises(
-        FseftError, match=r"'json' cannot be used: a str, which has no 'select'.*fseft-lazy 1\.0"
+        PluginError, match=r"'json' returned a str without the attribute 'select'.*fseft-lazy 1\.0"
     ):
         registry.create("method", "json", [1])
-
-
-def test_what_fails_in_a_plugin_is_told_with_the_place_and_what_fails_elsewhere_is_not(installed):
-    broken = module()
-    exec("def fails():\n    raise ValueError('no\\nluck')", vars(broken))  # noqa: S102
-    registry = installed(Entry("bad", offering(method("bad", "plugin_under_test:Method"))))
-    told = r"'bad' failed \(ValueError: no luck; plugin_under_test, line 2\)\. Repair or remove .* fseft-bad 1\.0"
-    with pytest.raises(FseftError, match=told), registry.blamed("method", "bad"):
-        broken.fails()
-    with pytest.raises(OSError, match="disk"), registry.blamed("method", "bad"):
-        raise OSError("the disk is full")
-    with pytest.raises(FseftError, match="ours"), registry.blamed("method", "bad"):
-        raise FseftError("ours")
 
 
 def greeting(app):
@@ -288,27 +264,6 @@ def test_a_plugin_adds_commands_and_one_that_cannot_adds_none(installed, command
     assert problem in row(registry, "bad").problems[0]
 
 
-def test_an_error_is_that_of_the_package_it_arose_in_whatever_it_came_through(installed):
-    outer, inner = module(), module()
-    outer.__name__, inner.__name__ = "outer.networks", "inner.layers"
-    exec("def run(branch):\n    return branch()", vars(outer))  # noqa: S102 - code of two packages
-    exec("def branch():\n    raise ValueError('no luck')", vars(inner))  # noqa: S102
-    registry = installed(Entry("one", outer), Entry("two", inner))
-    with pytest.raises(ValueError, match="no luck") as caught:
-        outer.run(inner.branch)
-    assert "the package fseft-two 1.0 failed (ValueError: no luck; inner" in str(
-        registry.accused(caught.value)
-    )
-
-
-def test_a_file_that_a_package_cannot_open_is_the_users(installed):
-    outer = module()
-    exec("def run():\n    open('/nowhere/at/all')", vars(outer))  # noqa: S102
-    with pytest.raises(OSError, match="nowhere") as caught:
-        outer.run()
-    assert installed(Entry("one", outer)).accused(caught.value) is None
-
-
 def test_a_failing_observer_ends_nothing():
     seen = []
 
@@ -339,7 +294,7 @@ def test_a_failing_observer_ends_nothing():
     )
     assert seen == [(3, {"loss": 0.5})] * 2
     for told in (
-        r"bad failed at fseft_epoch_end \(OSError: network is down; .*test_registry, line \d+\); the run goes on",
+        r"bad failed at fseft_epoch_end \(OSError: network is down\); the run continues",
         "final failed at fseft_epoch_end .SystemExit: 1",
         "waits failed at fseft_epoch_end .TypeError: it gave a coroutine, which does nothing by itself",
     ):
@@ -373,7 +328,7 @@ def test_a_reporter_that_cannot_be_used_is_refused(reporter, told):
         observers({"the reporter 'x'": reporter})
 
 
-def test_a_plugin_may_be_an_object_and_errors_of_others_are_told_all_the_same(installed):
+def test_a_plugin_may_be_an_object(installed):
     class Offers:
         @api.hookimpl
         def fseft_methods(self):
@@ -381,4 +336,3 @@ def test_a_plugin_may_be_an_object_and_errors_of_others_are_told_all_the_same(in
 
     registry = installed(Entry("object", Offers()))
     assert "of-an-object" in registry.names("method")
-    assert registry.accused(ValueError("no luck")) is None

@@ -173,7 +173,7 @@ def configure(request: AdaptRequest, store: Workspace, listener: Listener) -> Ad
     _check_model(spec, card)
     weights = find_weights(request.model, store) if spec.needs_model else None
     for name in request.reporters:
-        registry().offer("reporter", name)
+        registry().resolve("reporter", name)
     dataset = read_dataset(request.folder, strict=request.strict)
     with listener.progress(len(dataset.cases), "measure") as done:
         fingerprint, plan = make_plan(

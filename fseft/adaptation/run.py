@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.configure import AdaptConfig, AdaptRequest, Listener, configure
 from fseft.adaptation.training import SOLVED, train_adapter
-from fseft.errors import FseftError, pluralise
+from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
 from fseft.experiment.reporters import notify, observers_of
 from fseft.learn.networks.backbone import count_parameters
@@ -101,12 +101,11 @@ def _adapt(job: AdaptConfig, folder: Path, store: Workspace, listener: Listener)
     watch.tell("fseft_run_start", epoch=1 + resumed)
     try:
         run = _train(job, run, architecture, adapted, cached, store, watch, state)
-        with registry().blamed("method", request.method):
-            tensors = adapted.state_dict()
-        write_adapter(adapter, tensors, _manifest(job, run), half=request.half)
+        write_adapter(adapter, adapted.state_dict(), _manifest(job, run), half=request.half)
         write_document(folder / "run.json", run)
-    except FseftError as error:
-        watch.tell("fseft_run_end", outcome=str(error))
+    except Exception as error:
+        outcome = str(error) if isinstance(error, FseftError) else summarise_exception(error)
+        watch.tell("fseft_run_end", outcome=outcome)
         raise
     watch.run = run
     watch.tell("fseft_checkpoint_saved", path=adapter)
@@ -300,19 +299,17 @@ def _train(
     """Train; a run without training is over at once."""
     if not job.spec.trains:
         return run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
-    with registry().blamed("method", job.request.method):
-        training = train_adapter(
-            job,
-            architecture,
-            adapted,
-            cached,
-            store,
-            watch.listener,
-            state=state,
-            on_epoch=watch.epoch,
-            save=watch.save,
-        )
-        notes = adapted.notes()
+    training = train_adapter(
+        job,
+        architecture,
+        adapted,
+        cached,
+        store,
+        watch.listener,
+        state=state,
+        on_epoch=watch.epoch,
+        save=watch.save,
+    )
     if training.step == 0 and training.stopped_by != SOLVED:
         raise FseftError(
             "the time was up before the first training step",
@@ -331,7 +328,7 @@ def _train(
             "final_loss": training.losses[-1] if training.losses else None,
             "seconds": round(training.seconds, 1),
             "trained_parameters": count_parameters(adapted.network, trainable=True),
-            "notes": notes,
+            "notes": tuple(adapted.notes()),
         }
     )
 

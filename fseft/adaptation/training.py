@@ -14,7 +14,7 @@ from einops import rearrange
 
 from fseft.adaptation.configure import uses_cached_features
 from fseft.adaptation.feature_cache import feature_crops
-from fseft.errors import FseftError, PluginContractError
+from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.method import head_names
 from fseft.learn.networks.heads import receptive_field_radius
 from fseft.learn.sampling.augmentation import augment_crops, augmentation_margin
@@ -137,11 +137,11 @@ def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]
     """Support cases that the steps of an epoch leave alone."""
     held_out = frozenset(adapted.held_out(epoch, cases))
     if held_out - set(range(cases)):
-        raise PluginContractError(
-            f"held_out gave {sorted(held_out)}, and the support cases are 0 to {cases - 1}"
+        raise PluginError(
+            f"held_out() returned {sorted(held_out)}, but the support cases are 0 to {cases - 1}"
         )
     if len(held_out) == cases:
-        raise PluginContractError("held_out gave all support cases, and none is left to learn from")
+        raise PluginError("held_out() returned all support cases, which leaves none to train on")
     return held_out
 
 

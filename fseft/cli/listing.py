@@ -51,15 +51,15 @@ def plugins(as_json: Json = False) -> None:
 
     entries = registry().plugins
     if as_json:
-        keys = ("name", "distribution", "version", "status", "offers", "problems")
+        keys = ("name", "distribution", "version", "status", "provides", "problems")
         console.show_json([{key: getattr(entry, key) for key in keys} for entry in entries])
         return
     rows = []
     for entry in entries:
-        offers = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in entry.offers.items())
-        package = f"{entry.distribution} {entry.version}"
-        rows.append((entry.name, package, entry.status, offers, "\n".join(entry.problems)))
-    console.show_table(("plugin", "package", "status", "offers", "problems"), rows)
+        lines = [f"{kind}: {', '.join(names)}" for kind, names in entry.provides.items()]
+        problems = "\n".join(entry.problems)
+        rows.append((entry.name, entry.package, entry.status, "\n".join(lines), problems))
+    console.show_table(("plugin", "package", "status", "provides", "problems"), rows)
 
 
 def methods(as_json: Json = False) -> None:
@@ -91,7 +91,7 @@ def show(
     if kind is Kind.model:
         show_model(name, workspace, as_json)
         return
-    spec = registry().offer(kind.value, name).spec
+    spec = registry().resolve(kind.value, name).spec
     if as_json:
         console.show_json(_describe(kind.value, name, spec))
         return

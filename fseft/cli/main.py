@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ from typer.main import get_group
 from fseft import __version__
 from fseft.cli import console
 from fseft.errors import FseftError, is_out_of_memory, summarise_exception
-from fseft.registry import FAULTS, registry
+from fseft.registry import PLUGIN_EXCEPTIONS, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -109,7 +110,7 @@ def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
         try:
             function(own)
             taken = get_group(own).commands.keys() & get_group(app).commands.keys()
-        except FAULTS as error:  # whatever a plugin does, the program comes up
+        except PLUGIN_EXCEPTIONS as error:  # whatever a plugin does, the program comes up
             entry.fail(f"fseft_commands: {summarise_exception(error)}")
             continue
         if taken:
@@ -145,8 +146,7 @@ def main() -> None:
             console.fail(str(error))
             status = 2
         except Exception as error:
-            _fail_unforeseen(error)
-            status = 2
+            status = _fail_unforeseen(error)
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
     if status == INTERRUPTED:
@@ -154,24 +154,19 @@ def main() -> None:
     sys.exit(status)
 
 
-def _fail_unforeseen(error: Exception) -> None:
-    """A file that may not be used, a memory that is too small, or a fault in the code of a plugin, in one line.
-
-    Raises:
-        Exception: It is none of them.
-    """
+def _fail_unforeseen(error: Exception) -> int:
+    """Report an unexpected exception, with its traceback unless the user can fix it; return the exit status."""
     if isinstance(error, OSError) and error.filename:
         console.fail(
             f"{error.filename}: cannot be used ({error.strerror or error}). Check its rights."
         )
     elif is_out_of_memory(error):
         console.fail("the memory is too small for this. Free some, or use fewer --workers.")
-    elif told := registry().accused(error):
-        console.fail(str(told))
-    elif isinstance(error, OSError):
-        console.fail(f"a file: cannot be used ({error.strerror or error}). Check its rights.")
     else:
-        raise error
+        console.fail(summarise_exception(error))
+        traceback.print_exception(error)
+        return 1
+    return 2
 
 
 def _fail_usage(error: typer.TyperException) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from fseft import plugin as api
-from fseft.errors import PluginError, passed_through, summarise_exception
-from fseft.registry import FAULTS, registry
+from fseft.errors import PluginError, summarise_exception
+from fseft.registry import PLUGIN_EXCEPTIONS, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ def observers_of(names: Iterable[str], folder: Path) -> pluggy.PluginManager:
     """
     made: dict[str, object] = {}
     for name in (LOG, *names):
-        offer = registry().offer("reporter", name)
+        offer = registry().resolve("reporter", name)
         short, package = offer.spec.name, offer.source.distribution
         told = f"the reporter {short!r} of the package {package} {offer.source.version}"
         if told not in made:
@@ -54,7 +54,9 @@ def observers(reporters: Mapping[str, object]) -> pluggy.PluginManager:
     for told, reporter in reporters.items():
         try:
             manager.register(reporter, name=told)
-        except FAULTS as error:  # pluggy looks at all attributes, whose code is the plugin's
+        except (
+            PLUGIN_EXCEPTIONS
+        ) as error:  # pluggy looks at all attributes, whose code is the plugin's
             raise _unfit(told, summarise_exception(error)) from error
         if not manager.get_hookcallers(reporter):
             raise _unfit(
@@ -78,8 +80,7 @@ def notify(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[s
             if inspect.isgenerator(answer) or inspect.iscoroutine(answer):
                 answer.close()
                 raise TypeError(f"it gave a {type(answer).__name__}, which does nothing by itself")
-        except FAULTS as error:  # an observer must never change the outcome of a run
-            place = passed_through(error, impl.function.__module__.partition(".")[0])
-            why = "; ".join(filter(None, (summarise_exception(error), place)))
-            problems.append(f"{impl.plugin_name} failed at {hook} ({why}); the run goes on")
+        except PLUGIN_EXCEPTIONS as error:  # an observer must never change the outcome of a run
+            reason = summarise_exception(error)
+            problems.append(f"{impl.plugin_name} failed at {hook} ({reason}); the run continues")
     return problems

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError, PluginContractError
+from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.apply import adapt_network
 from fseft.learn.adapters.method import head_names
 from fseft.model_zoo.catalogue import find_model_card, find_weights
@@ -140,12 +140,11 @@ def load_adapter_onto(body: Backbone, path: Path, manifest: Manifest) -> nn.Modu
         manifest.seed,
         body.random,
     )
-    with registry().blamed("method", method):
-        try:
-            adapted.load_state_dict(load_file(path))
-        except FseftError as error:
-            raise error.located(file=path) from error
-        return adapted.merge()
+    try:
+        adapted.load_state_dict(load_file(path))
+    except FseftError as error:
+        raise error.located(file=path) from error
+    return adapted.merge()
 
 
 def _doubt_another_version(manifest: Manifest, path: Path, here: Provenance) -> None:
@@ -238,11 +237,10 @@ def apply_method(
             hint="Install the version of its package that made the adapter.",
         ) from error
     method = registry().create("method", name, valid)
-    with registry().blamed("method", name):
-        adapted = adapt_network(architecture, network, method, seed=seed, random=random, **beside)
-        if spec.access == "black-box" and set(beside.values()) == {"frozen"}:
-            _check_frozen(adapted, head_names(architecture, network), random)
-        return adapted
+    adapted = adapt_network(architecture, network, method, seed=seed, random=random, **beside)
+    if spec.access == "black-box" and set(beside.values()) == {"frozen"}:
+        _check_frozen(adapted, head_names(architecture, network), random)
+    return adapted
 
 
 def _check_frozen(adapted: AdaptedNetwork, heads: Sequence[str], random: Sequence[str]) -> None:
@@ -252,8 +250,8 @@ def _check_frozen(adapted: AdaptedNetwork, heads: Sequence[str], random: Sequenc
         name for name, _ in adapted.trained() if not name.startswith(homes) and name not in random
     ]
     if changed:
-        raise PluginContractError(
-            f"apply trains {changed[0]}, which is no part of the head, though it is declared as black-box"
+        raise PluginError(
+            f"apply() trains {changed[0]}, which is not part of the head, but the method is declared black-box"
         )
 
 

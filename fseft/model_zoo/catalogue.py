@@ -34,7 +34,7 @@ def scratch_card() -> ModelCard:
 
 def model_names(store: Workspace) -> list[str]:
     """All names that `--model` takes."""
-    return sorted({SCRATCH, *registry().offers("model"), *store.models()})
+    return sorted({SCRATCH, *registry().registrations("model"), *store.models()})
 
 
 def valid_name(name: str, option: str) -> str:
@@ -62,16 +62,16 @@ def find_model_card(name: str, store: Workspace) -> ModelCard:
         return scratch_card()
     if name in store.models():
         return read_card(name, store)
-    if ":" in name or name in {known.rpartition(":")[2] for known in registry().offers("model")}:
+    if ":" in name or name in {
+        known.rpartition(":")[2] for known in registry().registrations("model")
+    }:
         return model_spec(name).card.model_copy(update={**_as_imported(name, store), "name": name})
     own = (
         ""
         if store.models()
         else " A model of your own lies in the --workspace that it was made in."
     )
-    raise FseftError(
-        f"there is no model {name!r}", hint=did_you_mean(name, model_names(store)) + own
-    )
+    raise FseftError(f"unknown model {name!r}", hint=did_you_mean(name, model_names(store)) + own)
 
 
 def model_spec(name: str) -> FoundationModelSpec:
@@ -80,14 +80,14 @@ def model_spec(name: str) -> FoundationModelSpec:
     Raises:
         FseftError: Unknown, or claimed by two packages.
     """
-    spec = registry().offer("model", name).spec
+    spec = registry().resolve("model", name).spec
     assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
     return spec
 
 
 def imported_folder(name: str, store: Workspace) -> Path:
     """Where the weights of a plugin's model lie once they are imported; packages may have models of one name."""
-    offer = registry().offer("model", name)
+    offer = registry().resolve("model", name)
     return store.imported(offer.source.distribution, offer.spec.name)
 
 

@@ -220,7 +220,7 @@ def _look_alikes(name: str, spec: FoundationModelSpec, tensors: dict[str, Tensor
     Raises:
         FseftError: It is not this model's.
     """
-    specs = {known: offer.spec for known, offer in registry().offers("model").items()}
+    specs = {known: offer.spec for known, offer in registry().registrations("model").items()}
     files = {
         known: s.checkpoint
         for known, s in specs.items()

@@ -7,8 +7,8 @@ import warnings
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from fseft.errors import FseftError, PluginError
-from fseft.registry import registry
+from fseft.errors import FseftError, summarise_exception
+from fseft.registry import PLUGIN_EXCEPTIONS, registry
 from fseft.schemas import Dataset
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
     """
     folder = _checked(folder)
     name = _reader(folder)
-    with registry().blamed("reader", name):
-        found = registry().create("reader", name).read(folder)
+    found = registry().create("reader", name).read(folder)
     if not isinstance(found, Dataset):
         raise FseftError(
             f"the reader {name!r} gave a {type(found).__name__}, not a Dataset",
@@ -114,11 +113,13 @@ def _detected(folder: Path) -> str | None:
     """The name of the first reader that knows the layout."""
     for name in sorted(registry().names("reader"), key=lambda name: (name == LAST, name)):
         try:
-            with registry().blamed("reader", name):
-                if registry().create("reader", name).detects(folder):
-                    return name
-        except PluginError as error:  # a broken package must not hide the readers that work
+            if registry().create("reader", name).detects(folder):
+                return name
+        except FseftError as error:
             warnings.warn(str(error), stacklevel=2)
+        except PLUGIN_EXCEPTIONS as error:  # a broken reader must not hide the ones that work
+            message = f"the reader {name!r} failed ({summarise_exception(error)})"
+            warnings.warn(message, stacklevel=2)
     return None
 
 

@@ -199,7 +199,7 @@ def check(request: PretrainRequest, architecture: Architecture) -> None:
     divisor, least = architecture.divisor, architecture.minimum_patch
     cause, hint = "", "Choose another."
     valid_name(request.name, "--out")
-    if request.name in registry().offers("model"):
+    if request.name in registry().registrations("model"):
         cause = (
             f"--out {request.name}: is a model of the list (`fseft models`), which it would hide"
         )

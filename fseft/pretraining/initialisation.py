@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fseft.anatomy.vocabulary import match_classes
-from fseft.errors import (
-    FseftError,
-    PluginContractError,
-    PluginError,
-    did_you_mean,
-    summarise_exception,
-)
+from fseft.errors import FseftError, did_you_mean, summarise_exception
 from fseft.learn.adapters.method import head_names
 from fseft.learn.networks import backbone
 from fseft.learn.networks.heads import start_unlikely
@@ -164,7 +158,6 @@ def build_initialised_network(
         FseftError: The architecture refuses a hyperparameter, or nothing in the file fits the network.
     """
     architecture = backbone.get_architecture(start.architecture)
-    given = f" with {start.settings()['network']}" if start.hparams else ""
     keys = f"`fseft show architecture {start.architecture}` lists the keys of --set."
     try:
         network = backbone.build_network(
@@ -174,17 +167,14 @@ def build_initialised_network(
             hparams=start.hparams,
             seed=derived_seed(seed, "init"),
         )
-    except PluginError as error:
-        if not start.hparams or isinstance(error.__cause__, PluginContractError):
-            raise
-        raise FseftError(f"{error.cause}{given}", hint=f"{keys} {error.hint}") from error
     except FseftError:
         raise
-    except Exception as error:  # networks refuse what they are given in any way
-        raise FseftError(
-            f"the architecture {start.architecture} cannot be built{given} ({summarise_exception(error)})",
-            hint=keys,
-        ) from error
+    except Exception as error:  # networks raise anything for a hyperparameter that they refuse
+        if not start.hparams:
+            raise
+        settings = start.settings()["network"]
+        cause = f"the architecture {start.architecture} cannot be built with {settings}"
+        raise FseftError(f"{cause} ({summarise_exception(error)})", hint=keys) from error
     if empty := [name for name, parameter in network.named_parameters() if parameter.numel() == 0]:
         raise FseftError(
             f"the architecture {start.architecture} with {start.settings()['network']} has layers without weights "

@@ -177,9 +177,9 @@ def comes_back_from_its_file(subject: MethodHarness) -> None:
 def comes_back_in_another_process(subject: MethodHarness) -> None:
     """What is saved holds all that there is to know: nothing hangs on this process."""
     found = installed()
-    if subject.architecture_name not in found.offers(
+    if subject.architecture_name not in found.registrations(
         "architecture"
-    ) or subject.name not in found.offers("method"):
+    ) or subject.name not in found.registrations("method"):
         pytest.skip("what is offered in this process alone is not found in another one")
     subject.assert_close(output_elsewhere(subject), subject.trained_output)
 

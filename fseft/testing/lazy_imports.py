@@ -12,7 +12,7 @@ from fseft.registry import KINDS, registry
 def assert_listed_without_torch(kind: str, name: str) -> None:
     """The plugin that offers it gives its specs without torch."""
     hook, _ = KINDS[kind]
-    assert not _loads_torch(registry().offer(kind, name).source.module.__name__, hook)
+    assert not _loads_torch(registry().resolve(kind, name).source.module.__name__, hook)
 
 
 @lru_cache

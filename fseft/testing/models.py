@@ -50,7 +50,7 @@ class Entry:
     @property
     def spec(self) -> FoundationModelSpec:
         """The entry."""
-        spec = registry().offer("model", self.name).spec
+        spec = registry().resolve("model", self.name).spec
         assert isinstance(spec, FoundationModelSpec)
         return spec
 

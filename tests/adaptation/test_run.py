@@ -373,8 +373,8 @@ def test_a_damaged_checkpoint_is_told_with_its_file(request_for, workspace):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"method": "lara"}, "there is no method 'lara'. Did you mean lora"),
-        ({"model": "tinny"}, "there is no model 'tinny'. Did you mean tiny"),
+        ({"method": "lara"}, "unknown method 'lara'. Did you mean lora"),
+        ({"model": "tinny"}, "unknown model 'tinny'. Did you mean tiny"),
         ({"labels": ("tumor",)}, "the dataset has no structure 'tumor'. Did you mean tumour"),
         ({"settings": ("epoch=3",)}, "no setting 'epoch'. Did you mean epochs"),
         ({"cases": ("z",)}, "case z: is no labelled case"),
@@ -591,12 +591,13 @@ def test_a_reporter_that_fails_is_told_once_with_its_package(request_for, worksp
     assert run.outcome == "finished"
     (problem,) = [line for line in told if "foreign" in line]
     assert problem.startswith(
-        "the reporter 'foreign' of the package fseft-foreign 1.0 failed at fseft_epoch_end (ConnectionError: no luck; "
+        "the reporter 'foreign' of the package fseft-foreign 1.0 failed at fseft_epoch_end (ConnectionError: no luck); "
     )
 
 
 @pytest.mark.parametrize(
-    ("factory", "told"), [("gives_nothing", "a NoneType without"), ("missing", "cannot be loaded")]
+    ("factory", "told"),
+    [("gives_nothing", "a NoneType without"), ("missing", "cannot be imported")],
 )
 def test_a_reporter_that_cannot_be_used_is_refused_with_its_package(
     factory, told, request_for, workspace, reporter

@@ -339,9 +339,9 @@ BENCHMARK = "benchmark livers --model none --method scratch -o out"
 OPTIONS = [
     (
         "plan livers --model phantom-tny",
-        ["there is no model 'phantom-tny'", "Did you mean phantom-tiny?"],
+        ["unknown model 'phantom-tny'", "Did you mean phantom-tiny?"],
     ),
-    ("plan livers --model ''", ["there is no model ''", "Known: btcv, "]),
+    ("plan livers --model ''", ["unknown model ''", "Known: btcv, "]),
     ("plan livers", ["Missing option '--model'", "See fseft plan --help."]),
     ("plan", ["Missing argument", "See fseft plan --help."]),
     ("plann livers", ["No such command 'plann'", "plan", "See fseft --help."]),
@@ -354,16 +354,16 @@ OPTIONS = [
         f"{PLAN} --memory 1MB",
         ["the smallest training step of resunet needs", "limit is 1 MB", "--memory"],
     ),
-    ("preprocess livers --model nothing", ["there is no model 'nothing'", "Did you mean none?"]),
-    ("show method lorra", ["there is no method 'lorra'", "Did you mean lora"]),
+    ("preprocess livers --model nothing", ["unknown model 'nothing'", "Did you mean none?"]),
+    ("show method lorra", ["unknown method 'lorra'", "Did you mean lora"]),
     ("show methd lora", ["'methd' is not one of 'method', 'model'", "See fseft show --help."]),
     (
         "adapt livers --model phantom-tny --method lora -k 1",
-        ["there is no model 'phantom-tny'", "Did you mean phantom-tiny?"],
+        ["unknown model 'phantom-tny'", "Did you mean phantom-tiny?"],
     ),
     (
         "adapt livers --model none --method lorra -k 1",
-        ["there is no method 'lorra'", "Did you mean lora"],
+        ["unknown method 'lorra'", "Did you mean lora"],
     ),
     (
         "adapt livers --model none --method lora -k 1",
@@ -385,7 +385,7 @@ OPTIONS = [
     ),
     (f"{SCRATCH} --labels livr", ["the dataset has no structure 'livr'", "Did you mean liver?"]),
     (f"{SCRATCH} --cases a,d", ["case d: is no labelled case of the dataset", "Known: a, b, c."]),
-    (f"{SCRATCH} --reporter json", ["there is no reporter 'json'", "Did you mean jsonl?"]),
+    (f"{SCRATCH} --reporter json", ["unknown reporter 'json'", "Did you mean jsonl?"]),
     (f"{SCRATCH} --decoder frosen", ["--decoder 'frosen' is not known", "Did you mean frozen?"]),
     (
         f"{SCRATCH} --memory plenty",
@@ -445,7 +445,7 @@ OPTIONS = [
     (f"{BENCHMARK} --seed -1", ["--seed '-1': no whole numbers of 0 or more"]),
     (f"{BENCHMARK} --set lora.rank=4", ["--set lora.rank=4: no method 'lora' takes part"]),
     (f"{BENCHMARK} --set rank=4", ["the method 'scratch' has no setting 'rank'"]),
-    (f"{BENCHMARK} --method lorra", ["there is no method 'lorra'", "Did you mean lora"]),
+    (f"{BENCHMARK} --method lorra", ["unknown method 'lorra'", "Did you mean lora"]),
     (f"{BENCHMARK} --test d -k 1", ["case d: is no labelled case of the dataset"]),
     (f"{BENCHMARK} --test none.txt", ["none.txt: there is no such file"]),
     (f"{BENCHMARK} --test-images livers", ["--test-images and --test-labels go together"]),
@@ -472,7 +472,7 @@ OPTIONS = [
     ("pretrain livers --out m --learning-rate 0", ["--learning-rate", "0"]),
     (
         "pretrain livers --out m --architecture resunt",
-        ["no architecture 'resunt'", "Did you mean resunet"],
+        ["unknown architecture 'resunt'", "Did you mean resunet"],
     ),
     ("pretrain livers --out ../m", ["../m"]),
     (

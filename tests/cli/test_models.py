@@ -74,7 +74,7 @@ BAD = [
     ("import clipdriven nowhere.pt", ["nowhere.pt: there is no such file", "Check the path."]),
     (
         "import clipdrivn clipdriven.pt",
-        ["there is no model 'clipdrivn'", "Did you mean clipdriven"],
+        ["unknown model 'clipdrivn'", "Did you mean clipdriven"],
     ),
     ("import phantom-tiny clipdriven.pt", ["the weights of 'phantom-tiny' come with its package"]),
     ("import clipdriven clipdriven.pt --as none", ["--as none: is no name for a model"]),
@@ -94,7 +94,7 @@ BAD = [
         "verify clipdriven",
         ["weights of the model 'clipdriven' are missing", "Run `fseft models pull clipdriven`"],
     ),
-    ("show clipdrivn", ["there is no model 'clipdrivn'", "Did you mean clipdriven"]),
+    ("show clipdrivn", ["unknown model 'clipdrivn'", "Did you mean clipdriven"]),
 ]
 
 

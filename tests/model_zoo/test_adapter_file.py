@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fseft.adaptation.run import adapt
-from fseft.errors import FseftError, PluginContractError
+from fseft.errors import FseftError, PluginError
 from fseft.model_zoo.adapter_file import apply_method, load_adapter, read_manifest, write_adapter
 from fseft.model_zoo.catalogue import find_model_card, find_weights
 from fseft.model_zoo.loading import build_adaptable_network
@@ -132,8 +132,8 @@ def test_a_method_that_is_no_black_box_is_refused_as_one(request_for, workspace,
     spec = replace(registry().method("affine"), access="black-box")
     monkeypatch.setattr(registry(), "method", lambda *_: spec)
     with pytest.raises(
-        PluginContractError,
-        match="which is no part of the head, though it is declared as black-box",
+        PluginError,
+        match="which is not part of the head, but the method is declared black-box",
     ):
         adapt(request_for("affine", decoder="frozen"), workspace)
 
@@ -182,7 +182,7 @@ def test_an_adapter_whose_model_is_gone_names_it(request_for, workspace):
     with pytest.raises(FseftError, match="the weights of the model 'tiny' are missing"):
         load_adapter(result.adapter, workspace)
     (workspace.model("tiny") / "model.json").unlink()
-    with pytest.raises(FseftError, match="there is no model 'tiny'"):
+    with pytest.raises(FseftError, match="unknown model 'tiny'"):
         load_adapter(result.adapter, workspace)
 
 

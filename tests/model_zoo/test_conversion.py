@@ -55,15 +55,15 @@ def narrow(monkeypatch, spec, **changed):
     hparams = {**card.hparams, **checkpoint_files.SMALL[card.architecture]}
     contract = card.contract.model_copy(update={"patch_size": None})
     small = card.model_copy(update={"hparams": hparams, "contract": contract, **changed})
-    offer = registry().offer("model", spec.name)
+    offer = registry().resolve("model", spec.name)
     key = ("model", spec.name)
     monkeypatch.setitem(
-        registry()._offers, key, [Registration(replace(spec, card=small), offer.source)]
+        registry()._registrations, key, [Registration(replace(spec, card=small), offer.source)]
     )
 
 
 def spec_of(name):
-    return registry().offer("model", name).spec
+    return registry().resolve("model", name).spec
 
 
 # --- what is loaded -------------------------------------------------------------------------------------------
@@ -203,12 +203,12 @@ def test_an_imported_model_is_there_for_every_workspace(shelf, workspace, tmp_pa
 
 
 def test_packages_may_have_models_of_one_name(shelf, workspace, monkeypatch):
-    ours = registry().offer("model", "btcv")
+    ours = registry().resolve("model", "btcv")
     elsewhere = replace(ours.source, distribution="fseft-other")
     theirs = Registration(
         replace(ours.spec, card=ours.spec.card.model_copy(update={"licence": "MIT"})), elsewhere
     )
-    monkeypatch.setitem(registry()._offers, ("model", "btcv"), [ours, theirs])
+    monkeypatch.setitem(registry()._registrations, ("model", "btcv"), [ours, theirs])
     assert {"fseft:btcv", "fseft-other:btcv"} < set(model_names(workspace))
     file = shelf("btcv")
     for use in (
@@ -216,7 +216,7 @@ def test_packages_may_have_models_of_one_name(shelf, workspace, monkeypatch):
         lambda name: find_model_card(name, workspace),
     ):
         with pytest.raises(
-            FseftError, match=r"claimed by 2 packages\. Say fseft:btcv or fseft-other:btcv"
+            FseftError, match=r"claimed by 2 packages\. Use fseft:btcv or fseft-other:btcv"
         ):
             use("btcv")
     with pytest.raises(
@@ -239,10 +239,10 @@ def a_wider_card(card, file, content):
 @pytest.fixture
 def told(shelf, monkeypatch):
     """The file of `btcv`, with names of classes in it, which a function of the entry reads."""
-    offer = registry().offer("model", "btcv")
+    offer = registry().resolve("model", "btcv")
     checkpoint = replace(offer.spec.checkpoint, card=f"{__name__}:a_wider_card")
     told = Registration(replace(offer.spec, checkpoint=checkpoint), offer.source)
-    monkeypatch.setitem(registry()._offers, ("model", "btcv"), [told])
+    monkeypatch.setitem(registry()._registrations, ("model", "btcv"), [told])
     file = shelf("btcv")
     torch.save({"state_dict": checkpoint_files.swin(14), "names": "bone"}, file)
     return file

@@ -80,10 +80,10 @@ def hosted(tmp_path, monkeypatch):
 
 
 def entry(monkeypatch, *, licence="MIT", **changed):
-    offer = registry().offer("model", "suprem_unet")
+    offer = registry().resolve("model", "suprem_unet")
     spec = replace(offer.spec, checkpoint=replace(offer.spec.checkpoint, **changed))
     monkeypatch.setitem(
-        registry()._offers, ("model", "suprem_unet"), [Registration(spec, offer.source)]
+        registry()._registrations, ("model", "suprem_unet"), [Registration(spec, offer.source)]
     )
     narrow(monkeypatch, spec, licence=licence)
 
@@ -201,7 +201,9 @@ def test_what_cannot_be_had_is_told(url, words, hosted, workspace, monkeypatch):
 
 
 def test_a_file_that_is_gone_is_told_with_its_address(hosted, workspace, monkeypatch):
-    entry(monkeypatch, url=registry().offer("model", "suprem_unet").spec.checkpoint.url + "-moved")
+    entry(
+        monkeypatch, url=registry().resolve("model", "suprem_unet").spec.checkpoint.url + "-moved"
+    )
     with pytest.raises(
         FseftError, match=r"-moved: cannot be had \(404 .*has moved it.*models import suprem_unet"
     ):

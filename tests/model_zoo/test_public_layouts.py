@@ -72,7 +72,7 @@ def on_paper(monkeypatch):
 
 
 def spec_of(name):
-    return registry().offer("model", name).spec
+    return registry().resolve("model", name).spec
 
 
 def public(name, **more):

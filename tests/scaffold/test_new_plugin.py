@@ -57,7 +57,7 @@ def test_a_new_plugin_installs_and_passes_its_own_tests(kind, tmp_path):
         for entry in json.loads(python("fseft", "plugins", "--json", path=[site]))
     }
     assert plugins["my-own"]["distribution"] == "fseft-my-own"
-    assert plugins["my-own"]["offers"] == {kind: ["my-own"]}
+    assert plugins["my-own"]["provides"] == {kind: ["my-own"]}
     assert plugins["my-own"]["problems"] == []
     python("pytest", "-q", "-p", "no:cacheprovider", path=[site], cwd=folder)
 

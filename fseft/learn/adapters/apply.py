@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from fseft.errors import FseftError, IncompatibleError, PluginContractError
+from fseft.errors import FseftError, IncompatibleError, PluginError
 from fseft.learn.adapters.adapter_layers import LowRank, add_delta
 from fseft.learn.adapters.method import AdaptedNetwork, head_names
-from fseft.learn.answers import check_adapted
 from fseft.learn.networks.adapter_module import AdapterModule
 
 if TYPE_CHECKING:
@@ -104,12 +103,12 @@ def _targets(architecture: Architecture, network: nn.Module, part: str) -> list[
 def _applied(
     architecture: Architecture, network: nn.Module, method: Method, generator: torch.Generator
 ) -> AdaptedNetwork:
-    """What the method gives; whoever wrote it may have forgotten to return it."""
+    """Apply the method; its author may have forgotten to return the adapted network."""
     adapted: object = method.apply(architecture, network, generator=generator)
-    told = f"{type(method).__name__}.apply"
     if not isinstance(adapted, AdaptedNetwork):
-        raise PluginContractError(f"{told} gave a {type(adapted).__name__}, not an Adapted")
-    check_adapted(adapted, told)
+        raise PluginError(
+            f"{type(method).__name__}.apply() returned {type(adapted).__name__}, not AdaptedNetwork"
+        )
     return adapted
 
 

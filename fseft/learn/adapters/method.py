@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.nn.utils import parametrize
 
-from fseft.errors import FseftError, IncompatibleError, PluginContractError
+from fseft.errors import FseftError, IncompatibleError, PluginError
 from fseft.learn.adapters.adapter_layers import Dropped
-from fseft.learn.answers import check_answers, tensors_by_name
 from fseft.learn.networks.adapter_module import AdapterModule
 from fseft.learn.training.distributed import distribute_like, gather_full_tensor
 
@@ -68,10 +67,6 @@ class AdaptedNetwork:
     originals: dict[str, Tensor] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
     records: dict[str, Tensor] = field(default_factory=dict)
-
-    def __init_subclass__(cls, **more: Any) -> None:
-        super().__init_subclass__(**more)
-        check_answers(cls)
 
     @classmethod
     def freeze_except(
@@ -227,8 +222,7 @@ class AdaptedNetwork:
             if p.requires_grad or name in self.kept | self.fixed
         }
         own = {name: buffer for name, buffer in self.network.named_buffers() if name in added}
-        records = tensors_by_name("the records of the method", self.records)
-        return {**saved, **own, **self._statistics(), **records}
+        return {**saved, **own, **self._statistics(), **self.records}
 
     def _statistics(self) -> dict[str, Tensor]:
         """The batch statistics where they are on."""
@@ -310,8 +304,8 @@ def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
     head = architecture.head(network)
     names = [name for name, module in network.named_modules() if module is head]
     if not names:
-        raise PluginContractError(
-            f"{type(architecture).__name__}.head() gave a module that is not in the network"
+        raise PluginError(
+            f"{type(architecture).__name__}.head() returned a module that is not in the network"
         )
     return names
 

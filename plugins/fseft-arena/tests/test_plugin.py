@@ -4,6 +4,6 @@ from fseft.registry import registry
 
 
 def test_fseft_knows_it():
-    source = registry().offer("method", "arena").source
+    source = registry().resolve("method", "arena").source
     assert source.distribution == "fseft-arena"
     assert source.problems == []

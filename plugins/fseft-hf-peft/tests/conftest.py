@@ -74,6 +74,6 @@ class Tokens(BaseArchitecture):
 def pytest_configure():
     """Let fseft know it, as if a package had brought it."""
     spec = ArchitectureSpec(name="tokens", factory=f"{__name__}:Tokens")
-    registry()._offers["architecture", "tokens"] = [
-        Registration(spec, registry().offer("method", "hf-lora").source)
+    registry()._registrations["architecture", "tokens"] = [
+        Registration(spec, registry().resolve("method", "hf-lora").source)
     ]

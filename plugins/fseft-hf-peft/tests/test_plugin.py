@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parents[1]
 
 
 def test_fseft_knows_it():
-    source = registry().offer("method", "hf-lora").source
+    source = registry().resolve("method", "hf-lora").source
     assert source.distribution == "fseft-hf-peft"
     assert source.problems == []
     assert len([name for name in registry().names("method") if name.startswith("hf-")]) == 32

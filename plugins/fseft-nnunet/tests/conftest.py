@@ -51,14 +51,14 @@ def narrow(monkeypatch):
     """Let an entry be of small width, in all else as it is."""
 
     def change(name, patch_size, **hparams):
-        offer = registry().offer("model", name)
+        offer = registry().resolve("model", name)
         card = offer.spec.card
         contract = card.contract.model_copy(update={"patch_size": patch_size})
         small = card.model_copy(
             update={"hparams": {**card.hparams, **hparams}, "contract": contract}
         )
         monkeypatch.setitem(
-            registry()._offers,
+            registry()._registrations,
             ("model", name),
             [Registration(replace(offer.spec, card=small), offer.source)],
         )

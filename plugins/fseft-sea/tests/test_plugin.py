@@ -4,6 +4,6 @@ from fseft.registry import registry
 
 
 def test_fseft_knows_it():
-    source = registry().offer("method", "sea").source
+    source = registry().resolve("method", "sea").source
     assert source.distribution == "fseft-sea"
     assert source.problems == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fseft.errors import FseftError, PluginContractError
+from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.apply import adapt_network
 from fseft.learn.networks.backbone import build_network, get_architecture
 from fseft.registry import registry
@@ -71,7 +71,7 @@ def test_a_method_that_forgets_to_return_is_told(network):
             pass
 
     with pytest.raises(
-        PluginContractError, match=r"Forgetful\.apply gave a NoneType, not an Adapted"
+        PluginError, match=r"Forgetful\.apply\(\) returned NoneType, not AdaptedNetwork"
     ):
         adapt_network(ARCHITECTURE, network, Forgetful(), decoder="frozen", seed=1)
 
