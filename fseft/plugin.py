@@ -1,9 +1,16 @@
-"""The contract with plugins: hooks, and the specs that they return. Imports no torch.
+"""The plugin interface: hooks, and the specs that they return. Imports no torch.
 
-A plugin is an installed package with an entry point in the group `fseft`, naming a module with functions
-marked `@hookimpl`. Hooks return *specs*: a name, a summary, a pydantic config and a lazy `factory="pkg.mod:Attr"`
-that is imported only when the name is chosen, so that listing costs nothing. Installed is not active: a package
-adds names; only the plan or the command line picks one.
+A plugin is an installed package with an entry point in the group `fseft`, which names a module with
+functions marked `@hookimpl`. Hooks return *specs*: a name, a summary, a pydantic configuration and
+a lazy `factory="package.module:Attribute"`, imported only when the name is selected, so that
+listing is fast. Installing a plugin adds names; only the plan or the command line selects one.
+
+Example:
+    A module with a method, registered as `[project.entry-points.fseft] mine = "my_package.plugin"`:
+
+    >>> @hookimpl
+    ... def fseft_methods():
+    ...     return [MethodSpec(name="mine", factory="my_package.method:Mine", summary="My method.")]
 """
 
 from __future__ import annotations
@@ -43,18 +50,21 @@ __all__ = [
 ]
 
 API_VERSION = 1
-"""Raised only on an incompatible change; a plugin may state the one it needs as `FSEFT_API = 1`."""
+"""Incremented only on an incompatible change. A plugin may require one as `FSEFT_API = 1`."""
 
 hookspec = pluggy.HookspecMarker("fseft")
 hookimpl = pluggy.HookimplMarker("fseft")
 
 
 STRICT = ConfigDict(extra="forbid")
-"""A key that there is not is refused where a spec is made."""
+"""Specs reject unknown fields."""
 
 
 class Config(FrozenModel):
-    """Base of a method's configuration; its fields are the keys of `--set key=value`; `preset` is taken."""
+    """Base class of a method's configuration.
+
+    Its fields are the keys of `--set key=value`; the name `preset` is reserved.
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -66,92 +76,109 @@ class Config(FrozenModel):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Preset:
-    """Settings under one name, for `--set preset=NAME`; what is set beside it wins."""
+    """Named settings of a method, for `--set preset=NAME`; other settings take precedence."""
 
     settings: Mapping[str, Any]
-    """Keys of the method's configuration and of `fseft.training_config.Recipe`."""
+    """Values by key of the method's configuration and of `fseft.training_config.TrainingConfig`."""
     with_decoder: Mapping[str, Any] = field(default_factory=dict)
-    """What differs where the decoder is trained too."""
+    """Settings that replace these where the decoder is trained as well."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Spec:
-    """A named thing that a plugin offers; a field of a wrong type is refused where the spec is made."""
+    """A named component of a plugin. The types of its fields are validated."""
 
     name: str
     """Lower case letters, digits, `.`, `_`, `-`; unique per kind."""
     factory: str
-    """`package.module:Attribute`, imported only when the name is chosen."""
+    """`package.module:Attribute`, imported only when the name is selected."""
     summary: str = ""
+    """A sentence for listings."""
     config: type[Config] = Config
+    """The settings of the component."""
     reference: str = ""
+    """The publication, as a citation or a URL."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MethodSpec(Spec):
-    """A strategy that turns a network into an adapted one. Factory: `fseft.learn.adapters.method.Method`."""
+    """A fine-tuning method. Factory: a class with the protocol `learn.adapters.method.Method`."""
 
     access: Literal["black-box", "white-box"] = "white-box"
-    """`black-box` methods touch the output features only: the whole backbone stays frozen."""
+    """`black-box` methods use only the output features: the whole backbone stays frozen."""
     needs_model: bool = True
-    """Whether the method starts from pre-trained weights."""
+    """Whether the method requires pre-trained weights."""
     trains: bool = True
+    """Whether the method has trainable parameters."""
     tunes: tuple[Literal["encoder", "bottleneck", "decoder"], ...] = ()
-    """Parts of which the method trains every weight: an option that says otherwise is refused."""
+    """Parts whose weights the method trains in full; options that contradict it are rejected."""
     presets: Mapping[str, Preset] = field(default_factory=dict)
+    """Named settings, such as those of the publication."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ArchitectureSpec(Spec):
-    """Builds a network and knows its roles. Factory: `fseft.learn.networks.roles.Architecture`."""
+    """A network architecture. Factory: a class with the protocol `learn.networks.roles.Architecture`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CheckpointSpec:
-    """The public file with a model's weights: what it is called, and how it names its tensors.
+    """The public checkpoint of a model: its file, and how its tensors map to the network.
 
-    Patterns are regular expressions that are searched for in names, after `module.` and the like are stripped.
+    Patterns are regular expressions, searched for in tensor names after prefixes such as `module.`
+    are stripped.
     """
 
     file: str
-    """Its name where the owner hosts it."""
+    """The file name at the owner's host."""
     url: str = ""
-    """Of the file itself; empty where it can only be got by hand, from the page that the card names."""
+    """The download address; empty if the file must be downloaded manually from the card's page."""
     bytes: int | None = None
+    """The size of the file."""
     marks: tuple[str, ...] = ()
-    """Each is in some name of the file, as it is or stripped: a file is known by its content."""
+    """Patterns that identify the checkpoint: each matches a tensor name in the file."""
     foreign: tuple[str, ...] = ()
-    """None is in any name of the file: the marks of models that have all of this one's."""
+    """Patterns that rule it out: a tensor name matches in files of models with the same `marks`."""
     unwrap: tuple[str, ...] = ()
-    """Keys under which the tensors lie, where they are not the usual ones."""
+    """Keys of nested dictionaries that contain the tensors, if not the usual ones."""
     renames: tuple[tuple[str, str], ...] = ()
-    """Pattern and replacement, in order: from the file's names to the network's."""
+    """Pattern and replacement, in order, from tensor names of the file to those of the network."""
     ignored: tuple[str, ...] = ()
-    """Tensors that the network has no use for, such as heads of the pre-training's task."""
+    """Patterns of tensors that the network does not need, such as heads of a pretext task."""
     convert: str = ""
-    """`package.module:function` from the tensors, after the renames, to the network's; where names are not enough."""
+    """`package.module:function` that converts the renamed tensors, where renaming is not enough."""
     card: str = ""
-    """`package.module:function` from the entry's card, the file's path and what it holds to the model's card; where
-    the network, its classes or its contract differ from file to file. What `import` got of it goes before the entry."""
+    """`package.module:function` of the spec's card, the path and the content of the file.
+
+    Returns the model's card, where network, classes or preprocessing differ between files. The
+    result at import takes precedence over the spec's card.
+    """
     covers: str = ""
-    """Tensors of the network that the file must hold, every one; the others start from random weights."""
+    """Pattern of the network's tensors that the file must contain; others start randomly."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FoundationModelSpec(Spec):
     """A pre-trained network.
 
-    Factory: a function `() -> Path` of its weights (safetensors), for weights that come with the package; without
-    one, the weights are those that `fseft models import` made of the checkpoint.
+    Factory: a function without arguments that returns the path of the weights (safetensors), for
+    weights inside the package. Without a factory, `fseft models import` converts the checkpoint.
     """
 
     card: ModelCard
+    """Architecture, classes, preprocessing and licence."""
     factory: str = ""
     checkpoint: CheckpointSpec | None = None
+    """The public file of the weights."""
 
     @classmethod
     def public(cls, card: ModelCard, checkpoint: CheckpointSpec) -> FoundationModelSpec:
-        """A model whose owner hosts the weights; the card says all else."""
+        """Return the spec of a model whose weights are hosted by their owner.
+
+        Args:
+            card: Provides name, summary and reference.
+            checkpoint: The public file.
+        """
         return cls(
             name=card.name,
             summary=card.summary,
@@ -163,53 +190,54 @@ class FoundationModelSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReaderSpec(Spec):
-    """A dataset layout. Factory: an object of the protocol `Reader`."""
+    """A dataset layout. Factory: a class with the protocol `Reader`, called without arguments."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ReporterSpec(Spec):
-    """An observer of runs, switched on by name. Factory: `(run_folder: Path) -> object` with observer hooks.
+    """An observer of runs, selected by name.
 
-    The folder need not be there yet when the factory is called.
+    Factory: a function of the run's folder (which may not exist yet) that returns an object with
+    observer hooks.
     """
 
 
 class Reader(Protocol):
-    """What a `ReaderSpec.factory` gives."""
+    """A reader of a dataset layout, as returned by the factory of a `ReaderSpec`."""
 
     def detects(self, folder: Path) -> bool:
-        """Whether the folder has this layout; looks at names and at `dataset.json` only."""
+        """Return whether a folder has this layout, by its file names and `dataset.json` only."""
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases; opens no image.
+        """List the cases of a folder without opening an image.
 
         Raises:
-            FseftError: The layout is broken.
+            FseftError: The folder does not follow the layout.
         """
 
 
 class RegistrationHooks(Protocol):
-    """Called once for each plugin, by itself: an error in one leaves the others alone."""
+    """Hooks that are called once at start-up. An exception marks its plugin as broken."""
 
     @hookspec
     def fseft_methods(self) -> Iterable[MethodSpec]:
-        """Methods for `fseft adapt --method NAME`."""
+        """Return methods for `fseft adapt --method NAME`."""
 
     @hookspec
     def fseft_foundation_models(self) -> Iterable[FoundationModelSpec]:
-        """Pre-trained networks for `--model NAME`."""
+        """Return pre-trained networks for `--model NAME`."""
 
     @hookspec
     def fseft_architectures(self) -> Iterable[ArchitectureSpec]:
-        """Networks with role maps."""
+        """Return network architectures."""
 
     @hookspec
     def fseft_dataset_readers(self) -> Iterable[ReaderSpec]:
-        """Dataset layouts; the first that detects a folder reads it."""
+        """Return dataset layouts; the first that detects a folder reads it."""
 
     @hookspec
     def fseft_reporters(self) -> Iterable[ReporterSpec]:
-        """Observers for `fseft adapt --reporter NAME`."""
+        """Return observers for `fseft adapt --reporter NAME`."""
 
     @hookspec
     def fseft_commands(self, app: typer.Typer) -> None:
@@ -217,20 +245,20 @@ class RegistrationHooks(Protocol):
 
 
 class ObserverHooks:
-    """Called on the reporters that were switched on; results are ignored and errors never end a run."""
+    """Hooks of reporters. Results are ignored; an exception is logged and never ends the run."""
 
     @hookspec
     def fseft_run_start(self, run: Any, epoch: int) -> None:
-        """A run begins, or goes on at `epoch` after a kill. `run` is a `fseft.schemas.Run`."""
+        """Called before training starts or resumes at `epoch`; `run` is a `fseft.schemas.Run`."""
 
     @hookspec
     def fseft_epoch_end(self, run: Any, epoch: int, metrics: dict[str, float]) -> None:
-        """An epoch is done; `metrics` holds `loss`, `learning_rate` and `seconds`."""
+        """Called after an epoch; `metrics` contains `loss`, `learning_rate` and `seconds`."""
 
     @hookspec
     def fseft_checkpoint_saved(self, run: Any, path: Path) -> None:
-        """A checkpoint, or at the end the adapter, lies at `path`."""
+        """Called after a checkpoint, or at the end the adapter, was written to `path`."""
 
     @hookspec
     def fseft_run_end(self, run: Any, outcome: str) -> None:
-        """The run ended: `finished`, or the error's line."""
+        """Called at the end of a run; `outcome` is `finished`, or the line of the error."""
