@@ -71,7 +71,7 @@ def main() -> None:
                 draw_crop_request(
                     assembly.training,
                     odds,
-                    request.recipe.foreground,
+                    request.recipe.foreground_fraction,
                     derived_seed(0, "crops", step, number),
                 )
                 for number in range(CROPS)

@@ -36,7 +36,7 @@ STRUCTURES = (
     "aorta",
     "stomach",
 )
-SETTINGS = ("epochs=2", "rounds=1", "plateau=false")
+SETTINGS = ("epochs=2", "feature_passes=1", "early_stopping=false")
 SPACING_MM, PATCH = (4.0, 4.0, 4.0), (64, 64, 64)
 
 

@@ -141,7 +141,7 @@ class Trial:
         common = ["--model", self.model, "--workspace", str(self.work)]
         structures = ["--labels", task.structures] if task.structures else []
         chance = ["--k", str(self.k), "--seed", str(self.seed), "--cases", str(pool)]
-        training = ["--set", "plateau=false", "--set", "crops=2"]
+        training = ["--set", "early_stopping=false", "--set", "crops_per_step=2"]
         training += ["--set", f"epochs={self.epochs}"] if self.epochs else []
         training += ["--minutes", str(self.minutes)] if self.minutes else []
         training += ["--decoder", self.decoder] if self.decoder else []

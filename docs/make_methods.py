@@ -72,8 +72,8 @@ By default, not with `--set preset=reference`:
 - `compacter` starts as the network was (`identity_init=true`). That of FSEFT starts with random mixings, which destroy
   what the pre-trained layers gave.
 - Crops are rotated, scaled, and changed in contrast; FSEFT shifts intensities a little (`--set augment=shift`).
-- The rate warms up, and new rows of the head learn faster than the body, which is trained already (`one_rate=true`
-  gives all parts one rate, whatever `ratio` says).
+- The learning rate warms up, and new rows of the head learn faster than the body, which is trained already.
+  `uniform_learning_rate=true` sets the same rate for all parts, whatever `ratio` says.
 - On windows of kept features, cross-entropy is added to Dice, which alone may end with background everywhere.
 """
 
@@ -127,7 +127,7 @@ it: the arithmetic of the two low-rank gradients alone is a quarter of the froze
 
 ## What kept features save
 
-Black-box methods train on features that were computed once (`--set features=kept`, the default) or anew at every step
+Black-box methods train on features that were computed once (`--set features=cached`, the default) or anew at every step
 (`fresh`). Five phantoms, Dice on six unseen ones, seconds of one core, by
 `OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/kept_features.py`; the pass comes once for all methods with the same
 crops, and took 22 s:

@@ -1,8 +1,8 @@
-"""How a training goes, in one frozen part; its fields are keys of `--set`."""
+"""The training configuration; its fields are keys of `--set`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -12,38 +12,56 @@ Augment = bool | Literal["shift"]
 
 
 class TrainingConfig(FrozenModel):
-    """How training goes; each field is a key of `--set`. Defaults follow the FSEFT paper but for augmentation."""
+    """Settings of a training run.
+
+    The defaults follow the FSEFT paper, except for augmentation.
+
+    Example:
+        >>> config = TrainingConfig(epochs=50, loss="dice_ce")
+        >>> config.epochs, config.weight_decay
+        (50, 0.0)
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    epochs: int = Field(
-        default=200, ge=1, description="at most this many passes over the support set"
-    )
+    former_names: ClassVar = {
+        "uniform_learning_rate": "uniform_learning_rate",
+        "clip": "max_grad_norm",
+        "ema": "ema_decay",
+        "warm_up": "warmup_fraction",
+        "crops": "crops_per_step",
+        "foreground": "foreground_fraction",
+        "rounds": "feature_passes",
+        "plateau": "early_stopping",
+    }
+    former_values: ClassVar = {"features": {"kept": "cached", "fresh": "recomputed"}}
+
+    epochs: int = Field(default=200, ge=1, description="maximum number of epochs")
     learning_rate: float | None = Field(
-        default=None, gt=0, description="of AdamW; by default the method's own"
+        default=None, gt=0, description="learning rate; by default the method's"
     )
-    one_rate: bool = Field(
-        default=False, description="the same rate for all: no other for the head, decoder or LoRA+"
+    uniform_learning_rate: bool = Field(
+        default=False, description="the same learning rate for the head, decoder and LoRA+ factors"
     )
-    weight_decay: float = Field(default=0.0, ge=0)
-    clip: float | None = Field(
-        default=None, gt=0, description="largest norm of the gradient; longer ones are scaled"
+    weight_decay: float = Field(default=0.0, ge=0, description="weight decay of the optimizer")
+    max_grad_norm: float | None = Field(
+        default=None, gt=0, description="norm to which larger gradients are clipped"
     )
-    ema: float | None = Field(
-        default=None, ge=0, lt=1, description="decay of a moving average of the weights"
+    ema_decay: float | None = Field(
+        default=None, ge=0, lt=1, description="decay of the moving average of the weights"
     )
-    warm_up: float = Field(
-        default=0.05, ge=0, lt=1, description="share of the schedule that warms up"
+    warmup_fraction: float = Field(
+        default=0.05, ge=0, lt=1, description="fraction of the training with a rising learning rate"
     )
     loss: Literal["dice", "dice_ce"] | None = Field(
         default=None,
-        description="of the structures; by default dice, and dice_ce, with cross-entropy, on windows of features",
+        description="loss; by default dice, and dice_ce on windows of cached features",
     )
-    crops: int | None = Field(
+    crops_per_step: int | None = Field(
         default=None, ge=1, description="crops of one volume per step; by default the plan's"
     )
-    foreground: float = Field(
-        default=0.5, ge=0, le=1, description="share of crops around a structure"
+    foreground_fraction: float = Field(
+        default=0.5, ge=0, le=1, description="fraction of the crops that are centred on a structure"
     )
     augment: Augment = Field(
         default=True, description="shift: small shifts of the intensities alone"
@@ -51,17 +69,19 @@ class TrainingConfig(FrozenModel):
     mirror: bool = Field(
         default=False, description="flip all axes; refused where left and right structures exist"
     )
-    features: Literal["kept", "fresh"] = Field(
-        default="kept",
-        description="black-box methods: on features kept from one pass, or fresh at each step",
+    features: Literal["cached", "recomputed"] = Field(
+        default="cached",
+        description="black-box methods: train on cached features, or recompute them at each step",
     )
-    rounds: int = Field(
-        default=8, ge=1, description="passes over the support set whose features are kept"
+    feature_passes: int = Field(
+        default=8, ge=1, description="passes over the support set whose features are cached"
     )
-    plateau: bool = Field(default=True, description="stop when the training loss stops improving")
+    early_stopping: bool = Field(
+        default=True, description="stop when the training loss no longer improves"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto: bf16 on a GPU that has it, else fp32"
+        default="auto", description="auto: bf16 on a GPU that supports it, else fp32"
     )
     checkpoint_seconds: float = Field(
-        default=30.0, ge=0, description="least time between two checkpoints"
+        default=30.0, ge=0, description="minimum time between two checkpoints, in seconds"
     )

@@ -68,7 +68,7 @@ def request_for(blobs):
     """Make the request of a short adaptation; `settings` are added to quick ones."""
     from fseft.adaptation.configure import AdaptRequest
 
-    quick = ("epochs=2", "crops=1", "plateau=false")
+    quick = ("epochs=2", "crops_per_step=1", "early_stopping=false")
 
     def make(method="linear-probe", *, settings=(), **changed):
         request = AdaptRequest(

@@ -107,7 +107,7 @@ class AdaptConfig:
     @property
     def crops(self) -> int:
         """Crops of one volume per step: the recipe's, or else the plan's."""
-        return self.recipe.crops or self.plan.crops_per_step
+        return self.recipe.crops_per_step or self.plan.crops_per_step
 
     @property
     def backbone_sha256(self) -> str:
@@ -167,7 +167,7 @@ def configure(request: AdaptRequest, store: Workspace, listener: Listener) -> Ad
     if config.solves and not uses_cached_features(spec, beside, recipe):
         raise FseftError(
             f"the solver of the method {spec.name!r} needs features that stay as they are",
-            hint="Leave out features=fresh, --decoder and --bottleneck, or the solver.",
+            hint="Leave out features=recomputed, --decoder and --bottleneck, or the solver.",
         )
     card = find_model_card(request.model, store)
     _check_model(spec, card)
@@ -227,7 +227,7 @@ def uses_cached_features(
     return (
         spec.access == "black-box"
         and set(beside.values()) == {"frozen"}
-        and recipe.features == "kept"
+        and recipe.features == "cached"
     )
 
 

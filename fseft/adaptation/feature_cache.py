@@ -75,7 +75,7 @@ def _folder(job: AdaptConfig, store: Workspace) -> Path:
     recipe = job.recipe
     drawn = (
         job.crops,
-        recipe.foreground,
+        recipe.foreground_fraction,
         recipe.augment,
         recipe.mirror,
         recipe.precision,
@@ -103,7 +103,7 @@ def _steps(job: AdaptConfig, architecture: Architecture, network: nn.Module) -> 
     step_bytes = 2 * width * int(np.prod(job.plan.preprocessing.patch_size))
     step_bytes *= job.crops
     k = len(job.support.cases)
-    return k * max(1, min(job.recipe.rounds, LIMIT_BYTES // (k * step_bytes)))
+    return k * max(1, min(job.recipe.feature_passes, LIMIT_BYTES // (k * step_bytes)))
 
 
 @torch.inference_mode()

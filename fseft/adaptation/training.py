@@ -279,7 +279,7 @@ def draw(
     drawn = [case for case in order if case not in held_out]
     patch = job.plan.preprocessing.patch_size
     around = augmentation_margin(patch, job.recipe.augment)
-    source = _source(job, patch, foreground=job.recipe.foreground, around=around)
+    source = _source(job, patch, foreground=job.recipe.foreground_fraction, around=around)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))
     crops = source.draw(cached[drawn[position % len(drawn)]], job.crops, rng)
     axes = (0, 1, 2) if job.recipe.mirror else ()

@@ -6,7 +6,13 @@ from typing import Any
 
 from fseft.plugin import Preset
 
-RECIPE = {"loss": "dice", "crops": 6, "warm_up": 0.0, "augment": "shift", "one_rate": True}
+RECIPE = {
+    "loss": "dice",
+    "crops_per_step": 6,
+    "warmup_fraction": 0.0,
+    "augment": "shift",
+    "uniform_learning_rate": True,
+}
 """Where it differs from our own defaults."""
 
 LEARNING_RATE_WITH_DECODER = 1e-4

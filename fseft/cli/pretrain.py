@@ -47,7 +47,8 @@ def pretrain(
         list[str] | None,
         typer.Option(
             "--set",
-            help="key=value of the training (weight_decay, warm_up, clip, ema, foreground, augment, precision), or of "
+            help="key=value of the training (weight_decay, warmup_fraction, max_grad_norm, ema_decay, "
+            "foreground_fraction, augment, precision), or of "
             "the network (`fseft show architecture`).",
         ),
     ] = None,
@@ -172,7 +173,7 @@ def pretrain(
     from fseft.workspace import Workspace
 
     recipe, hparams = split_settings(settings or ())
-    own = {"epochs": epochs, "learning_rate": learning_rate, "crops": crops}
+    own = {"epochs": epochs, "learning_rate": learning_rate, "crops_per_step": crops}
     request = PretrainRequest(
         folders=tuple(datasets),
         name=out,

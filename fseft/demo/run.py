@@ -34,7 +34,7 @@ MODEL = "phantom-tiny"
 KNOWN = ("liver", "kidney_left", "vertebrae")
 METHODS = ("zero-shot", "linear-probe", "lora", "scratch")
 WINDOW = (-160.0, 240.0)
-CROPS = "crops=2"  # as many as keep a step under a second on two cores
+CROPS = "crops_per_step=2"  # as many as keep a step under a second on two cores
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _one_method(
         method=method,
         k=request.k,
         seed=request.seed,
-        settings=(CROPS, "plateau=false"),
+        settings=(CROPS, "early_stopping=false"),
         minutes=request.minutes,
         device="cpu",
         overwrite=True,

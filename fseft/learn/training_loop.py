@@ -84,10 +84,10 @@ def make_training_state(adapted: AdaptedNetwork, recipe: TrainingConfig) -> Trai
     rate = recipe.learning_rate or adapted.learning_rate
     groups = adapted.param_groups(rate)
     for group in groups:
-        group["base"] = rate if recipe.one_rate else group["lr"]
+        group["base"] = rate if recipe.uniform_learning_rate else group["lr"]
     average = (
-        ExponentialMovingAverage([p for _, p in adapted.trained()], recipe.ema)
-        if recipe.ema
+        ExponentialMovingAverage([p for _, p in adapted.trained()], recipe.ema_decay)
+        if recipe.ema_decay
         else None
     )
     return Training(adapted, torch.optim.AdamW(groups, weight_decay=recipe.weight_decay), average)
@@ -190,7 +190,7 @@ def _step(
     training: Training, loss_of: Callable[[int], Tensor], recipe: TrainingConfig, clock: _Clock
 ) -> float:
     began = time.monotonic()
-    factor = learning_rate_factor(clock.progress(), recipe.warm_up)
+    factor = learning_rate_factor(clock.progress(), recipe.warmup_fraction)
     for group in training.optimizer.param_groups:
         group["lr"] = group["base"] * factor
     value = _update(training, loss_of, recipe, clock.world)
@@ -215,9 +215,9 @@ def _update(
     _refuse_nan("loss", world.sum(total), training.step)
     training.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
-    if recipe.clip is not None:
+    if recipe.max_grad_norm is not None:
         norm = torch.nn.utils.clip_grad_norm_(
-            [p for _, p in training.adapted.trained()], recipe.clip
+            [p for _, p in training.adapted.trained()], recipe.max_grad_norm
         )
         _refuse_nan("gradient", gather_full_tensor(norm), training.step)
     training.optimizer.step()
@@ -237,7 +237,7 @@ def _reason(training: Training, recipe: TrainingConfig, clock: _Clock) -> str:
         return "time budget"
     if training.step >= clock.total:
         return "all epochs"
-    if recipe.plateau and on_plateau(training.adapted.plateau_losses(training.losses)):
+    if recipe.early_stopping and on_plateau(training.adapted.plateau_losses(training.losses)):
         return "plateau of the training loss"
     return ""
 

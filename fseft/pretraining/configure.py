@@ -30,19 +30,31 @@ if TYPE_CHECKING:
 RECIPE = TrainingConfig(
     learning_rate=1e-3,
     weight_decay=1e-5,
-    clip=1.0,
-    ema=0.999,
-    plateau=False,
-    foreground=0.8,
-    crops=2,
+    max_grad_norm=1.0,
+    ema_decay=0.999,
+    early_stopping=False,
+    foreground_fraction=0.8,
+    crops_per_step=2,
     checkpoint_seconds=0,
 )
 """Two crops per step and rank, each of a case of its own; four in five around a structure; a checkpoint each epoch."""
 
-SETTINGS = ("weight_decay", "warm_up", "clip", "ema", "foreground", "augment", "precision")
+SETTINGS = (
+    "weight_decay",
+    "warmup_fraction",
+    "max_grad_norm",
+    "ema_decay",
+    "foreground_fraction",
+    "augment",
+    "precision",
+)
 """The fields of the recipe that have no option of their own."""
 
-WITH_OPTION = ("epochs", "learning_rate", "crops")
+WITH_OPTION = {
+    "epochs": "--epochs",
+    "learning_rate": "--learning-rate",
+    "crops_per_step": "--crops",
+}
 """Those that have one."""
 
 COUNTING = (
@@ -174,9 +186,9 @@ def split_settings(settings: Iterable[str]) -> tuple[dict[str, Any], dict[str, A
         key, equals, value = setting.partition("=")
         if not equals:
             raise FseftError(
-                f"--set {setting!r} is no key=value", hint="Write for example --set ema=0.99."
+                f"--set {setting!r} is no key=value", hint="Write for example --set ema_decay=0.99."
             )
-        given[key] = parsed_value(value)
+        given[TrainingConfig.current_name(key)] = parsed_value(value)
     recipe = {key: value for key, value in given.items() if key in SETTINGS}
     try:
         validated = TrainingConfig(**recipe)
@@ -233,10 +245,9 @@ def of_network(hparams: Mapping[str, Any], architecture: Architecture) -> dict[s
     """
     known = hyperparameters(architecture)
     for key in () if OTHERS in known else sorted(hparams.keys() - known.keys()):
-        own = f"--{key.replace('_', '-')}"
         raise FseftError(
             f"--set {key}: neither the training nor the network has this setting",
-            hint=f"Give {own} instead."
+            hint=f"Give {WITH_OPTION[key]} instead."
             if key in WITH_OPTION
             else did_you_mean(key, [*SETTINGS, *known]),
         )

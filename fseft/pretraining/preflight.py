@@ -50,7 +50,8 @@ def pretraining_summary(
         pluralise(request.recipe.epochs, "epoch"),
         pluralise(request.steps_per_epoch, "step"),
     )
-    crops = f"{pluralise(request.recipe.crops or 1, 'crop')} of {'×'.join(map(str, request.patch_size))} voxels"
+    size = "×".join(map(str, request.patch_size))
+    crops = f"{pluralise(request.recipe.crops_per_step or 1, 'crop')} of {size} voxels"
     each = f"{crops} on each of {ranks} ranks" if ranks > 1 else crops
     return [
         *datasets,
@@ -132,10 +133,12 @@ def check_memory(
         in_channels=1,
         out_channels=len(assembly.classes),
         patch_size=request.patch_size,
-        crops=request.recipe.crops or 1,
+        crops=request.recipe.crops_per_step or 1,
     )
     if needed > installed_bytes():
-        asked = f"--patch {in_words(request.patch_size)} with --crops {request.recipe.crops}"
+        asked = (
+            f"--patch {in_words(request.patch_size)} with --crops {request.recipe.crops_per_step}"
+        )
         raise FseftError(
             f"{asked} takes about {needed / 1e9:,.0f} GB of memory, and there are {installed_bytes() / 1e9:,.0f}",
             hint="Give a smaller --patch, fewer --crops, or --checkpointing.",

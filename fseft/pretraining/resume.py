@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
 from fseft.model_zoo.catalogue import find_model_card, find_weights
+from fseft.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,11 +63,13 @@ class PreviousRun:
         provenance = card.provenance if card else {}
         structures = ", ".join(card.classes if card else ())
         finished = {
-            **provenance.get(SETTINGS, {}),
+            **TrainingConfig.upgrade(provenance.get(SETTINGS, {})),
             DATA: provenance.get(DATA, ""),
             STRUCTURES: structures,
         }
-        return cls(checkpoints.folder, card, finished, checkpoints.facts())
+        begun = checkpoints.facts()
+        begun = None if begun is None else TrainingConfig.upgrade(begun)
+        return cls(checkpoints.folder, card, finished, begun)
 
     def answers(self, asked: Mapping[str, str]) -> bool:
         """Whether the finished model was made with just this."""

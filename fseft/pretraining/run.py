@@ -89,12 +89,12 @@ class _Job:
         odds = sampling_probabilities(
             [len(source.cases) for source in self.assembly.training], request.temperature
         )
-        each = request.recipe.crops or 1
+        each = request.recipe.crops_per_step or 1
         picks = (
             draw_crop_request(
                 self.assembly.training,
                 odds,
-                request.recipe.foreground,
+                request.recipe.foreground_fraction,
                 derived_seed(request.seed, "crops", step, n),
             )
             for n in range(ranks.start * each, ranks.stop * each)
@@ -186,7 +186,7 @@ def _decide(
     settings = {
         **start.settings(),
         **request.settings(),
-        CROPS: str(world.size * (request.recipe.crops or 1)),
+        CROPS: str(world.size * (request.recipe.crops_per_step or 1)),
         "licence": request.licence,
         "half": str(request.half),
     }

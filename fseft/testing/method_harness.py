@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fseft.testing.tiny_networks import TinyNetwork
 
 CLASSES = 3
-STEPS = TrainingConfig(epochs=2, learning_rate=0.01, plateau=False)
+STEPS = TrainingConfig(epochs=2, learning_rate=0.01, early_stopping=False)
 
 
 @dataclass(eq=False)

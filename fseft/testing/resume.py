@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 CASES, EPOCHS, CUT = 2, 2, 1
 """k, how long the training is, and after how many epochs it is cut off."""
-RECIPE = TrainingConfig(epochs=EPOCHS, learning_rate=0.01, plateau=False, checkpoint_seconds=0)
+RECIPE = TrainingConfig(
+    epochs=EPOCHS, learning_rate=0.01, early_stopping=False, checkpoint_seconds=0
+)
 
 
 def goes_on_after_a_kill(subject: MethodHarness) -> None:

@@ -90,7 +90,7 @@ def test_hooks_may_return_lists_and_tensors_of_one_number(install_hooks, request
         plateau_losses=lambda _, losses: torch.ones(len(losses)),
         notes=lambda _: ["a line"],
     )
-    request = request_for("custom", settings=("plateau=true",), decoder="frozen")
+    request = request_for("custom", settings=("early_stopping=true",), decoder="frozen")
     assert adapt(request, workspace).run.notes == ("a line",)
     install_hooks(solve=lambda *_: torch.tensor(0.5))
     assert adapt(request_for("custom-head"), workspace).run.final_loss == 0.5

@@ -29,7 +29,7 @@ def passes(monkeypatch):
     return written
 
 
-ONCE = ("epochs=6", "crops=2", "rounds=2", "plateau=false")
+ONCE = ("epochs=6", "crops_per_step=2", "feature_passes=2", "early_stopping=false")
 
 
 def test_the_network_passes_once_whatever_the_epochs(request_for, workspace, passes):
@@ -110,19 +110,19 @@ def test_the_same_request_gives_the_same_adapter(method, request_for, workspace,
 @pytest.mark.parametrize("method", ["linear-probe", "spatial-adapter"])
 def test_kept_and_fresh_features_lead_to_about_the_same(method, request_for, workspace, tmp_path):
     losses = {}
-    for way in ("kept", "fresh"):
+    for way in ("cached", "recomputed"):
         settings = (
             "epochs=40",
-            "crops=2",
-            "plateau=false",
+            "crops_per_step=2",
+            "early_stopping=false",
             "augment=false",
-            "foreground=1",
+            "foreground_fraction=1",
             "loss=dice",
         )
         settings += (f"features={way}",)
         result = adapt(request_for(method, settings=settings, output=tmp_path / way), workspace)
         losses[way] = result.run.final_loss
-    assert losses["kept"] == pytest.approx(losses["fresh"], abs=0.1)
+    assert losses["cached"] == pytest.approx(losses["recomputed"], abs=0.1)
 
 
 def test_the_pass_is_told_and_counts_in_the_time(request_for, workspace):
@@ -143,7 +143,7 @@ def test_the_pass_is_told_and_counts_in_the_time(request_for, workspace):
 
 
 def test_the_solver_needs_no_epochs(request_for, workspace, tmp_path):
-    settings = ("crops=2", "augment=false", "solver=lbfgs")
+    settings = ("crops_per_step=2", "augment=false", "solver=lbfgs")
     run = adapt(request_for(settings=settings, output=tmp_path / "run"), workspace).run
     assert (run.stopped_by, run.epochs) == ("the solver", 1)
     assert run.final_loss < 0.2
@@ -152,7 +152,7 @@ def test_the_solver_needs_no_epochs(request_for, workspace, tmp_path):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"settings": ("solver=lbfgs", "features=fresh")},
+        {"settings": ("solver=lbfgs", "features=recomputed")},
         {"settings": ("solver=lbfgs",), "decoder": "new"},
     ],
 )

@@ -170,7 +170,7 @@ def test_every_method_sees_the_same_cases_and_crops(request_for, workspace):
     losses = {}
     for method in ("linear-probe", "lora"):
         # At a rate of nothing each loss tells of the crop alone: a fresh delta changes nothing.
-        settings = ("learning_rate=1e-30", "features=fresh")
+        settings = ("learning_rate=1e-30", "features=recomputed")
         result = adapt(request_for(method, settings=settings, decoder="frozen"), workspace)
         losses[method] = [line["loss"] for line in log_of(result.folder)]
     assert losses["lora"] == pytest.approx(losses["linear-probe"], abs=1e-6)
@@ -410,7 +410,7 @@ def test_cuda_is_refused_where_there_is_none(request_for, workspace):
 def test_a_structure_that_no_case_has_is_refused_by_name_and_left_out_else(workspace, tmp_path):
     folder = write_dataset(tmp_path / "d", labels={**LABELS, "cyst": 9})
     request = AdaptRequest(
-        folder, "tiny", "linear-probe", k=2, device="cpu", settings=("epochs=1", "crops=1")
+        folder, "tiny", "linear-probe", k=2, device="cpu", settings=("epochs=1", "crops_per_step=1")
     )
     assert "cyst" not in adapt(request, workspace).run.labels
     wanted = AdaptRequest(folder, "tiny", "linear-probe", k=2, labels=("cyst",), device="cpu")
@@ -431,7 +431,7 @@ def test_cases_without_any_structure_are_not_chosen(workspace, tmp_path):
     label = read_labels(folder / "labelsTr" / "b.nii.gz")
     write_labels(folder / "labelsTr" / "b.nii.gz", 0 * label.array[0], label.geometry)
     request = AdaptRequest(
-        folder, "tiny", "linear-probe", k=2, device="cpu", settings=("epochs=1", "crops=1")
+        folder, "tiny", "linear-probe", k=2, device="cpu", settings=("epochs=1", "crops_per_step=1")
     )
     assert set(read_manifest(adapt(request, workspace).adapter).support) == {"a", "c"}
 

@@ -208,7 +208,7 @@ def test_the_loss_by_default_is_dice_and_on_windows_of_features_with_cross_entro
 ):
     def trained(name, *settings):
         common = {"decoder": "frozen", "output": tmp_path / name}
-        settings = ("epochs=1", "rounds=1", "crops=1", *settings)
+        settings = ("epochs=1", "feature_passes=1", "crops_per_step=1", *settings)
         return load_file(
             adapt(request_for(method, settings=settings, k=1, **common), workspace).adapter
         )

@@ -20,7 +20,7 @@ from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 from tests.sample_data import write_dataset, write_model
 
-QUICK = ("epochs=1", "crops=1", "plateau=false")
+QUICK = ("epochs=1", "crops_per_step=1", "early_stopping=false")
 
 
 @pytest.fixture

@@ -480,7 +480,7 @@ OPTIONS = [
         ["--balanced, --natural", "exclude each other"],
     ),
     ("pretrain livers --out m --absent-means gone", ["--absent-means gone: there is no 'gone'"]),
-    ("pretrain livers --out m --set clip=-1", ["--set clip=-1"]),
+    ("pretrain livers --out m --set max_grad_norm=-1", ["--set max_grad_norm=-1"]),
     (
         "pretrain livers --out m --labels spleen",
         ["--labels spleen: no dataset has this structure", "Known: liver, tumour"],

@@ -16,7 +16,7 @@ def compared(fseft, tmp_path):
     """A small benchmark, and how it ended."""
     write_dataset(tmp_path / "blobs")
     write_model(Workspace(tmp_path))
-    quick = "--set epochs=1 --set crops=1 --device cpu -k 1 -o bench"
+    quick = "--set epochs=1 --set crops_per_step=1 --device cpu -k 1 -o bench"
     command = f"benchmark blobs --model tiny --method adaptformer,linear-probe,full {quick}"
     return lambda *more: fseft(*shlex.split(command), *more)
 

@@ -216,7 +216,7 @@ def test_a_method_shows_its_configuration(fseft):
     shown = fseft("show", "method", "lora").stdout
     assert "rank" in shown
     assert "int" in shown
-    assert "one_rate: True" in shown  # of the preset
+    assert "uniform_learning_rate: True" in shown  # of the preset
     schema = json.loads(fseft("show", "method", "lora", "--json").stdout)["config_schema"]
     assert schema["properties"]["rank"]["type"] == "integer"
 

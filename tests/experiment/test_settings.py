@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_told_in_one_line(setting, message):
 def test_a_preset_sets_keys_of_method_and_recipe_and_what_is_set_beside_it_wins():
     config, recipe = split("rank=4", "preset=reference", "epochs=7")
     assert (config.rank, config.roles) == (4, ("attn.qkv",))
-    assert (recipe.epochs, recipe.learning_rate, recipe.one_rate) == (7, 1e-3, True)
+    assert (recipe.epochs, recipe.learning_rate, recipe.uniform_learning_rate) == (7, 1e-3, True)
 
 
 def test_a_preset_may_differ_where_the_decoder_is_trained():
@@ -149,6 +149,25 @@ def test_the_last_of_two_names_of_a_setting_counts():
 def test_two_names_of_a_field_in_a_document_contradict_each_other():
     with pytest.raises(ValueError, match="lora_plus_ratio is set twice"):
         Renamed.model_validate({"ratio": 16.0, "lora_plus_ratio": 4.0})
+
+
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        ("uniform_learning_rate=true", "uniform_learning_rate=true"),
+        ("clip=2", "max_grad_norm=2"),
+        ("ema=0.9", "ema_decay=0.9"),
+        ("warm_up=0.1", "warmup_fraction=0.1"),
+        ("crops_per_step=3", "crops_per_step=3"),
+        ("foreground_fraction=1", "foreground_fraction=1"),
+        ("feature_passes=2", "feature_passes=2"),
+        ("early_stopping=false", "early_stopping=false"),
+        ("features=recomputed", "features=recomputed"),
+        ("features=cached", "features=cached"),
+    ],
+)
+def test_former_names_of_training_settings_are_accepted(former, current):
+    assert split(former) == split(current)
 
 
 def test_a_preset_may_use_former_names():

@@ -15,7 +15,7 @@ from fseft.learn.adapters.method import AdaptedNetwork
 from fseft.learn.training_loop import autocast, make_training_state, train
 from fseft.training_config import TrainingConfig
 
-RECIPE = TrainingConfig(epochs=6, learning_rate=0.05, plateau=False, checkpoint_seconds=0)
+RECIPE = TrainingConfig(epochs=6, learning_rate=0.05, early_stopping=False, checkpoint_seconds=0)
 
 
 def a_problem():
@@ -98,11 +98,13 @@ def test_a_finished_training_is_not_trained_further():
     train(training, lambda _: pytest.fail("a step too many"), RECIPE, steps_per_epoch=3)
 
 
-@pytest.mark.parametrize(("one_rate", "rates"), [(False, {0.05, 0.5}), (True, {0.05})])
-def test_one_rate_is_that_of_all_groups(one_rate, rates):
+@pytest.mark.parametrize(("uniform_learning_rate", "rates"), [(False, {0.05, 0.5}), (True, {0.05})])
+def test_one_rate_is_that_of_all_groups(uniform_learning_rate, rates):
     adapted, _ = a_problem()
     adapted.rates["bias"] = 10.0
-    training = make_training_state(adapted, RECIPE.model_copy(update={"one_rate": one_rate}))
+    training = make_training_state(
+        adapted, RECIPE.model_copy(update={"uniform_learning_rate": uniform_learning_rate})
+    )
     assert {group["base"] for group in training.optimizer.param_groups} == rates
 
 
@@ -176,7 +178,7 @@ def test_a_loss_that_is_no_number_is_an_error(value):
 
 
 def test_a_plateau_of_the_loss_stops_the_training_if_asked_to():
-    recipe = RECIPE.model_copy(update={"epochs": 100, "plateau": True})
+    recipe = RECIPE.model_copy(update={"epochs": 100, "early_stopping": True})
     adapted, loss_of = a_problem()
 
     def flat(step):
@@ -190,7 +192,7 @@ def test_a_plateau_of_the_loss_stops_the_training_if_asked_to():
         len(train(make_training_state(adapted, recipe), flat, recipe, steps_per_epoch=1).losses)
         == 30
     )
-    on = recipe.model_copy(update={"plateau": False})
+    on = recipe.model_copy(update={"early_stopping": False})
     assert (
         train(make_training_state(adapted, on), flat, on, steps_per_epoch=1).stopped_by
         == "all epochs"
@@ -198,7 +200,7 @@ def test_a_plateau_of_the_loss_stops_the_training_if_asked_to():
 
 
 def test_no_plateau_is_told_of_losses_that_the_method_leaves_out():
-    recipe = RECIPE.model_copy(update={"epochs": 100, "plateau": True})
+    recipe = RECIPE.model_copy(update={"epochs": 100, "early_stopping": True})
     adapted, loss_of = a_problem()
     adapted.plateau_losses = lambda losses: losses[7:]
     training = train(
@@ -244,7 +246,7 @@ def test_a_gradient_is_never_longer_than_the_clip():
     steps = {}
     for clip in (None, 1e-3):
         adapted, loss_of = a_problem()
-        recipe = RECIPE.model_copy(update={"clip": clip})
+        recipe = RECIPE.model_copy(update={"max_grad_norm": clip})
         training = make_training_state(adapted, recipe)
         train(
             training, lambda step, loss_of=loss_of: 100 * loss_of(step), recipe, steps_per_epoch=3
@@ -256,7 +258,7 @@ def test_a_gradient_is_never_longer_than_the_clip():
 
 def test_a_gradient_that_is_no_number_is_an_error_before_it_does_harm():
     adapted, loss_of = a_problem()
-    recipe = RECIPE.model_copy(update={"clip": 1.0})
+    recipe = RECIPE.model_copy(update={"max_grad_norm": 1.0})
     before = adapted.state_dict()
     for parameter in adapted.network.parameters():
         parameter.register_hook(lambda gradient: gradient * float("nan"))
@@ -266,7 +268,7 @@ def test_a_gradient_that_is_no_number_is_an_error_before_it_does_harm():
 
 
 def test_averaged_weights_take_the_place_of_the_last_ones_also_after_a_kill():
-    recipe, states = RECIPE.model_copy(update={"ema": 0.9}), []
+    recipe, states = RECIPE.model_copy(update={"ema_decay": 0.9}), []
     whole = trained(recipe, save=lambda state: states.append(through_a_file(state)))
     assert not torch.equal(whole.adapted.network.weight, trained().adapted.network.weight)
     for state in (states[2], states[-1]):

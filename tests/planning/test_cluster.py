@@ -132,7 +132,7 @@ def test_scans_are_segmented_and_scored_on_it_as_in_one_process(
 
 def test_trials_of_a_benchmark_run_on_it_as_in_one_process(cluster, blobs, workspace, tmp_path):
     def found(output, workers):
-        settings = ("epochs=1", "crops=1")
+        settings = ("epochs=1", "crops_per_step=1")
         common = AdaptRequest(blobs, "", "", 0, settings=settings, device="cpu", workers=workers)
         request = BenchmarkRequest(
             common, tmp_path / output, ("tiny",), ("linear-probe", "zero-shot"), (1,), (0,)

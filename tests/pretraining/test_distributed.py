@@ -64,7 +64,7 @@ def command(datasets, store, *more, steps=STEPS):
 
 def alone(datasets, store, warn=lambda _: None, steps=STEPS, **changed):
     """The same in this process, with twice the crops."""
-    recipe = RECIPE.model_copy(update={"epochs": steps // 5, "crops": 2})
+    recipe = RECIPE.model_copy(update={"epochs": steps // 5, "crops_per_step": 2})
     request = PretrainRequest(
         datasets,
         "made",

@@ -359,10 +359,10 @@ def test_the_card_tells_what_the_model_was_made_with(asked, store):
         "network": "channels=4,8 features=4",
         "temperature": "balanced",
         "steps_per_epoch": "2",
-        "ema": "0.999",
+        "ema_decay": "0.999",
     }
     assert told.items() <= made["settings"].items()
-    assert not {"loss", "rounds", "plateau", "features"} & made["settings"].keys()
+    assert not {"loss", "feature_passes", "early_stopping", "features"} & made["settings"].keys()
 
 
 def test_the_order_of_settings_does_not_matter(asked, store):
@@ -375,7 +375,7 @@ def test_the_order_of_settings_does_not_matter(asked, store):
     ("setting", "hint"),
     [
         ("channel=4,8", "Did you mean channels"),
-        ("emma=0.9", "Did you mean ema"),
+        ("ema_decoy=0.9", "Did you mean ema_decay"),
         ("learning_rate=0.1", "Give --learning-rate instead"),
     ],
 )
@@ -835,7 +835,7 @@ def test_phantoms_become_a_model_that_is_adapted_predicts_and_is_scored(store, t
     )
     card = pretrain(request, store)
     assert card.classes == ("heart", "liver", "lung_left", "lung_right")
-    settings = ("epochs=2", "crops=1", "plateau=false")
+    settings = ("epochs=2", "crops_per_step=1", "early_stopping=false")
     adapted = AdaptRequest(folders[1], "made", "linear-probe", k=2, device="cpu", settings=settings)
     adapter = adapt(adapted, store).adapter
     out = tmp_path / "out"

@@ -37,7 +37,7 @@ SPEC = MethodSpec(
     config=LinearProbeConfig,
     access="black-box",
     reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, black-box track",
-    presets=reference(1e-2, features="fresh"),
+    presets=reference(1e-2, features="recomputed"),
 )
 
 

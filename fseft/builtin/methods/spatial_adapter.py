@@ -29,7 +29,7 @@ SPEC = MethodSpec(
     config=SpatialAdapterConfig,
     access="black-box",
     reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, spatial black-box adapter",
-    presets=reference(1e-4, features="fresh", kernel_size=3),
+    presets=reference(1e-4, features="recomputed", kernel_size=3),
 )
 
 

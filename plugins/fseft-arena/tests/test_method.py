@@ -11,7 +11,7 @@ from fseft.training_config import TrainingConfig
 
 from fseft_arena.method import SingularChange
 
-RECIPE = TrainingConfig(epochs=40, learning_rate=0.01, plateau=False)
+RECIPE = TrainingConfig(epochs=40, learning_rate=0.01, early_stopping=False)
 NET = get_architecture("resunet")
 
 
@@ -72,7 +72,7 @@ def test_columns_longer_than_one_cost_what_they_are_longer():
 def test_a_step_is_as_long_as_the_recipe_says():
     network = adapted(penalty=0.5, rank=3, ratio=30)
     change = next(iter(network.changes().values()))
-    recipe = TrainingConfig(learning_rate=0.004, one_rate=True)
+    recipe = TrainingConfig(learning_rate=0.004, uniform_learning_rate=True)
     training = make_training_state(network, recipe)
     train(training, lambda _: 0 * network.network(torch.ones(1, 1, 16, 16, 16)).sum(), RECIPE, steps_per_epoch=1)
     assert 0 < float(change.v.detach().min()) < 1

@@ -21,7 +21,7 @@ from fseft_hf_peft.library import peft
 from fseft_hf_peft.method import computed_right
 from fseft_hf_peft.tuners import TUNERS
 
-RECIPE = TrainingConfig(epochs=6, learning_rate=0.01, plateau=False)
+RECIPE = TrainingConfig(epochs=6, learning_rate=0.01, early_stopping=False)
 X = torch.randn((2, 1, 4, 8, 8), generator=torch.Generator().manual_seed(0))
 
 

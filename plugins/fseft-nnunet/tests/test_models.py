@@ -184,7 +184,7 @@ def test_a_model_of_nn_unet_is_adapted_and_predicts(asked, store, blobs, tmp_pat
         store,
         rename="mine",
     )
-    settings = ("epochs=1", "crops=1", "plateau=false")
+    settings = ("epochs=1", "crops_per_step=1", "early_stopping=false")
     result = adapt(AdaptRequest(blobs, "mine", "lora", k=1, device="cpu", settings=settings), store)
     assert result.run.head_rows == {"left kidney": "kidney_left"}
     image = blobs / "imagesTr" / "a_0000.nii.gz"
@@ -195,7 +195,7 @@ def test_a_model_of_nn_unet_is_adapted_and_predicts(asked, store, blobs, tmp_pat
 
 def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     import_model("stunet_s", a_stunet[1], store)
-    settings = ("epochs=1", "crops=1", "plateau=false")
+    settings = ("epochs=1", "crops_per_step=1", "early_stopping=false")
     result = adapt(
         AdaptRequest(blobs, "stunet_s", "linear-probe", k=1, device="cpu", settings=settings), store
     )

@@ -14,7 +14,7 @@ from fseft.training_config import TrainingConfig
 from safetensors.torch import load, save
 
 NET = get_architecture("resunet")
-RECIPE = TrainingConfig(epochs=12, learning_rate=0.003, checkpoint_seconds=0, plateau=False)
+RECIPE = TrainingConfig(epochs=12, learning_rate=0.003, checkpoint_seconds=0, early_stopping=False)
 CASES = 3
 
 BRANCHES = {"merges_to_the_names_of_the_base": "a branch stays where it is"}
