@@ -102,7 +102,7 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MethodSpec(Spec):
-    """A fine-tuning method. Factory: a class with the protocol `learn.adapters.method.Method`."""
+    """A fine-tuning method. Factory: a class as `fseft.learn.adapters.method.Method`."""
 
     access: Literal["black-box", "white-box"] = "white-box"
     """`black-box` methods use only the output features: the whole backbone stays frozen."""
@@ -118,7 +118,7 @@ class MethodSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ArchitectureSpec(Spec):
-    """A network architecture. Factory: a class with the protocol `learn.networks.roles.Architecture`."""
+    """A network architecture. Factory: a class as `fseft.learn.networks.roles.Architecture`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,4 +1,4 @@
-"""Where things lie: every path, every content key, every atomic write. Nothing else builds a path."""
+"""Paths of a workspace, content keys, and atomic writes. No other module builds these paths."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import time
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
@@ -21,126 +23,164 @@ from fseft.schemas import Document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 D = TypeVar("D", bound=Document)
 
-_SETTLED_NS = 5_000_000_000
+_MIN_AGE_NS = 5_000_000_000
+"""Age from which a file's modification time proves that it did not change, on any file system."""
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The workspace: a folder with `fingerprints/`, `preprocessed/` and `runs/` in it."""
+    """A folder with plans, preprocessed volumes, runs and models.
+
+    Args:
+        root: The folder; it need not exist.
+
+    Example:
+        >>> workspace = Workspace(Path("work"))
+        >>> workspace.run("livers", "suprem_unet", "lora", k=5, seed=0).as_posix()
+        'work/runs/livers/suprem_unet/lora-k5-s0'
+    """
 
     root: Path
 
     def fingerprint(self, dataset: str) -> Path:
-        """`fingerprints/<dataset>/fingerprint.json`."""
+        """Return `fingerprints/<dataset>/fingerprint.json`."""
         return self.root / "fingerprints" / dataset / "fingerprint.json"
 
     def plan(self, dataset: str, model: str) -> Path:
-        """`fingerprints/<dataset>/plan.<model>.json`."""
-        return self.root / "fingerprints" / dataset / f"plan.{_in_path(model)}.json"
+        """Return `fingerprints/<dataset>/plan.<model>.json`."""
+        return self.root / "fingerprints" / dataset / f"plan.{_file_name(model)}.json"
 
     def preprocessed(self, dataset: str, key: str) -> Path:
-        """`preprocessed/<dataset>/<key>/`: one folder per case; models that share spacing share the key."""
+        """Return `preprocessed/<dataset>/<key>/`, which has a folder for each case.
+
+        Args:
+            dataset: The dataset.
+            key: The digest of the preprocessing, which models of the same spacing share.
+        """
         return self.root / "preprocessed" / dataset / key
 
     def features(self, dataset: str, key: str) -> Path:
-        """`preprocessed/<dataset>/features-<key>/`: features of a frozen network, which black-box methods share."""
+        """Return `preprocessed/<dataset>/features-<key>/`, the cached features of a frozen network.
+
+        Args:
+            dataset: The dataset.
+            key: The digest of network and preprocessing, which black-box methods share.
+        """
         return self.root / "preprocessed" / dataset / f"features-{key}"
 
     def run(self, dataset: str, model: str, method: str, k: int, seed: int) -> Path:
-        """`runs/<dataset>/<model>/<method>-k<k>-s<seed>/`."""
-        return self.root / "runs" / dataset / _in_path(model) / f"{_in_path(method)}-k{k}-s{seed}"
+        """Return `runs/<dataset>/<model>/<method>-k<k>-s<seed>/`."""
+        folder = self.root / "runs" / dataset / _file_name(model)
+        name = f"{_file_name(method)}-k{k}-s{seed}"
+        return folder / name
 
     def model(self, name: str) -> Path:
-        """`models/<name>/`: a foundation model that this workspace alone has."""
+        """Return `models/<name>/`, the folder of a foundation model of this workspace."""
         return self.root / "models" / name
 
     def imported(self, package: str, name: str) -> Path:
-        """`<package>/<name>/` in the user's cache of imported models, which all workspaces share."""
+        """Return `<package>/<name>/` in the user's model cache, which all workspaces share."""
         return model_cache() / package / name
 
     def models(self) -> list[str]:
-        """Names of the foundation models of this workspace."""
+        """Return the names of the foundation models of this workspace, sorted."""
         return sorted(path.parent.name for path in (self.root / "models").glob("*/model.json"))
 
 
 def model_cache() -> Path:
-    """`FSEFT_MODELS`, or `fseft/models` in the user's cache folder."""
-    from pathlib import Path
+    """Return the folder `FSEFT_MODELS`, or `fseft/models` in the user's cache folder."""
+    if folder := os.environ.get("FSEFT_MODELS"):
+        return Path(folder).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "fseft" / "models"
 
-    if chosen := os.environ.get("FSEFT_MODELS"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fseft" / "models"
 
-
-def _in_path(name: str) -> str:
-    """A name that may say its distribution (`package:name`), for file systems that take no colon."""
+def _file_name(name: str) -> str:
+    """Return a name without colon, as in `package:name`, which some file systems reject."""
     return name.replace(":", "--")
 
 
 def digest(*parts: object, length: int = 16) -> str:
-    """Content key: the start of the sha256 of JSON-able parts (keys sorted) or bytes."""
+    """Return a content key: the start of the sha256 of the parts.
+
+    Args:
+        *parts: Bytes, or data that JSON can represent; the order of keys does not matter.
+        length: Number of hexadecimal digits.
+
+    Example:
+        >>> digest({"spacing": [1.0, 1.0, 2.0], "scheme": "ct"})
+        '5bb58cac85d1f188'
+    """
     sha = hashlib.sha256()
     for part in parts:
-        data = (
-            part
-            if isinstance(part, bytes)
-            else json.dumps(part, sort_keys=True, default=str).encode()
-        )
-        sha.update(data)
+        if isinstance(part, bytes):
+            sha.update(part)
+        else:
+            sha.update(json.dumps(part, sort_keys=True, default=str).encode())
         sha.update(b"\0")
     return sha.hexdigest()[:length]
 
 
 def file_digest(path: Path) -> str:
-    """The sha256 of a file's bytes, as 64 hex digits; what this process has read is not read again, unless it changed.
+    """Return the sha256 of a file as 64 hexadecimal digits.
 
-    A file that was written just now is always read: a second change may not show in its time.
+    A file is read once per process, unless its size or modification time changed. A file that was
+    modified a moment ago is always read: its time may not show a second change.
     """
     state = path.stat()
-    if time.time_ns() - state.st_mtime_ns < _SETTLED_NS:
-        return _digest_of(path)
-    return _digest_once(path.absolute(), state.st_mtime_ns, state.st_size, state.st_ino)
+    if time.time_ns() - state.st_mtime_ns < _MIN_AGE_NS:
+        return _compute_digest(path)
+    return _cached_digest(path.absolute(), state.st_mtime_ns, state.st_size, state.st_ino)
 
 
 @lru_cache(maxsize=1 << 16)
-def _digest_once(path: Path, *state: int) -> str:
-    del state
-    return _digest_of(path)
+def _cached_digest(path: Path, *state: int) -> str:
+    del state  # a part of the key only
+    return _compute_digest(path)
 
 
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        native = hasattr(hashlib, "file_digest")  # from Python 3.11 on
-        return hashlib.file_digest(file, "sha256").hexdigest() if native else _sha(file)
-
-
-def _sha(file: object) -> str:
+def _compute_digest(path: Path) -> str:
     sha = hashlib.sha256()
-    while chunk := file.read(1 << 20):  # type: ignore[attr-defined]
-        sha.update(chunk)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            sha.update(chunk)
     return sha.hexdigest()
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling of `path`, for a file or a folder; rename it to `path` when all went well.
+    """Write a file or folder under a temporary name and rename it to `path` on success.
 
-    A reader sees the old content or the whole new one. On an error the temporary is removed.
+    Readers see the old content or the complete new content. After an exception the temporary file
+    or folder is removed.
+
+    Args:
+        path: The file or folder to write; its parent is created.
+
+    Yields:
+        The temporary path, in the same folder and with the same suffix; it does not exist yet.
 
     Raises:
         FseftError: The folder cannot be written, or the disk is full.
+
+    Example:
+        >>> with atomic_write(Path("scores.csv")) as temporary:  # doctest: +SKIP
+        ...     temporary.write_text("case,dice")
     """
-    # The temporary keeps the whole suffix: image writers choose the format by it.
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    # Unique among threads, processes and machines that share the folder. The name ends as the
+    # path does, since image writers choose the format by the suffix.
+    temporary = path.with_name(f".tmp-{secrets.token_hex(6)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _sync(temporary)
-        with _aside(path) if temporary.is_dir() else nullcontext():
+        if temporary.is_dir() and path.exists():
+            _replace_folder(path, temporary)
+        else:
             temporary.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
@@ -148,25 +188,35 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            with suppress(OSError):  # the error that is on its way says more than a second one
+            with suppress(OSError):  # the exception that is being raised matters more
                 temporary.unlink()
 
 
-@contextmanager
-def _aside(folder: Path) -> Iterator[None]:
-    """Move a folder out of the way, and remove it when its successor is in place."""
-    old = folder.with_name(f".old-{os.getpid()}-{folder.name}")
-    moved = folder.exists()
-    if moved:
-        folder.rename(old)
-    yield
-    if moved:
-        shutil.rmtree(old, ignore_errors=True)
+def _replace_folder(folder: Path, replacement: Path) -> None:
+    """Replace a folder, which no operating system does in a single step unless it is empty."""
+    old = folder.with_name(f".old-{secrets.token_hex(6)}-{folder.name}")
+    folder.rename(old)
+    try:
+        replacement.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or all files of a folder, to the disk."""
+    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
+    for file in files:
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
 
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Keep other processes, also on other machines, from what is done under the same path; the lock file stays.
+    """Wait for an exclusive lock on a path, among processes and machines.
+
+    The lock file `.<name>.lock` stays in the folder.
 
     Raises:
         FseftError: The folder cannot be written.
@@ -187,10 +237,13 @@ def file_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Work in a folder in which no other process may do the same; `.lock` stays in it.
+    """Lock a folder against other processes that lock it; the file `.lock` stays in it.
+
+    Args:
+        folder: The folder; it is created if missing.
 
     Raises:
-        FseftError: One does, or the folder cannot be written.
+        FseftError: Another process holds the lock, or the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -199,8 +252,8 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
-        hint = "Wait until it ends, or give another name or folder."
-        raise FseftError("another process is at work in it", file=folder, hint=hint) from error
+        hint = "Wait until it ends, or choose another name or folder."
+        raise FseftError("in use by another process", file=folder, hint=hint) from error
     except OSError as error:
         raise write_error(folder, error) from error
     try:
@@ -210,62 +263,64 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def require_empty(folder: Path) -> None:
-    """What is written must not mix with what is there.
+    """Check that a folder is empty or missing.
 
     Raises:
-        FseftError: The folder is there and holds something.
+        FseftError: The folder contains files.
     """
     if folder.is_dir() and any(folder.iterdir()):
-        raise FseftError("is not empty", file=folder, hint="Give a new folder.")
+        raise FseftError("is not empty", file=folder, hint="Choose a new folder.")
 
 
 def write_error(path: Path, error: OSError) -> FseftError:
-    """The user's view of an operating system error on writing `path`."""
+    """Return the error for the user if the operating system cannot write `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FseftError("the disk is full", file=path, hint="Free some space and run again.")
     return FseftError(
         f"cannot be written ({error.strerror or error})",
         file=path,
-        hint="Choose another folder or its rights.",
+        hint="Choose another folder, or change its permissions.",
     )
 
 
-def _sync(path: Path) -> None:
-    files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
-    for file in files:
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
-
-
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Write a text file in UTF-8, atomically.
+
+    Raises:
+        FseftError: As for `atomic_write`.
+    """
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_document(path: Path, document: Document) -> None:
-    """Write a document as indented JSON, atomically."""
+    """Write a document as indented JSON, atomically.
+
+    Raises:
+        FseftError: As for `atomic_write`.
+    """
     write_text(path, document.model_dump_json(indent=2) + "\n")
 
 
 def read_document(path: Path, kind: type[D]) -> D:
-    """Read a document back.
+    """Read a document from a JSON file.
+
+    Args:
+        path: The file.
+        kind: The class of the document.
 
     Raises:
-        FseftError: The file is missing, is no JSON, or does not hold this kind of document.
+        FseftError: The file is missing, or does not contain a valid document of this class.
     """
     name = re.sub(r"\B(?=[A-Z])", " ", kind.__name__).lower()
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise FseftError(
-            f"there is no {name}", file=path, hint=f"Make the {name} first."
-        ) from error
+        cause = f"the {name} does not exist"
+        raise FseftError(cause, file=path, hint=f"Create the {name} first.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in [".".join(map(str, first["loc"]))] if part)
-        raise FseftError(
-            f"is not a valid {name} ({where}{first['msg']})",
-            file=path,
-            hint="Delete it and make it again.",
-        ) from error
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        reason = f"{key}: {problem['msg']}" if key else problem["msg"]
+        cause = f"is not a valid {name} ({reason})"
+        raise FseftError(cause, file=path, hint="Delete it and create it again.") from error

@@ -248,7 +248,7 @@ def test_a_new_plugin_is_a_package_beside_what_there_is(fseft, tmp_path):
     refused = fseft("plugin", "new", "mine", "--kind", "reader", FSEFT_DISABLE_PLUGINS="rude")
     assert (refused.returncode, refused.stderr) == (
         2,
-        "error: fseft-mine: is not empty. Give a new folder.\n",
+        "error: fseft-mine: is not empty. Choose a new folder.\n",
     )
     assert fseft("plugin", "new", "mine", "--kind", "metric").returncode == 2
 

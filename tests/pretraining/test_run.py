@@ -330,7 +330,7 @@ def test_a_killed_overwriting_is_gone_on_with_by_the_same_settings(asked, store)
 def test_two_processes_do_not_train_one_model(asked, store):
     with (
         exclusive_lock(store.model("made")),
-        pytest.raises(FseftError, match="models/made: another process is at work in it"),
+        pytest.raises(FseftError, match="models/made: in use by another process"),
     ):
         pretrain(asked, store)
 
