@@ -25,7 +25,7 @@ class TrainingConfig(FrozenModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     former_names: ClassVar = {
-        "uniform_learning_rate": "uniform_learning_rate",
+        "one_rate": "uniform_learning_rate",
         "clip": "max_grad_norm",
         "ema": "ema_decay",
         "warm_up": "warmup_fraction",

@@ -154,16 +154,16 @@ def test_two_names_of_a_field_in_a_document_contradict_each_other():
 @pytest.mark.parametrize(
     ("former", "current"),
     [
-        ("uniform_learning_rate=true", "uniform_learning_rate=true"),
+        ("one_rate=true", "uniform_learning_rate=true"),
         ("clip=2", "max_grad_norm=2"),
         ("ema=0.9", "ema_decay=0.9"),
         ("warm_up=0.1", "warmup_fraction=0.1"),
-        ("crops_per_step=3", "crops_per_step=3"),
-        ("foreground_fraction=1", "foreground_fraction=1"),
-        ("feature_passes=2", "feature_passes=2"),
-        ("early_stopping=false", "early_stopping=false"),
-        ("features=recomputed", "features=recomputed"),
-        ("features=cached", "features=cached"),
+        ("crops=3", "crops_per_step=3"),
+        ("foreground=1", "foreground_fraction=1"),
+        ("rounds=2", "feature_passes=2"),
+        ("plateau=false", "early_stopping=false"),
+        ("features=fresh", "features=recomputed"),
+        ("features=kept", "features=cached"),
     ],
 )
 def test_former_names_of_training_settings_are_accepted(former, current):
