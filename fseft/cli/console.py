@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import warnings
 from contextlib import contextmanager, nullcontext
@@ -12,8 +13,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fseft.experiment.callbacks import Callbacks
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 out = Console()
 err = Console(stderr=True)
@@ -188,3 +192,32 @@ def one_line_warnings() -> Iterator[None]:
             warnings.simplefilter("ignore", category)
         warnings.showwarning = show
         yield
+
+
+class ConsoleCallbacks(Callbacks):
+    """Callbacks that show progress on the terminal."""
+
+    def progress(
+        self, description: str, total: int
+    ) -> AbstractContextManager[Callable[[str], None]]:
+        """Shows a bar, or a line now and then in a log file."""
+        return progress(total, description)
+
+
+class _LogHandler(logging.Handler):
+    """Prints log records of the library in one line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.ERROR:
+            fail(record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            warn(record.getMessage())
+        else:
+            note(record.getMessage())
+
+
+def configure_logging(level: int = logging.INFO) -> None:
+    """Shows messages of the library from this level on; replaces the handlers of an earlier call."""
+    logger = logging.getLogger("fseft")
+    logger.handlers = [_LogHandler()]
+    logger.setLevel(level)

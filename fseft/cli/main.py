@@ -134,6 +134,7 @@ def _load_plugins(arguments: Sequence[str]) -> None:
 
 def main() -> None:
     """Run the program; bad input ends in one line and exit status 2."""
+    console.configure_logging()
     with console.one_line_warnings():
         try:
             _load_plugins(sys.argv[1:])

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from fseft.cli.console import ConsoleCallbacks, duration, note, out
 from fseft.cli.options import Cluster, Device, Workers, Workspace
 from fseft.errors import pluralise
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SECONDS_WORTH_TELLING = 5.0
+MIN_SECONDS_TO_ESTIMATE = 5.0
 
 
 def predict(
@@ -50,11 +48,9 @@ def predict(
     Needs the scan, the adapter and the backbone, nothing else. Scans that are done already are skipped. Several
     adapters that learned from the same frozen features share one pass of the network.
     """
-    from fseft.cli.console import note, out, progress, warn
     from fseft.cli.parsing import choice
     from fseft.inference.adapter_groups import group_adapters, open_adapters
     from fseft.inference.run import PredictRequest, predict
-    from fseft.inference.scan_files import gather_scans
     from fseft.workspace import Workspace
 
     store = Workspace(workspace)
@@ -70,28 +66,27 @@ def predict(
     )
     adapters = open_adapters(request.adapters, store)
     if len(adapters) > 1:
-        note(f"{len(adapters)} adapters, passes over each scan: {len(group_adapters(adapters))}")
-    scans = gather_scans(request.inputs, len(adapters[0].manifest.channels))
-    with progress(len(scans), "predict") as advance:
-        result = predict(request, store, advance, warn, windows=_estimate())
-    skipped = f", {len(result.skipped)} done before" if result.skipped else ""
-    out.print(f"{pluralise(len(result.done), 'scan')} segmented{skipped}: {output}", soft_wrap=True)
+        note(f"{len(adapters)} adapters, forward passes per scan: {len(group_adapters(adapters))}")
+    result = predict(request, store, _PredictionProgress())
+    skipped = f", {len(result.skipped)} existed already" if result.skipped else ""
+    out.print(
+        f"{pluralise(len(result.segmented), 'scan')} segmented{skipped}: {output}", soft_wrap=True
+    )
 
 
-def _estimate() -> Callable[[str, int, int], None]:
-    """Say after the first windows of a scan how long the rest may take, if it is long."""
-    from fseft.cli.console import duration, note
+class _PredictionProgress(ConsoleCallbacks):
+    """Progress over scans, and an estimate after the first windows of a scan that takes long."""
 
-    began, told = 0.0, set()
+    def __init__(self) -> None:
+        self.start = 0.0
+        self.estimated: set[str] = set()
 
-    def windows(name: str, done: int, total: int) -> None:
-        nonlocal began
-        if done == 0:
-            began = time.monotonic()
-        elif name not in told:
-            told.add(name)
-            left = (time.monotonic() - began) / done * (total - done)
-            if left >= SECONDS_WORTH_TELLING:
-                note(f"{name}: {pluralise(total, 'window')}, about {duration(left)} left")
-
-    return windows
+    def on_window(self, scan: str, finished: int, total: int) -> None:
+        """Prints the remaining time once per scan."""
+        if finished == 0:
+            self.start = time.monotonic()
+        elif scan not in self.estimated:
+            self.estimated.add(scan)
+            remaining = (time.monotonic() - self.start) / finished * (total - finished)
+            if remaining >= MIN_SECONDS_TO_ESTIMATE:
+                note(f"{scan}: {pluralise(total, 'window')}, about {duration(remaining)} left")

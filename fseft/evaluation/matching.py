@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
-from fseft.inference.index import INDEX, makers, read_index
+from fseft.inference.index import INDEX, adapter_hashes, read_index
 from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
 
 if TYPE_CHECKING:
@@ -124,10 +124,12 @@ def _paired(folder: Path, predicted: Mapping[str, Path], references: References)
         reference=references.values,
         ignore=references.ignore,
         seen=tuple(case for case, entry in made.items() if entry.seen),
-        adapters={one: index.adapters.get(one, "") for e in made.values() for one in makers(e)}
+        adapters={
+            one: index.adapters.get(one, "") for e in made.values() for one in adapter_hashes(e)
+        }
         if index
         else {},
-        mixed=len({makers(entry) for entry in made.values()}) > 1,
+        mixed=len({adapter_hashes(entry) for entry in made.values()}) > 1,
     )
 
 

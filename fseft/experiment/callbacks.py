@@ -50,5 +50,8 @@ class Callbacks:
     def on_validation_end(self, epoch: Epoch, dice: Mapping[str, float]) -> None:
         """Called after a validation with the Dice of each structure."""
 
+    def on_window(self, scan: str, finished: int, total: int) -> None:
+        """Called after each sliding window of a scan that this process segments."""
+
     def on_trial_end(self, trial: Any) -> None:
         """Called after each trial of a benchmark."""

@@ -1,4 +1,4 @@
-"""The adapters of a prediction, and which of them one pass of a network serves."""
+"""Adapters of a prediction, grouped by the forward passes that they can share."""
 
 from __future__ import annotations
 
@@ -33,125 +33,147 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenAdapter:
-    """An adapter file.
+    """An adapter file whose manifest has been read.
 
     Attributes:
-        place: As the user gave it: the file, or the folder of its run.
-        file: The absolute path.
-        sha256: Of the file.
-        name: Of what is written for this adapter alone: its file's or folder's, unlike that of the others.
-        manifest: What it says of itself.
+        path: The file, or the folder of its run, as the user wrote it.
+        file: Absolute path of the file.
+        sha256: Hash of the file.
+        name: Name of its output folder; unique among the adapters of a prediction.
+        manifest: Manifest in the file's header.
     """
 
-    place: Path
+    path: Path
     file: Path
     sha256: str
     name: str
     manifest: Manifest = field(compare=False)
 
     @property
-    def channels(self) -> int:
-        """Of its logits: the background and its structures."""
+    def num_channels(self) -> int:
+        """Number of logits per voxel: the background and the structures."""
         return 1 + len(self.manifest.labels)
 
 
 AdapterGroup = tuple[OpenAdapter, ...]
-"""Adapters that share one pass of a network over a scan."""
+"""Adapters that share one forward pass over a scan."""
 
 
-def open_adapters(places: Sequence[Path], store: Workspace) -> tuple[OpenAdapter, ...]:
-    """Read what adapters say of themselves.
+def open_adapters(paths: Sequence[Path], workspace: Workspace) -> tuple[OpenAdapter, ...]:
+    """Reads the manifests of adapters and checks that they can segment the same scans.
+
+    Args:
+        paths: Adapter files, or folders of runs.
+        workspace: Workspace with the models that adapters may need.
 
     Raises:
-        FseftError: None is given, one is none or given twice, is for another backbone, or they take other channels.
+        FseftError: No adapter, a file that is not an adapter, a duplicate, a missing backbone, or
+            adapters with different numbers of input channels.
     """
-    if not places:
-        raise FseftError("there is no adapter", hint="Give one with --adapter.")
-    manifests = [read_manifest(place) for place in places]
-    files = [(place / NAME if place.is_dir() else place).absolute() for place in places]
+    if not paths:
+        raise FseftError("no adapter was passed", hint="Pass the file or run folder of an adapter.")
+    manifests = [read_manifest(path) for path in paths]
+    files = [(path / NAME if path.is_dir() else path).absolute() for path in paths]
     hashes = [file_digest(file) for file in files]
-    weights_of = lru_cache(find_weights)
-    for place, manifest, sha256, before in zip(
-        places, manifests, hashes, range(len(places)), strict=True
-    ):
-        if sha256 in hashes[:before]:
-            raise FseftError("the adapter is given twice", file=place, hint="Leave one out.")
-        if len(manifest.channels) != len(manifests[0].channels):
-            cause = f"takes {len(manifest.channels)} channel(s), {places[0]} takes {len(manifests[0].channels)}"
-            raise FseftError(cause, file=place, hint="Predict with them one by one.")
-        find_backbone(place, manifest, store, weights_of)
-    return tuple(map(OpenAdapter, places, files, hashes, _names(files), manifests))
+    find_cached = lru_cache(find_weights)
+    for index, path in enumerate(paths):
+        if hashes[index] in hashes[:index]:
+            raise FseftError("the adapter was passed twice", file=path, hint="Leave one out.")
+        _check_channels(path, manifests[index], paths[0], manifests[0])
+        find_backbone(path, manifests[index], workspace, find_cached)
+    return tuple(map(OpenAdapter, paths, files, hashes, _unique_names(files), manifests))
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """The last parts of each path, as many as it takes to tell all of them apart."""
-    paths = [
-        file.parent.parts if file.name == NAME else (*file.parent.parts, file.stem)
-        for file in files
+def _check_channels(path: Path, manifest: Manifest, first: Path, expected: Manifest) -> None:
+    channels = len(manifest.channels)
+    if channels != len(expected.channels):
+        raise FseftError(
+            f"takes {channels} channel(s), {first} takes {len(expected.channels)}",
+            file=path,
+            hint="Predict with each of them separately.",
+        )
+
+
+def _unique_names(files: Sequence[Path]) -> list[str]:
+    """Shortest path endings that differ between all files."""
+    parts = [file.parent.parts for file in files]
+    parts = [
+        folder if file.name == NAME else (*folder, file.stem)
+        for file, folder in zip(files, parts, strict=True)
     ]
-    for length in range(1, max(map(len, paths))):
-        names = ["-".join(parts[-length:]) for parts in paths]
+    for length in range(1, max(map(len, parts))):
+        names = ["-".join(path[-length:]) for path in parts]
         if len(set(names)) == len(names):
             break
     return names
 
 
 def group_adapters(adapters: Sequence[OpenAdapter]) -> tuple[AdapterGroup, ...]:
-    """Adapters on the same frozen features of the same input together, all others by themselves.
+    """Groups adapters on the same frozen features of the same input; others stay alone.
 
     Methods of other packages are never grouped with built-in ones, as the receptive field of their
     heads is unknown.
     """
     groups: dict[str, list[OpenAdapter]] = {}
     for adapter in adapters:
-        groups.setdefault(_features(adapter), []).append(adapter)
+        groups.setdefault(_features_key(adapter), []).append(adapter)
     return tuple(map(tuple, groups.values()))
 
 
-def _features(adapter: OpenAdapter) -> str:
-    """A key of the features that the adapter's head is put on."""
-    made = adapter.manifest
-    if not _has_frozen_features(adapter) or not made.backbone_sha256:
+def _features_key(adapter: OpenAdapter) -> str:
+    """Key of the features that the adapter's head takes."""
+    manifest = adapter.manifest
+    if not _has_frozen_features(adapter) or not manifest.backbone_sha256:
         return adapter.sha256
-    preprocessing = made.preprocessing.model_dump(mode="json")
     return digest(
-        made.backbone_sha256, made.architecture, made.hparams, preprocessing, _is_ours(adapter)
+        manifest.backbone_sha256,
+        manifest.architecture,
+        manifest.hparams,
+        manifest.preprocessing.model_dump(mode="json"),
+        _is_builtin(adapter),
     )
 
 
-def _is_ours(adapter: OpenAdapter) -> bool:
+def _is_builtin(adapter: OpenAdapter) -> bool:
     return adapter.manifest.method.distribution == "fseft"
 
 
 def _has_frozen_features(adapter: OpenAdapter) -> bool:
-    """Whether nothing but the head is the adapter's own."""
-    made = adapter.manifest
-    spec = registry().method(method_name(made, adapter.place))
-    texts = (
-        not spec.trains and TEXT_CLASSES in made.hparams
-    )  # their head looks at deeper features too
-    return spec.access == "black-box" and set(made.beside.values()) == {"frozen"} and not texts
+    """Whether the adapter changes nothing except the head."""
+    manifest = adapter.manifest
+    spec = registry().method(method_name(manifest, adapter.path))
+    if not spec.trains and TEXT_CLASSES in manifest.hparams:
+        return False  # a text-driven head takes features of deeper levels too
+    return spec.access == "black-box" and set(manifest.beside.values()) == {"frozen"}
 
 
-def load_adapter_group(adapters: AdapterGroup, store: Workspace) -> nn.Module:
-    """The network that gives the logits of all adapters, one after the other along the channels.
+def load_adapter_group(adapters: AdapterGroup, workspace: Workspace) -> nn.Module:
+    """Loads one network that returns the logits of all adapters of a group.
 
-    Our black-box heads are kept apart, to run once on each voxel instead of in every window: those that are more than
-    pointwise, and all where there are more classes than features. Else the result is the same, and logits are fewer.
+    Built-in black-box heads that are more than pointwise, and all heads where classes outnumber
+    the features, are split from the network: they then run once per voxel of the blended features
+    instead of in every window.
+
+    Returns:
+        A module from (B, C, i, j, k) to logits (B, sum of `num_channels`, i, j, k), concatenated in
+        the order of the adapters.
 
     Raises:
-        FseftError: An adapter is of another backbone, or its method or model is not installed.
+        FseftError: An adapter belongs to another backbone, or its method or model is not installed.
     """
-    body = load_adapter_backbone(adapters[0].file, adapters[0].manifest, store)
-    architecture, heads = body.architecture, []
-    width = architecture.head(body.network).in_channels
+    first = adapters[0]
+    backbone = load_adapter_backbone(first.file, first.manifest, workspace)
+    architecture = backbone.architecture
+    num_features = architecture.head(backbone.network).in_channels
+    heads: list[nn.Module] = []
     for adapter in adapters:
-        network = load_adapter_onto(body, adapter.file, adapter.manifest)
+        network = load_adapter_onto(backbone, adapter.file, adapter.manifest)
         heads.append(architecture.head(network))
-    if not _has_frozen_features(adapters[0]):
+    if not _has_frozen_features(first):
         return network
-    classes = sum(adapter.channels for adapter in adapters)
-    if _is_ours(adapters[0]) and (classes > width or not all(map(is_pointwise, heads))):
+    num_classes = sum(adapter.num_channels for adapter in adapters)
+    wide = num_classes > num_features or not all(map(is_pointwise, heads))
+    if wide and _is_builtin(first):
         architecture.replace_head(network, nn.Identity())
         return SplitNetwork(network, ParallelHeads(heads))
     if len(heads) > 1:

@@ -1,7 +1,8 @@
-"""`predictions.json`: which structures a folder of segmentations holds, and which adapters made each of them."""
+"""The index of a prediction folder, `predictions.json`: structures, adapters and cases."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,21 +13,23 @@ from fseft.schemas import PredictedCase, Predictions
 from fseft.workspace import file_lock, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 INDEX = "predictions.json"
 METRICS = "metrics.json"
-"""What `fseft predict` and `fseft evaluate` write beside the segmentations."""
+"""Files of `fseft predict` and `fseft evaluate` in the folder of the segmentations."""
 
-_NAMED = 5  # cases that a warning names
+_MAX_NAMED = 5  # cases that a warning lists
 
 
 def read_index(path: Path) -> Predictions | None:
-    """What `fseft predict` wrote into a folder, or somebody in its name; None where it is missing.
+    """Reads the index of a prediction folder; None if the file does not exist.
 
     Raises:
-        FseftError: It cannot be read, so that nobody knows what the folder holds.
+        FseftError: The file is not a valid index.
     """
     if not path.is_file():
         return None
@@ -34,26 +37,26 @@ def read_index(path: Path) -> Predictions | None:
         return Predictions.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise FseftError(
-            f"is not understood ({error.errors()[0]['msg']})",
+            f"is not a valid index ({error.errors()[0]['msg']})",
             file=path,
             hint="Repair it, or move the folder away.",
         ) from error
 
 
-def makers(case: PredictedCase) -> tuple[str, ...]:
-    """The sha256 of all adapters that a segmentation was made with, in the order of the command line."""
+def adapter_hashes(case: PredictedCase) -> tuple[str, ...]:
+    """The sha256 of all adapters of a prediction, in the order of the call."""
     return case.adapter, *case.others
 
 
 @dataclass
 class PredictionIndex:
-    """The index of an output folder, which other processes may add to at the same time.
+    """The index of an output folder; several processes may add to it at the same time.
 
     Attributes:
-        folder: Where the segmentations lie.
-        labels: Structures and voxel values of all of them.
-        adapters: The sha256 and the place of the adapters that make the new ones.
-        cases: What the folder held when this was last read or written.
+        folder: Folder of the segmentations.
+        labels: Structure -> voxel value, the same for all cases.
+        adapters: sha256 -> path of the adapters that predict now.
+        cases: Entries at the last read or write.
     """
 
     folder: Path
@@ -61,74 +64,73 @@ class PredictionIndex:
     adapters: dict[str, str]
     cases: dict[str, PredictedCase] = field(default_factory=dict)
 
-    def add(self, new: Mapping[str, PredictedCase]) -> None:
-        """Write more cases to what is in the file by now; adapters without a case are left out.
+    def add(self, entries: Mapping[str, PredictedCase]) -> None:
+        """Adds entries to the current file, and removes adapters that no entry refers to.
 
         Raises:
-            FseftError: It cannot be written, or has become one of other structures.
+            FseftError: The file cannot be written, or holds other structures.
         """
         with file_lock(self.folder / INDEX):
-            known = self._read()
-            self.cases = {**known.cases, **new}
-            places = {**known.adapters, **self.adapters}
-            used = [sha256 for case in self.cases.values() for sha256 in makers(case)]
-            kept = {
-                sha256: places[sha256] for sha256 in [*used, *self.adapters] if sha256 in places
-            }
-            write_document(
-                self.folder / INDEX,
-                known.model_copy(update={"adapters": kept, "cases": self.cases}),
-            )
+            current = self._read()
+            self.cases = {**current.cases, **entries}
+            paths = {**current.adapters, **self.adapters}
+            used = [sha256 for case in self.cases.values() for sha256 in adapter_hashes(case)]
+            adapters = {key: paths[key] for key in [*used, *self.adapters] if key in paths}
+            update = {"adapters": adapters, "cases": self.cases}
+            write_document(self.folder / INDEX, current.model_copy(update=update))
 
     def _read(self) -> Predictions:
-        """What is in the file by now.
+        """Reads the current file.
 
         Raises:
-            FseftError: Other structures, as one list of labels could not name them all.
+            FseftError: It holds other structures; one index has one list of labels.
         """
-        known = read_index(self.folder / INDEX)
-        if known is None or not known.cases:
+        current = read_index(self.folder / INDEX)
+        if current is None or not current.cases:
             return Predictions(labels=self.labels)
-        if known.labels != self.labels:
+        if current.labels != self.labels:
             raise FseftError(
-                f"holds predictions of other structures ({', '.join(known.labels)})",
+                f"holds predictions of other structures ({', '.join(current.labels)})",
                 file=self.folder / INDEX,
-                hint="Give another --output.",
+                hint="Choose another output folder.",
             )
-        return known
+        return current
 
-    def open(self, targets: Mapping[str, Path], warn: Callable[[str], None]) -> None:
-        """Look at what the folder holds before anything is written to it.
+    def open(self, targets: Mapping[str, Path]) -> None:
+        """Checks the folder before anything is written, and logs what will be replaced.
 
         Args:
-            targets: Case -> the file that its segmentation will be.
-            warn: Told what of other adapters is kept and what is replaced, and scores that are no longer true.
+            targets: Case -> path of its future segmentation.
 
         Raises:
-            FseftError: It holds other structures, or a file that would be replaced and is nobody's prediction, but
-                may be somebody's reference.
+            FseftError: The folder holds other structures, or a file that fseft did not write, such
+                as a reference segmentation.
         """
-        known, scans = read_index(self.folder / INDEX), set(targets)
-        for name, file in targets.items():
-            if file.is_file() and (known is None or name not in known.cases):
-                raise FseftError(
-                    "is there and was not predicted by fseft",
-                    file=file,
-                    hint="Give another --output.",
-                )
+        self._check_foreign_files(targets)
         self.cases = dict(self._read().cases)
-        others = {
-            name for name, case in self.cases.items() if set(makers(case)) != set(self.adapters)
-        }
-        for what, cases in (("keeps", sorted(others - scans)), ("had", sorted(others & scans))):
-            if cases:
-                named = ", ".join(cases[:_NAMED]) + (", ..." if len(cases) > _NAMED else "")
-                replaced = ", now replaced" if what == "had" else ""
-                warn(
-                    f"{self.folder} {what} {pluralise(len(cases), 'prediction')} of another adapter ({named}){replaced}"
-                )
-        if others and (self.folder / METRICS).is_file():
-            warn(
-                f"{self.folder / METRICS} was made of other predictions than these: evaluate again"
-            )
+        hashes = set(self.adapters)
+        others = [n for n, case in self.cases.items() if set(adapter_hashes(case)) != hashes]
+        self._warn("keeps", [name for name in others if name not in targets])
+        self._warn("replaces", [name for name in others if name in targets])
+        metrics = self.folder / METRICS
+        if others and metrics.is_file():
+            logger.warning("%s: computed from previous predictions; evaluate again", metrics)
         self.add({})
+
+    def _check_foreign_files(self, targets: Mapping[str, Path]) -> None:
+        index = read_index(self.folder / INDEX)
+        predicted = index.cases if index else {}
+        for name, file in targets.items():
+            if file.is_file() and name not in predicted:
+                raise FseftError(
+                    "exists and was not written by fseft; refusing to overwrite",
+                    file=file,
+                    hint="Choose another output folder.",
+                )
+
+    def _warn(self, action: str, cases: Collection[str]) -> None:
+        if cases:
+            names = sorted(cases)
+            listed = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
+            count = pluralise(len(names), "prediction")
+            logger.warning("%s: %s %s of another adapter (%s)", self.folder, action, count, listed)

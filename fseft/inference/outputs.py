@@ -1,4 +1,4 @@
-"""Where the segmentations of one or several adapters go, and what their voxel values mean."""
+"""Output folders of a prediction: files per case, and the label values that they share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fseft.schemas import PredictedCase
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fseft.inference.adapter_groups import OpenAdapter
 
 MergeRule = Literal["probability", "first", "separate"]
-"""Which of several adapters a voxel belongs to: the one that is surest of its structure, the first that has one, or
-each in a folder of its own. A background gives way to any structure."""
+"""Adapter that a voxel is assigned to where several predict a structure: the one with the highest
+probability, the first one, or each in a separate folder. Any structure wins over background."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class PredictionFolder:
     """A folder of segmentations.
 
     Attributes:
-        folder: An absolute path.
-        adapters: Whose structures they hold, in the order of the command line.
-        overlap: What happens where several adapters find a structure.
-        probabilities: Whether those are written too.
+        folder: Absolute path.
+        adapters: Adapters whose structures are merged in it, in the order of the call.
+        overlap: Rule for voxels that several adapters assign to a structure.
+        probabilities: Whether probability maps are written too.
     """
 
     folder: Path
@@ -42,41 +42,39 @@ class PredictionFolder:
         return merge_labels([adapter.manifest.labels for adapter in self.adapters])
 
     def segmentation(self, case: str) -> Path:
-        """The label map of a case."""
+        """Path of the label map of a case."""
         return self.folder / f"{case}.nii.gz"
 
-    def probabilities_of(self, case: str, adapter: OpenAdapter) -> Path:
-        """One channel for the background and for each structure of the adapter; its own folder where there are more."""
+    def probability_map(self, case: str, adapter: OpenAdapter) -> Path:
+        """Path of an adapter's probabilities: one channel for background and each structure."""
         folder = self.folder / "probabilities"
-        return (folder / adapter.name if len(self.adapters) > 1 else folder) / f"{case}.nii.gz"
+        if len(self.adapters) > 1:
+            folder = folder / adapter.name
+        return folder / f"{case}.nii.gz"
 
     def files(self, case: str) -> list[Path]:
-        """All that the prediction of a case consists of."""
-        more = (
-            [self.probabilities_of(case, adapter) for adapter in self.adapters]
-            if self.probabilities
-            else []
-        )
-        return [self.segmentation(case), *more]
+        """All files that a prediction of the case consists of."""
+        maps = [self.probability_map(case, adapter) for adapter in self.adapters]
+        return [self.segmentation(case), *(maps if self.probabilities else [])]
 
-    def leftovers(self, case: str) -> Iterator[Path]:
-        """Probabilities of an earlier prediction."""
-        wanted = self.files(case)
-        found = (self.folder / "probabilities").rglob(f"{escape(case)}.nii.gz")
-        return (path for path in found if path not in wanted)
+    def outdated_files(self, case: str) -> list[Path]:
+        """Probability maps of a previous prediction that this one does not write."""
+        current = self.files(case)
+        maps = (self.folder / "probabilities").rglob(f"{escape(case)}.nii.gz")
+        return [path for path in maps if path not in current]
 
     def entry(self, contents: Sequence[str], scan: str, *, tta: bool) -> PredictedCase:
-        """What the index tells of a case.
+        """Index entry of a case.
 
         Args:
-            contents: Keys of its files.
-            scan: Key of all of them together.
+            contents: Content key of each file of the scan.
+            scan: Content key of all files together.
             tta: Whether mirrored copies are averaged.
         """
         first, *others = (adapter.sha256 for adapter in self.adapters)
-        whose = [first, *others, self.overlap] if others else first
+        source = [first, *others, self.overlap] if others else first
         return PredictedCase(
-            key=digest(whose, tta, self.probabilities, list(contents)),
+            key=digest(source, tta, self.probabilities, list(contents)),
             adapter=first,
             others=tuple(others),
             seen=any(scan in adapter.manifest.support_images for adapter in self.adapters),
@@ -86,7 +84,7 @@ class PredictionFolder:
 def arrange_outputs(
     folder: Path, adapters: Sequence[OpenAdapter], overlap: MergeRule, *, probabilities: bool
 ) -> tuple[PredictionFolder, ...]:
-    """One folder for all adapters, or one below it for each."""
+    """Returns one folder for all adapters, or with `separate` one subfolder per adapter."""
     folder = folder.absolute()
     if overlap != "separate":
         return (PredictionFolder(folder, tuple(adapters), overlap, probabilities),)
@@ -96,13 +94,18 @@ def arrange_outputs(
     )
 
 
-def merge_labels(several: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    """Structure -> voxel value for all; the same name in two of them is the same structure.
+def merge_labels(label_maps: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Merges label maps (structure -> voxel value); equal names mean the same structure.
 
-    Values stay as they are where each means one structure and each structure has one value; otherwise structures are
-    numbered from 1 in order.
+    Values are kept where they are unambiguous; otherwise structures are numbered from 1 in order.
+
+    Example:
+        >>> merge_labels([{"liver": 1}, {"spleen": 2}])
+        {'liver': 1, 'spleen': 2}
+        >>> merge_labels([{"liver": 1}, {"spleen": 1}])
+        {'liver': 1, 'spleen': 2}
     """
-    pairs = list(dict.fromkeys(pair for labels in several for pair in labels.items()))
+    pairs = list(dict.fromkeys(pair for labels in label_maps for pair in labels.items()))
     merged = dict(pairs)
     if len(merged) == len(pairs) == len(set(merged.values())):
         return merged

@@ -1,13 +1,15 @@
-"""`fseft predict`: segment scans on their own grid with one or several adapters."""
+"""`fseft predict`: segments scans on their native grid with one or several adapters."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fseft.anatomy.vocabulary import has_sides
 from fseft.errors import FseftError
+from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import group_adapters, open_adapters
 from fseft.inference.index import PredictionIndex
@@ -32,10 +34,26 @@ if TYPE_CHECKING:
     from fseft.parallel import Workers
     from fseft.schemas import PredictedCase
 
+logger = logging.getLogger(__name__)
+
+_MAX_NAMED = 10  # scans that an error lists
+
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """What `fseft predict` was asked for. Where `scans` (case -> files) are known, inputs are not searched for them."""
+    """Scans, adapters and options of a prediction.
+
+    Attributes:
+        inputs: Image files, folders of images, or folders of DICOM series.
+        output: Folder for the segmentations.
+        adapters: Adapter files, or folders of runs.
+        overlap: Rule for voxels that several adapters assign to a structure.
+        probabilities: Whether probability maps are written too.
+        tta: Whether logits are averaged over mirrored copies.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Number of processes, or the address of a dask scheduler.
+        scans: Case -> files; if it is set, `inputs` are not searched.
+    """
 
     inputs: tuple[Path, ...]
     output: Path
@@ -49,208 +67,210 @@ class PredictRequest:
 
 
 @dataclass
-class Predicted:
-    """The scans that were segmented now, those that had been before, and what went wrong with others."""
+class PredictResult:
+    """Scans by outcome.
 
-    done: list[str] = field(default_factory=list)
+    Attributes:
+        segmented: Scans that this call has segmented.
+        skipped: Scans whose segmentation by the same adapters existed already.
+        failed: Scan -> error.
+    """
+
+    segmented: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, FseftError] = field(default_factory=dict)
 
 
 def predict(
-    request: PredictRequest,
-    store: Workspace,
-    done: Callable[[str], None] = lambda _: None,
-    warn: Callable[[str], None] = lambda _: None,
-    windows: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
-) -> Predicted:
-    """Segment every scan; what an earlier run with these adapters did is skipped.
+    request: PredictRequest, workspace: Workspace, callbacks: Callbacks | None = None
+) -> PredictResult:
+    """Segments every scan, except those that were segmented by the same adapters before.
 
-    Each result appears atomically as `<output>/<case>.nii.gz`, on the scan's own grid, with the label values of the
-    training data where the adapters do not differ in them; `predictions.json` beside them says which structures they
-    hold, and whose they are. With the overlap `separate` each adapter has a folder of its own in `<output>`.
+    Each label map appears atomically as `<output>/<case>.nii.gz`, on the native grid of the scan.
+    Voxel values are those of the training data where the adapters agree on them. The index
+    `predictions.json` lists the structures, and the adapters of every case. With the rule
+    `separate` each adapter has a folder in `<output>`.
 
     Args:
-        request: What was asked for.
-        store: Where models of the workspace lie.
-        done: Told the name of each scan that was tried.
-        warn: Told what is odd about a scan or the output folder, and each failure where there are other scans.
-        windows: Told a scan's name, and how many of its windows are done, of how many; not by worker processes.
+        request: Scans, adapters and options.
+        workspace: Workspace with the models that adapters need.
+        callbacks: Observer of the progress over scans, and over windows within this process.
 
     Raises:
-        FseftError: A scan cannot be read, or an adapter does not fit. The other scans are segmented first.
+        FseftError: A scan cannot be read, or an adapter does not fit. All other scans are segmented
+            first.
     """
-    adapters = open_adapters(request.adapters, store)
+    callbacks = callbacks or Callbacks()
+    adapters = open_adapters(request.adapters, workspace)
     _check_mirroring(request, adapters)
-    scans = request.scans or gather_scans(request.inputs, len(adapters[0].manifest.channels), warn)
-    outputs = arrange_outputs(
-        request.output, adapters, request.overlap, probabilities=request.probabilities
-    )
-    _check_outputs(request, outputs, scans)
-    work = InferenceConfig(
-        group_adapters(adapters), Workspace(store.root.absolute()), request.device, request.tta
-    )
-    segment, workers = _segmenter(work, request.workers, warn, windows)
-    indexes = {output: _open_index(output, scans, warn) for output in outputs}
-    run = _Run(scans, indexes, request.tta, done, warn)
-    for name, outcome in each_case(segment, run.pending(), workers=workers):
-        run.ended(name, outcome)
-    _tell_seen(indexes.values(), scans, warn)
-    _raise_failures(run.result, len(scans))
-    return run.result
+    scans = request.scans or gather_scans(request.inputs, len(adapters[0].manifest.channels))
+    outputs = _arrange_outputs(request, adapters, scans)
+    absolute = Workspace(workspace.root.absolute())  # workers may have another current folder
+    config = InferenceConfig(group_adapters(adapters), absolute, request.device, request.tta)
+    segment, workers = _segmenter(config, request.workers, callbacks)
+    indexes = {output: _open_index(output, scans) for output in outputs}
+    with callbacks.progress("predict", len(scans)) as advance:
+        prediction = _Prediction(scans, indexes, tta=request.tta, advance=advance)
+        for name, outcome in each_case(segment, prediction.pending(), workers=workers):
+            prediction.finish(name, outcome)
+    _warn_support_cases(indexes.values(), scans)
+    _raise_failures(prediction.result, len(scans))
+    return prediction.result
 
 
 def _segmenter(
-    work: InferenceConfig,
-    workers: Workers,
-    warn: Callable[[str], None],
-    windows: Callable[[str, int, int], None],
+    config: InferenceConfig, workers: Workers, callbacks: Callbacks
 ) -> tuple[Callable[[Scan], tuple[str, ...]], Workers]:
-    """What segments a scan, and how many do so."""
-    if isinstance(workers, str):  # a cluster, whose machines have devices of their own
-        return partial(segment_in_worker, work=work), workers
-    work = replace(work, device=select_device(work.device))
-    if workers > 1 and work.device == "cuda":
-        warn("a GPU takes one scan at a time: --workers stays 1")
-    elif workers > 1:
-        return partial(
-            segment_in_worker, work=replace(work, threads=max(1, default_workers() // workers))
-        ), workers
-    return partial(segment_scan, work=work, networks=load_networks(work), windows=windows), 1
+    """Function that segments a scan, and the workers that run it."""
+    if isinstance(workers, str):  # machines of a cluster choose their device themselves
+        return partial(segment_in_worker, config=config), workers
+    config = replace(config, device=select_device(config.device))
+    if workers > 1 and config.device != "cuda":
+        num_threads = max(1, default_workers() // workers)
+        return partial(segment_in_worker, config=replace(config, num_threads=num_threads)), workers
+    if workers > 1:
+        logger.warning("a GPU segments one scan at a time: using one worker")
+    networks = load_networks(config)
+    on_window = callbacks.on_window
+    return partial(segment_scan, config=config, networks=networks, on_window=on_window), 1
 
 
-def _open_index(
-    output: PredictionFolder, scans: Iterable[str], warn: Callable[[str], None]
-) -> PredictionIndex:
-    """The index of a folder; one that cannot be written is told before any work."""
-    index = PredictionIndex(
-        output.folder, output.labels, {one.sha256: str(one.place) for one in output.adapters}
-    )
-    index.open({name: output.segmentation(name) for name in scans}, warn)
+def _open_index(output: PredictionFolder, scans: Iterable[str]) -> PredictionIndex:
+    """Index of a folder; a folder that cannot be written fails before any work."""
+    paths = {adapter.sha256: str(adapter.path) for adapter in output.adapters}
+    index = PredictionIndex(output.folder, output.labels, paths)
+    index.open({name: output.segmentation(name) for name in scans})
     return index
 
 
-class _Run:
-    """Which scans are left to segment for which folders, and what became of them."""
+class _Prediction:
+    """State of a prediction: scans that are missing in an output folder, and their outcome."""
 
     def __init__(
         self,
         scans: Mapping[str, tuple[Path, ...]],
         indexes: Mapping[PredictionFolder, PredictionIndex],
+        *,
         tta: bool,
-        done: Callable[[str], None],
-        warn: Callable[[str], None],
+        advance: Callable[[str], None],
     ) -> None:
         self.scans, self.indexes, self.tta = scans, indexes, tta
-        self.done, self.warn = done, warn
-        self.result = Predicted()
+        self.advance = advance
+        self.result = PredictResult()
         self.entries: dict[str, dict[PredictionFolder, PredictedCase]] = {}
 
     def pending(self) -> Iterator[tuple[str, Scan]]:
-        """Scans that lack a segmentation, announced; the others are done."""
+        """Scans without a segmentation, after their entry in the index; skips the others."""
         for name, files in self.scans.items():
             try:
-                contents, scan = [content_digest(file) for file in files], content_digest(files)
+                missing = self._missing_entries(name, files)
             except FseftError as error:
-                self.ended(name, error)
+                self.finish(name, error)
                 continue
-            entries = {
-                output: output.entry(contents, scan, tta=self.tta) for output in self.indexes
-            }
-            missing = {
-                output: entry
-                for output, entry in entries.items()
-                if not self._is_there(name, output, entry)
-            }
             if not missing:
                 self.result.skipped.append(name)
-                self.done(name)
+                self.advance(name)
                 continue
             self.entries[name] = missing
             for output, entry in missing.items():
-                # Announced first: what a killed run has left must not be taken for somebody else's file.
-                before = self.indexes[output].cases.get(name, entry)
-                self.indexes[output].add({name: before.model_copy(update={"key": ""})})
+                # Announced first: a file of a killed run must not be taken for a foreign one.
+                previous = self.indexes[output].cases.get(name, entry)
+                self.indexes[output].add({name: previous.model_copy(update={"key": ""})})
             yield name, Scan(name, files, tuple(missing))
 
-    def _is_there(self, name: str, output: PredictionFolder, entry: PredictedCase) -> bool:
-        return self.indexes[output].cases.get(name) == entry and all(
-            path.is_file() for path in output.files(name)
-        )
+    def _missing_entries(
+        self, name: str, files: tuple[Path, ...]
+    ) -> dict[PredictionFolder, PredictedCase]:
+        contents, scan = [content_digest(file) for file in files], content_digest(files)
+        entries = {output: output.entry(contents, scan, tta=self.tta) for output in self.indexes}
+        return {
+            output: entry
+            for output, entry in entries.items()
+            if not self._is_finished(name, output, entry)
+        }
 
-    def ended(self, name: str, outcome: tuple[str, ...] | FseftError) -> None:
-        """A scan is segmented, with what is odd about it, or has failed."""
+    def _is_finished(self, name: str, output: PredictionFolder, entry: PredictedCase) -> bool:
+        if self.indexes[output].cases.get(name) != entry:
+            return False
+        return all(path.is_file() for path in output.files(name))
+
+    def finish(self, name: str, outcome: tuple[str, ...] | FseftError) -> None:
+        """Records the outcome of a scan: warnings, or an error."""
         if isinstance(outcome, FseftError):
             error = self.result.failed[name] = outcome.located(case=name)
-            outcome = (str(error),) if len(self.scans) > 1 else ()
+            messages: tuple[str, ...] = (str(error),) if len(self.scans) > 1 else ()
         else:
+            messages = outcome
             for output, entry in self.entries[name].items():
                 self.indexes[output].add({name: entry})
-            self.result.done.append(name)
-        for line in outcome:
-            self.warn(line)
-        self.done(name)
+            self.result.segmented.append(name)
+        for message in messages:
+            logger.warning("%s", message)
+        self.advance(name)
 
 
-def _raise_failures(result: Predicted, scans: int) -> None:
+def _raise_failures(result: PredictResult, num_scans: int) -> None:
     if not result.failed:
         return
     first = next(iter(result.failed.values()))
-    if scans == 1:
+    if num_scans == 1:
         raise first
     names = list(result.failed)
-    named = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    others = "" if len(names) == scans else ", the others are segmented"
+    listed = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
+    others = "" if len(names) == num_scans else ", the others are segmented"
     raise FseftError(
-        f"{len(names)} of {scans} scans failed ({named}){others}; the first: {first.cause}",
+        f"{len(names)} of {num_scans} scans failed ({listed}){others}; the first: {first.cause}",
         hint=first.hint,
         file=first.file,
     )
 
 
-def _tell_seen(
-    indexes: Iterable[PredictionIndex], scans: Iterable[str], warn: Callable[[str], None]
-) -> None:
-    cases = [index.cases for index in indexes]
-    if seen := [
-        name for name in scans if any(name in known and known[name].seen for known in cases)
-    ]:
-        warn(
-            f"the adapter has learned from {', '.join(seen)}: how well it does there says nothing about new scans"
+def _warn_support_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str]) -> None:
+    entries = [index.cases for index in indexes]
+    seen = [name for name in scans if any(cases[name].seen for cases in entries if name in cases)]
+    if seen:
+        logger.warning(
+            "the adapter was trained on %s: scores on it say nothing about new scans",
+            ", ".join(seen),
         )
 
 
 def _check_mirroring(request: PredictRequest, adapters: Sequence[OpenAdapter]) -> None:
-    """A network that has seen no mirrored bodies does not know them: averaging would spoil the result.
+    """Refuses mirrored copies for a network that was not trained on any.
 
     Raises:
-        FseftError: Mirrored copies are asked for, and an adapter has not learned from any.
+        FseftError: Averaging over mirrored copies was requested for such an adapter.
     """
     for adapter in adapters if request.tta else ():
-        if not adapter.manifest.mirror:
-            sides = has_sides(tuple(adapter.manifest.labels))
-            raise FseftError(
-                "--tta mirrors the scan, and the adapter has not learned from mirrored images",
-                file=adapter.place,
-                hint="Leave it out: the structures have a left and a right."
-                if sides
-                else "Leave it out, or adapt with --set mirror=true.",
-            )
+        if adapter.manifest.mirror:
+            continue
+        lateral = has_sides(tuple(adapter.manifest.labels))
+        raise FseftError(
+            "test-time mirroring needs an adapter that was trained with mirroring",
+            file=adapter.path,
+            hint="Leave it out: the structures have a left and a right side."
+            if lateral
+            else "Leave it out, or adapt with mirror=true.",
+        )
 
 
-def _check_outputs(
+def _arrange_outputs(
     request: PredictRequest,
-    outputs: Sequence[PredictionFolder],
+    adapters: Sequence[OpenAdapter],
     scans: Mapping[str, tuple[Path, ...]],
-) -> None:
-    """A segmentation must not replace a scan, nor be taken for one the next time."""
-    given = {path.resolve() for path in request.inputs}
-    files = {file.resolve() for several in scans.values() for file in several}
+) -> tuple[PredictionFolder, ...]:
+    """Output folders; refuses those in which a segmentation could replace, or pass for, a scan."""
+    outputs = arrange_outputs(
+        request.output, adapters, request.overlap, probabilities=request.probabilities
+    )
+    inputs = {path.resolve() for path in request.inputs}
+    files = {file.resolve() for paths in scans.values() for file in paths}
     for output in outputs:
         replaced = files & {output.segmentation(name).resolve() for name in scans}
-        if output.folder.resolve() in given or replaced:
+        if output.folder.resolve() in inputs or replaced:
             raise FseftError(
-                "the segmentations would lie among the scans",
+                "the output folder is also an input folder",
                 file=output.folder,
-                hint="Give another --output.",
+                hint="Choose another output folder.",
             )
+    return outputs

@@ -1,4 +1,4 @@
-"""One scan, from its files to its segmentations by one or several adapters."""
+"""Segmentation of one scan, from its files to the label maps of one or several adapters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fseft.volume.intensity import modality_warnings, normalise
 from fseft.volume.preprocessing import LabelMerger, preprocess_volume, restore_probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -32,124 +32,150 @@ if TYPE_CHECKING:
     from fseft.volume.preprocessing import PreparedVolume
     from fseft.workspace import Workspace
 
-    Array = npt.NDArray[Any]
+    Logits = npt.NDArray[Any]
+    """(1 + structures, i, j, k)."""
 
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """What is the same for all scans.
+    """Settings that all scans share.
 
     Attributes:
-        passes: Over each scan.
-        store: Where models of the workspace lie.
-        device: `auto`, `cpu` or `cuda`; chosen where the work is done.
-        tta: Average over mirrored copies.
-        threads: Of torch in a worker process; 0 leaves it alone.
+        groups: Adapters, grouped by forward pass.
+        workspace: Workspace with the models that adapters need.
+        device: `auto`, `cpu` or `cuda`; resolved in the process that segments.
+        tta: Whether logits are averaged over mirrored copies.
+        num_threads: Threads of PyTorch in a worker process; 0 keeps PyTorch's default.
     """
 
-    passes: tuple[AdapterGroup, ...]
-    store: Workspace
+    groups: tuple[AdapterGroup, ...]
+    workspace: Workspace
     device: str = "cpu"
     tta: bool = False
-    threads: int = 0
+    num_threads: int = 0
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A scan to segment: its files, one per channel or one for all, and the folders that lack its segmentation."""
+    """A scan to segment.
+
+    Attributes:
+        name: Name of the case.
+        files: One file per channel, or one with all channels.
+        outputs: Folders in which its segmentation is missing.
+    """
 
     name: str
     files: tuple[Path, ...]
     outputs: tuple[PredictionFolder, ...]
 
-
-def load_networks(work: InferenceConfig) -> tuple[nn.Module, ...]:
-    """One for each pass."""
-    return tuple(load_adapter_group(one, work.store) for one in work.passes)
-
-
-_kept_networks = lru_cache(maxsize=1)(load_networks)
+    @property
+    def adapters(self) -> set[OpenAdapter]:
+        """Adapters whose segmentation is missing."""
+        return {adapter for output in self.outputs for adapter in output.adapters}
 
 
-def segment_in_worker(scan: Scan, *, work: InferenceConfig) -> tuple[str, ...]:
-    """`segment_scan` in a process of its own, which keeps the networks for its next scan."""
+def load_networks(config: InferenceConfig) -> tuple[nn.Module, ...]:
+    """Loads the network of every adapter group."""
+    return tuple(load_adapter_group(group, config.workspace) for group in config.groups)
+
+
+_cached_networks = lru_cache(maxsize=1)(load_networks)
+
+
+def segment_in_worker(scan: Scan, *, config: InferenceConfig) -> tuple[str, ...]:
+    """Runs `segment_scan` in a worker process, which keeps the networks for its next scan."""
     import torch
 
-    if work.threads:
-        torch.set_num_threads(work.threads)
-    return segment_scan(scan, work=work, networks=_kept_networks(work))
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    return segment_scan(scan, config=config, networks=_cached_networks(config))
 
 
 def segment_scan(
     scan: Scan,
     *,
-    work: InferenceConfig,
+    config: InferenceConfig,
     networks: Sequence[nn.Module],
-    windows: Callable[[str, int, int], None] = lambda _name, _done, _total: None,
+    on_window: Callable[[str, int, int], None] = lambda _name, _finished, _total: None,
 ) -> tuple[str, ...]:
-    """Segment one scan and write the results; gives what is odd about it and them.
+    """Segments a scan and writes the results.
 
     Args:
-        scan: Which, and for which folders.
-        work: How.
-        networks: Of the passes.
-        windows: Told the scan's name, and how many windows of a pass are done, of how many.
+        scan: The scan and its output folders.
+        config: Settings that all scans share.
+        networks: One network per adapter group.
+        on_window: Called with the name of the pass, the number of finished windows and their total.
+
+    Returns:
+        Warnings about the scan and its segmentations.
 
     Raises:
         FseftError: A file cannot be read or written, or the memory is too small.
     """
     files = scan.files[0] if len(scan.files) == 1 else scan.files
-    wanted = {adapter for output in scan.outputs for adapter in output.adapters}
-    channels = len(work.passes[0][0].manifest.channels)
-    with report_out_of_memory(
-        "the scan", "Free some, use fewer --workers or --device cpu, or crop the scan."
-    ):
-        volume = read_volume(files, channels=channels, case=scan.name)
-        modalities = {adapter.manifest.preprocessing.modality for adapter in wanted}
-        odd = [
-            f", {scan.files[0]}: {doubt}"
-            for one in sorted(modalities)
-            for doubt in modality_warnings(volume.array, one)
-        ]
-        results = [_Result(scan.name, output, volume.geometry) for output in scan.outputs]
-        for number, (adapters, network) in enumerate(
-            zip(work.passes, networks, strict=True), start=1
-        ):
-            if wanted.isdisjoint(adapters):
-                continue
-            name = (
-                f"{scan.name}, pass {number} of {len(networks)}" if len(networks) > 1 else scan.name
-            )
-            _one_pass(volume, adapters, network, work, results, partial(windows, name))
-        odd += [
-            f": no structure was found{result.whose}" for result in results if not result.write()
-        ]
-    return tuple(f"case {scan.name}{what}" for what in odd)
+    num_channels = len(config.groups[0][0].manifest.channels)
+    remedy = "Free some, use fewer workers or the CPU, or crop the scan."
+    with report_out_of_memory("the scan", remedy):
+        volume = read_volume(files, channels=num_channels, case=scan.name)
+        warnings = [f", {scan.files[0]}: {warning}" for warning in _scan_warnings(scan, volume)]
+        segmentations = _segmentations(scan, volume, config, networks, on_window)
+        empty = [segmentation for segmentation in segmentations if not segmentation.write()]
+    warnings += [f": no structure was found{segmentation.description}" for segmentation in empty]
+    return tuple(f"case {scan.name}{warning}" for warning in warnings)
 
 
-def _one_pass(
+def _segmentations(
+    scan: Scan,
     volume: Volume,
-    adapters: AdapterGroup,
+    config: InferenceConfig,
+    networks: Sequence[nn.Module],
+    on_window: Callable[[str, int, int], None],
+) -> list[_Segmentation]:
+    """Segments a volume for every output folder; adapters of a group share a forward pass."""
+    segmentations = [_Segmentation(scan.name, output, volume.geometry) for output in scan.outputs]
+    for number, (group, network) in enumerate(zip(config.groups, networks, strict=True), start=1):
+        if scan.adapters.isdisjoint(group):
+            continue
+        suffix = f", pass {number} of {len(networks)}" if len(networks) > 1 else ""
+        progress = partial(on_window, scan.name + suffix)
+        _segment_with_group(volume, group, network, config, segmentations, progress)
+    return segmentations
+
+
+def _scan_warnings(scan: Scan, volume: Volume) -> Iterator[str]:
+    modalities = {adapter.manifest.preprocessing.modality for adapter in scan.adapters}
+    for modality in sorted(modalities):
+        yield from modality_warnings(volume.array, modality)
+
+
+def _segment_with_group(
+    volume: Volume,
+    group: AdapterGroup,
     network: nn.Module,
-    work: InferenceConfig,
-    results: Sequence[_Result],
+    config: InferenceConfig,
+    segmentations: Sequence[_Segmentation],
     progress: Callable[[int, int], None],
 ) -> None:
-    """Run a network once, and give each adapter's part of its logits to the results that it belongs to."""
-    manifest = adapters[0].manifest
-    how = manifest.preprocessing
+    """Runs a network once, and adds the logits of each adapter to its segmentations."""
+    manifest = group[0].manifest
+    preprocessing = manifest.preprocessing
     prepared = preprocess_volume(
-        volume, None, orientation=how.orientation, spacing_mm=how.spacing_mm, modality=how.modality
+        volume,
+        None,
+        orientation=preprocessing.orientation,
+        spacing_mm=preprocessing.spacing_mm,
+        modality=preprocessing.modality,
     )
-    device = select_device(work.device)
-    scores = predict_logits(
-        network, prepared, manifest, device=device, tta=work.tta, progress=progress
+    device = select_device(config.device)
+    logits = predict_logits(
+        network, prepared, manifest, device=device, tta=config.tta, progress=progress
     )
-    ends = np.cumsum([1 + len(adapter.manifest.labels) for adapter in adapters])
-    for adapter, own in zip(adapters, np.split(scores, ends[:-1]), strict=True):
-        for result in results:
-            if adapter in result.output.adapters:
-                result.add(adapter, own, prepared)
+    ends = np.cumsum([adapter.num_channels for adapter in group])
+    for adapter, channels in zip(group, np.split(logits, ends[:-1]), strict=True):
+        for segmentation in segmentations:
+            if adapter in segmentation.output.adapters:
+                segmentation.add(adapter, channels, prepared)
 
 
 def predict_logits(
@@ -159,58 +185,72 @@ def predict_logits(
     *,
     device: str = "cpu",
     tta: bool = False,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], None] = lambda _finished, _total: None,
 ) -> npt.NDArray[np.float32]:
-    """Logits (channels of the network, i, j, k) on the prepared grid."""
-    how = manifest.preprocessing
-    padded, inside = pad_to(prepared.image, how.patch_size, how.modality)
-    image = normalise(padded, how.intensity, prepared.statistics())
-    axes = (0, 1, 2) if tta else ()
-    scores = sliding_window_logits(
+    """Computes logits of a preprocessed volume by sliding windows.
+
+    Args:
+        network: Module from (B, C, i, j, k) to logits.
+        prepared: Volume on the network's grid, intensities not yet normalised.
+        manifest: Manifest of the adapter, with the preprocessing.
+        device: `cpu` or `cuda`.
+        tta: Whether logits are averaged over copies mirrored along all axes.
+        progress: Called with the number of finished windows and their total.
+
+    Returns:
+        Logits (output channels of the network, i, j, k) on the grid of `prepared`.
+    """
+    preprocessing = manifest.preprocessing
+    patch_size = preprocessing.patch_size
+    padded, inside = pad_to(prepared.image, patch_size, preprocessing.modality)
+    logits = sliding_window_logits(
         network,
-        image,
-        patch_size=how.patch_size,
+        normalise(padded, preprocessing.intensity, prepared.statistics()),
+        patch_size=patch_size,
         device=device,
-        mirror_axes=axes,
+        mirror_axes=(0, 1, 2) if tta else (),
         progress=progress,
     )
-    return scores[(slice(None), *inside)]
+    return logits[(slice(None), *inside)]
 
 
-class _Result:
-    """The segmentation of a scan for one folder, as adapters add to it."""
+class _Segmentation:
+    """The label map of a scan for one output folder, merged from its adapters."""
 
-    def __init__(self, case: str, output: PredictionFolder, native: Geometry) -> None:
-        self.case, self.output, self.native = case, output, native
-        self.values = output.labels
-        self.by_probability = output.overlap == "probability" and len(output.adapters) > 1
-        strength = np.float32 if self.by_probability else np.min_scalar_type(len(output.adapters))
-        self.claims = LabelMerger.none(native, max(self.values.values()), strength)
+    def __init__(self, case: str, output: PredictionFolder, geometry: Geometry) -> None:
+        self.case, self.output, self.geometry = case, output, geometry
+        self.label_values = output.labels
+        num_adapters = len(output.adapters)
+        self.by_probability = output.overlap == "probability" and num_adapters > 1
+        # The strength of a voxel's label: a probability, or the priority of its adapter.
+        dtype = np.float32 if self.by_probability else np.min_scalar_type(num_adapters)
+        self.merger = LabelMerger.none(geometry, max(self.label_values.values()), dtype)
 
     @property
-    def whose(self) -> str:
-        """Said where each adapter has a folder of its own."""
+    def description(self) -> str:
+        """Suffix for warnings where every adapter has a separate folder."""
         return f" by {self.output.adapters[0].name}" if self.output.overlap == "separate" else ""
 
-    def add(self, adapter: OpenAdapter, scores: Array, prepared: PreparedVolume) -> None:
-        """Keep the labels of an adapter, and write its probabilities if they are wanted."""
+    def add(self, adapter: OpenAdapter, logits: Logits, prepared: PreparedVolume) -> None:
+        """Merges the labels of an adapter, and writes its probabilities if requested."""
         if self.output.probabilities:
-            path = self.output.probabilities_of(self.case, adapter)
-            write_volume(path, restore_probabilities(_softmax(scores), prepared), self.native)
-        ids = [0, *(self.values[name] for name in adapter.manifest.labels)]
-        left = len(self.output.adapters) - self.output.adapters.index(adapter)
-        self.claims.add(scores, prepared, ids, None if self.by_probability else left)
+            path = self.output.probability_map(self.case, adapter)
+            probabilities = restore_probabilities(_softmax(logits), prepared)
+            write_volume(path, probabilities, self.geometry)
+        values = [0, *(self.label_values[name] for name in adapter.manifest.labels)]
+        priority = len(self.output.adapters) - self.output.adapters.index(adapter)
+        self.merger.add(logits, prepared, values, None if self.by_probability else priority)
 
     def write(self) -> bool:
-        """Write the label map; False where it is empty."""
-        for path in self.output.leftovers(self.case):
+        """Writes the label map; returns False if it is empty."""
+        for path in self.output.outdated_files(self.case):
             path.unlink(missing_ok=True)
-        write_labels(self.output.segmentation(self.case), self.claims.labels, self.native)
-        return bool(self.claims.labels.any())
+        write_labels(self.output.segmentation(self.case), self.merger.labels, self.geometry)
+        return bool(self.merger.labels.any())
 
 
-def _softmax(scores: Array) -> Array:
+def _softmax(logits: Logits) -> Logits:
     from scipy.special import softmax
 
-    result: Array = softmax(scores, axis=0)
-    return result
+    probabilities: Logits = softmax(logits, axis=0)
+    return probabilities

@@ -38,5 +38,5 @@ def test_it_is_adapted_and_predicts(variant, workspace, request_for, blobs, tmp_
     scan = blobs / "imagesTr" / "b_0000.nii.gz"
     assert predict(
         PredictRequest((scan,), tmp_path / "out", (result.adapter,)), workspace
-    ).done == ["b"]
+    ).segmented == ["b"]
     assert read_labels(tmp_path / "out" / "b.nii.gz").array.shape == (1, *SHAPE)

@@ -483,7 +483,7 @@ def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(
         raise FseftError("the loss is nan at step 3")
 
     first = adapt(request_for(), workspace)
-    monkeypatch.setattr(step, "train", fail)
+    monkeypatch.setattr(step, "train_adapter", fail)
     with pytest.raises(FseftError, match="the loss is nan"):
         adapt(request_for(settings=("epochs=3",), overwrite=True), workspace)
     assert not first.adapter.exists()

@@ -70,7 +70,7 @@ def claiming(monkeypatch, *claims):
             structure[begin:] = logit
         return logits
 
-    monkeypatch.setattr(segment_case, "scores_of", scores)
+    monkeypatch.setattr(segment_case, "predict_logits", scores)
 
 
 def found(folder):
@@ -143,7 +143,7 @@ def test_adapters_of_another_package_have_a_pass_of_their_own(
     kidney, tumour, adapter_of, workspace, monkeypatch
 ):
     spatial = adapter_of("spatial", "spatial-adapter")
-    monkeypatch.setattr(adapter_groups, "_is_ours", lambda adapter: adapter.name == "tumour")
+    monkeypatch.setattr(adapter_groups, "_is_builtin", lambda adapter: adapter.name == "tumour")
     assert passes_of((kidney, tumour, spatial), workspace) == [["kidney", "spatial"], ["tumour"]]
 
 
@@ -163,7 +163,7 @@ def test_the_network_runs_once_for_all(request_of, kidney, tumour, workspace, mo
         runs.append(options["patch_size"])
         return sliding_window_logits(*arguments, **options)
 
-    monkeypatch.setattr(segment_case, "segment", counted)
+    monkeypatch.setattr(segment_case, "sliding_window_logits", counted)
     predict(request_of(kidney, tumour), workspace)
     assert len(runs) == 1
 
@@ -206,7 +206,7 @@ def test_the_first_is_the_first_on_the_command_line_also_across_passes(
         plane = np.full(prepared.image.shape[1:], 5, np.float32)
         return np.stack([plane * (row % 2) for row in range(rows)])
 
-    monkeypatch.setattr(segment_case, "scores_of", scores)
+    monkeypatch.setattr(segment_case, "predict_logits", scores)
     spatial = adapter_of("spatial", "spatial-adapter", labels=KIDNEY)
     predict(request_of(white, kidney, spatial, overlap="first"), workspace)
     assert set(np.unique(found(tmp_path / "out"))) == {0, 7}
@@ -258,7 +258,7 @@ def test_only_what_is_missing_is_made_again(request_of, kidney, tumour, workspac
     predict(request, workspace)
     (tmp_path / "out" / "tumour" / "x.nii.gz").unlink()
     before = (tmp_path / "out" / "kidney" / "x.nii.gz").stat().st_mtime_ns
-    assert predict(request, workspace).done == ["x"]
+    assert predict(request, workspace).segmented == ["x"]
     assert (tmp_path / "out" / "kidney" / "x.nii.gz").stat().st_mtime_ns == before
     assert predict(request, workspace).skipped == ["x"]
 
@@ -269,10 +269,10 @@ def test_only_what_is_missing_is_made_again(request_of, kidney, tumour, workspac
 def test_a_scan_is_done_anew_for_other_adapters_or_another_rule(
     request_of, kidney, tumour, workspace
 ):
-    assert predict(request_of(kidney, tumour), workspace).done == ["x"]
+    assert predict(request_of(kidney, tumour), workspace).segmented == ["x"]
     assert predict(request_of(kidney, tumour), workspace).skipped == ["x"]
-    assert predict(request_of(kidney, tumour, overlap="first"), workspace).done == ["x"]
-    assert predict(request_of(tumour, kidney, overlap="first"), workspace).done == ["x"]
+    assert predict(request_of(kidney, tumour, overlap="first"), workspace).segmented == ["x"]
+    assert predict(request_of(tumour, kidney, overlap="first"), workspace).segmented == ["x"]
 
 
 def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
@@ -288,7 +288,7 @@ def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
 
 
 def test_the_same_adapter_twice_and_other_channels_are_refused(request_of, kidney, workspace):
-    with pytest.raises(FseftError, match="given twice"):
+    with pytest.raises(FseftError, match="passed twice"):
         predict(request_of(kidney, kidney.parent), workspace)
-    with pytest.raises(FseftError, match="there is no adapter"):
+    with pytest.raises(FseftError, match="no adapter was passed"):
         predict(request_of(), workspace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 
 from fseft.adaptation.run import adapt
 from fseft.errors import FseftError
+from fseft.experiment.callbacks import Callbacks
 from fseft.inference import segment_case as step
 from fseft.inference.index import PredictionIndex, read_index
 from fseft.inference.run import PredictRequest, predict
@@ -137,9 +139,7 @@ def test_mirrored_copies_are_refused_to_an_adapter_that_has_seen_none(
     request_of, workspace, tmp_path
 ):
     scan_files(tmp_path / "in", "x")
-    with pytest.raises(
-        FseftError, match=r"has not learned from mirrored images.*a left and a right"
-    ):
+    with pytest.raises(FseftError, match=r"trained with mirroring.*a left and a right"):
         predict(request_of(tmp_path / "in", tta=True), workspace)
 
 
@@ -156,34 +156,34 @@ def test_probabilities_of_an_earlier_prediction_do_not_stay(request_of, workspac
 def test_scans_done_before_are_skipped_until_something_changes(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x", "y")
     request = request_of(tmp_path / "in")
-    assert predict(request, workspace).done == ["x", "y"]
+    assert predict(request, workspace).segmented == ["x", "y"]
     assert predict(request, workspace).skipped == ["x", "y"]
     write_volume(tmp_path / "in" / "y.nii.gz", a_scan(9)[0], Geometry((32, 32, 32), np.eye(4)))
     (tmp_path / "out" / "x.nii.gz").unlink()
-    assert predict(request, workspace).done == ["x", "y"]
+    assert predict(request, workspace).segmented == ["x", "y"]
     with_probabilities = replace(request, probabilities=True)
-    assert predict(with_probabilities, workspace).done == ["x", "y"]
+    assert predict(with_probabilities, workspace).segmented == ["x", "y"]
     (tmp_path / "out" / "probabilities" / "x.nii.gz").unlink()
-    assert predict(with_probabilities, workspace).done == ["x"]
+    assert predict(with_probabilities, workspace).segmented == ["x"]
 
 
 def test_scans_are_done_anew_for_another_adapter(request_of, request_for, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
     predict(request_of(tmp_path / "in"), workspace)
     other = adapt(request_for("zero-shot"), workspace).adapter
-    assert predict(request_of(tmp_path / "in", adapters=(other,)), workspace).done == ["x"]
+    assert predict(request_of(tmp_path / "in", adapters=(other,)), workspace).segmented == ["x"]
 
 
-def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp_path):
+def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp_path, caplog):
     scan_files(tmp_path / "in", "a", "c")
     (tmp_path / "in" / "b.nii.gz").write_bytes(b"no image")
-    told, warned = [], []
+    observer = Observer()
     with pytest.raises(
         FseftError, match=r"b\.nii\.gz: 1 of 3 scans failed \(b\), the others are segmented"
     ):
-        predict(request_of(tmp_path / "in"), workspace, told.append, warned.append)
-    assert told == ["a", "b", "c"]
-    assert any(line.startswith("case b, ") for line in warned)
+        predict(request_of(tmp_path / "in"), workspace, observer)
+    assert observer.cases == ["a", "b", "c"]
+    assert any(line.startswith("case b, ") for line in caplog.messages)
     assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {
         "a.nii.gz",
         "c.nii.gz",
@@ -204,7 +204,7 @@ def test_the_run_folder_is_as_good_as_the_adapter_in_it(request_of, workspace, t
     scan_files(tmp_path / "in", "x")
     assert predict(
         request_of(tmp_path / "in" / "x.nii.gz", adapters=(adapter.parent,)), workspace
-    ).done == ["x"]
+    ).segmented == ["x"]
 
 
 def test_an_adapter_for_other_weights_is_refused(request_of, workspace, tmp_path):
@@ -226,7 +226,7 @@ def test_segmentations_never_lie_among_the_scans(request_of, workspace, tmp_path
     folder = scan_files(tmp_path / "in", "x")
     before = (folder / "x.nii.gz").read_bytes()
     for path in (folder, folder / "x.nii.gz"):
-        with pytest.raises(FseftError, match="would lie among the scans"):
+        with pytest.raises(FseftError, match="is also an input folder"):
             predict(request_of(path, output=folder), workspace)
     assert (folder / "x.nii.gz").read_bytes() == before
 
@@ -234,12 +234,22 @@ def test_segmentations_never_lie_among_the_scans(request_of, workspace, tmp_path
 @pytest.mark.real
 def test_a_dicom_series_is_segmented_on_its_own_grid(request_of, workspace, tmp_path, real_data):
     series = real_data / "dicom_ct" / "straight"
-    assert predict(request_of(series), workspace).done == ["straight"]
+    assert predict(request_of(series), workspace).segmented == ["straight"]
     found = read_labels(tmp_path / "out" / "straight.nii.gz")
     assert geometry_mismatch(found.geometry, read_volume(series).geometry) is None
 
 
 # --- gathering ------------------------------------------------------------------------------------------------
+
+
+class Observer(Callbacks):
+    """Keeps the names of the scans that were tried."""
+
+    def __init__(self):
+        self.cases = []
+
+    def progress(self, description, total):  # noqa: ARG002
+        return nullcontext(self.cases.append)
 
 
 def touched(folder, *names):
@@ -288,14 +298,14 @@ def test_files_with_all_channels_need_no_suffix(tmp_path):
 @pytest.mark.parametrize(
     ("files", "channels", "message"),
     [
-        (["a/p.nii.gz", "b/p.nii.gz"], 1, r"case p.*2 file\(s\) of one name, expected 1"),
-        (["a/p_0000.nii.gz", "b/p_0000.nii.gz"], 2, "of one name, expected 2"),
+        (["a/p.nii.gz", "b/p.nii.gz"], 1, r"case p.*2 file\(s\) with the same name, expected 1"),
+        (["a/p_0000.nii.gz", "b/p_0000.nii.gz"], 2, "with the same name, expected 2"),
         (
             ["a/p_0000.nii.gz", "a/p_0001.nii.gz", "a/q_0001.nii.gz"],
             2,
-            r"case q.*1 file\(s\) of one name, expected 2",
+            r"case q.*1 file\(s\) with the same name, expected 2",
         ),
-        (["a/notes.txt"], 1, "there is no scan"),
+        (["a/notes.txt"], 1, "no scan was found"),
     ],
 )
 def test_what_is_no_set_of_scans_is_refused(files, channels, message, tmp_path):
@@ -305,7 +315,7 @@ def test_what_is_no_set_of_scans_is_refused(files, channels, message, tmp_path):
 
 
 def test_a_missing_input_is_named(tmp_path):
-    with pytest.raises(FseftError, match=r"nowhere\.nii: there is no such file or folder"):
+    with pytest.raises(FseftError, match=r"nowhere\.nii: the file or folder does not exist"):
         gather_scans([tmp_path / "nowhere.nii"], 1)
 
 
@@ -337,7 +347,7 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(
     adapter = adapt(request, workspace).adapter
     assert read_manifest(adapter).channels == ("T1", "T2")
     result = predict(PredictRequest((folder / "scans",), tmp_path / "out", (adapter,)), workspace)
-    assert result.done == ["c0", "c1"]
+    assert result.segmented == ["c0", "c1"]
     assert geometry_mismatch(read_labels(tmp_path / "out" / "c0.nii.gz").geometry, geometry) is None
 
 
@@ -362,84 +372,87 @@ def test_the_current_folder_has_the_name_of_its_folder(
     assert set(gather_scans([Path()], 1)) == {"Y"}
 
 
-# --- what is told ---------------------------------------------------------------------------------------------
+# --- warnings ---------------------------------------------------------------------------------------------
 
 
-def warnings_of(request, workspace):
-    told = []
-    predict(request, workspace, warn=told.append)
-    return told
+@pytest.fixture
+def warnings_of(workspace, caplog):
+    def run(request):
+        caplog.clear()
+        predict(request, workspace)
+        return list(caplog.messages)
+
+    return run
 
 
 def test_a_scan_that_the_adapter_has_learned_from_is_told_and_kept_in_the_index(
-    request_of, workspace, tmp_path, blobs, adapter
+    request_of, warnings_of, tmp_path, blobs, adapter
 ):
     seen, unseen = read_manifest(adapter).support[0], "fresh"
     folder = scan_files(tmp_path / "in", unseen)
     (folder / "renamed.nii.gz").write_bytes(
         (blobs / "imagesTr" / f"{seen}_0000.nii.gz").read_bytes()
     )
-    told = warnings_of(request_of(folder), workspace)
-    assert [line for line in told if "has learned from" in line] == [
-        "the adapter has learned from renamed: how well it does there says nothing about new scans"
+    messages = warnings_of(request_of(folder))
+    assert [line for line in messages if "was trained on" in line] == [
+        "the adapter was trained on renamed: scores on it say nothing about new scans"
     ]
     cases = read_index(tmp_path / "out" / "predictions.json").cases
     assert {name: case.seen for name, case in cases.items()} == {"fresh": False, "renamed": True}
 
 
 def test_a_folder_that_keeps_predictions_of_another_adapter_says_so(
-    request_of, request_for, workspace, tmp_path
+    request_of, request_for, workspace, tmp_path, warnings_of
 ):
     scan_files(tmp_path / "first", "x", "y")
     scan_files(tmp_path / "second", "y", "z")
     predict(request_of(tmp_path / "first"), workspace)
     other = adapt(request_for("zero-shot"), workspace).adapter
     (tmp_path / "out" / "metrics.json").touch()
-    told = warnings_of(request_of(tmp_path / "second", adapters=(other,)), workspace)
-    assert any("keeps 1 prediction of another adapter (x)" in line for line in told)
-    assert any("had 1 prediction of another adapter (y), now replaced" in line for line in told)
-    assert any("metrics.json was made of other predictions" in line for line in told)
+    messages = warnings_of(request_of(tmp_path / "second", adapters=(other,)))
+    assert any("keeps 1 prediction of another adapter (x)" in line for line in messages)
+    assert any("replaces 1 prediction of another adapter (y)" in line for line in messages)
+    assert any("metrics.json: computed from previous predictions" in line for line in messages)
     index = read_index(tmp_path / "out" / "predictions.json")
     assert len(index.adapters) == 2
     assert index.cases["y"].adapter == index.cases["z"].adapter != index.cases["x"].adapter
 
 
-def test_a_label_map_given_as_a_scan_is_doubted(request_of, workspace, tmp_path):
+def test_a_label_map_given_as_a_scan_is_doubted(request_of, warnings_of, tmp_path):
     (tmp_path / "in").mkdir()
     write_volume(tmp_path / "in" / "x.nii.gz", a_scan()[1][None], Geometry((32, 32, 32), np.eye(4)))
-    told = warnings_of(request_of(tmp_path / "in"), workspace)
+    messages = warnings_of(request_of(tmp_path / "in"))
     assert any(
-        "case x" in line and "3 different values, as a label map does" in line for line in told
+        "case x" in line and "3 different values, as a label map does" in line for line in messages
     )
-    assert any("no value is below -500" in line for line in told)
+    assert any("no value is below -500" in line for line in messages)
 
 
 def test_a_folder_with_scans_further_below_names_the_first(tmp_path):
     touched(tmp_path, "patients/p1/ct/a.nii.gz", "patients/p2/ct/a.nii.gz")
-    with pytest.raises(FseftError, match=r"there is no scan.*Give .*patients/p1/ct\."):
+    with pytest.raises(FseftError, match=r"no scan was found.*Pass .*patients/p1/ct\."):
         gather_scans([tmp_path / "patients"], 1)
 
 
-def test_folders_that_were_passed_over_are_named(tmp_path):
+def test_skipped_folders_are_named(tmp_path, caplog):
     touched(tmp_path, "scans/a.nii.gz", "scans/more/b.nii.gz")
-    told = []
-    assert set(gather_scans([tmp_path / "scans"], 1, told.append)) == {"a"}
-    assert "passed over the folders more" in told[0]
+    assert set(gather_scans([tmp_path / "scans"], 1)) == {"a"}
+    assert "skipped the folders more" in caplog.messages[0]
 
 
 def test_an_output_that_cannot_be_written_is_told_before_any_work(request_of, workspace, tmp_path):
     (tmp_path / "out").touch()
-    told = []
+    observer = Observer()
     with pytest.raises(FseftError, match=r"out.*cannot be written"):
-        predict(request_of(scan_files(tmp_path / "in", "x", "y")), workspace, told.append)
-    assert told == []
+        predict(request_of(scan_files(tmp_path / "in", "x", "y")), workspace, observer)
+    assert observer.cases == []
 
 
 def test_a_file_that_is_no_prediction_is_not_replaced(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x.nii.gz").write_bytes(b"a reference")
-    with pytest.raises(FseftError, match=r"x\.nii\.gz: is there and was not predicted by fseft"):
+    with pytest.raises(FseftError, match=r"x\.nii\.gz: exists and was not written by fseft"):
         predict(request_of(tmp_path / "in"), workspace)
     assert (tmp_path / "out" / "x.nii.gz").read_bytes() == b"a reference"
 
@@ -452,7 +465,7 @@ def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(
     (tmp_path / "out" / "predictions.json").write_text(
         '{"labels": {"other": 1}, "cases": {"x": 3}}'
     )
-    with pytest.raises(FseftError, match=r"predictions\.json: is not understood"):
+    with pytest.raises(FseftError, match=r"predictions\.json: is not a valid index"):
         predict(request_of(tmp_path / "in"), workspace)
 
 
@@ -470,7 +483,7 @@ def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
         patch.setattr(PredictionIndex, "add", killed_after_the_first_file)
         with pytest.raises(KeyboardInterrupt):
             predict(request, workspace)
-    assert predict(request, workspace).done == ["x", "y"]
+    assert predict(request, workspace).segmented == ["x", "y"]
 
 
 def test_two_processes_that_share_a_folder_keep_each_others_entries(tmp_path):
@@ -478,8 +491,8 @@ def test_two_processes_that_share_a_folder_keep_each_others_entries(tmp_path):
         return PredictedCase(key=key, adapter="sha")
 
     first, second = (PredictionIndex(tmp_path, LABELS, {"sha": "runs/a"}) for _ in range(2))
-    first.open({}, pytest.fail)
-    second.open({}, pytest.fail)
+    first.open({})
+    second.open({})
     first.add({"x": entry("1")})
     second.add({"y": entry("2")})
     first.add({"z": entry("3")})
@@ -498,7 +511,7 @@ def test_want_of_memory_is_one_line_and_keeps_no_other_scan_from_being_done(
             else np.zeros((3, *image.shape[1:]), np.float32)
         )
 
-    monkeypatch.setattr(step, "segment", small)
+    monkeypatch.setattr(step, "sliding_window_logits", small)
     scan_files(tmp_path / "in", "x")
     scan_files(tmp_path / "large", "y", shape=(30, 34, 60))
     with pytest.raises(
@@ -512,7 +525,7 @@ def test_cases_in_two_processes_give_the_same_files(request_of, workspace, tmp_p
     request = request_of(scan_files(tmp_path / "in", "x", "y"))
     predict(request, workspace)
     result = predict(replace(request, output=tmp_path / "beside", workers=2), workspace)
-    assert sorted(result.done) == ["x", "y"]
+    assert sorted(result.segmented) == ["x", "y"]
     for name in ("x.nii.gz", "y.nii.gz"):
         one, other = (read_labels(tmp_path / folder / name).array for folder in ("out", "beside"))
         np.testing.assert_array_equal(one, other)

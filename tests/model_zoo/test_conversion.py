@@ -425,7 +425,7 @@ def test_an_imported_model_is_adapted_and_predicts(
         ),
         workspace,
     )
-    assert done.done == ["a"]
+    assert done.segmented == ["a"]
 
 
 def test_rows_are_copied_for_classes_of_the_same_meaning_or_as_mapped(

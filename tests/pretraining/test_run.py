@@ -96,7 +96,7 @@ def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs,
     pretrain(asked, store)
     adapter = adapt(request_for("zero-shot", model="made"), store).adapter
     result = predict(PredictRequest((blobs / "imagesTr",), tmp_path / "out", (adapter,)), store)
-    assert result.done == ["a", "b", "c", "d"]
+    assert result.segmented == ["a", "b", "c", "d"]
     assert set(np.unique(read_labels(tmp_path / "out" / "a.nii.gz").array)) <= {0, 1, 7}
 
 
@@ -839,9 +839,9 @@ def test_phantoms_become_a_model_that_is_adapted_predicts_and_is_scored(store, t
     adapted = AdaptRequest(folders[1], "made", "linear-probe", k=2, device="cpu", settings=settings)
     adapter = adapt(adapted, store).adapter
     out = tmp_path / "out"
-    assert predict(PredictRequest((folders[1] / "imagesTs",), out, (adapter,)), store).done == [
-        "case_003"
-    ]
+    assert predict(
+        PredictRequest((folders[1] / "imagesTs",), out, (adapter,)), store
+    ).segmented == ["case_003"]
     scores = evaluate(pair_files(out, folders[1] / "labelsTs"), workers=1)
     assert set(scores.classes) == {"liver", "heart"}
     assert 0 <= scores.mean_dice <= 1
