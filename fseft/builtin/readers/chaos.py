@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERIES = (
-    ("CT", "", "DICOM_anon", "BenchmarkData"),
+    ("CT", "", "DICOM_anon", "Ground"),
     ("MR", "_T1DUAL", "T1DUAL/DICOM_anon/InPhase", "T1DUAL/Ground"),
     ("MR", "_T2SPIR", "T2SPIR/DICOM_anon", "T2SPIR/Ground"),
 )

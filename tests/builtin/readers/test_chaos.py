@@ -46,7 +46,7 @@ def pictures(folder, greys, size=(3, 4)):
 @pytest.mark.parametrize("positions", [(0, 3, 6), (6, 3, 0)])
 def test_a_picture_lies_on_the_slice_of_the_same_number_in_the_order_of_names(tmp_path, positions):
     a_series(tmp_path / "CT" / "1" / "DICOM_anon", positions)
-    pictures(tmp_path / "CT" / "1" / "BenchmarkData", (255, 0, 0))
+    pictures(tmp_path / "CT" / "1" / "Ground", (255, 0, 0))
     dataset = read_dataset(tmp_path / "CT")
     (case,) = dataset.cases
     assert (dataset.reader, dataset.channels, dataset.labels, case.name) == (
@@ -89,7 +89,7 @@ def test_each_sequence_of_magnetic_resonance_is_a_case(tmp_path):
 )
 def test_pictures_that_do_not_fit_are_refused(greys, size, message, tmp_path):
     a_series(tmp_path / "1" / "DICOM_anon", (0, 3, 6))
-    pictures(tmp_path / "1" / "BenchmarkData", greys, size)
+    pictures(tmp_path / "1" / "Ground", greys, size)
     (case,) = Reader().read(tmp_path).cases
     with pytest.raises(FseftError, match=message):
         read_case_labels(case, read_case(case, ("CT",)))
