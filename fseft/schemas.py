@@ -191,8 +191,15 @@ class ClassFingerprint(FrozenModel):
     id: int
     cases: int
     median_volume_mm3: float | None = None
-    minimum_volume_mm3: float | None = None
     maximum_extent_mm: Millimetres | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_minimum_volume(cls, values: Any) -> Any:
+        """Read fingerprints of earlier versions, which also contain `minimum_volume_mm3`."""
+        if isinstance(values, Mapping):
+            return {key: value for key, value in values.items() if key != "minimum_volume_mm3"}
+        return values
 
 
 class Fingerprint(Document):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.anatomy.vocabulary import (
-    NAMELESS,
-    VAGUE,
+    AMBIGUOUS_NAMES,
+    GENERIC_NAME,
     ancestors,
     normalise_name,
     resolve_name,
@@ -28,12 +28,12 @@ class HarmonisedLabels:
     Attributes:
         structures: Own name -> structure, of all that stay as they are drawn.
         pairs: Own name -> the left and the right structure that its voxels are divided into.
-        unasked: Sides of pairs that are not to be learned: background, as all that nobody asked for.
+        unrequested: Sides of pairs that are not to be learned: background, as all that nobody asked for.
     """
 
     structures: Mapping[str, str]
     pairs: Mapping[str, tuple[str, str]]
-    unasked: frozenset[str] = frozenset()
+    unrequested: frozenset[str] = frozenset()
 
 
 def harmonise_labels(
@@ -130,10 +130,12 @@ def _refuse_vague(agreed: Mapping[str, HarmonisedLabels]) -> None:
     for dataset, one in agreed.items():
         for name, meant in one.structures.items():
             vague = resolve_name(meant)
-            if vague not in VAGUE and not NAMELESS.fullmatch(vague):
+            if vague not in AMBIGUOUS_NAMES and not GENERIC_NAME.fullmatch(vague):
                 continue
             name_it = (
-                f"liver_{vague}" if vague in VAGUE else '"labels": {"background": 0, "liver": 1}'
+                f"liver_{vague}"
+                if vague in AMBIGUOUS_NAMES
+                else '"labels": {"background": 0, "liver": 1}'
             )
             if vague in users:
                 raise FseftError(
@@ -157,5 +159,7 @@ def _refuse_parts(agreed: Mapping[str, HarmonisedLabels]) -> None:
 
 
 def _all(one: HarmonisedLabels) -> tuple[str, ...]:
-    halves_of = (half for pair in one.pairs.values() for half in pair if half not in one.unasked)
+    halves_of = (
+        half for pair in one.pairs.values() for half in pair if half not in one.unrequested
+    )
     return (*one.structures.values(), *halves_of)

@@ -31,11 +31,11 @@ WORDS = {
 }
 """Words that are replaced wherever they stand."""
 
-NAMELESS = re.compile(
+GENERIC_NAME = re.compile(
     r"(class|label|structure|segment|region|roi)?_?\d+|foreground|organ|structure|roi|object"
 )
 """Names that do not say what a structure is: of values without a name, or of whatever was drawn."""
-VAGUE = frozenset(
+AMBIGUOUS_NAMES = frozenset(
     {"cyst", "lesion", "lesions", "mass", "metastasis", "nodule", "tumor", "vein", "vessel"}
 )
 """Names that do not say of what."""
@@ -177,7 +177,9 @@ def match_classes(
                     hint=did_you_mean(value, list(there)),
                 )
     meant = {
-        resolve_name(name): name for name in classes if not NAMELESS.fullmatch(normalise_name(name))
+        resolve_name(name): name
+        for name in classes
+        if not GENERIC_NAME.fullmatch(normalise_name(name))
     }
     found = {
         name: given[name]

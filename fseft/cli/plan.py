@@ -86,15 +86,17 @@ def _show(fingerprint: Fingerprint, made: Plan) -> None:
 
 
 def _summary(fingerprint: Fingerprint, axes: str) -> Iterator[str]:
-    from fseft.volume.fingerprint import along
+    from fseft.volume.fingerprint import permute_to_orientation
 
     cases = fingerprint.cases
     labelled = sum(bool(case.volumes_mm3) for case in cases)
     channels = ", ".join(fingerprint.channels)
     yield f"{fingerprint.dataset} ({fingerprint.reader}): {len(cases)} cases, {labelled} with structures"
     yield f"modality {fingerprint.modality}, channels {channels}"
-    yield f"shape {_range([along(case.shape, case.orientation, axes) for case in cases])} voxels along {axes}"
-    yield f"spacing {_range([along(case.spacing_mm, case.orientation, axes) for case in cases])} mm"
+    shapes = [permute_to_orientation(case.shape, case.orientation, axes) for case in cases]
+    spacings = [permute_to_orientation(case.spacing_mm, case.orientation, axes) for case in cases]
+    yield f"shape {_range(shapes)} voxels along {axes}"
+    yield f"spacing {_range(spacings)} mm"
 
 
 def _range(triples: Sequence[Sequence[float]]) -> str:

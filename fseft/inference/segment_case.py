@@ -224,7 +224,7 @@ class _Segmentation:
         self.by_probability = output.overlap == "probability" and num_adapters > 1
         # The strength of a voxel's label: a probability, or the priority of its adapter.
         dtype = np.float32 if self.by_probability else np.min_scalar_type(num_adapters)
-        self.merger = LabelMerger.none(geometry, max(self.label_values.values()), dtype)
+        self.merger = LabelMerger.empty(geometry, max(self.label_values.values()), dtype)
 
     @property
     def description(self) -> str:

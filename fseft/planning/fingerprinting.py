@@ -36,7 +36,7 @@ def fingerprint_dataset(
     Raises:
         FseftError: A case is broken; all others were measured before.
     """
-    from fseft.volume.fingerprint import case_content, combine, dataset_content
+    from fseft.volume.fingerprint import case_content, combine_measurements, dataset_content
 
     contents = map_in_threads(case_content, {case.name: case for case in dataset.cases})
     path = store.fingerprint(dataset.name)
@@ -52,7 +52,7 @@ def fingerprint_dataset(
     cases = {case.name: (case, kept[case.name]) for case in dataset.cases}
     measure = partial(_measured, channels=dataset.channels, labels=dataset.labels, body=body)
     measurements = map_cases(measure, cases, workers=workers, done=progress)
-    fingerprint = combine(dataset, list(measurements.values()), contents)
+    fingerprint = combine_measurements(dataset, list(measurements.values()), contents)
     write_document(path, fingerprint)
     for old in set(path.parent.glob(f"{_CASES}/*")) - set(kept.values()):
         old.unlink(missing_ok=True)

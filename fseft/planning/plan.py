@@ -216,14 +216,18 @@ def _plan(card: ModelCard, fingerprint: Fingerprint, resources: _Resources) -> P
 
 def _spacing(card: ModelCard, fingerprint: Fingerprint) -> tuple[Millimetres, str]:
     from fseft.planning.rules import target_spacing
-    from fseft.volume.fingerprint import along
+    from fseft.volume.fingerprint import permute_to_orientation
 
     if card.contract.spacing_mm is not None:
         return card.contract.spacing_mm, "as the model was trained"
     orientation = card.contract.orientation
-    spacings = [along(case.spacing_mm, case.orientation, orientation) for case in fingerprint.cases]
+    spacings = [
+        permute_to_orientation(case.spacing_mm, case.orientation, orientation)
+        for case in fingerprint.cases
+    ]
     shapes = [
-        along(case.shape_after_crop, case.orientation, orientation) for case in fingerprint.cases
+        permute_to_orientation(case.shape_after_crop, case.orientation, orientation)
+        for case in fingerprint.cases
     ]
     return target_spacing(spacings, shapes), f"nnU-Net's rule: the median of {len(spacings)} cases"
 
@@ -288,13 +292,13 @@ def _candidates(
     patch: Triple, spacing: Millimetres, network: Architecture, least_crops: int
 ) -> Iterator[tuple[Triple, int]]:
     """Patch and crops, best first: fewer crops before a smaller patch, down to `least_crops`."""
-    from fseft.planning.rules import smaller_patch
+    from fseft.planning.rules import shrink_patch
 
     patches: list[Triple] = []
     following: Triple | None = patch
     while following is not None:
         patches.append(following)
-        following = smaller_patch(following, spacing, network.divisor, network.minimum_patch)
+        following = shrink_patch(following, spacing, network.divisor, network.minimum_patch)
     yield from ((one, crops) for one in patches for crops in range(CROPS, least_crops - 1, -1))
     yield patches[-1], 1
 

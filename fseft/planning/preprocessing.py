@@ -48,7 +48,8 @@ def cache_folder(
     chosen = plan.preprocessing
     crop = "above -500" if chosen.modality == "ct" else "above minimum"
     divided = [
-        [value, pair.left, pair.right, pair.both] for value, pair in sorted((pairs or {}).items())
+        [value, pair.left, pair.right, pair.expect_both]
+        for value, pair in sorted((pairs or {}).items())
     ]
     key = digest(_FORMAT, chosen.orientation, chosen.spacing_mm, crop, *divided)
     return store.preprocessed(plan.dataset, key)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fseft.volume.fingerprint import AXES, along
+from fseft.volume.fingerprint import AXES, permute_to_orientation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,8 +45,8 @@ def resampled_shape(fingerprint: Fingerprint, orientation: str, spacing_mm: Mill
     """The median shape after crop and resampling, along the axes of `orientation`."""
     shapes = [
         np.multiply(
-            along(case.shape_after_crop, case.orientation, orientation),
-            along(case.spacing_mm, case.orientation, orientation),
+            permute_to_orientation(case.shape_after_crop, case.orientation, orientation),
+            permute_to_orientation(case.spacing_mm, case.orientation, orientation),
         )
         / spacing_mm
         for case in fingerprint.cases
@@ -79,13 +79,13 @@ def patch_size(
     )
     patch = i, j, k
     while prod(patch) > voxel_budget and (
-        smaller := smaller_patch(patch, spacing_mm, divisor, minimum)
+        smaller := shrink_patch(patch, spacing_mm, divisor, minimum)
     ):
         patch = smaller
     return patch
 
 
-def smaller_patch(
+def shrink_patch(
     patch: Triple, spacing_mm: Millimetres, divisor: Triple, minimum: Triple
 ) -> Triple | None:
     """One step less along the axis that is longest in mm; None if all are at their minimum.
@@ -170,7 +170,7 @@ def _large_structures(
 ) -> list[str]:
     patch_mm = np.multiply(chosen.patch_size, chosen.spacing_mm)
     excess = {
-        name: along(found.maximum_extent_mm, AXES, chosen.orientation) / patch_mm
+        name: permute_to_orientation(found.maximum_extent_mm, AXES, chosen.orientation) / patch_mm
         for name, found in fingerprint.classes.items()
         if found.maximum_extent_mm is not None
     }
@@ -201,7 +201,9 @@ def _median_extents(fingerprint: Fingerprint, orientation: str) -> Mapping[str, 
     extents: dict[str, list[Millimetres]] = {}
     for case in fingerprint.cases:
         for name, sides in case.extents_mm.items():
-            extents.setdefault(name, []).append(along(sides, case.orientation, orientation))
+            extents.setdefault(name, []).append(
+                permute_to_orientation(sides, case.orientation, orientation)
+            )
     return {name: np.median(sides, axis=0) for name, sides in extents.items()}
 
 

@@ -21,7 +21,7 @@ from fseft.pretraining.label_space import agree_on_structures, lesions_apart
 from fseft.pretraining.preflight import check_grid, check_window
 from fseft.schemas import Contract, Intensity
 from fseft.volume.cache import open_case
-from fseft.volume.intensity import pooled, select_intensity_scheme
+from fseft.volume.intensity import pool_intensity_statistics, select_intensity_scheme
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ def _contract(request: PretrainRequest, fingerprints: Sequence[Fingerprint]) -> 
     if ct := [stats for one in fingerprints if one.modality == "ct" for stats in one.intensities]:
         window = request.window
         intensity["ct"] = (
-            Intensity(scheme="window", low=window[0], high=window[1]) if window else pooled(ct)
+            Intensity(scheme="window", low=window[0], high=window[1])
+            if window
+            else pool_intensity_statistics(ct)
         )
     return Contract(
         spacing_mm=request.spacing_mm, intensity=intensity, patch_size=request.patch_size

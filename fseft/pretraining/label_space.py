@@ -114,9 +114,9 @@ def _annotation(agreed: HarmonisedLabels, declared: Mapping[str, int]) -> LabelM
     free = max(declared.values(), default=0) + 1
     for name, (left, right) in sorted(agreed.pairs.items()):
         pairs[declared[name]] = LeftRightPair(
-            free, free + 1, both=vocabulary()[left.removesuffix("_left")].sides == "both"
+            free, free + 1, expect_both=vocabulary()[left.removesuffix("_left")].sides == "both"
         )
         labels |= {left: free, right: free + 1}
-        names[name] = tuple(half for half in (left, right) if half not in agreed.unasked)
+        names[name] = tuple(half for half in (left, right) if half not in agreed.unrequested)
         free += 2
     return LabelMapping(names, labels, pairs)

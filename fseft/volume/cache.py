@@ -156,7 +156,7 @@ class CachedCase:
         """Read a box (*size) of the label as `read_image` does; outside the array is background, 0."""
         return self._read(LABEL, start, size, 0)
 
-    def whole(self) -> tuple[Array, Array | None]:
+    def read_all(self) -> tuple[Array, Array | None]:
         """The entire image and label, or None for the label where there is none."""
         origin = (0, 0, 0)
         label = self.read_label(origin, self.shape) if self.labelled else None

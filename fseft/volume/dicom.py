@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.errors import FseftError
-from fseft.volume.nrrd_mha import dtype_of, itk, pixel_id_of
+from fseft.volume.nrrd_mha import dtype_of, pixel_id_of, simpleitk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def read(folder: Path) -> tuple[Array, Array]:
     """
     slices = _series(folder)
     affine = _affine(slices)
-    with itk() as sitk:
+    with simpleitk() as sitk:
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([item.file for item in slices])
         reader.SetOutputPixelType(
@@ -74,7 +74,7 @@ def slice_files(folder: Path) -> list[str]:
 
 def _series(folder: Path) -> list[_Slice]:
     """The slices of the only series, in order along the slice normal."""
-    with itk() as sitk:
+    with simpleitk() as sitk:
         slices = [_slice(sitk, file) for file in _only_series(sitk, folder)]
     if len(slices) < 2:
         raise FseftError("holds a series of one slice", hint="A volume needs two or more.")

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fseft.errors import FseftError, pluralise
-from fseft.schemas import CaseFingerprint, ClassFingerprint, Fingerprint, IntensityStats
+from fseft.schemas import CaseFingerprint, ClassFingerprint, Fingerprint
 from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
 from fseft.volume.histogram import CaseIntensities, measure_intensities, summarise
 from fseft.volume.image import Volume, content_digest, read_labels, read_volume, voxels_digest
-from fseft.volume.intensity import AIR_HU, guess_modality, modality_warnings
+from fseft.volume.intensity import AIR_THRESHOLD_HU, guess_modality, modality_warnings
 from fseft.volume.masks import label_files, read_masks
-from fseft.volume.png_slices import is_slices, read_slices
+from fseft.volume.png_slices import is_png_folder, read_png_labels
 from fseft.volume.preprocessing import body_box
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from fseft.schemas import Case, Dataset, Millimetres, Triple
+    from fseft.schemas import Case, Dataset, IntensityStats, Millimetres, Triple
     from fseft.volume.geometry import Array
 
 AXES = "RAS"
@@ -124,8 +124,8 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
         raise FseftError("has no label", case=case.name, hint="Give it one, or leave it out.")
     if isinstance(case.label, dict):
         labels = read_masks(case.label, case=case.name)
-    elif is_slices(case.label):
-        labels = read_slices(case, case.label, volume)
+    elif is_png_folder(case.label):
+        labels = read_png_labels(case, case.label, volume)
     else:
         labels = read_labels(case.label, case=case.name)
     array, geometry = reorient(labels.array, labels.geometry, volume.geometry.orientation)
@@ -139,7 +139,7 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
     return Volume(array, volume.geometry)
 
 
-def combine(
+def combine_measurements(
     dataset: Dataset, measurements: Sequence[CaseMeasurement], contents: Mapping[str, str]
 ) -> Fingerprint:
     """Join the cases into the fingerprint.
@@ -191,7 +191,7 @@ def foreground_statistics(dataset: Dataset, names: Collection[str]) -> tuple[Int
     return _statistics(dataset, measurements)
 
 
-def along(values: Sequence[float], source: str, target: str = AXES) -> Millimetres:
+def permute_to_orientation(values: Sequence[float], source: str, target: str = AXES) -> Millimetres:
     """Lengths along the axes of one orientation, in the order of the axes of another.
 
     Args:
@@ -219,7 +219,7 @@ def _structures(label: Array, volume: Volume) -> tuple[dict[int, float], dict[in
                 float((part.stop - part.start) * mm) for part, mm in zip(box, spacing, strict=True)
             )
             volumes[value], extents[value] = (
-                float(counts[value] * volume.geometry.voxel_mm3),
+                float(counts[value] * volume.geometry.voxel_volume_mm3),
                 (i, j, k),
             )
     return volumes, extents
@@ -262,13 +262,14 @@ def _class(value: int, measurements: Iterable[CaseMeasurement]) -> ClassFingerpr
     if not having:
         return ClassFingerprint(id=value, cases=0)
     volumes = [case.volumes_mm3[value] for case in having]
-    extents = np.array([along(case.extents_mm[value], case.orientation) for case in having])
+    extents = np.array(
+        [permute_to_orientation(case.extents_mm[value], case.orientation) for case in having]
+    )
     i, j, k = extents.max(axis=0).tolist()
     return ClassFingerprint(
         id=value,
         cases=len(having),
         median_volume_mm3=float(np.median(volumes)),
-        minimum_volume_mm3=min(volumes),
         maximum_extent_mm=(i, j, k),
     )
 
@@ -299,7 +300,7 @@ def _statistics(
             raise FseftError(
                 f"no case of {dataset.name} has a labelled voxel", hint="Check the label files."
             )
-        found.append(IntensityStats(**vars(stats)))
+        found.append(stats)
     return tuple(found)
 
 
@@ -325,9 +326,9 @@ def _doubtful(measurements: Sequence[CaseMeasurement]) -> list[str]:
 
 def _offset(measurements: Sequence[CaseMeasurement]) -> list[str]:
     """CT without anything below -500 HU holds no air: most often an offset of 1024 was lost."""
-    high = [case.name for case in measurements if case.minimum > AIR_HU]
+    high = [case.name for case in measurements if case.minimum > AIR_THRESHOLD_HU]
     if not high:
         return []
     some = ", ".join(high[:_NAMED]) + (", ..." if len(high) > _NAMED else "")
-    found = f"{len(high)} of {len(measurements)} CT cases have no value below {AIR_HU} HU ({some})"
+    found = f"{len(high)} of {len(measurements)} CT cases have no value below {AIR_THRESHOLD_HU} HU ({some})"
     return [f"{found}: if they show air, subtract 1024 from their values"]

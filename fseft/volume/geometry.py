@@ -71,7 +71,7 @@ class Geometry:
         return _triple(np.multiply(self.shape, self.spacing_mm))
 
     @property
-    def voxel_mm3(self) -> float:
+    def voxel_volume_mm3(self) -> float:
         """Volume of one voxel."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fseft.errors import FseftError
+from fseft.schemas import IntensityStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,19 +44,6 @@ class CaseIntensities:
     maximum: float
     values: Array
     counts: Array
-
-
-@dataclass(frozen=True)
-class IntensityStats:
-    """Statistics over cases of equal weight; percentiles are values that occur (inverse of the CDF)."""
-
-    mean: float
-    std: float
-    median: float
-    minimum: float
-    maximum: float
-    percentile_00_5: float
-    percentile_99_5: float
 
 
 def measure_intensities(values: Array, *, seed: int = 0) -> CaseIntensities:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fseft.volume.geometry import Array
 
-AIR_HU = -500
+AIR_THRESHOLD_HU = -500
 """Voxels below are air or lung; images with values down there are CT unless their channel says otherwise."""
 
 _CT = re.compile(r"(ce|nc|ld|hd)?ct|hu")
@@ -39,7 +39,7 @@ def guess_modality(channels: Sequence[str], minimum: float) -> Modality:
     if kinds == {"mr"}:
         return "mr"
     if kinds == {"other"}:
-        return "ct" if minimum <= AIR_HU else "other"
+        return "ct" if minimum <= AIR_THRESHOLD_HU else "other"
     return "other"
 
 
@@ -64,11 +64,11 @@ def modality_warnings(array: Array, expected: Modality) -> list[str]:
     ):
         found.append(f"it holds {len(values)} different values, as a label map does")
     low = array.min()
-    if expected == "ct" and low > AIR_HU:
+    if expected == "ct" and low > AIR_THRESHOLD_HU:
         found.append(
-            f"no value is below {AIR_HU} (the smallest is {low:g}): no CT in HU, or cropped to the inside"
+            f"no value is below {AIR_THRESHOLD_HU} (the smallest is {low:g}): no CT in HU, or cropped to the inside"
         )
-    if expected == "mr" and low <= AIR_HU:
+    if expected == "mr" and low <= AIR_THRESHOLD_HU:
         found.append(f"values go down to {low:g}, as in CT, and the adapter has learned on MR")
     return found
 
@@ -106,7 +106,7 @@ def _clipped(stats: IntensityStats) -> Intensity:
     )
 
 
-def pooled(datasets: Sequence[IntensityStats]) -> Intensity:
+def pool_intensity_statistics(datasets: Sequence[IntensityStats]) -> Intensity:
     """One scheme for CT of several datasets, each with the same weight, so that a tissue looks the same in all.
 
     Clipped is what lies outside the foregrounds of all of them: one may hold lungs, another livers.

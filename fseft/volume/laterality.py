@@ -14,7 +14,7 @@ from scipy import ndimage, optimize
 
 from fseft.volume.geometry import bounding_box, reorient
 from fseft.volume.image import Volume
-from fseft.volume.intensity import AIR_HU
+from fseft.volume.intensity import AIR_THRESHOLD_HU
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ class LeftRightPair:
 
     left: int
     right: int
-    both: bool = True
+    expect_both: bool = True
 
 
 def find_midline(body: Array, spacing_mm: Millimetres) -> Midline:
@@ -117,7 +117,7 @@ def find_midline(body: Array, spacing_mm: Millimetres) -> Midline:
 
 
 def split_sides(
-    mask: Array, midline: Midline, spacing_mm: Millimetres, *, both: bool = True
+    mask: Array, midline: Midline, spacing_mm: Millimetres, *, expect_both: bool = True
 ) -> LeftRightMasks:
     """Divide a pair: each component goes to the side of the midline on which it lies.
 
@@ -128,7 +128,7 @@ def split_sides(
         mask: (i, j, k) bool, RAS.
         midline: Of the body.
         spacing_mm: Along the axes.
-        both: Whether one would expect a left and a right one; lesions may be on one side only.
+        expect_both: Whether one would expect a left and a right one; lesions may be on one side only.
     """
     left, right = np.zeros_like(mask, bool), np.zeros_like(mask, bool)
     total = int(np.count_nonzero(mask))
@@ -143,7 +143,7 @@ def split_sides(
     is_right = beyond > 0.5
     doubts = ["the body shows no clear midline"] if midline.doubtful else []
     crossing = [n for n in range(1, count + 1) if OVERHANG < beyond[n] < 1 - OVERHANG]
-    if both and not any(sizes[n] > SPECK * total for n in crossing):
+    if expect_both and not any(sizes[n] > SPECK * total for n in crossing):
         doubts += _order(is_right, sizes, components, total)
     half = is_right[components]
     for number in crossing:
@@ -181,7 +181,7 @@ def split_labels(
     doubts = {}
     for value in there:
         pair = pairs[value]
-        halves = split_sides(array == value, midline, grid.spacing_mm, both=pair.both)
+        halves = split_sides(array == value, midline, grid.spacing_mm, expect_both=pair.expect_both)
         array[halves.left], array[halves.right] = pair.left, pair.right
         doubts[value] = halves.doubts
     turned, _ = reorient(array, grid, labels.geometry.orientation)
@@ -192,7 +192,7 @@ def _body(image: Array, modality: Modality) -> Array:
     """(C, i, j, k) -> what is no air in the first channel."""
     first = image[0]
     if modality == "ct":
-        return np.asarray(first > AIR_HU)
+        return np.asarray(first > AIR_THRESHOLD_HU)
     low, high = np.percentile(first[::4, ::4, ::4], (1, 99))
     return np.asarray(first > low + 0.1 * (high - low))
 

@@ -33,7 +33,7 @@ _CHUNK = 1 << 24
 
 
 @contextmanager
-def itk() -> Iterator[Any]:
+def simpleitk() -> Iterator[Any]:
     """SimpleITK without its warnings on stderr; its errors become FseftErrors with their last line."""
     import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
 
@@ -56,7 +56,7 @@ def read(path: Path) -> tuple[Array, Array]:
     Raises:
         FseftError: As `describe`, or the file is truncated or damaged.
     """
-    with itk() as sitk:
+    with simpleitk() as sitk:
         reader = _opened(sitk, path)
         shape, affine = _shape(reader), affine_of(reader)
         _check_deflated(path, math.prod(shape) * dtype_of(sitk, reader.GetPixelID()).itemsize)
@@ -75,7 +75,7 @@ def write(path: Path, array: Array, affine: Array) -> None:
     columns = affine[:3, [2, 1, 0]]
     spacing = np.linalg.norm(columns, axis=0)
     vector = array.shape[0] > 1
-    with itk() as sitk:
+    with simpleitk() as sitk:
         voxels = np.ascontiguousarray(np.moveaxis(array, 0, -1)) if vector else array[0]
         image = sitk.GetImageFromArray(voxels, isVector=vector)
         image.SetSpacing(spacing.tolist())

@@ -9,7 +9,7 @@ import numpy as np
 from fseft.errors import FseftError
 from fseft.volume.dicom import slice_files
 from fseft.volume.image import Volume
-from fseft.volume.nrrd_mha import itk
+from fseft.volume.nrrd_mha import simpleitk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 SUFFIX = ".png"
 
 
-def is_slices(path: Path) -> bool:
+def is_png_folder(path: Path) -> bool:
     """Whether this is a folder of pictures."""
     return path.is_dir() and any(file.suffix == SUFFIX for file in path.iterdir())
 
 
-def read_slices(case: Case, folder: Path, image: Volume) -> Volume:
+def read_png_labels(case: Case, folder: Path, image: Volume) -> Volume:
     """Read pictures as a label map on the grid of the case's image.
 
     The n-th picture belongs to the n-th file of the series, both in the order of their names, wherever that lies.
@@ -42,7 +42,7 @@ def read_slices(case: Case, folder: Path, image: Volume) -> Volume:
         raise FseftError(cause, case=case.name, file=folder, hint="Complete or remove them.")
     labels = np.zeros(image.array.shape[-3:], np.uint8)
     for picture, name in zip(pictures, sorted(placed), strict=True):
-        with itk() as sitk:
+        with simpleitk() as sitk:
             grey = sitk.GetArrayFromImage(sitk.ReadImage(str(picture)))
         if grey.shape != labels.shape[1:]:
             cause = f"is a picture {grey.shape}, its slice is {labels.shape[1:]}"

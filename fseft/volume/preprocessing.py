@@ -17,12 +17,12 @@ from fseft.volume.geometry import (
     resampled_geometry,
 )
 from fseft.volume.histogram import measure_intensities
-from fseft.volume.intensity import AIR_HU
+from fseft.volume.intensity import AIR_THRESHOLD_HU
 from fseft.volume.resample import (
     resample_image,
     resample_labels,
     resample_scores,
-    strongest_on_grid,
+    resampled_argmax,
 )
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def body_box(array: Array, modality: Modality) -> Box:
         array: (C, i, j, k), as stored; a voxel counts that is above in any channel.
         modality: Of the volume.
     """
-    floor = [AIR_HU if modality == "ct" else channel.min() for channel in array]
+    floor = [AIR_THRESHOLD_HU if modality == "ct" else channel.min() for channel in array]
     mask = array[0] > floor[0]
     for channel, low in zip(array[1:], floor[1:], strict=True):
         mask |= channel > low
@@ -160,21 +160,21 @@ class LabelMerger:
 
     Attributes:
         labels: (i, j, k) in the axis order of the file; 0 is background.
-        strength: Of the claim of each voxel, (i, j, k); 0 in the background.
+        confidence: Of the claim of each voxel, (i, j, k); 0 in the background.
     """
 
     labels: Array
-    strength: Array
+    confidence: Array
 
     @classmethod
-    def none(cls, native: Geometry, largest: int, strength: DTypeLike) -> LabelMerger:
+    def empty(cls, native: Geometry, largest: int, confidence: DTypeLike) -> LabelMerger:
         """Background only, for labels up to the largest."""
         return cls(
-            np.zeros(native.shape, np.min_scalar_type(largest)), np.zeros(native.shape, strength)
+            np.zeros(native.shape, np.min_scalar_type(largest)), np.zeros(native.shape, confidence)
         )
 
     def add(
-        self, scores: Array, frame: GridTransform, ids: Sequence[int], strength: int | None = None
+        self, scores: Array, frame: GridTransform, ids: Sequence[int], confidence: int | None = None
     ) -> None:
         """Give each voxel to the strongest class of its scores, where no claim before was as strong.
 
@@ -182,14 +182,16 @@ class LabelMerger:
             scores: Logits (C, i, j, k) on the grid `frame.geometry`.
             frame: The `PreparedVolume` volume, or its frame.
             ids: Label value of each channel; 0 is background.
-            strength: Of the claims; without one, the softmax probability is.
+            confidence: Of the claims; without one, the softmax probability is.
         """
         values = np.asarray(ids, self.labels.dtype)
-        labels, before = _inside(self.labels, frame), _inside(self.strength, frame)
-        for region, strongest, part in strongest_on_grid(scores, frame.box.shape):
+        labels, before = _inside(self.labels, frame), _inside(self.confidence, frame)
+        for region, strongest, part in resampled_argmax(scores, frame.box.shape):
             found = strongest > 0
             claimed = (
-                _certainty(part, found) if strength is None else found * before.dtype.type(strength)
+                _certainty(part, found)
+                if confidence is None
+                else found * before.dtype.type(confidence)
             )
             wins = claimed > before[region]
             np.copyto(labels[region], values[strongest], where=wins)

@@ -135,7 +135,7 @@ def resample_scores(
         yield planes, _product(part, local)
 
 
-def strongest_on_grid(scores: Array, shape: Sequence[int]) -> Iterator[tuple[Region, Array, Array]]:
+def resampled_argmax(scores: Array, shape: Sequence[int]) -> Iterator[tuple[Region, Array, Array]]:
     """The strongest class of every voxel of the grid `shape`, a few planes at a time; the first of equal ones.
 
     Args:

@@ -35,7 +35,7 @@ def test_a_pair_stays_whole_where_nobody_has_its_sides():
 
 def test_a_pair_is_divided_for_a_user_who_names_a_side():
     found = agreed(["left kidney"], a=["kidney", "liver"])["a"]
-    assert found == HarmonisedLabels({}, {"kidney": SIDES}, unasked=frozenset({"kidney_right"}))
+    assert found == HarmonisedLabels({}, {"kidney": SIDES}, unrequested=frozenset({"kidney_right"}))
 
 
 def test_what_is_wanted_may_be_called_by_any_name():

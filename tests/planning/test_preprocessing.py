@@ -73,7 +73,7 @@ def test_every_case_is_cached_with_its_way_back(dataset, store):
     made = preprocess(dataset, a_plan(), store)
     assert (made.done, made.skipped) == (NAMES, ())
     case = cache.open_case(made.folder, "a")
-    image, label = case.whole()
+    image, label = case.read_all()
     assert image.dtype == np.int16
     assert image.shape == (1, 16, 20, 24)
     assert case.classes == (1, 9)
@@ -160,7 +160,7 @@ def test_unlabelled_cases_are_cached_without_label(dataset, store):
 def test_fractions_are_cached_as_float32(dataset, store):
     write_case(dataset, "a", dtype=np.float32)
     folder = preprocess(dataset, a_plan(), store).folder
-    assert cache.open_case(folder, "a").whole()[0].dtype == np.float32
+    assert cache.open_case(folder, "a").read_all()[0].dtype == np.float32
 
 
 def test_the_plan_of_another_dataset_is_refused(dataset, store):
@@ -175,7 +175,7 @@ def test_processes_give_the_same_arrays(dataset, store, tmp_path):
     )
     for name in NAMES:
         for a, b in zip(
-            *(cache.open_case(m.folder, name).whole() for m in (here, there)), strict=True
+            *(cache.open_case(m.folder, name).read_all() for m in (here, there)), strict=True
         ):
             np.testing.assert_array_equal(a, b)
 
@@ -189,7 +189,7 @@ def test_public_cases_come_back_to_their_grid(real_data, store):
     made = preprocess(folder, plan, store, cases=["pt_100", "pt_101"])
     assert len(made.done) == 2
     case = cache.open_case(made.folder, "pt_100")
-    _, label = case.whole()
+    _, label = case.read_all()
     ids = (0, *case.classes)
     scores = np.stack([label == value for value in ids]).astype(np.float32)
     restored = restored_labels(scores, GridTransform.from_json(case.meta), ids)

@@ -12,7 +12,7 @@ from fseft.planning.rules import (
     check_contract,
     patch_size,
     resampled_shape,
-    smaller_patch,
+    shrink_patch,
     target_spacing,
 )
 from fseft.schemas import (
@@ -73,7 +73,6 @@ def a_fingerprint(
                 id=1,
                 cases=cases,
                 median_volume_mm3=volume,
-                minimum_volume_mm3=volume,
                 maximum_extent_mm=extent,
             )
         },
@@ -134,7 +133,7 @@ def test_a_patch_is_divisible_within_its_bounds_and_within_the_budget(
     assert all(side >= least for side, least in zip(patch, minimum, strict=True))
     longest = zip(patch, shape, minimum, divisor, strict=True)
     assert all(side < max(size, least) + step for side, size, least, step in longest)
-    assert prod(patch) <= budget or smaller_patch(patch, spacing, divisor, minimum) is None
+    assert prod(patch) <= budget or shrink_patch(patch, spacing, divisor, minimum) is None
 
 
 @given(spacings, shapes, divisors, minimums, budgets, budgets)
@@ -148,7 +147,7 @@ def test_a_larger_budget_never_gives_fewer_voxels(spacing, shape, divisor, minim
 @given(spacings, shapes, divisors, minimums, budgets)
 def test_a_smaller_patch_is_one_step_less_along_one_axis(spacing, shape, divisor, minimum, budget):
     patch = patch_size(spacing, shape, divisor, minimum, budget)
-    smaller = smaller_patch(patch, spacing, divisor, minimum)
+    smaller = shrink_patch(patch, spacing, divisor, minimum)
     assume(smaller is not None)
     steps = [old - new for old, new in zip(patch, smaller, strict=True)]
     assert sorted(step > 0 for step in steps) == [False, False, True]

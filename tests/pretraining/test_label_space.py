@@ -48,8 +48,8 @@ def test_a_divided_pair_gets_values_that_are_free():
         ]
     )
     assert whole.pairs == {
-        2: LeftRightPair(10, 11, both=False),
-        1: LeftRightPair(12, 13, both=True),
+        2: LeftRightPair(10, 11, expect_both=False),
+        1: LeftRightPair(12, 13, expect_both=True),
     }
     assert whole.labels == {
         "liver": 9,

@@ -41,7 +41,7 @@ def test_arrays_come_back_as_they_were(tmp_path, dtype, label_dtype):
     image, label = an_image(dtype), a_label(dtype=label_dtype)
     write_case(tmp_path, "a", image, label, {"n": 1}, classes=[1])
     case = open_case(tmp_path, "a")
-    for read, written in zip(case.whole(), (image, label), strict=True):
+    for read, written in zip(case.read_all(), (image, label), strict=True):
         assert read.dtype == written.dtype
         assert np.array_equal(read, written)
     assert (case.channels, case.shape, case.meta) == (2, SHAPE, {"n": 1})
@@ -53,7 +53,7 @@ def test_any_shape_and_memory_layout_is_kept(tmp_path, shape):
         np.random.default_rng(0).integers(0, 99, (1, *shape)).astype(np.int16)
     )
     write_case(tmp_path, "a", image, None, {}, classes=[])
-    assert np.array_equal(open_case(tmp_path, "a").whole()[0], image)
+    assert np.array_equal(open_case(tmp_path, "a").read_all()[0], image)
 
 
 triples = st.tuples(*[st.integers(-60, 90)] * 3)
@@ -112,7 +112,7 @@ def test_a_case_without_label_says_so(tmp_path):
     case = open_case(tmp_path, "a")
     assert not case.labelled
     assert case.classes == ()
-    assert case.whole()[1] is None
+    assert case.read_all()[1] is None
     with pytest.raises(FseftError, match="case a: has no label"):
         case.read_label((0, 0, 0), (1, 1, 1))
 
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path, name, left):
     else:
         path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
     with pytest.raises(FseftError, match=r"Delete .* and preprocess again") as caught:
-        case.whole(), case.meta, case.locations(1)
+        case.read_all(), case.meta, case.locations(1)
     assert (caught.value.case, caught.value.file) == ("a", path)
 
 
@@ -196,7 +196,7 @@ def test_an_open_case_serves_worker_processes(case, method):
 
 
 def test_an_open_case_pickles_without_its_files(case):
-    case.whole()
+    case.read_all()
     data = pickle.dumps(case)
     assert len(data) < 500
     assert pickle.loads(data) == case  # noqa: S301

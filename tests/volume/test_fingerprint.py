@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from fseft.errors import FseftError
-from fseft.schemas import Case, Dataset, Fingerprint
-from fseft.volume.fingerprint import along, case_content, combine, dataset_content, measure_case
+from fseft.schemas import Case, ClassFingerprint, Dataset, Fingerprint
+from fseft.volume.fingerprint import (
+    case_content,
+    combine_measurements,
+    dataset_content,
+    measure_case,
+    permute_to_orientation,
+)
 from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
 from fseft.volume.image import write_labels, write_volume
 
@@ -52,7 +58,9 @@ def fingerprint_of(cases, *, labels=NAMES, channels=("CT",)):
     )
     body = not dataset.labelled
     measured = [measure_case(case, channels=channels, labels=labels, body=body) for case in cases]
-    return combine(dataset, measured, {case.name: case_content(case) for case in cases})
+    return combine_measurements(
+        dataset, measured, {case.name: case_content(case) for case in cases}
+    )
 
 
 def test_sizes_are_in_mm_and_label_values_need_not_be_contiguous(tmp_path):
@@ -193,5 +201,16 @@ def test_the_document_survives_json(tmp_path):
     ("source", "expected"), [("RAS", (1, 2, 3)), ("SPL", (3, 2, 1)), ("AIL", (3, 1, 2))]
 )
 def test_lengths_follow_their_axes(source, expected):
-    assert along((1, 2, 3), source) == expected
-    assert along(along((1, 2, 3), source), "RAS", source) == (1, 2, 3)
+    assert permute_to_orientation((1, 2, 3), source) == expected
+    assert permute_to_orientation(permute_to_orientation((1, 2, 3), source), "RAS", source) == (
+        1,
+        2,
+        3,
+    )
+
+
+def test_a_fingerprint_of_an_earlier_version_is_read():
+    stored = {"id": 1, "cases": 2, "median_volume_mm3": 5.0, "minimum_volume_mm3": 4.0}
+    assert ClassFingerprint.model_validate(stored) == ClassFingerprint(
+        id=1, cases=2, median_volume_mm3=5.0
+    )

@@ -79,7 +79,7 @@ def test_sizes_are_told_in_millimetres():
     assert geometry.spacing_mm == (2, 3, 4)
     assert geometry.extent_mm == (10, 18, 28)
     assert geometry.origin_mm == (10, 20, 30)
-    assert geometry.voxel_mm3 == pytest.approx(24)
+    assert geometry.voxel_volume_mm3 == pytest.approx(24)
     np.testing.assert_array_equal(geometry.direction, np.diag([1, -1, 1]))
 
 

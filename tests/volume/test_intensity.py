@@ -7,7 +7,12 @@ import pytest
 
 from fseft.errors import FseftError
 from fseft.schemas import Contract, Intensity, IntensityStats
-from fseft.volume.intensity import guess_modality, normalise, pooled, select_intensity_scheme
+from fseft.volume.intensity import (
+    guess_modality,
+    normalise,
+    pool_intensity_statistics,
+    select_intensity_scheme,
+)
 
 STATS = IntensityStats(
     mean=50, std=20, median=48, minimum=-900, maximum=1500, percentile_00_5=-80, percentile_99_5=190
@@ -106,7 +111,10 @@ def test_schemes_that_do_not_fit_are_refused(schemes, cause):
 def test_one_scheme_for_several_datasets_clips_what_lies_outside_all_and_weighs_them_alike():
     values = {"mean": -700, "std": 100, "percentile_00_5": -980, "percentile_99_5": 20}
     lungs = STATS.model_copy(update=values)
-    found = pooled([STATS, lungs])
+    found = pool_intensity_statistics([STATS, lungs])
     assert (found.scheme, found.low, found.high, found.mean) == ("clip-zscore", -980, 190, -325)
     assert found.std == pytest.approx(np.sqrt((20**2 + 100**2) / 2 + 375**2))
-    assert pooled([STATS]) == select_intensity_scheme(Contract(), "ct", [STATS])[0][0]
+    assert (
+        pool_intensity_statistics([STATS])
+        == select_intensity_scheme(Contract(), "ct", [STATS])[0][0]
+    )

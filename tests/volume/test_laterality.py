@@ -111,7 +111,7 @@ def test_what_is_on_one_side_only_is_told_where_both_are_expected():
     left, _ = kidneys(turned())
     midline = Midline(MIDDLE[0], (0.0, 0.0))
     assert split_sides(left, midline, SPACING).doubts == ("there is none on the right",)
-    lesion = split_sides(left, midline, SPACING, both=False)
+    lesion = split_sides(left, midline, SPACING, expect_both=False)
     assert lesion.doubts == ()
     assert np.array_equal(lesion.left, left)
     assert not lesion.right.any()

@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
 
 from fseft.errors import FseftError
 from fseft.volume.image import read_volume
-from fseft.volume.nrrd_mha import itk
+from fseft.volume.nrrd_mha import simpleitk
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 
@@ -100,11 +100,11 @@ def test_a_metaimage_that_itk_would_read_as_noise_is_refused(tmp_path):
 
 def test_itk_is_silent_inside_and_as_before_outside():
     before = sitk.ProcessObject_GetGlobalWarningDisplay()
-    with itk() as quiet:
+    with simpleitk() as quiet:
         assert not quiet.ProcessObject_GetGlobalWarningDisplay()
     assert before == sitk.ProcessObject_GetGlobalWarningDisplay()
 
 
 def test_errors_of_itk_become_one_line():
-    with pytest.raises(FseftError, match=r"^ITK fails on it \(the last\)\."), itk():
+    with pytest.raises(FseftError, match=r"^ITK fails on it \(the last\)\."), simpleitk():
         raise RuntimeError("Exception thrown in\n\n  the last \n")

@@ -187,14 +187,14 @@ def test_the_strongest_claim_wins_and_the_first_of_equal_ones():
     volume, _ = a_case(geometry)
     spacing = spacing_along(geometry, "RAS")
     prepared = preprocess_volume(volume, None, orientation="RAS", spacing_mm=spacing, modality="ct")
-    claims = LabelMerger.none(geometry, 9, np.float32)
+    claims = LabelMerger.empty(geometry, 9, np.float32)
     scores = np.zeros((3, *prepared.geometry.shape), np.float32)
     scores[1], scores[2, :4] = 1, 3
     claims.add(scores, prepared, (0, 5, 9))
     assert set(np.unique(claims.labels)) == {0, 5, 9}
     softmax = [np.exp(1) / (2 + np.exp(1)), np.exp(3) / (1 + np.exp(1) + np.exp(3))]
     np.testing.assert_allclose(
-        [claims.strength[claims.labels == value].mean() for value in (5, 9)], softmax, rtol=1e-5
+        [claims.confidence[claims.labels == value].mean() for value in (5, 9)], softmax, rtol=1e-5
     )
     before = claims.labels.copy()
     claims.add(scores, prepared, (0, 1, 2))
@@ -209,7 +209,7 @@ def test_a_claim_is_as_strong_as_its_probability_however_many_there_are(logit):
     volume, _ = a_case(geometry)
     spacing = spacing_along(geometry, "RAS")
     prepared = preprocess_volume(volume, None, orientation="RAS", spacing_mm=spacing, modality="ct")
-    claims = LabelMerger.none(geometry, 2, np.float32)
+    claims = LabelMerger.empty(geometry, 2, np.float32)
     scores = np.random.default_rng(0).normal(size=(3, *prepared.geometry.shape)).astype(np.float32)
     scores[1:] += logit
     claims.add(scores, prepared, (0, 1, 2))
@@ -217,7 +217,7 @@ def test_a_claim_is_as_strong_as_its_probability_however_many_there_are(logit):
     assert {-3.0: share < 0.1, 0.0: 0.5 < share < 0.8, 3.0: share > 0.9}[logit]
     probability = softmax_of(scores, axis=0)
     expected = np.where(scores.argmax(0) > 0, probability.max(0), 0)
-    found = claims.strength[claims.strength > 0]
+    found = claims.confidence[claims.confidence > 0]
     np.testing.assert_allclose(np.sort(found), np.sort(expected[expected > 0]), rtol=1e-5)
 
 

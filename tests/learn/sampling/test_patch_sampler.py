@@ -42,7 +42,7 @@ def rng(seed=0):
     "intensity", [WINDOW, (Intensity(scheme="zscore"),)], ids=["window", "zscore"]
 )
 def test_a_crop_is_a_slice_of_the_volume_normalised(case, intensity):
-    image, _ = case.whole()
+    image, _ = case.read_all()
     start = (3, 7, 20)
     box = tuple(slice(s, s + n) for s, n in zip(start, SIZE, strict=True))
     crop, _ = source(intensity=intensity).read(case, start)
@@ -53,7 +53,7 @@ def test_a_crop_is_a_slice_of_the_volume_normalised(case, intensity):
 def test_label_values_become_indices_and_others_background(case):
     _, structures = source().read(case, (0, 0, 0))
     _, whole = source(size=SHAPE).read(case, (0, 0, 0))
-    _, label = case.whole()
+    _, label = case.read_all()
     assert structures.shape == (1, *SIZE)
     assert structures.dtype == np.int16
     np.testing.assert_array_equal(whole[0] == 2, label == 7)
@@ -102,7 +102,7 @@ def test_a_volume_smaller_than_the_crop_is_padded_with_air(case, modality, air):
     corner = [np.flatnonzero((~outside).any(tuple({0, 1, 2} - {axis})))[0] for axis in range(3)]
     inside = tuple(slice(c, c + n) for c, n in zip(corner, SHAPE, strict=True))
     np.testing.assert_array_equal(
-        image[(slice(None), *inside)], normalise(case.whole()[0], WINDOW, {})
+        image[(slice(None), *inside)], normalise(case.read_all()[0], WINDOW, {})
     )
 
 
@@ -148,9 +148,9 @@ def test_a_case_without_any_of_the_structures_gives_crops_from_anywhere(case):
 @pytest.mark.parametrize("modality", ["ct", "mr"])
 def test_a_whole_volume_is_filled_up_as_a_crop_is(case, modality):
     size = (64, 16, 56)
-    padded, inside = pad_to(case.whole()[0], size, modality)
+    padded, inside = pad_to(case.read_all()[0], size, modality)
     assert padded.shape[1:] == (64, 36, 56)
-    np.testing.assert_array_equal(padded[(slice(None), *inside)], case.whole()[0])
+    np.testing.assert_array_equal(padded[(slice(None), *inside)], case.read_all()[0])
     start = tuple(-part.start for part in inside)
     crop, _ = source(padded.shape[1:], modality=modality).read(case, start)
     np.testing.assert_array_equal(normalise(padded, WINDOW, case.meta), crop)
