@@ -61,9 +61,10 @@ STRICT = ConfigDict(extra="forbid")
 
 
 class Config(FrozenModel):
-    """Base class of a method's configuration.
+    """Base class of the configuration of a method or an architecture.
 
-    Its fields are the keys of `--set key=value`; the name `preset` is reserved.
+    Its fields are the keys of `--set key=value`, described by `pydantic.Field(description=...)`;
+    the name `preset` is reserved.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -118,7 +119,10 @@ class MethodSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ArchitectureSpec(Spec):
-    """A network architecture. Factory: a class as `fseft.learn.networks.roles.Architecture`."""
+    """A network architecture; `config` describes its hyper-parameters, `hparams` in a model card.
+
+    Factory: a class as `fseft.learn.networks.roles.Architecture`, whose `config_class` is `config`.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -135,6 +139,8 @@ class CheckpointSpec:
     """The download address; empty if the file must be downloaded manually from the card's page."""
     bytes: int | None = None
     """The size of the file."""
+    sha256: str = ""
+    """The digest of the file in lower case hexadecimal; empty if it is not published."""
     marks: tuple[str, ...] = ()
     """Patterns that identify the checkpoint: each matches a tensor name in the file."""
     foreign: tuple[str, ...] = ()

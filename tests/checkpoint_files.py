@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from fseft.builtin.architectures.suprem_unet import SuPreMUNet
-from fseft.builtin.architectures.swinunetr import SwinUNETR
+from fseft.builtin.architectures.suprem_unet import SuPreMUNet, SuPreMUNetConfig
+from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig
 
 SMALL = {
     "swinunetr": {
@@ -68,11 +68,8 @@ def without_head(tensors, head):
 def swin(classes, hparams=SWIN):
     """The state dict of MONAI's class."""
     torch.manual_seed(0)
-    return (
-        SwinUNETR()
-        .build(in_channels=1, out_channels=classes, **{**hparams, "text_classes": 0})
-        .state_dict()
-    )
+    config = SwinUNETRConfig(**{**hparams, "text_classes": 0})
+    return SwinUNETR().build(in_channels=1, out_channels=classes, config=config).state_dict()
 
 
 def btcv(hparams):
@@ -182,7 +179,8 @@ def suprem_swinunetr(hparams, classes=32):
 def suprem_unet(hparams, classes=32):
     torch.manual_seed(0)
     width = hparams["width"]
-    backbone = SuPreMUNet().build(in_channels=1, out_channels=1, width=width).state_dict()
+    config = SuPreMUNetConfig(width=width)
+    backbone = SuPreMUNet().build(in_channels=1, out_channels=1, config=config).state_dict()
     return universal(
         without_head(backbone, "head."), dynamic_head(width, 8 * width), "backbone.", classes
     )

@@ -97,16 +97,12 @@ def show(
         return
     facts = _describe(kind.value, name, spec)
     facts.pop("config_schema")
-    hyperparameters = facts.pop("hyperparameters", {})
     _show_facts(facts)
     _show_config("--set", spec.config)
     if kind is Kind.method:
         from fseft.training_config import TrainingConfig
 
         _show_config("--set (training)", TrainingConfig)
-    elif kind is Kind.architecture:
-        rows = [(key, *map(_text, one.values())) for key, one in hyperparameters.items()]
-        console.show_table(("--set", "type", "default", "description"), rows)
 
 
 def _ask_for_one_of(kind: str, names: Iterable[str]) -> NoReturn:
@@ -183,13 +179,6 @@ def _describe(kind: str, name: str, spec: Spec) -> dict[str, Any]:
     facts |= {"access": access} if access else {}
     presets = {name: asdict(preset) for name, preset in getattr(spec, "presets", {}).items()}
     facts |= {"presets": presets} if presets else {}
-    if kind == "architecture":
-        from fseft.learn.networks.backbone import get_architecture, hyperparameters
-
-        facts["hyperparameters"] = {
-            key: {"kind": one.kind, "default": one.default, "description": one.description}
-            for key, one in hyperparameters(get_architecture(name)).items()
-        }
     return {
         **facts,
         "package": _package(kind, name),

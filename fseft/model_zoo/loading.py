@@ -9,7 +9,7 @@ from fseft.errors import FseftError
 from fseft.learn.adapters.method import head_names
 from fseft.learn.networks import backbone
 from fseft.learn.networks.heads import new_head
-from fseft.learn.networks.roles import TextDriving
+from fseft.learn.networks.roles import TextHeadArchitecture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,14 +57,14 @@ class Backbone:
         if (
             unmatched_never
             and self.texts is not None
-            and isinstance(self.architecture, TextDriving)
+            and isinstance(self.architecture, TextHeadArchitecture)
         ):
             classes = self.card.classes
             indices = [
                 classes.index(matched[name]) if matched and name in matched else None
                 for name in structures
             ]
-            head = self.architecture.text_driven(self.network, self.texts, indices)
+            head = self.architecture.make_text_driven_head(self.network, self.texts, indices)
         else:
             head = new_head(
                 self.head,
@@ -103,7 +103,11 @@ def load_backbone(
     random = backbone.load_weights(
         network, load_file(weights.path), source=str(weights.path), partial=card.scope != "network"
     )
-    texts = architecture.take_text_head(network) if isinstance(architecture, TextDriving) else None
+    texts = (
+        architecture.detach_text_head(network)
+        if isinstance(architecture, TextHeadArchitecture)
+        else None
+    )
     old_head = head_names(architecture, network)
     random = [name for name in random if name.rpartition(".")[0] not in old_head]
     return Backbone(card, architecture, network, architecture.head(network), texts, random)

@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from fseft.errors import FseftError, did_you_mean
 from fseft.experiment.settings import parsed_value
-from fseft.learn.networks.backbone import OTHERS, hyperparameters
+from fseft.learn.networks.backbone import validate_hparams
 from fseft.model_zoo.catalogue import valid_name
 from fseft.registry import registry
 from fseft.training_config import TrainingConfig
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from fseft.learn.networks.backbone import Hyperparameter
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.networks.state_dict_mapping import LoadReport
     from fseft.learn.training.progress import Epoch
@@ -237,36 +236,19 @@ def check(request: PretrainRequest, architecture: Architecture) -> None:
         raise FseftError(cause, hint=hint)
 
 
-def of_network(hparams: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
-    """What is left of `--set` for the network, each value as the type that `build` declares.
+def network_hparams(hparams: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
+    """Validate the hyper-parameters of the network, as JSON values for the model card.
 
     Raises:
-        FseftError: A key that nobody takes, or a value of another type, as far as either can be told.
+        FseftError: The architecture has no such hyper-parameter, or it does not accept the value.
     """
-    known = hyperparameters(architecture)
-    for key in () if OTHERS in known else sorted(hparams.keys() - known.keys()):
+    fields = architecture.config_class.model_fields
+    for key in sorted(hparams.keys() - fields.keys()):
         raise FseftError(
             f"--set {key}: neither the training nor the network has this setting",
             hint=f"Give {WITH_OPTION[key]} instead."
             if key in WITH_OPTION
-            else did_you_mean(key, [*SETTINGS, *known]),
+            else did_you_mean(key, [*SETTINGS, *fields]),
         )
-    return {
-        key: _of_type(key, value, known[key]) if key in known else value
-        for key, value in hparams.items()
-    }
-
-
-def _of_type(key: str, value: Any, wanted: Hyperparameter) -> Any:
-    if wanted.type is None:
-        return value
-    kind = TypeAdapter(wanted.type)
-    try:
-        return kind.dump_python(
-            kind.validate_python(value), mode="json"
-        )  # as it comes back from a card
-    except ValidationError as error:
-        raise FseftError(
-            f"--set {key}={in_words(value)}: the network takes {wanted.kind} here",
-            hint=f"The default is {key}={in_words(wanted.default)}.",
-        ) from error
+    config = validate_hparams(architecture, hparams)
+    return config.model_dump(mode="json", exclude_unset=True)

@@ -13,7 +13,7 @@ from fseft.anatomy.vocabulary import match_classes
 from fseft.errors import FseftError, did_you_mean, summarise_exception
 from fseft.learn.adapters.method import head_names
 from fseft.learn.networks import backbone
-from fseft.learn.networks.heads import start_unlikely
+from fseft.learn.networks.heads import initialise_to_prior
 from fseft.learn.networks.roles import TEXT_CLASSES
 from fseft.learn.networks.state_dict_mapping import (
     LoadReport,
@@ -181,7 +181,7 @@ def build_initialised_network(
             f"({empty[0]})",
             hint="Give widths of one or more.",
         )
-    start_unlikely(architecture.head(network))
+    initialise_to_prior(architecture.head(network))
     if start.path is None:
         return architecture, network, None
     tensors = unwrap(read_weights(start.path, trust=start.trust), start.checkpoint.unwrap)

@@ -31,7 +31,7 @@ from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
 from fseft.learn.training_loop import Training, autocast, make_training_state, train
 from fseft.pretraining import resume
-from fseft.pretraining.configure import PretrainRequest, Watcher, check, of_network
+from fseft.pretraining.configure import PretrainRequest, Watcher, check, network_hparams
 from fseft.pretraining.datasets import TrainingDatasets, assemble
 from fseft.pretraining.export import make_card, register, stored_tensors
 from fseft.pretraining.initialisation import (
@@ -178,7 +178,7 @@ def _decide(
     check(request, architecture)
     start = replace(
         start,
-        hparams={**start.hparams, **of_network(request.hparams, architecture)},
+        hparams={**start.hparams, **network_hparams(request.hparams, architecture)},
     )
     build_initialised_network(
         start, ("any",), request.seed

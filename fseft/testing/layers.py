@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 from torch.nn import functional as F
 
 from fseft.errors import FseftError
 from fseft.learn.networks.backbone import build_network
-from fseft.learn.networks.base_architecture import BaseArchitecture, role_by_kind
+from fseft.learn.networks.base_architecture import BaseArchitecture, role_by_type
+from fseft.plugin import Config
 from fseft.testing.method_harness import CLASSES, MethodHarness
 from fseft.testing.tiny_networks import TinyNetwork
 
@@ -63,23 +64,31 @@ class LayerNet(nn.Module):
         return logits
 
 
+class LayerConfig(Config):
+    """Choice of the layer, a key of `LAYERS`."""
+
+    layer: str
+
+
 class LayerArchitecture(BaseArchitecture):
     """Knows the layer and the head; it is in no registry."""
 
+    config_class = LayerConfig
     divisor: Triple = (1, 1, 1)
     minimum_patch: Triple = (4, 4, 4)
 
-    def build(self, *, in_channels: int, out_channels: int, **hparams: Any) -> nn.Module:  # noqa: ARG002 - always one
-        """The layer of the name `layer`, and what is needed around it."""
-        return LayerNet(LAYERS[hparams["layer"]](), out_channels)
+    def build(self, *, in_channels: int, out_channels: int, config: LayerConfig) -> nn.Module:
+        """Build the network around the layer of that name."""
+        assert in_channels == 1
+        return LayerNet(LAYERS[config.layer](), out_channels)
 
-    def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:  # noqa: ARG002 - one place
+    def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:  # noqa: ARG002 - one place
         """Where methods look first."""
         return "encoder", 0
 
     def role(self, name: str, module: nn.Module) -> Role | None:
         """The layer's alone."""
-        return role_by_kind(module) if name == "layer" else None
+        return role_by_type(module) if name == "layer" else None
 
 
 class LayerSubject(MethodHarness):

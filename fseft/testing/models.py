@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.anatomy.vocabulary import normalise_name
-from fseft.learn.networks.backbone import OTHERS, get_architecture, hyperparameters
+from fseft.errors import FseftError
+from fseft.learn.networks.backbone import get_architecture, validate_hparams
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import import_object, registry
 from fseft.schemas import ModelCard
@@ -73,9 +74,11 @@ def is_called_as_its_card_says(entry: Entry) -> None:
 
 
 def sets_what_its_network_has(entry: Entry) -> None:
-    """The architecture is known, and takes all that the card sets of it."""
-    known = hyperparameters(get_architecture(entry.card.architecture))
-    assert OTHERS in known or entry.card.hparams.keys() - known.keys() == set()
+    """The architecture is known, and accepts the hyper-parameters of the card."""
+    try:
+        validate_hparams(get_architecture(entry.card.architecture), entry.card.hparams)
+    except FseftError as error:
+        raise AssertionError(str(error)) from error
 
 
 def expects_patches_that_its_network_takes(entry: Entry) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fseft.learn.networks.backbone import load_weights
+from fseft.registry import registry
 from fseft.testing.lazy_imports import assert_listed_without_torch
 from fseft.testing.method_harness import CLASSES, exact
 
@@ -31,6 +32,13 @@ KINDS = {
 
 NO_SLOPE = 1e-7
 """A slope in double precision that is smaller than this part of the loss is none."""
+
+
+def has_the_config_of_its_spec(built: BuiltNetwork) -> None:
+    """The spec and the architecture name the same configuration, and every field is described."""
+    config = built.architecture.config_class
+    assert registry().resolve("architecture", built.name).spec.config is config
+    assert [name for name, field in config.model_fields.items() if not field.description] == []
 
 
 @torch.no_grad()
@@ -168,6 +176,7 @@ def loads_no_torch_before_it_is_chosen(built: BuiltNetwork) -> None:
 
 
 CHECKS: tuple[Callable[[BuiltNetwork], None], ...] = (
+    has_the_config_of_its_spec,
     takes_the_smallest_patch,
     takes_any_multiple_of_the_divisor,
     keeps_volumes_apart,

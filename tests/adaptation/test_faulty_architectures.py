@@ -11,7 +11,7 @@ from torch import nn
 
 from fseft.adaptation.run import adapt
 from fseft.builtin import plugin as builtin
-from fseft.builtin.architectures.resunet import ResUNet
+from fseft.builtin.architectures.resunet import ResUNet, ResUNetConfig
 from fseft.errors import FseftError, PluginError
 from fseft.plugin import ArchitectureSpec, hookimpl
 from fseft.pretraining.initialisation import Initialisation, build_initialised_network
@@ -27,7 +27,7 @@ class Custom(ResUNet):
 def override(monkeypatch, workspace):
     """Register the architecture `custom` and a model of it; returns a function that overrides methods."""
     module = ModuleType("custom")
-    specs = [ArchitectureSpec(name="custom", factory=f"{__name__}:Custom")]
+    specs = [ArchitectureSpec(name="custom", factory=f"{__name__}:Custom", config=ResUNetConfig)]
     module.fseft_architectures = hookimpl(lambda: specs, specname="fseft_architectures")
     plugins = [
         Plugin("builtin", "fseft", "1.0", builtin),

@@ -95,7 +95,7 @@ def test_what_a_method_puts_into_the_network_has_no_role(name, toy):
 
 def test_a_deeper_network_than_patches_are_cut_for_is_refused():
     with pytest.raises(
-        FseftError, match=r"shrinks the image by 32, which does not divide \(16, 16, 16\)"
+        FseftError, match=r"downsamples by 32, which does not divide \(16, 16, 16\)"
     ):
         a_network("unet", {"channels": (4,) * 6})
 

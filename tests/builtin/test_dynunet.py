@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fseft.builtin.architectures.dynunet import DynUNet
+from fseft.builtin.architectures.dynunet import DynUNet, DynUNetConfig
 from fseft.errors import FseftError
 
 SMALL = {"filters": (4, 6, 8), "strides": ((1, 2, 2), 2), "kernel_size": ((1, 3, 3), 3, 3)}
@@ -13,11 +13,11 @@ SMALL = {"filters": (4, 6, 8), "strides": ((1, 2, 2), 2), "kernel_size": ((1, 3,
 
 def build(**more):
     torch.manual_seed(0)
-    return DynUNet().build(in_channels=1, out_channels=3, **{**SMALL, **more})
+    return DynUNet().build(in_channels=1, out_channels=3, config=DynUNetConfig(**{**SMALL, **more}))
 
 
 def test_the_default_is_as_wide_as_nn_unet():
-    network = DynUNet().build(in_channels=1, out_channels=2)
+    network = DynUNet().build(in_channels=1, out_channels=2, config=DynUNetConfig())
     assert sum(p.numel() for p in network.parameters()) == 31_189_410
     assert len(network.state_dict()) == 73
 
@@ -49,7 +49,7 @@ def test_weights_of_monai_fit_but_for_the_names_that_are_there_twice(res_block):
 
 
 def test_an_axis_that_shrinks_too_much_is_refused():
-    with pytest.raises(FseftError, match="shrinks the image by 64"):
+    with pytest.raises(FseftError, match="downsamples by 64"):
         build(filters=(4,) * 7, strides=((2, 2, 1), *[2] * 5), kernel_size=3)
     build(filters=(4,) * 7, strides=((2, 2, 1), (1, 1, 2), *[2] * 4), kernel_size=3)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.networks.nets.mednext import create_mednext
 
-from fseft.builtin.architectures.mednext import MedNeXt
+from fseft.builtin.architectures.mednext import MedNeXt, MedNeXtConfig
 
 SIZES = {
     "S": {},
@@ -19,7 +19,7 @@ SIZES = {
 @torch.no_grad()
 def test_the_default_is_the_small_one_but_for_the_order_of_the_heads_weight():
     network, theirs = (
-        MedNeXt().build(in_channels=1, out_channels=2),
+        MedNeXt().build(in_channels=1, out_channels=2, config=MedNeXtConfig()),
         create_mednext("S", out_channels=2),
     )
     assert sum(p.numel() for p in network.parameters()) == 5_550_914
@@ -34,7 +34,9 @@ def test_the_default_is_the_small_one_but_for_the_order_of_the_heads_weight():
 @pytest.mark.parametrize("size", SIZES)
 def test_the_sizes_of_the_paper_are_a_matter_of_numbers(size):
     with torch.device("meta"):
-        network = MedNeXt().build(in_channels=1, out_channels=2, **SIZES[size])
+        network = MedNeXt().build(
+            in_channels=1, out_channels=2, config=MedNeXtConfig(**SIZES[size])
+        )
         theirs = create_mednext(size, out_channels=2)
     body = [
         {n: p.shape for n, p in net.named_parameters() if not n.startswith("out_0")}
@@ -45,7 +47,9 @@ def test_the_sizes_of_the_paper_are_a_matter_of_numbers(size):
 
 @pytest.fixture
 def network():
-    return MedNeXt().build(in_channels=1, out_channels=3, init_filters=4, blocks=(1, 2))
+    return MedNeXt().build(
+        in_channels=1, out_channels=3, config=MedNeXtConfig(init_filters=4, blocks=(1, 2))
+    )
 
 
 def test_parts_and_stages_lie_where_they_should(network, places):

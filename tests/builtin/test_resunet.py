@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fseft.builtin.architectures.resunet import ResUNet
+from fseft.builtin.architectures.resunet import ResUNet, ResUNetConfig
 
 DEPTHS = [{"channels": (4, 8), "features": 4}, {"channels": (4, 4, 8, 8), "features": 4}, {}]
 
 
 @pytest.fixture(params=DEPTHS, ids=["2 levels", "4 levels", "default"])
 def network(request):
-    return ResUNet().build(in_channels=1, out_channels=3, **request.param).eval()
+    return (
+        ResUNet().build(in_channels=1, out_channels=3, config=ResUNetConfig(**request.param)).eval()
+    )
 
 
 def named(network):
@@ -52,5 +54,5 @@ def test_layers_before_a_norm_are_told_apart(network):
 
 
 def test_the_default_width_is_as_the_summary_says():
-    network = ResUNet().build(in_channels=1, out_channels=12)
+    network = ResUNet().build(in_channels=1, out_channels=12, config=ResUNetConfig())
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 2.8

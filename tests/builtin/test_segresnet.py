@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from fseft.builtin.architectures.segresnet import SegResNet
+from fseft.builtin.architectures.segresnet import SegResNet, SegResNetConfig
 
 
 def build(**more):
     torch.manual_seed(0)
-    return SegResNet().build(in_channels=1, out_channels=3, init_filters=8, **more)
+    return SegResNet().build(
+        in_channels=1, out_channels=3, config=SegResNetConfig(init_filters=8, **more)
+    )
 
 
 def test_the_default_has_the_entries_and_parameters_of_the_whole_body_bundle():
-    network = SegResNet().build(in_channels=1, out_channels=105)
+    network = SegResNet().build(in_channels=1, out_channels=105, config=SegResNetConfig())
     state = network.state_dict()
     assert len(state) == 83
     assert sum(p.numel() for p in network.parameters()) == 18_799_401

@@ -27,7 +27,7 @@ def x():
 def test_the_default_has_the_entries_of_ct_fm_but_for_the_heads_of_coarser_levels(
     classes, parameters
 ):
-    network = SegResNetDS().build(in_channels=1, out_channels=classes)
+    network = build_network(SegResNetDS(), in_channels=1, out_channels=classes, hparams={}, seed=0)
     state = network.state_dict()
     assert len(state) == 215
     assert len([name for name in state if name.startswith("encoder.")]) == 161

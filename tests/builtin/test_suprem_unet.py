@@ -8,13 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from fseft.builtin.architectures.suprem_network import VolumeNorm
-from fseft.builtin.architectures.suprem_unet import SuPreMUNet
+from fseft.builtin.architectures.suprem_unet import SuPreMUNet, SuPreMUNetConfig
 
 
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    return SuPreMUNet().build(in_channels=1, out_channels=3, width=4)
+    return SuPreMUNet().build(in_channels=1, out_channels=3, config=SuPreMUNetConfig(width=4))
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def batch():
 
 
 def test_all_but_the_head_has_the_entries_and_parameters_of_public_checkpoints():
-    network = SuPreMUNet().build(in_channels=1, out_channels=32)
+    network = SuPreMUNet().build(in_channels=1, out_channels=32, config=SuPreMUNetConfig())
     state = {
         name: tensor
         for name, tensor in network.state_dict().items()

@@ -9,18 +9,15 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from fseft.builtin.architectures.swinunetr import SwinUNETR, legacy_merging
+from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig, legacy_merging
 
 SMALL = {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 2, 2), "window_size": 4}
 
 
 def build(patch_merging="legacy", **more):
     torch.manual_seed(0)
-    return (
-        SwinUNETR()
-        .build(in_channels=1, out_channels=3, patch_merging=patch_merging, **{**SMALL, **more})
-        .eval()
-    )
+    config = SwinUNETRConfig(patch_merging=patch_merging, **{**SMALL, **more})
+    return SwinUNETR().build(in_channels=1, out_channels=3, config=config).eval()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +31,7 @@ def x():
 
 
 def test_the_full_width_has_the_entries_and_parameters_of_public_checkpoints():
-    network = SwinUNETR().build(in_channels=1, out_channels=14)
+    network = SwinUNETR().build(in_channels=1, out_channels=14, config=SwinUNETRConfig())
     state = network.state_dict()
     assert len(state) == 159
     assert sum(p.numel() for p in network.parameters()) == 62_187_296

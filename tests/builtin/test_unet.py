@@ -5,20 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fseft.builtin.architectures.resunet import ResUNet
-from fseft.builtin.architectures.unet import UNet
+from fseft.builtin.architectures.resunet import ResUNet, ResUNetConfig
+from fseft.builtin.architectures.unet import UNet, UNetConfig
 
 
 def build(**more):
     return UNet().build(
-        in_channels=1, out_channels=3, **{"channels": (4, 8, 8), "features": 4, **more}
+        in_channels=1,
+        out_channels=3,
+        config=UNetConfig(**{"channels": (4, 8, 8), "features": 4, **more}),
     )
 
 
 def test_its_body_is_that_of_monai():
     from monai.networks.nets import UNet as Network
 
-    network = UNet().build(in_channels=1, out_channels=3)
+    network = UNet().build(in_channels=1, out_channels=3, config=UNetConfig())
     theirs = Network(
         3,
         1,
@@ -34,10 +36,9 @@ def test_its_body_is_that_of_monai():
 
 def test_of_the_same_widths_it_is_the_small_residual_network():
     widths = {"channels": (4, 8, 8), "features": 4}
-    assert (
-        ResUNet().build(in_channels=1, out_channels=3, **widths).state_dict().keys()
-        == build().state_dict().keys()
-    )
+    config = ResUNetConfig(**widths)
+    network = ResUNet().build(in_channels=1, out_channels=3, config=config)
+    assert network.state_dict().keys() == build().state_dict().keys()
 
 
 def test_a_stride_of_one_enters_at_full_resolution():

@@ -6,13 +6,13 @@ import pytest
 import torch
 from monai.networks.nets.vista3d import vista3d132
 
-from fseft.builtin.architectures.vista3d import VISTA3D, automatic_branch
+from fseft.builtin.architectures.vista3d import VISTA3D, VISTA3DConfig, automatic_branch
 from fseft.learn.networks.backbone import load_weights
 
 
 def test_all_but_the_head_has_the_entries_of_public_checkpoints():
     with torch.device("meta"):
-        network = VISTA3D().build(in_channels=1, out_channels=132)
+        network = VISTA3D().build(in_channels=1, out_channels=132, config=VISTA3DConfig())
     state = {
         name: tensor
         for name, tensor in network.state_dict().items()
@@ -41,7 +41,11 @@ def test_all_but_the_head_has_the_entries_of_public_checkpoints():
 def test_rows_of_known_classes_give_the_logits_of_their_prompts():
     torch.manual_seed(0)
     theirs, classes = vista3d132(encoder_embed_dim=8).eval(), [1, 5, 132]
-    network = VISTA3D().build(in_channels=1, out_channels=3, encoder_embed_dim=8).eval()
+    network = (
+        VISTA3D()
+        .build(in_channels=1, out_channels=3, config=VISTA3DConfig(encoder_embed_dim=8))
+        .eval()
+    )
     load_weights(network, automatic_branch(theirs.state_dict(), classes), source="here")
     x = torch.randn(1, 1, 32, 32, 32)
     prompted = theirs(x, class_vector=torch.tensor(classes)[:, None]).transpose(0, 1)
@@ -51,7 +55,9 @@ def test_rows_of_known_classes_give_the_logits_of_their_prompts():
 @pytest.fixture
 def network():
     return VISTA3D().build(
-        in_channels=1, out_channels=3, encoder_embed_dim=4, blocks_down=(1, 1, 1)
+        in_channels=1,
+        out_channels=3,
+        config=VISTA3DConfig(encoder_embed_dim=4, blocks_down=(1, 1, 1)),
     )
 
 

@@ -223,15 +223,12 @@ def test_a_method_shows_its_configuration(fseft):
 
 def test_an_architecture_shows_what_can_be_set(fseft):
     shown = fseft("show", "architecture", "resunet").stdout
-    assert "Width of each level." in shown
-    assert (
-        "use_v2" in fseft("show", "architecture", "swinunetr").stdout
-    )  # handed on to MONAI's class
-    settings = json.loads(fseft("show", "architecture", "resunet", "--json").stdout)[
-        "hyperparameters"
-    ]
-    assert settings["channels"]["default"] == [16, 32, 64, 128, 128]
-    assert settings["norm"]["description"] == "Kind of the norm layers."
+    assert "width of each level" in shown
+    assert "instance | batch" in shown
+    assert "use_v2" in fseft("show", "architecture", "swinunetr").stdout
+    schema = json.loads(fseft("show", "architecture", "resunet", "--json").stdout)["config_schema"]
+    assert schema["properties"]["channels"]["default"] == [16, 32, 64, 128, 128]
+    assert schema["properties"]["norm"]["description"] == "normalisation layers"
 
 
 def test_all_settings_of_a_pre_training_are_in_its_help(fseft):

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fseft.adaptation.run import adapt
-from fseft.builtin.architectures.swinunetr import SwinUNETR
+from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig
 from fseft.errors import FseftError
 from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks import backbone
@@ -313,9 +313,8 @@ def nan(path):
 
 def whole_network(path):
     """As `torch.save(network, file)` leaves it."""
-    network = SwinUNETR().build(
-        in_channels=1, out_channels=14, patch_merging="fixed", **checkpoint_files.SWIN
-    )
+    config = SwinUNETRConfig(patch_merging="fixed", **checkpoint_files.SWIN)
+    network = SwinUNETR().build(in_channels=1, out_channels=14, config=config)
     torch.save({"model": network}, path)
 
 

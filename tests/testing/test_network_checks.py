@@ -33,7 +33,7 @@ class TakesTooSmallAPatch(Flawed):
 class TakesTooSmallADivisor(Flawed):
     divisor = (2, 2, 2)
 
-    def refuse_deeper(self, reduction):
+    def require_divisible(self, reduction):
         pass
 
 
@@ -79,7 +79,7 @@ class TakesSpatialForPointwise(Flawed):
 
 
 class SaysThatNoNormFollows(Flawed):
-    norm_follows = staticmethod(lambda *_: False)
+    followed_by_norm = staticmethod(lambda *_: False)
 
 
 class HasALayerWithoutUse(Flawed):

@@ -1,22 +1,50 @@
-"""DynUNet: MONAI's nnU-Net, without the heads of deep supervision."""
+"""Architecture `dynunet`: MONAI's DynUNet, without the heads of deep supervision."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level, reduction
-from fseft.plugin import ArchitectureSpec
+from pydantic import Field
+
+from fseft.learn.networks.base_architecture import (
+    BaseArchitecture,
+    level_of,
+    module_count,
+    total_stride,
+)
+from fseft.plugin import ArchitectureSpec, Config
+from fseft.schemas import Triple  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fseft.learn.networks.roles import PartName
-    from fseft.schemas import Triple
+
+
+class DynUNetConfig(Config):
+    """Hyper-parameters of `dynunet`."""
+
+    filters: tuple[int, ...] = Field(
+        default=(32, 64, 128, 256, 320, 320), description="width of each level, the finest first"
+    )
+    strides: tuple[int | Triple, ...] | None = Field(
+        default=None,
+        description="stride into each level except the first, which has full resolution; "
+        "default: twos",
+    )
+    kernel_size: int | tuple[int | Triple, ...] = Field(
+        default=3, description="kernel size of all levels, or a list with one entry per level"
+    )
+    res_block: bool = Field(
+        default=False, description="use residual blocks in encoder and bottleneck"
+    )
+
 
 SPEC = ArchitectureSpec(
     name="dynunet",
     factory="fseft.builtin.architectures.dynunet:DynUNet",
     summary="the U-Net of nnU-Net, plain or residual, with any kernels and strides",
+    config=DynUNetConfig,
     reference="Isensee et al. 2019, arXiv:1904.08128",
 )
 
@@ -24,57 +52,40 @@ SPEC = ArchitectureSpec(
 class DynUNet(BaseArchitecture):
     """Architecture `dynunet`; state dicts have the names of MONAI's class, each block once."""
 
+    config_class = DynUNetConfig
     divisor: Triple = (32, 32, 32)
     minimum_patch: Triple = (64, 64, 64)
-    classifier = r"output_block\.conv\.conv"
-    normed = r".*\.conv[123]\.conv"
+    head_pattern = r"output_block\.conv\.conv"
+    before_norm_pattern = r".*\.conv[123]\.conv"
 
-    def build(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        filters: tuple[int, ...] = (32, 64, 128, 256, 320, 320),
-        strides: tuple[int | Triple, ...] | None = None,
-        kernel_size: int | Triple | tuple[int | Triple, ...] = 3,
-        res_block: bool = False,
-    ) -> nn.Module:
-        """A network (B, in, i, j, k) -> (B, out, i, j, k).
-
-        Args:
-            in_channels: Of the image.
-            out_channels: Of the head.
-            filters: Width of each level.
-            strides: Into each level but the first, which is at full resolution. Twos if not given.
-            kernel_size: Of all levels, or of each.
-            res_block: Whether the blocks of encoder and bottleneck are residual.
-        """
+    def build(self, *, in_channels: int, out_channels: int, config: DynUNetConfig) -> nn.Module:
+        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets import DynUNet as Network
 
-        strides = strides or (2,) * (len(filters) - 1)
-        self.refuse_deeper(reduction(strides))
-        kernels = (
-            kernel_size if isinstance(kernel_size, list | tuple) else [kernel_size] * len(filters)
-        )
+        levels = len(config.filters)
+        strides = config.strides or (2,) * (levels - 1)
+        self.require_divisible(total_stride(strides))
+        kernels = config.kernel_size
         network: nn.Module = Network(
             3,
             in_channels,
             out_channels,
-            kernels,
+            (kernels,) * levels if isinstance(kernels, int) else kernels,
             (1, *strides),
             strides,
-            filters=filters,
-            res_block=res_block,
+            filters=config.filters,
+            res_block=config.res_block,
         )
-        # The blocks are registered a second time in the order in which they run: keep that order, not those names.
+        # MONAI registers the blocks a second time in the order in which they run: keep the order
+        # for the forward pass, and drop the second names from the state dict.
         network.__dict__["skip_layers"] = network._modules.pop("skip_layers")
         return network
 
-    def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Downsampling blocks count from the second finest level, upsampling blocks from the coarsest."""
-        deepest = depth(network, "upsamples")
+    def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
+        """Count downsampling blocks from the second finest level, upsampling blocks from the coarsest."""
+        deepest = module_count(network, "upsamples")
         if name.startswith("upsamples"):
-            return "decoder", deepest - 1 - level(name)
+            return "decoder", deepest - 1 - level_of(name)
         if name.startswith("downsamples"):
-            return "encoder", level(name) + 1
+            return "encoder", level_of(name) + 1
         return ("bottleneck", deepest) if name.startswith("bottleneck") else ("encoder", 0)

@@ -1,40 +1,32 @@
-"""A small residual U-Net: MONAI's UNet, entered at half resolution, with a pointwise head of its own."""
+"""Architecture `resunet`: a small residual U-Net that starts at half resolution."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pydantic import Field
 
-from fseft.builtin.architectures.unet import UNet
+from fseft.builtin.architectures.unet import UNet, UNetConfig
 from fseft.plugin import ArchitectureSpec
 
-if TYPE_CHECKING:
-    from torch import nn
+
+class ResUNetConfig(UNetConfig):
+    """Hyper-parameters of `resunet`: those of `unet` with other default widths."""
+
+    channels: tuple[int, ...] = Field(
+        default=(16, 32, 64, 128, 128), description="width of each level, the finest first"
+    )
+    features: int = Field(default=12, ge=1, description="width of the head's input")
+
 
 SPEC = ArchitectureSpec(
     name="resunet",
     factory="fseft.builtin.architectures.resunet:ResUNet",
-    summary="residual U-Net that enters at half resolution: 2.8 M parameters, made for a CPU",
+    summary="residual U-Net that starts at half resolution: 2.8 M parameters, suited to a CPU",
+    config=ResUNetConfig,
     reference="Kerfoot et al. 2018, doi:10.1007/978-3-030-12029-0_40",
 )
 
 
 class ResUNet(UNet):
-    """Architecture `resunet`: a `unet` of other widths."""
+    """Architecture `resunet`."""
 
-    def build(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        channels: tuple[int, ...] = (16, 32, 64, 128, 128),
-        features: int = 12,
-        **more: Any,
-    ) -> nn.Module:
-        """A network (B, in, i, j, k) -> (B, out, i, j, k); `more` as for `unet`."""
-        return super().build(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            channels=channels,
-            features=features,
-            **more,
-        )
+    config_class = ResUNetConfig

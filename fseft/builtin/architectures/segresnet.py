@@ -1,11 +1,13 @@
-"""SegResNet: MONAI's, as in its whole-body CT bundle."""
+"""Architecture `segresnet`: MONAI's SegResNet, as in its whole-body CT bundle."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level
-from fseft.plugin import ArchitectureSpec
+from pydantic import Field
+
+from fseft.learn.networks.base_architecture import BaseArchitecture, level_of, module_count
+from fseft.plugin import ArchitectureSpec, Config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,10 +15,32 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import PartName
     from fseft.schemas import Triple
 
+
+class SegResNetConfig(Config):
+    """Hyper-parameters of `segresnet`."""
+
+    init_filters: int = Field(
+        default=32,
+        multiple_of=8,
+        description="width at full resolution; a multiple of 8, the number of groups",
+    )
+    blocks_down: tuple[int, ...] = Field(
+        default=(1, 2, 2, 4), description="residual blocks on each encoder level, the finest first"
+    )
+    blocks_up: tuple[int, ...] | None = Field(
+        default=None,
+        description="residual blocks on each decoder level, the coarsest first; default: ones",
+    )
+    dropout_prob: float | None = Field(
+        default=None, ge=0, lt=1, description="dropout after the first convolution"
+    )
+
+
 SPEC = ArchitectureSpec(
     name="segresnet",
     factory="fseft.builtin.architectures.segresnet:SegResNet",
     summary="residual encoder, small decoder, group norm; 19 M parameters at 32 filters",
+    config=SegResNetConfig,
     reference="Myronenko 2018, arXiv:1810.11654",
 )
 
@@ -24,51 +48,36 @@ SPEC = ArchitectureSpec(
 class SegResNet(BaseArchitecture):
     """Architecture `segresnet`; state dicts have the names of MONAI's class."""
 
+    config_class = SegResNetConfig
     divisor: Triple = (8, 8, 8)
     minimum_patch: Triple = (16, 16, 16)
-    classifier = r"conv_final\.2\.conv"
-    normed = r".*\.conv1\.conv"  # norms come first in a block, so what leaves it has none
+    head_pattern = r"conv_final\.2\.conv"
+    # Blocks begin with a norm, so only their first convolution is followed by one.
+    before_norm_pattern = r".*\.conv1\.conv"
 
-    def build(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        init_filters: int = 32,
-        blocks_down: tuple[int, ...] = (1, 2, 2, 4),
-        blocks_up: tuple[int, ...] | None = None,
-        dropout_prob: float | None = None,
-    ) -> nn.Module:
-        """A network (B, in, i, j, k) -> (B, out, i, j, k).
-
-        Args:
-            in_channels: Of the image.
-            out_channels: Of the head.
-            init_filters: Width at full resolution; a multiple of 8, the number of groups.
-            blocks_down: Residual blocks on each level, the finest first.
-            blocks_up: Residual blocks on each level of the decoder, the coarsest first. Ones if not given.
-            dropout_prob: After the first convolution.
-        """
+    def build(self, *, in_channels: int, out_channels: int, config: SegResNetConfig) -> nn.Module:
+        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets import SegResNet as Network
 
-        self.refuse_deeper(2 ** (len(blocks_down) - 1))
+        steps = len(config.blocks_down) - 1
+        self.require_divisible(2**steps)
         network: nn.Module = Network(
             3,
-            init_filters,
+            config.init_filters,
             in_channels,
             out_channels,
-            dropout_prob=dropout_prob,
-            blocks_down=blocks_down,
-            blocks_up=blocks_up or (1,) * (len(blocks_down) - 1),
+            dropout_prob=config.dropout_prob,
+            blocks_down=config.blocks_down,
+            blocks_up=config.blocks_up or (1,) * steps,
         )
         return network
 
-    def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Encoder levels count from the finest, decoder levels from the coarsest."""
-        deepest = depth(network, "up_layers")
+    def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
+        """Count encoder levels from the finest, decoder levels from the coarsest."""
+        deepest = module_count(network, "up_layers")
         if name.startswith("up_"):
-            return "decoder", deepest - 1 - level(name)
-        stage = level(name) if name.startswith("down_layers") else 0
+            return "decoder", deepest - 1 - level_of(name)
+        stage = level_of(name) if name.startswith("down_layers") else 0
         if stage == deepest:
             return "bottleneck", stage
         return ("decoder" if name.startswith("conv_final") else "encoder"), stage

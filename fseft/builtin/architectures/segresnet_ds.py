@@ -1,11 +1,13 @@
-"""SegResNetDS: MONAI's, as in CT-FM, without the heads of deep supervision."""
+"""Architecture `segresnet-ds`: MONAI's SegResNetDS, as in CT-FM, without the heads of deep supervision."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from fseft.learn.networks.base_architecture import BaseArchitecture, depth, level
-from fseft.plugin import ArchitectureSpec
+from pydantic import Field
+
+from fseft.learn.networks.base_architecture import BaseArchitecture, level_of, module_count
+from fseft.plugin import ArchitectureSpec, Config
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,52 +15,60 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import PartName
     from fseft.schemas import Triple
 
+
+class SegResNetDSConfig(Config):
+    """Hyper-parameters of `segresnet-ds`."""
+
+    init_filters: int = Field(default=32, ge=1, description="width at full resolution")
+    blocks_down: tuple[int, ...] = Field(
+        default=(1, 2, 2, 4, 4),
+        description="residual blocks on each encoder level, the finest first; each decoder level "
+        "has one",
+    )
+    norm: Literal["batch", "instance"] = Field(default="batch", description="normalisation layers")
+
+
 SPEC = ArchitectureSpec(
     name="segresnet-ds",
     factory="fseft.builtin.architectures.segresnet_ds:SegResNetDS",
-    summary="residual encoder, small decoder, batch norm; the network of CT-FM, 87 M parameters at 32 filters",
+    summary="residual encoder, small decoder, batch norm; the network of CT-FM, 87 M parameters",
+    config=SegResNetDSConfig,
     reference="Myronenko 2018, arXiv:1810.11654; Pai et al. 2025, arXiv:2501.09001",
 )
 
 
 class SegResNetDS(BaseArchitecture):
-    """Architecture `segresnet-ds`; state dicts have the names of MONAI's class, with one head, at full resolution."""
+    """Architecture `segresnet-ds`; state dicts have the names of MONAI's class.
 
+    Of MONAI's heads only the one at full resolution is present.
+    """
+
+    config_class = SegResNetDSConfig
     divisor: Triple = (16, 16, 16)
     minimum_patch: Triple = (32, 32, 32)
-    classifier = r"up_layers\.\d+\.head"
-    normed = r".*\.conv1"  # norms come first in a block, so what leaves it has none
+    head_pattern = r"up_layers\.\d+\.head"
+    # Blocks begin with a norm, so only their first convolution is followed by one.
+    before_norm_pattern = r".*\.conv1"
 
-    def build(
-        self,
-        *,
-        in_channels: int,
-        out_channels: int,
-        init_filters: int = 32,
-        blocks_down: tuple[int, ...] = (1, 2, 2, 4, 4),
-        norm: Literal["batch", "instance"] = "batch",
-    ) -> nn.Module:
-        """A network (B, in, i, j, k) -> (B, out, i, j, k).
-
-        Args:
-            in_channels: Of the image.
-            out_channels: Of the head.
-            init_filters: Width at full resolution.
-            blocks_down: Residual blocks on each level, the finest first; the decoder has one on each.
-            norm: Kind of the norm layers.
-        """
+    def build(self, *, in_channels: int, out_channels: int, config: SegResNetDSConfig) -> nn.Module:
+        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets import SegResNetDS as Network
 
-        self.refuse_deeper(2 ** (len(blocks_down) - 1))
+        self.require_divisible(2 ** (len(config.blocks_down) - 1))
         network: nn.Module = Network(
-            3, init_filters, in_channels, out_channels, norm=norm, blocks_down=blocks_down
+            3,
+            config.init_filters,
+            in_channels,
+            out_channels,
+            norm=config.norm,
+            blocks_down=config.blocks_down,
         )
         return network
 
-    def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Encoder levels count from the finest, decoder levels from the coarsest."""
-        deepest = depth(network, "up_layers")
+    def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
+        """Count encoder levels from the finest, decoder levels from the coarsest."""
+        deepest = module_count(network, "up_layers")
         if name.startswith("up_layers"):
-            return "decoder", deepest - 1 - level(name)
-        stage = 0 if name == "encoder.conv_init" else level(name)
+            return "decoder", deepest - 1 - level_of(name)
+        stage = 0 if name == "encoder.conv_init" else level_of(name)
         return ("bottleneck" if stage == deepest else "encoder"), stage

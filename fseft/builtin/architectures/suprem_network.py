@@ -1,4 +1,4 @@
-"""The network of architecture `suprem-unet`: four resolutions, and the norm that its checkpoints need."""
+"""The network of architecture `suprem-unet`: four resolution levels, and the norm of its checkpoints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from torch.nn import functional as F
 
 
 class SuPreMNetwork(nn.Module):
-    """(B, in, i, j, k) -> logits (B, out, i, j, k); attributes are named as in public checkpoints, at a width of 64."""
+    """U-Net with concatenated skips: (B, in, i, j, k) -> logits (B, out, i, j, k).
+
+    Attributes have the names of public checkpoints, which have a width of 64.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Channels of the logits.
+        width: Channels at full resolution.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, width: int) -> None:
         super().__init__()
@@ -22,7 +30,7 @@ class SuPreMNetwork(nn.Module):
         self.head = nn.Conv3d(width, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """All skips are concatenated."""
+        """Map images (B, in, i, j, k) to logits (B, out, i, j, k)."""
         full = self.down_tr64(x)
         half = self.down_tr128(F.max_pool3d(full, 2))
         quarter = self.down_tr256(F.max_pool3d(half, 2))
@@ -33,20 +41,20 @@ class SuPreMNetwork(nn.Module):
 
 
 class Down(nn.Module):
-    """Two convolutions."""
+    """Two convolution units of an encoder level."""
 
     def __init__(self, in_channels: int, hidden: int, out_channels: int) -> None:
         super().__init__()
         self.ops = nn.Sequential(Unit(in_channels, hidden), Unit(hidden, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, i, j, k) -> (B, out, i, j, k)."""
+        """Map (B, in, i, j, k) to (B, out, i, j, k)."""
         y: Tensor = self.ops(x)
         return y
 
 
 class Up(nn.Module):
-    """Doubles the resolution, takes the skip, which is as wide as the output, then two convolutions."""
+    """Upsampling by 2, concatenation of the skip, which is as wide as the output, two units."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -56,7 +64,7 @@ class Up(nn.Module):
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """(B, in, i, j, k) -> (B, out, 2i, 2j, 2k)."""
+        """Map (B, in, i, j, k) and a skip (B, out, 2i, 2j, 2k) to (B, out, 2i, 2j, 2k)."""
         y: Tensor = self.ops(torch.cat([self.up_conv(x), skip], dim=1))
         return y
 
@@ -70,20 +78,21 @@ class Unit(nn.Module):
         self.bn1 = VolumeNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, i, j, k) -> (B, out, i, j, k)."""
+        """Map (B, in, i, j, k) to (B, out, i, j, k)."""
         return torch.relu(self.bn1(self.conv1(x)))
 
 
 class VolumeNorm(nn.InstanceNorm3d):
-    """Instance norm with the tensors of a batch norm, whose running statistics it keeps but never looks at.
+    """Instance norm with the tensors of a batch norm, whose running statistics it never uses.
 
-    The original normalises by the statistics of the batch, in evaluation too, so that a volume's result would depend
-    on its neighbours. For a batch of one, as it is used, both are the same.
+    The original network normalises by the statistics of the batch, in evaluation too, so that the
+    result of a volume depends on its neighbours. For a batch of one volume, which is how it is
+    used, both norms are the same.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, affine=True, track_running_stats=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each volume and channel by itself."""
+        """Normalise each volume and channel of (B, C, i, j, k) separately."""
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)

@@ -1,4 +1,4 @@
-"""What architectures share: roles by name or kind of layer, and features as the input of a pointwise head."""
+"""Base class of architectures: roles by layer name or layer type, and features as the head's input."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fseft.errors import FseftError
 from fseft.learn.networks.roles import Target
+from fseft.plugin import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,116 +20,168 @@ if TYPE_CHECKING:
 
 
 TEXT_HEAD = "text_head"
+"""Name of the submodule that holds a text-driven head."""
 
 
 class BaseArchitecture:
-    """An architecture but for `build`; each says by a layer's name where it sits and whether a norm follows.
+    """Base class of architectures; a subclass defines `build` and `part_and_stage`.
 
     Attributes:
-        classifier: Pattern of the pointwise classifier's name; the last module that it matches.
-        normed: Pattern of the layers whose output goes to a norm layer and nowhere else.
-        deepest: Name of the module whose output are the deepest features, where a text head may look at them.
+        config_class: Hyper-parameters that `build` accepts, the same class as `config` of the spec.
+        divisor: Every side of an input patch (i, j, k) must be divisible by it, in voxels.
+        minimum_patch: The smallest input patch (i, j, k), in voxels.
+        head_pattern: Regular expression of the name of the pointwise classifier; the last module
+            that matches is the head.
+        before_norm_pattern: Regular expression of the names of layers whose only consumer is a
+            normalisation layer.
+        deepest_module: Name of the module whose output a text-driven head takes as the deepest
+            features; empty where the architecture supports no such head.
+
+    Example:
+        >>> from fseft.learn.networks.base_architecture import BaseArchitecture, level_of
+        >>> class PlainUNet(BaseArchitecture):
+        ...     divisor = (16, 16, 16)
+        ...     minimum_patch = (32, 32, 32)
+        ...     before_norm_pattern = r".*[.]conv"
+        ...
+        ...     def part_and_stage(self, network, name):
+        ...         return ("encoder" if name.startswith("encoder") else "decoder"), level_of(name)
+        >>> PlainUNet().part_and_stage(None, "encoder.2.conv")
+        ('encoder', 2)
     """
 
+    config_class: ClassVar[type[Config]] = Config
     divisor: Triple
     minimum_patch: Triple
-    classifier: ClassVar[str] = "head"
-    normed: ClassVar[str] = ""
-    deepest: ClassVar[str] = ""
+    head_pattern: ClassVar[str] = "head"
+    before_norm_pattern: ClassVar[str] = ""
+    deepest_module: ClassVar[str] = ""
 
-    def place(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Part and resolution level."""
+    def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
+        """Return the part of the network that a layer belongs to, and its level (0 = finest).
+
+        Args:
+            network: As returned by `build`.
+            name: Dotted name of a layer with a role.
+        """
         raise NotImplementedError
 
-    def role(self, name: str, module: nn.Module) -> Role | None:  # noqa: ARG002 - transformers go by the name
-        """What the layer does, if anything."""
-        return role_by_kind(module)
+    def role(self, name: str, module: nn.Module) -> Role | None:
+        """Return the role of a module, or None where methods must leave it alone."""
+        del name  # architectures whose layers share a type decide by the name
+        return role_by_type(module)
 
-    def norm_follows(self, network: nn.Module, name: str) -> bool:  # noqa: ARG002 - U-Nets look at its neighbours
-        """Whether the output goes to a norm layer and nowhere else."""
-        return re.fullmatch(self.normed, name) is not None
+    def followed_by_norm(self, network: nn.Module, name: str) -> bool:
+        """Return whether a normalisation layer is the only consumer of a layer's output."""
+        del network  # architectures that reuse names look at the neighbours of the layer
+        return re.fullmatch(self.before_norm_pattern, name) is not None
 
     def targets(self, network: nn.Module) -> list[Target]:
-        """Every module with a role and parameters, the head last; not what a method has put into the network."""
+        """List every module with a role and parameters, the head last.
+
+        Modules that a method has added to the network (`AdapterModule`) are left out.
+        """
         from fseft.learn.networks.adapter_module import AdapterModule
 
         head = self.head_name(network)
-        added = [
-            name for name, module in network.named_modules() if isinstance(module, AdapterModule)
-        ]
-        others = tuple(f"{name}." for name in (head, *added))
+        modules = dict(network.named_modules())
+        added = [name for name in modules if isinstance(modules[name], AdapterModule)]
+        excluded = tuple(f"{name}." for name in (head, *added))
         targets = []
-        for name, module in network.named_modules():
-            if f"{name}.".startswith(others) or next(module.parameters(), None) is None:
+        for name, module in modules.items():
+            if f"{name}.".startswith(excluded) or next(module.parameters(), None) is None:
                 continue
             role = self.role(name, module)
             if role is None:
                 continue
-            part, stage = self.place(network, name)
-            targets.append(
-                Target(name, module, part, stage, role, self.norm_follows(network, name))
-            )
+            part, stage = self.part_and_stage(network, name)
+            before_norm = self.followed_by_norm(network, name)
+            targets.append(Target(name, module, part, stage, role, before_norm))
         return [*targets, Target(head, network.get_submodule(head), "head", 0, "conv.pointwise")]
 
     def features(self, network: nn.Module, x: Tensor) -> Tensor:
-        """The head's input, (B, F, i, j, k)."""
-        seen: list[Tensor] = []
+        """Return the input of the head.
+
+        Args:
+            network: As returned by `build`, on the device of `x`.
+            x: Images (B, C, i, j, k).
+
+        Returns:
+            Features (B, F, i, j, k).
+        """
+        captured: list[Tensor] = []
         hook = self.head(network).register_forward_pre_hook(
-            lambda _, inputs: seen.append(inputs[0])
+            lambda _, inputs: captured.append(inputs[0])
         )
         try:
             network(x)
         finally:
             hook.remove()
-        return seen[0]
+        return captured[0]
 
     def head_name(self, network: nn.Module) -> str:
-        """Dotted name of the pointwise classifier."""
-        names: list[str] = [
-            name for name, _ in network.named_modules() if re.fullmatch(self.classifier, name)
-        ]
+        """Return the dotted name of the pointwise classifier."""
+        modules = network.named_modules()
+        names: list[str] = [name for name, _ in modules if re.fullmatch(self.head_pattern, name)]
         return names[-1]
 
     def head(self, network: nn.Module) -> nn.Conv3d:
-        """The pointwise classifier."""
+        """Return the pointwise classifier."""
         head: Any = network.get_submodule(self.head_name(network))
         return head  # type: ignore[no-any-return]
 
     def replace_head(self, network: nn.Module, head: nn.Module) -> None:
-        """Put in another classifier."""
+        """Replace the pointwise classifier by another module on the same features, in place."""
         parent, _, name = self.head_name(network).rpartition(".")
         network.get_submodule(parent).add_module(name, head)
 
-    def take_text_head(self, network: nn.Module) -> nn.Module | None:
-        """Detach the head that texts drive, if the network was built with one; it is no part of the body."""
+    def detach_text_head(self, network: nn.Module) -> nn.Module | None:
+        """Remove the text-driven head from the network and return it; None if it was built without.
+
+        The text-driven head is a second head: the pointwise classifier stays in place.
+        """
         head: nn.Module | None = getattr(network, TEXT_HEAD, None)
         if head is not None:
             delattr(network, TEXT_HEAD)
         return head
 
-    def text_driven(
+    def make_text_driven_head(
         self, network: nn.Module, head: nn.Module, indices: Sequence[int | None]
     ) -> nn.Module:
-        """A head of a detached text head, for the classes of these indices (None: never)."""
-        from fseft.learn.networks.text_head import TextDriven
+        """Build a softmax head from a detached text head.
 
-        return TextDriven(head, network.get_submodule(self.deepest), indices)  # type: ignore[arg-type]
+        Args:
+            network: Provides the deepest features.
+            head: The detached text head.
+            indices: Class of the text head for each structure; None for a structure that it does
+                not know, which is then never predicted.
 
-    def refuse_deeper(self, reduction: int) -> None:
-        """Patches are cut for `divisor`, whatever the depth.
+        Returns:
+            A module that maps features (B, F, i, j, k) to logits (B, 1 + structures, i, j, k).
+        """
+        from fseft.learn.networks.text_head import TextDrivenHead
+
+        deepest = network.get_submodule(self.deepest_module)
+        return TextDrivenHead(head, deepest, indices)  # type: ignore[arg-type]
+
+    def require_divisible(self, downsampling: int) -> None:
+        """Check that a network's total downsampling divides `divisor`, which patches are cut by.
+
+        Args:
+            downsampling: Ratio of the finest to the coarsest resolution, in voxels.
 
         Raises:
-            FseftError: The sides of this network's input must be divisible by more.
+            FseftError: It does not.
         """
-        if any(side % reduction for side in self.divisor):
+        if any(side % downsampling for side in self.divisor):
             raise FseftError(
-                f"the network shrinks the image by {reduction}, which does not divide {self.divisor}",
-                hint="Take fewer levels.",
+                f"the network downsamples by {downsampling}, which does not divide {self.divisor}",
+                hint="Use fewer levels.",
             )
 
 
-def role_by_kind(module: nn.Module) -> Role | None:
-    """The role of a layer of a convolutional network."""
+def role_by_type(module: nn.Module) -> Role | None:
+    """Return the role of a layer of a convolutional network by its type."""
     from torch import nn
 
     if isinstance(module, nn.BatchNorm3d | nn.InstanceNorm3d | nn.GroupNorm):
@@ -142,19 +195,30 @@ def role_by_kind(module: nn.Module) -> Role | None:
     return None
 
 
-def depth(network: nn.Module, name: str) -> int:
-    """Number of levels but one: the length of a list of modules, one for each step."""
+def module_count(network: nn.Module, name: str) -> int:
+    """Return the length of the module list of that name, such as one module per level."""
     return len(network.get_submodule(name))  # type: ignore[arg-type]
 
 
-def level(name: str) -> int:
-    """The first number in a name."""
+def level_of(name: str) -> int:
+    """Return the first number in a layer's name.
+
+    Example:
+        >>> level_of("up_layers.2.0.conv1")
+        2
+    """
     return int(re.findall(r"\d+", name)[0])
 
 
-def reduction(strides: Iterable[int | Sequence[int]]) -> int:
-    """What each side of the image must be divisible by, whatever the axis."""
-    axes = zip(
-        *((stride,) * 3 if isinstance(stride, int) else stride for stride in strides), strict=True
-    )
-    return lcm(*map(prod, axes))
+def total_stride(strides: Iterable[int | Sequence[int]]) -> int:
+    """Return the number of voxels that each side of the image must be divisible by.
+
+    Args:
+        strides: Of each level, for all axes or (i, j, k).
+
+    Example:
+        >>> total_stride([2, (2, 2, 1)])
+        4
+    """
+    triples = [(stride,) * 3 if isinstance(stride, int) else stride for stride in strides]
+    return lcm(*map(prod, zip(*triples, strict=True)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 UNKNOWN_BIAS = -2.0
 """A structure that the model does not know starts as unlikely: most voxels are none of it."""
-NEVER_BIAS = -1e4
+SUPPRESSED_BIAS = -1e4
 PRIOR = 0.02
 """The probability that a sigmoid head gives to each structure in each voxel before pre-training."""
 
@@ -50,7 +50,7 @@ def new_head(
     offset = 1 if activation == "softmax" else 0
     head = nn.Conv3d(features, 1 + len(structures), kernel_size=1)
     weight = 0.01 * torch.randn(head.weight.shape, generator=generator)
-    bias = torch.full((1 + len(structures),), NEVER_BIAS if never else UNKNOWN_BIAS)
+    bias = torch.full((1 + len(structures),), SUPPRESSED_BIAS if never else UNKNOWN_BIAS)
     weight[0], bias[0] = (
         _row(old, 0) if offset else (torch.zeros_like(weight[0]), torch.tensor(0.0))
     )
@@ -62,7 +62,7 @@ def new_head(
 
 
 @torch.no_grad()
-def start_unlikely(head: nn.Conv3d) -> None:
+def initialise_to_prior(head: nn.Conv3d) -> None:
     """Let a sigmoid head start from the prior, not from one half (Lin et al. 2017, arXiv:1708.02002, sec. 4.1).
 
     Else the first steps push all features down, until rare structures get no gradient and are never found.

@@ -1,4 +1,4 @@
-"""Roles: what each module of a network is for, so that methods need no names of layers."""
+"""Roles: the function of each module in a network, so that methods select layers without their names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from fseft.plugin import Config
     from fseft.schemas import Triple
 
 PartName = Literal["encoder", "bottleneck", "decoder", "head"]
@@ -33,16 +34,16 @@ Role = Literal[
 
 @dataclass(frozen=True)
 class Target:
-    """One module (or bare parameter's owner) of a network, and what it is.
+    """A module that a method may adapt, or the owner of a bare parameter, and its role.
 
     Attributes:
         name: Dotted name in the network.
-        module: The module.
-        part: Where it sits.
+        module: The module itself.
+        part: Part of the network that it belongs to.
         stage: Resolution level, 0 = finest.
-        role: What it does.
-        followed_by_norm: The output goes to a norm layer and nowhere else, so that a scale and bias of it have no
-            effect, or none that the norm's own would not have.
+        role: Function in the network.
+        followed_by_norm: True if a normalisation layer is the only consumer of the output. A
+            per-channel scale or bias before it is cancelled, or equals the norm's own.
     """
 
     name: str
@@ -54,52 +55,77 @@ class Target:
 
     @property
     def weight_has_effect(self) -> bool:
-        """Whether it is more than one factor for each output with a norm after it, whose own scale does the same."""
+        """Whether changing the weight changes the network's output.
+
+        It does not where the weight is one factor per output channel that a following norm cancels.
+        """
         return not (self.followed_by_norm and self.module.get_parameter("weight")[0].numel() == 1)
 
 
 class Architecture(Protocol):
-    """What an `ArchitectureSpec.factory` gives: builds a network and knows its roles.
+    """Builder of a network that knows its roles; the type of `ArchitectureSpec.factory`'s result.
 
     Attributes:
-        divisor: Every side of the input must be divisible by it.
-        minimum_patch: The smallest input; the deepest level needs at least two voxels for its instance norm.
+        divisor: Every side of an input patch (i, j, k) must be divisible by it, in voxels.
+        minimum_patch: The smallest input patch (i, j, k), in voxels; the deepest level needs at
+            least two voxels for its instance norm.
     """
 
     divisor: Triple
     minimum_patch: Triple
 
-    def build(self, *, in_channels: int, out_channels: int, **hparams: Any) -> nn.Module:
-        """A network with random weights: (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+    @property
+    def config_class(self) -> type[Config]:
+        """Class of the hyper-parameters that `build` accepts, the same as `config` of the spec."""
+
+    def build(self, *, in_channels: int, out_channels: int, config: Any) -> nn.Module:
+        """Build a network with random weights.
+
+        Args:
+            in_channels: Channels of the image.
+            out_channels: Channels of the logits.
+            config: An instance of `config_class`.
+
+        Returns:
+            A module that maps images (B, in, i, j, k) to logits (B, out, i, j, k).
+        """
 
     def targets(self, network: nn.Module) -> list[Target]:
-        """All modules that a method may work on, the head included."""
+        """List all modules that a method may adapt, including the head."""
 
     def features(self, network: nn.Module, x: Tensor) -> Tensor:
-        """The input of the head, (B, F, i, j, k): all that black-box methods see."""
+        """Return the input of the head (B, F, i, j, k), which is all that black-box methods see."""
 
     def head(self, network: nn.Module) -> nn.Conv3d:
-        """The last, pointwise convolution."""
+        """Return the last layer, a pointwise convolution."""
 
     def replace_head(self, network: nn.Module, head: nn.Module) -> None:
-        """Put another classifier of the features in its place."""
+        """Replace the head by another classifier of the features, in place."""
 
 
 TEXT_CLASSES = "text_classes"
-"""The hyperparameter that gives a network a head driven by texts."""
+"""The hyper-parameter that adds a text-driven head to a network: its number of classes."""
 
 
 @runtime_checkable
-class TextDriving(Protocol):
-    """An architecture whose public models have a head driven by texts, which no pointwise classifier can express.
+class TextHeadArchitecture(Protocol):
+    """An architecture whose public models have a text-driven head.
 
-    Such a model says so by `text_classes` among its hparams.
+    Such a head depends on the image and cannot be expressed by a pointwise classifier. The model's
+    hyper-parameters contain `text_classes`.
     """
 
-    def take_text_head(self, network: nn.Module) -> nn.Module | None:
-        """Detach the text head, if the network has one."""
+    def detach_text_head(self, network: nn.Module) -> nn.Module | None:
+        """Remove the text-driven head and return it; None if the network was built without."""
 
-    def text_driven(
+    def make_text_driven_head(
         self, network: nn.Module, head: nn.Module, indices: Sequence[int | None]
     ) -> nn.Module:
-        """A softmax head of a detached text head, for the classes of these indices (None: never)."""
+        """Build a softmax head from a detached text head.
+
+        Args:
+            network: Provides the deepest features.
+            head: The detached text head.
+            indices: Class of the text head for each structure; None for a structure that it does
+                not know, which is then never predicted.
+        """

@@ -1,4 +1,4 @@
-"""The head of the CLIP-driven universal model: the text of a class, and the image, write its convolutions."""
+"""Text-driven head of the CLIP-driven universal model: the text of a class and the image produce its weights."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fseft.learn.networks.adapter_module import AdapterModule
-from fseft.learn.networks.heads import NEVER_BIAS
+from fseft.learn.networks.heads import SUPPRESSED_BIAS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HIDDEN = 8
 SIZES = (HIDDEN * HIDDEN, HIDDEN * HIDDEN, HIDDEN, HIDDEN, HIDDEN, 1)
-"""Of three pointwise convolutions: their weights, then their biases."""
+"""Numbers of weights, then of biases, of the three generated pointwise convolutions."""
 
 
 class TextHead(nn.Module):
-    """A logit for a class whose name was embedded (Liu et al. 2023, arXiv:2301.00785, section 3.2).
+    """Logits of a class from the embedding of its name (Liu et al. 2023, arXiv:2301.00785, section 3.2).
 
     Attributes are named as in public checkpoints.
 
     Args:
-        width: Of the features at full resolution.
-        deepest: Width of the deepest features.
-        classes: How many names there are.
+        width: Channels of the features at full resolution.
+        deepest: Channels of the deepest features.
+        classes: Number of embedded class names.
     """
 
     def __init__(self, width: int, deepest: int, classes: int) -> None:
@@ -38,61 +38,78 @@ class TextHead(nn.Module):
         self.precls_conv = nn.Sequential(
             nn.GroupNorm(gcd(16, width), width), nn.ReLU(), nn.Conv3d(width, HIDDEN, 1)
         )
-        pooled = nn.Sequential(nn.ReLU(), nn.AdaptiveAvgPool3d(1))
         self.GAP = nn.Sequential(
-            nn.GroupNorm(gcd(16, deepest), deepest), *pooled, nn.Conv3d(deepest, 256, 1)
+            nn.GroupNorm(gcd(16, deepest), deepest),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool3d(1),
+            nn.Conv3d(deepest, 256, 1),
         )
         self.controller = nn.Conv3d(512, sum(SIZES), 1)
         self.text_to_vision = nn.Linear(512, 256)
 
     def forward(self, features: Tensor, deepest: Tensor, index: int) -> Tensor:
-        """Features (B, width, i, j, k) and deepest features -> logits of one class (B, i, j, k)."""
+        """Compute the logits of one class.
+
+        Args:
+            features: Features at full resolution (B, width, i, j, k).
+            deepest: Deepest features (B, deepest, ...).
+            index: The class.
+
+        Returns:
+            Logits (B, i, j, k).
+        """
         image = self.GAP(deepest)
         text = F.relu(self.text_to_vision(self.organ_embedding[index])).view(1, -1, 1, 1, 1)
-        written = self.controller(torch.cat([image, text.expand_as(image)], 1)).flatten(1)
+        generated = self.controller(torch.cat([image, text.expand_as(image)], 1)).flatten(1)
         hidden = self.precls_conv(features)
         return torch.stack(
-            [_segment(x, parameters) for x, parameters in zip(hidden, written, strict=True)]
+            [_segment(x, parameters) for x, parameters in zip(hidden, generated, strict=True)]
         )
 
 
-class TextDriven(AdapterModule):
-    """A softmax head on features, of a text head and chosen classes; a structure without one never wins.
+class TextDrivenHead(AdapterModule):
+    """A softmax head on features that evaluates a text head for chosen classes.
 
-    The background has a logit of zero, so that a class wins where its own probability is above one half.
+    The background has a logit of zero, so a class wins where its own probability is above one half.
+    A structure without a class is never predicted. Attributes name tensors in adapter files.
 
     Args:
-        texts: The text head.
-        deepest: Gives the deepest features whenever the network runs.
-        indices: Of the classes, one per structure.
+        text_head: Computes the logits of a class.
+        deepest: Module of the network whose output are the deepest features; a hook captures them
+            in each forward pass.
+        indices: Class of each structure; None for a structure that the text head does not know.
     """
 
-    def __init__(self, texts: TextHead, deepest: nn.Module, indices: Sequence[int | None]) -> None:
+    def __init__(
+        self, text_head: TextHead, deepest: nn.Module, indices: Sequence[int | None]
+    ) -> None:
         super().__init__()
-        self.texts = texts
+        self.texts = text_head
         self.chosen: Tensor
-        self.register_buffer(
-            "chosen", torch.tensor([-1 if index is None else index for index in indices])
-        )
-        self.seen: Tensor | None = None
-        deepest.register_forward_hook(self._see)
+        classes = [-1 if index is None else index for index in indices]
+        self.register_buffer("chosen", torch.tensor(classes))
+        self.deepest_features: Tensor | None = None
+        deepest.register_forward_hook(self._capture)
 
-    def _see(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        self.seen = output
+    def _capture(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        self.deepest_features = output
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width, i, j, k) -> logits (B, 1 + structures, i, j, k)."""
-        assert self.seen is not None  # noqa: S101 - the network has run up to here
+        """Map features (B, width, i, j, k) to logits (B, 1 + structures, i, j, k)."""
+        deepest = self.deepest_features
+        assert deepest is not None  # noqa: S101 - the head runs last
         background = features.new_zeros(len(features), *features.shape[2:])
-        rows = [
-            self.texts(features, self.seen, index) if index >= 0 else background + NEVER_BIAS
-            for index in self.chosen.tolist()
-        ]
-        return torch.stack([background, *rows], 1)
+        rows = [background]
+        for index in self.chosen.tolist():
+            unknown = index < 0
+            rows.append(
+                background + SUPPRESSED_BIAS if unknown else self.texts(features, deepest, index)
+            )
+        return torch.stack(rows, 1)
 
 
 def _segment(x: Tensor, parameters: Tensor) -> Tensor:
-    """Three pointwise convolutions with written weights: (8, i, j, k) -> (i, j, k)."""
+    """Apply three pointwise convolutions with generated weights: (8, i, j, k) -> (i, j, k)."""
     first, second, third, *biases = torch.split(parameters, list(SIZES))
     for weight, bias in ((first, biases[0]), (second, biases[1])):
         x = F.relu(F.conv3d(x, weight.view(HIDDEN, HIDDEN, 1, 1, 1), bias))

@@ -61,13 +61,13 @@ class Tokens(BaseArchitecture):
         ("up", "conv.transposed"),
     )
 
-    def build(self, *, in_channels, out_channels):
+    def build(self, *, in_channels, out_channels, config):  # noqa: ARG002
         return Network(in_channels, out_channels)
 
     def role(self, name, module):  # noqa: ARG002
         return next((role for pattern, role in self.roles if re.fullmatch(pattern, name)), None)
 
-    def place(self, network, name):  # noqa: ARG002
+    def part_and_stage(self, network, name):  # noqa: ARG002
         return ("decoder", 0) if name == "up" else ("encoder", 1)
 
 

@@ -219,8 +219,12 @@ def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
 def test_each_tensor_of_the_public_layout_is_taken_once(spec, network, file, loaded, parameters):
     with torch.device("meta"):
         tensors = containers.a_network(network, classes=25).state_dict()
-        made = backbone.get_architecture(spec.card.architecture).build(
-            in_channels=1, out_channels=25, **spec.card.hparams
+        made = backbone.build_network(
+            backbone.get_architecture(spec.card.architecture),
+            in_channels=1,
+            out_channels=25,
+            hparams=spec.card.hparams,
+            seed=0,
         )
     report = match_state_dict(tensors, spec.checkpoint, made.state_dict(keep_vars=True))[1]
     assert (len(tensors), report.loaded, report.parameters, report.unused) == (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import pytest
 import torch
 
@@ -56,9 +54,12 @@ def test_weights_are_loaded_and_half_precision_becomes_full():
     [
         (
             lambda t: t.pop("head.bias"),
-            r"1 tensors missing, 0 unused, 0 of another shape \(first: head.bias\)",
+            r"1 tensors missing, 0 unexpected, 0 of another shape \(first: head.bias\)",
         ),
-        (lambda t: t.update(extra=torch.zeros(1)), r"0 tensors missing, 1 unused.*first: extra"),
+        (
+            lambda t: t.update(extra=torch.zeros(1)),
+            r"0 tensors missing, 1 unexpected.*first: extra",
+        ),
         (
             lambda t: t.update({"head.bias": torch.zeros(9)}),
             r"1 of another shape \(first: head.bias\)",
@@ -81,53 +82,24 @@ def test_parameters_are_counted():
     assert backbone.count_parameters(network) == sum(p.numel() for p in network.parameters())
 
 
-class Base:
-    """An architecture from which another one inherits most."""
-
-    def build(
-        self, *, in_channels: int, out_channels: int, width: int, blocks: tuple[int, ...] = (1, 2)
-    ):
-        """Build.
-
-        Args:
-            in_channels: Of the image.
-            out_channels: Of the logits.
-            width: Of the first layer,
-                doubled below.
-            blocks: In each stage.
-        """
+@pytest.mark.parametrize(
+    ("hparams", "message"),
+    [
+        ({"channel": [4, 8]}, "no hyper-parameter 'channel'. Did you mean channels"),
+        ({"channels": 8}, r"does not accept channels=8: .*valid tuple.*width of each level"),
+        ({"norm": "layer"}, r"does not accept norm='layer': .*\(default: instance\)"),
+        ({"features": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_hyperparameter_is_rejected_with_its_description(hparams, message):
+    architecture = backbone.get_architecture("resunet")
+    with pytest.raises(FseftError, match=message):
+        backbone.build_network(architecture, in_channels=1, out_channels=2, hparams=hparams, seed=0)
 
 
-class Derived(Base):
-    """Hands most settings on."""
-
-    def build(self, norm: Literal["batch", "instance"] = "batch", **more: Any):
-        """Build.
-
-        Args:
-            norm: Of all layers.
-            more: What the base takes.
-        """
-
-
-class Open:
-    """Takes whatever comes."""
-
-    def build(self, **anything):
-        """Build."""
-
-
-def test_the_settings_of_a_network_are_told_with_type_default_and_description():
-    found = backbone.hyperparameters(Derived())
-    assert list(found) == ["norm", "width", "blocks"]
-    assert {name: (one.default, one.description) for name, one in found.items()} == {
-        "norm": ("batch", "Of all layers."),
-        "width": ("required", "Of the first layer, doubled below."),
-        "blocks": ((1, 2), "In each stage."),
-    }
-    assert (found["norm"].type, found["width"].type, found["blocks"].type) == (
-        Literal["batch", "instance"],
-        int,
-        tuple[int, ...],
+def test_hyperparameters_are_validated_to_the_types_of_the_config():
+    config = backbone.validate_hparams(
+        backbone.get_architecture("dynunet"), {"strides": [[1, 2, 2], 2]}
     )
-    assert list(backbone.hyperparameters(Open())) == [backbone.OTHERS]
+    assert config.model_dump(exclude_unset=True) == {"strides": ((1, 2, 2), 2)}
+    assert config.model_dump(mode="json", exclude_unset=True) == {"strides": [[1, 2, 2], 2]}
