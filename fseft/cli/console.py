@@ -1,4 +1,4 @@
-"""What the terminal sees: results on stdout; progress, warnings and errors on stderr."""
+"""Terminal output: results on stdout; progress, warnings and errors on stderr."""
 
 from __future__ import annotations
 
@@ -25,17 +25,25 @@ err = Console(stderr=True)
 _SECONDS_BETWEEN_LINES = 10.0  # where stderr is a log file, not a terminal
 
 
+def is_quiet() -> bool:
+    """Whether only results are printed (`--quiet`)."""
+    return logging.getLogger("fseft").level >= logging.ERROR
+
+
 @contextmanager
 def progress(total: int, description: str) -> Iterator[Callable[[str], None]]:
-    """Show on stderr how far a long work is: a bar on a terminal, now and then a line elsewhere.
+    """Shows the progress of a stage on stderr: a bar on a terminal, a line now and then elsewhere.
 
     Args:
-        total: How many items there are.
-        description: What is done, as in "preprocess".
+        total: Number of items.
+        description: Name of the stage, as in "preprocess".
 
     Yields:
-        A function to call with the name of each item that is done.
+        A function to call with the name of each item once it is processed.
     """
+    if is_quiet():
+        yield lambda _: None
+        return
     with _bar(total, description) if err.is_terminal else _lines(total, description) as advance:
         yield advance
 
@@ -65,26 +73,26 @@ def _bar(total: int, description: str) -> Iterator[Callable[[str], None]]:
 @contextmanager
 def _lines(total: int, description: str) -> Iterator[Callable[[str], None]]:
     start = last = time.monotonic()
-    done = 0
+    finished = 0
 
     def advance(name: str) -> None:
-        nonlocal last, done
-        done += 1
+        nonlocal last, finished
+        finished += 1
         now = time.monotonic()
         if now - last >= _SECONDS_BETWEEN_LINES:
             last = now
-            left = (now - start) / done * max(0, total - done)
-            _line(f"{description} {done}/{total}, {duration(left)} left ({name})")
+            remaining = duration((now - start) / finished * max(0, total - finished))
+            _line(f"{description} {finished}/{total}, {remaining} left ({name})")
 
     yield advance
 
 
 @contextmanager
-def download(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show on stderr how much of a file is here.
+def download(file: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows the progress of a download on stderr.
 
     Yields:
-        A function to call with the bytes that are here, and how many there will be (0: unknown).
+        A function to call with the number of bytes received, and their total (0: unknown).
     """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -94,54 +102,60 @@ def download(what: str) -> Iterator[Callable[[int, int], None]]:
         DownloadColumn(),
         TransferSpeedColumn(),
     )
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-        task = bar.add_task(f"get {what}", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+    with Progress(*columns, console=err, disable=is_quiet() or not err.is_terminal) as bar:
+        task = bar.add_task(f"download {file}", total=None)
+        yield lambda received, total: bar.update(task, completed=received, total=total or None)
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
-    """Show on a terminal that something is under way, as long as it is."""
-    with err.status(escape(what)) if err.is_terminal else nullcontext():
+def working(activity: str) -> Iterator[None]:
+    """Shows on a terminal that something is running, as long as it is."""
+    show = err.is_terminal and not is_quiet()
+    with err.status(escape(activity)) if show else nullcontext():
         yield
 
 
 def duration(seconds: float) -> str:
-    """A rough time span: `40 s`, `12 min`, `3.5 h`."""
+    """Formats a rough time span.
+
+    Example:
+        >>> duration(40), duration(720), duration(12600)
+        ('40 s', '12 min', '3.5 h')
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def warn(message: str) -> None:
-    """One line on stderr: `warning: ...`."""
+    """Prints one line on stderr: `warning: ...`."""
     _line(f"warning: {message}", style="yellow")
 
 
 def fail(message: str) -> None:
-    """One line on stderr: `error: ...`."""
+    """Prints one line on stderr: `error: ...`."""
     _line(f"error: {message}", style="red")
 
 
 def note(message: str) -> None:
-    """One dim line on stderr."""
+    """Prints one dim line on stderr."""
     _line(message, style="dim")
 
 
 def _line(text: str, style: str | None = None) -> None:
-    # Paths and values may hold brackets, which are no markup, and are never broken at the terminal's width.
+    # Brackets in paths and values are not markup, and lines are not broken at the terminal's width.
     err.print(" ".join(text.split()), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
-    """Print a table on stdout.
+    """Prints a table on stdout.
 
     Args:
-        columns: The headings; without any text, the head is left out.
-        rows: One cell per column, plain text.
-        right: The headings of the columns set flush right.
+        columns: Headings; the head is omitted if all are empty.
+        rows: Rows of plain text, a cell per column.
+        right: Headings of right-aligned columns.
     """
     from rich import box
     from rich.table import Table
@@ -156,19 +170,19 @@ def show_table(
 
 
 def show_lines(lines: Iterable[str]) -> None:
-    """Print plain lines on stdout; paths and names are never broken nor coloured."""
+    """Prints plain lines on stdout, without line breaks or colours in paths and names."""
     for line in lines:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_json(data: object) -> None:
-    """Print plain data on stdout as JSON."""
+    """Prints plain data on stdout as JSON."""
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Within this, Python's warnings are told through `warn`; those for developers are left out."""
+    """Prints Python's warnings by `warn` within the context; omits those for developers."""
 
     def show(
         message: Warning | str,
@@ -184,7 +198,7 @@ def one_line_warnings() -> Iterator[None]:
             lineno,
             file,
             line,
-        )  # where a warning was raised is no news to a user
+        )  # users do not need the line of code
         warn(str(message))
 
     with warnings.catch_warnings():
@@ -217,7 +231,7 @@ class _LogHandler(logging.Handler):
 
 
 def configure_logging(level: int = logging.INFO) -> None:
-    """Shows messages of the library from this level on; replaces the handlers of an earlier call."""
+    """Prints messages of the library from this level on; replaces earlier handlers."""
     logger = logging.getLogger("fseft")
     logger.handlers = [_LogHandler()]
     logger.setLevel(level)

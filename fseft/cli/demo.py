@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli.options import Seed, more_than_zero
+from fseft.cli.options import Seed, positive
 
 
 def demo(
@@ -15,7 +15,7 @@ def demo(
         Path, typer.Option("--output", "-o", help="Folder for all that it makes.")
     ] = Path("demo"),
     minutes: Annotated[
-        float, typer.Option(callback=more_than_zero, help="Training time of each method.")
+        float, typer.Option(callback=positive, help="Training time of each method.")
     ] = 1.2,
     seed: Seed = 0,
 ) -> None:

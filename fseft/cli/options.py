@@ -1,14 +1,27 @@
-"""Options that several commands share, so that they read and behave alike everywhere."""
+"""Options that several commands share, and the panels of the help that they are listed in."""
 
 from __future__ import annotations
 
+import inspect
+import logging
 import math
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from fseft.cli import console
 from fseft.errors import FseftError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DATA, MODEL, TRAINING = "Data", "Model and method", "Training"
+COMPUTE, OUTPUT = "Compute", "Output"
+"""Panels of the help, in the order that commands list them."""
+
+DeviceName = Literal["auto", "cpu", "cuda"]
 
 DatasetFolder = Annotated[
     Path,
@@ -16,47 +29,95 @@ DatasetFolder = Annotated[
         metavar="DATASET", help="Dataset folder (nnU-Net, Decathlon, imagesTr + labelsTr, ...)."
     ),
 ]
-Model = Annotated[
-    str, typer.Option(help="Foundation model; none: random weights. `fseft models` lists them.")
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Refuse incomplete datasets instead of warning.", rich_help_panel=DATA
+    ),
 ]
-Memory = Annotated[str, typer.Option(help="Memory that training may take, for example 12GB.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(min=0, help="Decides all that is random.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes, one case each.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Foundation model (see `fseft models`), or none for random weights.",
+        rich_help_panel=MODEL,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=TRAINING)]
+Memory = Annotated[
+    str, typer.Option(help="Memory limit of training, such as 12GB.", rich_help_panel=COMPUTE)
+]
+Device = Annotated[DeviceName, typer.Option(help="Device to compute on.", rich_help_panel=COMPUTE)]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Number of processes over cases.", rich_help_panel=COMPUTE)
+]
 Cluster = Annotated[
     str,
     typer.Option(
         metavar="tcp://HOST:PORT",
-        help="A running dask scheduler, whose workers take the cases instead.",
+        help="Address of a running dask scheduler that processes the cases instead.",
+        rich_help_panel=COMPUTE,
     ),
 ]
-Workspace = Annotated[Path, typer.Option(help="Folder for fingerprints, caches, runs and models.")]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse incomplete datasets instead of warning.")
+Workspace = Annotated[
+    Path,
+    typer.Option(help="Folder of fingerprints, caches, runs and models.", rich_help_panel=OUTPUT),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print results only.", rich_help_panel=OUTPUT)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print details too.", rich_help_panel=OUTPUT)
+]
 
 
-def more_than_zero(
+def positive(
     context: typer.Context, param: typer.CallbackParam, value: float | None
 ) -> float | None:
-    """Refuse 0 and less, which a range of floats in Typer would let in, and what is no number.
+    """Refuses 0, negative numbers, infinity and NaN; a range of floats in Typer includes its ends.
 
     Raises:
-        FseftError: It is.
+        FseftError: The value is not a positive number.
     """
     if context.resilient_parsing or value is None or 0 < value < math.inf:
         return value
     option = str(param.name).replace("_", "-")
-    raise FseftError(f"--{option} {value:g}: must be a number above 0", hint="Give another value.")
+    raise FseftError(f"--{option} {value:g}: must be a positive number", hint="Pass another value.")
 
 
 Minutes = Annotated[
     float | None,
     typer.Option(
-        callback=more_than_zero,
-        help="Fit the training to this time budget. Measuring and preprocessing come before it; a pass for features "
-        "is ended first.",
+        callback=positive,
+        help="Training time budget, in minutes. Excludes fingerprinting and preprocessing; feature "
+        "extraction always runs to the end.",
+        rich_help_panel=TRAINING,
     ),
 ]
-LearningRate = Annotated[float, typer.Option(callback=more_than_zero, help="Of AdamW.")]
+LearningRate = Annotated[
+    float, typer.Option(callback=positive, help="Learning rate.", rich_help_panel=TRAINING)
+]
+
+
+def with_verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options `--quiet` and `--verbose` to a command."""
+    flags = {"quiet": Quiet, "verbose": Verbose}
+
+    @wraps(command)
+    def wrapper(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> Any:
+        if quiet or verbose:
+            console.configure_logging(logging.ERROR if quiet else logging.DEBUG)
+        return command(*arguments, **options)
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        for name, kind in flags.items()
+    ]
+    wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *parameters]
+    )
+    wrapper.__annotations__ = {**get_type_hints(command, include_extras=True), **flags}
+    return wrapper

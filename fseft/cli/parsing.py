@@ -1,4 +1,4 @@
-"""Values on the command line that are more than one word."""
+"""Option values of more than one word: lists, pairs, names in files, amounts of memory."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 
 N = TypeVar("N", int, float)
 
-_LEAST_BYTES = 1024  # a bare number below is a slip
+_MIN_BYTES = 1024  # a smaller number without a unit is a slip
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def numbers(
     option: str, text: str, kind: Callable[[str], N], *, example: str
 ) -> tuple[N, ...] | None:
-    """`1.5,1.5,2` -> (1.5, 1.5, 2.0), as many as in the example; None for an empty text.
+    """Parses numbers separated by commas, as many as in the example; None for an empty text.
 
     Raises:
-        FseftError: Not that many numbers.
+        FseftError: The text does not hold that many numbers.
+
+    Example:
+        >>> numbers("--spacing", "1.5,1.5,2", float, example="1,1,1")
+        (1.5, 1.5, 2.0)
     """
     if not text:
         return None
@@ -42,108 +46,117 @@ def numbers(
 
 
 def names(texts: str | Iterable[str] | None) -> tuple[str, ...]:
-    """`a, b` -> ("a", "b"); an option that is given several times adds to what it was."""
-    given = [texts] if isinstance(texts, str) else texts or ()
-    return tuple(item.strip() for text in given for item in text.split(",") if item.strip())
+    """Splits names at commas; an option that is repeated adds to the names.
+
+    Example:
+        >>> names(["liver, spleen", "aorta"])
+        ('liver', 'spleen', 'aorta')
+    """
+    if texts is None:
+        return ()
+    items = ",".join([texts] if isinstance(texts, str) else texts).split(",")
+    return tuple(item.strip() for item in items if item.strip())
 
 
 def case_names(texts: Iterable[str] | None) -> tuple[str, ...]:
-    """Names, and those in text files of names, one per line.
+    """Names of cases, and those in text files with one name per line.
 
     Raises:
-        FseftError: There is no such file, or it is no text.
+        FseftError: A text file does not exist, or is not text.
     """
-    found: list[str] = []
+    cases: list[str] = []
     for name in names(texts):
         file = Path(name)
         if file.suffix == ".txt" and not file.is_file():
-            raise FseftError(
-                "there is no such file",
-                file=file,
-                hint="Give a text file with one case name per line.",
-            )
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else [name]
-        except UnicodeDecodeError as error:
-            raise FseftError(
-                "is no text file", file=file, hint="Give one with a case name per line."
-            ) from error
-        found += [line.strip() for line in lines if line.strip()]
-    return tuple(found)
+            hint = "Pass a text file with one case name per line."
+            raise FseftError("the file does not exist", file=file, hint=hint)
+        cases += _lines(file) if file.is_file() else [name]
+    return tuple(cases)
 
 
-def whole_numbers(option: str, texts: Iterable[str], *, least: int) -> tuple[int, ...]:
-    """`["1,5"]` -> (1, 5), each once.
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        hint = "Pass a text file with one case name per line."
+        raise FseftError("is not a text file", file=file, hint=hint) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def whole_numbers(option: str, texts: Iterable[str], *, minimum: int) -> tuple[int, ...]:
+    """Parses whole numbers separated by commas, and drops duplicates.
 
     Raises:
-        FseftError: One is no whole number, or less than the least.
+        FseftError: An item is not a whole number, or below the minimum.
+
+    Example:
+        >>> whole_numbers("--k", ["1,5", "5"], minimum=1)
+        (1, 5)
     """
-    found = names(texts)
-    if not found or not all(text.isdecimal() and int(text) >= least for text in found):
-        cause = f"{option} {','.join(found)!r}: no whole numbers of {least} or more"
+    items = names(texts)
+    valid = [item for item in items if item.isdecimal() and int(item) >= minimum]
+    if not items or len(valid) < len(items):
+        cause = f"{option} {','.join(items)!r}: expected whole numbers of at least {minimum}"
         raise FseftError(cause, hint=f"Write for example {option} 1,5.")
-    return tuple(dict.fromkeys(map(int, found)))
+    return tuple(dict.fromkeys(map(int, items)))
 
 
 def named_values(option: str, text: str) -> dict[str, int]:
-    """`liver=1,spleen=3` -> {"liver": 1, "spleen": 3}.
+    """Parses `liver=1,spleen=3`.
 
     Raises:
-        FseftError: It is not of this form.
+        FseftError: An item is not of the form name=value.
     """
     try:
-        return {
-            name.strip(): int(value) for name, value in (item.split("=") for item in names(text))
-        }
+        pairs = (item.split("=") for item in names(text))
+        return {name.strip(): int(value) for name, value in pairs}
     except ValueError as error:
-        raise FseftError(
-            f"{option} {text!r} is no list of name=value",
-            hint=f"Write for example {option} liver=1,spleen=3.",
-        ) from error
+        cause = f"{option} {text!r}: expected name=value, separated by commas"
+        raise FseftError(cause, hint=f"Write for example {option} liver=1,spleen=3.") from error
 
 
 def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """`["a=b"]` -> (("a", "b"),).
+    """Parses `["a=b"]` to `(("a", "b"),)`.
 
     Raises:
-        FseftError: One has no `=`.
+        FseftError: An item has no equals sign.
     """
-    for text in texts:
-        if "=" not in text:
-            raise FseftError(f"{option} {text!r} is no pair", hint=f"Write {option} name=name.")
-    return tuple(
-        (left.strip(), right.strip()) for left, _, right in (text.partition("=") for text in texts)
-    )
+    split = [text.partition("=") for text in texts]
+    for name, sign, _ in split:
+        if not sign:
+            raise FseftError(f"{option} {name!r}: expected a pair", hint=f"Write {option} a=b.")
+    return tuple((name.strip(), value.strip()) for name, _, value in split)
 
 
-def choice(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    """The value, if it is one of those allowed.
+def choice(option: str, value: str, choices: tuple[str, ...]) -> str:
+    """Returns the value if it is one of the choices.
 
     Raises:
-        FseftError: It is not.
+        FseftError: The value is not one of them.
     """
-    if value not in allowed:
-        raise FseftError(
-            f"{option} {value!r} is not known", hint=did_you_mean(value, [a for a in allowed if a])
-        )
+    if value not in choices:
+        names = [name for name in choices if name]
+        raise FseftError(f"{option} {value!r} is not known", hint=did_you_mean(value, names))
     return value
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of `12GB`, `800 MB`, `16GiB` or a bare number of bytes; GB is 10⁹, GiB is 2³⁰.
+    """Number of bytes in `12GB`, `800 MB`, `16GiB` or a bare number; GB is 10⁹, GiB is 2³⁰.
 
     Raises:
-        FseftError: It is no amount of memory.
+        FseftError: The text is not an amount of memory.
+
+    Example:
+        >>> parse_memory("12GB")
+        12000000000
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", text.upper())
-    if match is None or (match[3] and not match[2]) or float(match[1]) == 0:
-        raise FseftError(
-            f"--memory {text!r} is no amount of memory", hint="Write for example 12GB."
-        )
-    if float(match[1]) < _LEAST_BYTES and not match[2]:
-        raise FseftError(
-            f"--memory {text} has no unit, and would be {text} bytes",
-            hint=f"Did you mean {match[1]}GB?",
-        )
-    unit = 1024 ** list(_UNITS).index(match[2]) if match[3] else _UNITS[match[2]]
-    return int(float(match[1]) * unit)
+    number, prefix, binary = match.groups() if match else ("0", "", "")
+    if float(number) == 0 or (binary and not prefix):
+        cause = f"--memory {text!r} is not an amount of memory"
+        raise FseftError(cause, hint="Write for example 12GB.")
+    if float(number) < _MIN_BYTES and not prefix:
+        cause = f"--memory {text} has no unit, and would be {text} bytes"
+        raise FseftError(cause, hint=f"Did you mean {number}GB?")
+    unit = 1024 ** list(_UNITS).index(prefix) if binary else _UNITS[prefix]
+    return int(float(number) * unit)

@@ -15,7 +15,7 @@ from fseft.cli.options import (
     Minutes,
     Seed,
     Workspace,
-    more_than_zero,
+    positive,
 )
 from fseft.errors import FseftError, pluralise
 
@@ -86,7 +86,7 @@ def pretrain(
     temperature: Annotated[
         float | None,
         typer.Option(
-            callback=more_than_zero,
+            callback=positive,
             help="Between them: datasets are drawn by cases^(1/T); 1 is natural.",
             rich_help_panel=DATA,
         ),

@@ -349,7 +349,10 @@ OPTIONS = [
     (f"{PLAN} --workers many", ["--workers", "valid integer", "See fseft plan --help."]),
     (f"{PLAN} --workers 0", ["--workers", "greater than or equal to 1", "See fseft plan --help."]),
     (f"{PLAN} --device gpu", ["--device gpu: there is no such device", "Use auto, cpu or cuda."]),
-    (f"{PLAN} --memory plenty", ["--memory 'plenty' is no amount of memory", "for example 12GB"]),
+    (
+        f"{PLAN} --memory plenty",
+        ["--memory 'plenty' is not an amount of memory", "for example 12GB"],
+    ),
     (
         f"{PLAN} --memory 1MB",
         ["the smallest training step of resunet needs", "limit is 1 MB", "--memory"],
@@ -389,14 +392,14 @@ OPTIONS = [
     (f"{SCRATCH} --decoder frosen", ["--decoder 'frosen' is not known", "Did you mean frozen?"]),
     (
         f"{SCRATCH} --memory plenty",
-        ["--memory 'plenty' is no amount of memory", "for example 12GB"],
+        ["--memory 'plenty' is not an amount of memory", "for example 12GB"],
     ),
     (f"{SCRATCH} --seed -1", ["--seed", "greater than or equal to 0", "See fseft adapt --help."]),
     (
         f"{SCRATCH} --cases {','.join(['case_of_the_hospital'] * 20)}",
         ["case_of_the_hospital: is no labelled"],
     ),
-    (f"{SCRATCH} --minutes -1", ["--minutes", "-1", "must be a number above 0"]),
+    (f"{SCRATCH} --minutes -1", ["--minutes", "-1", "must be a positive number"]),
     (f"{SCRATCH} --set epochs", ["--set 'epochs' is no key=value", "for example --set rank=4"]),
     (f"{SCRATCH} --set epoch=3", ["has no setting 'epoch'", "Did you mean epochs"]),
     (
@@ -440,9 +443,12 @@ OPTIONS = [
             "--test-images",
         ],
     ),
-    (f"{BENCHMARK} -k few", ["--k 'few': no whole numbers of 1 or more", "for example --k 1,5"]),
-    (f"{BENCHMARK} -k 0,1", ["--k '0,1': no whole numbers of 1 or more"]),
-    (f"{BENCHMARK} --seed -1", ["--seed '-1': no whole numbers of 0 or more"]),
+    (
+        f"{BENCHMARK} -k few",
+        ["--k 'few': expected whole numbers of at least 1", "for example --k 1,5"],
+    ),
+    (f"{BENCHMARK} -k 0,1", ["--k '0,1': expected whole numbers of at least 1"]),
+    (f"{BENCHMARK} --seed -1", ["--seed '-1': expected whole numbers of at least 0"]),
     (f"{BENCHMARK} --set lora.rank=4", ["--set lora.rank=4: no method 'lora' takes part"]),
     (f"{BENCHMARK} --set rank=4", ["the method 'scratch' has no setting 'rank'"]),
     (f"{BENCHMARK} --method lorra", ["unknown method 'lorra'", "Did you mean lora"]),
