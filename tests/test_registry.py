@@ -248,7 +248,7 @@ def without_a_type(app):
     ("commands", "problem"),
     [
         (raising, "KeyError: 'app'"),
-        (hiding_another, "there is a command 'adapt' already"),
+        (hiding_another, "the command 'adapt' exists already"),
         (without_a_type, "NameError: name 'Nowhere' is not defined"),
     ],
 )

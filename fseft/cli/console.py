@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import traceback
 import warnings
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, TextIO
@@ -228,6 +229,8 @@ class _LogHandler(logging.Handler):
             warn(record.getMessage())
         else:
             note(record.getMessage())
+        if record.exc_info:
+            traceback.print_exception(record.exc_info[1])
 
 
 def configure_logging(level: int = logging.INFO) -> None:

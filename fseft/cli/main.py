@@ -1,11 +1,16 @@
-"""The program `fseft`: its commands, its global options, and how errors are told."""
+"""The program `fseft`: its commands, its global options, and how errors are reported."""
 
 from __future__ import annotations
 
+import errno
 import importlib
+import logging
 import os
+import signal
 import sys
+import threading
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,25 +26,30 @@ if TYPE_CHECKING:
 
     from fseft.registry import Registry
 
-WORK, LOOK = "InferenceConfig", "Look up"
-COMMANDS = (  # in the order of the help: name, module in fseft.cli, panel
-    ("demo", "demo", WORK),
-    ("phantom", "phantom", WORK),
-    ("plan", "plan", WORK),
-    ("preprocess", "preprocess", WORK),
-    ("pretrain", "pretrain", WORK),
-    ("adapt", "adapt", WORK),
-    ("predict", "predict", WORK),
-    ("evaluate", "evaluate", WORK),
-    ("benchmark", "benchmark", WORK),
-    ("plugin", "new_plugin", WORK),
-    ("methods", "listing", LOOK),
-    ("models", "models", LOOK),
-    ("plugins", "listing", LOOK),
-    ("show", "listing", LOOK),
+RUN, INSPECT = "Commands", "Inspect"
+COMMANDS = (
+    ("demo", "demo", RUN),
+    ("phantom", "phantom", RUN),
+    ("plan", "plan", RUN),
+    ("preprocess", "preprocess", RUN),
+    ("pretrain", "pretrain", RUN),
+    ("adapt", "adapt", RUN),
+    ("predict", "predict", RUN),
+    ("evaluate", "evaluate", RUN),
+    ("benchmark", "benchmark", RUN),
+    ("plugin", "new_plugin", RUN),
+    ("methods", "listing", INSPECT),
+    ("models", "models", INSPECT),
+    ("plugins", "listing", INSPECT),
+    ("show", "listing", INSPECT),
 )
+"""Name, module in `fseft.cli` and panel of the help, in its order."""
 PLUGIN_SWITCHES = ("--plugin", "-p")
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+DEBUG = "--debug"
+
+UNEXPECTED, USER_ERROR = 1, 2
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+"""Exit statuses: an exception that nobody expected, bad input, and those of shells for signals."""
 
 app = typer.Typer(
     name="fseft",
@@ -50,8 +60,12 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+class Terminated(BaseException):
+    """SIGTERM, which job schedulers send before they kill a job."""
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
         console.out.print(f"fseft {__version__}", highlight=False)
         raise typer.Exit
 
@@ -60,9 +74,12 @@ def _show_version(wanted: bool) -> None:
 def fseft(
     plugin: Annotated[
         list[str] | None,
-        typer.Option("--plugin", "-p", metavar="no:NAME", help="Leave out a plugin; repeatable."),
+        typer.Option("--plugin", "-p", metavar="no:NAME", help="Disable a plugin; repeatable."),
     ] = None,
-    version: Annotated[  # noqa: ARG001 - its callback has acted
+    debug: Annotated[  # noqa: ARG001 - read by `main`, anywhere in the command line
+        bool, typer.Option(DEBUG, help="Show the traceback of every error; also FSEFT_DEBUG=1.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - handled by its callback
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
@@ -85,96 +102,145 @@ def _add_commands() -> None:
 _add_commands()
 
 
-def _disabled(arguments: Sequence[str]) -> Iterator[str]:
-    """The names after `-p no:`; read before the parser, which must know all commands to begin."""
-    left = iter(arguments)
-    for argument in left:
+def _disabled_plugins(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the names after `-p no:`, before the parser runs: plugins add commands to it."""
+    remaining = iter(arguments)
+    for argument in remaining:
         if not argument.startswith("-"):
-            return
-        switch = (
-            next(left, "")
-            if argument in PLUGIN_SWITCHES
-            else argument.removeprefix("--plugin=").removeprefix("-p")
-        )
+            return  # the command, whose options may be called alike
+        if argument in PLUGIN_SWITCHES:
+            switch = next(remaining, "")
+        else:
+            switch = argument.removeprefix("--plugin=").removeprefix("-p")
         if switch.startswith("no:"):
             yield switch.removeprefix("no:")
 
 
 def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
-    """Let every plugin add its commands: all of them, or none where one is broken or takes the name of another."""
-    for entry in registry.plugins:
-        function = getattr(entry.module, "fseft_commands", None)
-        if function is None or entry.status != "active":
+    """Add the commands of all plugins.
+
+    If a plugin fails, or one of its commands exists already, none of its commands is added, and
+    the problem is recorded in its row.
+
+    Args:
+        app: The application to extend.
+        registry: The plugins.
+    """
+    for plugin in registry.plugins:
+        hook = getattr(plugin.module, "fseft_commands", None)
+        if hook is None or plugin.status != "active":
             continue
-        own = typer.Typer()
+        commands = typer.Typer()
         try:
-            function(own)
-            taken = get_group(own).commands.keys() & get_group(app).commands.keys()
-        except PLUGIN_EXCEPTIONS as error:  # whatever a plugin does, the program comes up
-            entry.fail(f"fseft_commands: {summarise_exception(error)}")
+            hook(commands)
+            existing = get_group(commands).commands.keys() & get_group(app).commands.keys()
+        except PLUGIN_EXCEPTIONS as error:
+            plugin.fail(f"fseft_commands: {summarise_exception(error)}")
             continue
-        if taken:
-            entry.fail(f"fseft_commands: there is a command {min(taken)!r} already")
+        if existing:
+            plugin.fail(f"fseft_commands: the command {min(existing)!r} exists already")
             continue
-        app.registered_commands += own.registered_commands
-        app.registered_groups += own.registered_groups
+        app.registered_commands += commands.registered_commands
+        app.registered_groups += commands.registered_groups
 
 
 def _load_plugins(arguments: Sequence[str]) -> None:
-    """Let plugins add their commands; a problem is one line, and `fseft plugins` tells the rest."""
-    known = filter(None, os.environ.get("FSEFT_DISABLE_PLUGINS", "").split(","))
-    # By the environment, so that worker processes leave out the same ones.
-    os.environ["FSEFT_DISABLE_PLUGINS"] = ",".join([*known, *_disabled(arguments)])
+    """Add the commands of plugins; `fseft plugins` shows the problems that are mentioned here."""
+    disabled = filter(None, os.environ.get("FSEFT_DISABLE_PLUGINS", "").split(","))
+    # In the environment, so that worker processes disable the same plugins.
+    names = ",".join([*disabled, *_disabled_plugins(arguments)])
+    os.environ["FSEFT_DISABLE_PLUGINS"] = names
     plugins = registry()
     add_plugin_commands(app, plugins)
-    troubled = [entry.name for entry in plugins.plugins if entry.problems]
-    if troubled and "plugins" not in arguments:
-        console.note(f"plugins with problems: {', '.join(troubled)}; see `fseft plugins`")
+    failing = [plugin.name for plugin in plugins.plugins if plugin.problems]
+    if failing and "plugins" not in arguments:
+        console.note(f"plugins with problems: {', '.join(failing)}; see `fseft plugins`")
 
 
 def main() -> None:
-    """Run the program; bad input ends in one line and exit status 2."""
-    console.configure_logging()
-    with console.one_line_warnings():
-        try:
-            _load_plugins(sys.argv[1:])
-            ended = app(prog_name="fseft", standalone_mode=False)
-            status = ended if type(ended) is int else 0  # a command of a plugin may give anything
-        except typer.TyperException as error:
-            _fail_usage(error)
-            status = 2
-        except FseftError as error:
-            console.fail(str(error))
-            status = 2
-        except Exception as error:
-            status = _fail_unforeseen(error)
-        except (KeyboardInterrupt, typer.Abort):
-            status = INTERRUPTED
-    if status == INTERRUPTED:
-        console.note("interrupted; what was finished or saved is kept; run again to go on")
+    """Run the program and exit with its status.
+
+    The status is 0 on success, 1 after an unexpected exception (an `error:` line with the traceback
+    below), 2 after an error that the user can fix (the line only), 130 after Ctrl-C and 143 after
+    SIGTERM. `--debug`, anywhere in the command line, or `FSEFT_DEBUG=1` adds the traceback to every
+    error.
+    """
+    debug = os.environ.get("FSEFT_DEBUG", "0") not in ("", "0")
+    arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
+    debug = debug or len(arguments) < len(sys.argv[1:])
+    console.configure_logging(logging.DEBUG if debug else logging.INFO)
+    with console.one_line_warnings(), _raise_on_sigterm():
+        status = _run(arguments, debug=debug)
     sys.exit(status)
 
 
-def _fail_unforeseen(error: Exception) -> int:
-    """Report an unexpected exception, with its traceback unless the user can fix it; return the exit status."""
-    if isinstance(error, OSError) and error.filename:
-        console.fail(
-            f"{error.filename}: cannot be used ({error.strerror or error}). Check its rights."
-        )
-    elif is_out_of_memory(error):
-        console.fail("the memory is too small for this. Free some, or use fewer --workers.")
-    else:
-        console.fail(summarise_exception(error))
-        traceback.print_exception(error)
-        return 1
-    return 2
+@contextmanager
+def _raise_on_sigterm() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM, so that temporary files are removed and workers end."""
 
+    def terminate(_signum: int, _frame: object) -> None:
+        raise Terminated
 
-def _fail_usage(error: typer.TyperException) -> None:
-    """A wrong call in one line; a bare `fseft` shows the help."""
-    context: typer.Context | None = getattr(error, "ctx", None)
-    message = error.format_message()
-    if not message:  # no argument at all: the help has been shown
+    if threading.current_thread() is not threading.main_thread():  # which alone handles signals
+        yield
         return
-    where = f" See {context.command_path} --help." if context else ""
-    console.fail(f"{message.rstrip('.')}{'' if message.endswith('?') else '.'}{where}")
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(arguments: Sequence[str], *, debug: bool) -> int:
+    """Run a command, report its error, and return the exit status."""
+    try:
+        _load_plugins(arguments)
+        result = app(arguments, prog_name="fseft", standalone_mode=False)
+        status = result if type(result) is int else 0  # commands of plugins may return anything
+    except typer.TyperException as error:
+        _report_usage(error)
+        status = USER_ERROR
+    except Exception as error:
+        status = _report_exception(error, debug=debug)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Terminated:
+        status = TERMINATED
+    if status in (INTERRUPTED, TERMINATED):
+        signalled = "interrupted" if status == INTERRUPTED else "terminated"
+        kept = "finished results and checkpoints are kept"
+        console.note(f"{signalled}; {kept}. Run the same command again to resume.")
+    return status
+
+
+def _report_exception(error: Exception, *, debug: bool) -> int:
+    """Print an error line, with the traceback if nobody expected the error or in debug mode."""
+    message = _user_message(error)
+    console.fail(message or summarise_exception(error))
+    if debug or not message:
+        traceback.print_exception(error)
+    return USER_ERROR if message else UNEXPECTED
+
+
+def _user_message(error: Exception) -> str:
+    """Return the message of an error that the user can fix; empty for any other exception."""
+    if isinstance(error, FseftError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "out of memory. Free some, or use fewer --workers."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full. Free some space and run again."
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror or error}. Check the path and its permissions."
+    return ""
+
+
+def _report_usage(error: typer.TyperException) -> None:
+    """Print an error of the command line; without arguments, the help has been shown."""
+    message = error.format_message()
+    if not message:
+        return
+    context: typer.Context | None = getattr(error, "ctx", None)
+    stop = "" if message.endswith("?") else "."
+    hint = f" See {context.command_path} --help." if context else ""
+    console.fail(f"{message.rstrip('.')}{stop}{hint}")

@@ -1,9 +1,11 @@
-"""The program tells errors in one line, starts light, and knows the commands of plugins."""
+"""The program reports errors, starts without heavy imports, and runs the commands of plugins."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,18 +14,47 @@ import pytest
 
 from fseft import __version__
 from fseft.pretraining.configure import SETTINGS
+from fseft.workspace import Workspace
+from tests.sample_data import write_dataset, write_model
 
 ROOT = str(Path(__file__).parents[2])
 HEAVY = ("torch", "monai", "numpy", "SimpleITK", "scipy", "matplotlib")
 
 PLUGIN = """
+import os
+import re
+import signal
+import time
 import warnings
+
 from fseft.errors import FseftError
 from fseft.plugin import MethodSpec, hookimpl
 
 @hookimpl
 def fseft_methods():
-    return [MethodSpec(name="polite", factory="not_there:Method", summary="says [please]")]
+    return [
+        MethodSpec(name="polite", factory="not_there:Method", summary="says [please]"),
+        MethodSpec(name="failing", factory="fseft_polite:Failing", access="black-box"),
+    ]
+
+class Failing:
+    def __init__(self, config):
+        self.config = config
+
+    def select(self, architecture, network):
+        return []
+
+    def apply(self, architecture, network, *, generator):
+        return choose_layers(network)
+
+def choose_layers(network):
+    return find_layer(network, "no.such.layer")
+
+def find_layer(network, name):
+    return dict(network.named_modules())[name]
+
+def fail_in_worker(case):
+    raise KeyError(case)
 
 @hookimpl
 def fseft_commands(app):
@@ -37,15 +68,29 @@ def fseft_commands(app):
     def stop():
         raise KeyboardInterrupt
 
+    @app.command("wait")
+    def wait():
+        print("waiting", flush=True)
+        time.sleep(60)
+
     @app.command("fail")
     def fail():
-        raise FseftError("the value [3] of /a/very/long/path" + "/long" * 30 + " is odd", hint="Take 2.")
+        path = "/a/very/long/path" + "/long" * 30
+        raise FseftError(f"the value [3] of {path} is odd", hint="Take 2.")
+
+    @app.command("map")
+    def map_():
+        from fseft.parallel import map_cases
+        map_cases(fail_in_worker, {"a": "a1", "b": "b2"}, workers=2)
 
     @app.command("break")
-    def break_(how: str):
-        if how == "open":
+    def break_(kind: str):
+        if kind == "open":
             open("not-there.txt")
-        raise {"disk": OSError("no luck"), "key": KeyError("no\\nluck"), "memory": MemoryError()}[how]
+        if kind == "disk":
+            raise OSError(28, "No space left on device")
+        errors = {"io": OSError("no luck"), "key": KeyError("no\\nluck"), "memory": MemoryError()}
+        raise errors[kind]
 
     @app.command("give")
     def give():
@@ -54,28 +99,44 @@ def fseft_commands(app):
 
 
 @pytest.fixture
-def fseft(tmp_path):
-    """Run the program in a process of its own, with a plugin that is good and one that is broken."""
+def environment(tmp_path):
+    """The environment of a process that has a working plugin and a broken one."""
     for name, code in (("polite", PLUGIN), ("rude", "raise RuntimeError('no')")):
         (tmp_path / f"fseft_{name}.py").write_text(code)
         info = tmp_path / f"fseft_{name}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: fseft-{name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[fseft]\n{name} = fseft_{name}\n")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("FSEFT_")}
-    environment = {**kept, "PYTHONPATH": os.pathsep.join([str(tmp_path), ROOT]), "COLUMNS": "120"}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("FSEFT_")}
+    path = os.pathsep.join([str(tmp_path), ROOT])
+    return {**inherited, "PYTHONPATH": path, "COLUMNS": "120"}
 
-    def run(*arguments, **more):
-        command = [sys.executable, "-m", "fseft", *arguments]
-        return subprocess.run(
-            command,
+
+@pytest.fixture
+def start(environment, tmp_path):
+    """Start the program in a new process."""
+
+    def start(*arguments, **more):
+        return subprocess.Popen(
+            [sys.executable, "-m", "fseft", *arguments],
             env=environment | more,
             cwd=tmp_path,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            timeout=60,
         )
+
+    return start
+
+
+@pytest.fixture
+def fseft(start):
+    """Run the program in a new process to its end."""
+
+    def run(*arguments, **more):
+        with start(*arguments, **more) as process:
+            out, err = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     return run
 
@@ -111,7 +172,7 @@ def test_looking_around_loads_nothing_heavy(fseft, command):
     assert loaded.isdisjoint(HEAVY)
 
 
-def test_the_version_is_told(fseft):
+def test_the_version_is_printed(fseft):
     assert fseft("--version").stdout == f"fseft {__version__}\n"
 
 
@@ -132,39 +193,76 @@ def test_an_error_line_is_neither_broken_nor_read_as_markup(fseft):
     assert line.endswith("is odd. Take 2.")
 
 
-@pytest.mark.parametrize(
-    ("how", "told"), [("key", r"KeyError: 'no\nluck'"), ("disk", "OSError: no luck")]
-)
-def test_an_unexpected_exception_is_a_line_with_a_traceback_below(fseft, how, told):
-    result = fseft("-p", "no:rude", "break", how)
+@pytest.mark.parametrize(("kind", "message"), [("key", r"'no\nluck'"), ("io", "no luck")])
+def test_an_unexpected_exception_is_a_line_with_its_traceback_and_status_1(fseft, kind, message):
+    result = fseft("-p", "no:rude", "break", kind)
     assert result.returncode == 1
     line, *frames = result.stderr.splitlines()
-    assert line == f"error: {told}"
+    assert line == f"error: {'KeyError' if kind == 'key' else 'OSError'}: {message}"
     assert frames[0] == "Traceback (most recent call last):"
-    assert "fseft_polite.py" in "".join(frames)
+    assert "fseft_polite.py" in frames[-2] + frames[-3]
 
 
-def test_a_file_that_a_command_of_a_plugin_lacks_is_named(fseft):
-    result = fseft("-p", "no:rude", "break", "open")
-    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
-    assert result.stderr.startswith("error: not-there.txt: cannot be used (No such file")
+def test_a_method_that_raises_shows_every_frame(fseft, tmp_path):
+    write_dataset(tmp_path / "blobs")
+    write_model(Workspace(tmp_path / "work"))
+    command = "adapt blobs --model tiny --method failing --k 1 --workspace work --device cpu"
+    result = fseft("-p", "no:rude", *command.split())
+    assert result.returncode == 1
+    assert "error: KeyError: 'no.such.layer'\nTraceback (most recent call last)" in result.stderr
+    frames = re.findall(r"fseft_polite\.py\", line \d+, in (\w+)", result.stderr)
+    assert frames == ["apply", "choose_layers", "find_layer"]
 
 
-def test_want_of_memory_is_told_in_a_line_that_blames_nobody(fseft):
-    result = fseft("-p", "no:rude", "break", "memory")
-    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
-    assert result.stderr.startswith("error: the memory is too small for this.")
+def test_an_exception_in_a_worker_shows_the_frames_of_the_worker(fseft):
+    result = fseft("-p", "no:rude", "map")
+    assert result.returncode == 1
+    assert re.search(r"fseft_polite\.py\", line \d+, in fail_in_worker", result.stderr)
 
 
-def test_what_a_command_of_a_plugin_returns_is_no_error(fseft):
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [(("--debug", "fail"), {}), (("fail", "--debug"), {}), (("fail",), {"FSEFT_DEBUG": "1"})],
+)
+def test_debug_adds_the_traceback_to_an_error_of_the_user(fseft, arguments, variables):
+    result = fseft("-p", "no:rude", *arguments, **variables)
+    assert result.returncode == 2
+    line, *frames = result.stderr.splitlines()
+    assert line.endswith("is odd. Take 2.")
+    assert frames[0] == "Traceback (most recent call last):"
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("open", "not-there.txt: No such file or directory. Check the path and its permissions."),
+        ("disk", "the disk is full. Free some space and run again."),
+        ("memory", "out of memory. Free some, or use fewer --workers."),
+    ],
+)
+def test_an_error_of_the_system_that_the_user_can_fix_is_one_line(fseft, kind, line):
+    result = fseft("-p", "no:rude", "break", kind)
+    assert (result.returncode, result.stderr) == (2, f"error: {line}\n")
+
+
+def test_the_return_value_of_a_plugin_s_command_is_ignored(fseft):
     result = fseft("-p", "no:rude", "give")
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_an_interrupt_ends_in_one_line_and_status_130(fseft):
+RESUME = "finished results and checkpoints are kept. Run the same command again to resume.\n"
+
+
+def test_ctrl_c_ends_in_one_line_and_status_130(fseft):
     result = fseft("stop", FSEFT_DISABLE_PLUGINS="rude")
-    assert result.returncode == 130
-    assert result.stderr == "interrupted; what was finished or saved is kept; run again to go on\n"
+    assert (result.returncode, result.stderr) == (130, f"interrupted; {RESUME}")
+
+
+def test_sigterm_ends_in_one_line_and_status_143(start):
+    with start("-p", "no:rude", "wait") as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGTERM)
+        assert (process.wait(60), process.stderr.read()) == (143, f"terminated; {RESUME}")
 
 
 def test_a_warning_is_one_line(fseft):
@@ -199,7 +297,7 @@ def test_a_broken_plugin_is_a_row_with_its_problem(fseft):
     rows = {entry["name"]: entry for entry in json.loads(fseft("plugins", "--json").stdout)}
     assert rows["rude"]["status"] == "broken"
     assert rows["rude"]["problems"] == ["RuntimeError: no"]
-    assert rows["polite"]["provides"] == {"method": ["polite"]}
+    assert rows["polite"]["provides"] == {"method": ["polite", "failing"]}
     table = fseft("plugins").stdout
     assert "fseft-polite 1.0" in table
     assert "RuntimeError: no" in table
