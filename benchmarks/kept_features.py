@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fseft.adaptation.configure import AdaptRequest, Listener
 from fseft.adaptation.run import adapt
 from fseft.demo.phantom import PhantomSet, write_phantoms
-from fseft.evaluation.matching import pair_files
+from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.inference.run import PredictRequest, predict
 from fseft.workspace import Workspace
@@ -57,14 +57,14 @@ def measure(
         PredictRequest((data / "imagesTs",), work / f"{output.name}-predicted", (output,)),
         Workspace(work),
     )
-    scores = evaluate(pair_files(work / f"{output.name}-predicted", data / "labelsTs"), workers=1)
+    scores = evaluate(match_files(work / f"{output.name}-predicted", data / "labelsTs"), workers=1)
     return {
         "method": method,
         "features": way,
         "pass_seconds": round(sum(passes), 1),
         "training_seconds": round(run.seconds - sum(passes), 1),
         "epochs": run.epochs,
-        "dice": round(100 * scores.mean_dice, 2) if scores.mean_dice is not None else 0.0,
+        "dice": round(100 * (scores.mean["dice"] or 0.0), 2),
     }
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from fseft.adaptation.configure import AdaptRequest
 from fseft.adaptation.run import adapt
 from fseft.anatomy.vocabulary import resolve_names
-from fseft.evaluation.matching import pair_files
+from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.inference.run import PredictRequest, predict
 from fseft.metrics.statistics import paired_difference
@@ -94,7 +94,7 @@ def score(asked: PretrainRequest, store: Workspace) -> Scores:
     adapter = adapt(adapted, store).adapter
     out = store.root / f"{asked.name}-predicted"
     predict(PredictRequest((data / "imagesTs",), out, (adapter,)), store)
-    return evaluate(pair_files(out, data / "labelsTs"), workers=1)
+    return evaluate(match_files(out, data / "labelsTs"), workers=1)
 
 
 def main() -> None:
@@ -149,7 +149,10 @@ def _difference(masked: list[Scores], naive: list[Scores]) -> str:
     cases = sorted(masked[0].cases)
     dice = [
         np.array(
-            [[[one.cases[case][name].dice for name in CORE] for case in cases] for one in several],
+            [
+                [[one.cases[case][name].metrics["dice"] for name in CORE] for case in cases]
+                for one in several
+            ],
             float,
         )
         for several in (masked, naive)
@@ -161,7 +164,9 @@ def _difference(masked: list[Scores], naive: list[Scores]) -> str:
 
 
 def _cell(scores: list[Scores], name: str) -> str:
-    dice = [{name: 100 * (one.classes[name].dice or 0.0) for name in CORE} for one in scores]
+    dice = [
+        {name: 100 * (one.classes[name].mean["dice"] or 0.0) for name in CORE} for one in scores
+    ]
     values = [mean(one.values()) if name == "mean" else one[name] for one in dice]
     return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
 

@@ -40,6 +40,7 @@ __all__ = [
     "Dataset",
     "FoundationModelSpec",
     "MethodSpec",
+    "MetricSpec",
     "ModelCard",
     "Preset",
     "ReaderSpec",
@@ -208,6 +209,45 @@ class ReporterSpec(Spec):
     """
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MetricSpec(Spec):
+    """A score of one structure in one case. Factory: a function of a `fseft.metrics.masks.MaskPair`.
+
+    The function returns a number, or None where the metric is undefined. It is called where both
+    masks have voxels; `missing` and `both_empty` decide the other cases.
+
+    Example:
+        >>> spec = MetricSpec(
+        ...     name="hd", title="HD", unit="mm", direction="lower", missing="image-diagonal",
+        ...     factory="my_package.metrics:hausdorff",
+        ... )
+        >>> spec.key
+        'hd_mm'
+    """
+
+    title: str
+    """Heading of the column in tables."""
+    direction: Literal["higher", "lower", "zero"]
+    """Which values are better; `zero` for a signed difference."""
+    missing: float | Literal["image-diagonal", "computed"]
+    """Value where only one of prediction and reference has the structure: a number, the diagonal of
+    the image in mm, or the function's value on an empty and a filled mask."""
+    both_empty: float | None = None
+    """Value where neither has the structure; None leaves the case out of means."""
+    unit: str = ""
+    """Unit of the values, as in `mm`."""
+    digits: int = 3
+    """Decimal places in tables."""
+    note: str = ""
+    """Explanation below tables; `{tolerance_mm}` is replaced. Default: the unit."""
+
+    @property
+    def key(self) -> str:
+        """Key of the values in files and results: the name, and the unit if any."""
+        name = self.name.replace("-", "_").replace(".", "_")
+        return f"{name}_{self.unit}" if self.unit else name
+
+
 class Reader(Protocol):
     """A reader of a dataset layout, as returned by the factory of a `ReaderSpec`."""
 
@@ -244,6 +284,10 @@ class RegistrationHooks(Protocol):
     @hookspec
     def fseft_reporters(self) -> Iterable[ReporterSpec]:
         """Return observers for `fseft adapt --reporter NAME`."""
+
+    @hookspec
+    def fseft_metrics(self) -> Iterable[MetricSpec]:
+        """Return metrics for `fseft evaluate --metrics NAME`."""
 
     @hookspec
     def fseft_commands(self, app: typer.Typer) -> None:

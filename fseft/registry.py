@@ -28,6 +28,7 @@ KINDS: dict[str, tuple[str, type[api.Spec]]] = {
     "architecture": ("fseft_architectures", api.ArchitectureSpec),
     "reader": ("fseft_dataset_readers", api.ReaderSpec),
     "reporter": ("fseft_reporters", api.ReporterSpec),
+    "metric": ("fseft_metrics", api.MetricSpec),
 }
 """The kinds of components: the hook that returns their specs, and the type of these."""
 REQUIRED_ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -221,6 +222,23 @@ class Registry:
         source = self.resolve(kind, name).source
         return Provenance(name=name, distribution=source.distribution, version=source.version)
 
+    def factory(self, kind: str, name: str) -> Any:
+        """Import the factory of a spec.
+
+        Args:
+            kind: A key of `KINDS`.
+            name: The name of the component.
+
+        Raises:
+            PluginError: The factory cannot be imported.
+        """
+        registration = self.resolve(kind, name)
+        try:
+            return import_object(registration.spec.factory)
+        except PLUGIN_EXCEPTIONS as error:  # whatever the plugin's module raises
+            cause = f"the {kind} {name!r} cannot be imported ({summarise_exception(error)})"
+            raise PluginError(cause, hint=registration.source.remedy) from error
+
     def create(self, kind: str, name: str, *arguments: Any) -> Any:
         """Import the factory of a spec and call it.
 
@@ -237,14 +255,8 @@ class Registry:
         Raises:
             PluginError: The factory cannot be imported, or its result lacks a required attribute.
         """
-        registration = self.resolve(kind, name)
-        remedy = registration.source.remedy
-        try:
-            factory = import_object(registration.spec.factory)
-        except PLUGIN_EXCEPTIONS as error:  # whatever the plugin's module raises
-            cause = f"the {kind} {name!r} cannot be imported ({summarise_exception(error)})"
-            raise PluginError(cause, hint=remedy) from error
-        component = factory(*arguments)
+        remedy = self.resolve(kind, name).source.remedy
+        component = self.factory(kind, name)(*arguments)
         for attribute in REQUIRED_ATTRIBUTES.get(kind, ()):
             if not hasattr(component, attribute):
                 cause = (

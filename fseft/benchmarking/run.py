@@ -7,11 +7,14 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from fseft.adaptation.configure import AdaptRequest, select_labels, select_support
-from fseft.benchmarking.results import Benchmark, Trial, summarise, to_csv, to_markdown
+from fseft.benchmarking.results import Benchmark, Trial, aggregate_trials
+from fseft.benchmarking.tables import to_csv, to_markdown
 from fseft.benchmarking.test_split import TestSplit, external, hold_out
 from fseft.benchmarking.trial import BenchmarkData, TrialConfig, run_trial
 from fseft.errors import FseftError, did_you_mean
 from fseft.experiment.settings import split_settings
+from fseft.metrics.fields import MetricColumn
+from fseft.metrics.selection import DEFAULT_BENCHMARK_METRICS, select_metrics
 from fseft.model_zoo.adapter_file import versions
 from fseft.model_zoo.catalogue import find_model_card
 from fseft.parallel import default_workers, each_case
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.parallel import Workers
+    from fseft.plugin import MetricSpec
     from fseft.schemas import Dataset, Fingerprint
 
 RESULT = "benchmark"
@@ -50,7 +54,8 @@ class BenchmarkRequest:
         test_images: A folder of scans to score instead.
         test_labels: Their labels.
         tolerance_mm: As for `evaluate`.
-        against: The method that all are compared with; empty: the best of each k.
+        metrics: To compute; by default Dice, NSD and HD95.
+        baseline: The method that all are compared with; empty: the best of each k.
     """
 
     common: AdaptRequest
@@ -63,7 +68,8 @@ class BenchmarkRequest:
     test_images: Path | None = None
     test_labels: Path | None = None
     tolerance_mm: float = 2.0
-    against: str = ""
+    metrics: tuple[MetricSpec, ...] = ()
+    baseline: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,8 @@ def benchmark(request: BenchmarkRequest, store: Workspace, watcher: Watcher) -> 
         FseftError: Bad input, or not one trial could be done.
     """
     _check(request, store)
+    if not request.metrics:
+        request = replace(request, metrics=select_metrics(DEFAULT_BENCHMARK_METRICS))
     with exclusive_lock(request.output):
         dataset = read_dataset(request.common.folder, strict=request.common.strict)
         ground = _prepare(request, dataset, store, watcher)
@@ -105,13 +113,13 @@ def benchmark(request: BenchmarkRequest, store: Workspace, watcher: Watcher) -> 
         tasks = _tasks(request, dataset.name, ground, store)
         watcher.begin(ground.held_out, len(tasks))
         trials, failed = _all(tasks, request.common.workers, watcher)
-        if all(trial.misfit for trial in trials):
+        if all(trial.incompatibility for trial in trials):
             raise (
                 next(iter(failed.values()))
                 if failed
-                else FseftError(trials[0].misfit, hint="Take other methods.")
+                else FseftError(trials[0].incompatibility, hint="Take other methods.")
             )
-        rows = summarise(trials, request.seeds, request.against)
+        rows = aggregate_trials(trials, request.seeds, made.metrics[0], request.baseline)
         told = {name: str(error) for name, error in failed.items()}
         made = made.model_copy(update={"rows": rows, "trials": tuple(trials), "failed": told})
         write_document(request.output / f"{RESULT}.json", made)
@@ -133,7 +141,8 @@ def _document(request: BenchmarkRequest, dataset: Dataset, ground: BenchmarkData
         tolerance_mm=request.tolerance_mm,
         settings=request.common.settings,
         minutes=request.common.minutes,
-        against=request.against,
+        baseline=request.baseline,
+        metrics=tuple(MetricColumn.of(metric) for metric in request.metrics),
         versions={**versions(), **{one.distribution: one.version for one in packages}},
     )
 
@@ -150,9 +159,9 @@ def _check(request: BenchmarkRequest, store: Workspace) -> None:
             "--test chooses among the dataset's cases, not in --test-images",
             hint="Give one of them.",
         )
-    if request.against and request.against not in request.methods:
-        cause = f"--against {request.against}: no such method takes part"
-        raise FseftError(cause, hint=did_you_mean(request.against, request.methods))
+    if request.baseline and request.baseline not in request.methods:
+        cause = f"the baseline {request.baseline!r} is not among the methods"
+        raise FseftError(cause, hint=did_you_mean(request.baseline, request.methods))
     for model in request.models:
         find_model_card(model, store)
     for method in request.methods:
@@ -295,7 +304,9 @@ def _tasks(
             workers=1,
         )
         name = Trial(model=model, method=method, k=k, seed=seed).name
-        tasks[name] = TrialConfig(adaptation, ground, here, request.tolerance_mm, threads)
+        tasks[name] = TrialConfig(
+            adaptation, ground, here, request.tolerance_mm, request.metrics, threads
+        )
     return tasks
 
 

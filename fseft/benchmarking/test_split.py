@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError, did_you_mean, pluralise
-from fseft.evaluation.matching import References, read_references
+from fseft.evaluation.matching import ReferenceLabels, read_references
 from fseft.inference.scan_files import gather_scans
 from fseft.volume.fingerprint import read_case, read_case_labels
 from fseft.volume.geometry import geometry_mismatch, reorient
@@ -43,7 +43,7 @@ class TestSplit:
     """
 
     scans: Mapping[str, tuple[Path, ...]]
-    references: References
+    references: ReferenceLabels
     pool: tuple[str, ...]
     key: str
     alone: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ def hold_out(
     contents = {case.name: case.content for case in fingerprint.cases}
     return TestSplit(
         {name: known[name].images for name in chosen},
-        References(labels, dict(dataset.labels)),
+        ReferenceLabels(labels, dict(dataset.labels)),
         _pool(pool, {*chosen, *seen}, k, len(chosen)),
         digest([(name, contents[name]) for name in chosen], dataset.labels),
     )
@@ -152,9 +152,9 @@ def external(
     contents = [(name, content_digest(scans[name]), content_digest(files[name])) for name in scans]
     return TestSplit(
         scans,
-        References(files, values, references.ignore),
+        ReferenceLabels(files, values, references.ignore_value),
         _pool(sorted(set(cases) or set(labelled)), seen, k, len(scans)),
-        digest(contents, values, references.ignore),
+        digest(contents, values, references.ignore_value),
         tuple(sorted(found.keys() ^ references.files.keys())),
     )
 

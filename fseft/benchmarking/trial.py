@@ -11,7 +11,7 @@ from fseft.adaptation.configure import Listener
 from fseft.adaptation.run import adapt
 from fseft.benchmarking.results import Trial
 from fseft.errors import FseftError, IncompatibleError
-from fseft.evaluation.matching import pair
+from fseft.evaluation.matching import match_predictions
 from fseft.evaluation.run import evaluate, write_evaluation
 from fseft.inference.index import INDEX, read_index
 from fseft.inference.run import PredictRequest, predict
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fseft.adaptation.configure import AdaptRequest
     from fseft.adaptation.run import Adaptation
     from fseft.benchmarking.test_split import TestSplit
+    from fseft.plugin import MetricSpec
     from fseft.workspace import Workspace
 
 
@@ -44,6 +45,7 @@ class TrialConfig:
     ground: BenchmarkData
     store: Workspace
     tolerance_mm: float
+    metrics: tuple[MetricSpec, ...]
     threads: int
 
 
@@ -63,12 +65,13 @@ def run_trial(task: TrialConfig) -> Trial:
     try:
         adaptation = adapt(request, task.store, Listener(warn=warnings.append))
     except IncompatibleError as error:
-        return fresh.model_copy(update={"misfit": error.cause})
+        return fresh.model_copy(update={"incompatibility": error.cause})
     key = digest(
         file_digest(adaptation.adapter),
         task.ground.held_out.key,
         task.ground.structures,
         task.tolerance_mm,
+        [metric.key for metric in task.metrics],
     )
     place = adaptation.folder / "trial.json"
     if not request.overwrite and (known := _earlier(place)) is not None and known.key == key:
@@ -99,9 +102,10 @@ def _measured(task: TrialConfig, made: Adaptation) -> dict[str, Any]:
         task.store,
     )
     scores = evaluate(
-        pair(folder, held_out.references),
+        match_predictions(folder, held_out.references),
         tolerance_mm=task.tolerance_mm,
-        only=task.ground.structures,
+        metrics=task.metrics,
+        structures=task.ground.structures,
         workers=1,
     )
     if scores.support:
@@ -114,11 +118,9 @@ def _measured(task: TrialConfig, made: Adaptation) -> dict[str, Any]:
         "trained_parameters": made.run.trained_parameters,
         "adapter_bytes": made.adapter.stat().st_size,
         "seconds": made.run.seconds,
-        "dice": scores.mean_dice,
-        "nsd": scores.mean_nsd,
-        "hd95_mm": scores.mean_hd95_mm,
-        "cases": {
-            case: {name: score.dice for name, score in structures.items()}
+        "mean": scores.mean,
+        "scores": {
+            case: {name: score.metrics for name, score in structures.items()}
             for case, structures in scores.cases.items()
         },
     }

@@ -9,6 +9,7 @@ from fseft.plugin import (
     ArchitectureSpec,
     FoundationModelSpec,
     MethodSpec,
+    MetricSpec,
     ReaderSpec,
     ReporterSpec,
     hookimpl,
@@ -44,6 +45,7 @@ METHODS = (
     "ssf",
     "zero_shot",
 )
+METRICS = ("dice", "nsd", "hd95", "assd", "volume_difference")
 MODELS = (
     "btcv",
     "clipdriven",
@@ -124,6 +126,12 @@ def fseft_foundation_models() -> Iterable[FoundationModelSpec]:
 def fseft_methods() -> Iterable[MethodSpec]:
     """Methods for few-shot adaptation."""
     return _specs("methods", METHODS)
+
+
+@hookimpl
+def fseft_metrics() -> Iterable[MetricSpec]:
+    """Return the metrics of `fseft evaluate`."""
+    return _specs("metrics", METRICS)
 
 
 @hookimpl

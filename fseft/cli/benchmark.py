@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.options import DatasetFolder, Device, Json, Memory, Minutes, Strict, Workspace
+from fseft.cli.options import (
+    DatasetFolder,
+    Device,
+    Json,
+    Memory,
+    Metrics,
+    Minutes,
+    Strict,
+    Workspace,
+)
 from fseft.errors import FseftError, pluralise
 
 if TYPE_CHECKING:
     from fseft.benchmarking.results import Benchmark, Trial
     from fseft.benchmarking.test_split import TestSplit
+    from fseft.metrics.fields import MetricColumn
 
 
 def benchmark(
@@ -57,9 +68,12 @@ def benchmark(
         list[str] | None, typer.Option("--map", help="STRUCTURE=CLASS, as of `adapt`.")
     ] = None,
     minutes: Minutes = None,
-    against: Annotated[
-        str, typer.Option(help="Compare all with this method; by default with the best.")
+    metrics: Metrics = None,
+    baseline: Annotated[
+        str,
+        typer.Option(help="Method to compare the others with. Default: the best for each k."),
     ] = "",
+    against: Annotated[str, typer.Option(hidden=True)] = "",
     tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
     memory: Memory = "",
     device: Device = "auto",
@@ -88,6 +102,8 @@ def benchmark(
     from fseft.cli import console
     from fseft.cli.parsing import case_names, names, pairs, parse_memory, whole_numbers
     from fseft.evaluation.run import parse_tolerance
+    from fseft.metrics.fields import MetricColumn
+    from fseft.metrics.selection import DEFAULT_BENCHMARK_METRICS, select_metrics
     from fseft.workspace import Workspace
 
     common = AdaptRequest(
@@ -106,6 +122,7 @@ def benchmark(
         strict=strict,
         overwrite=overwrite,
     )
+    chosen = select_metrics(names(metrics) or DEFAULT_BENCHMARK_METRICS)
     request = step.BenchmarkRequest(
         common,
         output,
@@ -117,9 +134,15 @@ def benchmark(
         test_images=test_images,
         test_labels=test_labels,
         tolerance_mm=parse_tolerance(tolerance),
-        against=against,
+        metrics=chosen,
+        baseline=baseline or against,
     )
-    watcher = step.Watcher(begin=_begin, done=_done, warn=console.warn, progress=console.progress)
+    watcher = step.Watcher(
+        begin=_begin,
+        done=partial(_done, MetricColumn.of(chosen[0])),
+        warn=console.warn,
+        progress=console.progress,
+    )
     found = step.benchmark(request, Workspace(workspace), watcher)
     _warn(found)
     if as_json:
@@ -132,13 +155,13 @@ def benchmark(
 
 
 def _show(found: Benchmark, output: Path) -> None:
-    from fseft.benchmarking.results import explanation, left_out, tables
+    from fseft.benchmarking.tables import excluded, explanation, tables
     from fseft.cli import console
 
     for columns, rows in tables(found):
         console.show_table(columns, rows, right=columns[1:])
     files = f"{output / 'benchmark.md'}, benchmark.csv and benchmark.json"
-    console.show_lines([*left_out(found), explanation(found), files])
+    console.show_lines([*excluded(found), explanation(found), files])
 
 
 def _begin(held_out: TestSplit, trials: int) -> None:
@@ -150,12 +173,15 @@ def _begin(held_out: TestSplit, trials: int) -> None:
     note(f"{pluralise(trials, 'trial')}, scored on {pluralise(len(cases), 'case')}: {shown}")
 
 
-def _done(trial: Trial) -> None:
+def _done(metric: MetricColumn, trial: Trial) -> None:
     """How a trial ended."""
     from fseft.cli.console import duration, note
 
-    dice = "-" if trial.dice is None else f"{trial.dice:.3f}"
-    note(f"{trial.name}: {trial.misfit or f'Dice {dice}, trained in {duration(trial.seconds)}'}")
+    if trial.incompatibility:
+        note(f"{trial.name}: {trial.incompatibility}")
+        return
+    scores = f"{metric.title} {metric.text(trial.mean)}"
+    note(f"{trial.name}: {scores}, trained in {duration(trial.seconds)}")
 
 
 def _warn(found: Benchmark) -> None:

@@ -1,4 +1,4 @@
-"""`fseft evaluate`: Dice, NSD and HD95 of predictions against labels."""
+"""`fseft evaluate`: score predictions against reference labels."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.options import Cluster, Json
+from fseft.cli.options import Cluster, Json, Metrics
 from fseft.errors import pluralise
 
 if TYPE_CHECKING:
-    from fseft.evaluation.matching import Pairing
+    from collections.abc import Iterator, Sequence
+
+    from fseft.evaluation.matching import MatchedCases
     from fseft.evaluation.run import Evaluation
+
+MAX_NAMED_CASES = 5
 
 
 def evaluate(
@@ -23,124 +27,125 @@ def evaluate(
     reference: Annotated[
         Path, typer.Argument(metavar="LABELS", help="Folder of reference label files, or one file.")
     ],
-    tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
-    only: Annotated[
+    metrics: Metrics = None,
+    tolerance: Annotated[
+        str, typer.Option(help="Surface deviation that NSD accepts, as in 2mm.")
+    ] = "2mm",
+    structures: Annotated[
         list[str] | None,
-        typer.Option("--labels", help="Structures to score, as a,b; by default all."),
+        typer.Option("--labels", help="Structures to score, as in a,b. Default: all."),
     ] = None,
     values: Annotated[
         str,
         typer.Option(
-            help="What the values in LABELS mean where no dataset.json tells: liver=1,spleen=3."
+            help="Voxel values in LABELS, as in liver=1,spleen=3. Default: from dataset.json."
         ),
     ] = "",
     with_support: Annotated[
         bool,
-        typer.Option(
-            "--with-support", help="Also score the scans that the adapter has learned from."
-        ),
+        typer.Option("--with-support", help="Also score the cases the adapter was trained on."),
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes; by default 1 for a few cases, else one per core."),
+        typer.Option(min=1, help="Processes. Default: 1 for a few cases, else one per core."),
     ] = None,
     cluster: Cluster = "",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for the metrics; by default PREDICTIONS."),
+        typer.Option("--output", "-o", help="Folder for the results. Default: PREDICTIONS."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score predictions on the native grid: Dice, NSD, HD95 and volume difference.
+    """Score predictions on the grid of the original images, and write metrics.json and metrics.csv.
 
-    Writes metrics.json and metrics.csv. A structure in neither labelling is left out of the means and counted; one
-    that is missed, or predicted where there is none, has Dice 0, NSD 0 and the image diagonal as HD95.
+    A structure that only one side has gets the worst score (Dice 0, image diagonal as HD95). A
+    structure that neither side has is excluded from the means and counted.
     """
     from fseft.cli import console
     from fseft.cli.parsing import named_values, names
-    from fseft.evaluation import run as step
-    from fseft.evaluation.matching import pair_files
+    from fseft.evaluation import run
+    from fseft.evaluation.matching import match_files
+    from fseft.metrics.selection import DEFAULT_METRICS, select_metrics
 
-    tolerance_mm = step.parse_tolerance(tolerance)
-    pairing = pair_files(predictions, reference, values=named_values("--values", values))
-    _warn_pairing(pairing)
-    with console.progress(len(pairing.cases), "evaluate") as done:
-        result = step.evaluate(
-            pairing,
-            tolerance_mm=tolerance_mm,
-            only=names(only),
-            with_support=with_support,
-            workers=cluster or workers,
-            done=done,
-        )
+    chosen = select_metrics(names(metrics) or DEFAULT_METRICS)
+    tolerance_mm = run.parse_tolerance(tolerance)
+    matched = match_files(predictions, reference, values=named_values("--values", values))
+    for warning in _doubts(matched):
+        console.warn(warning)
+    result = run.evaluate(
+        matched,
+        metrics=chosen,
+        tolerance_mm=tolerance_mm,
+        structures=names(structures),
+        include_support=with_support,
+        workers=cluster or workers,
+        callbacks=console.ConsoleCallbacks(),
+    )
     folder = output or (predictions.parent if predictions.is_file() else predictions)
-    document, _ = step.write_evaluation(result, folder)
-    _warn(result)
+    document, _ = run.write_evaluation(result, folder)
+    _report_exclusions(result)
     if as_json:
         console.show_json(result.model_dump(mode="json"))
         return
     _show(result)
-    console.out.print(f"{document} and metrics.csv", highlight=False, soft_wrap=True, markup=False)
+    console.show_lines([f"{document} and metrics.csv"])
 
 
-def _warn_pairing(pairing: Pairing) -> None:
-    """Say what was taken for granted before anything is scored."""
+def _doubts(matched: MatchedCases) -> Iterator[str]:
+    """Yield warnings about assumptions that the scores depend on."""
+    labels = matched.prediction_labels or {}
+    meaning = [f"{value} = {name}" for name, value in labels.items() if name != f"class_{value}"]
+    if matched.reference_labels is None and meaning:
+        yield (
+            "no dataset.json describes the values in the labels: assumed as in the predictions "
+            f"({', '.join(meaning)}). If that is wrong, set --values"
+        )
+    if matched.mixed_adapters:
+        paths = ", ".join(matched.adapters.values())
+        yield f"the cases were predicted by different adapters: {paths}"
+
+
+def _report_exclusions(result: Evaluation) -> None:
+    """Print which cases and structures were not scored."""
     from fseft.cli import console
 
-    named = {
-        name: value for name, value in (pairing.predicted or {}).items() if name != f"class_{value}"
-    }
-    if pairing.reference is None and named:
-        meaning = ", ".join(f"{value} = {name}" for name, value in named.items())
-        console.warn(
-            f"no dataset.json tells what the values in the labels mean: taken as in the predictions ({meaning}). "
-            "If that is wrong, give --values"
-        )
-    if pairing.mixed:
-        console.warn(
-            f"not all predictions are of the same adapters: {', '.join(pairing.adapters.values())}"
-        )
-
-
-def _warn(result: Evaluation) -> None:
-    """Say what the scores do not cover."""
-    from fseft.cli import console
-
-    for cases, what in (
-        (result.without_prediction, "without a prediction"),
-        (result.without_label, "predicted but without a label"),
-        (
-            result.support,
-            "not scored, as the adapter has learned from it (--with-support scores it)",
-        ),
-    ):
-        if cases:
-            shown = ", ".join(cases[:5]) + (", ..." if len(cases) > 5 else "")
-            console.warn(f"{pluralise(len(cases), 'case')} {what}: {shown}")
+    _warn_of_cases(result.without_prediction, "without a prediction")
+    _warn_of_cases(result.without_label, "predicted but without a label")
+    reason = "not scored, as the adapter was trained on it (--with-support scores it)"
+    _warn_of_cases(result.support, reason)
     if result.left_out:
-        console.note(
-            f"not scored, as the predictions cannot hold them: {', '.join(result.left_out)}"
-        )
+        structures = ", ".join(result.left_out)
+        console.note(f"not scored, as the predictions cannot contain them: {structures}")
+
+
+def _warn_of_cases(cases: Sequence[str], reason: str) -> None:
+    from fseft.cli import console
+
+    if not cases:
+        return
+    names = ", ".join(cases[:MAX_NAMED_CASES])
+    more = ", ..." if len(cases) > MAX_NAMED_CASES else ""
+    console.warn(f"{pluralise(len(cases), 'case')} {reason}: {names}{more}")
 
 
 def _show(result: Evaluation) -> None:
+    """Print the table of classes, with the means below."""
     from fseft.cli import console
+    from fseft.metrics.fields import explain
 
     rows = []
     for name, summary in result.classes.items():
-        metrics = (summary.dice, summary.nsd, summary.hd95_mm, summary.volume_difference_ml)
+        metrics = [metric.text(summary.mean) for metric in result.metrics]
         counts = (summary.cases, summary.missed, summary.false_positive, summary.both_empty)
-        rows.append((name, *map(_number, metrics, (3, 3, 1, 1)), *map(str, counts)))
-    means = (result.mean_dice, result.mean_nsd, result.mean_hd95_mm)
-    rows.append(("mean", *map(_number, means, (3, 3, 1)), "", str(len(result.cases)), "", "", ""))
-    columns = ("structure", "Dice", "NSD", "HD95", "ΔV", "cases", "missed", "false", "none")
+        rows.append((name, *metrics, *map(str, counts)))
+    means = [metric.text(result.mean) for metric in result.metrics]
+    rows.append(("mean", *means, str(len(result.cases)), "", "", ""))
+    titles = [metric.title for metric in result.metrics]
+    columns = ("structure", *titles, "cases", "missed", "false", "none")
     console.show_table(columns, rows, right=columns[1:])
-    console.out.print(
-        f"NSD within {result.tolerance_mm:g} mm, HD95 in mm, ΔV in ml: prediction less label. missed, false, none: "
-        "cases with the structure in the label alone, in the prediction alone, in none (left out of the means).",
-        highlight=False,
+    counts_note = (
+        "missed, false, none: cases with the structure in the label only, in the prediction only, "
+        "in neither (excluded from the means)."
     )
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    notes = (explain(result.metrics, result.tolerance_mm), counts_note)
+    console.out.print(" ".join(filter(None, notes)), highlight=False)

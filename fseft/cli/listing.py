@@ -43,6 +43,7 @@ class Kind(str, Enum):
     architecture = "architecture"
     reader = "reader"
     reporter = "reporter"
+    metric = "metric"
 
 
 def plugins(as_json: Json = False) -> None:
@@ -83,7 +84,7 @@ def show(
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
-    """Show one method, with its configuration, or one model, architecture, reader or reporter."""
+    """Show one method, with its configuration, or one model, architecture, reader, reporter or metric."""
     from fseft.registry import registry
 
     if not name:

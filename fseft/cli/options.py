@@ -96,6 +96,10 @@ Minutes = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(help="Metrics to compute, as in dice,hd95. `fseft show metric` lists them."),
+]
 LearningRate = Annotated[
     float, typer.Option(callback=positive, help="Learning rate.", rich_help_panel=TRAINING)
 ]

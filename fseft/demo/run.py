@@ -11,7 +11,7 @@ import numpy as np
 from fseft.adaptation.configure import AdaptRequest, Listener
 from fseft.adaptation.run import adapt
 from fseft.demo.phantom import LEFT_OUT, PhantomSet, write_phantoms
-from fseft.evaluation.matching import pair_files
+from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.inference.run import PredictRequest, predict
 from fseft.planning.plan import make_plan
@@ -60,7 +60,9 @@ class Result:
     def mean_dice(self, structures: tuple[str, ...]) -> float | None:
         """Mean over structures; None where none was scored."""
         values = [
-            self.scores.classes[name].dice for name in structures if name in self.scores.classes
+            self.scores.classes[name].mean["dice"]
+            for name in structures
+            if name in self.scores.classes
         ]
         found = [value for value in values if value is not None]
         return float(np.mean(found)) if found else None
@@ -133,7 +135,7 @@ def _one_method(
     adaptation = adapt(asked, store, Listener(step=on_step))
     output = request.folder / "predictions" / method
     predict(PredictRequest((data / "imagesTs",), output, (adaptation.adapter,)), store)
-    scores = evaluate(pair_files(output, data / "labelsTs"), workers=1)
+    scores = evaluate(match_files(output, data / "labelsTs"), workers=1)
     return Result(method, adaptation, scores)
 
 
@@ -165,7 +167,7 @@ def _page(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> Page
         (
             r.method,
             *(
-                r.scores.classes[name].dice if name in r.scores.classes else None
+                r.scores.classes[name].mean["dice"] if name in r.scores.classes else None
                 for name in structures
             ),
         )

@@ -1,9 +1,9 @@
-"""Which prediction belongs to which label, and what their voxel values mean."""
+"""Match predictions with reference labels by case, and read the structures of either side."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
@@ -14,204 +14,247 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from fseft.schemas import Predictions
+
 
 @dataclass(frozen=True)
-class Pairing:
-    """Which files belong together, and what either side says about its voxel values (None: nothing).
+class MatchedCases:
+    """Predictions and references of the same cases, with the structures that either side names.
 
-    Args:
-        cases: Case name -> prediction and label.
-        without_prediction: Labels that have no prediction.
-        without_label: Predictions that have no label.
-        predicted: Voxel values by structure of the predictions.
-        reference: Voxel values by structure of the labels.
-        ignore: The value of voxels in the labels that do not count.
-        seen: Cases of support scans, whose adapter has learned from them.
-        adapters: Whose the predictions are: sha256 of the adapter -> where it lay.
-        mixed: Whether some of them are of other adapters than the rest.
+    Attributes:
+        cases: Files of prediction and reference, by case name.
+        without_prediction: Cases that have a reference only.
+        without_label: Cases that have a prediction only.
+        prediction_labels: Voxel value of each structure in the predictions; None: not described.
+        reference_labels: Voxel value of each structure in the references; None: not described.
+        ignore_value: Reference value of the voxels to exclude from scoring.
+        support_cases: Cases that the adapters were trained on.
+        adapters: Path of each adapter that predicted, by its sha256.
+        mixed_adapters: Whether cases were predicted by different adapters.
     """
 
     cases: dict[str, tuple[Path, Path]]
     without_prediction: tuple[str, ...]
     without_label: tuple[str, ...]
-    predicted: dict[str, int] | None
-    reference: dict[str, int] | None
-    ignore: int | None
-    seen: tuple[str, ...] = ()
+    prediction_labels: dict[str, int] | None
+    reference_labels: dict[str, int] | None
+    ignore_value: int | None
+    support_cases: tuple[str, ...] = ()
     adapters: dict[str, str] = field(default_factory=dict)
-    mixed: bool = False
+    mixed_adapters: bool = False
+
+    def without_support_cases(self) -> MatchedCases:
+        """Return the cases that no adapter was trained on.
+
+        Raises:
+            FseftError: The adapters were trained on every case.
+        """
+        names = self.support_cases
+        cases = {case: files for case, files in self.cases.items() if case not in names}
+        if not cases:
+            raise FseftError(
+                f"the adapter was trained on every case ({', '.join(names)})",
+                hint="Score other cases, or include the support cases.",
+            )
+        return replace(self, cases=cases)
 
 
 @dataclass(frozen=True)
-class References:
-    """Label files by case name, and what their voxel values mean (None: nothing tells).
+class ReferenceLabels:
+    """Reference label maps, and the structures in them.
 
-    Args:
-        files: Case name -> label map.
-        values: Voxel values by structure.
-        ignore: The value of voxels that do not count.
+    Attributes:
+        files: Label map of each case.
+        values: Voxel value of each structure; None: not described.
+        ignore_value: Value of the voxels to exclude from scoring.
     """
 
     files: dict[str, Path]
     values: dict[str, int] | None
-    ignore: int | None = None
+    ignore_value: int | None = None
 
 
-def read_references(labels: Path, values: Mapping[str, int] | None = None) -> References:
-    """The labels of a folder, or one file; names come from `dataset.json` in or above the folder.
+def read_references(labels: Path, values: Mapping[str, int] | None = None) -> ReferenceLabels:
+    """Find the label maps in a folder, and their structures in `dataset.json` in or above it.
 
     Args:
         labels: A folder of label files, or one file.
-        values: Voxel values by structure, where no `dataset.json` tells them.
+        values: Voxel value of each structure; overrides `dataset.json`.
 
     Raises:
-        FseftError: There are none, a case twice, or a broken description.
+        FseftError: No label files, two files of one case, or an invalid `dataset.json`.
     """
-    named, ignore = _reference_names(labels)
-    return References(_files(labels), dict(values) if values else named, ignore)
+    names, ignore_value = _reference_names(labels)
+    return ReferenceLabels(_label_files(labels), dict(values) if values else names, ignore_value)
 
 
-def pair_files(
+def match_files(
     predictions: Path, labels: Path, *, values: Mapping[str, int] | None = None
-) -> Pairing:
-    """Match predictions and labels by case name; two single files match whatever their names.
+) -> MatchedCases:
+    """Match predictions and references by case name; two single files match whatever their names.
 
-    Structures are named by `predictions.json` beside the predictions, and by `dataset.json` (of nnU-Net or
-    the Decathlon) in or above the folder of labels.
+    Structures are read from `predictions.json` in the folder of predictions, and from the
+    `dataset.json` (of nnU-Net or the Decathlon) in or above the folder of references.
 
     Args:
         predictions: A folder of label files, or one file.
-        labels: A folder of label files, or one file.
-        values: Voxel values of the labels by structure, where no `dataset.json` tells them.
+        labels: A folder of reference label files, or one file.
+        values: Voxel value of each structure in the references; overrides `dataset.json`.
 
     Raises:
-        FseftError: The arguments are swapped, no case in common, a case twice on one side, or a broken description.
+        FseftError: The arguments are swapped, no case is on both sides, a case has two files, or a
+            description is invalid.
     """
-    _check_sides(predictions, labels)
-    references, predicted = read_references(labels, values), _files(predictions)
+    _check_order(predictions, labels)
+    references = read_references(labels, values)
+    files = _label_files(predictions)
     if predictions.is_file() and labels.is_file():
-        predicted = dict(zip(references.files, predicted.values(), strict=True))
-    return _paired(_folder(predictions), predicted, references)
+        files = dict(zip(references.files, files.values(), strict=True))
+    return _match(_folder_of(predictions), files, references)
 
 
-def pair(predictions: Path, references: References) -> Pairing:
-    """Match the predictions of a folder with labels by case name.
+def match_predictions(predictions: Path, references: ReferenceLabels) -> MatchedCases:
+    """Match the predictions in a folder with references by case name.
 
     Raises:
-        FseftError: There are none, or no case in common.
+        FseftError: No predictions, or no case on both sides.
     """
-    return _paired(predictions, _files(predictions), references)
+    return _match(predictions, _label_files(predictions), references)
 
 
-def _paired(folder: Path, predicted: Mapping[str, Path], references: References) -> Pairing:
+def _match(
+    folder: Path, predictions: Mapping[str, Path], references: ReferenceLabels
+) -> MatchedCases:
     labels = references.files
-    cases = {case: (predicted[case], label) for case, label in labels.items() if case in predicted}
-    if not cases:
-        cause = f"no case in common: predictions {_some(predicted)}; labels {_some(labels)}"
-        raise FseftError(cause, hint="A prediction has the file name of its label.", file=folder)
-    index = read_index(folder / INDEX)
-    files = {case: case_name(prediction) for case, (prediction, _) in cases.items()}
-    made = {
-        case: index.cases[file] for case, file in files.items() if index and file in index.cases
+    cases = {
+        case: (predictions[case], label) for case, label in labels.items() if case in predictions
     }
-    return Pairing(
+    if not cases:
+        message = f"no case in common: predictions {_listed(predictions)}; labels {_listed(labels)}"
+        raise FseftError(message, hint="A prediction has the file name of its label.", file=folder)
+    matched = MatchedCases(
         cases,
         without_prediction=tuple(case for case in labels if case not in cases),
-        without_label=tuple(case for case in predicted if case not in cases),
-        predicted={name: value for name, value in index.labels.items() if value > 0}
-        if index
-        else None,
-        reference=references.values,
-        ignore=references.ignore,
-        seen=tuple(case for case, entry in made.items() if entry.seen),
-        adapters={
-            one: index.adapters.get(one, "") for e in made.values() for one in adapter_hashes(e)
-        }
-        if index
-        else {},
-        mixed=len({adapter_hashes(entry) for entry in made.values()}) > 1,
+        without_label=tuple(case for case in predictions if case not in cases),
+        prediction_labels=None,
+        reference_labels=references.values,
+        ignore_value=references.ignore_value,
+    )
+    index = read_index(folder / INDEX)
+    return matched if index is None else _with_index(matched, index)
+
+
+def _with_index(matched: MatchedCases, index: Predictions) -> MatchedCases:
+    """Add what `predictions.json` records: structures, adapters and support cases."""
+    support_cases: list[str] = []
+    adapter_groups: set[tuple[str, ...]] = set()
+    adapters: dict[str, str] = {}
+    for case, (prediction, _) in matched.cases.items():
+        entry = index.cases.get(case_name(prediction))
+        if entry is None:
+            continue
+        if entry.seen:
+            support_cases.append(case)
+        adapter_groups.add(adapter_hashes(entry))
+        for sha256 in adapter_hashes(entry):
+            adapters[sha256] = index.adapters.get(sha256, "")
+    return replace(
+        matched,
+        prediction_labels={name: value for name, value in index.labels.items() if value > 0},
+        support_cases=tuple(support_cases),
+        adapters=adapters,
+        mixed_adapters=len(adapter_groups) > 1,
     )
 
 
-def _folder(place: Path) -> Path:
-    return place.parent if place.is_file() else place
+def _folder_of(path: Path) -> Path:
+    return path.parent if path.is_file() else path
 
 
-def _check_sides(predictions: Path, labels: Path) -> None:
-    """Refuse swapped arguments: scores are written beside the predictions, never among the labels."""
-    left, right = _folder(predictions), _folder(labels)
-    if (right / INDEX).is_file() and not (left / INDEX).is_file():
+def _check_order(predictions: Path, labels: Path) -> None:
+    """Refuse swapped arguments: scores are written to the predictions, never to the references."""
+    first, second = _folder_of(predictions), _folder_of(labels)
+    if (second / INDEX).is_file() and not (first / INDEX).is_file():
         raise FseftError(
             f"holds predictions ({INDEX}), but is given as the labels",
-            file=right,
+            file=second,
             hint="Give the predictions first, then the labels.",
         )
 
 
-def _files(place: Path) -> dict[str, Path]:
-    """The label files of a folder by case name, or the one file."""
-    if place.is_file():
-        return {case_name(place): place}
-    if not place.is_dir():
+def _label_files(path: Path) -> dict[str, Path]:
+    """Return the label files of a folder, or the one file, by case name."""
+    if path.is_file():
+        return {case_name(path): path}
+    if not path.is_dir():
         raise FseftError(
-            "does not exist", file=place, hint="Give a label file or a folder of them."
+            "does not exist", file=path, hint="Give a label file or a folder of label files."
         )
     files: dict[str, Path] = {}
-    for path in sorted(place.iterdir()):
-        if path.name.startswith(".") or not path.is_file() or not is_image(path):
+    for file in sorted(path.iterdir()):
+        if file.name.startswith(".") or not file.is_file() or not is_image(file):
             continue
-        case = case_name(path)
+        case = case_name(file)
         if case in files:
-            raise FseftError(
-                f"is there twice, also as {files[case].name}",
-                case=case,
-                file=path,
-                hint="Keep one.",
-            )
-        files[case] = path
+            message = f"is a second file of its case, after {files[case].name}"
+            raise FseftError(message, case=case, file=file, hint="Keep only one of them.")
+        files[case] = file
     if not files:
-        below = [name for name in ("labelsTs", "labelsTr", "labels") if (place / name).is_dir()]
-        hint = f"Give {place / below[0]}." if below else f"Known: {', '.join(IMAGE_SUFFIXES)}."
-        raise FseftError("holds no label files", file=place, hint=hint)
+        raise FseftError("holds no label files", file=path, hint=_label_folder_hint(path))
     return files
 
 
-def _some(cases: Mapping[str, Path]) -> str:
+def _label_folder_hint(folder: Path) -> str:
+    for name in ("labelsTs", "labelsTr", "labels"):
+        if (folder / name).is_dir():
+            return f"Give {folder / name}."
+    return f"Known: {', '.join(IMAGE_SUFFIXES)}."
+
+
+def _listed(cases: Mapping[str, Path]) -> str:
     names = list(cases)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise FseftError(
-            f"cannot be read as JSON ({error})", file=path, hint="Repair or delete it."
-        ) from error
+        message = f"cannot be read as JSON ({error})"
+        raise FseftError(message, file=path, hint="Repair or delete it.") from error
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise FseftError('has no object "labels"', file=path, hint="Repair or delete it.")
     return content
 
 
 def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:
-    """The structures of the reference, and the voxel value to ignore; None where nothing tells."""
-    folder = _folder(labels)
+    """Return structures and ignore value of `dataset.json`; None without such a file."""
+    folder = _folder_of(labels)
     for path in (folder / "dataset.json", folder.resolve().parent / "dataset.json"):
         if path.is_file():
-            named = _named_values(path)
-            ignore = named.pop("ignore", None)
-            return named, ignore
+            values = _read_label_values(path)
+            ignore_value = values.pop("ignore", None)
+            return values, ignore_value
     return None, None
 
 
-def _named_values(path: Path) -> dict[str, int]:
-    """Name -> voxel value, background left out; reads `{name: value}` and the Decathlon's `{value: name}`."""
+def _read_label_values(path: Path) -> dict[str, int]:
+    """Return voxel values by name without background.
+
+    Reads nnU-Net's `{name: value}` and the Decathlon's `{value: name}`.
+    """
     labels = _read_json(path)["labels"]
-    if all(str(key).isdigit() for key in labels):
-        labels = {name: key for key, name in labels.items()}
-    try:
-        values = {str(name): int(value) for name, value in labels.items()}
-    except (TypeError, ValueError) as error:
-        cause = "has labels that are no whole numbers, such as the regions of nnU-Net"
-        raise FseftError(cause, file=path, hint="Name each voxel value by itself.") from error
-    return {name: value for name, value in values.items() if value > 0}
+    decathlon = all(str(key).isdigit() for key in labels)
+    values: dict[str, int] = {}
+    for key, content in labels.items():
+        name, text = (content, key) if decathlon else (key, content)
+        try:
+            value = int(text)
+        except (TypeError, ValueError) as error:
+            message = "has labels that are not whole numbers, such as the regions of nnU-Net"
+            raise FseftError(message, file=path, hint="Give each voxel value a name.") from error
+        if value > 0:
+            values[str(name)] = value
+    return values

@@ -1,9 +1,9 @@
-"""Score predicted label files against the reference ones, on the native grid."""
+"""Score predicted label maps on the grid of the original image."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,38 +11,48 @@ from pydantic import Field
 
 from fseft import parallel, workspace
 from fseft.errors import FseftError, did_you_mean
+from fseft.experiment.callbacks import Callbacks
 from fseft.inference.index import METRICS
-from fseft.metrics.scores import Scores, StructureScore, score_case, summarise, to_csv
+from fseft.metrics.scores import Scores, StructureScore, aggregate_scores, to_csv
+from fseft.metrics.scoring import score_case
+from fseft.metrics.selection import select_metrics
 from fseft.volume.geometry import geometry_mismatch, reorient
 from fseft.volume.image import Volume, read_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from fseft.evaluation.matching import Pairing
+    from fseft.evaluation.matching import MatchedCases
     from fseft.parallel import Workers
+    from fseft.plugin import MetricSpec
 
     Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
-_FEW = 8  # cases that are scored sooner than processes have started
+_MIN_PARALLEL_CASES = 8  # fewer cases are scored faster than processes start
 
 
 class Evaluation(Scores):
-    """The scores, and what was not scored: reference structures, cases without a counterpart, support cases."""
+    """Scores of a set of predictions, and the cases and structures that were not scored.
+
+    Attributes:
+        left_out: Structures of the references that the predictions cannot contain.
+        without_prediction: Cases that have a reference only.
+        without_label: Cases that have a prediction only.
+        support: Cases that were not scored because the adapter was trained on them.
+        adapters: Path of each adapter that predicted, by its sha256.
+    """
 
     left_out: tuple[str, ...] = ()
     without_prediction: tuple[str, ...] = ()
     without_label: tuple[str, ...] = ()
     support: tuple[str, ...] = ()
-    adapters: dict[str, str] = Field(
-        default_factory=dict, description="sha256 and place of those that predicted"
-    )
+    adapters: dict[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A structure and its voxel value on either side, which may differ."""
+    """A structure and its voxel values, which may differ between prediction and reference."""
 
     name: str
     predicted: int
@@ -50,156 +60,192 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class _Options:
+    """Options of the scoring, the same for all cases."""
+
+    structures: tuple[Structure, ...]
+    ignore_value: int | None
+    tolerance_mm: float
+    metrics: tuple[MetricSpec, ...]
+
+
+@dataclass(frozen=True)
 class ScoringTask:
-    """The scoring of one case."""
+    """All that a worker process needs to score one case."""
 
     prediction: Path
     label: Path
-    structures: tuple[Structure, ...]
-    ignore: int | None
-    tolerance_mm: float
+    options: _Options
+
+
+@dataclass(frozen=True)
+class ScoredCase:
+    """Scores of a case by structure, and the voxel values of its reference."""
+
+    scores: dict[str, StructureScore]
+    reference_values: set[int]
 
 
 def parse_tolerance(text: str) -> float:
-    """Millimetres of `2mm` or `2`.
+    """Return the millimetres of `2mm` or `2`.
 
     Raises:
-        FseftError: This is no length of 0 or more.
+        FseftError: The text is not a length of 0 or more.
     """
     try:
         value = float(text.strip().lower().removesuffix("mm"))
     except ValueError:
         value = -1.0
     if not (math.isfinite(value) and value >= 0):
-        raise FseftError(f"the tolerance {text!r} is no length in mm", hint="Write it as 2mm.")
+        raise FseftError(f"the tolerance {text!r} is not a length in mm", hint="Write it as 2mm.")
     return value
 
 
 def evaluate(
-    pairing: Pairing,
+    matched: MatchedCases,
     *,
+    metrics: Sequence[MetricSpec] = (),
     tolerance_mm: float = 2.0,
-    only: Sequence[str] = (),
-    with_support: bool = False,
+    structures: Sequence[str] = (),
+    include_support: bool = False,
     workers: Workers | None = None,
-    done: Callable[[str], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Evaluation:
-    """Score every case of a pairing.
+    """Score the matched cases.
 
-    Structures are matched by name where both sides name them, else by voxel value; where no side does they
-    are `class_<value>`, of the values found in the labels. A voxel to ignore counts on neither side.
+    Structures are matched by name if both sides name them, otherwise by voxel value. If neither
+    side does, they are called `class_<value>`. Voxels with the ignore value are excluded from both
+    sides.
 
     Args:
-        pairing: What to score.
-        tolerance_mm: The surface deviation that NSD accepts.
-        only: Names of the structures to score; all by default.
-        with_support: Also score the scans that the adapter has learned from.
-        workers: Who does it; by default one process for a few cases, else one per core.
-        done: Called with the name of each case that is scored.
+        matched: Predictions and references; see `fseft.evaluation.matching.match_files`.
+        metrics: Metrics to compute. Default: Dice, NSD, HD95 and volume difference.
+        tolerance_mm: Surface deviation that tolerance-based metrics accept.
+        structures: Names of the structures to score. Default: all.
+        include_support: Also score the cases that the adapter was trained on.
+        workers: Number of processes, or address of a dask scheduler. Default: one process for a
+            few cases, otherwise one per core.
+        callbacks: Observer of the progress.
 
     Raises:
-        FseftError: No structure in common, no case but those of the support, a file is damaged, or a prediction does
-            not lie on the grid of its label. The other cases are tried first.
+        FseftError: No structure is on both sides, only support cases are left, a file is damaged,
+            or a prediction is not on the grid of its reference. All other cases are tried first.
     """
-    support = () if with_support else pairing.seen
-    pairing = _without(pairing, support)
-    workers = workers or (1 if len(pairing.cases) < _FEW else parallel.default_workers())
-    known = _structures(pairing.predicted, pairing.reference or _found_names(pairing, workers))
-    chosen = _chosen(known, only)
+    callbacks = callbacks or Callbacks()
+    support = () if include_support else matched.support_cases
+    if support:
+        matched = matched.without_support_cases()
+    workers = workers or _default_workers(matched)
+    common = _common_structures(matched, workers)
+    options = _Options(
+        _select_structures(common, structures),
+        matched.ignore_value,
+        tolerance_mm,
+        tuple(metrics) or select_metrics(),
+    )
     tasks = {
-        case: ScoringTask(
-            prediction.absolute(), label.absolute(), chosen, pairing.ignore, tolerance_mm
-        )
-        for case, (prediction, label) in pairing.cases.items()
+        case: ScoringTask(prediction.absolute(), label.absolute(), options)
+        for case, (prediction, label) in matched.cases.items()
     }
-    scored = parallel.map_cases(_score, tasks, workers=workers, done=done)
-    found = set().union(*(values for _, values in scored.values())) - {pairing.ignore}
-    summary = summarise({case: scores for case, (scores, _) in scored.items()}, tolerance_mm)
+    with callbacks.progress("evaluate", len(tasks)) as advance:
+        results = parallel.map_cases(_score, tasks, workers=workers, done=advance)
+    cases = {case: result.scores for case, result in results.items()}
+    scores = aggregate_scores(cases, tolerance_mm, metrics=options.metrics)
     return Evaluation(
-        **dict(summary),
-        left_out=_left_out(known, pairing.reference or {}, found),
-        without_prediction=pairing.without_prediction,
-        without_label=pairing.without_label,
+        **dict(scores),
+        left_out=_left_out(common, matched, results.values()),
+        without_prediction=matched.without_prediction,
+        without_label=matched.without_label,
         support=support,
-        adapters=pairing.adapters,
+        adapters=matched.adapters,
     )
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
-    """Write `metrics.json`, and `metrics.csv` with one line per case and structure."""
-    document, table = folder / METRICS, folder / "metrics.csv"
+    """Write `metrics.json`, and `metrics.csv` with a line per case and structure.
+
+    Returns:
+        The paths of both files.
+    """
+    document = folder / METRICS
     workspace.write_document(document, evaluation)
+    table = folder / "metrics.csv"
     workspace.write_text(table, to_csv(evaluation))
     return document, table
 
 
-def _without(pairing: Pairing, support: Sequence[str]) -> Pairing:
-    """A score on what an adapter has learned from says nothing about new scans."""
-    cases = {case: files for case, files in pairing.cases.items() if case not in support}
-    if not cases:
-        raise FseftError(
-            f"the adapter has learned from every case ({', '.join(support)})",
-            hint="Score other cases, or these with --with-support.",
-        )
-    return replace(pairing, cases=cases)
+def _default_workers(matched: MatchedCases) -> int:
+    return 1 if len(matched.cases) < _MIN_PARALLEL_CASES else parallel.default_workers()
 
 
-def _found_names(pairing: Pairing, workers: Workers) -> dict[str, int] | None:
-    """`class_<value>` of the values in the labels, where neither side has names."""
-    if pairing.predicted is not None:
-        return None
-    files = {case: label.absolute() for case, (_, label) in pairing.cases.items()}
-    found = set().union(*parallel.map_cases(_values, files, workers=workers).values())
-    return {f"class_{value}": value for value in sorted(found)}
-
-
-def _structures(
-    predicted: dict[str, int] | None, reference: dict[str, int] | None
-) -> tuple[Structure, ...]:
-    """The structures that both sides know; where one side has no names, those of the other stand for both."""
-    expected = reference if reference is not None else predicted or {}
-    held = predicted if predicted is not None else expected
+def _common_structures(matched: MatchedCases, workers: Workers) -> tuple[Structure, ...]:
+    """Return the structures on both sides; a side without names takes those of the other."""
+    predicted, reference = matched.prediction_labels, matched.reference_labels
+    if predicted is None and not reference:
+        reference = _unnamed_structures(matched, workers)
+    reference = reference or predicted or {}
+    predicted = reference if predicted is None else predicted
     common = tuple(
-        Structure(name, held[name], value) for name, value in expected.items() if name in held
+        Structure(name, predicted[name], value)
+        for name, value in reference.items()
+        if name in predicted
     )
     if not common:
-        cause = (
-            f"no structure in common: predictions {', '.join(held)}; labels {', '.join(expected)}"
+        sides = f"predictions {', '.join(predicted)}; labels {', '.join(reference)}"
+        raise FseftError(
+            f"no structure in common: {sides}", hint="Give the labels of what was predicted."
         )
-        raise FseftError(cause, hint="Give the labels of what was predicted.")
     return common
 
 
-def _chosen(known: Sequence[Structure], only: Sequence[str]) -> tuple[Structure, ...]:
-    names = [structure.name for structure in known]
-    for name in only:
+def _unnamed_structures(matched: MatchedCases, workers: Workers) -> dict[str, int]:
+    """Return `class_<value>` for each voxel value of the references."""
+    files = {}
+    for case, (_, label) in matched.cases.items():
+        files[case] = label.absolute()
+    values_by_case = parallel.map_cases(_values, files, workers=workers)
+    values: set[int] = set()
+    for case_values in values_by_case.values():
+        values |= case_values
+    return {f"class_{value}": value for value in sorted(values)}
+
+
+def _select_structures(
+    structures: Sequence[Structure], chosen: Sequence[str]
+) -> tuple[Structure, ...]:
+    names = [structure.name for structure in structures]
+    for name in chosen:
         if name not in names:
-            raise FseftError(
-                f"there is no structure {name!r} to score", hint=did_you_mean(name, names)
-            )
-    return tuple(structure for structure in known if not only or structure.name in only)
+            message = f"unknown structure {name!r}"
+            raise FseftError(message, hint=did_you_mean(name, names))
+    if not chosen:
+        return tuple(structures)
+    return tuple(structure for structure in structures if structure.name in chosen)
 
 
 def _left_out(
-    known: Sequence[Structure], reference: dict[str, int], found: set[int]
+    structures: Sequence[Structure], matched: MatchedCases, results: Iterable[ScoredCase]
 ) -> tuple[str, ...]:
-    """Structures of the reference that the predictions cannot hold, by name or else by the value found."""
-    scored = {structure.reference for structure in known}
-    names = {value: name for name, value in reference.items()}
-    return tuple(
-        names.get(value, f"class_{value}") for value in sorted((found | set(names)) - scored)
-    )
+    """Return the structures that only the references have, by name or else by voxel value."""
+    names = {value: name for name, value in (matched.reference_labels or {}).items()}
+    missing = set(names)
+    for result in results:
+        missing |= result.reference_values
+    missing -= {structure.reference for structure in structures}
+    if matched.ignore_value is not None:
+        missing.discard(matched.ignore_value)
+    return tuple(names.get(value, f"class_{value}") for value in sorted(missing))
 
 
 def _values(path: Path) -> set[int]:
-    """The voxel values of a label file, background left out."""
+    """Return the voxel values of a label file, without background."""
     return {int(value) for value in np.unique(read_labels(path).array) if value}
 
 
-def _score(task: ScoringTask) -> tuple[dict[str, StructureScore], set[int]]:
-    """The scores of a case, and the values in its reference."""
+def _score(task: ScoringTask) -> ScoredCase:
+    options = task.options
     prediction, stored = read_labels(task.prediction), read_labels(task.label)
-    # Converters from DICOM may leave a label with other axes than its image; that loses nothing.
+    # Converters from DICOM may write a label with another axis order than its image.
     reference = Volume(*reorient(stored.array, stored.geometry, prediction.geometry.orientation))
     difference = geometry_mismatch(prediction.geometry, reference.geometry)
     if difference:
@@ -208,23 +254,29 @@ def _score(task: ScoringTask) -> tuple[dict[str, StructureScore], set[int]]:
             file=task.prediction,
             hint="Predict on the original image, or resample the prediction to it.",
         )
-    predicted, expected = prediction.array[0], reference.array[0]
+    expected = reference.array[0]
     values = {int(value) for value in np.unique(expected) if value}
-    predicted = _in_reference_values(predicted, task.structures)
-    if task.ignore is not None:
-        counted = expected != task.ignore
+    predicted = _in_reference_values(prediction.array[0], options.structures)
+    if options.ignore_value is not None:
+        counted = expected != options.ignore_value
         predicted, expected = predicted * counted, expected * counted
-    ids = {structure.name: structure.reference for structure in task.structures}
-    return score_case(
-        predicted, expected, ids, reference.geometry.spacing_mm, task.tolerance_mm
-    ), values
+    scores = score_case(
+        predicted,
+        expected,
+        {structure.name: structure.reference for structure in options.structures},
+        reference.geometry.spacing_mm,
+        options.tolerance_mm,
+        metrics=options.metrics,
+    )
+    return ScoredCase(scores, values)
 
 
 def _in_reference_values(labels: Labels, structures: Sequence[Structure]) -> Labels:
+    """Return the predicted labels with the voxel values of the reference."""
     if all(structure.predicted == structure.reference for structure in structures):
         return labels
     highest = max(structure.reference for structure in structures)
-    renamed = np.zeros(labels.shape, np.min_scalar_type(highest))
+    translated = np.zeros(labels.shape, np.min_scalar_type(highest))
     for structure in structures:
-        renamed[labels == structure.predicted] = structure.reference
-    return renamed
+        translated[labels == structure.predicted] = structure.reference
+    return translated

@@ -1,4 +1,4 @@
-"""How far the scores of two methods lie apart, and how sure that is."""
+"""Paired comparison of two methods: difference of mean scores, with a confidence interval."""
 
 from __future__ import annotations
 
@@ -12,70 +12,81 @@ from fseft.schemas import FrozenModel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Scores = NDArray[np.floating[Any]]
+    ScoreArray = NDArray[np.floating[Any]]
 
-LEVEL = 0.95
-FEWEST = 6
-"""Cases below which a bootstrap draws from so few values that intervals are much too narrow."""
+CONFIDENCE_LEVEL = 0.95
+MIN_CASES = 6
+"""Fewer cases make a bootstrap interval much too narrow; none is computed."""
 
 
 class Difference(FrozenModel):
-    """A mean score less another, and the interval that holds it for `LEVEL` of samples of cases."""
+    """Difference of two mean scores, and its confidence interval (None: too few cases)."""
 
     mean: float
     low: float | None
     high: float | None
 
 
-def mean_score(scores: Scores) -> Scores:
-    """Mean over cases, then structures, then seeds, as `summarise` and a mean over seeds have it.
+def mean_score(scores: ScoreArray) -> ScoreArray:
+    """Return the mean over cases, then over structures, then over seeds, as `fseft evaluate` does.
 
     Args:
-        scores: (seeds, ..., cases, structures), NaN where a structure has no score.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Mean of empty slice", RuntimeWarning
-        )  # of a structure in no case
-        found: Scores = np.nanmean(np.nanmean(np.nanmean(scores, axis=-2), axis=-1), axis=0)
-    return found
-
-
-def paired_difference(scores: Scores, others: Scores) -> Difference | None:
-    """`mean_score` of both, and a BCa bootstrap interval over the cases, the same for both (Efron, JASA 82, 1987).
-
-    Args:
-        scores: (seeds, cases, structures), NaN where a structure has no score.
-        others: Of another method; the same cases and structures.
+        scores: Shape (seeds, ..., cases, structures); NaN where a structure has no score.
 
     Returns:
-        None where one of them has no score at all.
+        Shape (...).
     """
-    from scipy.stats import DegenerateDataWarning, bootstrap
+    with warnings.catch_warnings():
+        # A structure without a score in any case has a mean of NaN.
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        over_cases = np.nanmean(scores, axis=-2)
+        mean: ScoreArray = np.nanmean(np.nanmean(over_cases, axis=-1), axis=0)
+    return mean
 
-    def difference(cases: NDArray[np.integer[Any]], axis: int = -1) -> Scores:
-        del axis  # the last, where it is told
-        return mean_score(scores[:, cases]) - mean_score(others[:, cases])
 
-    everything = np.arange(scores.shape[1])
-    mean = float(difference(everything))
+def paired_difference(scores: ScoreArray, baseline: ScoreArray) -> Difference | None:
+    """Compare two methods by their `mean_score`, with a BCa bootstrap interval over the cases.
+
+    Both methods are resampled with the same cases (Efron, JASA 82, 1987).
+
+    Args:
+        scores: Shape (seeds, cases, structures); NaN where a structure has no score.
+        baseline: Scores of the method to compare with, on the same cases and structures; the
+            number of seeds may differ.
+
+    Returns:
+        The mean of `scores` minus that of `baseline`; None if either has no score.
+    """
+
+    def difference(cases: NDArray[np.integer[Any]], axis: int = -1) -> ScoreArray:
+        del axis  # scipy passes it if the function is vectorised: always the last
+        return mean_score(scores[:, cases]) - mean_score(baseline[:, cases])
+
+    cases = np.arange(scores.shape[1])
+    mean = float(difference(cases))
     if np.isnan(mean):
         return None
-    if len(everything) < FEWEST:
+    if len(cases) < MIN_CASES:
         return Difference(mean=mean, low=None, high=None)
+    low, high = _bootstrap_interval(cases, difference)
+    if np.isnan(low) or np.isnan(high):  # all resamples have the same difference
+        low = high = mean
+    return Difference(mean=mean, low=low, high=high)
+
+
+def _bootstrap_interval(cases: NDArray[np.integer[Any]], statistic: Any) -> tuple[float, float]:
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)
         warnings.simplefilter("ignore", RuntimeWarning)
-        found = bootstrap(
-            (everything,),
-            difference,
+        interval = bootstrap(
+            (cases,),
+            statistic,
             vectorized=True,
             n_resamples=4999,
             batch=500,
-            confidence_level=LEVEL,
+            confidence_level=CONFIDENCE_LEVEL,
             random_state=np.random.default_rng(0),
         ).confidence_interval
-    low, high = float(found.low), float(found.high)
-    if np.isnan(low) or np.isnan(high):  # the same in all samples
-        low = high = mean
-    return Difference(mean=mean, low=low, high=high)
+    return float(interval.low), float(interval.high)

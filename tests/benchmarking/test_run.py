@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 
 from fseft.adaptation.configure import AdaptRequest
-from fseft.benchmarking.results import Trial, summarise
+from fseft.benchmarking.results import Trial, aggregate_trials
 from fseft.benchmarking.run import BenchmarkRequest, Watcher, benchmark
 from fseft.errors import FseftError
-from fseft.evaluation.matching import pair_files
+from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
+from fseft.metrics.fields import MetricColumn
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 from tests.sample_data import write_dataset, write_model
 
+DICE = MetricColumn(key="dice", title="Dice", direction="higher")
 QUICK = ("epochs=1", "crops_per_step=1", "early_stopping=false")
 
 
@@ -35,7 +37,7 @@ def compare(blobs, workspace, tmp_path):
         output="bench",
         **changed,
     ):
-        of_benchmark = ("test", "test_images", "test_labels", "against", "tolerance_mm")
+        of_benchmark = ("test", "test_images", "test_labels", "baseline", "tolerance_mm")
         own = {name: changed.pop(name) for name in of_benchmark if name in changed}
         common = {"folder": blobs, "settings": QUICK, "device": "cpu", **changed}
         request = BenchmarkRequest(
@@ -68,22 +70,21 @@ def test_every_method_learns_from_the_same_cases_and_none_of_them_is_scored(comp
     for trial in found.trials:
         supports.setdefault((trial.k, trial.seed), set()).add(trial.support)
         assert not set(trial.support) & set(found.test)
-        assert set(trial.cases) == set(found.test)
+        assert set(trial.scores) == set(found.test)
     assert all(len(same) == 1 for same in supports.values())
-    assert all(row.dice_std is not None for row in found.rows)
+    assert all(row.std["dice"] is not None for row in found.rows)
     assert len(found.test) == 2  # half of four
 
 
 def test_the_scores_are_those_of_predict_and_evaluate(compare, tmp_path, blobs):
     found = compare(methods=("full",))
     run = tmp_path / "bench" / "runs" / "blobs" / "tiny" / "full-k1-s0"
-    scores = evaluate(pair_files(run / "predictions", blobs / "labelsTr"))
-    assert (found.rows[0].dice, found.rows[0].nsd) == (scores.mean_dice, scores.mean_nsd)
+    scores = evaluate(match_files(run / "predictions", blobs / "labelsTr"))
+    means = found.rows[0].mean
+    assert means == {key: scores.mean[key] for key in ("dice", "nsd", "hd95_mm")}
     assert found.rows[0].adapter_bytes == (run / "adapter.safetensors").stat().st_size
-    assert (
-        json.loads((run / "predictions" / "metrics.json").read_text())["mean_dice"]
-        == scores.mean_dice
-    )
+    written = json.loads((run / "predictions" / "metrics.json").read_text())
+    assert written["mean_dice"] == means["dice"]
 
 
 def test_the_files_hold_what_was_found(compare, tmp_path):
@@ -92,7 +93,9 @@ def test_the_files_hold_what_was_found(compare, tmp_path):
     assert json.loads((folder / "benchmark.json").read_text()) == found.model_dump(mode="json")
     rows = list(csv.DictReader((folder / "benchmark.csv").read_text().splitlines()))
     assert len(rows) == 2 * len(found.test) * len(found.structures)
-    assert f"| full | 1 | {found.rows[1].dice:.3f} |" in (folder / "benchmark.md").read_text()
+    assert (
+        f"| full | 1 | {found.rows[1].mean['dice']:.3f} |" in (folder / "benchmark.md").read_text()
+    )
 
 
 def test_what_is_done_is_not_done_again_and_methods_can_be_added(compare, tmp_path):
@@ -112,8 +115,8 @@ def test_what_is_done_is_not_done_again_and_methods_can_be_added(compare, tmp_pa
 def test_a_method_that_does_not_fit_is_told_and_ends_nothing(compare):
     found = compare(methods=("adaptformer", "full"))
     misfit, other = found.rows
-    assert "transformer blocks" in misfit.misfit
-    assert other.dice is not None
+    assert "transformer blocks" in misfit.incompatibility
+    assert other.mean["dice"] is not None
     assert other.difference is None  # there is nothing to compare it with
 
 
@@ -144,7 +147,7 @@ def test_settings_may_be_of_one_method(compare, tmp_path):
         ({"test": ("²",)}, "no labelled case"),
         ({"models": ()}, "--model is empty"),
         ({"methods": ()}, "--method is empty"),
-        ({"against": "lora"}, "--against lora: no such method takes part"),
+        ({"baseline": "lora"}, "the baseline 'lora' is not among the methods"),
         ({"settings": ("full.rank=2",)}, "no setting 'rank'"),
         ({"labels": ("liver",)}, "no structure 'liver'"),
     ],
@@ -254,7 +257,7 @@ def test_other_meanings_of_the_labels_are_other_scores(compare, tmp_path):
     }
     before = compare(**apart)
     declare(other, **{"Left kidney": 7, "tumour": 1})
-    assert compare(**apart).rows[0].dice != before.rows[0].dice
+    assert compare(**apart).rows[0].mean["dice"] != before.rows[0].mean["dice"]
 
 
 def test_overwrite_measures_again(compare, tmp_path):
@@ -264,7 +267,7 @@ def test_overwrite_measures_again(compare, tmp_path):
     assert compare(methods=("linear-probe",)).rows[0].seconds > 9000
     assert compare(methods=("linear-probe",), overwrite=True).rows[0].seconds < 9000
     place.write_text("{")
-    assert compare(methods=("linear-probe",)).rows[0].dice == before.rows[0].dice
+    assert compare(methods=("linear-probe",)).rows[0].mean["dice"] == before.rows[0].mean["dice"]
 
 
 @pytest.mark.parametrize("taken", ["mine", "workspace", "blobs", "file"])
@@ -301,15 +304,15 @@ def test_masks_of_structures_are_scored_as_one_label_map(compare, tmp_path):
     found = compare(folder=tmp_path / "masks", methods=("zero-shot",), test=("sa", "sb"))
     reference = compare(folder=plain, methods=("zero-shot",), test=("a", "b"), output="other")
     assert found.structures == reference.structures == ("kidney_left", "liver")
-    assert found.rows[0].dice == reference.rows[0].dice
-    assert found.rows[0].dice > 0
+    assert found.rows[0].mean["dice"] == reference.rows[0].mean["dice"]
+    assert found.rows[0].mean["dice"] > 0
 
 
 def test_trials_run_in_processes_as_they_do_in_one(compare):
     alone = compare()
     together = compare(workers=2, output="other")
-    assert [(row.method, row.dice) for row in together.rows] == [
-        (row.method, row.dice) for row in alone.rows
+    assert [(row.method, row.mean["dice"]) for row in together.rows] == [
+        (row.method, row.mean["dice"]) for row in alone.rows
     ]
 
 
@@ -343,29 +346,28 @@ def test_models_stand_beside_each_other(compare, workspace, tmp_path):
 
 
 def trial(method, cases, seed=0, k=1):
-    scores = {case: {"liver": dice} for case, dice in cases.items()}
     return Trial(
         model="m",
         method=method,
         k=k,
         seed=seed,
-        dice=sum(cases.values()) / len(cases),
-        cases=scores,
+        mean={"dice": sum(cases.values()) / len(cases)},
+        scores={case: {"liver": {"dice": dice}} for case, dice in cases.items()},
     )
 
 
 FULL, LORA = {"a": 0.9, "b": 0.8, "c": 0.7}, {"a": 0.8, "b": 0.8, "c": 0.5}
 
 
-@pytest.mark.parametrize(("against", "expected"), [("", (None, -0.1)), ("lora", (0.1, None))])
-def test_a_row_is_compared_with_the_best_of_its_k_or_with_a_method(against, expected):
+@pytest.mark.parametrize(("baseline", "expected"), [("", (None, -0.1)), ("lora", (0.1, None))])
+def test_a_row_is_compared_with_the_best_of_its_k_or_with_a_method(baseline, expected):
     trials = [
         trial(*of, seed, k)
         for k in (1, 5)
         for of in (("full", FULL), ("lora", LORA))
         for seed in (0, 1)
     ]
-    rows = summarise(trials, (0, 1), against)
+    rows = aggregate_trials(trials, (0, 1), DICE, baseline)
     assert [row.difference and row.difference.mean for row in rows[:2]] == [
         e and pytest.approx(e) for e in expected
     ]
@@ -373,9 +375,37 @@ def test_a_row_is_compared_with_the_best_of_its_k_or_with_a_method(against, expe
 
 def test_a_row_that_lacks_a_seed_is_none():
     trials = [trial("full", FULL, 0), trial("full", FULL, 1), trial("lora", LORA, 0)]
-    assert [row.method for row in summarise(trials, (0, 1))] == ["full"]
+    assert [row.method for row in aggregate_trials(trials, (0, 1), DICE)] == ["full"]
 
 
 def test_rows_without_a_score_in_common_are_not_compared():
-    empty = Trial(model="m", method="lora", k=1, seed=0, dice=0.0, cases={"a": {"liver": None}})
-    assert summarise([trial("full", FULL), empty], (0,))[1].difference is None
+    empty = trial("lora", {"a": 0.0}).model_copy(
+        update={"scores": {"a": {"liver": {"dice": None}}}}
+    )
+    assert aggregate_trials([trial("full", FULL), empty], (0,), DICE)[1].difference is None
+
+
+def test_a_lower_distance_is_better():
+    distance = MetricColumn(key="dice", title="HD95", direction="lower")
+    trials = [trial("full", FULL), trial("lora", LORA)]
+    rows = aggregate_trials(trials, (0,), distance)
+    assert [row.difference is None for row in rows] == [False, True]
+
+
+def test_a_trial_of_an_earlier_version_is_read():
+    text = """{"schema_version": 1, "model": "m", "method": "lora", "k": 1, "seed": 0, "misfit": "",
+        "dice": 0.9, "nsd": 0.8, "hd95_mm": 2.0, "cases": {"a": {"liver": 0.9}}}"""
+    earlier = Trial.model_validate_json(text)
+    assert earlier.mean == {"dice": 0.9, "nsd": 0.8, "hd95_mm": 2.0}
+    assert earlier.scores == {"a": {"liver": {"dice": 0.9}}}
+    written = json.loads(earlier.model_dump_json())
+    assert json.loads(text).items() <= written.items()
+
+
+def test_a_benchmark_keeps_the_keys_of_an_earlier_version(compare):
+    written = compare(baseline="full").model_dump(mode="json")
+    assert written["against"] == "full"
+    assert {"dice", "dice_std", "nsd", "hd95_mm", "misfit", "difference"} <= written["rows"][
+        0
+    ].keys()
+    assert {"dice", "nsd", "hd95_mm", "misfit", "cases"} <= written["trials"][0].keys()

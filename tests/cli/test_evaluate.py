@@ -67,7 +67,7 @@ def test_the_table_fits_80_columns(folders):
 
 
 def test_labels_without_names_are_matched_by_value_and_that_is_told(folders):
-    assert "taken as in the predictions (1 = liver)" in run(*folders).stderr
-    assert "taken as" not in run(*folders, "--values", "liver=1").stderr
+    assert "assumed as in the predictions (1 = liver)" in run(*folders).stderr
+    assert "assumed as" not in run(*folders, "--values", "liver=1").stderr
     wrong = run(*folders, "--values", "liver")
     assert wrong.exit_code != 0

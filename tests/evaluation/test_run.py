@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fseft.errors import FseftError
-from fseft.evaluation.matching import pair_files
+from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import Evaluation, evaluate, parse_tolerance, write_evaluation
 from fseft.schemas import PredictedCase, Predictions
 from fseft.volume.geometry import Geometry, reorient
@@ -45,7 +45,7 @@ def sides(tmp_path):
 
 
 def score(sides, **options):
-    return evaluate(pair_files(*sides), **options)
+    return evaluate(match_files(*sides), **options)
 
 
 # ---- scores
@@ -55,9 +55,9 @@ def test_a_perfect_prediction_scores_full_marks_whatever_the_file_format(sides):
     write(sides[0], ".nrrd", a=labels(v1=1), b=labels(v1=2))
     write(sides[1], a=labels(v1=1), b=labels(v1=2))
     result = score(sides)
-    assert (result.mean_dice, result.mean_nsd, result.mean_hd95_mm) == (1, 1, 0)
+    assert (result.mean["dice"], result.mean["nsd"], result.mean["hd95_mm"]) == (1, 1, 0)
     assert result.classes["class_1"].cases == 2
-    assert result.classes["class_1"].volume_difference_ml == 0
+    assert result.classes["class_1"].mean["volume_difference_ml"] == 0
 
 
 def test_a_structure_in_neither_is_left_out_of_the_mean_and_counted(sides):
@@ -65,22 +65,22 @@ def test_a_structure_in_neither_is_left_out_of_the_mean_and_counted(sides):
     write(sides[0], a=labels(v1=1), b=labels(v1=1, v2=5))
     write(sides[1], a=labels(v1=1), b=labels(v1=1, v2=5))
     spleen = score(sides).classes["spleen"]
-    assert (spleen.dice, spleen.cases, spleen.both_empty) == (1, 2, 1)
+    assert (spleen.mean["dice"], spleen.cases, spleen.both_empty) == (1, 2, 1)
 
 
 def test_a_miss_and_a_false_positive_are_told_apart(sides):
     write(sides[0], a=labels(v1=1), b=labels(v1=1, v2=5))
     write(sides[1], a=labels(v1=1, v2=5), b=labels(v1=1))
     second = score(sides).classes["class_2"]
-    assert (second.dice, second.missed, second.false_positive) == (0, 1, 1)
+    assert (second.mean["dice"], second.missed, second.false_positive) == (0, 1, 1)
 
 
 def test_the_tolerance_decides_what_nsd_accepts(sides):
     write(sides[0], a=labels(v1=2))
     write(sides[1], a=labels(v1=1))  # shifted by one voxel of 2 mm
-    assert score(sides, tolerance_mm=2.0).mean_nsd == 1
+    assert score(sides, tolerance_mm=2.0).mean["nsd"] == 1
     strict = score(sides, tolerance_mm=1.0)
-    assert strict.mean_nsd < 1
+    assert strict.mean["nsd"] < 1
     assert strict.tolerance_mm == 1
 
 
@@ -99,7 +99,7 @@ def test_structures_are_matched_by_name_where_both_sides_name_them(sides):
     write(sides[0], a=labels(v2=1, v1=5))
     write(sides[1], a=labels(v1=1, v7=5))
     result = score(sides)
-    assert {name: summary.dice for name, summary in result.classes.items()} == {
+    assert {name: summary.mean["dice"] for name, summary in result.classes.items()} == {
         "liver": 1,
         "spleen": 1,
     }
@@ -134,17 +134,17 @@ def test_voxels_to_ignore_count_on_neither_side(sides):
     write(sides[0], a=labels(v1=1) + labels(v1=5))
     write(sides[1], a=labels(v1=1) + labels(v2=5))
     result = score(sides)
-    assert result.mean_dice == 1
+    assert result.mean["dice"] == 1
     assert (list(result.classes), result.left_out) == (["liver"], ())
 
 
 def test_only_some_structures_can_be_scored(sides):
     write(sides[0], a=labels(v1=1, v2=5))
     write(sides[1], a=labels(v1=1, v2=5))
-    result = score(sides, only=["class_2"])
+    result = score(sides, structures=["class_2"])
     assert (list(result.classes), result.left_out) == (["class_2"], ())
-    with pytest.raises(FseftError, match=r"no structure 'class_3'.*Did you mean"):
-        score(sides, only=["class_3"])
+    with pytest.raises(FseftError, match=r"unknown structure 'class_3'.*Did you mean"):
+        score(sides, structures=["class_3"])
 
 
 def test_no_structure_in_common_is_an_error(sides):
@@ -180,12 +180,12 @@ def test_no_case_in_common_is_an_error(sides):
     write(sides[0], a=labels(v1=1))
     write(sides[1], b=labels(v1=1))
     with pytest.raises(FseftError, match="no case in common: predictions a; labels b"):
-        pair_files(*sides)
+        match_files(*sides)
 
 
 def test_two_single_files_are_one_case_whatever_their_names(tmp_path):
     write(tmp_path, segmented=labels(v1=1), truth=labels(v1=1))
-    pairing = pair_files(tmp_path / "segmented.nii.gz", tmp_path / "truth.nii.gz")
+    pairing = match_files(tmp_path / "segmented.nii.gz", tmp_path / "truth.nii.gz")
     assert list(evaluate(pairing).cases) == ["truth"]
 
 
@@ -194,24 +194,24 @@ def test_swapped_arguments_are_refused(sides):
     for side in sides:
         write(side, a=labels(v1=1))
     with pytest.raises(FseftError, match=r"given as the labels.*Give the predictions first"):
-        pair_files(*sides[::-1])
+        match_files(*sides[::-1])
 
 
 def test_a_case_in_two_files_is_an_error(sides):
     write(sides[0], a=labels(v1=1))
     write(sides[0], ".nrrd", a=labels(v1=1))
     write(sides[1], a=labels(v1=1))
-    with pytest.raises(FseftError, match=r"case a.*twice"):
-        pair_files(*sides)
+    with pytest.raises(FseftError, match=r"case a.*second file"):
+        match_files(*sides)
 
 
 def test_the_root_of_a_dataset_is_answered_with_the_folder_to_give(sides):
     write(sides[0], a=labels(v1=1))
     write(sides[1], a=labels(v1=1))
     with pytest.raises(FseftError, match=r"Give .*labelsTs"):
-        pair_files(sides[0], sides[1].parent)
+        match_files(sides[0], sides[1].parent)
     with pytest.raises(FseftError, match="does not exist"):
-        pair_files(sides[0], sides[1] / "no")
+        match_files(sides[0], sides[1] / "no")
 
 
 MOVED = {
@@ -234,7 +234,7 @@ def test_a_label_stored_with_other_axes_is_turned(sides):
     write(sides[0], a=labels(v1=1))
     turned, geometry = reorient(labels(v1=1), GRID, "RPI")
     write(sides[1], grid=geometry, a=turned)
-    assert score(sides).mean_dice == 1
+    assert score(sides).mean["dice"] == 1
 
 
 def test_another_shape_is_refused_too(sides):
@@ -288,18 +288,20 @@ def predicted_by(sides, **seen):
 def test_support_cases_are_not_scored_unless_asked_for(sides):
     predicted_by(sides, a=True, b=False)
     assert (list(score(sides).cases), score(sides).support) == (["b"], ("a",))
-    assert list(score(sides, with_support=True).cases) == ["a", "b"]
+    assert list(score(sides, include_support=True).cases) == ["a", "b"]
 
 
 def test_support_cases_alone_are_no_test(sides):
     predicted_by(sides, a=True)
-    with pytest.raises(FseftError, match=r"has learned from every case \(a\).*--with-support"):
+    with pytest.raises(
+        FseftError, match=r"was trained on every case \(a\).*include the support cases"
+    ):
         score(sides)
 
 
 def test_the_adapters_of_the_predictions_are_known(sides):
     predicted_by(sides, a=False, b=False)
-    assert pair_files(*sides).adapters == {"a": "runs/a", "b": "runs/b"}
+    assert match_files(*sides).adapters == {"a": "runs/a", "b": "runs/b"}
     assert score(sides).adapters == {"a": "runs/a", "b": "runs/b"}
 
 
@@ -307,5 +309,8 @@ def test_values_may_be_named_where_no_description_does(sides):
     describe(sides[0] / "predictions.json", {"liver": 1, "spleen": 2})
     write(sides[0], a=labels(v1=1, v2=5))
     write(sides[1], a=labels(v7=1, v6=5))
-    result = evaluate(pair_files(*sides, values={"liver": 7, "spleen": 6}))
-    assert {name: found.dice for name, found in result.classes.items()} == {"liver": 1, "spleen": 1}
+    result = evaluate(match_files(*sides, values={"liver": 7, "spleen": 6}))
+    assert {name: found.mean["dice"] for name, found in result.classes.items()} == {
+        "liver": 1,
+        "spleen": 1,
+    }

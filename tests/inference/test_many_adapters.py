@@ -9,7 +9,7 @@ import pytest
 
 from fseft.adaptation.run import adapt
 from fseft.errors import FseftError
-from fseft.evaluation.matching import pair_files
+from fseft.evaluation.matching import match_files
 from fseft.inference import adapter_groups, segment_case
 from fseft.inference.adapter_groups import group_adapters, load_adapter_group, open_adapters
 from fseft.inference.index import read_index
@@ -281,7 +281,7 @@ def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
     other = adapter_of("other", labels=TUMOUR, cases=("c", "d"))
     seen = {"c", "d"} | set(open_adapters((kidney,), workspace)[0].manifest.support)
     predict(PredictRequest((blobs / "imagesTr",), tmp_path / "out", (kidney, other)), workspace)
-    pairing = pair_files(tmp_path / "out", blobs / "labelsTr")
+    pairing = match_files(tmp_path / "out", blobs / "labelsTr")
     assert set(pairing.seen) == seen
     assert set(pairing.adapters.values()) == {str(kidney), str(other)}
     assert not pairing.mixed

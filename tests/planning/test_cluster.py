@@ -19,7 +19,7 @@ from fseft.adaptation.configure import AdaptRequest
 from fseft.adaptation.run import adapt
 from fseft.benchmarking.run import BenchmarkRequest, Watcher, benchmark
 from fseft.errors import FseftError
-from fseft.evaluation.matching import pair_files
+from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.inference.run import PredictRequest, predict
 from fseft.parallel import each_case, map_cases
@@ -126,7 +126,7 @@ def test_scans_are_segmented_and_scored_on_it_as_in_one_process(
             read_labels(tmp_path / folder / f"{case}.nii.gz").array for folder in ("here", "there")
         )
         np.testing.assert_array_equal(here, there)
-    pairing = pair_files(tmp_path / "there", blobs / "labelsTr")
+    pairing = match_files(tmp_path / "there", blobs / "labelsTr")
     assert evaluate(pairing, workers=cluster) == evaluate(pairing, workers=1)
 
 
@@ -141,7 +141,8 @@ def test_trials_of_a_benchmark_run_on_it_as_in_one_process(cluster, blobs, works
             lambda *_: None, lambda *_: None, lambda _: None, lambda *_: nullcontext(lambda _: None)
         )
         return [
-            (row.method, row.dice, row.misfit) for row in benchmark(request, workspace, ignore).rows
+            (row.method, row.mean, row.incompatibility)
+            for row in benchmark(request, workspace, ignore).rows
         ]
 
     assert found("there", cluster) == found("here", 1)

@@ -17,7 +17,7 @@ from fseft.adaptation.configure import AdaptRequest
 from fseft.adaptation.run import adapt
 from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.errors import FseftError
-from fseft.evaluation.matching import pair_files
+from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.experiment import checkpoints
 from fseft.inference.run import PredictRequest, predict
@@ -842,6 +842,6 @@ def test_phantoms_become_a_model_that_is_adapted_predicts_and_is_scored(store, t
     assert predict(
         PredictRequest((folders[1] / "imagesTs",), out, (adapter,)), store
     ).segmented == ["case_003"]
-    scores = evaluate(pair_files(out, folders[1] / "labelsTs"), workers=1)
+    scores = evaluate(match_files(out, folders[1] / "labelsTs"), workers=1)
     assert set(scores.classes) == {"liver", "heart"}
-    assert 0 <= scores.mean_dice <= 1
+    assert 0 <= scores.mean["dice"] <= 1

@@ -1,0 +1,25 @@
+"""Dice similarity coefficient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fseft.plugin import MetricSpec
+
+if TYPE_CHECKING:
+    from fseft.metrics.masks import MaskPair
+
+SPEC = MetricSpec(
+    name="dice",
+    title="Dice",
+    direction="higher",
+    missing=0.0,
+    factory="fseft.builtin.metrics.dice:dice",
+    summary="Dice similarity coefficient, 2|A∩B| / (|A| + |B|)",
+)
+
+
+def dice(masks: MaskPair) -> float:
+    """Return 2|A∩B| / (|A| + |B|), in [0, 1]."""
+    overlap = int((masks.prediction & masks.reference).sum())
+    return 2 * overlap / (masks.prediction_voxels + masks.reference_voxels)
