@@ -20,7 +20,9 @@ def _plugin() -> None:
 @plugin.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of what the plugin offers.")],
-    kind: Annotated[str, typer.Option(help="method, model, architecture, reader or reporter.")],
+    kind: Annotated[
+        str, typer.Option(help="method, model, architecture, reader, reporter or metric.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of the package. [default: fseft-NAME]"),

@@ -22,6 +22,7 @@ USAGE = {  # by kind: how the example is put to use
     "architecture": "fseft pretrain DATASET --out my-model --architecture {name}",
     "reader": "fseft plan DATASET",
     "reporter": "fseft adapt DATASET --model phantom-tiny --method lora --reporter {name}",
+    "metric": "fseft evaluate PREDICTIONS LABELS --metrics dice,{name}",
 }
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 PREFIX = "fseft-"
@@ -31,7 +32,7 @@ def new_plugin(name: str, kind: str, folder: Path) -> None:
     """Write the package `fseft-NAME`, which offers one thing of that name.
 
     Args:
-        name: Of the method, model, architecture, reader or reporter.
+        name: Of the method, model, architecture, reader, reporter or metric.
         kind: A key of `USAGE`.
         folder: Of the package; new or empty.
 

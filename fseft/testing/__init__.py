@@ -7,6 +7,7 @@ import pytest
 MODULES = (
     "checks",
     "other_process",
+    "metrics",
     "models",
     "network_checks",
     "readers",
@@ -21,6 +22,7 @@ pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES
 from fseft.testing.architectures import architecture_checks  # noqa: E402
 from fseft.testing.fixtures import only_plugins  # noqa: E402
 from fseft.testing.methods import method_checks  # noqa: E402
+from fseft.testing.metrics import metric_checks  # noqa: E402
 from fseft.testing.models import model_checks  # noqa: E402
 from fseft.testing.readers import reader_checks  # noqa: E402
 from fseft.testing.reporters import reporter_checks  # noqa: E402
@@ -31,6 +33,7 @@ __all__ = [
     "TinyNetwork",
     "architecture_checks",
     "method_checks",
+    "metric_checks",
     "model_checks",
     "only_plugins",
     "reader_checks",
