@@ -1,13 +1,13 @@
-"""Read a dataset folder by the first reader that knows its layout, and tell what has no partner."""
+"""Read a dataset folder with the first reader that detects its layout."""
 
 from __future__ import annotations
 
+import logging
 import re
-import warnings
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from fseft.errors import FseftError, summarise_exception
+from fseft.errors import FseftError, PluginError, pluralise, summarise_exception
 from fseft.registry import PLUGIN_EXCEPTIONS, registry
 from fseft.schemas import Dataset
 
@@ -17,132 +17,135 @@ if TYPE_CHECKING:
 
     from fseft.schemas import Case
 
-LAST = "folders"
-"""The reader that asks for the least, and therefore comes after all others."""
+logger = logging.getLogger(__name__)
+
+LEAST_SPECIFIC_READER = "folders"
+"""The reader with the fewest requirements, tried after all others."""
 
 _LAYOUTS = (
     "Give one of: nnU-Net v2 (dataset.json with channel_names, imagesTr/CASE_0000.nii.gz, "
     "labelsTr/CASE.nii.gz); "
     "Medical Segmentation Decathlon (dataset.json with modality and training); "
-    "TotalSegmentator (CASE/ct.nii.gz, CASE/segmentations/); a public dataset as its owner gives it; "
-    "bare folders imagesTr and labelsTr with the same file names."
+    "TotalSegmentator (CASE/ct.nii.gz, CASE/segmentations/); a public dataset as its owner "
+    "distributes it; bare folders imagesTr and labelsTr with the same file names."
 )
-_LEAVE = "Leave its plugin out: `fseft -p no:NAME ...`; `fseft plugins` lists them."
-_NAMED = 3  # cases that a warning names
+_DISABLE = "Disable its plugin: `fseft -p no:NAME ...`; `fseft plugins` lists them."
+_MAX_NAMES = 3  # cases in a warning
 
 
 def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
     """List the cases of a dataset; no image is opened.
 
     Args:
-        folder: In a layout that a reader knows.
+        folder: Dataset in a layout that a reader detects.
         strict: Refuse labels without an image and images without a label, instead of warning.
 
     Returns:
-        The dataset, named after its folder. Labels without an image are left out, images without a label are
-        kept as unlabelled cases.
+        The dataset, named after its folder. Labels without an image are skipped, images without a
+        label become unlabelled cases.
 
     Raises:
-        FseftError: The folder is missing, empty, of no known layout or broken, or `strict` finds a fault.
+        FseftError: The folder is missing, empty, of an unknown layout or broken, or incomplete with
+            `strict`.
     """
-    folder = _checked(folder)
-    name = _reader(folder)
-    found = registry().create("reader", name).read(folder)
-    if not isinstance(found, Dataset):
-        raise FseftError(
-            f"the reader {name!r} gave a {type(found).__name__}, not a Dataset",
-            file=folder,
-            hint=_LEAVE,
-        )
-    alone = [case.name for case in found.cases if not case.images]
-    cases = tuple(case for case in found.cases if case.images)
+    folder = _checked_folder(folder)
+    reader = _find_reader(folder)
+    dataset = _checked_answer(registry().create("reader", reader).read(folder), reader, folder)
+    cases = tuple(case for case in dataset.cases if case.images)
     if not cases:
         raise FseftError("has no image", file=folder, hint="Put images into imagesTr.")
-    names = Counter(case.name for case in found.cases)
-    if twice := [one for one, times in names.items() if times > 1]:
-        cause = f"the reader {name!r} gave {names[twice[0]]} cases of one name"
-        raise FseftError(
-            cause, case=twice[0], file=folder, hint="Rename the files, or leave its plugin out."
-        )
-    warnings = (*found.warnings, *_odd(alone, cases))
+    without_image = [case.name for case in dataset.cases if not case.images]
+    warnings = (*dataset.warnings, *_incomplete_cases(without_image, cases))
     if strict and warnings:
-        raise FseftError(
-            warnings[0], file=folder, hint="Complete or remove them, or leave out --strict."
-        )
-    return found.model_copy(
-        update={
-            "name": _sanitised(folder.name),
-            "reader": name,
-            "cases": cases,
-            "warnings": warnings,
-        }
-    )
+        hint = "Complete or remove them, or read the dataset without the strict check."
+        raise FseftError(warnings[0], file=folder, hint=hint)
+    changes = {
+        "name": _sanitised(folder.name),
+        "reader": reader,
+        "cases": cases,
+        "warnings": warnings,
+    }
+    return dataset.model_copy(update=changes)
 
 
-def _checked(folder: Path) -> Path:
+def _checked_folder(folder: Path) -> Path:
     if not folder.is_dir():
-        cause = "is no folder" if folder.exists() else "there is no such folder"
+        cause = "is not a folder" if folder.exists() else "does not exist"
         raise FseftError(cause, file=folder, hint="Give the folder of a dataset.")
-    if not any(not item.name.startswith(".") for item in folder.iterdir()):
+    if all(item.name.startswith(".") for item in folder.iterdir()):
         raise FseftError("is empty", file=folder, hint=_LAYOUTS)
     return folder.resolve()
 
 
-def _near(folder: Path) -> str:
-    """The dataset that is one level off."""
-    for other in (folder.parent, *sorted(path for path in folder.iterdir() if path.is_dir())):
-        if _detected(other):
+def _find_reader(folder: Path) -> str:
+    """Return the name of the first reader that detects the folder."""
+    if name := _detect(folder):
+        return name
+    hint = _neighbouring_dataset(folder) or _LAYOUTS
+    raise FseftError("has an unknown dataset layout", file=folder, hint=hint)
+
+
+def _detect(folder: Path) -> str | None:
+    names = registry().names("reader")
+    for name in sorted(names, key=lambda name: (name == LEAST_SPECIFIC_READER, name)):
+        try:
+            if registry().create("reader", name).detects(folder):
+                return name
+        # A broken reader must not hide the ones that work; a broken dataset is the user's to
+        # repair.
+        except PluginError as error:
+            logger.warning("%s", error)
+        except FseftError:
+            raise
+        except PLUGIN_EXCEPTIONS as error:
+            logger.warning("the reader %r failed (%s)", name, summarise_exception(error))
+    return None
+
+
+def _neighbouring_dataset(folder: Path) -> str:
+    """Suggest the parent or a subfolder that is a dataset."""
+    subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
+    for other in (folder.parent, *subfolders):
+        if _detect(other):
             return f"Did you mean {other}?"
     return ""
 
 
-def _reader(folder: Path) -> str:
-    """The name of the first reader that detects the folder.
-
-    Raises:
-        FseftError: None does.
-    """
-    if name := _detected(folder):
-        return name
-    raise FseftError(
-        "is a dataset of no layout that is known", file=folder, hint=_near(folder) or _LAYOUTS
-    )
-
-
-def _detected(folder: Path) -> str | None:
-    """The name of the first reader that knows the layout."""
-    for name in sorted(registry().names("reader"), key=lambda name: (name == LAST, name)):
-        try:
-            if registry().create("reader", name).detects(folder):
-                return name
-        except FseftError as error:
-            warnings.warn(str(error), stacklevel=2)
-        except PLUGIN_EXCEPTIONS as error:  # a broken reader must not hide the ones that work
-            message = f"the reader {name!r} failed ({summarise_exception(error)})"
-            warnings.warn(message, stacklevel=2)
-    return None
-
-
-def _odd(alone: Sequence[str], cases: Sequence[Case]) -> list[str]:
-    """What has no partner. A dataset without any label is meant to have none."""
-    warnings = []
-    if alone:
-        what = "label has" if len(alone) == 1 else "labels have"
-        warnings.append(f"{len(alone)} {what} no image ({some(alone)}): skipped")
-    unlabelled = [case.name for case in cases if case.label is None]
-    if unlabelled and len(unlabelled) < len(cases):
-        what = "image has" if len(unlabelled) == 1 else "images have"
-        warnings.append(
-            f"{len(unlabelled)} {what} no label ({some(unlabelled)}): kept as unlabelled"
+def _checked_answer(dataset: object, reader: str, folder: Path) -> Dataset:
+    """Refuse what the reader of a plugin must not return."""
+    if not isinstance(dataset, Dataset):
+        cause = f"the reader {reader!r} returned a {type(dataset).__name__}, not a Dataset"
+        raise FseftError(cause, file=folder, hint=_DISABLE)
+    counts = Counter(case.name for case in dataset.cases)
+    name, count = counts.most_common(1)[0] if counts else ("", 0)
+    if count > 1:
+        raise FseftError(
+            f"the reader {reader!r} returned {count} cases with the same name",
+            case=name,
+            file=folder,
+            hint="Rename the files, or disable its plugin.",
         )
+    return dataset
+
+
+def _incomplete_cases(without_image: Sequence[str], cases: Sequence[Case]) -> list[str]:
+    """Describe labels without an image and, in a labelled dataset, images without a label."""
+    warnings = []
+    if without_image:
+        subject = pluralise(len(without_image), "label")
+        warnings.append(f"{subject} without an image ({_first(without_image)}): skipped")
+    unlabelled = [case.name for case in cases if case.label is None]
+    if 0 < len(unlabelled) < len(cases):
+        subject = pluralise(len(unlabelled), "image")
+        warnings.append(f"{subject} without a label ({_first(unlabelled)}): used as unlabelled")
     return warnings
 
 
-def some(names: Sequence[str]) -> str:
-    """The first few names."""
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+def _first(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 def _sanitised(name: str) -> str:
-    """A folder name that is safe in any path and on any command line."""
+    """Return a folder name that is safe in any path and on any command line."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "dataset"

@@ -1,4 +1,4 @@
-"""The fingerprint of a dataset: the stored one while no file has changed, else a new one."""
+"""Measure a dataset, or load its stored fingerprint while no file has changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fseft.schemas import Fingerprint
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from fseft.parallel import Workers
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fseft.volume.fingerprint import CaseMeasurement
     from fseft.workspace import Workspace
 
-_CASES = "cases"  # folder of what was measured on each
+_CASES = "cases"  # folder of the measurements of single cases
 
 
 def fingerprint_dataset(
@@ -29,46 +29,60 @@ def fingerprint_dataset(
     workers: Workers = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Fingerprint:
-    """The dataset's fingerprint: the stored one if no file has changed, else a new one, which is stored.
+    """Return the fingerprint of a dataset; only changed files are measured again.
 
-    What is measured on each case is kept beside it, so that no case is measured again for the sake of others.
+    Measurements of single cases are stored as well, so that a changed case does not repeat the
+    others.
+
+    Args:
+        dataset: Cases to measure.
+        store: Workspace, in which the fingerprint is stored.
+        workers: Processes, or the address of a dask scheduler.
+        progress: Called with the name of each measured case.
 
     Raises:
-        FseftError: A case is broken; all others were measured before.
+        FseftError: A case is broken; the measurements of all others are stored.
     """
     from fseft.volume.fingerprint import case_content, combine_measurements, dataset_content
 
     contents = map_in_threads(case_content, {case.name: case for case in dataset.cases})
     path = store.fingerprint(dataset.name)
     if path.is_file():
-        known = read_document(path, Fingerprint)
-        if known.content == dataset_content(dataset, contents):
-            return known
+        stored = read_document(path, Fingerprint)
+        if stored.content == dataset_content(dataset, contents):
+            return stored
+    folder = path.parent.absolute()
+    # Without any label, intensities are those of the body.
     body = not dataset.labelled
-    kept = {
-        name: _place(path.parent.absolute(), dataset, content, body)
+    files = {
+        name: _measurement_file(folder, dataset, content, body)
         for name, content in contents.items()
     }
-    cases = {case.name: (case, kept[case.name]) for case in dataset.cases}
-    measure = partial(_measured, channels=dataset.channels, labels=dataset.labels, body=body)
+    cases = {case.name: (case, files[case.name]) for case in dataset.cases}
+    measure = partial(
+        _load_or_measure,
+        channels=dataset.channels,
+        labels=dataset.labels,
+        body=body,
+    )
     measurements = map_cases(measure, cases, workers=workers, done=progress)
     fingerprint = combine_measurements(dataset, list(measurements.values()), contents)
     write_document(path, fingerprint)
-    for old in set(path.parent.glob(f"{_CASES}/*")) - set(kept.values()):
-        old.unlink(missing_ok=True)
+    _delete_outdated(folder / _CASES, files.values())
     return fingerprint
 
 
-def _place(folder: Path, dataset: Dataset, content: str, body: bool) -> Path:
-    """Where the measurement of a case lies."""
+def _measurement_file(folder: Path, dataset: Dataset, content: str, body: bool) -> Path:
+    """Return the file of the measurement of a case, named after all that it depends on."""
     from fseft.volume.fingerprint import FORMAT
 
-    key = digest(FORMAT, content, list(dataset.channels), sorted(dataset.labels.items()), body)
+    labels = sorted(dataset.labels.items())
+    key = digest(FORMAT, content, list(dataset.channels), labels, body)
     return folder / _CASES / f"{key}.npz"
 
 
-def _measured(
-    case_and_place: tuple[Case, Path],
+def _load_or_measure(
+    case_and_file: tuple[Case, Path],
     *,
     channels: Sequence[str],
     labels: Mapping[str, int],
@@ -77,9 +91,14 @@ def _measured(
     from fseft.volume.fingerprint import measure_case
     from fseft.volume.measurements import read_measurement, write_measurement
 
-    case, place = case_and_place
-    if known := read_measurement(place):
-        return replace(known, name=case.name)
-    found = measure_case(case, channels=channels, labels=labels, body=body)
-    write_measurement(place, found)
-    return found
+    case, file = case_and_file
+    if stored := read_measurement(file):
+        return replace(stored, name=case.name)
+    measurement = measure_case(case, channels=channels, labels=labels, body=body)
+    write_measurement(file, measurement)
+    return measurement
+
+
+def _delete_outdated(folder: Path, current: Iterable[Path]) -> None:
+    for file in set(folder.glob("*")) - set(current):
+        file.unlink(missing_ok=True)

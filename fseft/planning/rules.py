@@ -1,11 +1,12 @@
-"""The rules of the plan: spacing, patch, and what a contract would do to this dataset. Pure arithmetic."""
+"""Rules of planning: spacing, patch size, and how well a preprocessing contract suits a dataset."""
 
 from __future__ import annotations
 
-from math import prod
-from typing import TYPE_CHECKING
+from math import ceil, prod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fseft.volume.fingerprint import AXES, permute_to_orientation
 
@@ -14,44 +15,57 @@ if TYPE_CHECKING:
 
     from fseft.schemas import Contract, Fingerprint, Intensity, Millimetres, Preprocessing, Triple
 
-ANISOTROPIC = 3  # times coarser than the other axes, as in nnU-Net
-LARGEST = 256**3  # voxels that a patch may have before the budget, as in nnU-Net
-LEAST_VOXELS = 2  # across a structure
-CLIPPED = 0.05  # share of the foreground's range that may fall out of the window unsaid
+Array = npt.NDArray[Any]
+
+_ANISOTROPY = 3  # ratio of spacings from which an axis counts as anisotropic, as in nnU-Net
+_MAX_PATCH_VOXELS = 256**3  # of a patch before it is shrunk to the budget, as in nnU-Net
+_MIN_STRUCTURE_VOXELS = 2  # along each axis
+_MAX_CLIPPED_FRACTION = 0.05  # of the foreground's intensity range
 
 
 def target_spacing(
     spacings: Sequence[Millimetres], shapes: Sequence[Sequence[float]]
 ) -> Millimetres:
-    """The spacing that nnU-Net takes at full resolution (Isensee et al., Nature Methods 18, 2021).
+    """Return nnU-Net's spacing at full resolution (Isensee et al., Nature Methods 18, 2021).
 
-    The median per axis; but where one axis is more than three times coarser than the others, and has less
-    than a third of their voxels, its 10th percentile.
+    It is the median per axis. An axis more than three times coarser than the others, with less than
+    a third of their voxels, gets its 10th percentile instead.
 
     Args:
-        spacings: Of each case in mm, all along the same axes.
+        spacings: Spacing of each case in mm, all along the same axes.
         shapes: Voxels of each case after the crop, along the same axes.
+
+    Example:
+        >>> target_spacing([(0.8, 0.8, 5.0), (0.8, 0.8, 2.5)], [(300, 300, 60), (300, 300, 90)])
+        (0.8, 0.8, 2.75)
     """
-    spacing, size = np.median(spacings, axis=0), np.median(shapes, axis=0)
+    spacing = np.median(spacings, axis=0)
+    size = np.median(shapes, axis=0)
     worst = int(np.argmax(spacing))
     others = [axis for axis in range(3) if axis != worst]
-    coarsest = spacing[others].max()
-    if spacing[worst] > ANISOTROPIC * coarsest and size[worst] * ANISOTROPIC < size[others].min():
-        spacing[worst] = max(np.percentile(spacings, 10, axis=0)[worst], coarsest)
+    second = spacing[others].max()
+    is_coarse = spacing[worst] > _ANISOTROPY * second
+    if is_coarse and size[worst] * _ANISOTROPY < size[others].min():
+        tenth = np.percentile(spacings, 10, axis=0)
+        spacing[worst] = max(tenth[worst], second)
     return _millimetres(spacing)
 
 
 def resampled_shape(fingerprint: Fingerprint, orientation: str, spacing_mm: Millimetres) -> Triple:
-    """The median shape after crop and resampling, along the axes of `orientation`."""
-    shapes = [
-        np.multiply(
-            permute_to_orientation(case.shape_after_crop, case.orientation, orientation),
-            permute_to_orientation(case.spacing_mm, case.orientation, orientation),
-        )
-        / spacing_mm
-        for case in fingerprint.cases
-    ]
-    i, j, k = np.maximum(1, np.rint(np.median(shapes, axis=0))).astype(int).tolist()
+    """Return the median shape after crop and resampling.
+
+    Args:
+        fingerprint: Fingerprint of the dataset.
+        orientation: Axes of the result, a three-letter code.
+        spacing_mm: Spacing along these axes.
+    """
+    shapes = []
+    for case in fingerprint.cases:
+        voxels = permute_to_orientation(case.shape_after_crop, case.orientation, orientation)
+        spacing = permute_to_orientation(case.spacing_mm, case.orientation, orientation)
+        shapes.append(np.multiply(voxels, spacing) / spacing_mm)
+    median = np.rint(np.median(shapes, axis=0))
+    i, j, k = np.maximum(1, median).astype(int).tolist()
     return i, j, k
 
 
@@ -62,25 +76,33 @@ def patch_size(
     minimum: Triple,
     voxel_budget: int,
 ) -> Triple:
-    """A patch that is about as long in mm along each axis, as far as the volumes go.
+    """Return a patch with sides of about the same length in mm, limited by the size of the volumes.
 
     Args:
-        spacing_mm: Of the network's grid.
-        median_shape: Of the volumes on that grid; the patch is no longer than this, rounded up to `divisor`.
+        spacing_mm: Spacing of the network's grid.
+        median_shape: Median shape of the volumes on that grid; a side is not longer than this,
+            rounded up to a multiple of `divisor`.
         divisor: Each side is a multiple of it.
-        minimum: The patch is never smaller.
-        voxel_budget: Voxels that the patch may have, unless `minimum` has more.
+        minimum: Smallest patch.
+        voxel_budget: Largest number of voxels, unless `minimum` has more.
+
+    Example:
+        >>> patch_size((1, 1, 4), (500, 500, 200), (8, 8, 8), (32, 32, 8), 64**3)
+        (104, 104, 24)
     """
-    edge_mm = (max(voxel_budget, LARGEST) * prod(spacing_mm)) ** (1 / 3)
-    sides = zip(spacing_mm, median_shape, divisor, minimum, strict=True)
-    i, j, k = (
-        max(_up(least, step), min(_up(edge_mm / mm, step), _up(size, step)))
-        for mm, size, step, least in sides
-    )
-    patch = i, j, k
-    while prod(patch) > voxel_budget and (
-        smaller := shrink_patch(patch, spacing_mm, divisor, minimum)
-    ):
+    volume_mm3 = max(voxel_budget, _MAX_PATCH_VOXELS) * prod(spacing_mm)
+    edge_mm = volume_mm3 ** (1 / 3)
+    sides = []
+    for axis in range(3):
+        cube = _round_up(edge_mm / spacing_mm[axis], divisor[axis])
+        volume = _round_up(median_shape[axis], divisor[axis])
+        smallest = _round_up(minimum[axis], divisor[axis])
+        sides.append(max(smallest, min(cube, volume)))
+    patch: Triple = (sides[0], sides[1], sides[2])
+    while prod(patch) > voxel_budget:
+        smaller = shrink_patch(patch, spacing_mm, divisor, minimum)
+        if smaller is None:
+            break
         patch = smaller
     return patch
 
@@ -88,28 +110,39 @@ def patch_size(
 def shrink_patch(
     patch: Triple, spacing_mm: Millimetres, divisor: Triple, minimum: Triple
 ) -> Triple | None:
-    """One step less along the axis that is longest in mm; None if all are at their minimum.
+    """Return the patch one step shorter along its longest axis in mm, or None if it is minimal.
 
-    nnU-Net shortens the axis that covers most of the volume, which leaves flat patches in flat volumes.
+    nnU-Net shortens the axis that covers most of the volume, which leads to flat patches in flat
+    volumes.
+
+    Args:
+        patch: Voxels along each axis.
+        spacing_mm: Spacing of the network's grid.
+        divisor: Size of a step along each axis.
+        minimum: Smallest patch.
     """
-    free = [axis for axis in range(3) if patch[axis] - divisor[axis] >= minimum[axis]]
-    if not free:
+    axes = [axis for axis in range(3) if patch[axis] - divisor[axis] >= minimum[axis]]
+    if not axes:
         return None
-    longest = max(free, key=lambda axis: patch[axis] * spacing_mm[axis])
-    i, j, k = (
-        side - step * (axis == longest)
-        for axis, (side, step) in enumerate(zip(patch, divisor, strict=True))
-    )
-    return i, j, k
+    longest = max(axes, key=lambda axis: patch[axis] * spacing_mm[axis])
+    sides = list(patch)
+    sides[longest] -= divisor[longest]
+    return sides[0], sides[1], sides[2]
 
 
 def check_contract(
     contract: Contract, fingerprint: Fingerprint, chosen: Preprocessing
 ) -> list[str]:
-    """What will hurt, each with the change that would help."""
+    """Return warnings where the preprocessing harms this dataset, each with a remedy.
+
+    Args:
+        contract: Input that the model expects.
+        fingerprint: Fingerprint of the dataset.
+        chosen: Preprocessing of the plan.
+    """
     return [
         *_foreign_modality(contract, fingerprint),
-        *_clipped_window(contract, fingerprint),
+        *_clipping_window(contract, fingerprint),
         *_small_structures(fingerprint, chosen),
         *_large_structures(contract, fingerprint, chosen),
         *_rare_structures(fingerprint),
@@ -119,48 +152,59 @@ def check_contract(
 def _foreign_modality(contract: Contract, fingerprint: Fingerprint) -> list[str]:
     if not contract.intensity or fingerprint.modality in contract.intensity:
         return []
-    known = " and ".join(contract.intensity)
-    found = f"the model was trained on {known}, these images are {fingerprint.modality}: expect less of it"
-    return [f"{found}; take a model for this modality if there is one"]
+    modalities = " and ".join(contract.intensity)
+    warning = (
+        f"the model was trained on {modalities}, these images are {fingerprint.modality}: expect "
+        "worse results; prefer a model for this modality"
+    )
+    return [warning]
 
 
-def _clipped_window(contract: Contract, fingerprint: Fingerprint) -> list[str]:
+def _clipping_window(contract: Contract, fingerprint: Fingerprint) -> list[str]:
     window = contract.intensity.get(fingerprint.modality)
     if window is None or window.low is None or window.high is None:
         return []
     warnings = []
     for channel, stats in zip(fingerprint.channels, fingerprint.intensities, strict=True):
         low, high = stats.percentile_00_5, stats.percentile_99_5
-        lost = _share_outside(window, low, high)
-        if lost > CLIPPED:
+        clipped = _fraction_outside(window, low, high)
+        if clipped > _MAX_CLIPPED_FRACTION:
+            wider = f"[{min(low, window.low):g}, {max(high, window.high):g}]"
             warnings.append(
-                f"the model's window [{window.low:g}, {window.high:g}] clips {lost:.0%} of the range of the "
-                f"structures in {channel} ({low:g} to {high:g}, percentiles 0.5 and 99.5); a window of "
-                f"[{min(low, window.low):g}, {max(high, window.high):g}] would keep it"
+                f"the model's window [{window.low:g}, {window.high:g}] clips {clipped:.0%} of the "
+                f"intensity range of the structures in {channel} ({low:g} to {high:g}, percentiles "
+                f"0.5 and 99.5); a window of {wider} would preserve it"
             )
     return warnings
 
 
-def _share_outside(window: Intensity, low: float, high: float) -> float:
-    assert window.low is not None  # noqa: S101 - the caller looked
-    assert window.high is not None  # noqa: S101
-    lost = min(max(window.low - low, 0), high - low) + min(max(high - window.high, 0), high - low)
-    return lost / (high - low) if high > low else 0.0
+def _fraction_outside(window: Intensity, low: float, high: float) -> float:
+    """Return the fraction of the range from `low` to `high` that the window clips."""
+    if high <= low:
+        return 0.0
+    inside = np.clip([low, high], window.low, window.high)
+    return float(1 - np.ptp(inside) / (high - low))
 
 
 def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[str]:
-    """Structures that in half of the cases are under two voxels along an axis, or have too few at all."""
+    """Warn of structures under two voxels along an axis, or in volume, in half of the cases."""
     warnings = []
-    for name, extent in _median_extents(fingerprint, chosen.orientation).items():
-        # Scattered spots have a large box and still few voxels: the cube of equal volume tells them.
-        cube_mm = (fingerprint.classes[name].median_volume_mm3 or 0.0) ** (1 / 3)
-        shrink = min(1.0, cube_mm / (LEAST_VOXELS * prod(chosen.spacing_mm) ** (1 / 3)))
-        better = np.minimum(extent / LEAST_VOXELS, np.multiply(chosen.spacing_mm, shrink))
-        if (better < chosen.spacing_mm).any():
+    spacing_mm = chosen.spacing_mm
+    voxel_mm = prod(spacing_mm) ** (1 / 3)
+    for name, extent_mm in _median_extents(fingerprint, chosen.orientation).items():
+        # Scattered spots have a large bounding box and few voxels: compare the cube of equal
+        # volume.
+        volume_mm3 = fingerprint.classes[name].median_volume_mm3 or 0.0
+        cube_mm = volume_mm3 ** (1 / 3)
+        shrinkage = min(1.0, cube_mm / (_MIN_STRUCTURE_VOXELS * voxel_mm))
+        better_mm = np.minimum(
+            extent_mm / _MIN_STRUCTURE_VOXELS, np.multiply(spacing_mm, shrinkage)
+        )
+        if (better_mm < spacing_mm).any():
             warnings.append(
-                f"{name} is {_mm(extent)} mm and {cube_mm**3 / 1000:.2g} ml in half of the cases, under "
-                f"{LEAST_VOXELS} voxels at a spacing of {_mm(chosen.spacing_mm)} mm; "
-                f"a spacing of {_mm(better)} mm would show it"
+                f"{name} is {_mm(extent_mm)} mm and {volume_mm3 / 1000:.2g} ml in half of the "
+                f"cases, under {_MIN_STRUCTURE_VOXELS} voxels at {_mm(spacing_mm)} mm; "
+                f"a spacing of {_mm(better_mm)} mm would resolve it"
             )
     return warnings
 
@@ -168,53 +212,58 @@ def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[s
 def _large_structures(
     contract: Contract, fingerprint: Fingerprint, chosen: Preprocessing
 ) -> list[str]:
+    """Warn of structures longer than the patch, with the spacing at which the largest fits."""
     patch_mm = np.multiply(chosen.patch_size, chosen.spacing_mm)
-    excess = {
-        name: permute_to_orientation(found.maximum_extent_mm, AXES, chosen.orientation) / patch_mm
-        for name, found in fingerprint.classes.items()
-        if found.maximum_extent_mm is not None
-    }
-    larger = {name: ratio for name, ratio in excess.items() if ratio.max() > 1}
+    ratios = {}
+    for name, structure in fingerprint.classes.items():
+        if structure.maximum_extent_mm is not None:
+            extent = permute_to_orientation(structure.maximum_extent_mm, AXES, chosen.orientation)
+            ratios[name] = extent / patch_mm
+    larger = [name for name, ratio in ratios.items() if ratio.max() > 1]
     if not larger:
         return []
-    name = max(larger, key=lambda name: float(larger[name].max()))
-    better = np.multiply(chosen.spacing_mm, np.maximum(1, larger[name]))
+    largest = max(larger, key=lambda name: float(ratios[name].max()))
     others = f" and {len(larger) - 1} more are" if len(larger) > 1 else " is"
-    found = f"{name} ({_mm(larger[name] * patch_mm)} mm){others} larger than the patch ({_mm(patch_mm)} mm)"
-    larger_patch = "" if contract.patch_size else "a larger patch (more --memory) or "
-    model = ", for which the model was not trained" if contract.spacing_mm else ""
-    return [
-        f"{found} and never seen as a whole; {larger_patch}a spacing of {_mm(better)} mm would hold it{model}"
-    ]
+    better_mm = np.multiply(chosen.spacing_mm, np.maximum(1, ratios[largest]))
+    larger_patch = "" if contract.patch_size else "a larger patch (more memory) or "
+    untrained = ", for which the model was not trained" if contract.spacing_mm else ""
+    warning = (
+        f"{largest} ({_mm(ratios[largest] * patch_mm)} mm){others} larger than the patch "
+        f"({_mm(patch_mm)} mm); {larger_patch}a spacing of {_mm(better_mm)} mm would contain it "
+        f"as a whole{untrained}"
+    )
+    return [warning]
 
 
 def _rare_structures(fingerprint: Fingerprint) -> list[str]:
-    rare = [name for name, found in fingerprint.classes.items() if found.cases == 1]
+    rare = [name for name, structure in fingerprint.classes.items() if structure.cases == 1]
     if not rare or len(fingerprint.cases) == 1:
         return []
-    return [
-        f"only one case has {', '.join(rare)}: its result cannot be checked on another; label one more"
-    ]
+    warning = (
+        f"only one case has {', '.join(rare)}: its result cannot be validated on another case; "
+        "label one more"
+    )
+    return [warning]
 
 
-def _median_extents(fingerprint: Fingerprint, orientation: str) -> Mapping[str, np.ndarray]:
+def _median_extents(fingerprint: Fingerprint, orientation: str) -> Mapping[str, Array]:
+    """Return the median extent of each structure in mm, along the axes of an orientation."""
     extents: dict[str, list[Millimetres]] = {}
     for case in fingerprint.cases:
         for name, sides in case.extents_mm.items():
-            extents.setdefault(name, []).append(
-                permute_to_orientation(sides, case.orientation, orientation)
-            )
+            permuted = permute_to_orientation(sides, case.orientation, orientation)
+            extents.setdefault(name, []).append(permuted)
     return {name: np.median(sides, axis=0) for name, sides in extents.items()}
 
 
-def _up(length: float, step: int) -> int:
-    return int(np.ceil(length / step - 1e-9)) * step
+def _round_up(length: float, step: int) -> int:
+    return ceil(length / step - 1e-9) * step
 
 
-def _millimetres(values: Sequence[float] | np.ndarray) -> Millimetres:
+def _millimetres(values: Sequence[float] | Array) -> Millimetres:
     i, j, k = (round(float(value), 5) for value in values)
     return i, j, k
 
 
-def _mm(values: Sequence[float] | np.ndarray) -> str:
+def _mm(values: Sequence[float] | Array) -> str:
     return "×".join(f"{value:.3g}" for value in values)

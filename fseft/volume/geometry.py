@@ -1,8 +1,9 @@
-"""Where an array lies in the patient: grid, axes, cropping and reorientation, without touching voxel values.
+"""Voxel grids in patient space: axes, cropping and reorientation, without interpolation.
 
-Images are arrays (channel, i, j, k), labels (i, j, k): the last three axes are always the spatial ones.
-World coordinates are LPS millimetres, as in DICOM and ITK: x grows to the patient's Left, y to Posterior,
-z to Superior. An orientation code names, for each array axis, the direction towards which it grows ("RAS").
+Images are arrays (channel, i, j, k), labels (i, j, k): the last three axes are always the spatial
+ones. World coordinates are LPS millimetres, as in DICOM and ITK: x increases to the patient's Left,
+y to Posterior, z to Superior. An orientation code names the direction in which each array axis
+increases, such as "RAS".
 """
 
 from __future__ import annotations
@@ -21,20 +22,30 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-_LETTERS = ("LR", "PA", "SI")  # per world axis: where it grows to, and the other way
+_LETTERS = ("LR", "PA", "SI")  # per world axis: the letter of its direction, and of the opposite
 
-# An axis at 45 degrees has two nearest directions. Turned by a hundredth of a degree about no particular axis
-# it has one, and the same one after any permutation or flip of the array axes.
-_TURN = np.eye(3) + 2e-4 * np.array([[0.0, -0.79, 0.53], [0.79, 0.0, -0.31], [-0.53, 0.31, 0.0]])
+# An axis at 45 degrees has two nearest directions. Rotated by a hundredth of a degree about a skew
+# axis it has one, and the same one after any permutation or flip of the array axes.
+_TIE_BREAKING_ROTATION = np.eye(3) + 2e-4 * np.array(
+    [[0.0, -0.79, 0.53], [0.79, 0.0, -0.31], [-0.53, 0.31, 0.0]]
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The grid of a volume.
+    """The voxel grid of a volume in patient space.
 
     Args:
-        shape: Voxels per array axis.
-        affine: (4, 4) float64; maps array index (i, j, k, 1) of a voxel centre to LPS millimetres.
+        shape: Voxels along each array axis (i, j, k).
+        affine: (4, 4) float64; maps the index (i, j, k, 1) of a voxel centre to LPS millimetres.
+
+    Example:
+        >>> import numpy as np
+        >>> geometry = Geometry((40, 256, 256), np.diag([-5.0, 0.8, 0.8, 1.0]))
+        >>> geometry.orientation
+        'RPS'
+        >>> geometry.spacing_mm
+        (5.0, 0.8, 0.8)
     """
 
     shape: tuple[int, int, int]
@@ -42,87 +53,99 @@ class Geometry:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance of neighbouring voxel centres along each array axis."""
+        """Distance of neighbouring voxel centres along each array axis, in mm."""
         return _triple(np.linalg.norm(self.affine[:3, :3], axis=0))
 
     @property
     def direction(self) -> Array:
         """(3, 3): column a is the unit vector along array axis a, in LPS."""
-        columns: Array = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
-        return columns
+        columns = self.affine[:3, :3]
+        unit_vectors: Array = columns / np.linalg.norm(columns, axis=0)
+        return unit_vectors
 
     @property
     def origin_mm(self) -> tuple[float, float, float]:
-        """Centre of the first voxel, in LPS."""
+        """Centre of the voxel (0, 0, 0), in LPS mm."""
         return _triple(self.affine[:3, 3])
 
     @property
     def orientation(self) -> str:
-        """The nearest three-letter code; letter a is where array axis a grows to."""
-        turned = _TURN @ self.direction
-        worlds = max(permutations(range(3)), key=lambda world: sum(abs(turned[world, range(3)])))
+        """Nearest three-letter orientation code; letter a is the direction of array axis a."""
+        rotated = _TIE_BREAKING_ROTATION @ self.direction
+        world_axes = max(
+            permutations(range(3)), key=lambda axes: float(np.abs(rotated[axes, range(3)]).sum())
+        )
         return "".join(
-            _LETTERS[w][0 if turned[w, axis] > 0 else 1] for axis, w in enumerate(worlds)
+            _LETTERS[world][0 if rotated[world, axis] > 0 else 1]
+            for axis, world in enumerate(world_axes)
         )
 
     @property
     def extent_mm(self) -> tuple[float, float, float]:
-        """Length of the volume along each array axis, from voxel edge to voxel edge."""
+        """Length of the volume along each array axis, from voxel edge to voxel edge, in mm."""
         return _triple(np.multiply(self.shape, self.spacing_mm))
 
     @property
     def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel."""
+        """Volume of one voxel, in mm³."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, for a document or the metadata of an array."""
+        """Return plain lists, for a document or the metadata of an array."""
         return {"shape": list(self.shape), "affine": self.affine.tolist()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Geometry:
-        """The inverse of `to_json`."""
-        i, j, k = data["shape"]
-        return cls((int(i), int(j), int(k)), np.asarray(data["affine"], dtype=np.float64))
+        """Return the geometry that `to_json` serialised."""
+        i, j, k = map(int, data["shape"])
+        affine = np.asarray(data["affine"], dtype=np.float64)
+        return cls((i, j, k), affine)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a grid: voxel indices from `start` (in) to `stop` (out), per array axis."""
+    """A box of voxels: indices from `start` (inclusive) to `stop` (exclusive) per array axis."""
 
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Voxels per array axis."""
-        i, j, k = (stop - start for start, stop in zip(self.start, self.stop, strict=True))
-        return i, j, k
+        """Voxels along each array axis."""
+        i, j, k = self.start
+        i_stop, j_stop, k_stop = self.stop
+        return i_stop - i, j_stop - j, k_stop - k
 
     @property
     def slices(self) -> tuple[Any, ...]:
-        """Index of the part in an array with any number of leading axes."""
-        return (
-            ...,
-            *(slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True)),
-        )
+        """Index of the box in an array with any number of leading axes."""
+        return (..., *(slice(*limits) for limits in zip(self.start, self.stop, strict=True)))
 
 
 def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
-    """What tells two grids apart, as a phrase with both values in x, y, z; None if they are the same grid.
+    """Describe the first difference between two grids.
 
-    Spacings may differ by 0.1 %, directions by 0.001 per component, origins by a tenth of a voxel and at most
-    0.1 mm: what file formats lose by rounding.
+    Spacings may differ by 0.1 %, directions by 0.001 per component, origins by a tenth of a voxel
+    and at most 0.1 mm: the rounding errors of file formats.
+
+    Returns:
+        A phrase with both values in the order x, y, z, or None if the grids are the same.
+
+    Example:
+        >>> import numpy as np
+        >>> a, b = Geometry((4, 4, 4), np.eye(4)), Geometry((4, 4, 5), np.eye(4))
+        >>> geometry_mismatch(a, b)
+        'shape 4×4×4 against 5×4×4 voxels'
     """
     if a.shape != b.shape:
-        return f"shape {_times(a.shape[::-1])} against {_times(b.shape[::-1])} voxels"
+        return f"shape {_xyz(a.shape)} against {_xyz(b.shape)} voxels"
     if not np.allclose(a.spacing_mm, b.spacing_mm, rtol=1e-3, atol=0):
-        return f"spacing {_times(a.spacing_mm[::-1])} mm against {_times(b.spacing_mm[::-1])} mm"
+        return f"spacing {_xyz(a.spacing_mm)} mm against {_xyz(b.spacing_mm)} mm"
     if a.orientation != b.orientation:
         return f"orientation {a.orientation[::-1]} against {b.orientation[::-1]}"
     if not np.allclose(a.direction, b.direction, rtol=0, atol=1e-3):
-        cosines = np.clip(np.sum(a.direction * b.direction, axis=0), -1, 1)
-        return f"axes that differ by {np.degrees(np.arccos(cosines.min())):.3g} degrees"
+        degrees = _largest_angle(a.direction, b.direction)
+        return f"axes that differ by {degrees:.3g} degrees"
     tolerance_mm = 0.1 * min(1.0, *a.spacing_mm)
     if not np.allclose(a.origin_mm, b.origin_mm, rtol=0, atol=tolerance_mm):
         return f"origin {_point(a.origin_mm)} mm against {_point(b.origin_mm)} mm"
@@ -130,86 +153,101 @@ def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
 
 
 def reorient(array: Array, geometry: Geometry, orientation: str) -> tuple[Array, Geometry]:
-    """Permute and flip the last three axes towards an orientation; oblique angles stay in the affine.
+    """Permute and flip the spatial axes to an orientation; oblique angles stay in the affine.
 
     The exact inverse is `reorient(..., geometry.orientation)`.
 
     Args:
         array: (..., i, j, k), on the grid of `geometry`.
-        geometry: Where it lies.
+        geometry: Grid of the array.
         orientation: Three-letter code, one letter of each pair L/R, A/P, S/I.
 
     Returns:
         The array in C order and its geometry.
 
     Raises:
-        FseftError: The code is no orientation.
+        FseftError: The code is not an orientation.
+
+    Example:
+        >>> import numpy as np
+        >>> image, geometry = np.arange(3).reshape(1, 3, 1, 1), Geometry((3, 1, 1), np.eye(4))
+        >>> geometry.orientation
+        'LPS'
+        >>> flipped, _ = reorient(image, geometry, "RPS")
+        >>> flipped.ravel().tolist()
+        [2, 1, 0]
     """
-    view, turned = reoriented_view(array, geometry, orientation)
-    return np.ascontiguousarray(view), turned
+    view, reoriented = reoriented_view(array, geometry, orientation)
+    return np.ascontiguousarray(view), reoriented
 
 
 def reoriented_view(array: Array, geometry: Geometry, orientation: str) -> tuple[Array, Geometry]:
-    """`reorient` without a copy: what is written into the result is written into the array."""
-    source = geometry.orientation
-    sources = [
-        axis for letter in orientation for axis in range(3) if _pair(source[axis]) == _pair(letter)
-    ]
-    if len(orientation) != 3 or sorted(sources) != [0, 1, 2]:
-        hint = "Take one letter of each pair L/R, A/P, S/I, as in 'RAS'."
-        raise FseftError(f"'{orientation}' is no orientation", hint=hint)
-    step, flipped = np.diag([0.0, 0.0, 0.0, 1.0]), []
-    for axis, old in enumerate(sources):
-        if source[old] == orientation[axis]:
-            step[old, axis] = 1
+    """Reorient without a copy: values written to the returned view are written to the array.
+
+    Args:
+        array: (..., i, j, k), on the grid of `geometry`.
+        geometry: Grid of the array.
+        orientation: Three-letter code, one letter of each pair L/R, A/P, S/I.
+
+    Raises:
+        FseftError: The code is not an orientation.
+    """
+    source_axes = _source_axes(geometry.orientation, orientation)
+    index_map, flipped = np.diag([0.0, 0.0, 0.0, 1.0]), []
+    for axis, source in enumerate(source_axes):
+        if geometry.orientation[source] == orientation[axis]:
+            index_map[source, axis] = 1
         else:
-            step[old, axis], step[old, 3] = -1, geometry.shape[old] - 1
+            index_map[source, axis], index_map[source, 3] = -1, geometry.shape[source] - 1
             flipped.append(axis - 3)
     lead = array.ndim - 3
-    view = np.flip(array.transpose(*range(lead), *(lead + old for old in sources)), tuple(flipped))
-    i, j, k = (geometry.shape[old] for old in sources)
-    return view, Geometry((i, j, k), geometry.affine @ step)
+    axes = (*range(lead), *(lead + source for source in source_axes))
+    view = np.flip(array.transpose(axes), tuple(flipped))
+    i, j, k = (geometry.shape[source] for source in source_axes)
+    return view, Geometry((i, j, k), geometry.affine @ index_map)
 
 
 def bounding_box(mask: Array, margin_voxels: int = 0) -> Box:
-    """The smallest box around the nonzero voxels, and a margin; the whole array if there are none.
+    """Return the smallest box around the nonzero voxels, or the whole array if all are zero.
 
     Args:
-        mask: (..., i, j, k); a voxel counts if it is nonzero in any leading axis.
-        margin_voxels: Added on every side, as far as the array goes.
+        mask: (..., i, j, k); a voxel counts if it is nonzero at any index of the leading axes.
+        margin_voxels: Added on every side, within the array.
     """
-    full: tuple[int, ...] = mask.shape[-3:]
-    start, stop = [0, 0, 0], list(full)
-    for axis in range(3):
-        others = tuple(a for a in range(mask.ndim) if a != mask.ndim - 3 + axis)
-        hits = np.flatnonzero(mask.any(axis=others))
-        if hits.size == 0:
-            return Box((0, 0, 0), (full[0], full[1], full[2]))
-        start[axis] = max(0, int(hits[0]) - margin_voxels)
-        stop[axis] = min(full[axis], int(hits[-1]) + 1 + margin_voxels)
-    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    starts, stops = [], []
+    lead = mask.ndim - 3
+    for axis, size in enumerate(mask.shape[lead:], start=lead):
+        other_axes = tuple(a for a in range(mask.ndim) if a != axis)
+        nonzero = np.flatnonzero(mask.any(axis=other_axes))
+        first, last = (nonzero[0], nonzero[-1]) if nonzero.size else (0, size - 1)
+        starts.append(max(0, int(first) - margin_voxels))
+        stops.append(min(size, int(last) + 1 + margin_voxels))
+    i, j, k = starts
+    i_stop, j_stop, k_stop = stops
+    return Box((i, j, k), (i_stop, j_stop, k_stop))
 
 
 def crop(array: Array, geometry: Geometry, box: Box) -> tuple[Array, Geometry]:
-    """The part of an array (..., i, j, k) in a box, as a view, and where it lies."""
+    """Return the part of an array (..., i, j, k) in a box, as a view, and its geometry."""
     affine = geometry.affine.copy()
-    affine[:3, 3] += geometry.affine[:3, :3] @ box.start
+    columns = affine[:3, :3]
+    affine[:3, 3] += columns @ box.start
     return array[box.slices], Geometry(box.shape, affine)
 
 
 def resampled_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
-    """The grid of about this spacing with exactly the same field of view.
+    """Return the grid with about this spacing and exactly the same field of view.
 
-    The shape is rounded to whole voxels; the spacing then is extent / shape, so that the outer voxel edges
-    stay where they are and the first voxel centre moves by half the change of spacing (the convention of
-    PyTorch's `align_corners=False` and of scikit-image, not of ITK).
+    The shape is rounded to whole voxels; the spacing then is extent / shape, so that the outer
+    voxel edges stay in place and the first voxel centre moves by half the change of spacing (the
+    convention of PyTorch's `align_corners=False` and of scikit-image, not of ITK).
 
     Args:
-        geometry: The grid to start from.
-        spacing_mm: The spacing wanted, per array axis.
+        geometry: The original grid.
+        spacing_mm: Target spacing per array axis, in mm.
     """
-    wanted = np.divide(geometry.extent_mm, spacing_mm)
-    i, j, k = (max(1, round(float(count))) for count in wanted)
+    counts = np.divide(geometry.extent_mm, spacing_mm)
+    i, j, k = (max(1, round(float(count))) for count in counts)
     spacing = np.divide(geometry.extent_mm, (i, j, k))
     affine = geometry.affine.copy()
     affine[:3, :3] = geometry.direction * spacing
@@ -218,11 +256,11 @@ def resampled_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geome
 
 
 def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
-    """Make the axes of an affine perpendicular, keeping spacing and origin.
+    """Make the axes of an affine perpendicular; spacing and origin are preserved.
 
     Returns:
-        The (4, 4) affine with the nearest orthonormal axes (the polar factor, by SVD), and the largest angle
-        in degrees by which an axis was turned.
+        The (4, 4) affine with the nearest orthonormal axes (the polar factor, by SVD), and the
+        largest angle in degrees by which an axis was rotated.
 
     Raises:
         FseftError: The axes span no volume.
@@ -234,8 +272,8 @@ def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
             f"has a degenerate grid (spacing {_times(spacing)} mm)", hint="Repair its header."
         )
     direction = affine[:3, :3] / spacing
-    u, strength, vt = np.linalg.svd(direction)
-    if strength[-1] < 1e-3:
+    u, singular_values, vt = np.linalg.svd(direction)
+    if singular_values[-1] < 1e-3:
         raise FseftError("has a degenerate grid (two axes are parallel)", hint="Repair its header.")
     repaired = affine.copy()
     repaired[:3, :3] = (u @ vt) * spacing
@@ -243,12 +281,34 @@ def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
     return repaired, float(np.degrees(2 * np.arcsin(min(1.0, chord / 2))))
 
 
-def _pair(letter: str) -> str:
+def _source_axes(source: str, target: str) -> list[int]:
+    """Return, for each axis of the target orientation, the parallel axis of the source."""
+    source_pairs = [_letter_pair(letter) for letter in source]
+    target_pairs = [_letter_pair(letter) for letter in target]
+    if len(target) != 3 or sorted(target_pairs) != sorted(source_pairs):
+        hint = "Take one letter of each pair L/R, A/P, S/I, as in 'RAS'."
+        raise FseftError(f"'{target}' is not an orientation", hint=hint)
+    return [source_pairs.index(pair) for pair in target_pairs]
+
+
+def _letter_pair(letter: str) -> str:
     return next((pair for pair in _LETTERS if letter in pair), "")
 
 
 def _triple(values: Array) -> tuple[float, float, float]:
     return float(values[0]), float(values[1]), float(values[2])
+
+
+def _largest_angle(directions: Array, others: Array) -> float:
+    """Return the largest angle between columns of two (3, 3) direction matrices, in degrees."""
+    cosines = np.sum(directions * others, axis=0)
+    smallest = np.clip(cosines.min(), -1, 1)
+    return float(np.degrees(np.arccos(smallest)))
+
+
+def _xyz(values: tuple[float, float, float]) -> str:
+    """Format values of the axes (i, j, k) = (z, y, x) in the order x, y, z."""
+    return _times(values[::-1])
 
 
 def _times(values: Sequence[float] | Array) -> str:

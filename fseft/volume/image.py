@@ -1,12 +1,12 @@
-"""Image files in and out: the only place that reads and writes volumes.
+"""Image files: the only module that reads and writes volumes.
 
-`.nii`, `.nii.gz`, `.nrrd`, `.mha` and folders with one DICOM series. Arrays come in the axis order of
-SimpleITK (z, y, x), so that the grid of an image with identity direction has the orientation "SPL".
+Supported are `.nii`, `.nii.gz`, `.nrrd`, `.mha` and folders with one DICOM series. Arrays have the
+axis order of SimpleITK (z, y, x), so that the grid of an image with identity direction has the
+orientation "SPL".
 """
 
 from __future__ import annotations
 
-import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from fseft import workspace
 from fseft.errors import FseftError, pluralise
 from fseft.volume import dicom, nifti, nrrd_mha
+from fseft.volume._logging import warn_once
 from fseft.volume.geometry import Array, Geometry, geometry_mismatch, nearest_orthonormal, reorient
 
 if TYPE_CHECKING:
@@ -24,14 +25,19 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
-_KNOWN = f"Give {', '.join(IMAGE_SUFFIXES)} or a folder with one DICOM series."
-_MOST_LABELS = 1000  # an atlas of the whole body has some hundreds
-_OBLIQUE_DEGREES = 0.01  # by how much axes may miss the right angle before we speak of it
+_SUPPORTED = f"Supported are {', '.join(IMAGE_SUFFIXES)} and folders with one DICOM series."
+_MAX_LABELS = 1000  # atlases of the whole body have some hundreds
+_MAX_SHEAR_DEGREES = 0.01  # deviations from the right angle up to this are repaired silently
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels (channel, i, j, k) and where they lie."""
+    """An image or a label map on its grid.
+
+    Attributes:
+        array: Voxels (channel, i, j, k).
+        geometry: Grid of the last three axes.
+    """
 
     array: Array
     geometry: Geometry
@@ -42,12 +48,18 @@ class _Format(Protocol):
 
 
 def case_name(path: Path) -> str:
-    """The file name without its image suffix: `case_0000.nii.gz` is `case_0000`."""
+    """Return the file name without its image suffix.
+
+    Example:
+        >>> from pathlib import Path
+        >>> case_name(Path("case_0000.nii.gz"))
+        'case_0000'
+    """
     return path.name[: len(path.name) - len(_suffix(path))]
 
 
 def is_image(path: Path) -> bool:
-    """Whether this is a file with an image suffix, or a folder with DICOM files."""
+    """Return whether this is a file with an image suffix, or a folder with DICOM files."""
     return dicom.is_series(path) if path.is_dir() else bool(_suffix(path))
 
 
@@ -57,47 +69,62 @@ def read_volume(
     """Read an image of one or several channels.
 
     Args:
-        source: One file or DICOM folder, whose fourth dimension or vector components are the channels; or one
-            file per channel, all on the same grid.
-        channels: How many there must be; None takes what comes.
-        case: The case identifier, for errors.
+        source: One file or DICOM folder, whose fourth dimension or vector components are the
+            channels; or one file per channel, all on the same grid.
+        channels: Expected number of channels; None accepts any.
+        case: Case identifier, for error messages.
 
     Returns:
-        The voxels as stored, (channel, z, y, x): integers stay integers, also after a whole-numbered rescale.
+        The voxels as stored, (channel, z, y, x); integers stay integers, also after rescaling by
+        whole numbers.
 
     Raises:
-        FseftError: A file is missing, damaged or no 3D image, holds NaN or infinity, or has all voxels equal;
-            the channels differ in grid or are not as many as expected.
+        FseftError: A file is missing, damaged or not a 3D image, contains NaN or infinity, or all
+            its voxels are equal; or the channels differ in grid or number.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> from fseft.volume.geometry import Geometry
+        >>> path = Path(tempfile.mkdtemp()) / "scan.nii.gz"
+        >>> image = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
+        >>> write_volume(path, image, Geometry((2, 3, 4), np.diag([5.0, 0.7, 0.7, 1.0])))
+        >>> volume = read_volume(path)
+        >>> volume.array.shape, volume.array.dtype
+        ((1, 2, 3, 4), dtype('int16'))
     """
     paths = [source] if isinstance(source, Path) else list(source)
     expected = channels or max(1, len(paths))
     if len(paths) not in (1, expected):
         cause = f"has {pluralise(len(paths), 'image file')}, expected {expected}"
         raise FseftError(cause, hint="Give one file per channel.", case=case)
-    volumes = [_read_image(path, channels if len(paths) == 1 else 1, case) for path in paths]
+    if len(paths) == 1:
+        return _read_image(paths[0], channels, case)
+    volumes = [_read_image(path, 1, case) for path in paths]
     geometry = volumes[0].geometry
     for path, volume in zip(paths, volumes, strict=True):
-        difference = geometry_mismatch(volume.geometry, geometry)
-        if difference:
+        if difference := geometry_mismatch(volume.geometry, geometry):
             raise FseftError(
                 f"is not on the grid of {paths[0].name}: {difference}",
                 hint="Resample the channels to one grid.",
                 case=case,
                 file=path,
             )
-    if len(volumes) == 1:
-        return volumes[0]
     return Volume(np.concatenate([volume.array for volume in volumes]), geometry)
 
 
 def read_labels(path: Path, *, case: str | None = None) -> Volume:
     """Read a label map.
 
+    Args:
+        path: A file or DICOM folder.
+        case: Case identifier, for error messages.
+
     Returns:
-        The labels (1, z, y, x) in the smallest unsigned integer type that holds them.
+        The labels (1, z, y, x) in the smallest unsigned integer type.
 
     Raises:
-        FseftError: As for images, or a label is negative or no whole number, or there are several channels.
+        FseftError: The file is missing, damaged or not a 3D image, has several channels, or
+            contains negative or non-integer values.
     """
     with _located(path, case):
         volume = _load(path)
@@ -110,15 +137,23 @@ def read_labels(path: Path, *, case: str | None = None) -> Volume:
 
 
 def write_labels(path: Path, labels: Array, geometry: Geometry) -> None:
-    """Write a label map atomically, in the format of the suffix and the smallest unsigned integer type.
+    """Write a label map atomically, in the smallest unsigned integer type.
 
     Args:
-        path: `.nii`, `.nii.gz`, `.nrrd` or `.mha`.
+        path: File with the suffix `.nii`, `.nii.gz`, `.nrrd` or `.mha`, which decides the format.
         labels: (i, j, k), whole numbers from 0 on.
-        geometry: Where they lie.
+        geometry: Their grid.
 
     Raises:
-        FseftError: The suffix is unknown, a label is negative or fractional, or the file cannot be written.
+        FseftError: The suffix is unknown, a label is negative or not an integer, or the file cannot
+            be written.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "liver.nrrd"
+        >>> write_labels(path, np.ones((2, 3, 4)), Geometry((2, 3, 4), np.eye(4)))
+        >>> read_labels(path).array.dtype
+        dtype('uint8')
     """
     with _located(path, None):
         small = _as_labels(labels)
@@ -126,16 +161,18 @@ def write_labels(path: Path, labels: Array, geometry: Geometry) -> None:
 
 
 def write_volume(path: Path, array: Array, geometry: Geometry) -> None:
-    """Write an image atomically, in the format of the suffix; `read_volume` gives it back.
+    """Write an image atomically; `read_volume` returns the same voxels.
 
     Args:
-        path: `.nii`, `.nii.gz`, `.nrrd` or `.mha`.
-        array: (channel, i, j, k), integers or floats; bool becomes uint8 and float16 float32. Several
-            channels become the fourth dimension of a NIfTI file, the vector components of the others.
-        geometry: Where it lies.
+        path: File with the suffix `.nii`, `.nii.gz`, `.nrrd` or `.mha`, which decides the format.
+        array: (channel, i, j, k), integers or floats; bool becomes uint8, float16 becomes float32.
+            Several channels become the fourth dimension of NIfTI files, the vector components of
+            others.
+        geometry: Grid of the last three axes.
 
     Raises:
-        FseftError: The suffix is unknown, the array is not on the grid, or the file cannot be written.
+        FseftError: The suffix is unknown, the array is not on the grid, or the file cannot be
+            written.
     """
     if array.shape[1:] != geometry.shape:
         raise FseftError(
@@ -143,17 +180,20 @@ def write_volume(path: Path, array: Array, geometry: Geometry) -> None:
             hint="Arrays are (channel, i, j, k), labels (i, j, k).",
             file=path,
         )
-    small = {"bool": "uint8", "float16": "float32"}.get(array.dtype.name, array.dtype.name)
     suffix = _suffix(path)
     if not suffix:
-        raise FseftError(f"has no image suffix ('{path.name}')", hint=_KNOWN, file=path)
+        raise FseftError(f"has no image suffix ('{path.name}')", hint=_SUPPORTED, file=path)
     module = nifti if suffix.startswith(".nii") else nrrd_mha
+    dtype = {"bool": "uint8", "float16": "float32"}.get(array.dtype.name, array.dtype.name)
     with _located(path, None), workspace.atomic_write(path) as temporary:
-        module.write(temporary, array.astype(small, copy=False), geometry.affine)
+        module.write(temporary, array.astype(dtype, copy=False), geometry.affine)
 
 
 def content_digest(source: Path | Sequence[Path]) -> str:
-    """A key of what the files hold: all of a DICOM folder sorted by name, several channels in their order.
+    """Return a key of the bytes of image files: of a DICOM folder all files, sorted by name.
+
+    Args:
+        source: One file or folder, or one per channel; their order matters.
 
     Raises:
         FseftError: A file is missing.
@@ -168,9 +208,13 @@ def content_digest(source: Path | Sequence[Path]) -> str:
 
 
 def voxels_digest(volume: Volume) -> str:
-    """A key of one voxel in 64, which no two scans share: it knows a scan in another file format or order of axes."""
+    """Return a key of one voxel in 64, independent of file format and order of axes.
+
+    It recognises the same scan in another file; different scans do not share these voxels.
+    """
     array, geometry = reorient(volume.array, volume.geometry, "RAS")
-    return workspace.digest(geometry.shape, array[:, ::4, ::4, ::4].astype(np.float32).tobytes())
+    sample = array[:, ::4, ::4, ::4].astype(np.float32)
+    return workspace.digest(geometry.shape, sample.tobytes())
 
 
 def _suffix(path: Path) -> str:
@@ -180,24 +224,21 @@ def _suffix(path: Path) -> str:
 
 @contextmanager
 def _located(path: Path, case: str | None) -> Iterator[None]:
-    """Tell errors from inside with the case and the file."""
+    """Add the case and the file to errors that are raised within."""
     try:
         yield
     except FseftError as error:
         raise error.located(case=case, file=path) from error
     except FileNotFoundError as error:
-        raise FseftError(
-            "there is no such file", hint="Check the path.", case=case, file=path
-        ) from error
+        raise FseftError("does not exist", hint="Check the path.", case=case, file=path) from error
     except OSError as error:
         cause = f"cannot be read ({error.strerror or error})"
-        raise FseftError(
-            cause, hint="Check the file and its rights.", case=case, file=path
-        ) from error
+        hint = "Check the file and its permissions."
+        raise FseftError(cause, hint=hint, case=case, file=path) from error
 
 
 def _format(path: Path) -> _Format:
-    """The module that reads this file, or why there is none."""
+    """Return the module that reads this file."""
     if path.is_dir():
         return dicom
     if path.stat().st_size == 0:
@@ -205,42 +246,38 @@ def _format(path: Path) -> _Format:
     suffix = _suffix(path)
     if suffix:
         return nifti if suffix.startswith(".nii") else nrrd_mha
-    if path.suffix == ".hdr" and not path.with_suffix(".img").exists():
+    image = path.with_suffix(".img")
+    if path.suffix == ".hdr" and not image.exists():
         raise FseftError(
-            f"is a header without its image {path.with_suffix('.img').name}",
-            hint="Convert the pair to .nii.gz.",
+            f"is a header without its image {image.name}", hint="Convert the pair to .nii.gz."
         )
     if dicom.is_dicom(path):
         hint = "Give the folder of its series; convert a DICOM-SEG to .nii.gz."
         raise FseftError("is a single DICOM file", hint=hint)
-    raise FseftError(f"is of no format that is read here ('{path.suffix}')", hint=_KNOWN)
-
-
-def _geometry(path: Path, shape: tuple[int, ...], affine: Array) -> Geometry:
-    """The grid with perpendicular axes, as all that follows expects; a real repair is told."""
-    repaired, degrees = nearest_orthonormal(affine)
-    if degrees > _OBLIQUE_DEGREES:
-        warnings.warn(
-            f"{path}: voxel axes are not perpendicular (off by {degrees:.2g} degrees); "
-            "taken as the nearest ones that are",
-            stacklevel=3,
-        )
-    return Geometry((shape[1], shape[2], shape[3]), repaired)
+    raise FseftError(f"has an unsupported format ('{path.suffix}')", hint=_SUPPORTED)
 
 
 def _load(path: Path) -> Volume:
+    """Read a file; axes that are not perpendicular are repaired, with a warning if it matters."""
     array, affine = _format(path).read(path)
-    return Volume(array, _geometry(path, array.shape, affine))
+    repaired, degrees = nearest_orthonormal(affine)
+    if degrees > _MAX_SHEAR_DEGREES:
+        warn_once(
+            f"{path}: voxel axes are not perpendicular (off by {degrees:.2g} degrees); "
+            "the nearest perpendicular axes are used"
+        )
+    _, i, j, k = array.shape
+    return Volume(array, Geometry((i, j, k), repaired))
 
 
 def _read_image(path: Path, channels: int | None, case: str | None) -> Volume:
     with _located(path, case):
         volume = _load(path)
-        found = len(volume.array)
-        if channels not in (None, found):
-            what = pluralise(found, "channel") if found == 1 else f"{found} frames (4D)"
+        count = len(volume.array)
+        if channels not in (None, count):
+            content = f"{count} frames (4D)" if count > 1 else "1 channel"
             raise FseftError(
-                f"has {what}, expected {pluralise(channels or 1, 'channel')}",
+                f"has {content}, expected {pluralise(channels or 1, 'channel')}",
                 hint="Give the right file, or split it.",
             )
         _check_voxels(volume.array)
@@ -248,35 +285,47 @@ def _read_image(path: Path, channels: int | None, case: str | None) -> Volume:
 
 
 def _check_voxels(array: Array) -> None:
+    """Refuse images with NaN, infinity or a single value."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = array.size - int(np.isfinite(array).sum())
+        count = array.size - int(np.isfinite(array).sum())
         raise FseftError(
-            f"holds {pluralise(bad, 'voxel')} of NaN or infinity among {array.size}",
+            f"contains {pluralise(count, 'voxel')} of NaN or infinity among {array.size}",
             hint="Replace them by the background value.",
         )
     if array.min() == array.max():
-        raise FseftError(
-            f"is constant (all voxels are {array.flat[0]})", hint="Check how it was exported."
-        )
+        cause = f"is constant (all voxels are {array.flat[0]})"
+        raise FseftError(cause, hint="Check how it was exported.")
 
 
 def _as_labels(array: Array) -> Array:
+    """Return labels in the smallest unsigned type; refuse arrays that are not label maps."""
     if array.dtype.kind == "f":
-        whole = np.isfinite(array) & (array == np.rint(array))
-        if not whole.all():
-            odd = array[~whole]
-            raise FseftError(
-                f"holds {pluralise(odd.size, 'voxel')} without a whole number, such as {odd[0]}",
-                hint="Give a label map; resample labels with nearest neighbour.",
-            )
+        _check_integers(array)
     if array.min() < 0:
+        cause = f"contains negative labels (lowest {array.min()})"
+        raise FseftError(cause, hint="Number labels from 0 on.")
+    highest = int(array.max())
+    labels = array.astype(np.min_scalar_type(highest))
+    if highest > np.iinfo(np.uint8).max:
+        _check_label_count(labels)
+    return labels
+
+
+def _check_integers(array: Array) -> None:
+    is_integer = np.isfinite(array) & (array == np.rint(array))
+    if not is_integer.all():
+        others = array[~is_integer]
         raise FseftError(
-            f"holds negative labels (lowest {array.min()})", hint="Number labels from 0 on."
+            f"contains {pluralise(others.size, 'non-integer voxel')} (e.g. {others[0]})",
+            hint="Give a label map; resample labels with nearest neighbour.",
         )
-    labels = array.astype(np.min_scalar_type(int(array.max())))
-    if labels.itemsize > 1 and (found := len(np.unique(labels[..., ::2, ::2, ::2]))) > _MOST_LABELS:
+
+
+def _check_label_count(labels: Array) -> None:
+    """Refuse label maps with as many values as an image has; one voxel in eight is looked at."""
+    count = len(np.unique(labels[..., ::2, ::2, ::2]))
+    if count > _MAX_LABELS:
         raise FseftError(
-            f"holds {found} and more different values: an image, not labels",
+            f"contains at least {count} different values, as an image does, not labels",
             hint="Give the label map.",
         )
-    return labels

@@ -1,4 +1,4 @@
-"""Labels that come as one mask per structure."""
+"""Labels in the form of one binary mask per structure."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ if TYPE_CHECKING:
 
 
 def label_files(case: Case) -> tuple[Path, ...]:
-    """The label map of a case, or all its masks; nothing where it has no label."""
+    """Return the label map of a case, or all its masks; empty for an unlabelled case."""
     if isinstance(case.label, dict):
         return tuple(case.label.values())
     return () if case.label is None else (case.label,)
 
 
 def read_masks(paths: Mapping[int, Path], *, case: str | None = None) -> Volume:
-    """Read the masks of a case as one label map; where they overlap, the smaller structure lies on top.
+    """Read the masks of a case as one label map; where they overlap, the smaller structure wins.
 
     Args:
         paths: Value in the label map -> file of its mask, nonzero inside; at least one.
-        case: The case identifier, for errors.
+        case: Case identifier, for error messages.
 
     Returns:
-        The labels (1, z, y, x) in the smallest unsigned integer type that holds all values.
+        The labels (1, z, y, x) in the smallest unsigned integer type.
 
     Raises:
-        FseftError: As for a label map, or the masks are on different grids.
+        FseftError: A file is not a label map, or the masks are on different grids.
     """
     first = read_labels(next(iter(paths.values())), case=case)
     labels = np.zeros(first.array.shape, np.min_scalar_type(max(paths)))
-    voxels, sizes = labels.reshape(-1), np.zeros(max(paths) + 1, np.int64)
+    voxels = labels.reshape(-1)
+    sizes = np.zeros(max(paths) + 1, np.int64)
     for value, path in paths.items():
         mask = read_labels(path, case=case)
         if difference := geometry_mismatch(mask.geometry, first.geometry):
@@ -47,6 +48,7 @@ def read_masks(paths: Mapping[int, Path], *, case: str | None = None) -> Volume:
             raise FseftError(cause, hint="Resample the masks to one grid.", case=case, file=path)
         inside = np.flatnonzero(mask.array)
         sizes[value] = len(inside)
-        below = voxels[inside]
-        voxels[inside[(below == 0) | (sizes[below] > len(inside))]] = value
+        previous = voxels[inside]
+        is_smaller = (previous == 0) | (sizes[previous] > len(inside))
+        voxels[inside[is_smaller]] = value
     return Volume(labels, first.geometry)

@@ -1,21 +1,21 @@
 """NIfTI-1 and NIfTI-2 files through nibabel, with guards against damaged files.
 
 nibabel parses and writes the headers. The voxels are read in chunks, because nibabel allocates as
-many bytes as a header promises and does not reach the checksum at the end of a gzip stream. Integers
-that a header rescales by whole numbers stay integers, whereas nibabel returns float64.
+many bytes as a header promises and does not reach the checksum at the end of a gzip stream.
+Integers that a header rescales by whole numbers stay integers, whereas nibabel returns float64.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
-import warnings
 import zlib
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from fseft.errors import FseftError
+from fseft.volume._logging import warn_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +44,8 @@ def read(path: Path) -> tuple[Array, Array]:
         path: Plain or gzipped, recognised by content.
 
     Returns:
-        The voxels (channel, k, j, i of the file), rescaled as the header says, and the (4, 4) affine
-        from the array index (k, j, i) to LPS mm.
+        The voxels (channel, k, j, i of the file), rescaled as the header says, and the (4, 4)
+        affine from the array index (k, j, i) to LPS mm.
 
     Raises:
         FseftError: The file is not a NIfTI image of 3 or 4 dimensions with real numbers, or is
@@ -223,14 +223,14 @@ def _rescaled(stored: Array, header: Nifti1Header) -> Array:
 
 
 def _affine(header: Nifti1Header, path: Path) -> Array:
-    """Return the (4, 4) affine from (k, j, i) to LPS mm: the sform, else the qform, else spacing."""
+    """Return the (4, 4) affine from (k, j, i) to LPS mm, of the sform, the qform or the spacing."""
     if header["sform_code"] > 0:
         ras = np.asarray(header.get_sform(), np.float64)
     elif header["qform_code"] > 0:
         ras = _qform(header)
     else:
         ras = np.diag([*np.abs(header["pixdim"][1:4]), 1.0]).astype(np.float64)
-        warnings.warn(f"{path}: no orientation in its NIfTI header; taken as RAS", stacklevel=2)
+        warn_once(f"{path}: its NIfTI header has no orientation; RAS is assumed")
     ras[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
     affine: Array = (_LPS_FROM_RAS @ ras)[:, [2, 1, 0, 3]]
     return affine

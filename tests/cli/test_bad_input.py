@@ -263,10 +263,10 @@ def two_channels(folder):
 IMAGE, LABEL = "imagesTr/b_0000.nii.gz: ", "labelsTr/b.nii.gz: "
 GRIDS = "the image b_0000.nii.gz and its label are not on the same grid"
 DATASETS = [
-    (missing, ["livers: there is no such folder", "Give the folder of a dataset."]),
-    (a_file_instead, ["livers: is no folder", "Give the folder of a dataset."]),
+    (missing, ["livers: does not exist", "Give the folder of a dataset."]),
+    (a_file_instead, ["livers: is not a folder", "Give the folder of a dataset."]),
     (empty, ["livers: is empty", "nnU-Net", "Decathlon", "imagesTr and labelsTr"]),
-    (unknown_layout, ["livers: is a dataset of no layout that is known", "nnU-Net", "Decathlon"]),
+    (unknown_layout, ["livers: has an unknown dataset layout", "nnU-Net", "Decathlon"]),
     (no_image_at_all, ["livers: has no image", "Put images into imagesTr."]),
     (broken_json, ["livers/dataset.json: is no valid JSON", "Repair or remove it."]),
     (
@@ -292,31 +292,34 @@ DATASETS = [
         ["case b, ", LABEL, GRIDS, "axes that differ by 36.9 degrees", "resample the label"],
     ),
     (cut_image, ["case b, ", IMAGE, "is truncated or damaged", "Copy or export it again."]),
-    (cut_inside, ["case b, ", IMAGE, "it holds 11020 of 11520 bytes", "Copy or export it again."]),
+    (
+        cut_inside,
+        ["case b, ", IMAGE, "it contains 11020 of 11520 bytes", "Copy or export it again."],
+    ),
     (cut_label, ["case b, ", LABEL, "is truncated or damaged", "Copy or export it again."]),
     (no_bytes, ["case b, ", IMAGE, "is empty (0 bytes)", "Copy or export it again."]),
-    (text_as_image, ["case b, ", IMAGE, "is not a NIfTI file", "Check what it holds"]),
-    (text_as_label, ["case b, ", LABEL, "is not a NIfTI file", "Check what it holds"]),
-    (broken_link, ["case b, ", LABEL, "there is no such file", "Check the path."]),
+    (text_as_image, ["case b, ", IMAGE, "is not a NIfTI file", "Check its content"]),
+    (text_as_label, ["case b, ", LABEL, "is not a NIfTI file", "Check its content"]),
+    (broken_link, ["case b, ", LABEL, "does not exist", "Check the path."]),
     (a_lone_header, ["b.hdr: is a header without its image b.img", "Convert the pair"]),
     (colours, ["case b, ", IMAGE, "is a colour (RGB) image", "Save one intensity per voxel."]),
     (four_dimensions, ["case b, ", IMAGE, "has 3 frames (4D), expected 1 channel", "split it"]),
     (five_dimensions, ["case b, ", IMAGE, "has 5 dimensions (20×18×16×2×3)", "Save a 3D image"]),
-    (nan_voxels, ["case b, ", IMAGE, "holds 2 voxels of NaN or infinity", "Replace them"]),
-    (infinite_voxel, ["case b, ", IMAGE, "holds 1 voxel of NaN or infinity", "Replace them"]),
+    (nan_voxels, ["case b, ", IMAGE, "contains 2 voxels of NaN or infinity", "Replace them"]),
+    (infinite_voxel, ["case b, ", IMAGE, "contains 1 voxel of NaN or infinity", "Replace them"]),
     (
         constant,
         ["case b, ", IMAGE, "is constant (all voxels are -1000)", "Check how it was exported."],
     ),
     (
         negative_label,
-        ["case b, ", LABEL, "holds negative labels (lowest -1)", "Number labels from 0 on."],
+        ["case b, ", LABEL, "contains negative labels (lowest -1)", "Number labels from 0 on."],
     ),
     (
         fractional_label,
-        ["case b, ", LABEL, "without a whole number, such as 0.5", "nearest neighbour"],
+        ["case b, ", LABEL, "(e.g. 0.5)", "nearest neighbour"],
     ),
-    (nan_label, ["case b, ", LABEL, "without a whole number, such as nan", "nearest neighbour"]),
+    (nan_label, ["case b, ", LABEL, "(e.g. nan)", "nearest neighbour"]),
     (
         unnamed_label,
         ["case b, ", LABEL, "holds label values 3, 6 without a name", "Name it in dataset.json"],

@@ -82,7 +82,7 @@ def test_json_is_the_plan_and_nothing_else(call):
 
 
 def test_strict_refuses_what_is_incomplete(call):
-    with pytest.raises(FseftError, match="1 image has no label"):
+    with pytest.raises(FseftError, match="1 image without a label"):
         call("plan", "--strict")
 
 

@@ -181,12 +181,12 @@ def test_a_window_that_misses_the_structures_clips_all():
 def test_a_structure_under_two_voxels_is_told_with_a_better_spacing():
     (warning,) = warnings(a_fingerprint(extent=(30, 20, 5)), spacing=(1, 1, 3))
     assert warning.startswith("liver is 30×20×5 mm")
-    assert "1×1×2.5 mm would show it" in warning
+    assert "1×1×2.5 mm would resolve it" in warning
 
 
 def test_scattered_spots_count_by_their_volume():
     (warning,) = warnings(a_fingerprint(volume=27.0), spacing=(2, 2, 2))
-    assert "1.5×1.5×1.5 mm would show it" in warning
+    assert "1.5×1.5×1.5 mm would resolve it" in warning
 
 
 def test_a_structure_larger_than_the_patch_is_told_in_mm():

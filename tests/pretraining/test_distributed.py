@@ -183,7 +183,7 @@ def test_another_number_of_ranks_goes_on_and_says_so(killed, by_two, datasets, t
 @pytest.mark.parametrize(
     ("folders", "option", "message"),
     [
-        (["nowhere"], "--half", "nowhere: rank 0: there is no such folder"),
+        (["nowhere"], "--half", "nowhere: rank 0: does not exist"),
         (
             ["first", "second"],
             "--set=depth=3",

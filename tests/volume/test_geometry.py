@@ -125,7 +125,7 @@ def test_all_48_codes_are_reached_and_undone(code):
 
 @pytest.mark.parametrize("code", ["", "RA", "RAA", "RAX", "RASS", "RASX", "RLS", "ras"])
 def test_what_is_no_orientation_is_refused(code):
-    with pytest.raises(FseftError, match="is no orientation"):
+    with pytest.raises(FseftError, match="is not an orientation"):
         reorient(np.zeros((1, 1, 1)), Geometry((1, 1, 1), np.eye(4)), code)
 
 

@@ -107,7 +107,7 @@ def test_both_byte_orders_hold_the_same_image(real_data):
         ("odd_files/nifti1.hdr", "is a header without its image nifti1.img"),
         ("odd_files/not-nifti.nii", "is not a NIfTI file"),
         ("odd_files/rgb_test_file.nii.gz", "is a colour (RGB) image"),
-        ("odd_files/missing.nii", "there is no such file"),
+        ("odd_files/missing.nii", "does not exist"),
         ("dicom_ct/liver.dcm", "is a single DICOM file"),
         (
             "dicom_ct/tilted_uneven",
@@ -129,7 +129,7 @@ def test_a_dicom_segmentation_is_named_as_such(real_data):
 
 def test_missing_voxels_and_surplus_frames_are_counted(real_data):
     odd = real_data / "odd_files"
-    cause = "holds 153 voxels of NaN or infinity among 1071"
+    cause = "contains 153 voxels of NaN or infinity among 1071"
     assert refused(read_volume, odd / "resampled_anat_moved.nii") == cause
     cause = "has 20 frames (4D), expected 1 channel"
     assert refused(read_volume, odd / "functional.nii", channels=1) == cause
@@ -161,10 +161,10 @@ def test_labels_survive_writing_with_their_grid(real_data, tmp_path, name, dtype
     ("name", "cause"),
     [
         ("odd_files/functional.nii", "has 20 channels, expected one label map"),
-        ("torso_ct/example_ct_sm.nii.gz", "holds negative labels (lowest -1100)"),
+        ("torso_ct/example_ct_sm.nii.gz", "contains negative labels (lowest -1100)"),
         (
             "odd_files/little.nii.gz",
-            "holds 18159 voxels without a whole number, such as -0.021901214495301247",
+            "contains 18159 non-integer voxels (e.g. -0.021901214495301247)",
         ),
     ],
 )
