@@ -73,7 +73,7 @@ By default, not with `--set preset=reference`:
   what the pre-trained layers gave.
 - Crops are rotated, scaled, and changed in contrast; FSEFT shifts intensities a little (`--set augment=shift`).
 - The learning rate warms up, and new rows of the head learn faster than the body, which is trained already.
-  `uniform_learning_rate=true` sets the same rate for all parts, whatever `ratio` says.
+  `uniform_learning_rate=true` sets the same rate for all parts, whatever `lora_plus_ratio` says.
 - On windows of kept features, cross-entropy is added to Dice, which alone may end with background everywhere.
 """
 
@@ -167,7 +167,7 @@ def beside_row(decoder: str, swinunetr: Architecture, base: nn.Module) -> str:
     spec = registry().method("lora")
     method = registry().create("method", spec.name, spec.config())
     adapted = adapt_network(swinunetr, deepcopy(base), method, decoder=decoder, seed=0)
-    trained = sum(p.numel() for _, p in adapted.trained())
+    trained = sum(p.numel() for _, p in adapted.trainable_parameters())
     tensors = {name: tensor.half() for name, tensor in adapted.state_dict().items()}
     return f"| {decoder} | {trained:,} | {len(save(tensors)) / 1e6:.3g} MB |\n"
 
@@ -193,7 +193,7 @@ def cost(spec: MethodSpec, swinunetr: Architecture, base: nn.Module, settings: l
     config, _ = split_settings(spec, settings)
     method = registry().create("method", spec.name, config)
     adapted = adapt_network(swinunetr, deepcopy(base), method, decoder="frozen", seed=0)
-    trained = sum(p.numel() for _, p in adapted.trained())
+    trained = sum(p.numel() for _, p in adapted.trainable_parameters())
     kilobytes = len(save(adapted.state_dict())) / 1000
     return Cost(trained, kilobytes, adapted.merge().state_dict().keys() == base.state_dict().keys())
 

@@ -71,7 +71,7 @@ class Config(FrozenModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
     @property
-    def solves(self) -> bool:
+    def closed_form(self) -> bool:
         """Whether the method finds what it trains at once, on kept features (`Adapted.solve`)."""
         return False
 

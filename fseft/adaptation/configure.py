@@ -164,7 +164,7 @@ def configure(request: AdaptRequest, store: Workspace, listener: Listener) -> Ad
         "bottleneck": request.bottleneck or "frozen",
     }
     config, recipe = split_settings(spec, request.settings, beside["decoder"])
-    if config.solves and not uses_cached_features(spec, beside, recipe):
+    if config.closed_form and not uses_cached_features(spec, beside, recipe):
         raise FseftError(
             f"the solver of the method {spec.name!r} needs features that stay as they are",
             hint="Leave out features=recomputed, --decoder and --bottleneck, or the solver.",

@@ -25,7 +25,7 @@ from fseft.workspace import digest, exclusive_lock, read_document, write_documen
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.training.progress import Epoch
     from fseft.plugin import Config

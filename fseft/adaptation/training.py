@@ -15,7 +15,7 @@ from einops import rearrange
 from fseft.adaptation.configure import uses_cached_features
 from fseft.adaptation.feature_cache import feature_crops
 from fseft.errors import FseftError, PluginError
-from fseft.learn.adapters.method import head_names
+from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.networks.heads import receptive_field_radius
 from fseft.learn.sampling.augmentation import augment_crops, augmentation_margin
 from fseft.learn.sampling.patch_sampler import Crops, CropSource
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fseft.adaptation.configure import AdaptConfig, Listener
-    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.training.progress import Epoch
     from fseft.learn.training.voxel_features import VoxelSample
@@ -135,13 +135,15 @@ def _fresh(
 
 def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]:
     """Support cases that the steps of an epoch leave alone."""
-    held_out = frozenset(adapted.held_out(epoch, cases))
+    held_out = frozenset(adapted.held_out_cases(epoch, cases))
     if held_out - set(range(cases)):
         raise PluginError(
-            f"held_out() returned {sorted(held_out)}, but the support cases are 0 to {cases - 1}"
+            f"held_out_cases() returned {sorted(held_out)}, but the support cases are 0 to {cases - 1}"
         )
     if len(held_out) == cases:
-        raise PluginError("held_out() returned all support cases, which leaves none to train on")
+        raise PluginError(
+            "held_out_cases() returned all support cases, which leaves none to train on"
+        )
     return held_out
 
 
@@ -181,7 +183,7 @@ def _on_features(
     if isinstance(head, torch.nn.Conv3d) and set(head.kernel_size) == {1}:
         rng = np.random.default_rng(derived_seed(seed, "voxels"))
         voxels = concatenate([_sampled(crop, rng) for crop in crops]).to(device)
-        solved = adapted.solve(voxels)
+        solved = adapted.fit_closed_form(voxels)
         if solved is not None and not math.isfinite(solved):
             raise FseftError(
                 f"the solver ended at a loss of {solved}", hint="Use another --set solver."

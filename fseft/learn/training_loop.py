@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.training.distributed import DistributedContext
     from fseft.training_config import TrainingConfig
 
@@ -86,7 +86,7 @@ def make_training_state(adapted: AdaptedNetwork, recipe: TrainingConfig) -> Trai
     for group in groups:
         group["base"] = rate if recipe.uniform_learning_rate else group["lr"]
     average = (
-        ExponentialMovingAverage([p for _, p in adapted.trained()], recipe.ema_decay)
+        ExponentialMovingAverage([p for _, p in adapted.trainable_parameters()], recipe.ema_decay)
         if recipe.ema_decay
         else None
     )
@@ -217,7 +217,7 @@ def _update(
     total.backward()  # type: ignore[no-untyped-call]
     if recipe.max_grad_norm is not None:
         norm = torch.nn.utils.clip_grad_norm_(
-            [p for _, p in training.adapted.trained()], recipe.max_grad_norm
+            [p for _, p in training.adapted.trainable_parameters()], recipe.max_grad_norm
         )
         _refuse_nan("gradient", gather_full_tensor(norm), training.step)
     training.optimizer.step()

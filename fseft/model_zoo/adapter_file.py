@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, PluginError
+from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.adapters.apply import adapt_network
-from fseft.learn.adapters.method import head_names
 from fseft.model_zoo.catalogue import find_model_card, find_weights
 from fseft.model_zoo.loading import load_backbone
 from fseft.registry import registry
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
     from fseft.model_zoo.catalogue import Weights
     from fseft.model_zoo.loading import Backbone
@@ -247,7 +247,9 @@ def _check_frozen(adapted: AdaptedNetwork, heads: Sequence[str], random: Sequenc
     """A method that says it is a black-box one shares the features of the frozen network with others."""
     homes = tuple(f"{head}." for head in heads)
     changed = [
-        name for name, _ in adapted.trained() if not name.startswith(homes) and name not in random
+        name
+        for name, _ in adapted.trainable_parameters()
+        if not name.startswith(homes) and name not in random
     ]
     if changed:
         raise PluginError(

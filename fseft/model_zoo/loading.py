@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
-from fseft.learn.adapters.method import head_names
+from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.networks import backbone
 from fseft.learn.networks.heads import new_head
 from fseft.learn.networks.roles import TextHeadArchitecture

@@ -11,7 +11,7 @@ import torch
 
 from fseft.anatomy.vocabulary import match_classes
 from fseft.errors import FseftError, did_you_mean, summarise_exception
-from fseft.learn.adapters.method import head_names
+from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.networks import backbone
 from fseft.learn.networks.heads import initialise_to_prior
 from fseft.learn.networks.roles import TEXT_CLASSES

@@ -13,7 +13,7 @@ import torch
 from fseft.errors import FseftError
 from fseft.experiment.checkpoints import FACTS, CheckpointFolder
 from fseft.experiment.devices import select_device
-from fseft.learn.adapters.method import AdaptedNetwork
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.networks import backbone
 from fseft.learn.networks.activation_checkpointing import (
     checkpoint_activations,

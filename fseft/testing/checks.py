@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from safetensors.torch import load, save
 
 from fseft.errors import FseftError
+from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.adapters.apply import adapt_network
-from fseft.learn.adapters.method import head_names
 from fseft.learn.networks.activation_checkpointing import (
     checkpoint_activations,
     checkpointable_blocks,
@@ -53,7 +53,7 @@ def changes_only_what_it_trains(subject: MethodHarness) -> None:
     """What changes in training is declared, and saved."""
     before = dict(subject.adapted().network.named_parameters())
     after = subject.trained.network.named_parameters()
-    declared = {name for name, _ in subject.trained.trained()}
+    declared = {name for name, _ in subject.trained.trainable_parameters()}
     changed = {name for name, tensor in after if not torch.equal(tensor, before[name])}
     assert bool(changed) == subject.spec.trains
     assert changed <= declared <= subject.trained.state_dict().keys()
@@ -68,7 +68,9 @@ def trains_where_it_selects(subject: MethodHarness) -> None:
     parts = ("head",) if subject.decoder == "frozen" else ("head", "decoder")
     targets += [target for target in subject.architecture.targets(network) if target.part in parts]
     homes = tuple(f"{target.name}." for target in targets)
-    assert [name for name, _ in subject.trained.trained() if not name.startswith(homes)] == []
+    assert [
+        name for name, _ in subject.trained.trainable_parameters() if not name.startswith(homes)
+    ] == []
 
 
 def leaves_features_alone_as_a_black_box(subject: MethodHarness) -> None:
@@ -76,7 +78,9 @@ def leaves_features_alone_as_a_black_box(subject: MethodHarness) -> None:
     if subject.spec.access != "black-box" or subject.decoder != "frozen":
         return
     homes = tuple(f"{name}." for name in head_names(subject.architecture, subject.trained.network))
-    assert [name for name, _ in subject.trained.trained() if not name.startswith(homes)] == []
+    assert [
+        name for name, _ in subject.trained.trainable_parameters() if not name.startswith(homes)
+    ] == []
     with torch.inference_mode():
         before, after = (
             subject.architecture.features(n, subject.x)
@@ -101,7 +105,7 @@ def answers_all_hooks(subject: MethodHarness) -> None:
     """What training asks of it beside the steps gets an answer of the right kind."""
     adapted, epoch = subject.adapted(), Epoch(1, 0.5, 0.01, 1.0, 0.5)
     adapted.calibrate(iter([subject.x] * CASES))
-    held_out = set(adapted.held_out(1, CASES))
+    held_out = set(adapted.held_out_cases(1, CASES))
     assert held_out < set(range(CASES)), "one support case at least must be left to draw"
     with torch.no_grad():
         adapted.on_epoch_validation(epoch, CASES, lambda _, count: subject.crops(count))
@@ -231,7 +235,7 @@ def says_which_role_is_missing(subject: MethodHarness) -> None:
         assert subject.name in str(error)  # noqa: PT017 - that it is raised is not demanded
         return
     homes = tuple(f"{name}." for name in head_names(subject.architecture, adapted.network))
-    more = [name for name, _ in adapted.trained() if not name.startswith(homes)]
+    more = [name for name, _ in adapted.trainable_parameters() if not name.startswith(homes)]
     assert more or not subject.spec.trains or subject.spec.access == "black-box"
 
 

@@ -20,7 +20,8 @@ from fseft.training_config import TrainingConfig
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fseft.learn.adapters.method import AdaptedNetwork, Method
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
+    from fseft.learn.adapters.method import Method
     from fseft.learn.networks.roles import Architecture
     from fseft.plugin import Config, MethodSpec
     from fseft.schemas import PartMode, Triple
@@ -96,7 +97,7 @@ class MethodHarness:
     def trained(self) -> AdaptedNetwork:
         """After two steps; nobody may change it."""
         adapted = self.adapted()
-        if adapted.trained():
+        if adapted.trainable_parameters():
             adapted.train()
             train(
                 make_training_state(adapted, STEPS),
@@ -130,9 +131,9 @@ class MethodHarness:
 
     def backward(self, adapted: AdaptedNetwork) -> dict[str, Tensor | None]:
         """The gradients of what is trained."""
-        if adapted.trained():
+        if adapted.trainable_parameters():
             self.loss(adapted.network).backward()  # type: ignore[no-untyped-call]
-        return {name: p.grad for name, p in adapted.trained()}
+        return {name: p.grad for name, p in adapted.trainable_parameters()}
 
     def assert_close(self, one: Tensor, other: Tensor) -> None:
         """Equal within the tolerance, of one or of the largest logit."""

@@ -13,7 +13,7 @@ from fseft.training_config import TrainingConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.training.progress import Epoch
     from fseft.learn.training_loop import Training
     from fseft.testing.method_harness import MethodHarness
@@ -27,7 +27,7 @@ RECIPE = TrainingConfig(
 
 def goes_on_after_a_kill(subject: MethodHarness) -> None:
     """Cut off after an epoch, and gone on with from its checkpoint, it ends at the very same adapter."""
-    if not subject.adapted().trained():
+    if not subject.adapted().trainable_parameters():
         return
     states: list[bytes] = []
     whole, whole_losses = _ended(subject, None, states)
@@ -58,7 +58,7 @@ def _ended(
         training.restore(torch.load(io.BytesIO(state), weights_only=True))
 
     def loss_of(step: int) -> Tensor:
-        held_out = frozenset(adapted.held_out(1 + step // CASES, CASES))
+        held_out = frozenset(adapted.held_out_cases(1 + step // CASES, CASES))
         torch.manual_seed(step)  # of dropout
         return subject.loss(adapted.network, shift=step + CASES * EPOCHS * sum(held_out))
 

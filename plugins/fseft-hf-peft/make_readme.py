@@ -37,7 +37,7 @@ def measured(tuners: Iterable[Tuner]) -> dict[str, str]:
     for tuner in tuners:
         method = registry().create("method", tuner.method, registry().method(tuner.method).config())
         adapted = adapt_network(swinunetr, deepcopy(base), method, decoder="frozen", seed=0)
-        trained = sum(parameter.numel() for _, parameter in adapted.trained())
+        trained = sum(parameter.numel() for _, parameter in adapted.trainable_parameters())
         found[tuner.method] = f" {trained:,} | {len(save(adapted.state_dict())) / 1000:,.0f} KB |"
     return found
 

@@ -11,7 +11,7 @@ import torch
 from fseft.adaptation.run import adapt
 from fseft.builtin import plugin as builtin
 from fseft.errors import PluginError
-from fseft.learn.adapters.method import AdaptedNetwork
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.plugin import MethodSpec, hookimpl
 from fseft.registry import Plugin, Registry
 

@@ -13,8 +13,8 @@ from fseft.adaptation.configure import Listener
 from fseft.adaptation.run import adapt
 from fseft.adaptation.training import _windows
 from fseft.errors import FseftError
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import LowRank, add_delta
-from fseft.learn.adapters.method import AdaptedNetwork
 from fseft.learn.networks.heads import ResidualHead, receptive_field_radius
 from fseft.model_zoo.adapter_file import load_adapter
 from fseft.registry import registry
@@ -31,7 +31,7 @@ AUDITS = 3
 class Searching(AdaptedNetwork):
     """Holds out one case after the other, and keeps its first addition after the last audit."""
 
-    def held_out(self, epoch, cases):  # noqa: ARG002
+    def held_out_cases(self, epoch, cases):  # noqa: ARG002
         return (self.audits % cases,) if self.audits < AUDITS else ()
 
     def on_epoch_validation(self, epoch, cases, crops_of):  # noqa: ARG002
@@ -40,9 +40,9 @@ class Searching(AdaptedNetwork):
             ("audit", self.network.training, torch.is_grad_enabled(), int(labels.max()))
         )
         self.network(images)
-        self.records["toy.audits"] += 1
+        self.extra_state["toy.audits"] += 1
         if self.audits == AUDITS:
-            self.drop(self.optional[1:])
+            self.prune(self.prunable[1:])
 
     def finish(self):
         self.seen.append("finish")
@@ -52,7 +52,7 @@ class Searching(AdaptedNetwork):
 
     @property
     def audits(self):
-        return int(self.records["toy.audits"])
+        return int(self.extra_state["toy.audits"])
 
 
 class TinyNetwork:
@@ -69,7 +69,7 @@ class TinyNetwork:
         ]
         changes = [add_delta(t, LowRank(t.module.weight, 2, 1.0, generator)) for t in targets]
         adapted = Searching.freeze_except(changes, architecture, network, learning_rate=0.01)
-        adapted.optional, adapted.records, adapted.seen = (
+        adapted.prunable, adapted.extra_state, adapted.seen = (
             tuple(changes),
             {"toy.audits": torch.tensor(0)},
             self.seen,

@@ -15,7 +15,7 @@ from fseft.testing import TINY_NETWORKS, method_checks
 ALL = ("encoder", "bottleneck", "decoder")
 LORA = [
     {"parts": ALL},
-    {"rank": 2, "rslora": True, "ratio": 16.0},
+    {"rank": 2, "rslora": True, "lora_plus_ratio": 16.0},
     {"dora": True, "parts": ALL},
     {"init": "pissa"},
     {"init": "pissa", "dora": True},

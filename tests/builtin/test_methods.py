@@ -62,19 +62,22 @@ def base_weights(adapted):
 
 def test_zero_shot_trains_nothing_but_saves_the_head():
     adapted = applied("zero-shot")
-    assert adapted.trained() == []
+    assert adapted.trainable_parameters() == []
     assert set(adapted.state_dict()) == {"head.weight", "head.bias"}
     assert count_parameters(adapted.network, trainable=True) == 0
 
 
 def test_a_linear_probe_trains_the_head_and_nothing_else():
-    assert {name for name, _ in applied("linear-probe").trained()} == {"head.weight", "head.bias"}
+    assert {name for name, _ in applied("linear-probe").trainable_parameters()} == {
+        "head.weight",
+        "head.bias",
+    }
 
 
 @pytest.mark.parametrize("name", ["full", "scratch"])
 def test_full_training_trains_every_weight(name):
     adapted = applied(name)
-    assert len(adapted.trained()) == len(list(a_network().parameters()))
+    assert len(adapted.trainable_parameters()) == len(list(a_network().parameters()))
     assert adapted.train_mode
 
 
@@ -85,7 +88,7 @@ def test_a_low_rank_decoder_is_trained_by_a_tenth_of_its_parameters_and_starts_a
     whole = sum(p.numel() for target in targets for p in target.module.parameters())
     adapted = adapt_network(SWIN, swinunetr, method("linear-probe"), decoder="low-rank", seed=0)
     head = count_parameters(SWIN.head(swinunetr))
-    assert 0 < sum(p.numel() for _, p in adapted.trained()) - head < 0.1 * whole
+    assert 0 < sum(p.numel() for _, p in adapted.trainable_parameters()) - head < 0.1 * whole
     adapted.merge()
     assert torch.equal(
         output(applied("lora", decoder="low-rank").network, x), output(a_network(), x)
@@ -108,7 +111,7 @@ def test_a_new_decoder_differs_from_the_pre_trained_one_and_the_encoder_stays():
 
 
 def added(adapted):
-    return {n: p for n, p in adapted.trained() if "parametrizations" in n}
+    return {n: p for n, p in adapted.trainable_parameters() if "parametrizations" in n}
 
 
 @pytest.mark.parametrize("rank", [1, 3])
@@ -135,9 +138,9 @@ def test_lora_scales_by_alpha_over_the_rank_or_its_root(config, scale):
 
 
 def test_lora_plus_gives_b_a_rate_of_its_own():
-    adapted = applied("lora", {"ratio": 16.0})
+    adapted = applied("lora", {"lora_plus_ratio": 16.0})
     rates = {id(p): group["lr"] for group in adapted.param_groups(0.01) for p in group["params"]}
-    for name, parameter in adapted.trained():
+    for name, parameter in adapted.trainable_parameters():
         expected = 0.16 if name.endswith(".b") else 0.1 if name.startswith("head") else 0.01
         assert rates[id(parameter)] == pytest.approx(expected)
 
@@ -158,9 +161,9 @@ def test_lora_goes_where_it_is_told(config, part):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"parts": ("head",)}, "'lora' needs layers in head, which this architecture"),
-        ({"stages": (9,)}, "'lora' needs layers in encoder or bottleneck at stage 9"),
-        ({"roles": ("attn.qkv",)}, "'lora' needs attn.qkv layers in encoder or bottleneck"),
+        ({"parts": ("head",)}, "'lora' requires layers in head"),
+        ({"stages": (9,)}, "'lora' requires layers in encoder or bottleneck at stage 9"),
+        ({"roles": ("attn.qkv",)}, "'lora' requires attn.qkv layers in encoder or bottleneck"),
     ],
 )
 def test_lora_says_what_is_missing(config, message):
@@ -247,7 +250,7 @@ def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate
     config, recipe = split_settings(spec, ["preset=reference", *settings], decoder)
     network, chosen = deepcopy(swinunetr), registry().create("method", name, config)
     adapted = adapt_network(SWIN, network, chosen, decoder=decoder, seed=0)
-    assert sum(p.numel() for _, p in adapted.trained()) == count
+    assert sum(p.numel() for _, p in adapted.trainable_parameters()) == count
     assert {
         group["base"] for group in make_training_state(adapted, recipe).optimizer.param_groups
     } == {rate}
@@ -259,7 +262,7 @@ def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS_ONLY))
 def test_a_network_without_transformer_blocks_is_told(name):
     with pytest.raises(
-        FseftError, match=f"'{name}' needs transformer blocks, which this architecture"
+        FseftError, match=f"'{name}' requires transformer blocks, and this network has none"
     ):
         method(name).select(ARCHITECTURE, a_network())
 
@@ -320,7 +323,7 @@ def test_queries_keys_and_values_have_a_low_rank_change_each(init):
     adapted = adapt_network(
         SWIN,
         network,
-        method("lora", rank=2, ratio=16, roles=("attn.qkv",), init=init),
+        method("lora", rank=2, lora_plus_ratio=16, roles=("attn.qkv",), init=init),
         decoder="frozen",
         seed=1,
     )
@@ -333,8 +336,8 @@ def test_queries_keys_and_values_have_a_low_rank_change_each(init):
         torch.cat([queries, values]), torch.zeros(2 * len(queries), weight.shape[1])
     )
     rates = {
-        n.rpartition(".")[2]: adapted.rates.get(n, 1.0)
-        for n, _ in adapted.trained()
+        n.rpartition(".")[2]: adapted.lr_multipliers.get(n, 1.0)
+        for n, _ in adapted.trainable_parameters()
         if "parametriz" in n
     }
     assert rates == {"a": 1.0, "b": 16}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fseft.errors import FseftError
-from fseft.learn.adapters.method import AdaptedNetwork
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.training_loop import autocast, make_training_state, train
 from fseft.training_config import TrainingConfig
 
@@ -101,7 +101,7 @@ def test_a_finished_training_is_not_trained_further():
 @pytest.mark.parametrize(("uniform_learning_rate", "rates"), [(False, {0.05, 0.5}), (True, {0.05})])
 def test_one_rate_is_that_of_all_groups(uniform_learning_rate, rates):
     adapted, _ = a_problem()
-    adapted.rates["bias"] = 10.0
+    adapted.lr_multipliers["bias"] = 10.0
     training = make_training_state(
         adapted, RECIPE.model_copy(update={"uniform_learning_rate": uniform_learning_rate})
     )
@@ -214,7 +214,7 @@ def test_no_plateau_is_told_of_losses_that_the_method_leaves_out():
 
 def test_the_recipe_s_rate_goes_before_the_method_s_and_ratios_multiply_it():
     adapted, _ = a_problem()
-    adapted.rates["bias"] = 4.0
+    adapted.lr_multipliers["bias"] = 4.0
     for recipe, rate in ((TrainingConfig(), 0.01), (RECIPE, 0.05)):
         groups = make_training_state(adapted, recipe).optimizer.param_groups
         assert {group["lr"] for group in groups} == {rate, 4 * rate}

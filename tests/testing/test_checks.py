@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from fseft.errors import FseftError
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import ChannelScale, LowRank, add_branch, add_delta
-from fseft.learn.adapters.method import AdaptedNetwork, require_targets
+from fseft.learn.adapters.method import require_targets
 from fseft.learn.networks.adapter_module import AdapterModule
 from fseft.plugin import Config
 from fseft.testing import TINY_NETWORKS, checks, method_checks
@@ -97,7 +98,7 @@ class TrainsNothing(Flawed):
 class HoldsAllOut(Flawed):
     def apply(self, architecture, network, *, generator):
         adapted = super().apply(architecture, network, generator=generator)
-        adapted.held_out = lambda _, cases: range(cases)
+        adapted.held_out_cases = lambda _, cases: range(cases)
         return adapted
 
 
@@ -110,7 +111,7 @@ class Counts(AdaptedNetwork):
         self.seen += 1
 
     def regularizer(self):
-        return 0.1 * self.seen * sum(p.square().sum() for _, p in self.trained())
+        return 0.1 * self.seen * sum(p.square().sum() for _, p in self.trainable_parameters())
 
 
 class Remembers(Counts):
@@ -258,13 +259,15 @@ def test_what_is_added_as_fixed_stays_fixed(decoder):
     adapted = subject.adapted()
     encoder = [t.name for t in subject.architecture.targets(adapted.network) if t.part == "encoder"]
     names = [
-        name for name, _ in adapted.trained() if any(name.startswith(f"{one}.") for one in encoder)
+        name
+        for name, _ in adapted.trainable_parameters()
+        if any(name.startswith(f"{one}.") for one in encoder)
     ]
     assert {name.rpartition(".")[2] for name in names} == {"b"}
     assert all(
         not p.requires_grad
         for name, p in adapted.network.named_parameters()
-        if name in adapted.fixed
+        if name in adapted.saved_constants
     )
     checks.comes_back_from_its_file(subject)
 
@@ -281,7 +284,7 @@ def test_a_method_that_fits_no_network_does_not_pass_by_skipping_all():
         toys={"resunet": TINY_NETWORKS["resunet"], "unet": TINY_NETWORKS["unet"]},
     )
     with pytest.raises(
-        AssertionError, match="no network fits: the method 'lora' needs pos_bias layers"
+        AssertionError, match="no network fits: the method 'lora' requires pos_bias layers"
     ):
         fits.values[0]()
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fseft.builtin.reference_recipe import reference
-from fseft.plugin import Config, MethodSpec
+from fseft.learn.adapters.method import BaseMethod
+from fseft.plugin import MethodSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
-
-    from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.networks.roles import Architecture, Target
+    from fseft.learn.networks.roles import Target
 
 SPEC = MethodSpec(
     name="affine",
@@ -22,24 +20,11 @@ SPEC = MethodSpec(
 )
 
 
-class Affine:
+class Affine(BaseMethod):
     """Method `affine`."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, needs, learning_rate = "affine", "norm layers with parameters", 1e-2
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The norm layers that have parameters."""
-        from fseft.learn.adapters.method import require_targets
-
-        norms = [target for target in architecture.targets(network) if target.role == "norm"]
-        return require_targets(norms, "norm layers with parameters", "affine")
-
-    def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> AdaptedNetwork:
-        """Freeze all but the norm layers and the head."""
-        from fseft.learn.adapters.method import AdaptedNetwork
-
-        norms = [target.name for target in self.select(architecture, network)]
-        return AdaptedNetwork.freeze_except(norms, architecture, network, learning_rate=1e-2)
+    def wants(self, target: Target) -> bool:
+        """Return True for the norm layers that have parameters."""
+        return target.role == "norm"

@@ -1,4 +1,4 @@
-"""Bias: the biases of the network, where they have an effect."""
+"""Bias: the biases of the network that have an effect."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from fseft.builtin.reference_recipe import reference
+from fseft.learn.adapters.method import BaseMethod
 from fseft.learn.networks.roles import Role  # noqa: TC001 - pydantic reads it
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator
 
-    from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.networks.roles import Architecture, Target
+    from fseft.learn.networks.roles import Target
 
 
 class BiasConfig(Config):
-    """Which biases."""
+    """Layers whose biases are trained."""
 
     roles: tuple[Role, ...] = Field(default=(), description="roles of the layers; empty: all")
     rel_pos_bias: bool = Field(
@@ -29,7 +29,7 @@ class BiasConfig(Config):
 SPEC = MethodSpec(
     name="bias",
     factory="fseft.builtin.methods.bias:Bias",
-    summary="train the biases, but for those that a norm layer takes away again",
+    summary="train the biases, except those that a norm layer cancels",
     config=BiasConfig,
     reference="Ben Zaken et al. 2022, arXiv:2106.10199 (BitFit)",
     presets=reference(
@@ -38,37 +38,24 @@ SPEC = MethodSpec(
 )
 
 
-class Bias:
-    """Method `bias`."""
+class Bias(BaseMethod):
+    """Method `bias`: BitFit without the biases that a norm layer cancels."""
 
-    def __init__(self, config: BiasConfig) -> None:
-        self.config = config
+    name, needs, learning_rate = "bias", "layers with a bias", 1e-2
+    config: BiasConfig
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The layers with a bias that has an effect, and the position biases if they are asked for."""
-        from fseft.learn.adapters.method import require_targets
+    def wants(self, target: Target) -> bool:
+        """Return True for layers with a bias that has an effect, and for selected position biases."""
+        return target.part != "head" and not target.followed_by_norm and bool(self._biases(target))
 
-        chosen = [
-            target
-            for target in architecture.targets(network)
-            if target.part != "head" and not target.followed_by_norm and self._names(target)
-        ]
-        return require_targets(chosen, "layers with a bias", "bias")
+    def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
+        """Train the biases of a layer."""
+        return [f"{target.name}.{name}" for name in self._biases(target)]
 
-    def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> AdaptedNetwork:
-        """Freeze all but the biases and the head."""
-        from fseft.learn.adapters.method import AdaptedNetwork
-
-        targets = self.select(architecture, network)
-        biases = [f"{target.name}.{name}" for target in targets for name in self._names(target)]
-        return AdaptedNetwork.freeze_except(biases, architecture, network, learning_rate=1e-2)
-
-    def _names(self, target: Target) -> list[str]:
-        """The parameters of the module itself that are biases."""
-        own = [name for name, _ in target.module.named_parameters(recurse=False)]
+    def _biases(self, target: Target) -> list[str]:
+        """Return the names of the selected parameters within the target's module."""
+        names = [name for name, _ in target.module.named_parameters(recurse=False)]
         if target.role == "pos_bias":
-            return own if self.config.rel_pos_bias else []
-        wanted = not self.config.roles or target.role in self.config.roles
-        return [name for name in own if name == "bias" and wanted]
+            return names if self.config.rel_pos_bias else []
+        selected = not self.config.roles or target.role in self.config.roles
+        return [name for name in names if name == "bias" and selected]

@@ -1,59 +1,43 @@
-"""CNN adapter: a pointwise convolution beside each spatial one, folded into its kernel."""
+"""CNN adapter: a pointwise convolution parallel to each spatial one, merged into its kernel."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from fseft.builtin.reference_recipe import reference
-from fseft.plugin import Config, MethodSpec
+from fseft.learn.adapters.method import BaseMethod
+from fseft.plugin import MethodSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator
 
-    from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.networks.roles import Architecture, Target
+    from fseft.learn.networks.roles import Target
 
 SPEC = MethodSpec(
     name="cnn-adapter",
     factory="fseft.builtin.methods.cnn_adapter:CNNAdapter",
-    summary="train a pointwise convolution beside each spatial one of the encoder; merges exactly",
+    summary="train a pointwise convolution parallel to each spatial one of the encoder; merges exactly",
     reference="Rebuffi et al. 2018, arXiv:1803.10082 (residual adapters in parallel)",
     presets=reference(1e-2),
 )
 
 
-class CNNAdapter:
-    """Method `cnn-adapter`."""
+class CNNAdapter(BaseMethod):
+    """Method `cnn-adapter`; the output is unchanged until training starts."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, needs = "cnn-adapter", "spatial convolutions in the encoder"
+    learning_rate, head_lr_multiplier = 1e-3, 10.0
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The spatial convolutions of encoder and bottleneck that a pointwise one can stand beside."""
+    def wants(self, target: Target) -> bool:
+        """Return True for encoder and bottleneck convolutions with an odd, centred kernel."""
+        if target.role != "conv.spatial" or target.part not in ("encoder", "bottleneck"):
+            return False
         from fseft.learn.adapters.adapter_layers import CentreTapDelta
-        from fseft.learn.adapters.method import require_targets
 
-        chosen = [
-            target
-            for target in architecture.targets(network)
-            if target.role == "conv.spatial"
-            and target.part in ("encoder", "bottleneck")
-            and CentreTapDelta.fits(target.module)  # type: ignore[arg-type]
-        ]
-        return require_targets(chosen, "spatial convolutions in the encoder", "cnn-adapter")
+        return CentreTapDelta.fits(target.module)  # type: ignore[arg-type]
 
-    def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> AdaptedNetwork:
-        """Put a pointwise change on each kernel; the output is unchanged until training starts."""
+    def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
+        """Add a pointwise kernel to the centre of the convolution's kernel."""
         from fseft.learn.adapters.adapter_layers import CentreTapDelta, add_delta
-        from fseft.learn.adapters.method import AdaptedNetwork
 
-        targets = self.select(architecture, network)
-        deltas = [
-            add_delta(target, CentreTapDelta(target.module.get_parameter("weight")))
-            for target in targets
-        ]
-        return AdaptedNetwork.freeze_except(
-            deltas, architecture, network, learning_rate=1e-3, head_ratio=10.0
-        )
+        return [add_delta(target, CentreTapDelta(target.module.get_parameter("weight")))]

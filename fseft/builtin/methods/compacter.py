@@ -1,4 +1,4 @@
-"""Compacter: a hypercomplex mixing of what attention and feed-forward parts give, and the norm layers."""
+"""Compacter: hypercomplex mixings of the outputs of attention and feed-forward parts, and the norm layers."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from fseft.builtin.reference_recipe import reference
+from fseft.errors import FseftError
+from fseft.learn.adapters.method import BaseMethod, require_targets
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.adapters.method import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture, Target
 
 MIXED = ("attn.proj", "mlp.fc2")
 
 
 class CompacterConfig(Config):
-    """Into how many products a mixing is split, and how it starts."""
+    """Factorisation and initialisation of the mixings."""
 
     terms: int = Field(
         default=4, ge=1, description="n: Kronecker products per mixing; divides the widths"
     )
     identity_init: bool = Field(
-        default=True, description="start as the model; false: at random, as FSEFT does"
+        default=True, description="start as the model; false: start at random, as FSEFT does"
     )
 
 
@@ -34,62 +35,56 @@ SPEC = MethodSpec(
     factory="fseft.builtin.methods.compacter:Compacter",
     summary="mix the outputs of attention and feed-forward parts, by sums of Kronecker products; merges exactly",
     config=CompacterConfig,
-    reference="Karimi Mahabadi et al. 2021, arXiv:2106.04647; FSEFT: layers of full width, nothing between them",
+    reference="Karimi Mahabadi et al. 2021, arXiv:2106.04647; FSEFT: layers of full width, no bottleneck",
     presets=reference(1e-2, terms=4, identity_init=False),
 )
 
 
-class Compacter:
-    """Method `compacter`. The mixing is linear and comes right after a linear layer: it is a change of its weights."""
+class Compacter(BaseMethod):
+    """Method `compacter`.
 
-    def __init__(self, config: CompacterConfig) -> None:
-        self.config = config
+    The mixing is linear and follows a linear layer directly, so that it is a delta on the weight and bias of
+    that layer.
+    """
+
+    name, needs, learning_rate = "compacter", "transformer blocks", 1e-2
+    config: CompacterConfig
+
+    def wants(self, target: Target) -> bool:
+        """Return True for the last layers of attention and feed-forward parts, and the norms before the decoder."""
+        return target.part in ("encoder", "bottleneck") and target.role in (*MIXED, "norm")
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The last layers of the attention and feed-forward parts, and the norm layers of the encoder."""
-        from fseft.learn.adapters.method import require_targets
-
-        encoder = [
-            target
-            for target in architecture.targets(network)
-            if target.part in ("encoder", "bottleneck")
-        ]
-        require_targets(
-            [target for target in encoder if target.role in MIXED],
-            "transformer blocks",
-            "compacter",
-        )
-        return [target for target in encoder if target.role in (*MIXED, "norm")]
-
-    def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> AdaptedNetwork:
-        """Put a mixing on the weight and bias of each last layer.
+        """Return the layers that the method `wants`.
 
         Raises:
-            FseftError: The number of terms does not divide a layer's width.
+            IncompatibleError: All of them are norms.
+        """
+        targets = super().select(architecture, network)
+        mixed = [target for target in targets if target.role in MIXED]
+        require_targets(mixed, self.needs, self.name)
+        return targets
+
+    def attach(self, target: Target, generator: Generator) -> list[str]:
+        """Add a mixing of the outputs to a linear layer; train a norm layer itself.
+
+        Raises:
+            FseftError: The number of terms does not divide the layer's width.
         """
         from fseft.learn.adapters.adapter_layers import BiasShift, Hypercomplex, add_delta
-        from fseft.learn.adapters.method import AdaptedNetwork
 
-        trained = []
-        for target in self.select(architecture, network):
-            if target.role == "norm":
-                trained.append(target.name)
-                continue
-            width = self._width(target)
-            mixing = Hypercomplex(
-                width, self.config.terms, generator, residual=self.config.identity_init
-            )
-            trained.append(add_delta(target, mixing))
-            if target.module.bias is not None:
-                shift = BiasShift(target.module.get_parameter("bias"))
-                trained += [add_delta(target, delta, "bias") for delta in (mixing, shift)]
-        return AdaptedNetwork.freeze_except(trained, architecture, network, learning_rate=1e-2)
+        if target.role == "norm":
+            return [target.name]
+        terms, residual = self.config.terms, self.config.identity_init
+        mixing = Hypercomplex(self._width(target), terms, generator, residual=residual)
+        trained = [add_delta(target, mixing)]
+        if target.module.bias is not None:
+            shift = BiasShift(target.module.get_parameter("bias"))
+            trained += [add_delta(target, delta, "bias") for delta in (mixing, shift)]
+        return trained
 
     def _width(self, target: Target) -> int:
-        from fseft.errors import FseftError
-
+        """Return the number of outputs of a layer, which the number of terms must divide."""
         width = target.module.get_parameter("weight").shape[0]
         if width % self.config.terms:
             raise FseftError(

@@ -1,17 +1,15 @@
-"""Decoder only: a frozen encoder, and a decoder that is trained."""
+"""Decoder only: a frozen encoder and a trained decoder."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from fseft.builtin.reference_recipe import reference
-from fseft.plugin import Config, MethodSpec
+from fseft.learn.adapters.method import BaseMethod
+from fseft.plugin import MethodSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
-
-    from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.networks.roles import Architecture, Target
+    from fseft.learn.networks.roles import Target
 
 SPEC = MethodSpec(
     name="decoder-only",
@@ -22,26 +20,11 @@ SPEC = MethodSpec(
 )
 
 
-class DecoderOnly:
+class DecoderOnly(BaseMethod):
     """Method `decoder-only`."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, needs, learning_rate, head_lr_multiplier = "decoder-only", "a decoder", 1e-3, 10.0
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The decoder."""
-        from fseft.learn.adapters.method import require_targets
-
-        decoder = [target for target in architecture.targets(network) if target.part == "decoder"]
-        return require_targets(decoder, "a decoder", "decoder-only")
-
-    def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> AdaptedNetwork:
-        """Freeze all but the decoder and the head."""
-        from fseft.learn.adapters.method import AdaptedNetwork
-
-        decoder = [target.name for target in self.select(architecture, network)]
-        return AdaptedNetwork.freeze_except(
-            decoder, architecture, network, learning_rate=1e-3, head_ratio=10.0
-        )
+    def wants(self, target: Target) -> bool:
+        """Return True for all layers of the decoder."""
+        return target.part == "decoder"

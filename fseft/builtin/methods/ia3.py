@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.plugin import Config, MethodSpec
+from fseft.learn.adapters.method import BaseMethod
+from fseft.plugin import MethodSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator
 
-    from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.networks.roles import Architecture, Target
+    from fseft.learn.networks.roles import Target
 
 SPEC = MethodSpec(
     name="ia3",
@@ -22,45 +22,33 @@ SPEC = MethodSpec(
 SCALED_AT_INPUT = ("mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed")
 
 
-class IA3:
-    """Method `ia3`. Convolutions are scaled at their input: the norm layer after them undoes a scale of the output.
+class IA3(BaseMethod):
+    """Method `ia3`; the scales are 1 until training starts.
 
-    So it does with the scale of a lone input channel, which is left out.
+    Convolutions are scaled at their input, since a norm layer after them cancels a scale of the output. It also
+    cancels the scale of a single input channel, which is therefore not trained.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name, needs = "ia3", "attention or convolutional layers in the encoder"
+    learning_rate = 1e-2
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """Attention, feed-forward and convolutional layers of encoder and bottleneck."""
-        from fseft.learn.adapters.method import require_targets
+    def wants(self, target: Target) -> bool:
+        """Return True for attention, feed-forward and convolutional layers before the decoder."""
+        if target.part not in ("encoder", "bottleneck"):
+            return False
+        if target.role not in ("attn.qkv", *SCALED_AT_INPUT):
+            return False
+        inputs = target.module.get_parameter("weight").shape[1]
+        return not (target.followed_by_norm and inputs == 1)
 
-        chosen = [
-            target
-            for target in architecture.targets(network)
-            if target.part in ("encoder", "bottleneck")
-            and target.role in ("attn.qkv", *SCALED_AT_INPUT)
-            and not (
-                target.followed_by_norm and target.module.get_parameter("weight").shape[1] == 1
-            )
-        ]
-        return require_targets(chosen, "attention or convolutional layers in the encoder", "ia3")
-
-    def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> AdaptedNetwork:
-        """Put scales of one on the chosen weights; the output is unchanged until training starts."""
+    def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
+        """Add scales to the keys and values, or to the input channels of other layers."""
         from fseft.learn.adapters.adapter_layers import ChannelScale, add_delta
-        from fseft.learn.adapters.method import AdaptedNetwork
 
-        scales = []
-        for target in self.select(architecture, network):
-            weight = target.module.get_parameter("weight")
-            if target.role == "attn.qkv":  # rows of queries, keys, values
-                scale = ChannelScale(weight, 0, first=len(weight) // 3)
-            else:
-                scale = ChannelScale(weight, 0 if target.role == "conv.transposed" else 1)
-            scales.append(add_delta(target, scale))
-            if target.role == "attn.qkv" and target.module.bias is not None:
-                scales.append(add_delta(target, scale, "bias"))
-        return AdaptedNetwork.freeze_except(scales, architecture, network, learning_rate=1e-2)
+        weight = target.module.get_parameter("weight")
+        if target.role != "attn.qkv":
+            inputs = 0 if target.role == "conv.transposed" else 1
+            return [add_delta(target, ChannelScale(weight, inputs))]
+        scale = ChannelScale(weight, 0, first=len(weight) // 3)  # rows: queries, keys, values
+        tensors = ["weight", "bias"] if target.module.bias is not None else ["weight"]
+        return [add_delta(target, scale, tensor) for tensor in tensors]

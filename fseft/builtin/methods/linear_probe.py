@@ -1,4 +1,4 @@
-"""Linear probe: a new pointwise classifier on frozen features, started from the model's own rows."""
+"""Linear probe: a new pointwise classifier on frozen features, initialised with the model's rows."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from fseft.builtin.reference_recipe import reference
+from fseft.learn.adapters.method import BaseMethod
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
-
-    from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.networks.roles import Architecture, Target
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
+    from fseft.learn.networks.roles import Target
 
 
 class LinearProbeConfig(Config):
-    """How the last layer is found."""
+    """Optimiser of the last layer."""
 
     solver: Literal["adamw", "lbfgs"] = Field(
         default="adamw",
@@ -25,8 +24,8 @@ class LinearProbeConfig(Config):
     )
 
     @property
-    def solves(self) -> bool:
-        """With L-BFGS."""
+    def closed_form(self) -> bool:
+        """Return True with the L-BFGS solver."""
         return self.solver == "lbfgs"
 
 
@@ -41,22 +40,20 @@ SPEC = MethodSpec(
 )
 
 
-class LinearProbe:
+class LinearProbe(BaseMethod):
     """Method `linear-probe`."""
 
-    def __init__(self, config: LinearProbeConfig) -> None:
-        self.config = config
+    name, needs, learning_rate = "linear-probe", "a head", 1e-2
+    config: LinearProbeConfig
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The head."""
-        return [target for target in architecture.targets(network) if target.part == "head"]
+    def wants(self, target: Target) -> bool:
+        """Return True for the head."""
+        return target.part == "head"
 
-    def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> AdaptedNetwork:
-        """Freeze all but the head."""
+    def adapted_type(self) -> type[AdaptedNetwork]:
+        """Return the class that fits the head by L-BFGS, if it is selected."""
+        if not self.config.closed_form:
+            return super().adapted_type()
         from fseft.learn.adapters.lbfgs import LBFGSProbe
-        from fseft.learn.adapters.method import AdaptedNetwork
 
-        kind = LBFGSProbe if self.config.solves else AdaptedNetwork
-        return kind.freeze_except([], architecture, network, learning_rate=1e-2)
+        return LBFGSProbe

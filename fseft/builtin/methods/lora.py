@@ -1,21 +1,25 @@
-"""LoRA: low-rank changes of the weights of linear, convolutional and transposed layers."""
+"""LoRA: low-rank deltas on the weights of linear, convolutional and transposed convolutional layers."""
 
 from __future__ import annotations
 
 from math import sqrt
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from fseft.builtin.reference_recipe import reference
+from fseft.errors import FseftError
+from fseft.learn.adapters.method import BaseMethod
 from fseft.learn.networks.roles import PartName, Role  # noqa: TC001 - pydantic reads them
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import Generator, Tensor, nn
 
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.adapters.adapter_layers import WeightDelta
-    from fseft.learn.adapters.method import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture, Target
 
 ROLES: tuple[Role, ...] = (
@@ -30,12 +34,20 @@ ROLES: tuple[Role, ...] = (
 
 
 class LoRAConfig(Config):
-    """Where low-rank changes go, and how large they may be."""
+    """Layers, rank and learning rates of the low-rank deltas."""
+
+    former_names: ClassVar = {
+        "ratio": "lora_plus_ratio",
+        "head_ratio": "head_lr_ratio",
+        "per_projection": "split_qkv",
+    }
 
     rank: int = Field(
-        default=8, ge=1, description="r: rank of each change; a smaller layer has its full rank"
+        default=8,
+        ge=1,
+        description="r: rank of each delta; limited by the full rank of a small layer",
     )
-    alpha: float = Field(default=16.0, gt=0, description="the change is scaled by alpha / r")
+    alpha: float = Field(default=16.0, gt=0, description="the delta is scaled by alpha / r")
     rslora: bool = Field(default=False, description="scale by alpha / sqrt(r) instead")
     dora: bool = Field(
         default=False, description="train the magnitude of each output as well (DoRA)"
@@ -44,9 +56,11 @@ class LoRAConfig(Config):
         default="zero",
         description="zero: B is zero; pissa: B A is the principal part of the weight",
     )
-    ratio: float = Field(default=1.0, gt=0, description="learning rate of B over that of A (LoRA+)")
-    head_ratio: float = Field(
-        default=10.0, gt=0, description="learning rate of the head over that of A"
+    lora_plus_ratio: float = Field(
+        default=1.0, gt=0, description="learning rate of B divided by that of A (LoRA+)"
+    )
+    head_lr_ratio: float = Field(
+        default=10.0, gt=0, description="learning rate of the head divided by that of A"
     )
     parts: tuple[PartName, ...] = Field(
         default=("encoder", "bottleneck"), description="parts of the network"
@@ -55,95 +69,95 @@ class LoRAConfig(Config):
         default=(), description="resolution levels, 0 the finest; empty: all"
     )
     roles: tuple[Role, ...] = Field(default=ROLES, description="roles of the layers")
-    per_projection: bool = Field(
-        default=True, description="queries, keys and values have a change each, not one of all"
+    split_qkv: bool = Field(
+        default=True, description="separate deltas for queries, keys and values, not a joint one"
     )
 
 
 SPEC = MethodSpec(
     name="lora",
     factory="fseft.builtin.methods.lora:LoRA",
-    summary="low-rank changes of frozen weights; merges exactly",
+    summary="low-rank deltas on frozen weights; merges exactly",
     config=LoRAConfig,
     reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; rsLoRA: Kalajdzievski 2023; "
     "DoRA: Liu et al. 2024; PiSSA: Meng et al. 2024",
     # Rank 4 for each of q, k and v, with a dense B, unscaled.
     presets=reference(
-        1e-3, rank=12, alpha=12.0, parts=("encoder",), roles=("attn.qkv",), per_projection=False
+        1e-3, rank=12, alpha=12.0, parts=("encoder",), roles=("attn.qkv",), split_qkv=False
     ),
 )
 
 
-class LoRA:
-    """Method `lora`. Deltas act on the weight, so one class serves linear, convolution and transposed layers."""
+class LoRA(BaseMethod):
+    """Method `lora`; the output is unchanged until training starts.
+
+    Deltas act on the weight, so that one class serves linear, convolutional and transposed layers.
+    """
+
+    name, learning_rate = "lora", 3e-3
+    config: LoRAConfig
 
     def __init__(self, config: LoRAConfig) -> None:
-        self.config = config
+        super().__init__(config)
+        self.needs = _describe_layers(config)
+        self.head_lr_multiplier = config.head_lr_ratio
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The layers of the chosen parts, stages and roles, but for those whose weight has no effect."""
-        from fseft.learn.adapters.method import require_targets
-
-        chosen = [
-            target
-            for target in architecture.targets(network)
-            if target.part in self.config.parts
+    def wants(self, target: Target) -> bool:
+        """Return True for layers of the selected parts, stages and roles whose weight has an effect."""
+        config = self.config
+        return (
+            target.part in config.parts
             and target.part != "head"
-            and target.role in self.config.roles
-            and (not self.config.stages or target.stage in self.config.stages)
+            and target.role in config.roles
+            and (not config.stages or target.stage in config.stages)
             and target.weight_has_effect
-        ]
-        where = f" at stage {', '.join(map(str, self.config.stages))}" if self.config.stages else ""
-        kind = "" if self.config.roles == ROLES else f"{' or '.join(self.config.roles)} "
-        return require_targets(
-            chosen, f"{kind}layers in {' or '.join(self.config.parts)}{where}", "lora"
         )
 
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Put a low-rank delta on each chosen weight; the output is unchanged until training starts.
+        """Add a low-rank delta to each selected weight.
 
         Raises:
-            FseftError: The rank is more than any of the chosen layers allows.
+            FseftError: The rank is larger than any of the selected layers allows.
         """
+        self._check_rank(self.select(architecture, network))
+        return super().apply(architecture, network, generator=generator)
+
+    def attach(self, target: Target, generator: Generator) -> list[str]:
+        """Add a low-rank delta to a weight; for DoRA a magnitude too, unless a norm layer cancels it."""
         from fseft.learn.adapters.adapter_layers import Magnitude, add_delta
-        from fseft.learn.adapters.method import AdaptedNetwork
 
-        config = self.config
-        targets = self.select(architecture, network)
-        self._check_rank(targets)
-        deltas, magnitudes = [], []
-        for target in targets:
-            weight = target.module.get_parameter("weight")
-            deltas.append(add_delta(target, self._change(target, weight, generator)))
-            if config.dora and not target.followed_by_norm:  # which takes a magnitude away again
-                magnitude = Magnitude(weight, 1 if target.role == "conv.transposed" else 0)
-                magnitudes.append(add_delta(target, magnitude))
-        return AdaptedNetwork.freeze_except(
-            [*deltas, *magnitudes],
-            architecture,
-            network,
-            learning_rate=3e-3,
-            head_ratio=config.head_ratio,
-            rates={name: config.ratio for delta in deltas for name in _names_of_b(network, delta)},
-        )
+        weight = target.module.get_parameter("weight")
+        trained = [add_delta(target, self._delta(target, weight, generator))]
+        if self.config.dora and not target.followed_by_norm:
+            magnitude = Magnitude(weight, 1 if target.role == "conv.transposed" else 0)
+            trained.append(add_delta(target, magnitude))
+        return trained
 
-    def _change(self, target: Target, weight: Tensor, generator: Generator) -> WeightDelta:
-        """The low-rank change of a weight; of a fused one, that of each projection."""
+    def lr_multipliers(self, network: nn.Module, trained: Sequence[str]) -> Mapping[str, float]:
+        """Return the multiple for the matrices B (LoRA+)."""
+        parameters = [
+            f"{delta}.{name}"
+            for delta in trained
+            for name, _ in network.get_submodule(delta).named_parameters()
+        ]
+        ratio = self.config.lora_plus_ratio
+        return {name: ratio for name in parameters if name.endswith(".b")}
+
+    def _delta(self, target: Target, weight: Tensor, generator: Generator) -> WeightDelta:
+        """Return the low-rank delta of a weight, or one per projection of a fused qkv weight."""
         from fseft.learn.adapters.adapter_layers import FusedQKVDelta, LowRank, PrincipalLowRank
 
-        config = self.config
-        scale = config.alpha / (sqrt(config.rank) if config.rslora else config.rank)
-        kind = PrincipalLowRank if config.init == "pissa" else LowRank
-        if target.role == "attn.qkv" and config.per_projection:
-            return FusedQKVDelta(
-                kind(block, config.rank, scale, generator) for block in weight.chunk(3)
-            )
-        return kind(weight, config.rank, scale, generator)
+        rank, alpha = self.config.rank, self.config.alpha
+        scale = alpha / (sqrt(rank) if self.config.rslora else rank)
+        kind = PrincipalLowRank if self.config.init == "pissa" else LowRank
+        if target.role == "attn.qkv" and self.config.split_qkv:
+            return FusedQKVDelta(kind(block, rank, scale, generator) for block in weight.chunk(3))
+        return kind(weight, rank, scale, generator)
 
     def _check_rank(self, targets: list[Target]) -> None:
-        from fseft.errors import FseftError
+        """Require that some layer can have a delta of the configured rank."""
         from fseft.learn.adapters.adapter_layers import full_rank
 
         ranks = {
@@ -152,15 +166,14 @@ class LoRA:
         largest = max(ranks, key=ranks.__getitem__)
         if self.config.rank > ranks[largest]:
             raise FseftError(
-                f"rank is {self.config.rank}, and {largest}, the largest of the chosen layers, has {ranks[largest]}",
+                f"rank is {self.config.rank}, and {largest}, the largest of the selected layers, has "
+                f"{ranks[largest]}",
                 hint=f"Set rank to {ranks[largest]} or less.",
             )
 
 
-def _names_of_b(network: nn.Module, delta: str) -> list[str]:
-    """The names of the matrices B of a change."""
-    return [
-        f"{delta}.{name}"
-        for name, _ in network.get_submodule(delta).named_parameters()
-        if name.split(".")[-1] == "b"
-    ]
+def _describe_layers(config: LoRAConfig) -> str:
+    """Return the selected layers in words: `attn.qkv layers in encoder at stage 1`."""
+    stages = f" at stage {', '.join(map(str, config.stages))}" if config.stages else ""
+    roles = "" if config.roles == ROLES else f"{' or '.join(config.roles)} "
+    return f"{roles}layers in {' or '.join(config.parts)}{stages}"

@@ -1,4 +1,4 @@
-"""Scratch: the same network from random weights, the baseline that pre-training has to beat."""
+"""Scratch: the same network from random weights, the baseline of pre-training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fseft.plugin import MethodSpec
 SPEC = MethodSpec(
     name="scratch",
     factory="fseft.builtin.methods.scratch:Scratch",
-    summary="train every weight, from random ones",
+    summary="train all weights, from random ones",
     needs_model=False,
     tunes=("encoder", "bottleneck", "decoder"),
     presets=reference(1e-4),
@@ -17,7 +17,6 @@ SPEC = MethodSpec(
 
 
 class Scratch(Full):
-    """Method `scratch`. Random weights stand a higher rate than pre-trained ones, the head's as the others."""
+    """Method `scratch`; random weights tolerate a higher learning rate than pre-trained ones."""
 
-    learning_rate = 3e-3
-    head_ratio = 1.0
+    name, learning_rate, head_lr_multiplier = "scratch", 3e-3, 1.0

@@ -7,19 +7,22 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from fseft.builtin.reference_recipe import reference
+from fseft.learn.adapters.method import BaseMethod
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import Generator, nn
 
-    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture, Target
 
 
 class SpatialAdapterConfig(Config):
-    """How far a voxel sees."""
+    """Receptive field of the adapter."""
 
-    kernel_size: Literal[1, 3, 5] = Field(default=3, description="1 looks at the voxel alone")
+    kernel_size: Literal[1, 3, 5] = Field(default=3, description="of both convolutions, in voxels")
 
 
 SPEC = MethodSpec(
@@ -33,28 +36,26 @@ SPEC = MethodSpec(
 )
 
 
-class SpatialAdapter:
-    """Method `spatial-adapter`: head(f + conv(relu(conv(f)))), the second convolution zero at the start."""
+class SpatialAdapter(BaseMethod):
+    """Method `spatial-adapter`: head(f + conv(relu(conv(f)))), where the second convolution starts at zero."""
 
-    def __init__(self, config: SpatialAdapterConfig) -> None:
-        self.config = config
+    name, needs, learning_rate, head_lr_multiplier = "spatial-adapter", "a head", 1e-3, 10.0
+    config: SpatialAdapterConfig
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The head."""
-        return [target for target in architecture.targets(network) if target.part == "head"]
+    def wants(self, target: Target) -> bool:
+        """Return True for the head."""
+        return target.part == "head"
 
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Freeze the network and put the adapter into its head; the output is unchanged until training starts."""
-        from fseft.learn.adapters.method import AdaptedNetwork
+        """Replace the head by one with the adapter; the output is unchanged until training starts."""
         from fseft.learn.networks.heads import ResidualHead
 
-        architecture.replace_head(
-            network, ResidualHead(architecture.head(network), self.config.kernel_size, generator)
-        )
-        (head,) = self.select(architecture, network)
-        rates = {f"{head.name}.{convolution}.weight": 1.0 for convolution in ("first", "second")}
-        return AdaptedNetwork.freeze_except(
-            [], architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates
-        )
+        head = ResidualHead(architecture.head(network), self.config.kernel_size, generator)
+        architecture.replace_head(network, head)
+        return super().apply(architecture, network, generator=generator)
+
+    def lr_multipliers(self, network: nn.Module, trained: Sequence[str]) -> Mapping[str, float]:  # noqa: ARG002
+        """Train the convolutions at the base rate; the multiplier of the head is for its last layer."""
+        return {f"{trained[0]}.{convolution}.weight": 1.0 for convolution in ("first", "second")}

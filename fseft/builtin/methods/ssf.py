@@ -1,16 +1,16 @@
-"""SSF: a scale and a shift on the output of every layer, folded into its weights."""
+"""SSF: a scale and a shift of the output of every layer, merged into its weights."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.plugin import Config, MethodSpec
+from fseft.learn.adapters.method import BaseMethod
+from fseft.plugin import MethodSpec
 
 if TYPE_CHECKING:
-    from torch import Generator, nn
+    from torch import Generator
 
-    from fseft.learn.adapters.method import AdaptedNetwork
-    from fseft.learn.networks.roles import Architecture, Target
+    from fseft.learn.networks.roles import Target
 
 SPEC = MethodSpec(
     name="ssf",
@@ -32,43 +32,32 @@ SHIFTED_AND_SCALED = (
 )
 
 
-class SSF:
-    """Method `ssf`. A norm layer takes the scale and shift before it away again: there its own are trained."""
+class SSF(BaseMethod):
+    """Method `ssf`; the output is unchanged until training starts.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    A norm layer cancels the scale and shift of the layer before it, so that its own are trained instead.
+    """
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The norm layers, and the layers that none of them follows."""
-        from fseft.learn.adapters.method import require_targets
+    name, needs = "ssf", "layers whose output a scale would change"
+    learning_rate = 1e-2
 
-        chosen = [
-            target
-            for target in architecture.targets(network)
-            if target.part != "head"
-            and (
-                target.role == "norm"
-                or (target.role in SHIFTED_AND_SCALED and not target.followed_by_norm)
-            )
-        ]
-        return require_targets(chosen, "layers whose output a scale would change", "ssf")
+    def wants(self, target: Target) -> bool:
+        """Return True for norm layers and for the layers without one after them."""
+        if target.part == "head":
+            return False
+        scaled = target.role in SHIFTED_AND_SCALED and not target.followed_by_norm
+        return scaled or target.role == "norm"
 
-    def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> AdaptedNetwork:
-        """Put a scale on each weight and a shift on each bias; the output is unchanged until training starts."""
+    def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
+        """Add a scale to the weight and a shift to the bias; train a norm layer itself."""
         from fseft.learn.adapters.adapter_layers import BiasShift, ChannelScale, add_delta
-        from fseft.learn.adapters.method import AdaptedNetwork
 
-        trained = []
-        for target in self.select(architecture, network):
-            if target.role == "norm":
-                trained.append(target.name)
-                continue
-            outputs = 1 if target.role == "conv.transposed" else 0
-            scale = ChannelScale(target.module.get_parameter("weight"), outputs)
-            trained.append(add_delta(target, scale))
-            if target.module.bias is not None:
-                shift = BiasShift(target.module.get_parameter("bias"))
-                trained.append(add_delta(target, shift, "bias"))
-        return AdaptedNetwork.freeze_except(trained, architecture, network, learning_rate=1e-2)
+        if target.role == "norm":
+            return [target.name]
+        outputs = 1 if target.role == "conv.transposed" else 0
+        scale = ChannelScale(target.module.get_parameter("weight"), outputs)
+        trained = [add_delta(target, scale)]
+        if target.module.bias is not None:
+            shift = BiasShift(target.module.get_parameter("bias"))
+            trained.append(add_delta(target, shift, "bias"))
+        return trained

@@ -1,41 +1,43 @@
-"""Zero-shot: the model as it is, its rows for the structures that it knows. Nothing is trained."""
+"""Zero-shot: the model without training, for the structures among its classes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.plugin import Config, MethodSpec
+from fseft.learn.adapters.method import BaseMethod
+from fseft.plugin import MethodSpec
 
 if TYPE_CHECKING:
     from torch import Generator, nn
 
-    from fseft.learn.adapters.method import AdaptedNetwork
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture, Target
 
 SPEC = MethodSpec(
     name="zero-shot",
     factory="fseft.builtin.methods.zero_shot:ZeroShot",
-    summary="the model as it is, for the structures that it knows",
+    summary="the model without training, for the structures among its classes",
     access="black-box",
     trains=False,
 )
 
 
-class ZeroShot:
+class ZeroShot(BaseMethod):
     """Method `zero-shot`."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    name = "zero-shot"
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """Nothing."""
+    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:  # noqa: ARG002
+        """Return no layer."""
         return []
 
     def apply(
-        self, architecture: Architecture, network: nn.Module, *, generator: Generator
+        self,
+        architecture: Architecture,  # noqa: ARG002
+        network: nn.Module,
+        *,
+        generator: Generator,  # noqa: ARG002
     ) -> AdaptedNetwork:
-        """Freeze everything."""
-        from fseft.learn.adapters.method import AdaptedNetwork
-
+        """Freeze the whole network."""
         network.requires_grad_(False)
-        return AdaptedNetwork(network, learning_rate=0.0)
+        return self.adapted_type()(network, learning_rate=0.0)

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import Target
 
 
-class Dropped(AdapterModule):
-    """In the place of an addition that was taken out for good."""
-
-    enabled = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The very tensor itself."""
-        return x
-
-
 class WeightDelta(AdapterModule):
     """A change of a weight. Subclasses write `delta`."""
 
@@ -283,8 +273,9 @@ def _with_branch(
     name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
 ) -> Tensor:
     """A function of the module, not a closure, so that copies of a network have branches of their own."""
-    branch: AdapterModule = module.get_submodule(name)  # type: ignore[assignment]
-    return output + branch(inputs[0]) if branch.enabled else output
+    branch = module.get_submodule(name)  # `nn.Identity` if the branch was pruned
+    enabled = isinstance(branch, AdapterModule) and branch.enabled
+    return output + branch(inputs[0]) if enabled else output
 
 
 def add_delta(target: Target, delta: WeightDelta, tensor: str = "weight") -> str:

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fseft.errors import FseftError, IncompatibleError, PluginError
+from fseft.learn.adapters.adapted_network import AdaptedNetwork, head_names
 from fseft.learn.adapters.adapter_layers import LowRank, add_delta
-from fseft.learn.adapters.method import AdaptedNetwork, head_names
 from fseft.learn.networks.adapter_module import AdapterModule
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ def adapt_network(
                 _low_rank(targets[part], torch.Generator().manual_seed(seed + number)),
                 LOW_RANK_LEARNING_RATE,
             )
-        adapted.unfreeze(names, rate=_share(most, adapted))
+        adapted.unfreeze(names, lr_multiplier=_share(most, adapted))
         adapted.unfreeze(head)
     for name, parameter in network.named_parameters():
         if re.sub(r"parametrizations\.(\w+)\.original", r"\1", name) in random:
             parameter.requires_grad_(True)
-            adapted.rates.setdefault(name, _share(DECODER_LEARNING_RATE, adapted))
-    adapted.kept = frozenset(
+            adapted.lr_multipliers.setdefault(name, _share(DECODER_LEARNING_RATE, adapted))
+    adapted.always_saved = frozenset(
         n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head
     )
     adapted.snapshot_base_weights()

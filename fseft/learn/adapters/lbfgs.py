@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fseft.learn.adapters.method import AdaptedNetwork
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.training.voxel_features import voxel_logits, weighted_cross_entropy
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ DECAY = 1e-4  # of the squared weights: separable classes would have no optimum
 class LBFGSProbe(AdaptedNetwork):
     """A linear probe as multinomial logistic regression, by L-BFGS with a strong Wolfe line search."""
 
-    def solve(self, voxels: VoxelSample) -> float:
+    def fit_closed_form(self, voxels: VoxelSample) -> float:
         """The optimum on these voxels; the network's head is left there."""
-        parameters = [parameter for _, parameter in self.trained()]
-        (name,) = {name.rpartition(".")[0] for name, _ in self.trained()}
+        parameters = [parameter for _, parameter in self.trainable_parameters()]
+        (name,) = {name.rpartition(".")[0] for name, _ in self.trainable_parameters()}
         head = self.network.get_submodule(name)
         optimizer = torch.optim.LBFGS(
             parameters, max_iter=ITERATIONS, line_search_fn="strong_wolfe"

@@ -38,7 +38,7 @@ def loss_of(network):
 
 
 def names(network):
-    return {re.sub(r"\.peft\..*", "", name) for name, _ in network.trained()}
+    return {re.sub(r"\.peft\..*", "", name) for name, _ in network.trainable_parameters()}
 
 
 # --- the table of tuners ---------------------------------------------------------------------------------------
@@ -56,7 +56,9 @@ def test_there_are_32_tuners():
 
 
 def test_a_setting_reaches_the_layers():
-    assert {p.shape[0] for name, p in adapted("hf-lora", r=3).trained() if "lora_A" in name} == {3}
+    assert {
+        p.shape[0] for name, p in adapted("hf-lora", r=3).trainable_parameters() if "lora_A" in name
+    } == {3}
 
 
 # --- where they work -------------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ def test_what_peft_cannot_do_is_said_in_one_line(method, network, config, said):
 
 
 def test_another_seed_starts_elsewhere():
-    starts = [dict(adapted("hf-lora", seed=seed).trained()) for seed in (1, 2)]
+    starts = [dict(adapted("hf-lora", seed=seed).trainable_parameters()) for seed in (1, 2)]
     name = next(name for name in starts[0] if "lora_A" in name)
     assert not torch.equal(starts[0][name], starts[1][name])
 
@@ -148,7 +150,7 @@ def test_the_global_generator_is_left_as_it_was():
 
 def test_pvera_samples_in_training_only():
     result = adapted("hf-pvera")
-    for name, parameter in result.trained():
+    for name, parameter in result.trainable_parameters():
         if "lambda_b" in name:
             parameter.data.fill_(1.0)
     result.network.eval()
@@ -161,13 +163,15 @@ def test_pvera_samples_in_training_only():
 def test_adalora_ends_at_its_budget():
     result = adapted("hf-adalora", init_r=6, target_r=2)
     train(make_training_state(result, RECIPE), loss_of(result.network), RECIPE, steps_per_epoch=1)
-    values = torch.cat([p.detach().flatten() for name, p in result.trained() if "lora_E" in name])
+    values = torch.cat(
+        [p.detach().flatten() for name, p in result.trainable_parameters() if "lora_E" in name]
+    )
     assert (len(values), int(values.count_nonzero())) == (4 * 6, 4 * 2)
 
 
 def test_adalora_keeps_its_factors_close_to_orthonormal():
     result = adapted("hf-adalora")
-    for name, parameter in result.trained():
+    for name, parameter in result.trainable_parameters():
         if "lora_A" in name or "lora_B" in name:
             nn.init.orthogonal_(parameter)
     assert float(result.regularizer().detach()) < 1e-5

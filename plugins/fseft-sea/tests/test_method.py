@@ -56,7 +56,7 @@ class Trainer:
         self.adapted, self.log, self.states = adapted, [], []
 
     def loss_of(self, step):
-        held_out = self.adapted.held_out(1 + step // self.cases, self.cases)
+        held_out = self.adapted.held_out_cases(1 + step // self.cases, self.cases)
         drawn = [case for case in range(self.cases) if case not in held_out]
         self.log.append(drawn[step % len(drawn)])
         image, label = a_case(self.log[-1])
@@ -173,7 +173,7 @@ def test_a_unit_that_does_nothing_gains_nothing_and_is_not_kept():
 
 def test_the_gain_of_a_unit_is_what_dice_loses_without_it():
     network = Trainer(adapted(search=0.9)).run().adapted
-    assert float(network.records["sea.gains"][-1].abs().max()) > 0.001
+    assert float(network.extra_state["sea.gains"][-1].abs().max()) > 0.001
     image, label = a_case(0)
     unit = next(iter(network.kept_units()))
     with torch.no_grad():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import (
     BiasShift,
     Bottleneck,
@@ -21,7 +22,6 @@ from fseft.learn.adapters.adapter_layers import (
     add_branch,
     add_delta,
 )
-from fseft.learn.adapters.method import AdaptedNetwork
 from fseft.learn.networks.roles import Target
 
 LAYERS = {
@@ -85,7 +85,7 @@ def with_delta(layer, kind="lora", *, trained=False, seed=0):
     adapted.unfreeze(names)
     adapted.snapshot_base_weights()
     if trained:
-        for _, parameter in adapted.trained():
+        for _, parameter in adapted.trainable_parameters():
             parameter.data += torch.randn(parameter.shape, generator=generator)
     return adapted
 
@@ -154,7 +154,7 @@ def test_a_principal_start_comes_back_on_another_machine(layer):
         with_delta(layer, "pissa"),
     )
     with torch.no_grad():
-        for name, tensor in [*there.network.named_buffers(), *there.trained()]:
+        for name, tensor in [*there.network.named_buffers(), *there.trainable_parameters()]:
             tensor.neg_() if name.endswith(("a", "a0")) else tensor.zero_()
     there.load_state_dict(here.state_dict())
     assert torch.equal(there.network(x), here.network(x))
@@ -214,7 +214,7 @@ def test_switching_off_brings_back_base_weights_that_are_trained_too():
     adapted.unfreeze(["0"])
     adapted.snapshot_base_weights()
     with torch.no_grad():
-        for _, parameter in adapted.trained():
+        for _, parameter in adapted.trainable_parameters():
             parameter.add_(1)
     on = adapted.network(x)
     with adapted.disabled():

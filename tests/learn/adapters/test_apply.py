@@ -87,7 +87,7 @@ def test_the_bottleneck_is_tuned_beside_a_method(how):
     adapted = adapt_network(
         chosen, network, method("bias"), decoder="frozen", bottleneck=how, seed=1
     )
-    trained = {name for name, _ in adapted.trained()}
+    trained = {name for name, _ in adapted.trainable_parameters()}
     inside = {name for name, _ in network.named_parameters() if name.startswith(f"{deepest}.")}
     assert inside
     assert (inside <= trained) == (how != "low-rank")

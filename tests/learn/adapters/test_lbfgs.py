@@ -25,7 +25,7 @@ def test_the_gradient_is_gone_at_the_solution(weighted):
     )
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv3d(4, 3, 1))
-    LBFGSProbe(network, learning_rate=1.0).solve(VoxelSample(features, labels, weights))
+    LBFGSProbe(network, learning_rate=1.0).fit_closed_form(VoxelSample(features, labels, weights))
     weight, bias = network[0].weight.detach().flatten(1).double(), network[0].bias.detach().double()
     probabilities = (features.double() @ weight.T + bias).softmax(1)
     gradient_of_bias = 2 * DECAY * bias

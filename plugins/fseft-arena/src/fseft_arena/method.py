@@ -1,8 +1,9 @@
 """ARENA (Baklouti et al. 2025, arXiv:2507.15793): W + U diag(v) V^T with an L1 penalty on v, by proximal steps."""
 
 import torch
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import WeightDelta, add_delta, full_rank
-from fseft.learn.adapters.method import AdaptedNetwork, require_targets
+from fseft.learn.adapters.method import require_targets
 from torch import nn
 
 ROLES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed")
@@ -86,7 +87,7 @@ class Arena:
             changes.append(add_delta(target, change))
         rates = {f"{change}.v": self.config.ratio for change in changes}
         adapted = ArenaAdapted.freeze_except(
-            changes, architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates
+            changes, architecture, network, learning_rate=1e-3, head_lr_multiplier=10.0, lr_multipliers=rates
         )
         adapted.bound = self.config.bound
         return adapted

@@ -32,7 +32,7 @@ class AdaLoRAAdapted(PeftAdapted):
 
     def regularizer(self) -> Tensor | None:
         """How far the singular vectors are from orthonormal (eq. 4), on average over the matrices."""
-        trained = self.trained()
+        trained = self.trainable_parameters()
         matrices = [p for name, p in trained if "lora_A" in name] + [
             p.T for name, p in trained if "lora_B" in name
         ]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fseft.errors import IncompatibleError
-from fseft.learn.adapters.method import AdaptedNetwork, require_targets
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
+from fseft.learn.adapters.method import require_targets
 from fseft.learn.networks.adapter_module import AdapterModule
 from fseft_hf_peft.library import PEFT_TYPE_TO_TUNER_MAPPING, BaseTunerLayer, peft
 from fseft_hf_peft.tuners import HEAD_RATE
@@ -160,7 +161,7 @@ class PeftMethod:
         ]
         rate = self.tuner.rate
         adapted = self.adapted.freeze_except(
-            trained, architecture, network, learning_rate=rate, head_ratio=HEAD_RATE / rate
+            trained, architecture, network, learning_rate=rate, head_lr_multiplier=HEAD_RATE / rate
         )
         assert isinstance(adapted, PeftAdapted)  # noqa: S101 - `frozen_but` makes what it is asked of
         adapted.merges = self.tuner.merges

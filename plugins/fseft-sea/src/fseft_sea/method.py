@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from fseft.errors import FseftError
-from fseft.learn.adapters.adapter_layers import Dropped
-from fseft.learn.adapters.method import AdaptedNetwork, require_targets
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
+from fseft.learn.adapters.method import require_targets
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.losses import soft_dice, structure_masks
+from torch import nn
 
 from fseft_sea.allocation import fill, smoothed
 from fseft_sea.library import PARTS, Unit, add_units, kinds
@@ -31,7 +32,7 @@ class SeaAdapted(AdaptedNetwork):
     units: tuple[Unit, ...] = ()
     budget: int = 0
 
-    def held_out(self, epoch, cases):
+    def held_out_cases(self, epoch, cases):
         """The support case that the next audit is on, if there are others to train on."""
         searching = self._record("searched") == SEARCHING
         return (self._record("audits") % cases,) if searching and cases > 1 else ()
@@ -42,9 +43,9 @@ class SeaAdapted(AdaptedNetwork):
         if self._record("searched") != SEARCHING or share < (done + 1) / self.config.audits:
             return
         if epoch.progress < (1 + self.config.search) / 2:  # later, after few long epochs, no time is left for it
-            self.records["sea.gains"][done] = self._measured(*crops_of(done % cases, self.config.audit_crops))
-            self.records["sea.audits"] += 1
-            self.records["sea.cases"].fill_(cases)
+            self.extra_state["sea.gains"][done] = self._measured(*crops_of(done % cases, self.config.audit_crops))
+            self.extra_state["sea.audits"] += 1
+            self.extra_state["sea.cases"].fill_(cases)
         if share >= 1:
             self._allocate(epoch.number)
 
@@ -61,7 +62,7 @@ class SeaAdapted(AdaptedNetwork):
     def kept_units(self):
         """The units that are still there, and what each gains."""
         gains = self._gains()
-        there = [not isinstance(self.network.get_submodule(unit.additions[0]), Dropped) for unit in self.units]
+        there = [not isinstance(self.network.get_submodule(unit.additions[0]), nn.Identity) for unit in self.units]
         return {unit: gain for unit, gain, kept in zip(self.units, gains, there, strict=True) if kept}
 
     def notes(self):
@@ -80,16 +81,16 @@ class SeaAdapted(AdaptedNetwork):
         )
 
     def _record(self, name):
-        return int(self.records[f"sea.{name}"])
+        return int(self.extra_state[f"sea.{name}"])
 
     def _allocate(self, epochs):
         kept = fill(self._gains(), [unit.parameters for unit in self.units], self.budget)
-        self.drop(a for index, unit in enumerate(self.units) if index not in kept for a in unit.additions)
-        self.records["sea.searched"].fill_(epochs)
+        self.prune(a for index, unit in enumerate(self.units) if index not in kept for a in unit.additions)
+        self.extra_state["sea.searched"].fill_(epochs)
 
     def _gains(self):
         """Of each unit, smoothed over the audits."""
-        audits = self.records["sea.gains"][: self._record("audits")]
+        audits = self.extra_state["sea.gains"][: self._record("audits")]
         return smoothed(audits, self.config.smoothing).tolist()
 
     def _measured(self, images, labels):
@@ -155,10 +156,10 @@ class Sea:
             )
         additions = tuple(name for unit in units for name in unit.additions)
         adapted = SeaAdapted.freeze_except(
-            additions, architecture, network, learning_rate=1e-3, head_ratio=10.0, rates=rates
+            additions, architecture, network, learning_rate=1e-3, head_lr_multiplier=10.0, lr_multipliers=rates
         )
-        adapted.optional, adapted.config, adapted.units, adapted.budget = additions, self.config, units, budget
-        adapted.records = {
+        adapted.prunable, adapted.config, adapted.units, adapted.budget = additions, self.config, units, budget
+        adapted.extra_state = {
             "sea.gains": torch.zeros(self.config.audits, len(units)),  # of Dice
             "sea.audits": torch.tensor(0),
             "sea.cases": torch.tensor(0),

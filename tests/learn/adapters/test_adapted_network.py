@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from fseft.errors import FseftError
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import Bottleneck, LowRank, add_branch, add_delta
-from fseft.learn.adapters.method import AdaptedNetwork
 from fseft.learn.networks.roles import Target
 
 
@@ -36,7 +36,7 @@ def test_a_frozen_network_has_no_batch_statistics_to_save():
     ):
         adapted = AdaptedNetwork(network, learning_rate=0.1, train_mode=train_mode)
         adapted.snapshot_base_weights()
-        assert adapted.state_dict().keys() == adapted.originals.keys() == saved
+        assert adapted.state_dict().keys() == adapted.base_snapshot.keys() == saved
 
 
 def with_additions():
@@ -55,11 +55,11 @@ def with_additions():
         add_branch(targets[1], Bottleneck(4, 2, 1.0, generator)),
     ]
     adapted = AdaptedNetwork(
-        network, learning_rate=0.1, optional=tuple(names), records={"audits": torch.tensor(0)}
+        network, learning_rate=0.1, prunable=tuple(names), extra_state={"audits": torch.tensor(0)}
     )
     adapted.unfreeze(names)
     adapted.snapshot_base_weights()
-    for _, parameter in adapted.trained():
+    for _, parameter in adapted.trainable_parameters():
         nn.init.normal_(parameter)
     return adapted
 
@@ -72,13 +72,15 @@ def test_what_was_dropped_changes_nothing_more_and_is_neither_trained_nor_saved(
     adapted, all_off = with_additions(), with_additions()
     with adapted.disabled():
         base = adapted.network(X)
-    all_off.drop(all_off.optional)
+    all_off.prune(all_off.prunable)
     assert torch.equal(all_off.network(X), base)
-    assert all_off.trained() == []
+    assert all_off.trainable_parameters() == []
     assert all_off.state_dict().keys() == {"audits"}
-    adapted.drop(adapted.optional[:1])
-    assert {name.rpartition(".")[0] for name, _ in adapted.trained()} >= {adapted.optional[1]}
-    assert not any(name.startswith(adapted.optional[0]) for name in adapted.state_dict())
+    adapted.prune(adapted.prunable[:1])
+    assert {name.rpartition(".")[0] for name, _ in adapted.trainable_parameters()} >= {
+        adapted.prunable[1]
+    }
+    assert not any(name.startswith(adapted.prunable[0]) for name in adapted.state_dict())
     some = adapted.network(X)
     with adapted.disabled():
         assert torch.equal(adapted.network(X), base)
@@ -92,7 +94,7 @@ def test_what_was_dropped_changes_nothing_more_and_is_neither_trained_nor_saved(
 )
 def test_an_adapter_that_lacks_what_is_optional_comes_back_without_it(dropped):
     adapted, fresh = with_additions(), with_additions()
-    adapted.drop(adapted.optional[dropped])
+    adapted.prune(adapted.prunable[dropped])
     fresh.load_state_dict(adapted.state_dict())
     assert torch.equal(fresh.network(X), adapted.network(X))
     assert fresh.state_dict().keys() == adapted.state_dict().keys()
@@ -100,14 +102,14 @@ def test_an_adapter_that_lacks_what_is_optional_comes_back_without_it(dropped):
 
 def test_an_adapter_that_lacks_what_is_not_optional_is_refused():
     adapted, fresh = with_additions(), with_additions()
-    adapted.drop(adapted.optional[:1])
-    fresh.optional = fresh.optional[1:]
+    adapted.prune(adapted.prunable[:1])
+    fresh.prunable = fresh.prunable[1:]
     with pytest.raises(FseftError, match="2 tensors differ"):
         fresh.load_state_dict(adapted.state_dict())
 
 
 def test_what_a_method_records_is_saved_and_loaded():
     adapted, fresh = with_additions(), with_additions()
-    adapted.records["audits"] += 3
+    adapted.extra_state["audits"] += 3
     fresh.load_state_dict(adapted.state_dict())
-    assert int(fresh.records["audits"]) == 3
+    assert int(fresh.extra_state["audits"]) == 3

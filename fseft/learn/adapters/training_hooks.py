@@ -1,0 +1,108 @@
+"""Hooks that the training loop calls on an adapted network, for methods that act during training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    import torch
+    from torch import Tensor
+
+    from fseft.learn.training.progress import Epoch
+    from fseft.learn.training.voxel_features import VoxelSample
+
+
+class TrainingHooks:
+    """Base class of `AdaptedNetwork` with the hooks that a method may override; each does nothing by default.
+
+    A training that is interrupted and resumed must end with the same adapter. Decisions may therefore depend
+    on the network's tensors, `AdaptedNetwork.extra_state`, `training_state`, the step and the epoch only.
+
+    Example:
+        A penalty on all trained parameters:
+
+        ```python
+        class Penalised(AdaptedNetwork):
+            def regularizer(self):
+                return 1e-3 * sum(p.abs().sum() for _, p in self.trainable_parameters())
+        ```
+    """
+
+    def calibrate(self, batches: Iterator[Tensor]) -> None:
+        """Initialise from data, before the first step.
+
+        Args:
+            batches: Images without labels, float32 (B, C, i, j, k), one batch per support case.
+        """
+
+    def fit_closed_form(self, voxels: VoxelSample) -> float | None:  # noqa: ARG002
+        """Fit the trained parameters with a solver instead of optimiser steps, on cached features.
+
+        Args:
+            voxels: Features and labels of sampled voxels of the support cases.
+
+        Returns:
+            The final loss, or None to train by optimiser steps.
+        """
+        return None
+
+    def regularizer(self) -> Tensor | None:
+        """Return a scalar tensor that is added to the loss of a step, or None."""
+        return None
+
+    def on_optimizer_step(self, step: int, total: int, optimizer: torch.optim.Optimizer) -> None:
+        """Act after an optimiser step, for example with a proximal step or a rank schedule.
+
+        Args:
+            step: Number of steps so far, from 1.
+            total: Planned number of steps; a time budget or early stopping may end training before.
+            optimizer: Its parameter groups hold the current learning rate as `lr`.
+        """
+
+    def training_state(self) -> dict[str, Tensor]:
+        """Return tensors that a checkpoint needs besides `state_dict` and the optimiser's state, by name."""
+        return {}
+
+    def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore the tensors that `training_state` returned."""
+
+    def held_out_cases(self, epoch: int, cases: int) -> Collection[int]:  # noqa: ARG002
+        """Return the indices of support cases to exclude from the steps of an epoch.
+
+        Called before each step on crops; the result may depend on earlier validations.
+
+        Args:
+            epoch: Number of the epoch, from 1.
+            cases: k, the number of support cases; at least one must remain.
+        """
+        return ()
+
+    def on_epoch_validation(
+        self, epoch: Epoch, cases: int, crops_of: Callable[[int, int], tuple[Tensor, Tensor]]
+    ) -> None:
+        """Validate after each epoch on crops, in evaluation mode and without gradients.
+
+        Args:
+            epoch: The finished epoch.
+            cases: k, the number of support cases.
+            crops_of: `crops_of(case, count)` returns images, float32 (count, C, i, j, k), and labels, int64
+                (count, i, j, k) with 0 for background: crops around structures, not augmented, different ones
+                after each epoch.
+        """
+
+    def plateau_losses(self, losses: Sequence[float]) -> Sequence[float]:
+        """Return the epoch losses that early stopping considers; none while the method still searches.
+
+        Args:
+            losses: Mean training loss of each epoch so far.
+        """
+        return losses
+
+    def finish(self) -> None:
+        """Take final decisions after the last step, before the adapter is written."""
+
+    def notes(self) -> tuple[str, ...]:
+        """Return lines for the user about the result; they are printed and stored in `run.json`."""
+        return ()
