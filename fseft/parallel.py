@@ -1,8 +1,9 @@
-"""Map a function over cases on any `concurrent.futures` executor, with progress: processes here, or a dask cluster."""
+"""Map a function over cases: in this process, in local processes, or on a dask cluster."""
 
 from __future__ import annotations
 
 import os
+import signal
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
@@ -13,66 +14,94 @@ from concurrent.futures import (
     as_completed,
 )
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context, parent_process
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fseft.errors import FseftError, pluralise
+from fseft.logs import captured_records, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from logging import LogRecord
     from multiprocessing.process import BaseProcess
 
 T = TypeVar("T")
 R = TypeVar("R")
+E = TypeVar("E", bound=Exception)
 
 Workers = int | str
-"""Number of processes on this machine, or the address of a running dask scheduler, `tcp://host:port`."""
+"""Number of local processes, or the address of a running dask scheduler, `tcp://host:port`."""
 
-_NAMED = 5  # cases in an error
-_SECONDS = 5  # to reach a scheduler, and for one with workers to be found
-_KILLED_BY_DASK = "KilledWorker"  # by name, as dask may not be installed
+_MAX_NAMED = 5  # cases in an error
+_TIMEOUT_S = 5  # to reach a scheduler, and for a worker to register with it
+_GRACE_S = 10  # from SIGTERM to SIGKILL, for a worker to remove its temporary files
+_KILLED_BY_DASK = "KilledWorker"  # by name, since dask is optional
+
+_terminating = Event()
+"""Set in a worker process that received SIGTERM."""
 
 
 class InlineExecutor(Executor):
-    """The executor for one worker: runs at submission, in this process."""
+    """An executor for a single worker: calls the function at submission, in this process."""
 
     def submit(self, fn: Callable[..., R], /, *args: object, **kwargs: object) -> Future[R]:
-        """Run now; an error is kept in the future, as with any executor."""
+        """Call the function and return a completed future."""
         future: Future[R] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # handed to whoever asks for the result
+        except Exception as error:  # raised by `future.result()`, as with any executor
             future.set_exception(error)
         return future
 
 
 def default_workers() -> int:
-    """As many as there are usable cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def end_with_parent() -> None:
-    """Let this process end when the one that started it does, killed or not: it would go on to hold memory."""
+def start_worker() -> None:
+    """Initialise a worker process: it ends with its parent, and leaves Ctrl-C to it.
+
+    On SIGTERM the function that is being called is interrupted by `SystemExit`, so that it removes
+    its temporary files.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _exit_on_sigterm)
     if (parent := parent_process()) is not None:
-        Thread(target=_end_after, args=(parent,), daemon=True).start()
+        Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
-def _end_after(parent: BaseProcess) -> None:
+def _exit_on_sigterm(signum: int, _frame: object) -> None:
+    _terminating.set()
+    raise SystemExit(128 + signum)
+
+
+def _exit_after(parent: BaseProcess) -> None:
     parent.join()
-    os._exit(1)
+    os._exit(1)  # a parent that was killed could not end its workers
 
 
 @contextmanager
 def executor(workers: Workers) -> Iterator[Executor]:
-    """What runs the cases.
+    """Create an executor, and shut it down at the end of the context.
+
+    On an exception in the context, Ctrl-C included, running cases are terminated and all others
+    are cancelled.
 
     Args:
-        workers: One works in this process. Several are processes, which are spawned: forking after torch has started
-            threads may hang. For a cluster, all that is sent names files by absolute paths.
+        workers: 1 for this process, more for local processes, or the address of a scheduler. For a
+            cluster, all paths that are sent must be absolute.
+
+    Yields:
+        The executor.
 
     Raises:
-        FseftError: There is no scheduler at the address, or it has no workers that serve.
+        FseftError: No scheduler responds at the address, or it has no suitable workers.
     """
     if isinstance(workers, str):
         with _cluster(workers) as pool:
@@ -80,13 +109,33 @@ def executor(workers: Workers) -> Iterator[Executor]:
     elif workers <= 1:
         yield InlineExecutor()
     else:
-        pool = ProcessPoolExecutor(
-            workers, mp_context=get_context("spawn"), initializer=end_with_parent
-        )
-        try:
+        with _process_pool(workers) as pool:
             yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)  # after Ctrl-C, what has not begun does not begin
+
+
+@contextmanager
+def _process_pool(workers: int) -> Iterator[Executor]:
+    # Spawned, since forking a process in which torch has started threads may deadlock.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
+    try:
+        yield pool
+    except BaseException:
+        _terminate_workers(pool)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _terminate_workers(pool: ProcessPoolExecutor) -> None:
+    # Private; `terminate_workers` of Python 3.14 leaves no time for removing temporary files.
+    processes = list((pool._processes or {}).values())
+    for process in processes:
+        process.terminate()
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.join(_GRACE_S)
+        if process.is_alive():
+            process.kill()
 
 
 @contextmanager
@@ -94,87 +143,123 @@ def _cluster(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise FseftError(
-            "--cluster needs dask", hint="Run pip install 'fseft[cluster]'."
-        ) from error
+        cause = "a cluster requires dask, which is not installed"
+        raise FseftError(cause, hint="Run pip install 'fseft[cluster]'.") from error
     if ":" not in address:
-        raise FseftError(
-            f"--cluster {address}: is no address",
-            hint="Write for example --cluster tcp://10.0.0.1:8786.",
-        )
+        cause = f"{address!r} is not the address of a dask scheduler"
+        raise FseftError(cause, hint="Write for example tcp://10.0.0.1:8786.")
     try:
-        client = Client(address, timeout=_SECONDS, set_as_default=False)
+        client = Client(address, timeout=_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
-        cause = f"--cluster {address}: no dask scheduler answers there"
         raise FseftError(
-            cause, hint="Start one with `dask scheduler`, and give the address that it prints."
+            f"no dask scheduler responds at {address}",
+            hint="Start one with `dask scheduler` and use the address that it prints.",
         ) from error
     with client:
         _check_workers(client, address)
-        # Not pure: dask would otherwise give the result of an earlier call again, whatever became of the files.
+        # Not pure: dask would return the cached result of an earlier call with the same arguments,
+        # although the files may have changed.
         yield client.get_executor(pure=False)
 
 
 def _check_workers(client: Any, address: str) -> None:
-    start = f"Start some with `dask worker {address} --nworkers N --nthreads 1`."
+    hint = f"Start some with `dask worker {address} --nworkers N --nthreads 1`."
     try:
-        client.wait_for_workers(1, timeout=_SECONDS)
+        client.wait_for_workers(1, timeout=_TIMEOUT_S)
     except TimeoutError as error:
-        raise FseftError(
-            f"--cluster {address}: the scheduler has no workers", hint=start
-        ) from error
+        raise FseftError(f"the scheduler at {address} has no workers", hint=hint) from error
     if any(threads > 1 for threads in client.nthreads().values()):
-        raise FseftError(
-            f"--cluster {address}: a worker runs several cases in one process", hint=start
-        )
+        cause = f"a worker of the scheduler at {address} runs several cases in one process"
+        raise FseftError(cause, hint=hint)
 
 
 def each_case(
-    function: Callable[[T], R], items: Iterable[tuple[str, T]], *, workers: Workers = 1
-) -> Iterator[tuple[str, R | FseftError]]:
-    """Apply `function` to every item, and give each case as it ends, with its result or what was wrong with it.
+    function: Callable[[T], R],
+    items: Iterable[tuple[str, T]],
+    *,
+    workers: Workers = 1,
+    catch: type[E] = FseftError,  # type: ignore[assignment]
+) -> Iterator[tuple[str, R | E]]:
+    """Call a function with every item and yield the results as they complete.
 
     Args:
         function: A module-level function of one item.
-        items: Case name and item; one worker takes the next when it has done the last.
-        workers: Who does it.
+        items: Pairs of case name and item. A single worker draws the next pair after each case.
+        workers: Number of local processes, or the address of a scheduler.
+        catch: The exceptions of the function that are yielded instead of a result; any other one
+            is raised.
+
+    Yields:
+        The case name, and the result or exception; a `FseftError` names the case.
 
     Raises:
-        FseftError: A worker was killed (most often for want of memory), or the cluster is gone.
+        FseftError: A worker was killed, most often because memory ran out, or the cluster is gone.
+
+    Example:
+        >>> list(each_case(len, [("a", "liver"), ("b", "spleen")]))
+        [('a', 5), ('b', 6)]
     """
     with executor(workers) as pool:
-        for case, future in _ended(pool, function, items):
-            yield case, _outcome(case, future)
+        for case, future in _completed(pool, function, items):
+            yield case, _outcome(case, future, catch)
 
 
-def _ended(
+@dataclass(frozen=True)
+class _Logged:
+    """The result of a case in another process, and the log records of this case."""
+
+    result: Any
+    records: list[LogRecord]
+
+
+def _call_in_worker(function: Callable[[T], Any], item: T) -> _Logged:
+    """Call a function in a worker process, and collect its log records for the main process."""
+    if _terminating.is_set():  # a case that was queued before the worker was terminated
+        raise CancelledError
+    with captured_records() as records:
+        result = function(item)
+    return _Logged(result, records)
+
+
+def _completed(
     pool: Executor, function: Callable[[T], R], items: Iterable[tuple[str, T]]
-) -> Iterator[tuple[str, Future[R]]]:
+) -> Iterator[tuple[str, Future[Any]]]:
+    """Submit all items, and yield the futures as they complete."""
     if isinstance(pool, InlineExecutor):
-        yield from ((case, pool.submit(function, item)) for case, item in items)
+        for case, item in items:
+            yield case, pool.submit(function, item)
         return
-    futures = {pool.submit(function, item): case for case, item in items}
-    yield from ((futures[future], future) for future in as_completed(futures))
+    call: Callable[[T], Any] = function
+    if not isinstance(pool, ThreadPoolExecutor):  # whose threads log as this one does
+        call = partial(_call_in_worker, function)
+    futures = {pool.submit(call, item): case for case, item in items}
+    for future in as_completed(futures):
+        yield futures[future], future
 
 
-def _outcome(case: str, future: Future[Any]) -> Any:
-    """The result of a case, or its error if it is a user's."""
+def _outcome(case: str, future: Future[Any], catch: type[E]) -> Any:
+    """Return the result of a case or its exception, and replay the log records of its worker."""
     try:
-        return future.result()
-    except FseftError as error:
-        return error.located(case=case)
-    except CancelledError as error:
-        raise FseftError(
-            "the cluster is gone", case=case, hint="Start it again, and run again."
-        ) from error
+        result = future.result()
     except Exception as error:
-        if not (
-            isinstance(error, BrokenExecutor | MemoryError)
-            or type(error).__name__ == _KILLED_BY_DASK
-        ):
+        if isinstance(error, CancelledError):
+            hint = "Start it again, and run again."
+            raise FseftError("the cluster is gone", case=case, hint=hint) from error
+        if _is_worker_killed(error):
+            cause = "the worker was killed, most likely because memory ran out"
+            raise FseftError(cause, case=case, hint="Use fewer workers.") from error
+        if not isinstance(error, catch):
             raise
-        cause = "the worker was killed, most likely for want of memory"
-        raise FseftError(cause, case=case, hint="Use fewer --workers.") from error
+        return error.located(case=case) if isinstance(error, FseftError) else error
+    if not isinstance(result, _Logged):
+        return result
+    replay(result.records)
+    return result.result
+
+
+def _is_worker_killed(error: Exception) -> bool:
+    killed_by_dask = type(error).__name__ == _KILLED_BY_DASK
+    return killed_by_dask or isinstance(error, BrokenExecutor | MemoryError)
 
 
 def map_cases(
@@ -184,40 +269,43 @@ def map_cases(
     workers: Workers = 1,
     done: Callable[[str], None] | None = None,
 ) -> dict[str, R]:
-    """Apply `function` to every item; results in the order of `items`.
+    """Call a function with every item and return the results in the order of the items.
 
-    All items are tried even if one fails, so that nothing which was done is lost; then the first error is raised.
+    After a `FseftError` the other cases are still tried, so that their results are stored.
 
     Args:
         function: A module-level function of one item.
-        items: Case name -> item.
-        workers: Who does it.
-        done: Called with the case name as each ends.
+        items: The item of each case, by case name.
+        workers: Number of local processes, or the address of a scheduler.
+        done: Called with the case name after each case.
 
     Raises:
-        FseftError: A case failed, or as for `each_case`.
+        FseftError: The first error of a case, with the number of others; or as for `each_case`.
+
+    Example:
+        >>> map_cases(len, {"a": "liver", "b": "spleen"})
+        {'a': 5, 'b': 6}
     """
     with executor(workers if isinstance(workers, str) else min(workers, len(items))) as pool:
-        return _collected(pool, function, items, done)
+        return _collect(pool, function, items, done)
 
 
 def map_in_threads(function: Callable[[T], R], items: Mapping[str, T]) -> dict[str, R]:
-    """As `map_cases` in as many threads as there are cores, for what leaves the interpreter free, such as hashing."""
+    """Do the same as `map_cases` in threads, for functions that release the GIL as hashing does."""
     with ThreadPoolExecutor(default_workers()) as pool:
-        return _collected(pool, function, items)
+        return _collect(pool, function, items)
 
 
-def _collected(
+def _collect(
     pool: Executor,
     function: Callable[[T], R],
     items: Mapping[str, T],
     done: Callable[[str], None] | None = None,
 ) -> dict[str, R]:
-    """The results in the order of the items, or the first error."""
     results: dict[str, R] = {}
     errors: list[FseftError] = []
-    for case, future in _ended(pool, function, items.items()):
-        outcome = _outcome(case, future)
+    for case, future in _completed(pool, function, items.items()):
+        outcome = _outcome(case, future, FseftError)
         if isinstance(outcome, FseftError):
             errors.append(outcome)
         else:
@@ -225,10 +313,19 @@ def _collected(
         if done is not None:
             done(case)
     if errors:
-        first, *others = errors
-        names = ", ".join(str(other.case) for other in others[:_NAMED]) + (
-            ", ..." if len(others) > _NAMED else ""
-        )
-        more = f" ({pluralise(len(others), 'more case')} failed: {names})" if others else ""
-        raise FseftError(first.cause + more, hint=first.hint, case=first.case, file=first.file)
+        raise _combined(errors)
     return {case: results[case] for case in items}
+
+
+def _combined(errors: list[FseftError]) -> FseftError:
+    """Return the first error, with the names of the other cases that failed."""
+    first, *others = errors
+    if not others:
+        return first
+    names = [str(error.case) for error in others[:_MAX_NAMED]]
+    if len(others) > _MAX_NAMED:
+        names.append("...")
+    cause = f"{first.cause} ({pluralise(len(others), 'more case')} failed: {', '.join(names)})"
+    combined = FseftError(cause, hint=first.hint, case=first.case, file=first.file)
+    combined.__cause__ = first
+    return combined

@@ -1,17 +1,19 @@
-"""Mapping over cases keeps the order, tries every case, and tells which one failed."""
+"""Functions are mapped over cases: in order, to the end, and with the name of a case that fails."""
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
 
-from fseft.errors import FseftError
-from fseft.parallel import default_workers, each_case, executor, map_cases
+from fseft.errors import FseftError, IncompatibleError
+from fseft.parallel import default_workers, each_case, executor, map_cases, map_in_threads
 
 ITEMS = {"c": 3, "a": 1, "b": 2}
 
@@ -22,7 +24,7 @@ def square(value):
 
 def odd_only(value):
     if value % 2 == 0:
-        raise FseftError(f"{value} is even", hint="Give odd numbers.", file=f"{value}.txt")
+        raise IncompatibleError(f"{value} is even", hint="Give odd numbers.", file=f"{value}.txt")
     return value
 
 
@@ -38,21 +40,27 @@ def killed(_):
     os._exit(9)
 
 
+def failing(_):
+    raise ValueError("no luck")
+
+
+def warning(value):
+    logging.getLogger("fseft.test").warning("value %d", value)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_keep_the_order_of_the_items(workers):
     names = []
-    assert list(map_cases(square, ITEMS, workers=workers, done=names.append).items()) == [
-        ("c", 9),
-        ("a", 1),
-        ("b", 4),
-    ]
+    results = map_cases(square, ITEMS, workers=workers, done=names.append)
+    assert list(results.items()) == [("c", 9), ("a", 1), ("b", 4)]
     assert sorted(names) == ["a", "b", "c"]
 
 
-def test_a_failed_case_is_named_after_all_others_were_tried():
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failed_case_is_named_after_all_others_were_tried(workers):
     names = []
-    with pytest.raises(FseftError) as caught:
-        map_cases(odd_only, ITEMS, done=names.append)
+    with pytest.raises(IncompatibleError) as caught:
+        map_cases(odd_only, ITEMS, workers=workers, done=names.append)
     assert str(caught.value) == "case b, 2.txt: 2 is even. Give odd numbers."
     assert sorted(names) == ["a", "b", "c"]
 
@@ -62,14 +70,40 @@ def test_further_failures_are_counted():
         map_cases(never, ITEMS)
 
 
-def test_want_of_memory_is_told_with_its_remedy():
-    with pytest.raises(FseftError, match="fewer --workers"):
+def test_running_out_of_memory_names_the_remedy():
+    with pytest.raises(FseftError, match="Use fewer workers"):
         map_cases(exhausted, ITEMS)
 
 
-def test_a_killed_worker_is_no_traceback():
+def test_a_killed_worker_is_an_error_of_the_user():
     with pytest.raises(FseftError, match="the worker was killed"):
         map_cases(killed, ITEMS, workers=2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_unexpected_exception_is_raised_with_the_frames_of_the_worker(workers):
+    with pytest.raises(ValueError, match="no luck") as caught:
+        map_cases(failing, {"c": 3, "d": 4}, workers=workers)
+    assert "in failing" in "".join(traceback.format_exception(caught.value))
+
+
+def test_exceptions_of_cases_can_be_collected():
+    for _, outcome in each_case(failing, ITEMS.items(), catch=Exception):
+        assert isinstance(outcome, ValueError)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_log_records_of_workers_reach_the_main_process(workers, caplog):
+    map_cases(warning, ITEMS, workers=workers)
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        "value 1",
+        "value 2",
+        "value 3",
+    ]
+
+
+def test_threads_do_the_same():
+    assert map_in_threads(square, ITEMS) == {"c": 9, "a": 1, "b": 4}
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
@@ -90,29 +124,34 @@ def test_workers_end_with_a_process_that_is_killed():
 def wait_in_workers():
     with executor(2) as pool:
         for _ in range(2):
-            pool.submit(tell_and_wait)
+            pool.submit(print_and_wait)
 
 
-def tell_and_wait():
+def print_and_wait():
     sys.stdout.write(f"{os.getpid()}\n")
     sys.stdout.flush()
     time.sleep(100)
 
 
-def slowly(path):
-    time.sleep(0.2)
-    path.touch()
+def wait_with_a_file(path):
+    try:
+        path.touch()
+        time.sleep(0.2 if path.name == "0" else 100)
+    finally:
+        path.rename(path.with_suffix(".removed"))
 
 
-def test_what_has_not_begun_when_the_work_is_broken_off_does_not_begin(tmp_path):
-    def broken_off(_case):
+def test_an_interrupt_ends_running_cases_and_starts_no_others(tmp_path):
+    def interrupt(_case):
         raise KeyboardInterrupt
 
+    paths = {str(number): tmp_path / str(number) for number in range(50)}
+    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        map_cases(
-            slowly, {str(n): tmp_path / str(n) for n in range(50)}, workers=2, done=broken_off
-        )
-    assert len(list(tmp_path.iterdir())) < 10
+        map_cases(wait_with_a_file, paths, workers=2, done=interrupt)
+    assert time.monotonic() - start < 60
+    assert 1 <= len(list(tmp_path.iterdir())) < 10
+    assert {path.suffix for path in tmp_path.iterdir()} == {".removed"}
 
 
 def test_no_items_need_no_workers():
@@ -120,22 +159,13 @@ def test_no_items_need_no_workers():
     assert default_workers() >= 1
 
 
-def failing(_):
-    raise ValueError("no luck")
-
-
-def test_an_unexpected_exception_is_raised_as_it_is():
-    with pytest.raises(ValueError, match="no luck"):
-        map_cases(failing, {"c": 3})
-
-
 def test_with_one_worker_each_case_ends_before_the_next_begins():
-    begun = []
+    drawn = []
 
     def items():
         for case, value in ITEMS.items():
-            begun.append(case)
+            drawn.append(case)
             yield case, value
 
-    seen = [(case, list(begun)) for case, _ in each_case(square, items())]
+    seen = [(case, list(drawn)) for case, _ in each_case(square, items())]
     assert seen == [("c", ["c"]), ("a", ["c", "a"]), ("b", ["c", "a", "b"])]

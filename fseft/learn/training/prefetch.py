@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from fseft.errors import FseftError
-from fseft.parallel import end_with_parent
+from fseft.parallel import start_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class BatchPrefetcher(Generic[B]):
         # Spawned: forking after torch has started threads may hang.
         self._pool: Executor = (
             ProcessPoolExecutor(
-                processes, mp_context=get_context("spawn"), initializer=end_with_parent
+                processes, mp_context=get_context("spawn"), initializer=start_worker
             )
             if processes > 1
             else ThreadPoolExecutor(1, thread_name_prefix="batches")

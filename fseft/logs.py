@@ -1,0 +1,56 @@
+"""Log records of the library: capture them, and replay those of worker processes."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LIBRARY = "fseft"
+"""The logger from which those of all modules descend."""
+
+
+class _Collector(logging.Handler):
+    """Append records to a list, with their messages formatted, so that they can be pickled."""
+
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__()
+        self.records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args = record.getMessage(), None
+        record.exc_info = None
+        self.records.append(record)
+
+
+@contextmanager
+def captured_records() -> Iterator[list[logging.LogRecord]]:
+    """Collect the records of the library's loggers, of any level, instead of passing them on.
+
+    Example:
+        >>> with captured_records() as records:
+        ...     logging.getLogger("fseft.planning").warning("2 voxels thick")
+        >>> records[0].getMessage()
+        '2 voxels thick'
+    """
+    logger = logging.getLogger(LIBRARY)
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    records: list[logging.LogRecord] = []
+    logger.handlers, logger.propagate = [_Collector(records)], False
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield records
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def replay(records: Iterable[logging.LogRecord]) -> None:
+    """Log records that were captured, such as those of a worker process, where their level is enabled."""
+    for record in records:
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
