@@ -98,7 +98,7 @@ def render_page(page: Page) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(
-        (files("fseft.score") / "page.html.jinja").read_text("utf-8")
+        (files("fseft.reporting") / "page.html.jinja").read_text("utf-8")
     )
     helpers = (_paragraphs, _cells, _is_numeric, _is_wide, _data_uri)
     return template.render(page=page, **{helper.__name__[1:]: helper for helper in helpers})
