@@ -18,6 +18,8 @@ from typer.main import get_group
 
 from fseft import __version__
 from fseft.cli import console
+from fseft.cli.options import with_verbosity
+from fseft.cli.reference import describe_application, reference_lines
 from fseft.errors import FseftError, is_out_of_memory, summarise_exception
 from fseft.registry import PLUGIN_EXCEPTIONS, registry
 
@@ -45,7 +47,7 @@ COMMANDS = (
 )
 """Name, module in `fseft.cli` and panel of the help, in its order."""
 PLUGIN_SWITCHES = ("--plugin", "-p")
-DEBUG = "--debug"
+DEBUG, HELP_ALL = "--debug", "--help-all"
 
 UNEXPECTED, USER_ERROR = 1, 2
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -57,6 +59,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with `fseft demo`, or with `fseft adapt DATASET --model phantom-tiny --method lora "
+    "--k 5`. `fseft --help-all` prints the help of all commands. Documentation: docs/start.md.",
 )
 
 
@@ -79,6 +83,9 @@ def fseft(
     debug: Annotated[  # noqa: ARG001 - read by `main`, anywhere in the command line
         bool, typer.Option(DEBUG, help="Show the traceback of every error; also FSEFT_DEBUG=1.")
     ] = False,
+    help_all: Annotated[  # noqa: ARG001 - handled by `_run`, before commands are parsed
+        bool, typer.Option(HELP_ALL, help="Show the help of all commands; with --json as JSON.")
+    ] = False,
     version: Annotated[  # noqa: ARG001 - handled by its callback
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
@@ -94,9 +101,12 @@ def _add_commands() -> None:
     for name, module, panel in COMMANDS:
         command = getattr(importlib.import_module(f"fseft.cli.{module}"), name)
         if isinstance(command, typer.Typer):
+            for info in [*command.registered_commands, command.registered_callback]:
+                if info is not None and info.callback is not None:
+                    info.callback = with_verbosity(info.callback)
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, rich_help_panel=panel)(with_verbosity(command))
 
 
 _add_commands()
@@ -195,6 +205,9 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     """Run a command, report its error, and return the exit status."""
     try:
         _load_plugins(arguments)
+        if arguments and arguments[0] == HELP_ALL:
+            _show_reference(as_json="--json" in arguments)
+            return 0
         result = app(arguments, prog_name="fseft", standalone_mode=False)
         status = result if type(result) is int else 0  # commands of plugins may return anything
     except typer.TyperException as error:
@@ -211,6 +224,14 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         kept = "finished results and checkpoints are kept"
         console.note(f"{signalled}; {kept}. Run the same command again to resume.")
     return status
+
+
+def _show_reference(*, as_json: bool) -> None:
+    description = describe_application(app)
+    if as_json:
+        console.show_json(description)
+    else:
+        console.show_lines(reference_lines(description))
 
 
 def _report_exception(error: Exception, *, debug: bool) -> int:

@@ -110,7 +110,9 @@ def pretrain(
     epochs: Annotated[
         int, typer.Option(min=1, help="Epochs, each with a checkpoint.", rich_help_panel=TRAINING)
     ] = 200,
-    steps_per_epoch: Annotated[int, typer.Option(min=1, rich_help_panel=TRAINING)] = 50,
+    steps_per_epoch: Annotated[
+        int, typer.Option(min=1, help="Training steps of an epoch.", rich_help_panel=TRAINING)
+    ] = 50,
     crops: Annotated[
         int, typer.Option(min=1, help="Crops per step, of each rank.", rich_help_panel=TRAINING)
     ] = 2,
