@@ -16,13 +16,14 @@ import torch
 
 from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.learn.networks.backbone import build_network, count_parameters, get_architecture
+from fseft.learn.sampling.augmentation import load_augmentations
 from fseft.learn.sampling.multi_dataset_sampler import (
     BatchRequest,
     draw_crop_request,
     read_batch,
     sampling_probabilities,
 )
-from fseft.learn.training.losses import masked_losses, structure_masks
+from fseft.learn.training.losses import load_loss, masked_losses, structure_masks
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import derived_seed
 from fseft.pretraining.configure import PretrainRequest
@@ -76,7 +77,9 @@ def main() -> None:
                 )
                 for number in range(CROPS)
             )
-            return BatchRequest(picks, request.patch_size, len(assembly.classes), augmented=True)
+            return BatchRequest(
+                picks, request.patch_size, len(assembly.classes), load_augmentations(augment=True)
+            )
 
         loading = seconds(lambda step: read_batch(order(step)), options.crops // CROPS) / CROPS
         batch = read_batch(order(0))
@@ -92,7 +95,9 @@ def main() -> None:
         optimizer.zero_grad()
         masks = structure_masks(torch.from_numpy(batch.labels), 3)
         logits = network(torch.from_numpy(batch.images))
-        loss = masked_losses(logits, masks, torch.from_numpy(batch.annotated)).sum()
+        loss = masked_losses(
+            logits, masks, torch.from_numpy(batch.annotated), load_loss("dice_ce")
+        ).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 

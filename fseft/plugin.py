@@ -34,17 +34,21 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "ArchitectureSpec",
+    "AugmentationSpec",
     "Case",
     "CheckpointSpec",
     "Config",
     "Dataset",
     "FoundationModelSpec",
+    "LossSpec",
     "MethodSpec",
     "MetricSpec",
     "ModelCard",
+    "OptimizerSpec",
     "Preset",
     "ReaderSpec",
     "ReporterSpec",
+    "ScheduleSpec",
     "Spec",
     "hookimpl",
     "hookspec",
@@ -248,6 +252,50 @@ class MetricSpec(Spec):
         return f"{name}_{self.unit}" if self.unit else name
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LossSpec(Spec):
+    """A segmentation loss, for `--set loss=NAME`.
+
+    Factory: a function of `fseft.learn.training.losses.Predictions` that returns the loss of each
+    sample and structure, a tensor (G, S).
+    """
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class AugmentationSpec(Spec):
+    """An augmentation, for `--set augment=NAME,NAME`.
+
+    Factory: a class as `fseft.learn.sampling.augmentation.Augmentation`, or as
+    `SpatialAugmentation` of the same module, called without arguments.
+    """
+
+    probability: float = 0.2
+    """Fraction of the crops that are augmented, 0 to 1."""
+    spatial: bool = False
+    """Whether it moves sampling coordinates; all that do share one interpolation."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ScheduleSpec(Spec):
+    """A learning-rate schedule, for `--set schedule=NAME`.
+
+    Factory: a function of the progress of the training, 0 to 1, and of the fraction of it that
+    warms up. It returns the factor of the learning rate.
+    """
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OptimizerSpec(Spec):
+    """An optimizer, for `--set optimizer=NAME`.
+
+    Factory: a function of parameter groups and a weight decay that returns a
+    `torch.optim.Optimizer`.
+    """
+
+    learning_rate_factor: float = 1.0
+    """Multiple of a method's default learning rate, which suits AdamW."""
+
+
 class Reader(Protocol):
     """A reader of a dataset layout, as returned by the factory of a `ReaderSpec`."""
 
@@ -288,6 +336,22 @@ class RegistrationHooks(Protocol):
     @hookspec
     def fseft_metrics(self) -> Iterable[MetricSpec]:
         """Return metrics for `fseft evaluate --metrics NAME`."""
+
+    @hookspec
+    def fseft_losses(self) -> Iterable[LossSpec]:
+        """Return losses for `--set loss=NAME`."""
+
+    @hookspec
+    def fseft_augmentations(self) -> Iterable[AugmentationSpec]:
+        """Return augmentations for `--set augment=NAME,NAME`."""
+
+    @hookspec
+    def fseft_schedules(self) -> Iterable[ScheduleSpec]:
+        """Return learning-rate schedules for `--set schedule=NAME`."""
+
+    @hookspec
+    def fseft_optimizers(self) -> Iterable[OptimizerSpec]:
+        """Return optimizers for `--set optimizer=NAME`."""
 
     @hookspec
     def fseft_commands(self, app: typer.Typer) -> None:

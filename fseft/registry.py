@@ -29,6 +29,10 @@ KINDS: dict[str, tuple[str, type[api.Spec]]] = {
     "reader": ("fseft_dataset_readers", api.ReaderSpec),
     "reporter": ("fseft_reporters", api.ReporterSpec),
     "metric": ("fseft_metrics", api.MetricSpec),
+    "loss": ("fseft_losses", api.LossSpec),
+    "augmentation": ("fseft_augmentations", api.AugmentationSpec),
+    "schedule": ("fseft_schedules", api.ScheduleSpec),
+    "optimizer": ("fseft_optimizers", api.OptimizerSpec),
 }
 """The kinds of components: the hook that returns their specs, and the type of these."""
 REQUIRED_ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -36,6 +40,7 @@ REQUIRED_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "model": ("is_file",),
     "architecture": ("build", "targets", "features", "head", "replace_head"),
     "reader": ("detects", "read"),
+    "augmentation": ("draw", "apply"),
 }
 """The attributes that the object from a spec's factory must have, by kind."""
 PLUGIN_EXCEPTIONS = (Exception, SystemExit)

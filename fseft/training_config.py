@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from fseft.schemas import FrozenModel
 
-Augment = bool | Literal["shift"]
+
+def _parse_augment(value: Any) -> Any:
+    """Read `true`, `false` or `NAME,NAME`, also as the list that the command line makes of it."""
+    if isinstance(value, str):
+        value = [name for name in value.split(",") if name]
+    if isinstance(value, list | tuple) and len(value) == 1 and str(value[0]).lower() in _BOOLEANS:
+        return _BOOLEANS[str(value[0]).lower()]
+    return value
+
+
+_BOOLEANS = {"true": True, "false": False}
+Augment = Annotated[bool | tuple[str, ...], BeforeValidator(_parse_augment)]
 
 
 class TrainingConfig(FrozenModel):
@@ -34,7 +45,10 @@ class TrainingConfig(FrozenModel):
         "rounds": "feature_passes",
         "plateau": "early_stopping",
     }
-    former_values: ClassVar = {"features": {"kept": "cached", "fresh": "recomputed"}}
+    former_values: ClassVar = {
+        "features": {"kept": "cached", "fresh": "recomputed"},
+        "augment": {"shift": ["shift"]},
+    }
 
     epochs: int = Field(default=200, ge=1, description="maximum number of epochs")
     learning_rate: float | None = Field(
@@ -42,6 +56,11 @@ class TrainingConfig(FrozenModel):
     )
     uniform_learning_rate: bool = Field(
         default=False, description="the same learning rate for the head, decoder and LoRA+ factors"
+    )
+    optimizer: str = Field(default="adamw", description="adamw, sgd, or a plugin's")
+    schedule: str = Field(
+        default="cosine",
+        description="course of the learning rate: cosine, constant, poly, or a plugin's",
     )
     weight_decay: float = Field(default=0.0, ge=0, description="weight decay of the optimizer")
     max_grad_norm: float | None = Field(
@@ -53,9 +72,10 @@ class TrainingConfig(FrozenModel):
     warmup_fraction: float = Field(
         default=0.05, ge=0, lt=1, description="fraction of the training with a rising learning rate"
     )
-    loss: Literal["dice", "dice_ce"] | None = Field(
+    loss: str | None = Field(
         default=None,
-        description="loss; by default dice, and dice_ce on windows of cached features",
+        description="dice, dice_ce, or a plugin's; by default dice, and dice_ce on windows of "
+        "cached features",
     )
     crops_per_step: int | None = Field(
         default=None, ge=1, description="crops of one volume per step; by default the plan's"
@@ -64,7 +84,9 @@ class TrainingConfig(FrozenModel):
         default=0.5, ge=0, le=1, description="fraction of the crops that are centred on a structure"
     )
     augment: Augment = Field(
-        default=True, description="shift: small shifts of the intensities alone"
+        default=True,
+        description="true for the default augmentations, false for none, or their names: "
+        "rotation, scaling, noise, blur, brightness, contrast, gamma, low_resolution, shift",
     )
     mirror: bool = Field(
         default=False, description="flip all axes; refused where left and right structures exist"

@@ -11,8 +11,8 @@ from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
 from fseft.experiment.reporters import notify, observers_of
 from fseft.learn.networks.backbone import count_parameters
+from fseft.learn.training.early_stopping import is_undertrained
 from fseft.learn.training.prefetch import derived_seed
-from fseft.learn.training.schedules import too_short
 from fseft.model_zoo.adapter_file import NAME, apply_method, versions, write_adapter
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import preprocess
@@ -315,7 +315,7 @@ def _train(
             "the time was up before the first training step",
             hint="Give more --minutes, or none. What was computed is kept: run again to go on.",
         )
-    if training.stopped_by != SOLVED and too_short(training.losses):
+    if training.stopped_by != SOLVED and is_undertrained(training.losses):
         watch.listener.warn(
             f"the training was too short for its loss to settle ({pluralise(len(training.losses), 'epoch')}, ended by: "
             f"{training.stopped_by}); with more time the adapter will be better"
@@ -349,7 +349,7 @@ def _manifest(job: AdaptConfig, run: Run) -> Manifest:
         support_images=job.support_images,
         dataset=job.plan.dataset,
         seed=derived_seed(job.request.seed, "init"),
-        mirror=job.recipe.augment is True and job.recipe.mirror,
+        mirror=job.recipe.mirror,
         trained_parameters=run.trained_parameters,
         licence=job.card.licence,
         versions=versions(),

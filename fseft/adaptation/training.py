@@ -17,13 +17,13 @@ from fseft.adaptation.feature_cache import feature_crops
 from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.networks.heads import receptive_field_radius
-from fseft.learn.sampling.augmentation import augment_crops, augmentation_margin
+from fseft.learn.sampling.augmentation import load_augmentations
 from fseft.learn.sampling.patch_sampler import Crops, CropSource
-from fseft.learn.training.losses import segmentation_loss
+from fseft.learn.training.losses import load_loss, segmentation_loss
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
-from fseft.learn.training.voxel_features import concatenate, sample_voxels, voxel_logits, voxel_loss
+from fseft.learn.training.voxel_features import concatenate, sample_voxels, voxel_logits
 from fseft.learn.training_loop import Training, autocast, make_training_state, train
 
 if TYPE_CHECKING:
@@ -191,18 +191,17 @@ def _on_features(
         if solved is not None:
             training.losses, training.stopped_by = [solved], SOLVED
 
+        loss = load_loss(job.recipe.loss or LOSS)
+
         def on_some_voxels(step: int) -> torch.Tensor:
             generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))
             some = voxels.batch(VOXELS_PER_STEP, generator)
-            return voxel_loss(
-                voxel_logits(head, some.features),
-                some.labels,
-                some.weights,
-                job.recipe.loss or LOSS,
-            )
+            logits = voxel_logits(head, some.features)
+            return segmentation_loss(logits, some.labels, loss, weights=some.weights)
 
         yield on_some_voxels
         return
+    loss_on_windows = load_loss(job.recipe.loss or LOSS_ON_WINDOWS)
     with BatchPrefetcher(
         lambda step: _windows(job, crops, step, receptive_field_radius(head))
     ) as ahead:
@@ -217,9 +216,7 @@ def _on_features(
             counted = torch.stack(
                 [one[:, i, j, k] for one, (i, j, k) in zip(logits, insides, strict=True)]
             )
-            return segmentation_loss(
-                counted, torch.from_numpy(labels).to(device), job.recipe.loss or LOSS_ON_WINDOWS
-            )
+            return segmentation_loss(counted, torch.from_numpy(labels).to(device), loss_on_windows)
 
         yield on_windows
 
@@ -280,26 +277,22 @@ def draw(
     order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
     drawn = [case for case in order if case not in held_out]
     patch = job.plan.preprocessing.patch_size
-    around = augmentation_margin(patch, job.recipe.augment)
-    source = _source(job, patch, foreground=job.recipe.foreground_fraction, around=around)
+    augmentations = load_augmentations(
+        job.recipe.augment, mirror_axes=(0, 1, 2) if job.recipe.mirror else ()
+    )
+    margin = augmentations.margin(patch)
+    source = _source(job, patch, foreground=job.recipe.foreground_fraction, margin=margin)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))
     crops = source.draw(cached[drawn[position % len(drawn)]], job.crops, rng)
-    axes = (0, 1, 2) if job.recipe.mirror else ()
-    return augment_crops(
-        crops,
-        patch,
-        job.recipe.augment,
-        mirror_axes=axes,
-        seed=derived_seed(seed, "augmentation", step),
-    )
+    return augmentations.augment(crops, patch, derived_seed(seed, "augmentation", step))
 
 
 def _source(
-    job: AdaptConfig, size: Triple, *, foreground: float, around: Triple = (0, 0, 0)
+    job: AdaptConfig, size: Triple, *, foreground: float, margin: Triple = (0, 0, 0)
 ) -> CropSource:
     how = job.plan.preprocessing
     classes = {value: index for index, value in enumerate(job.labels.values(), start=1)}
-    return CropSource(size, how.intensity, how.modality, classes, foreground, around)
+    return CropSource(size, how.intensity, how.modality, classes, foreground, margin)
 
 
 def _loss(job: AdaptConfig, adapted: AdaptedNetwork, crops: Crops, step: int) -> torch.Tensor:
@@ -307,7 +300,7 @@ def _loss(job: AdaptConfig, adapted: AdaptedNetwork, crops: Crops, step: int) ->
     images, labels = _tensors(job, crops)
     with autocast(job.plan.device, job.recipe.precision):
         logits = adapted.network(images)
-    return segmentation_loss(logits, labels, job.recipe.loss or LOSS)
+    return segmentation_loss(logits, labels, load_loss(job.recipe.loss or LOSS))
 
 
 def _tensors(job: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:

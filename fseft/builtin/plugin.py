@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from fseft.plugin import (
     ArchitectureSpec,
+    AugmentationSpec,
     FoundationModelSpec,
+    LossSpec,
     MethodSpec,
     MetricSpec,
+    OptimizerSpec,
     ReaderSpec,
     ReporterSpec,
+    ScheduleSpec,
     hookimpl,
 )
 
@@ -67,6 +72,36 @@ def _specs(package: str, modules: tuple[str, ...]) -> list[Any]:
     """The `SPEC` of each module, or its `SPECS`; these modules import no torch at their top."""
     found = [importlib.import_module(f"fseft.builtin.{package}.{name}") for name in modules]
     return [spec for module in found for spec in getattr(module, "SPECS", None) or (module.SPEC,)]
+
+
+def _specs_in(package: str) -> list[Any]:
+    """Return the `SPEC` of each module of a package; a new file is found without an entry here."""
+    folder = importlib.import_module(f"fseft.builtin.{package}")
+    return _specs(package, tuple(module.name for module in pkgutil.iter_modules(folder.__path__)))
+
+
+@hookimpl
+def fseft_losses() -> Iterable[LossSpec]:
+    """Return the built-in losses."""
+    return _specs_in("losses")
+
+
+@hookimpl
+def fseft_augmentations() -> Iterable[AugmentationSpec]:
+    """Return the built-in augmentations."""
+    return _specs_in("augmentations")
+
+
+@hookimpl
+def fseft_schedules() -> Iterable[ScheduleSpec]:
+    """Return the built-in learning-rate schedules."""
+    return _specs_in("schedules")
+
+
+@hookimpl
+def fseft_optimizers() -> Iterable[OptimizerSpec]:
+    """Return the built-in optimizers."""
+    return _specs_in("optimizers")
 
 
 @hookimpl

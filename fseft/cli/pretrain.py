@@ -47,7 +47,8 @@ def pretrain(
         list[str] | None,
         typer.Option(
             "--set",
-            help="key=value of the training (weight_decay, warmup_fraction, max_grad_norm, ema_decay, "
+            help="key=value of the training (loss, optimizer, schedule, weight_decay, "
+            "warmup_fraction, max_grad_norm, ema_decay, "
             "foreground_fraction, augment, precision), or of "
             "the network (`fseft show architecture`).",
         ),

@@ -1,4 +1,4 @@
-"""The training loop. It knows nothing of methods, files or datasets."""
+"""The training loop. It is independent of methods, files and datasets."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 
 from fseft.errors import FseftError
 from fseft.learn.training.distributed import ALONE, distribute_like, gather_full_tensor
+from fseft.learn.training.early_stopping import has_plateaued
 from fseft.learn.training.ema import ExponentialMovingAverage
+from fseft.learn.training.optimization import load_schedule, make_optimizer
 from fseft.learn.training.progress import Epoch
-from fseft.learn.training.schedules import learning_rate_factor, on_plateau
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,15 +24,29 @@ if TYPE_CHECKING:
 
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.training.distributed import DistributedContext
+    from fseft.learn.training.optimization import Schedule
     from fseft.training_config import TrainingConfig
 
 
 @dataclass
 class Training:
-    """A training under way: everything that a checkpoint must hold besides the weights."""
+    """The state of a training run, except for frozen weights.
+
+    Attributes:
+        adapted: The network and its trained parameters.
+        optimizer: The optimizer; the `base` of a parameter group is its learning rate at the
+            factor 1 of the schedule.
+        schedule: Factor of the learning rate, by progress and warm-up fraction.
+        ema: Moving average of the trained parameters, if any.
+        losses: Mean training loss of each epoch.
+        step: Number of optimizer steps so far.
+        seconds: Training time so far.
+        stopped_by: Reason for the end of the training; empty while it runs.
+    """
 
     adapted: AdaptedNetwork
     optimizer: torch.optim.Optimizer
+    schedule: Schedule
     ema: ExponentialMovingAverage | None = None
     losses: list[float] = field(default_factory=list)
     step: int = 0
@@ -39,7 +54,10 @@ class Training:
     stopped_by: str = ""
 
     def state(self) -> dict[str, Any]:
-        """Plain tensors, numbers and lists: loads with `weights_only=True`. All ranks must ask."""
+        """Return the state as tensors, numbers and lists, which load with `weights_only=True`.
+
+        A collective operation: call it on all ranks.
+        """
         return {
             "tensors": self.adapted.state_dict(),
             "method": self.adapted.training_state(),
@@ -52,51 +70,52 @@ class Training:
         }
 
     def ema_weights(self) -> AbstractContextManager[None]:
-        """The averaged weights in place while the context lasts, where an average is kept."""
+        """Return a context in which the network has the averaged weights, if there are any."""
         return self.ema.average_parameters() if self.ema else nullcontext()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where a state was taken."""
+        """Resume from a state that `state` returned."""
         self.adapted.load_state_dict(state["tensors"])
         self.adapted.load_training_state(state["method"])
         self.optimizer.load_state_dict(self._sharded(state["optimizer"]))
         if self.ema:
             self.ema.restore(state["average"])
         self.losses = list(state["losses"])
-        self.step, self.seconds, self.stopped_by = (
-            state["step"],
-            state["seconds"],
-            state["stopped_by"],
-        )
+        self.step = state["step"]
+        self.seconds = state["seconds"]
+        self.stopped_by = state["stopped_by"]
 
     def _sharded(self, state: dict[str, Any]) -> dict[str, Any]:
-        """An optimizer's state, of which each rank keeps its own shards: loading all of it would want too much."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        moments = {
-            index: {name: distribute_like(one, parameters[index]) for name, one in own.items()}
-            for index, own in state["state"].items()
-        }
+        """Return this rank's shards of an optimizer's state; the whole may not fit the device."""
+        groups = self.optimizer.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        moments: dict[int, dict[str, Any]] = {}
+        for index, values in state["state"].items():
+            parameter = parameters[index]
+            moments[index] = {
+                name: distribute_like(value, parameter) for name, value in values.items()
+            }
         return {**state, "state": moments}
 
 
-def make_training_state(adapted: AdaptedNetwork, recipe: TrainingConfig) -> Training:
-    """AdamW over the method's parameter groups."""
-    rate = recipe.learning_rate or adapted.learning_rate
-    groups = adapted.param_groups(rate)
-    for group in groups:
-        group["base"] = rate if recipe.uniform_learning_rate else group["lr"]
-    average = (
-        ExponentialMovingAverage([p for _, p in adapted.trainable_parameters()], recipe.ema_decay)
-        if recipe.ema_decay
-        else None
-    )
-    return Training(adapted, torch.optim.AdamW(groups, weight_decay=recipe.weight_decay), average)
+def make_training_state(adapted: AdaptedNetwork, config: TrainingConfig) -> Training:
+    """Return the state before the first step: optimizer, schedule and moving average.
+
+    Raises:
+        FseftError: No installed package provides the optimizer or the schedule.
+    """
+    optimizer = make_optimizer(adapted.param_groups, adapted.learning_rate, config)
+    ema = None
+    if config.ema_decay:
+        parameters = [parameter for _, parameter in adapted.trainable_parameters()]
+        ema = ExponentialMovingAverage(parameters, config.ema_decay)
+    return Training(adapted, optimizer, load_schedule(config.schedule), ema)
 
 
 def train(
     training: Training,
     loss_of: Callable[[int], Tensor],
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     *,
     steps_per_epoch: int,
     minutes: float | None = None,
@@ -105,39 +124,44 @@ def train(
     save: Callable[[dict[str, Any]], None] = lambda _: None,
     world: DistributedContext = ALONE,
 ) -> Training:
-    """Train until the schedule, the plateau or the clock ends it; then averaged weights, if any, take their place.
+    """Train until the schedule, the early stopping or the time budget ends it.
+
+    Averaged weights, if any, replace the trained ones at the end.
 
     Args:
-        training: Fresh from `make_training_state`, or restored.
-        loss_of: The loss of a step, by its number: all randomness hangs on it, so that a resumed run equals an
-            uninterrupted one.
-        recipe: Epochs, rates, stopping.
-        steps_per_epoch: Steps that count as one pass.
-        minutes: Time budget. The schedule is stretched over it, as far as the recipe's epochs reach.
-        on_step: Told after each step, with the epoch as far as it is.
-        on_epoch: Told after each epoch.
-        save: Given a state now and then, after whole epochs.
-        world: The ranks that train together; the loss of a step is the mean over what `loss_of` gives on each.
+        training: The state, from `make_training_state`, maybe restored.
+        loss_of: Function of the number of a step that returns its loss. All randomness depends on
+            that number, so that a resumed run equals an uninterrupted one.
+        config: Epochs, schedule, stopping.
+        steps_per_epoch: Optimizer steps per epoch.
+        minutes: Time budget. The schedule is stretched over it, up to the configured epochs.
+        on_step: Called after each step, with the epoch so far.
+        on_epoch: Called after each epoch.
+        save: Called with the state after some epochs, see `checkpoint_seconds`.
+        world: The ranks that train together; the loss is the mean over them.
+
+    Returns:
+        The state at the end.
 
     Raises:
-        FseftError: The loss is not a finite number.
+        FseftError: The loss or the gradient is not a finite number.
     """
-    clock = _Clock(training, minutes, recipe.epochs * steps_per_epoch, world)
-    saved = -math.inf  # the first epoch is worth a checkpoint: much may have led to it
+    clock = _Clock(training, minutes, config.epochs * steps_per_epoch, world)
+    saved = -math.inf  # save after the first epoch: features may have been extracted before it
     while not training.stopped_by:
         losses: list[float] = []
         while len(losses) < steps_per_epoch and not clock.is_up():
-            losses.append(_step(training, loss_of, recipe, clock))
-            on_step(_so_far(training, losses, clock))
+            losses.append(_step(training, loss_of, config, clock))
+            on_step(_epoch_so_far(training, losses, clock))
         if losses:
             training.losses.append(sum(losses) / len(losses))
         training.seconds = clock.seconds()
-        training.stopped_by = _reason(training, recipe, clock)
+        training.stopped_by = _stop_reason(training, config, clock)
         if losses:
-            on_epoch(replace(_so_far(training, losses, clock), number=len(training.losses)))
-        if training.step and (
-            time.monotonic() - saved >= recipe.checkpoint_seconds or training.stopped_by
-        ):
+            epoch = _epoch_so_far(training, losses, clock)
+            on_epoch(replace(epoch, number=len(training.losses)))
+        due = time.monotonic() - saved >= config.checkpoint_seconds
+        if training.step and (due or training.stopped_by):
             save(training.state())
             saved = time.monotonic()
     if training.ema:
@@ -146,104 +170,117 @@ def train(
 
 
 class _Clock:
-    """Share of the schedule that is done: by steps, or by the time budget where that comes first."""
+    """Progress of the schedule: by steps, or by the time budget where that ends first."""
 
     def __init__(
         self, training: Training, minutes: float | None, total: int, world: DistributedContext
     ) -> None:
-        self.training, self.total, self.world = training, total, world
+        self.training = training
+        self.total = total
+        self.world = world
         self.budget = math.inf if minutes is None else 60 * minutes
         self.started = time.monotonic() - training.seconds
         self.step_seconds = 0.0
 
     def seconds(self) -> float:
+        """Return the training time so far, including that before a restart."""
         return time.monotonic() - self.started
 
     def progress(self) -> float:
-        return min(
-            1.0,
-            max(self.training.step / self.total, self._synchronised(self.seconds()) / self.budget),
-        )
+        """Return the fraction of the schedule that has passed, 0 to 1."""
+        by_steps = self.training.step / self.total
+        by_time = self._synchronised(self.seconds()) / self.budget
+        return min(1.0, max(by_steps, by_time))
 
     def is_up(self) -> bool:
-        """Whether one more step, as long as the longest of late, would overrun the budget."""
+        """Return whether another step, as long as recent slow ones, would exceed the budget."""
         return self._synchronised(self.seconds() + self.step_seconds) > self.budget
 
     def _synchronised(self, seconds: float) -> float:
-        """Ranks must not part over the time; without a budget it decides nothing."""
+        """Return the time of rank 0, so that all ranks take the same decision."""
         return self.world.broadcast(seconds) if math.isfinite(self.budget) else seconds
 
-    def took(self, seconds: float) -> None:
-        """A step is done; a slow one is remembered for a while."""
+    def record_step(self, seconds: float) -> None:
+        """Update the duration that the next step is expected to have at most."""
         self.step_seconds = max(seconds, 0.9 * self.step_seconds)
 
 
-def _so_far(training: Training, losses: list[float], clock: _Clock) -> Epoch:
-    """The epoch under way."""
-    rate = training.optimizer.param_groups[0]["lr"]
+def _epoch_so_far(training: Training, losses: list[float], clock: _Clock) -> Epoch:
     return Epoch(
-        len(training.losses) + 1, sum(losses) / len(losses), rate, clock.seconds(), clock.progress()
+        number=len(training.losses) + 1,
+        loss=sum(losses) / len(losses),
+        learning_rate=training.optimizer.param_groups[0]["lr"],
+        seconds=clock.seconds(),
+        progress=clock.progress(),
     )
 
 
 def _step(
-    training: Training, loss_of: Callable[[int], Tensor], recipe: TrainingConfig, clock: _Clock
+    training: Training, loss_of: Callable[[int], Tensor], config: TrainingConfig, clock: _Clock
 ) -> float:
+    """Train for a step and return its loss."""
     began = time.monotonic()
-    factor = learning_rate_factor(clock.progress(), recipe.warmup_fraction)
+    factor = training.schedule(clock.progress(), config.warmup_fraction)
     for group in training.optimizer.param_groups:
         group["lr"] = group["base"] * factor
-    value = _update(training, loss_of, recipe, clock.world)
+    loss = _update(training, loss_of, config, clock.world)
     training.step += 1
     if training.ema:
         training.ema.update(training.step)
     training.adapted.on_optimizer_step(training.step, clock.total, training.optimizer)
-    clock.took(time.monotonic() - began)
-    return value
+    clock.record_step(time.monotonic() - began)
+    return loss
 
 
 def _update(
     training: Training,
     loss_of: Callable[[int], Tensor],
-    recipe: TrainingConfig,
+    config: TrainingConfig,
     world: DistributedContext,
 ) -> float:
-    """One optimiser step; gives the loss over all ranks."""
+    """Update the parameters and return the mean loss over all ranks."""
     loss = loss_of(training.step)
-    extra = training.adapted.regularizer()
-    total = loss if extra is None else loss + extra
-    _refuse_nan("loss", world.sum(total), training.step)
+    regularizer = training.adapted.regularizer()
+    total = loss if regularizer is None else loss + regularizer
+    _require_finite("loss", world.sum(total), training.step)
     training.optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
-    if recipe.max_grad_norm is not None:
-        norm = torch.nn.utils.clip_grad_norm_(
-            [p for _, p in training.adapted.trainable_parameters()], recipe.max_grad_norm
-        )
-        _refuse_nan("gradient", gather_full_tensor(norm), training.step)
+    if config.max_grad_norm is not None:
+        parameters = [parameter for _, parameter in training.adapted.trainable_parameters()]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+        _require_finite("gradient", gather_full_tensor(norm), training.step)
     training.optimizer.step()
     return float(world.sum(loss)) / world.size
 
 
-def _refuse_nan(what: str, value: Tensor, step: int) -> None:
+def _require_finite(name: str, value: Tensor, step: int) -> None:
     if not math.isfinite(float(value)):
         raise FseftError(
-            f"the {what} is {float(value)} at step {step}",
+            f"the {name} is {float(value)} at step {step}",
             hint="Lower the learning rate and run again.",
         )
 
 
-def _reason(training: Training, recipe: TrainingConfig, clock: _Clock) -> str:
+def _stop_reason(training: Training, config: TrainingConfig, clock: _Clock) -> str:
+    """Return why the training ends now, or an empty string."""
     if clock.is_up():
         return "time budget"
     if training.step >= clock.total:
         return "all epochs"
-    if recipe.early_stopping and on_plateau(training.adapted.plateau_losses(training.losses)):
-        return "plateau of the training loss"
-    return ""
+    if not config.early_stopping:
+        return ""
+    losses = training.adapted.plateau_losses(training.losses)
+    return "plateau of the training loss" if has_plateaued(losses) else ""
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision: bf16 needs no loss scaling, so fp16 is left alone."""
-    native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    wanted = precision == "bf16" or (precision == "auto" and native)
-    return torch.autocast(device, dtype=torch.bfloat16) if wanted else nullcontext()
+    """Return the context for mixed precision in bfloat16, which needs no loss scaling.
+
+    Args:
+        device: `cpu` or `cuda`.
+        precision: `fp32`, `bf16`, or `auto`: bf16 on a GPU that supports it, else fp32.
+    """
+    use_bf16 = precision == "bf16"
+    if precision == "auto" and device == "cuda":
+        use_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device, dtype=torch.bfloat16) if use_bf16 else nullcontext()

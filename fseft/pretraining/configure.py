@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fseft.schemas import Millimetres, Triple
 
 RECIPE = TrainingConfig(
+    loss="dice_ce",
     learning_rate=1e-3,
     weight_decay=1e-5,
     max_grad_norm=1.0,
@@ -39,6 +40,9 @@ RECIPE = TrainingConfig(
 """Two crops per step and rank, each of a case of its own; four in five around a structure; a checkpoint each epoch."""
 
 SETTINGS = (
+    "loss",
+    "optimizer",
+    "schedule",
     "weight_decay",
     "warmup_fraction",
     "max_grad_norm",

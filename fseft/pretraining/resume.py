@@ -29,6 +29,9 @@ STRUCTURES = "structures"
 CROPS = "crops of a step"
 """Setting: over all ranks."""
 
+ADDED = {"loss": "dice_ce", "optimizer": "adamw", "schedule": "cosine"}
+"""Settings that earlier versions did not record, with the values that they used."""
+
 MAY_CHANGE = (CROPS, "licence", "half")
 """Settings that a checkpoint may be gone on without."""
 
@@ -63,12 +66,13 @@ class PreviousRun:
         provenance = card.provenance if card else {}
         structures = ", ".join(card.classes if card else ())
         finished = {
+            **ADDED,
             **TrainingConfig.upgrade(provenance.get(SETTINGS, {})),
             DATA: provenance.get(DATA, ""),
             STRUCTURES: structures,
         }
         begun = checkpoints.facts()
-        begun = None if begun is None else TrainingConfig.upgrade(begun)
+        begun = None if begun is None else {**ADDED, **TrainingConfig.upgrade(begun)}
         return cls(checkpoints.folder, card, finished, begun)
 
     def answers(self, asked: Mapping[str, str]) -> bool:

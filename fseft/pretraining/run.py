@@ -19,6 +19,7 @@ from fseft.learn.networks.activation_checkpointing import (
     checkpoint_activations,
     checkpointable_blocks,
 )
+from fseft.learn.sampling.augmentation import load_augmentations
 from fseft.learn.sampling.multi_dataset_sampler import (
     BatchRequest,
     draw_crop_request,
@@ -26,7 +27,7 @@ from fseft.learn.sampling.multi_dataset_sampler import (
     sampling_probabilities,
 )
 from fseft.learn.training.distributed import init_process_group
-from fseft.learn.training.losses import masked_losses, structure_masks
+from fseft.learn.training.losses import load_loss, masked_losses, structure_masks
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
 from fseft.learn.training_loop import Training, autocast, make_training_state, train
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from fseft.workspace import Workspace
 
 CURVE = "curve.jsonl"
+LOSS = "dice_ce"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ class _Job:
             for n in range(ranks.start * each, ranks.stop * each)
         )
         return BatchRequest(
-            tuple(picks), request.patch_size, len(self.assembly.classes), request.recipe.augment
+            tuple(picks),
+            request.patch_size,
+            len(self.assembly.classes),
+            load_augmentations(request.recipe.augment),
         )
 
 
@@ -324,12 +329,14 @@ class _Run:
         torch.manual_seed(derived_seed(request.seed, "dropout", step, self.world.rank))
         with autocast(device, request.recipe.precision):
             logits = self.forward(torch.from_numpy(batch.images).to(device))
-        losses = masked_losses(logits, structure_masks(labels, annotated.shape[1]), annotated)
-        for loss, origin in zip(losses.tolist(), batch.origins, strict=True):
-            if not math.isfinite(loss):
+        reference = structure_masks(labels, annotated.shape[1])
+        loss = load_loss(request.recipe.loss or LOSS)
+        losses = masked_losses(logits, reference, annotated, loss)
+        for value, origin in zip(losses.tolist(), batch.origins, strict=True):
+            if not math.isfinite(value):
                 kept = "; --resume then goes on from the last checkpoint" if self.curve else ""
                 raise FseftError(
-                    f"the loss is {loss} at step {step} in {origin}",
+                    f"the loss is {value} at step {step} in {origin}",
                     hint=f"Mend the case or leave it out, or lower --learning-rate{kept}.",
                 )
         return self.world.size * losses.sum() / self.world.sum(annotated.sum()).clamp(min=1)

@@ -71,7 +71,6 @@ class Validation:
                     (CropRequest(source.crops, case, index, own),),
                     like.size,
                     like.structures,
-                    augmented=False,
                 )
             )
         return cls(tuple(orders), assembly.classes, world)

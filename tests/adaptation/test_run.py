@@ -254,7 +254,7 @@ def test_a_time_that_allows_no_step_leaves_no_adapter(method, request_for, works
 
 
 def test_a_step_that_does_not_fit_the_memory_is_told_in_a_line(request_for, workspace, monkeypatch):
-    def short(*_):
+    def short(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("fseft.adaptation.training.segmentation_loss", short)

@@ -104,9 +104,9 @@ def test_a_class_counts_only_where_its_dataset_annotates_it(asked, store, monkey
     seen = []
     losses = step.masked_losses
 
-    def noting(logits, reference, annotated):
+    def noting(logits, reference, annotated, loss):
         seen.extend(zip(reference, annotated, strict=True))
-        return losses(logits, reference, annotated)
+        return losses(logits, reference, annotated, loss)
 
     monkeypatch.setattr(step, "masked_losses", noting)
     pretrain(replace(asked, recipe=RECIPE.model_copy(update={"epochs": 6})), store)
@@ -362,7 +362,7 @@ def test_the_card_tells_what_the_model_was_made_with(asked, store):
         "ema_decay": "0.999",
     }
     assert told.items() <= made["settings"].items()
-    assert not {"loss", "feature_passes", "early_stopping", "features"} & made["settings"].keys()
+    assert not {"feature_passes", "early_stopping", "features"} & made["settings"].keys()
 
 
 def test_the_order_of_settings_does_not_matter(asked, store):
@@ -574,7 +574,7 @@ def annotated_in(monkeypatch):
     monkeypatch.setattr(
         step,
         "masked_losses",
-        lambda x, y, mask: seen.extend(map(tuple, mask.tolist())) or losses(x, y, mask),
+        lambda x, y, mask, loss: seen.extend(map(tuple, mask.tolist())) or losses(x, y, mask, loss),
     )
     return seen
 

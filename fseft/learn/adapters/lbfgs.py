@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
-from fseft.learn.training.voxel_features import voxel_logits, weighted_cross_entropy
+from fseft.learn.training.losses import Predictions, segmentation_loss
+from fseft.learn.training.voxel_features import voxel_logits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,9 @@ class LBFGSProbe(AdaptedNetwork):
         def loss() -> Tensor:
             optimizer.zero_grad()
             logits = voxel_logits(head, voxels.features)
-            entropy = weighted_cross_entropy(logits, voxels.labels, voxels.weights)
+            entropy = segmentation_loss(
+                logits, voxels.labels, Predictions.cross_entropy, weights=voxels.weights
+            )
             total: Tensor = (
                 entropy
                 + DECAY * torch.stack([parameter.square().sum() for parameter in parameters]).sum()

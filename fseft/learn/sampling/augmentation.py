@@ -1,118 +1,244 @@
-"""Augmentation with batchgenerators: rotation, scaling, noise, blur, brightness, contrast, gamma, mirroring."""
+"""Augmentation: parameters are drawn in one step and applied in another, without global state."""
 
 from __future__ import annotations
 
-import random
-from contextlib import contextmanager
-from functools import lru_cache
-from math import ceil, pi
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from fseft.learn.sampling.patch_sampler import Crops
+from fseft.plugin import AugmentationSpec
+from fseft.registry import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy.typing as npt
+    from collections.abc import Iterable, Sequence
 
     from fseft.schemas import Triple
-    from fseft.training_config import Augment
+
+Array = npt.NDArray[Any]
+
+DEFAULT = ("rotation", "scaling", "noise", "blur", "brightness", "contrast", "gamma")
+"""The augmentations of `augment=true`, in this order, as in the trainer of nnU-Net."""
+MARGIN = 0.075
+"""Voxels read beyond each side of a crop for spatial augmentation, as a fraction of its size."""
 
 
-SHIFT, SHIFT_ODDS = 0.1, 0.2
+class Augmentation(Protocol):
+    """An augmentation of the intensities, or of image and label."""
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        """Draw the parameters for a crop.
+
+        Args:
+            generator: The only source of randomness.
+            shape: Shape of the crop, (C, i, j, k).
+
+        Returns:
+            The parameters, which `apply` does not change.
+        """
+
+    def apply(self, parameters: Any, image: Array, label: Array) -> tuple[Array, Array]:
+        """Return an augmented crop; the same for the same parameters.
+
+        Args:
+            parameters: From `draw`.
+            image: (C, i, j, k) float32, not to be changed in place.
+            label: (1, i, j, k) int16, not to be changed in place.
+        """
 
 
-def augment_crops(
-    crops: Crops, size: Triple, how: Augment = True, *, mirror_axes: tuple[int, ...], seed: int
-) -> Crops:
-    """Augment a batch; the same seed gives the same result.
+class SpatialAugmentation(Protocol):
+    """An augmentation that moves the coordinates at which image and label are sampled.
+
+    The coordinates of all selected augmentations are composed, so that a crop is interpolated once.
+    """
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        """Draw the parameters for a crop, see `Augmentation.draw`."""
+
+    def apply(self, parameters: Any, coordinates: Array) -> Array:
+        """Return moved coordinates.
+
+        Args:
+            parameters: From `draw`.
+            coordinates: (3, i, j, k) float64, in voxels from the centre of the crop, not to be
+                changed in place.
+        """
+
+
+@dataclass(frozen=True)
+class Mirroring:
+    """Flips of image and label, each axis with a probability of one half.
+
+    Attributes:
+        axes: Spatial axes, 0 to 2.
+    """
+
+    axes: tuple[int, ...] = (0, 1, 2)
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: ARG002
+        """Draw the axes to flip."""
+        return tuple(axis for axis in self.axes if generator.random() < 0.5)
+
+    def apply(self, axes: tuple[int, ...], image: Array, label: Array) -> tuple[Array, Array]:
+        """Return image and label flipped along the axes."""
+        with_channel = tuple(1 + axis for axis in axes)
+        return np.flip(image, with_channel), np.flip(label, with_channel)
+
+
+@dataclass(frozen=True)
+class AugmentationStep:
+    """An augmentation of a pipeline.
+
+    Attributes:
+        augmentation: An `Augmentation`, or a `SpatialAugmentation`.
+        probability: Fraction of the crops that are augmented.
+        spatial: Whether it is a `SpatialAugmentation`.
+    """
+
+    augmentation: Any
+    probability: float
+    spatial: bool = False
+
+
+Drawn = list[tuple[AugmentationStep, Any]]
+"""The steps that apply to a crop, each with its parameters."""
+
+
+@dataclass(frozen=True)
+class AugmentationPipeline:
+    """Augmentations in their order; spatial ones come first.
+
+    Attributes:
+        steps: The augmentations; none leaves crops as they are.
+    """
+
+    steps: tuple[AugmentationStep, ...] = ()
+
+    def margin(self, size: Triple) -> Triple:
+        """Return the voxels to read beyond each side of a crop, for its rotated corners.
+
+        Args:
+            size: Size of the augmented crop (i, j, k).
+        """
+        if not any(step.spatial for step in self.steps):
+            return 0, 0, 0
+        i, j, k = (ceil(MARGIN * side) for side in size)
+        return i, j, k
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Drawn:
+        """Draw which steps apply to a crop (C, i, j, k), and their parameters."""
+        return [
+            (step, step.augmentation.draw(generator, shape))
+            for step in self.steps
+            if generator.random() < step.probability
+        ]
+
+    def apply(self, drawn: Drawn, image: Array, label: Array, size: Triple) -> tuple[Array, Array]:
+        """Return an augmented crop.
+
+        Args:
+            drawn: From `draw`.
+            image: (C, i, j, k) with the margin, float32.
+            label: (1, i, j, k) with the margin, int16.
+            size: Size of the augmented crop (i, j, k).
+        """
+        spatial = [(step, parameters) for step, parameters in drawn if step.spatial]
+        image, label = (_resample if spatial else _centre)(image, label, size, spatial)
+        for step, parameters in drawn:
+            if not step.spatial:
+                image, label = step.augmentation.apply(parameters, image, label)
+        return image.astype(np.float32, copy=False), label.astype(np.int16, copy=False)
+
+    def augment(self, crops: Crops, size: Triple, seed: int) -> Crops:
+        """Return augmented crops; the same for the same seed, in any thread or process.
+
+        Args:
+            crops: Crops of `size` with their `margin`.
+            size: Size of the augmented crops (i, j, k).
+            seed: Seed of all parameters.
+        """
+        if not self.steps:
+            return crops
+        generator = np.random.default_rng(seed)
+        images, labels = [], []
+        for image, label in zip(crops.images, crops.labels, strict=True):
+            drawn = self.draw(generator, (len(image), *size))
+            image_out, label_out = self.apply(drawn, image, label, size)
+            images.append(image_out)
+            labels.append(label_out)
+        return Crops(np.stack(images), np.stack(labels))
+
+
+NO_AUGMENTATION = AugmentationPipeline()
+
+
+def load_augmentations(
+    augment: bool | Sequence[str], *, mirror_axes: tuple[int, ...] = ()
+) -> AugmentationPipeline:
+    """Return the pipeline that a training configuration selects.
 
     Args:
-        crops: Crops of `size` with a `augmentation_margin`, which fills the corners of rotated and scaled ones.
-        size: The size that comes out.
-        how: `shift` adds a number up to 0.1, or takes it off, in one crop of five, and does nothing else: the only
-            augmentation of the FSEFT code. False does nothing at all.
-        mirror_axes: Spatial axes (0, 1, 2) that may be flipped: none where left and right structures exist.
-        seed: batchgenerators draws from the global generators of NumPy and Python, which are set to it and put back.
+        augment: True for the default augmentations, False for none, or names; `default` stands
+            for the default ones.
+        mirror_axes: Spatial axes (0, 1, 2) that may be flipped.
+
+    Raises:
+        FseftError: No installed package provides a name.
     """
-    if how == "shift":
-        return Crops(_shifted(crops.images, np.random.default_rng(seed)), crops.labels)
-    if not how:
-        return crops
-    with _seeded(seed):
-        out = _pipeline(size, mirror_axes)(data=crops.images.copy(), seg=crops.labels.copy())
-    return Crops(
-        np.ascontiguousarray(out["data"], np.float32), np.ascontiguousarray(out["seg"], np.int16)
-    )
-
-
-def _shifted(images: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    shifts = rng.uniform(-SHIFT, SHIFT, len(images)) * (rng.random(len(images)) < SHIFT_ODDS)
-    return images + shifts.astype(np.float32)[:, None, None, None, None]
-
-
-def augmentation_margin(size: Triple, how: Augment = True) -> Triple:
-    """How many voxels to read around a crop so that it finds some at its corners where it is rotated or reduced."""
-    if how is not True:
-        return 0, 0, 0
-    i, j, k = (ceil(0.075 * side) for side in size)
-    return i, j, k
-
-
-@lru_cache(maxsize=4)
-def _pipeline(size: Triple, mirror_axes: tuple[int, ...]) -> Any:
-    """Odds and ranges of nnU-Net's trainer; linear instead of cubic interpolation, which costs 2.6 times as much."""
-    from batchgenerators.transforms.abstract_transforms import Compose
-    from batchgenerators.transforms.color_transforms import (
-        BrightnessMultiplicativeTransform,
-        ContrastAugmentationTransform,
-        GammaTransform,
-    )
-    from batchgenerators.transforms.noise_transforms import (
-        GaussianBlurTransform,
-        GaussianNoiseTransform,
-    )
-    from batchgenerators.transforms.spatial_transforms import MirrorTransform, SpatialTransform
-
-    angle = (-pi / 9, pi / 9)
-    steps = [
-        SpatialTransform(
-            size,
-            do_elastic_deform=False,
-            do_rotation=True,
-            angle_x=angle,
-            angle_y=angle,
-            angle_z=angle,
-            p_rot_per_sample=0.2,
-            do_scale=True,
-            scale=(0.75, 1.3),
-            p_scale_per_sample=0.2,
-            border_mode_data="nearest",
-            border_mode_seg="nearest",
-            order_data=1,
-            order_seg=0,
-            random_crop=False,
-        ),
-        GaussianNoiseTransform(noise_variance=(0, 0.02), p_per_sample=0.1),
-        GaussianBlurTransform((0.5, 1.0), p_per_sample=0.1),
-        BrightnessMultiplicativeTransform((0.75, 1.25), p_per_sample=0.15),
-        ContrastAugmentationTransform((0.75, 1.25), p_per_sample=0.15),
-        GammaTransform((0.7, 1.5), retain_stats=True, p_per_sample=0.2),
-    ]
+    steps = []
+    for name in augmentation_names(augment):
+        spec = registry().resolve("augmentation", name).spec
+        assert isinstance(spec, AugmentationSpec)  # noqa: S101 - checked when it was collected
+        augmentation = registry().create("augmentation", name)
+        steps.append(AugmentationStep(augmentation, spec.probability, spec.spatial))
     if mirror_axes:
-        steps.append(MirrorTransform(axes=mirror_axes))
-    return Compose(steps)
+        steps.append(AugmentationStep(Mirroring(mirror_axes), probability=1.0))
+    return AugmentationPipeline(tuple(steps))
 
 
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    before = np.random.get_state(), random.getstate()  # noqa: NPY002 - see `augment`
-    np.random.seed(seed % 2**32)  # noqa: NPY002
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(before[0])  # noqa: NPY002
-        random.setstate(before[1])
+def augmentation_names(augment: bool | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the augmentations that a training configuration selects.
+
+    Example:
+        >>> augmentation_names(False), augmentation_names(["default", "shift"])[-2:]
+        ((), ('gamma', 'shift'))
+    """
+    if isinstance(augment, bool):
+        return DEFAULT if augment else ()
+    names: list[str] = []
+    for name in augment:
+        names += DEFAULT if name == "default" else (name,)
+    return tuple(dict.fromkeys(names))
+
+
+def _centre(image: Array, label: Array, size: Triple, _: Iterable[Any]) -> tuple[Array, Array]:
+    """Return the central part of a crop."""
+    inside = []
+    for side, target in zip(image.shape[1:], size, strict=True):
+        start = (side - target) // 2
+        inside.append(slice(start, start + target))
+    box = (slice(None), *inside)
+    return image[box], label[box]
+
+
+def _resample(
+    image: Array, label: Array, size: Triple, spatial: Iterable[tuple[AugmentationStep, Any]]
+) -> tuple[Array, Array]:
+    """Interpolate image (linear) and label (nearest neighbour) at moved coordinates."""
+    from batchgenerators.augmentations.utils import (
+        create_zero_centered_coordinate_mesh,
+        interpolate_img,
+    )
+
+    coordinates = create_zero_centered_coordinate_mesh(size)
+    for step, parameters in spatial:
+        coordinates = step.augmentation.apply(parameters, coordinates)
+    centre = (np.asarray(image.shape[1:]) - 1) / 2
+    coordinates = coordinates + centre[:, None, None, None]
+    images = [interpolate_img(channel, coordinates, order=1) for channel in image]
+    labels = [interpolate_img(channel, coordinates, order=0, is_seg=True) for channel in label]
+    return np.stack(images), np.stack(labels)

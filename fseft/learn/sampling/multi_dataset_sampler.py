@@ -1,4 +1,4 @@
-"""Which crop next, of several datasets that each annotate other structures, and the batch that they make."""
+"""Batches of crops from several datasets that each annotate other structures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fseft.learn.sampling.augmentation import augment_crops, augmentation_margin
+from fseft.learn.sampling.augmentation import NO_AUGMENTATION
 from fseft.learn.sampling.patch_sampler import Crops
 from fseft.learn.training.prefetch import derived_seed
 from fseft.volume.cache import CachedCase
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fseft.learn.sampling.augmentation import AugmentationPipeline
     from fseft.learn.sampling.patch_sampler import CropSource
     from fseft.schemas import Triple
-    from fseft.training_config import Augment
 
 
 @dataclass(frozen=True)
 class PartiallyLabelledCase:
-    """A case, and what is known of it; structures are counted from 1.
+    """A case whose label map annotates some of the structures, which are numbered from 1.
 
     Attributes:
         name: Dataset and case, for messages.
-        cached: Its arrays.
-        drawn: Structures of which there are voxels.
-        annotated: Structures that count in it: drawn, or known to be absent.
+        cached: The arrays.
+        drawn: Structures with voxels in the label map.
+        annotated: Structures that are annotated: drawn, or known to be absent.
     """
 
     name: str
@@ -42,7 +42,7 @@ class PartiallyLabelledCase:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """The cases of one dataset, and how crops are read from them."""
+    """The cases of a dataset, and the source of crops from them."""
 
     name: str
     crops: CropSource
@@ -50,40 +50,52 @@ class DatasetSource:
 
     @cached_property
     def cases_with(self) -> dict[int, tuple[PartiallyLabelledCase, ...]]:
-        """Structure -> the cases in which it is drawn."""
-        drawn = sorted({index for case in self.cases for index in case.drawn})
-        return {index: tuple(case for case in self.cases if index in case.drawn) for index in drawn}
+        """Structure -> the cases in whose label maps it has voxels."""
+        cases: dict[int, tuple[PartiallyLabelledCase, ...]] = {}
+        for structure in sorted({index for case in self.cases for index in case.drawn}):
+            cases[structure] = tuple(case for case in self.cases if structure in case.drawn)
+        return cases
 
 
 @dataclass(frozen=True)
 class CropRequest:
-    """One crop that is to be read: around a structure or, without one, anywhere. Small enough to send elsewhere."""
+    """A crop to read: near a structure, or anywhere if `structure` is None.
+
+    Small, so that it can be sent to another process.
+    """
 
     crops: CropSource
     case: PartiallyLabelledCase
-    around: int | None
+    structure: int | None
     seed: int
 
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """The crops of a batch, their size, and the number of structures."""
+    """A batch to read.
 
-    picks: tuple[CropRequest, ...]
+    Attributes:
+        crops: The crops.
+        size: Size of a crop (i, j, k) in voxels.
+        structures: Number of structures of the label space.
+        augmentations: Applied to each crop with its own seed.
+    """
+
+    crops: tuple[CropRequest, ...]
     size: Triple
     structures: int
-    augmented: Augment
+    augmentations: AugmentationPipeline = NO_AUGMENTATION
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step learns from.
+    """A training batch.
 
     Attributes:
-        images: (B, C, i, j, k) float32.
-        labels: (B, i, j, k) int16; 0 background, 1.. structures.
-        annotated: (B, structures) float32, 1 where a structure counts in a crop.
-        origins: Where each crop comes from, for messages.
+        images: (B, C, i, j, k), float32.
+        labels: (B, i, j, k), int16; 0 background, 1.. structures.
+        annotated: (B, structures), float32, 1 where the structure is annotated in the crop.
+        origins: Case and place of each crop, for messages.
     """
 
     images: npt.NDArray[Any]
@@ -93,67 +105,72 @@ class Batch:
 
 
 def sampling_probabilities(counts: Sequence[int], temperature: float) -> npt.NDArray[np.float64]:
-    """How often each dataset is drawn: its number of cases to the power of 1 / temperature, normalised.
+    """Return the probability of each dataset: its number of cases to the power 1 / temperature.
 
-    1 draws every case alike, infinity every dataset alike (Conneau et al. 2020, arXiv:1911.02116, for languages).
+    Conneau et al. 2020 (arXiv:1911.02116), for languages.
+
+    Args:
+        counts: Number of cases of each dataset.
+        temperature: 1 samples all cases with equal probability, infinity all datasets.
+
+    Example:
+        >>> sampling_probabilities([30, 10], 1.0).tolist()
+        [0.75, 0.25]
     """
     weights = (np.asarray(counts, np.float64) / max(counts)) ** (1 / temperature)
-    return np.asarray(weights / weights.sum())
+    total = weights.sum()
+    return np.asarray(weights / total)
 
 
 def draw_crop_request(
-    sources: Sequence[DatasetSource], odds: npt.NDArray[np.float64], foreground: float, seed: int
+    sources: Sequence[DatasetSource],
+    probabilities: npt.NDArray[np.float64],
+    foreground_fraction: float,
+    seed: int,
 ) -> CropRequest:
-    """Draw a dataset, then a structure, then a case that has it; or a case and any place in it.
+    """Draw a dataset, then a structure, then a case with it; or any place of any case.
 
     Args:
         sources: The datasets.
-        odds: Of each, see `sampling_probabilities`.
-        foreground: Share of crops around a structure.
-        seed: Of this crop alone.
+        probabilities: Probability of each dataset, see `sampling_probabilities`.
+        foreground_fraction: Fraction of crops near a structure.
+        seed: Seed of this crop.
     """
     rng = np.random.default_rng(seed)
-    source = sources[rng.choice(len(sources), p=odds)]
-    around = (
-        int(rng.choice(list(source.cases_with)))
-        if source.cases_with and rng.random() < foreground
-        else None
-    )
-    cases = source.cases if around is None else source.cases_with[around]
-    return CropRequest(source.crops, cases[rng.integers(len(cases))], around, seed)
+    source = sources[rng.choice(len(sources), p=probabilities)]
+    structure, cases = None, source.cases
+    if source.cases_with and rng.random() < foreground_fraction:
+        structure = int(rng.choice(list(source.cases_with)))
+        cases = source.cases_with[structure]
+    return CropRequest(source.crops, cases[rng.integers(len(cases))], structure, seed)
 
 
-def read_batch(order: BatchRequest) -> Batch:
-    """Read the crops of a batch, each from a generator of its own, so that it does not matter who reads it."""
-    crops, origins = zip(*(_read(pick, order) for pick in order.picks), strict=True)
-    annotated = np.zeros((len(crops), order.structures), np.float32)
-    for row, one in zip(annotated, order.picks, strict=True):
-        row[[index - 1 for index in one.case.annotated]] = 1
-    return Batch(
-        np.concatenate([crop.images for crop in crops]),
-        np.concatenate([crop.labels[:, 0] for crop in crops]),
-        annotated,
-        origins,
-    )
+def read_batch(request: BatchRequest) -> Batch:
+    """Read the crops of a batch.
+
+    Each crop has its own generator, so that the batch is the same in any process.
+    """
+    images, labels, origins = [], [], []
+    annotated = np.zeros((len(request.crops), request.structures), np.float32)
+    for row, crop_request in zip(annotated, request.crops, strict=True):
+        crops, origin = _read(crop_request, request)
+        images.append(crops.images)
+        labels.append(crops.labels[:, 0])
+        origins.append(origin)
+        row[np.subtract(crop_request.case.annotated, 1).astype(int)] = 1
+    return Batch(np.concatenate(images), np.concatenate(labels), annotated, tuple(origins))
 
 
-def _read(one: CropRequest, order: BatchRequest) -> tuple[Crops, str]:
-    # A fresh one each time: with thousands of cases, files that stay open would be too many.
-    case = CachedCase(one.case.cached.root, one.case.cached.case)
-    rng = np.random.default_rng(derived_seed(one.seed, "place"))
-    source = replace(
-        one.crops, size=order.size, margin=augmentation_margin(order.size, order.augmented)
-    )
-    start = (
-        source.anywhere(case, rng) if one.around is None else source.around(case, one.around, rng)
-    )
+def _read(crop: CropRequest, request: BatchRequest) -> tuple[Crops, str]:
+    """Read and augment a crop; return it as a batch of one, with its origin."""
+    # A new object each time: with thousands of cases, too many files would stay open.
+    case = CachedCase(crop.case.cached.root, crop.case.cached.case)
+    rng = np.random.default_rng(derived_seed(crop.seed, "place"))
+    margin = request.augmentations.margin(request.size)
+    source = replace(crop.crops, size=request.size, margin=margin)
+    start = source.start_near(case, crop.structure, rng)
     image, label = source.read(case, start)
-    crops = Crops(image[None], label[None])
-    crops = augment_crops(
-        crops,
-        order.size,
-        order.augmented,
-        mirror_axes=(),
-        seed=derived_seed(one.seed, "augmentation"),
-    )
-    return crops, f"{one.case.name}, crop of {'×'.join(map(str, source.size))} voxels from {start}"
+    seed = derived_seed(crop.seed, "augmentation")
+    crops = request.augmentations.augment(Crops(image[None], label[None]), request.size, seed)
+    size = "×".join(map(str, source.size))
+    return crops, f"{crop.case.name}, crop of {size} voxels from {start}"

@@ -1,4 +1,4 @@
-"""Which patch next: foreground-aware crops from cached cases, drawn from a given generator."""
+"""Foreground-aware crops of cached cases."""
 
 from __future__ import annotations
 
@@ -20,30 +20,38 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 OUTSIDE = {"ct": -1024.0, "mr": 0.0, "other": 0.0}
-"""What lies beyond the edge of the array, in stored intensities: air."""
+"""Stored intensity of voxels beyond the edge of the array, by modality: air."""
 
 
 def pad_to(image: Array, size: Triple, modality: str) -> tuple[Array, tuple[slice, ...]]:
-    """Fill a volume up to the size of a crop, as crops are: what is learned and what is segmented must look alike.
+    """Pad a volume to at least the size of a crop, as crops are padded in training.
 
     Args:
         image: (C, i, j, k), as stored.
-        size: Crop (i, j, k).
-        modality: Decides the value outside.
+        size: Minimum size (i, j, k).
+        modality: `ct`, `mr` or `other`; determines the padding value.
 
     Returns:
-        The padded volume, and the slices of its last three axes that hold the old one.
+        The padded volume, and the slices of its spatial axes that contain the original one.
     """
-    missing = [max(0, wanted - side) for wanted, side in zip(size, image.shape[1:], strict=True)]
-    before = [pad // 2 for pad in missing]
-    widths = [(0, 0), *((b, pad - b) for b, pad in zip(before, missing, strict=True))]
-    inside = tuple(slice(b, b + side) for b, side in zip(before, image.shape[1:], strict=True))
-    return np.pad(image, widths, constant_values=int(OUTSIDE[modality])), inside
+    widths, inside = [(0, 0)], []
+    for side, minimum in zip(image.shape[1:], size, strict=True):
+        padding = max(0, minimum - side)
+        first = padding // 2
+        widths.append((first, padding - first))
+        inside.append(slice(first, first + side))
+    padded = np.pad(image, widths, constant_values=int(OUTSIDE[modality]))
+    return padded, tuple(inside)
 
 
 @dataclass(frozen=True)
 class Crops:
-    """A batch. `images` (B, C, i, j, k) float32, `labels` (B, 1, i, j, k) int16: 0 background, 1.. structures."""
+    """A batch of crops.
+
+    Attributes:
+        images: (B, C, i, j, k), float32, normalised.
+        labels: (B, 1, i, j, k), int16; 0 background, 1.. structures.
+    """
 
     images: Array
     labels: Array
@@ -51,82 +59,110 @@ class Crops:
 
 @dataclass(frozen=True)
 class CropSource:
-    """Draws crops of one size from one kind of case.
+    """Draws crops of a size from cases of a dataset.
 
     Attributes:
-        size: Crop (i, j, k) in voxels.
-        intensity: How stored intensities become input, one per channel.
-        modality: Decides the value outside the array.
-        classes: Stored label value -> structure index 1, 2, ...; other values count as background.
-        foreground: Share of the crops that are centred near a voxel of a structure.
-        margin: Voxels that are read around a crop on each side, for augmentation, which leaves the crop; they may lie
-            outside the volume, so that crops reach its edge.
+        size: Size of a crop (i, j, k) in voxels, without the margin.
+        intensity: Normalisation of the stored intensities, one per channel.
+        modality: `ct`, `mr` or `other`; determines the value beyond the edge of the array.
+        classes: Stored label value -> structure index 1, 2, ...; others count as background.
+        foreground_fraction: Fraction of the crops that are centred near a voxel of a structure.
+        margin: Voxels read beyond each side of a crop, for augmentation. They may be outside the
+            volume, so that crops reach its edge.
     """
 
     size: Triple
     intensity: tuple[Intensity, ...]
     modality: str
     classes: Mapping[int, int]
-    foreground: float = 0.5
+    foreground_fraction: float = 0.5
     margin: Triple = (0, 0, 0)
 
     def draw(self, case: CachedCase, count: int, rng: np.random.Generator) -> Crops:
-        """Draw `count` crops with their rims; the foreground ones come first, each for a structure chosen at random."""
-        wanted = int(
-            count * self.foreground + rng.random()
-        )  # rounded by chance, so that the share holds on average
-        starts = [self._start(case, rng, foreground=index < wanted) for index in range(count)]
-        images, labels = zip(*(self.read(case, start) for start in starts), strict=True)
+        """Draw `count` crops with their margins.
+
+        The foreground crops come first, each centred near a randomly chosen structure.
+        """
+        # Rounded randomly, so that the fraction holds on average.
+        foreground = int(count * self.foreground_fraction + rng.random())
+        images, labels = [], []
+        starts = [self._start(case, rng, foreground=n < foreground) for n in range(count)]
+        for start in starts:
+            image, label = self.read(case, start)
+            images.append(image)
+            labels.append(label)
         return Crops(np.stack(images), np.stack(labels))
 
     def read(self, case: CachedCase, start: Sequence[int]) -> tuple[Array, Array]:
-        """One crop with its margin, normalised and with structure indices."""
-        first = tuple(np.subtract(start, self.margin).tolist())
-        whole = tuple(np.add(self.size, np.multiply(2, self.margin)).tolist())
-        image = normalise(
-            case.read_image(first, whole, pad=OUTSIDE[self.modality]), self.intensity, case.meta
-        )
-        return image, self._structures(case.read_label(first, whole))[None]
+        """Read a crop with its margin.
 
-    def around(self, case: CachedCase, index: int, rng: np.random.Generator) -> tuple[int, ...]:
-        """Where a crop starts near a voxel of a structure, by its index; anywhere, where the case has none of it."""
+        Args:
+            case: The case.
+            start: First voxel of the crop without its margin.
+
+        Returns:
+            The normalised image (C, i, j, k) and the structure indices (1, i, j, k).
+        """
+        first = tuple(np.subtract(start, self.margin).tolist())
+        size = tuple(np.add(self.size, np.multiply(2, self.margin)).tolist())
+        stored = case.read_image(first, size, pad=OUTSIDE[self.modality])
+        image = normalise(stored, self.intensity, case.meta)
+        return image, self._structures(case.read_label(first, size))[None]
+
+    def start_near(
+        self, case: CachedCase, structure: int | None, rng: np.random.Generator
+    ) -> tuple[int, ...]:
+        """Draw the first voxel of a crop near a structure; of any crop if the case lacks it.
+
+        Args:
+            case: The case.
+            structure: Index of the structure, from 1; None for a crop from anywhere.
+            rng: Generator for the choice.
+        """
         values = [
             value
-            for value, found in self.classes.items()
-            if found == index and value in case.classes
+            for value, index in self.classes.items()
+            if index == structure and value in case.classes
         ]
-        return (
-            self._around(case, int(rng.choice(values)), rng) if values else self.anywhere(case, rng)
-        )
+        if not values:
+            return self.random_start(case, rng)
+        return self._start_near_value(case, int(rng.choice(values)), rng)
 
-    def anywhere(self, case: CachedCase, rng: np.random.Generator) -> tuple[int, ...]:
-        """Where a crop starts, every place being as likely."""
-        return tuple(
-            int(rng.integers(min(slack, 0), max(slack, 0) + 1)) for slack in self._slack(case)
-        )
+    def random_start(self, case: CachedCase, rng: np.random.Generator) -> tuple[int, ...]:
+        """Draw the first voxel of a crop, uniformly."""
+        slack = self._slack(case)
+        start = rng.integers(np.minimum(slack, 0), np.maximum(slack, 0) + 1)
+        return tuple(start.tolist())
 
     def _start(
         self, case: CachedCase, rng: np.random.Generator, *, foreground: bool
     ) -> tuple[int, ...]:
-        present = [value for value in self.classes if value in case.classes]
-        if not (foreground and present):
-            return self.anywhere(case, rng)
-        return self._around(case, int(rng.choice(present)), rng)
+        """Draw the first voxel of a crop, near any structure for foreground crops."""
+        values = [value for value in self.classes if value in case.classes]
+        if not (foreground and values):
+            return self.random_start(case, rng)
+        return self._start_near_value(case, int(rng.choice(values)), rng)
 
-    def _around(self, case: CachedCase, value: int, rng: np.random.Generator) -> tuple[int, ...]:
-        places = case.locations(value)
-        centre = places[rng.integers(len(places))].astype(int)
-        # The voxel may lie anywhere in the middle half, so that structures are not always seen in the centre.
-        jitter = rng.integers(-(np.asarray(self.size) // 4), np.asarray(self.size) // 4 + 1)
-        start = centre - np.asarray(self.size) // 2 + jitter
+    def _start_near_value(
+        self, case: CachedCase, value: int, rng: np.random.Generator
+    ) -> tuple[int, ...]:
+        voxels = case.locations(value)
+        voxel = voxels[rng.integers(len(voxels))].astype(int)
+        # Anywhere in the central half, so that structures are not always seen in the centre.
+        quarter = np.asarray(self.size) // 4
+        jitter = rng.integers(-quarter, quarter + 1)
+        start = voxel - np.asarray(self.size) // 2 + jitter
         slack = self._slack(case)
-        return tuple(int(v) for v in np.clip(start, np.minimum(slack, 0), np.maximum(slack, 0)))
+        clipped = np.clip(start, np.minimum(slack, 0), np.maximum(slack, 0))
+        return tuple(clipped.tolist())
 
     def _slack(self, case: CachedCase) -> Array:
+        """Return the size of the case minus that of a crop; negative where the case is smaller."""
         return np.asarray(case.shape) - self.size
 
     def _structures(self, stored: Array) -> Array:
-        table = np.zeros(max(int(stored.max(initial=0)), *self.classes, 0) + 1, np.int16)
-        for value, index in self.classes.items():
-            table[value] = index
-        return table[stored]
+        """Return the structure indices of stored label values."""
+        largest = max(int(stored.max(initial=0)), *self.classes, 0)
+        index_of = np.zeros(largest + 1, np.int16)
+        index_of[list(self.classes.keys())] = list(self.classes.values())
+        return index_of[stored]

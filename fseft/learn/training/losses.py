@@ -1,68 +1,145 @@
-"""Losses: soft Dice with or without cross-entropy, and their masked form for partial labels."""
+"""The input of segmentation losses, and their form for exclusive and for partial labels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
+from fseft.registry import registry
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 SMOOTH = 1.0
+"""Added to numerator and denominator of Dice, so that an absent structure has a Dice of 1."""
 
 
-def soft_dice(probabilities: Tensor, reference: Tensor) -> Tensor:
-    """1 - Dice per class over all voxels of the batch (Milletari et al. 2016, linear denominator), shape (C,).
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions and reference of the voxels that a loss compares.
+
+    `sum`, `mean`, `dice` and `cross_entropy` reduce over voxels with their weights, to one value
+    per group and structure, (G, S): G is 1 where the samples are pooled, else B.
+
+    Attributes:
+        logits: (B, C, ...) float32, with any spatial axes, or none for a list of voxels.
+        reference: (B, S, ...) float32, 1 inside the structure, else 0.
+        labels: (B, ...) int64, 0 background, where the classes exclude each other (softmax); then
+            C = 1 + S. None where the structures are independent (sigmoid); then C = S.
+        weights: (B, 1 or S, ...), the number of voxels that each counts as; None counts all as 1.
+        pooled: Whether the voxels of all samples are scored together, as in batch Dice.
+
+    Example:
+        A Tversky loss that weighs misses more than false alarms:
+
+        >>> def tversky_loss(predictions):
+        ...     p, reference = predictions.probabilities, predictions.reference
+        ...     overlap = predictions.sum(p * reference)
+        ...     missed = predictions.sum((1 - p) * reference)
+        ...     false = predictions.sum(p * (1 - reference))
+        ...     return 1 - (overlap + 1) / (overlap + 0.7 * missed + 0.3 * false + 1)
+    """
+
+    logits: Tensor
+    reference: Tensor
+    labels: Tensor | None = None
+    weights: Tensor | None = None
+    pooled: bool = False
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The predicted probability of each structure, (B, S, ...), without the background."""
+        if self.labels is None:
+            return self.logits.sigmoid()
+        return self.logits.softmax(1)[:, 1:]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the weighted sum over voxels of values (B, S or 1, ...)."""
+        weighted = values if self.weights is None else self.weights * values
+        axes = [*range(0 if self.pooled else 2, values.ndim)]
+        if self.pooled:
+            axes.remove(1)
+            return weighted.sum(axes)[None]
+        return weighted.sum(axes) if axes else weighted
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the weighted mean over voxels of values (B, S or 1, ...)."""
+        total = self.sum(values)
+        if self.weights is None:
+            return total / (values.numel() / total.numel())
+        return total / self.sum(torch.ones_like(values))
+
+    def dice(self) -> Tensor:
+        """Return the soft Dice of each structure, with a linear denominator."""
+        probabilities = self.probabilities
+        overlap = self.sum(probabilities * self.reference)
+        total = self.sum(probabilities) + self.sum(self.reference)
+        return (2 * overlap + SMOOTH) / (total + SMOOTH)
+
+    def cross_entropy(self) -> Tensor:
+        """Return the cross-entropy: of the softmax, (G, 1), or binary of each structure, (G, S)."""
+        if self.labels is not None:
+            return self.mean(F.cross_entropy(self.logits, self.labels, reduction="none")[:, None])
+        return self.mean(
+            F.binary_cross_entropy_with_logits(self.logits, self.reference, reduction="none")
+        )
+
+
+Loss = Callable[[Predictions], "Tensor"]
+"""A loss: the value of each group and structure, (G, S)."""
+
+
+def load_loss(name: str) -> Loss:
+    """Return a loss by its name.
+
+    Raises:
+        FseftError: No installed package provides the name.
+    """
+    loss: Loss = registry().factory("loss", name)
+    return loss
+
+
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, loss: Loss, *, weights: Tensor | None = None
+) -> Tensor:
+    """Return the loss of classes that exclude each other, pooled over the batch: a scalar.
 
     Args:
-        probabilities: (B, C, i, j, k).
-        reference: The same shape, 0 or 1.
+        logits: (B, 1 + S, ...); any spatial axes, or none for voxels (n, 1 + S).
+        labels: (B, ...) int64; 0 is the background.
+        loss: The loss; its values of the structures are averaged.
+        weights: (B, ...), the number of voxels that each counts as; None counts all as 1.
     """
-    dims = (0, 2, 3, 4)
-    overlap = (probabilities * reference).sum(dims)
-    total = probabilities.sum(dims) + reference.sum(dims)
-    return 1 - (2 * overlap + SMOOTH) / (total + SMOOTH)
+    logits = logits.float()
+    reference = structure_masks(labels, logits.shape[1] - 1)
+    weights = None if weights is None else weights[:, None]
+    return loss(Predictions(logits, reference, labels, weights, pooled=True)).mean()
+
+
+def masked_losses(logits: Tensor, reference: Tensor, annotated: Tensor, loss: Loss) -> Tensor:
+    """Return the loss of each case, summed over the structures that are annotated in it, (B,).
+
+    The sum over cases, divided by the number of annotated pairs of case and structure, is the
+    masked mean of FSEFT (Silva-Rodríguez et al. 2025). Sums can be added over ranks.
+
+    Args:
+        logits: (B, S, i, j, k).
+        reference: (B, S, i, j, k), 1 inside the structure, else 0.
+        annotated: (B, S), 1 where the structure is annotated in the case, else 0.
+        loss: The loss; the structures are independent.
+    """
+    return (loss(Predictions(logits.float(), reference)) * annotated).sum(1)
 
 
 def structure_masks(labels: Tensor, count: int) -> Tensor:
-    """One float32 mask per structure 1 to `count`: (B, i, j, k) -> (B, count, i, j, k).
+    """Return a float32 mask for each structure 1 to `count`: (B, ...) -> (B, count, ...).
 
-    Not `one_hot`, which takes eight bytes for each voxel and class.
+    Unlike `torch.nn.functional.one_hot`, which takes eight bytes for each voxel and class.
     """
-    structures = torch.arange(1, count + 1, device=labels.device).view(1, -1, 1, 1, 1)
+    structures = torch.arange(1, count + 1, device=labels.device)
+    structures = structures.view(1, -1, *[1] * (labels.ndim - 1))
     return (labels[:, None] == structures).float()
-
-
-def segmentation_loss(logits: Tensor, labels: Tensor, kind: str) -> Tensor:
-    """`dice`: soft Dice of the structures, background left out; `dice_ce`: plus cross-entropy.
-
-    Args:
-        logits: (B, 1 + structures, i, j, k).
-        labels: (B, i, j, k), long; 0 is background.
-        kind: `dice` or `dice_ce`.
-    """
-    logits = logits.float()
-    loss = soft_dice(logits.softmax(1)[:, 1:], structure_masks(labels, logits.shape[1] - 1)).mean()
-    return loss + F.cross_entropy(logits, labels) if kind == "dice_ce" else loss
-
-
-def masked_losses(logits: Tensor, reference: Tensor, annotated: Tensor) -> Tensor:
-    """Dice + binary cross-entropy of each case, summed over the classes that it annotates, shape (B,).
-
-    Divided by the number of annotated (case, class) pairs, their sum is the masked mean of FSEFT (Silva-Rodríguez
-    et al. 2025): sum of w * loss / sum of w. Sums, not means, so that they can be added over ranks.
-
-    Args:
-        logits: (B, C, i, j, k).
-        reference: The same shape, 0 or 1.
-        annotated: (B, C), 1 where class c is annotated in case b.
-    """
-    logits = logits.float()
-    dims = (2, 3, 4)
-    probabilities = logits.sigmoid()
-    overlap = (probabilities * reference).sum(dims)
-    dice = 1 - (2 * overlap + SMOOTH) / (probabilities.sum(dims) + reference.sum(dims) + SMOOTH)
-    entropy = F.binary_cross_entropy_with_logits(logits, reference, reduction="none").mean(dims)
-    return ((dice + entropy) * annotated).sum(1)

@@ -1,29 +1,42 @@
-"""Augmentation is decided by its seed alone, keeps shapes and labels, and leaves the global state alone."""
+"""Augmentation depends on its seed alone, keeps shapes and labels, and uses no global state."""
 
 from __future__ import annotations
 
-import random
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from fseft.learn.sampling.augmentation import augment_crops, augmentation_margin
+from fseft.builtin.augmentations.contrast import Contrast
+from fseft.builtin.augmentations.gamma import Gamma
+from fseft.errors import FseftError
+from fseft.learn.sampling import augmentation
+from fseft.learn.sampling.augmentation import NO_AUGMENTATION, load_augmentations
 from fseft.learn.sampling.patch_sampler import Crops
+from fseft.plugin import AugmentationSpec, hookimpl
+from fseft.registry import Plugin, Registry, import_object, registry
 
 SIZE = (16, 20, 24)
+ALL = load_augmentations(augment=True)
+NAMES = [spec.name for spec in registry().specs("augmentation", AugmentationSpec)]
 
 
 @pytest.fixture
 def crops():
     generator = np.random.default_rng(0)
-    shape = (4, 1, *np.add(SIZE, np.multiply(2, augmentation_margin(SIZE))))
+    shape = (4, 1, *np.add(SIZE, np.multiply(2, ALL.margin(SIZE))))
     labels = np.zeros(shape, np.int16)
     labels[:, :, 4:12, 4:12, 4:12], labels[:, :, 12:, 12:, 12:] = 1, 5
     return Crops(generator.random(shape, np.float32), labels)
 
 
-def augmented(crops, seed, axes=()):
-    return augment_crops(crops, SIZE, mirror_axes=axes, seed=seed)
+def always(name):
+    """A pipeline that applies an augmentation to each crop."""
+    (step,) = load_augmentations([name]).steps
+    always_step = augmentation.AugmentationStep(step.augmentation, 1.0, step.spatial)
+    return augmentation.AugmentationPipeline((always_step,))
 
 
 def same(a, b):
@@ -32,71 +45,161 @@ def same(a, b):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_same_seed_gives_the_same_result(crops, seed):
-    first = augmented(crops, seed, (0, 1, 2))
-    random.random()
-    np.random.default_rng()
-    assert same(first, augmented(crops, seed, (0, 1, 2)))
+    pipeline = load_augmentations(augment=True, mirror_axes=(0, 1, 2))
+    assert same(pipeline.augment(crops, SIZE, seed), pipeline.augment(crops, SIZE, seed))
 
 
 def test_seeds_differ(crops):
-    results = [augmented(crops, seed) for seed in range(8)]
+    results = [ALL.augment(crops, SIZE, seed) for seed in range(8)]
     assert len({result.images.tobytes() for result in results}) > 4
 
 
-def test_the_global_generators_are_left_as_they_were(crops):
-    numpy_before, python_before = np.random.get_state(), random.getstate()  # noqa: NPY002
-    augmented(crops, 3)
-    assert all(
-        np.array_equal(a, b)
-        for a, b in zip(numpy_before, np.random.get_state(), strict=True)  # noqa: NPY002
-    )
-    assert random.getstate() == python_before
+def test_threads_do_not_disturb_each_other(crops):
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda seed: ALL.augment(crops, SIZE, seed), range(24)))
+    for seed, result in enumerate(results):
+        assert same(result, ALL.augment(crops, SIZE, seed))
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_shapes_types_and_label_values_stay(crops, seed):
-    result = augmented(crops, seed)
+@pytest.mark.parametrize("name", NAMES)
+def test_no_global_generator_is_used(crops, name, monkeypatch):
+    def refuse(*_, **__):
+        pytest.fail("a global generator was used")
+
+    expected = always(name).augment(crops, SIZE, 3)
+    for function in ("uniform", "random", "normal", "randint", "seed", "choice"):
+        monkeypatch.setattr(f"numpy.random.{function}", refuse)
+    for function in ("uniform", "random", "gauss", "randint", "seed", "choice"):
+        monkeypatch.setattr(f"random.{function}", refuse)
+    assert same(always(name).augment(crops, SIZE, 3), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_types_and_label_values_stay(crops, name):
+    result = always(name).augment(crops, SIZE, 0)
     assert result.images.shape == result.labels.shape == (4, 1, *SIZE)
     assert (result.images.dtype, result.labels.dtype) == (np.float32, np.int16)
     assert set(np.unique(result.labels)) <= {0, 1, 5}
     assert np.isfinite(result.images).all()
 
 
-def test_the_crops_themselves_stay_as_they_were(crops):
-    images, labels = crops.images.copy(), crops.labels.copy()
-    for seed in range(6):
-        augmented(crops, seed, (0, 1, 2))
-    np.testing.assert_array_equal(crops.images, images)
-    np.testing.assert_array_equal(crops.labels, labels)
+@pytest.mark.parametrize("name", NAMES)
+def test_drawn_parameters_can_be_applied_again(crops, name):
+    pipeline = always(name)
+    drawn = pipeline.draw(np.random.default_rng(0), (1, *SIZE))
+    arrays = crops.images[0], crops.labels[0]
+    stored = [array.copy() for array in arrays]
+    first = pipeline.apply(drawn, *arrays, SIZE)
+    again = pipeline.apply(pickle.loads(pickle.dumps(drawn)), *arrays, SIZE)  # noqa: S301
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    np.testing.assert_array_equal(arrays[0], stored[0])
+    np.testing.assert_array_equal(arrays[1], stored[1])
+
+
+def test_crops_that_no_augmentation_applies_to_lose_their_margin_only(crops):
+    pipeline = augmentation.AugmentationPipeline(
+        (augmentation.AugmentationStep(ALL.steps[0].augmentation, 0.0, spatial=True),)
+    )
+    i, j, k = pipeline.margin(SIZE)
+    expected = crops.images[:, :, i : i + SIZE[0], j : j + SIZE[1], k : k + SIZE[2]]
+    np.testing.assert_array_equal(pipeline.augment(crops, SIZE, 0).images, expected)
 
 
 def test_only_the_allowed_axes_are_flipped():
     ramp = np.broadcast_to(np.arange(24, dtype=np.float32), (2, 1, *SIZE))
     crops = Crops(np.ascontiguousarray(ramp), np.zeros((2, 1, *SIZE), np.int16))
-    last = slice(-6, None)
 
-    def flipped(axes):
-        images = [augmented(crops, seed, axes).images for seed in range(20)]
-        return {bool(i[..., last].mean() < i[..., :6].mean()) for image in images for i in image}
+    def directions(axes):
+        pipeline = load_augmentations(augment=False, mirror_axes=axes)
+        images = [pipeline.augment(crops, SIZE, seed).images for seed in range(20)]
+        return {bool(image[0, 0, 0, 0, -1] < image[0, 0, 0, 0, 0]) for image in images}
 
-    assert flipped((0, 1)) == {False}
-    assert flipped((2,)) == {False, True}
+    assert directions((0, 1)) == {False}
+    assert directions((2,)) == {False, True}
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_where_the_image_is_continued_the_label_is_too(crops, seed):
+def test_beyond_the_crop_image_and_label_are_continued_alike(crops, seed):
     everywhere = Crops(crops.images, np.ones_like(crops.labels))
-    assert (augmented(everywhere, seed).labels == 1).all()
+    assert (ALL.augment(everywhere, SIZE, seed).labels == 1).all()
+
+
+def test_rotation_and_scaling_share_one_interpolation(crops, monkeypatch):
+    calls = []
+    from batchgenerators.augmentations import utils
+
+    interpolate = utils.interpolate_img
+    monkeypatch.setattr(
+        utils, "interpolate_img", lambda *a, **k: calls.append(k["order"]) or interpolate(*a, **k)
+    )
+    steps = (*always("rotation").steps, *always("scaling").steps)
+    one_crop = Crops(crops.images[:1], crops.labels[:1])
+    augmentation.AugmentationPipeline(steps).augment(one_crop, SIZE, 0)
+    assert calls == [1, 0]
+
+
+def test_contrast_and_gamma_are_those_of_batchgenerators(crops):
+    from batchgenerators.augmentations.color_augmentations import augment_contrast, augment_gamma
+
+    image, label = crops.images[0], crops.labels[0]
+    stretched, _ = Contrast().apply((1.2,), image, label)
+    expected = augment_contrast(image.copy(), lambda: 1.2)
+    np.testing.assert_allclose(stretched, expected, atol=1e-6)
+    powered, _ = Gamma().apply(1.4, image, label)
+    expected = augment_gamma(image.copy(), (1.4, 1.4), retain_stats=True)
+    np.testing.assert_allclose(powered, expected, atol=1e-5)
 
 
 def test_small_shifts_alone_are_the_published_recipe(crops):
-    shifted = [
-        augment_crops(crops, SIZE, "shift", mirror_axes=(0, 1, 2), seed=seed) for seed in range(50)
-    ]
-    steps = np.array([(one.images - crops.images).reshape(4, -1) for one in shifted])
+    pipeline = load_augmentations(["shift"])
+    assert pipeline.margin(SIZE) == (0, 0, 0)
+    without_margin = NO_AUGMENTATION.augment(crops, SIZE, 0)
+    size = without_margin.images.shape[2:]
+    shifted = [pipeline.augment(crops, size, seed).images for seed in range(50)]
+    steps = np.array([(images - crops.images).reshape(4, -1) for images in shifted])
     assert np.ptp(steps, axis=2).max() < 1e-6
     sizes = np.abs(steps[:, :, 0])
     assert 0.05 < sizes.max() <= 0.1
     assert 0.1 < (sizes > 1e-6).mean() < 0.3
-    assert all(one.labels is crops.labels for one in shifted)
-    assert augmentation_margin(SIZE, "shift") == (0, 0, 0)
+
+
+def test_names_are_checked():
+    with pytest.raises(FseftError, match=r"unknown augmentation 'rotations'.*rotation"):
+        load_augmentations(["rotations"])
+
+
+class Inversion:
+    """An augmentation of a plugin."""
+
+    def draw(self, generator, shape):  # noqa: ARG002
+        return ()
+
+    def apply(self, parameters, image, label):  # noqa: ARG002
+        return -image, label
+
+
+class Stretch:
+    """A spatial augmentation of a plugin."""
+
+    def draw(self, generator, shape):  # noqa: ARG002
+        return 2.0
+
+    def apply(self, factor, coordinates):
+        return coordinates / factor
+
+
+def test_a_plugin_adds_an_augmentation(crops, monkeypatch):
+    specs = [
+        AugmentationSpec(name="inversion", factory=f"{__name__}:Inversion", probability=1.0),
+        AugmentationSpec(name="stretch", factory=f"{__name__}:Stretch", spatial=True),
+    ]
+    hooks = SimpleNamespace()
+    hooks.fseft_augmentations = hookimpl(lambda: specs, specname="fseft_augmentations")
+    builtin = Plugin("builtin", "fseft", "1", import_object("fseft.builtin:plugin"))
+    installed = Registry([builtin, Plugin("mine", "mine", "1", hooks)])
+    monkeypatch.setattr(augmentation, "registry", lambda: installed)
+    pipeline = load_augmentations(["inversion"])
+    size = crops.images.shape[2:]
+    np.testing.assert_array_equal(pipeline.augment(crops, size, 0).images, -crops.images)
+    assert load_augmentations(["default", "stretch"]).steps[-1].spatial

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fseft.learn.sampling.augmentation import load_augmentations
 from fseft.learn.sampling.multi_dataset_sampler import (
     BatchRequest,
     DatasetSource,
@@ -69,7 +70,7 @@ def picks(sources, count=600, odds=(0.5, 0.5), foreground=0.8):
 
 
 def order(*chosen, augmented=False):
-    return BatchRequest(chosen, SIZE, 3, augmented)
+    return BatchRequest(chosen, SIZE, 3, load_augmentations(augment=augmented))
 
 
 def test_datasets_are_drawn_as_the_odds_say(sources):
@@ -78,15 +79,15 @@ def test_datasets_are_drawn_as_the_odds_say(sources):
 
 
 def test_four_in_five_crops_are_around_a_structure_and_each_structure_comes_as_often(sources):
-    around = Counter(one.around for one in picks(sources, odds=(1.0, 0.0)))
+    around = Counter(one.structure for one in picks(sources, odds=(1.0, 0.0)))
     assert around[None] / 600 == pytest.approx(0.2, abs=0.06)
     assert around[1] / around[2] == pytest.approx(1, abs=0.3)
-    assert {one.case.name for one in picks(sources) if one.around == 2} == {"case c"}
+    assert {one.case.name for one in picks(sources) if one.structure == 2} == {"case c"}
 
 
 def test_a_crop_around_a_structure_holds_some_of_it(sources):
     for one in picks(sources, 40, foreground=1.0):
-        assert (read_batch(order(one)).labels == one.around).any()
+        assert (read_batch(order(one)).labels == one.structure).any()
 
 
 def test_a_batch_says_what_counts_in_each_crop(sources):

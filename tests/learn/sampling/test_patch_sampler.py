@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fseft.learn.sampling.augmentation import augment_crops, augmentation_margin
+from fseft.learn.sampling.augmentation import load_augmentations
 from fseft.learn.sampling.patch_sampler import CropSource, pad_to
 from fseft.schemas import Intensity
 from fseft.volume.cache import open_case, write_case
@@ -84,9 +84,10 @@ def test_augmented_crops_show_what_lies_at_the_edge_of_the_volume(tmp_path):
     label = np.zeros((60, 60, 60), np.uint8)
     label[:2, 20:40, 20:40] = 3
     write_case(tmp_path, "edge", np.zeros((1, 60, 60, 60), np.int16), label, {}, classes=[3])
-    around = source((32, 32, 32), margin=augmentation_margin((32, 32, 32)), foreground=1.0)
-    crops = around.draw(open_case(tmp_path, "edge"), 30, rng())
-    shown = augment_crops(crops, (32, 32, 32), mirror_axes=(), seed=0).labels.any(axis=(1, 2, 3, 4))
+    size, pipeline = (32, 32, 32), load_augmentations(augment=True)
+    near_structure = source(size, margin=pipeline.margin(size), foreground_fraction=1.0)
+    crops = near_structure.draw(open_case(tmp_path, "edge"), 30, rng())
+    shown = pipeline.augment(crops, size, seed=0).labels.any(axis=(1, 2, 3, 4))
     assert shown.mean() > 0.8
 
 
@@ -114,7 +115,7 @@ def test_the_same_generator_gives_the_same_crops(case):
 
 
 def test_foreground_crops_show_a_structure_and_each_has_its_turn(case):
-    crops = source(foreground=1).draw(case, 40, rng())
+    crops = source(foreground_fraction=1).draw(case, 40, rng())
     shown = [set(np.unique(label)) - {0} for label in crops.labels]
     assert all(shown)
     assert {1} in shown
@@ -135,12 +136,12 @@ def test_the_share_of_foreground_crops_holds_on_average(case, monkeypatch, count
     monkeypatch.setattr(CropSource, "read", lambda *_: (np.zeros(1), np.zeros(1)))
     generator = rng()
     for _ in range(500):
-        source(foreground=share).draw(case, count, generator)
+        source(foreground_fraction=share).draw(case, count, generator)
     assert np.mean(asked) == pytest.approx(share, abs=0.07)
 
 
 def test_a_case_without_any_of_the_structures_gives_crops_from_anywhere(case):
-    crops = source(classes={9: 1}, foreground=1).draw(case, 3, rng())
+    crops = source(classes={9: 1}, foreground_fraction=1).draw(case, 3, rng())
     assert crops.labels.max() == 0
     assert crops.images.shape == (3, 1, *SIZE)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from fseft.learn.training.losses import masked_losses, segmentation_loss, soft_dice
+from fseft.errors import FseftError
+from fseft.learn.training import losses
+from fseft.learn.training.losses import Predictions, load_loss, masked_losses, segmentation_loss
+from fseft.plugin import LossSpec, hookimpl
+from fseft.registry import Plugin, Registry
 
 
 @pytest.fixture
@@ -16,23 +22,27 @@ def labels():
     return labels
 
 
+def loss_of(logits, labels, name):
+    return segmentation_loss(logits, labels, load_loss(name))
+
+
 def sure(labels):
     """Logits that say just this."""
     return 100.0 * F.one_hot(labels, 3).movedim(-1, 1)
 
 
 def test_a_perfect_prediction_costs_nothing(labels):
-    assert segmentation_loss(sure(labels), labels, "dice") == pytest.approx(0, abs=1e-5)
-    assert segmentation_loss(sure(labels), labels, "dice_ce") == pytest.approx(0, abs=1e-5)
+    assert loss_of(sure(labels), labels, "dice") == pytest.approx(0, abs=1e-5)
+    assert loss_of(sure(labels), labels, "dice_ce") == pytest.approx(0, abs=1e-5)
 
 
 def test_the_worst_prediction_costs_one(labels):
-    assert segmentation_loss(sure((labels + 1) % 3), labels, "dice") == pytest.approx(1, abs=0.05)
+    assert loss_of(sure((labels + 1) % 3), labels, "dice") == pytest.approx(1, abs=0.05)
 
 
 def test_cross_entropy_comes_on_top_of_dice(labels):
     logits = torch.randn((2, 3, 12, 12, 12), generator=torch.Generator().manual_seed(0))
-    dice, both = (segmentation_loss(logits, labels, kind) for kind in ("dice", "dice_ce"))
+    dice, both = (loss_of(logits, labels, kind) for kind in ("dice", "dice_ce"))
     assert both - dice == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
     assert both > dice
 
@@ -40,20 +50,21 @@ def test_cross_entropy_comes_on_top_of_dice(labels):
 def test_dice_is_counted_over_the_batch_with_a_linear_denominator():
     probabilities = torch.tensor([0.5, 1.0, 0.0, 1.0]).view(2, 1, 1, 1, 2)
     reference = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(2, 1, 1, 1, 2)
-    expected = 1 - (2 * 1.5 + 1) / (2.5 + 2 + 1)
-    assert soft_dice(probabilities, reference).tolist() == [pytest.approx(expected)]
+    expected = (2 * 1.5 + 1) / (2.5 + 2 + 1)
+    predictions = Predictions(probabilities.logit(), reference, pooled=True)
+    assert predictions.dice().tolist() == [[pytest.approx(expected)]]
 
 
 def test_a_class_absent_from_labels_and_prediction_costs_nothing(labels):
     logits = F.pad(sure(labels), (0, 0, 0, 0, 0, 0, 0, 1), value=-100.0)
-    assert segmentation_loss(logits, labels, "dice") == pytest.approx(0, abs=1e-5)
+    assert loss_of(logits, labels, "dice") == pytest.approx(0, abs=1e-5)
 
 
 def test_half_precision_logits_are_summed_in_full_precision(labels):
     logits = torch.randn((2, 3, 12, 12, 12), generator=torch.Generator().manual_seed(0)).bfloat16()
-    loss = segmentation_loss(logits, labels, "dice")
+    loss = loss_of(logits, labels, "dice")
     assert loss.dtype == torch.float32
-    assert loss == segmentation_loss(logits.float(), labels, "dice")
+    assert loss == loss_of(logits.float(), labels, "dice")
 
 
 @pytest.fixture
@@ -62,7 +73,8 @@ def multilabel(labels):
 
 
 def masked_loss(logits, reference, annotated):
-    return masked_losses(logits, reference, annotated).sum() / annotated.sum().clamp(min=1)
+    of_cases = masked_losses(logits, reference, annotated, load_loss("dice_ce"))
+    return of_cases.sum() / annotated.sum().clamp(min=1)
 
 
 def test_a_class_that_is_not_annotated_has_no_gradient_at_all(multilabel):
@@ -89,3 +101,33 @@ def test_the_masked_loss_of_a_perfect_prediction_is_nothing(multilabel):
     logits = 200 * multilabel - 100
     assert masked_loss(logits, multilabel, torch.ones(2, 2)) == pytest.approx(0, abs=1e-5)
     assert masked_loss(-logits, multilabel, torch.ones(2, 2)) > 10
+
+
+def tversky_loss(predictions):
+    """A loss of a plugin."""
+    probabilities, reference = predictions.probabilities, predictions.reference
+    overlap = predictions.sum(probabilities * reference)
+    missed = predictions.sum((1 - probabilities) * reference)
+    false = predictions.sum(probabilities * (1 - reference))
+    return 1 - (overlap + 1) / (overlap + 0.7 * missed + 0.3 * false + 1)
+
+
+def test_a_plugin_adds_a_loss_for_all_kinds_of_labels(labels, multilabel, monkeypatch):
+    spec = LossSpec(name="tversky", factory=f"{__name__}:tversky_loss")
+    hooks = SimpleNamespace()
+    hooks.fseft_losses = hookimpl(lambda: [spec], specname="fseft_losses")
+    installed = Registry([Plugin("mine", "mine", "1", hooks)])
+    monkeypatch.setattr(losses, "registry", lambda: installed)
+    assert loss_of(sure(labels), labels, "tversky") == pytest.approx(0, abs=1e-5)
+    voxels, of_voxels = sure(labels).movedim(1, -1).flatten(0, 3), labels.flatten()
+    weights = torch.ones(len(of_voxels))
+    weighted = segmentation_loss(voxels, of_voxels, load_loss("tversky"), weights=weights)
+    assert weighted == pytest.approx(0, abs=1e-5)
+    annotated = torch.ones(2, 2)
+    partial = masked_losses(100 * multilabel - 50, multilabel, annotated, load_loss("tversky"))
+    assert partial.tolist() == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_names_are_checked():
+    with pytest.raises(FseftError, match=r"unknown loss 'dice_cee'.*dice_ce"):
+        load_loss("dice_cee")

@@ -1,78 +1,119 @@
-"""The schedule warms up and ends at nothing; the plateau rule is the paper's."""
+"""Schedules warm up; optimizers are made of a method's parameter groups."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from fseft.learn.training.schedules import learning_rate_factor, on_plateau, too_short
+from fseft.errors import FseftError
+from fseft.learn.training import optimization
+from fseft.learn.training.optimization import load_schedule, make_optimizer
+from fseft.plugin import OptimizerSpec, ScheduleSpec, hookimpl
+from fseft.registry import Plugin, Registry, import_object, registry
+from fseft.training_config import TrainingConfig
 
-shares = st.floats(0, 1)
-warm_ups = st.floats(0, 0.99)
-
-
-@given(shares, warm_ups)
-def test_the_factor_lies_between_nothing_and_one(progress, warm_up):
-    assert 0 <= learning_rate_factor(progress, warm_up) <= 1
-
-
-@given(warm_ups)
-def test_the_factor_ends_at_nothing(warm_up):
-    assert learning_rate_factor(1.0, warm_up) == pytest.approx(0, abs=1e-12)
+SCHEDULES = [spec.name for spec in registry().specs("schedule", ScheduleSpec)]
+fractions = st.floats(0, 1)
+warmup_fractions = st.floats(0, 0.99)
 
 
-@given(shares, shares, warm_ups)
-def test_the_factor_rises_while_it_warms_up_and_falls_after(first, second, warm_up):
+@pytest.mark.parametrize("name", SCHEDULES)
+@given(progress=fractions, warmup_fraction=warmup_fractions)
+def test_a_factor_is_between_zero_and_one(name, progress, warmup_fraction):
+    assert 0 <= load_schedule(name)(progress, warmup_fraction) <= 1
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@given(first=fractions, second=fractions, warmup_fraction=warmup_fractions)
+def test_a_factor_rises_in_the_warmup_and_never_after_it(name, first, second, warmup_fraction):
     early, late = sorted((first, second))
-    a, b = learning_rate_factor(early, warm_up), learning_rate_factor(late, warm_up)
-    if late < warm_up:
-        assert a <= b
-    if early >= warm_up:
-        assert a >= b
+    schedule = load_schedule(name)
+    change = schedule(late, warmup_fraction) - schedule(early, warmup_fraction)
+    if late < warmup_fraction:
+        assert change >= 0
+    if early >= warmup_fraction:
+        assert change <= 0
 
 
-def test_the_factor_at_known_places():
-    assert learning_rate_factor(0, 0) == 1
-    assert learning_rate_factor(0.05, 0.1) == pytest.approx(0.5)
-    assert learning_rate_factor(0.1, 0.1) == 1
-    assert learning_rate_factor(0.55, 0.1) == pytest.approx(0.5)
+@pytest.mark.parametrize(("name", "last"), [("cosine", 0), ("constant", 1), ("poly", 0)])
+@given(warmup_fraction=warmup_fractions)
+def test_the_last_factor(name, last, warmup_fraction):
+    assert load_schedule(name)(1.0, warmup_fraction) == pytest.approx(last, abs=1e-12)
 
 
-def test_the_first_step_already_learns():
-    assert learning_rate_factor(0.0, 0.05) > 0
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_first_step_has_a_learning_rate(name):
+    assert load_schedule(name)(0.0, 0.05) > 0
 
 
-def test_thirty_epochs_must_be_there_before_a_plateau_is_seen():
-    assert not on_plateau([0.5] * 29)
-    assert on_plateau([0.5] * 30)
+def test_the_cosine_at_known_places():
+    cosine = load_schedule("cosine")
+    assert cosine(0, 0) == 1
+    assert cosine(0.05, 0.1) == pytest.approx(0.5)
+    assert cosine(0.1, 0.1) == 1
+    assert cosine(0.55, 0.1) == pytest.approx(0.5)
 
 
-@given(st.floats(0.1, 1), st.integers(30, 80))
-def test_a_loss_that_rises_is_on_a_plateau(first, count):
-    assert on_plateau([first + 0.01 * epoch for epoch in range(count)])
+def optimizer_of(**settings):
+    parameter = nn.Parameter(torch.ones(1))
+
+    def groups(learning_rate):
+        return [{"params": [parameter], "lr": 10 * learning_rate}]
+
+    return make_optimizer(groups, 1e-3, TrainingConfig(**settings))
 
 
-@pytest.mark.parametrize(("slope", "stops"), [(0.00004, True), (0.00006, False)])
-def test_the_average_must_fall_by_a_thousandth_in_twenty_epochs(slope, stops):
-    assert on_plateau([1 - slope * epoch for epoch in range(60)]) is stops
+def test_adamw_is_the_default():
+    optimizer = optimizer_of(weight_decay=0.1)
+    assert type(optimizer) is torch.optim.AdamW
+    (group,) = optimizer.param_groups
+    assert (group["base"], group["weight_decay"]) == (pytest.approx(1e-2), 0.1)
 
 
-def test_noise_of_single_epochs_is_averaged_out():
-    falling = [1 - 0.01 * epoch + (0.2 if epoch % 2 else -0.2) for epoch in range(40)]
-    assert not on_plateau(falling)
+def test_sgd_is_that_of_nnunet_with_a_larger_default_learning_rate():
+    optimizer = optimizer_of(optimizer="sgd")
+    assert type(optimizer) is torch.optim.SGD
+    (group,) = optimizer.param_groups
+    assert (group["momentum"], group["nesterov"]) == (0.99, True)
+    assert group["base"] == pytest.approx(1e-1)
 
 
-@pytest.mark.parametrize(
-    ("losses", "expected"),
-    [
-        ([], False),
-        ([0.9], True),
-        ([0.9, 0.8, 0.7, 0.6], True),
-        ([1 - n / 100 for n in range(90)], True),
-        ([0.5] * 20, False),
-        ([0.9] * 30 + [0.3] * 60, False),
-    ],
-)
-def test_a_training_was_too_short_while_its_loss_still_fell(losses, expected):
-    assert too_short(losses) is expected
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_given_learning_rate_counts_as_it_is(optimizer):
+    made = optimizer_of(optimizer=optimizer, learning_rate=0.5, uniform_learning_rate=True)
+    assert made.param_groups[0]["base"] == 0.5
+
+
+def test_names_are_checked():
+    with pytest.raises(FseftError, match=r"unknown schedule 'cosin'.*cosine"):
+        load_schedule("cosin")
+    with pytest.raises(FseftError, match=r"unknown optimizer 'adam'.*adamw"):
+        optimizer_of(optimizer="adam")
+
+
+def halving(progress, warmup_fraction):
+    """A schedule of a plugin."""
+    return 0.5**progress
+
+
+def rprop(parameter_groups, weight_decay):
+    """An optimizer of a plugin."""
+    return torch.optim.Rprop(parameter_groups)
+
+
+def test_a_plugin_adds_a_schedule_and_an_optimizer(monkeypatch):
+    schedule = ScheduleSpec(name="halving", factory=f"{__name__}:halving")
+    optimizer = OptimizerSpec(name="rprop", factory=f"{__name__}:rprop")
+    hooks = SimpleNamespace()
+    hooks.fseft_schedules = hookimpl(lambda: [schedule], specname="fseft_schedules")
+    hooks.fseft_optimizers = hookimpl(lambda: [optimizer], specname="fseft_optimizers")
+    builtin = Plugin("builtin", "fseft", "1", import_object("fseft.builtin:plugin"))
+    installed = Registry([builtin, Plugin("mine", "mine", "1", hooks)])
+    monkeypatch.setattr(optimization, "registry", lambda: installed)
+    assert load_schedule("halving")(1.0, 0.0) == 0.5
+    assert type(optimizer_of(optimizer="rprop")) is torch.optim.Rprop

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fseft.learn.training.losses import segmentation_loss
-from fseft.learn.training.voxel_features import concatenate, sample_voxels, voxel_logits, voxel_loss
+from fseft.learn.training.losses import load_loss, segmentation_loss
+from fseft.learn.training.voxel_features import concatenate, sample_voxels, voxel_logits
 
 FEATURES = 5
 
@@ -30,11 +30,13 @@ def head():
 
 def dense_loss(head, features, labels, kind):
     logits = head(torch.from_numpy(features.astype(np.float32))[None])
-    return segmentation_loss(logits, torch.from_numpy(labels.astype(np.int64))[None], kind)
+    reference = torch.from_numpy(labels.astype(np.int64))[None]
+    return segmentation_loss(logits, reference, load_loss(kind))
 
 
 def loss(head, voxels, kind):
-    return voxel_loss(voxel_logits(head, voxels.features), voxels.labels, voxels.weights, kind)
+    logits = voxel_logits(head, voxels.features)
+    return segmentation_loss(logits, voxels.labels, load_loss(kind), weights=voxels.weights)
 
 
 @pytest.mark.parametrize("kind", ["dice", "dice_ce"])

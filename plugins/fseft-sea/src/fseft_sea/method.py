@@ -8,7 +8,7 @@ from fseft.errors import FseftError
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.method import require_targets
 from fseft.learn.networks.backbone import count_parameters
-from fseft.learn.training.losses import soft_dice, structure_masks
+from fseft.learn.training.losses import Predictions, structure_masks
 from torch import nn
 
 from fseft_sea.allocation import fill, smoothed
@@ -105,10 +105,10 @@ class SeaAdapted(AdaptedNetwork):
     def _dice(self, image, label, without=None):
         """Soft Dice, the mean over the structures of a crop."""
         with self._off(without.additions if without else ()):
-            probabilities = self.network(image).float().softmax(1)[:, 1:]
-        masks = structure_masks(label, probabilities.shape[1])
-        there = masks.flatten(2).any(2)[0]
-        return 1 - float(soft_dice(probabilities, masks)[there].mean())
+            logits = self.network(image).float()
+        masks = structure_masks(label, logits.shape[1] - 1)
+        dice = Predictions(logits, masks, label).dice()
+        return float(dice[masks.flatten(2).any(2)].mean())
 
     @contextmanager
     def _off(self, additions):

@@ -1,0 +1,47 @@
+"""The augmentation `noise`: additive Gaussian noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fseft.plugin import AugmentationSpec
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+    from fseft.learn.sampling.augmentation import Array
+
+MAX_STANDARD_DEVIATION = 0.02
+
+
+@dataclass(frozen=True)
+class NoiseParameters:
+    """Standard deviation of the noise, in normalised intensities, and the seed of its values."""
+
+    standard_deviation: float
+    seed: int
+
+
+class Noise:
+    """Gaussian noise, independent in each voxel."""
+
+    def draw(self, generator: Generator, shape: tuple[int, ...]) -> NoiseParameters:  # noqa: ARG002
+        """Draw the standard deviation and a seed."""
+        standard_deviation = generator.uniform(0, MAX_STANDARD_DEVIATION)
+        return NoiseParameters(standard_deviation, int(generator.integers(2**63)))
+
+    def apply(self, parameters: NoiseParameters, image: Array, label: Array) -> tuple[Array, Array]:
+        """Return the image with noise, and the label."""
+        from numpy.random import default_rng
+
+        noise = default_rng(parameters.seed).standard_normal(image.shape, dtype=image.dtype.type)
+        return image + parameters.standard_deviation * noise, label
+
+
+SPEC = AugmentationSpec(
+    name="noise",
+    factory="fseft.builtin.augmentations.noise:Noise",
+    summary="Gaussian noise with a standard deviation of up to 0.02",
+    probability=0.1,
+)
