@@ -102,17 +102,24 @@ def trains_what_it_adds(subject: MethodHarness) -> None:
 
 
 def answers_all_hooks(subject: MethodHarness) -> None:
-    """What training asks of it beside the steps gets an answer of the right kind."""
+    """Every hook of training returns a value of the documented type."""
     adapted, epoch = subject.adapted(), Epoch(1, 0.5, 0.01, 1.0, 0.5)
     adapted.calibrate(iter([subject.x] * CASES))
     held_out = set(adapted.held_out_cases(1, CASES))
     assert held_out < set(range(CASES)), "one support case at least must be left to draw"
     with torch.no_grad():
         adapted.on_epoch_validation(epoch, CASES, lambda _, count: subject.crops(count))
-    adapted.load_training_state(adapted.training_state())
+    penalty = adapted.regularizer()
+    assert penalty is None or penalty.numel() == 1
+    state = adapted.training_state()
+    assert all(isinstance(tensor, torch.Tensor) for tensor in state.values())
+    adapted.load_training_state(state)
     assert all(isinstance(loss, float) for loss in adapted.plateau_losses([0.5, 0.25]))
     adapted.finish()
-    assert all(isinstance(note, str) for note in adapted.notes())
+    notes = adapted.notes()
+    assert isinstance(notes, list | tuple), "a single line would be read letter by letter"
+    assert all(isinstance(note, str) for note in notes)
+    assert all(isinstance(tensor, torch.Tensor) for tensor in adapted.state_dict().values())
 
 
 def gives_every_tensor_a_gradient(subject: MethodHarness) -> None:

@@ -1,4 +1,4 @@
-"""Exceptions of an architecture reach the caller as they are, unless a setting or the memory caused them."""
+"""Exceptions of an architecture reach the caller, except those that the user can fix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Custom(ResUNet):
 
 @pytest.fixture
 def override(monkeypatch, workspace):
-    """Register the architecture `custom` and a model of it; returns a function that overrides methods."""
+    """Register the architecture `custom` and a model; return a function that overrides methods."""
     module = ModuleType("custom")
     specs = [ArchitectureSpec(name="custom", factory=f"{__name__}:Custom", config=ResUNetConfig)]
     module.fseft_architectures = hookimpl(lambda: specs, specname="fseft_architectures")

@@ -1,4 +1,4 @@
-"""Exceptions of a method reach the caller as they are, and values that spoil a result are refused."""
+"""Exceptions of a method reach the caller, and values that spoil a result are refused."""
 
 from __future__ import annotations
 

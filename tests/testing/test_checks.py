@@ -102,6 +102,13 @@ class HoldsAllOut(Flawed):
         return adapted
 
 
+class NotesASingleLine(Flawed):
+    def apply(self, architecture, network, *, generator):
+        adapted = super().apply(architecture, network, generator=generator)
+        adapted.notes = lambda: "a line"
+        return adapted
+
+
 class Counts(AdaptedNetwork):
     """What its penalty is, hangs on how many steps it has seen."""
 
@@ -202,6 +209,7 @@ def test_a_method_that_is_right_passes(check):
         (Hides, checks.can_be_switched_off),
         (TrainsNothing, checks.trains_what_it_adds),
         (HoldsAllOut, checks.answers_all_hooks),
+        (NotesASingleLine, checks.answers_all_hooks),
         (ForgetsWhatItHasSeen, checks.goes_on_after_a_kill),
         (FindsNothing, checks.says_which_role_is_missing),
     ],
