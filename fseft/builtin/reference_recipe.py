@@ -1,4 +1,7 @@
-"""The preset `reference`: FSEFT as its paper and code have it (Silva-Rodríguez et al. 2025, MedIA 103:103596)."""
+"""The preset `reference`: the settings of the FSEFT paper and its code.
+
+Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,26 @@ from typing import Any
 
 from fseft.plugin import Preset
 
-RECIPE = {
+TRAINING = {
     "loss": "dice",
     "crops_per_step": 6,
     "warmup_fraction": 0.0,
     "augment": "shift",
     "uniform_learning_rate": True,
 }
-"""Where it differs from our own defaults."""
+"""Training settings that differ from the defaults of fseft."""
 
 LEARNING_RATE_WITH_DECODER = 1e-4
+"""Learning rate of all methods if the decoder is trained too."""
 
 
 def reference(learning_rate: float, **config: Any) -> dict[str, Preset]:
-    """The preset of one method.
+    """Return the preset of a method, by its name.
 
     Args:
-        learning_rate: While the decoder is frozen.
-        config: Keys of the method's configuration, and of the recipe where a method differs.
+        learning_rate: Learning rate while the decoder is frozen.
+        config: Settings of the method, and training settings that differ for this method.
     """
-    settings = {**RECIPE, "learning_rate": learning_rate, **config}
-    return {
-        "reference": Preset(
-            settings=settings, with_decoder={"learning_rate": LEARNING_RATE_WITH_DECODER}
-        )
-    }
+    settings = {**TRAINING, "learning_rate": learning_rate, **config}
+    with_decoder = {"learning_rate": LEARNING_RATE_WITH_DECODER}
+    return {"reference": Preset(settings=settings, with_decoder=with_decoder)}

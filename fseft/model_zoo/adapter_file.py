@@ -237,7 +237,7 @@ def apply_method(
             hint="Install the version of its package that made the adapter.",
         ) from error
     method = registry().create("method", name, valid)
-    adapted = adapt_network(architecture, network, method, seed=seed, random=random, **beside)
+    adapted = adapt_network(architecture, network, method, seed=seed, missing_keys=random, **beside)
     if spec.access == "black-box" and set(beside.values()) == {"frozen"}:
         _check_frozen(adapted, head_names(architecture, network), random)
     return adapted

@@ -71,14 +71,14 @@ def test_an_exception_of_a_hook_keeps_its_type_and_frames(
 @pytest.mark.parametrize(
     ("cases", "message"),
     [
-        ((7,), r"held_out\(\) returned \[7\], but the support cases are 0 to 1"),
-        ((0, 1), r"held_out\(\) returned all support cases"),
+        ((7,), r"held_out_cases\(\) returned \[7\], but the support cases are 0 to 1"),
+        ((0, 1), r"held_out_cases\(\) returned all support cases"),
     ],
 )
 def test_held_out_cases_must_be_some_of_the_support_cases(
     cases, message, install_hooks, request_for, workspace
 ):
-    install_hooks(held_out=lambda *_: cases)
+    install_hooks(held_out_cases=lambda *_: cases)
     with pytest.raises(PluginError, match=message):
         adapt(request_for("custom", decoder="frozen"), workspace)
 
@@ -86,11 +86,11 @@ def test_held_out_cases_must_be_some_of_the_support_cases(
 def test_hooks_may_return_lists_and_tensors_of_one_number(install_hooks, request_for, workspace):
     install_hooks(
         regularizer=lambda _: torch.ones(1),
-        held_out=lambda *_: [1],
+        held_out_cases=lambda *_: [1],
         plateau_losses=lambda _, losses: torch.ones(len(losses)),
         notes=lambda _: ["a line"],
     )
     request = request_for("custom", settings=("early_stopping=true",), decoder="frozen")
     assert adapt(request, workspace).run.notes == ("a line",)
-    install_hooks(solve=lambda *_: torch.tensor(0.5))
+    install_hooks(fit_closed_form=lambda *_: torch.tensor(0.5))
     assert adapt(request_for("custom-head"), workspace).run.final_loss == 0.5

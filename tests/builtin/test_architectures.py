@@ -107,7 +107,7 @@ def method(name):
 @pytest.mark.parametrize("name", sorted(TINY_NETWORKS.keys() - {"swinunetr"}))
 def test_a_network_without_transformer_blocks_is_told(name):
     with pytest.raises(
-        FseftError, match="'adaptformer' requires transformer blocks, and this network has none"
+        FseftError, match="'adaptformer' requires transformer blocks, which this network lacks"
     ):
         method("adaptformer").select(
             get_architecture(name), a_network(name, TINY_NETWORKS[name].hparams)

@@ -45,7 +45,7 @@ class Bias(BaseMethod):
     config: BiasConfig
 
     def wants(self, target: Target) -> bool:
-        """Return True for layers with a bias that has an effect, and for selected position biases."""
+        """Return True for layers with an effective bias, and for selected position biases."""
         return target.part != "head" and not target.followed_by_norm and bool(self._biases(target))
 
     def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002

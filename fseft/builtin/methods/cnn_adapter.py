@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 SPEC = MethodSpec(
     name="cnn-adapter",
     factory="fseft.builtin.methods.cnn_adapter:CNNAdapter",
-    summary="train a pointwise convolution parallel to each spatial one of the encoder; merges exactly",
+    summary="train a pointwise convolution parallel to each spatial one of the encoder; merges "
+    "exactly",
     reference="Rebuffi et al. 2018, arXiv:1803.10082 (residual adapters in parallel)",
     presets=reference(1e-2),
 )

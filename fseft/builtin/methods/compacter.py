@@ -1,4 +1,4 @@
-"""Compacter: hypercomplex mixings of the outputs of attention and feed-forward parts, and the norm layers."""
+"""Compacter: hypercomplex mixings of attention and feed-forward outputs, and the norm layers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ class CompacterConfig(Config):
 SPEC = MethodSpec(
     name="compacter",
     factory="fseft.builtin.methods.compacter:Compacter",
-    summary="mix the outputs of attention and feed-forward parts, by sums of Kronecker products; merges exactly",
+    summary="mix the outputs of attention and feed-forward parts, by sums of Kronecker products; "
+    "merges exactly",
     config=CompacterConfig,
-    reference="Karimi Mahabadi et al. 2021, arXiv:2106.04647; FSEFT: layers of full width, no bottleneck",
+    reference="Karimi Mahabadi et al. 2021, arXiv:2106.04647; FSEFT: layers of full width, no "
+    "bottleneck",
     presets=reference(1e-2, terms=4, identity_init=False),
 )
 
@@ -43,15 +45,15 @@ SPEC = MethodSpec(
 class Compacter(BaseMethod):
     """Method `compacter`.
 
-    The mixing is linear and follows a linear layer directly, so that it is a delta on the weight and bias of
-    that layer.
+    The mixing is linear and follows a linear layer directly, so that it is a delta on the weight
+    and bias of that layer.
     """
 
     name, needs, learning_rate = "compacter", "transformer blocks", 1e-2
     config: CompacterConfig
 
     def wants(self, target: Target) -> bool:
-        """Return True for the last layers of attention and feed-forward parts, and the norms before the decoder."""
+        """Return True for the output layers of attention and MLPs, and norms before the decoder."""
         return target.part in ("encoder", "bottleneck") and target.role in (*MIXED, "norm")
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
@@ -88,7 +90,8 @@ class Compacter(BaseMethod):
         width = target.module.get_parameter("weight").shape[0]
         if width % self.config.terms:
             raise FseftError(
-                f"terms is {self.config.terms}, which does not divide the width {width} of {target.name}",
+                f"terms is {self.config.terms}, which does not divide the width {width} of "
+                f"{target.name}",
                 hint="Set terms to a divisor of it.",
             )
         return width

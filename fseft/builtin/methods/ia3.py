@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 SPEC = MethodSpec(
     name="ia3",
     factory="fseft.builtin.methods.ia3:IA3",
-    summary="scale keys, values and the inputs of feed-forward and convolutional layers; merges exactly",
+    summary="scale keys, values and the inputs of feed-forward and convolutional layers; merges "
+    "exactly",
     reference="Liu et al. 2022, arXiv:2205.05638",
 )
 
@@ -25,8 +26,8 @@ SCALED_AT_INPUT = ("mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed
 class IA3(BaseMethod):
     """Method `ia3`; the scales are 1 until training starts.
 
-    Convolutions are scaled at their input, since a norm layer after them cancels a scale of the output. It also
-    cancels the scale of a single input channel, which is therefore not trained.
+    Convolutions are scaled at their input, since a norm layer after them cancels a scale of the
+    output. It also cancels the scale of a single input channel, which is therefore not trained.
     """
 
     name, needs = "ia3", "attention or convolutional layers in the encoder"

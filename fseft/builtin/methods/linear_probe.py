@@ -1,4 +1,4 @@
-"""Linear probe: a new pointwise classifier on frozen features, initialised with the model's rows."""
+"""Linear probe: a pointwise classifier on frozen features, started from the model's rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA: low-rank deltas on the weights of linear, convolutional and transposed convolutional layers."""
+"""LoRA: low-rank deltas on the weights of linear and (transposed) convolutional layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fseft.learn.networks.roles import PartName, Role  # noqa: TC001 - pydantic 
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Generator, Tensor, nn
 
@@ -79,8 +79,8 @@ SPEC = MethodSpec(
     factory="fseft.builtin.methods.lora:LoRA",
     summary="low-rank deltas on frozen weights; merges exactly",
     config=LoRAConfig,
-    reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; rsLoRA: Kalajdzievski 2023; "
-    "DoRA: Liu et al. 2024; PiSSA: Meng et al. 2024",
+    reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; "
+    "rsLoRA: Kalajdzievski 2023; DoRA: Liu et al. 2024; PiSSA: Meng et al. 2024",
     # Rank 4 for each of q, k and v, with a dense B, unscaled.
     presets=reference(
         1e-3, rank=12, alpha=12.0, parts=("encoder",), roles=("attn.qkv",), split_qkv=False
@@ -103,7 +103,7 @@ class LoRA(BaseMethod):
         self.head_lr_multiplier = config.head_lr_ratio
 
     def wants(self, target: Target) -> bool:
-        """Return True for layers of the selected parts, stages and roles whose weight has an effect."""
+        """Return True for layers of the selected parts, stages and roles."""
         config = self.config
         return (
             target.part in config.parts
@@ -125,7 +125,7 @@ class LoRA(BaseMethod):
         return super().apply(architecture, network, generator=generator)
 
     def attach(self, target: Target, generator: Generator) -> list[str]:
-        """Add a low-rank delta to a weight; for DoRA a magnitude too, unless a norm layer cancels it."""
+        """Add a low-rank delta; for DoRA a magnitude too, unless a norm layer cancels it."""
         from fseft.learn.adapters.adapter_layers import Magnitude, add_delta
 
         weight = target.module.get_parameter("weight")
@@ -135,15 +135,13 @@ class LoRA(BaseMethod):
             trained.append(add_delta(target, magnitude))
         return trained
 
-    def lr_multipliers(self, network: nn.Module, trained: Sequence[str]) -> Mapping[str, float]:
+    def lr_multipliers(self, network: nn.Module) -> Mapping[str, float]:
         """Return the multiple for the matrices B (LoRA+)."""
-        parameters = [
-            f"{delta}.{name}"
-            for delta in trained
-            for name, _ in network.get_submodule(delta).named_parameters()
-        ]
-        ratio = self.config.lora_plus_ratio
-        return {name: ratio for name in parameters if name.endswith(".b")}
+        from fseft.learn.adapters.adapter_layers import LowRank
+
+        modules = network.named_modules()
+        deltas = [name for name, module in modules if isinstance(module, LowRank)]
+        return {f"{delta}.b": self.config.lora_plus_ratio for delta in deltas}
 
     def _delta(self, target: Target, weight: Tensor, generator: Generator) -> WeightDelta:
         """Return the low-rank delta of a weight, or one per projection of a fused qkv weight."""
@@ -166,14 +164,17 @@ class LoRA(BaseMethod):
         largest = max(ranks, key=ranks.__getitem__)
         if self.config.rank > ranks[largest]:
             raise FseftError(
-                f"rank is {self.config.rank}, and {largest}, the largest of the selected layers, has "
-                f"{ranks[largest]}",
+                f"rank is {self.config.rank}, and {largest}, the largest of the selected layers, "
+                f"has {ranks[largest]}",
                 hint=f"Set rank to {ranks[largest]} or less.",
             )
 
 
 def _describe_layers(config: LoRAConfig) -> str:
     """Return the selected layers in words: `attn.qkv layers in encoder at stage 1`."""
-    stages = f" at stage {', '.join(map(str, config.stages))}" if config.stages else ""
-    roles = "" if config.roles == ROLES else f"{' or '.join(config.roles)} "
-    return f"{roles}layers in {' or '.join(config.parts)}{stages}"
+    words = f"layers in {' or '.join(config.parts)}"
+    if config.roles != ROLES:
+        words = f"{' or '.join(config.roles)} {words}"
+    if config.stages:
+        words += f" at stage {', '.join(map(str, config.stages))}"
+    return words

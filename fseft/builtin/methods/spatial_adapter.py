@@ -11,7 +11,7 @@ from fseft.learn.adapters.method import BaseMethod
 from fseft.plugin import Config, MethodSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Generator, nn
 
@@ -31,13 +31,14 @@ SPEC = MethodSpec(
     summary="train two convolutions on the frozen features, and the last layer",
     config=SpatialAdapterConfig,
     access="black-box",
-    reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, spatial black-box adapter",
+    reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, spatial black-box "
+    "adapter",
     presets=reference(1e-4, features="recomputed", kernel_size=3),
 )
 
 
 class SpatialAdapter(BaseMethod):
-    """Method `spatial-adapter`: head(f + conv(relu(conv(f)))), where the second convolution starts at zero."""
+    """Method `spatial-adapter`: head(f + conv2(relu(conv1(f)))), with conv2 zero at the start."""
 
     name, needs, learning_rate, head_lr_multiplier = "spatial-adapter", "a head", 1e-3, 10.0
     config: SpatialAdapterConfig
@@ -49,13 +50,17 @@ class SpatialAdapter(BaseMethod):
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Replace the head by one with the adapter; the output is unchanged until training starts."""
+        """Replace the head by one with the adapter; the initial output is unchanged."""
         from fseft.learn.networks.heads import ResidualHead
 
         head = ResidualHead(architecture.head(network), self.config.kernel_size, generator)
         architecture.replace_head(network, head)
         return super().apply(architecture, network, generator=generator)
 
-    def lr_multipliers(self, network: nn.Module, trained: Sequence[str]) -> Mapping[str, float]:  # noqa: ARG002
-        """Train the convolutions at the base rate; the multiplier of the head is for its last layer."""
-        return {f"{trained[0]}.{convolution}.weight": 1.0 for convolution in ("first", "second")}
+    def lr_multipliers(self, network: nn.Module) -> Mapping[str, float]:
+        """Train the convolutions at the base rate, and only the last layer at the head's."""
+        from fseft.learn.networks.heads import ResidualHead
+
+        modules = network.named_modules()
+        (head,) = (name for name, module in modules if isinstance(module, ResidualHead))
+        return {f"{head}.{convolution}.weight": 1.0 for convolution in ("first", "second")}

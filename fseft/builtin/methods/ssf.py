@@ -35,7 +35,8 @@ SHIFTED_AND_SCALED = (
 class SSF(BaseMethod):
     """Method `ssf`; the output is unchanged until training starts.
 
-    A norm layer cancels the scale and shift of the layer before it, so that its own are trained instead.
+    A norm layer cancels the scale and shift of the layer before it, so that its own are trained
+    instead.
     """
 
     name, needs = "ssf", "layers whose output a scale would change"

@@ -27,7 +27,11 @@ class ZeroShot(BaseMethod):
 
     name = "zero-shot"
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:  # noqa: ARG002
+    def select(
+        self,
+        architecture: Architecture,  # noqa: ARG002
+        network: nn.Module,  # noqa: ARG002
+    ) -> list[Target]:
         """Return no layer."""
         return []
 

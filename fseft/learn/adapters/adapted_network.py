@@ -27,20 +27,23 @@ if TYPE_CHECKING:
 class AdaptedNetwork(TrainingHooks):
     """A network with adapters, as a method's `apply` returns it.
 
-    The names of tensors are those of `network.named_parameters()` and `named_buffers()`. A method that acts
-    during training returns a subclass that overrides hooks of `TrainingHooks`.
+    The names of tensors are those of `network.named_parameters()` and `named_buffers()`. A method
+    that acts during training returns a subclass that overrides hooks of `TrainingHooks`.
 
     Attributes:
         network: The module to call; the trained parameters require a gradient.
         learning_rate: Default learning rate.
         lr_multipliers: Multiples of it for some parameters, by name (LoRA+).
-        train_mode: Whether dropout and batch statistics are active during training. A frozen backbone is run
-            in evaluation mode.
-        always_saved: Parameters that are saved even if they are not trained (the head of `zero-shot`).
+        train_mode: Whether dropout and batch statistics are active during training. A frozen
+            backbone is run in evaluation mode.
+        always_saved: Parameters that are saved even if they are not trained (the head of
+            `zero-shot`).
         saved_constants: Parameters of adapters that are saved and never trained.
         base_snapshot: Values before training of the base's tensors that training changes.
-        prunable: Adapters, by module name, that may be missing in an adapter file; they are pruned on loading.
-        extra_state: Tensors of the method that belong to no layer, such as measurements; saved with the others.
+        prunable: Adapters, by module name, that may be missing in an adapter file; they are pruned
+            on loading.
+        extra_state: Tensors of the method that belong to no layer, such as measurements; saved
+            with the others.
     """
 
     network: nn.Module
@@ -92,7 +95,7 @@ class AdaptedNetwork(TrainingHooks):
 
         Args:
             names: Their names in the network; a module stands for all parameters inside it.
-            lr_multiplier: Multiple of the learning rate for those parameters that have none yet.
+            lr_multiplier: Multiple of the learning rate for the parameters without a multiplier.
         """
         chosen = set(names)
         for name, parameter in self.network.named_parameters():
@@ -138,7 +141,7 @@ class AdaptedNetwork(TrainingHooks):
             self.network.set_submodule(name, nn.Identity())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the tensors of the adapter file, by name: copies on the CPU, complete on every rank."""
+        """Return the tensors of the adapter file by name, as copies on the CPU, on every rank."""
         return {
             name: gather_full_tensor(tensor.detach()).cpu().clone().contiguous()
             for name, tensor in self._saved_tensors().items()
@@ -160,7 +163,8 @@ class AdaptedNetwork(TrainingHooks):
         misfits |= {name for name in shared if targets[name].shape != tensors[name].shape}
         if misfits:
             raise FseftError(
-                f"the adapter does not fit the network: {len(misfits)} tensors differ (first: {min(misfits)})",
+                f"the adapter does not fit the network: {len(misfits)} tensors differ "
+                f"(first: {min(misfits)})",
                 hint="Use the backbone, method and plugin version that it was trained with.",
             )
         _copy_into(
@@ -169,7 +173,7 @@ class AdaptedNetwork(TrainingHooks):
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Switch all adapters off within the context: the network computes bit for bit as its base did."""
+        """Switch all adapters off: within the context the output is the base's, bit for bit."""
         adapters = {m: m.enabled for m in self.network.modules() if isinstance(m, AdapterModule)}
         tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         adapted = {name: tensors[name].detach().clone() for name in self.base_snapshot}
@@ -242,9 +246,10 @@ def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
 def unshare_class(module: nn.Module) -> None:
     """Give a parametrized module a class that no other module has.
 
-    `parametrize` replaces the class of a module by a generated one with a property for each parametrized tensor.
-    Deep copies of the module share that class, and removing the parametrization deletes the property from it:
-    merging one copy of a network would break all others.
+    `parametrize` replaces the class of a module by a generated one with a property for each
+    parametrized tensor. Deep copies of the module share that class, and removing the
+    parametrization deletes the property from it: merging one copy of a network would break all
+    others.
     """
     generated = type(module)
     module.__class__ = type(generated.__name__, generated.__bases__, dict(vars(generated)))

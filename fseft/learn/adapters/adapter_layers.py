@@ -1,4 +1,4 @@
-"""The few layers that methods share: changes of a weight, which merge exactly, and branches beside a module."""
+"""Adapter layers: deltas on a weight, which merge exactly, and branches parallel to a module."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from fseft.learn.networks.adapter_module import AdapterModule
@@ -18,34 +19,54 @@ if TYPE_CHECKING:
 
 
 class WeightDelta(AdapterModule):
-    """A change of a weight. Subclasses write `delta`."""
+    """A change of a weight (or bias) that depends on nothing but itself and that weight.
+
+    Subclasses implement `delta`. Switching off, merging and saving work for all of them.
+
+    Example:
+        An element-wise delta that starts at zero:
+
+        ```python
+        class DenseDelta(WeightDelta):
+            def __init__(self, weight):
+                super().__init__()
+                self.change = nn.Parameter(torch.zeros_like(weight))
+
+            def delta(self, weight):
+                return self.change
+        ```
+    """
 
     def delta(self, weight: Tensor) -> Tensor:
-        """The change, of the weight's shape."""
+        """Return the change, in the shape of the weight.
+
+        Args:
+            weight: The base weight plus the deltas that were added before this one.
+        """
         raise NotImplementedError
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The adapted weight; the very tensor itself while switched off."""
+        """Return weight + delta, or the very same tensor while switched off."""
         return weight + self.delta(weight) if self.enabled else weight
 
 
 def full_rank(weight: Tensor) -> int:
-    """The largest rank that a change of this weight can have."""
+    """Return the largest rank of a weight seen as a matrix (first dimension, all others)."""
     return min(weight.shape[0], weight[0].numel())
 
 
 class LowRank(WeightDelta):
-    """LoRA (Hu et al. 2021, eq. 3): W + (alpha / r) B A, with the weight seen as a matrix.
+    """LoRA: W + s B A (Hu et al. 2021, arXiv:2106.09685, eq. 3).
 
-    A convolution's weight (out, in/groups, i, j, k) is seen as (out, in/groups * i * j * k), a transposed
-    convolution's (in, out/groups, i, j, k) as (in, out/groups * i * j * k). B starts at zero. A matrix with fewer rows
-    or columns than r has its own full rank, which is all that a larger r could give.
+    The weight is seen as a matrix: that of a convolution, (out, in/groups, i, j, k), as
+    (out, in/groups * i * j * k), and that of a transposed convolution, (in, out/groups, i, j, k),
+    as (in, out/groups * i * j * k). B starts at zero.
 
     Args:
         weight: The base weight; only its shape is used.
-        rank: r.
-        scale: alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA (Kalajdzievski 2023).
-        generator: Draws A.
+        rank: r; limited to the full rank of the weight.
+        scale: s = alpha / r, or alpha / sqrt(r) for rsLoRA (Kalajdzievski 2023, arXiv:2312.03732).
+        generator: Initialises A, of shape (r, columns), with variance 1 / columns.
     """
 
     def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
@@ -57,22 +78,22 @@ class LowRank(WeightDelta):
         self.scale = scale
 
     def delta(self, weight: Tensor) -> Tensor:
-        """The product, in the weight's shape."""
+        """Return s B A, in the shape of the weight."""
         return (self.scale * self.b @ self.a).view_as(weight)
 
 
 class PrincipalLowRank(LowRank):
-    """PiSSA (Meng et al. 2024, arXiv:2404.02948, eq. 2 to 4): B A starts as the largest singular values of the weight.
+    """PiSSA: B A starts as the principal part of the weight (Meng et al. 2024, arXiv:2404.02948).
 
-    The paper takes them out of the base weight. Here the weight stays as it is, and the start is taken off the change,
-    W + s (B A - B0 A0): the same function, with the base at hand. Singular vectors depend on the machine, so A0 and B0
-    are buffers to be saved.
+    Equations 2 to 4 of the paper subtract that part from the base weight. To keep the base
+    available, it is subtracted from the delta instead: W + s (B A - B0 A0), the same function.
+    Singular vectors differ between machines, so that A0 and B0 are saved as buffers.
 
     Args:
         weight: The base weight.
-        rank: r.
+        rank: r; limited to the full rank of the weight.
         scale: s.
-        generator: As for `LowRank`; what it draws is replaced.
+        generator: As for `LowRank`; the random A is replaced.
     """
 
     a0: Tensor
@@ -81,23 +102,25 @@ class PrincipalLowRank(LowRank):
     def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
         super().__init__(weight, rank, scale, generator)
         rank = len(self.a)
-        u, s, v = torch.linalg.svd(weight.detach().flatten(1), full_matrices=False)
+        matrix = weight.detach().flatten(1)
+        u, s, v = torch.linalg.svd(matrix, full_matrices=False)
         root = (s[:rank] / scale).sqrt()
-        for parameter, start in ((self.a, root[:, None] * v[:rank]), (self.b, u[:, :rank] * root)):
-            parameter.data.copy_(start)
+        self.a.data.copy_(root[:, None] * v[:rank])
+        self.b.data.copy_(u[:, :rank] * root)
         self.register_buffer("a0", self.a.detach().clone())
         self.register_buffer("b0", self.b.detach().clone())
 
     def delta(self, weight: Tensor) -> Tensor:
-        """The product less its start, in the weight's shape."""
-        return super().delta(weight) - (self.scale * self.b0 @ self.a0).view_as(weight)
+        """Return s (B A - B0 A0), in the shape of the weight."""
+        initial = (self.scale * self.b0 @ self.a0).view_as(weight)
+        return super().delta(weight) - initial
 
 
 class FusedQKVDelta(WeightDelta):
-    """A change of its own for each of several matrices that lie upon each other: queries, keys and values.
+    """Separate deltas for the query, key and value projections of a fused weight (3 * dim, in).
 
     Args:
-        parts: Of as many equal blocks of rows, in order.
+        parts: One delta per block of rows, in the order of the blocks.
     """
 
     def __init__(self, parts: Iterable[WeightDelta]) -> None:
@@ -105,20 +128,22 @@ class FusedQKVDelta(WeightDelta):
         self.parts = nn.ModuleList(parts)
 
     def delta(self, weight: Tensor) -> Tensor:
-        """The changes, in the weight's shape."""
-        blocks = zip(self.parts, weight.chunk(len(self.parts)), strict=True)
-        return torch.cat([part.delta(block) for part, block in blocks])  # type: ignore[operator]
+        """Return the deltas of all blocks, stacked to the shape of the weight."""
+        blocks = weight.chunk(len(self.parts))
+        pairs = zip(self.parts, blocks, strict=True)
+        return torch.cat([part.delta(block) for part, block in pairs])  # type: ignore[operator]
 
 
 class Magnitude(WeightDelta):
-    """DoRA (Liu et al. 2024, arXiv:2402.09353, eq. 5): m V / |V|, with a magnitude for each output channel.
+    """DoRA: m V / |V|, with a magnitude per output channel (Liu et al. 2024, arXiv:2402.09353).
 
-    V is what the deltas before this one give; m starts as |W|, so that the start changes nothing. The norm counts as a
-    constant in the gradient (sec. 4.3). Groups of a transposed convolution share the magnitudes.
+    V is the weight plus the deltas that were added before (eq. 5); m starts as |W|, so that the
+    output is unchanged. The norm is a constant in the gradient (sec. 4.3). The groups of a
+    transposed convolution share magnitudes.
 
     Args:
         weight: The base weight.
-        dim: The dimension of the outputs.
+        dim: The dimension of the output channels.
     """
 
     def __init__(self, weight: Tensor, dim: int) -> None:
@@ -127,20 +152,22 @@ class Magnitude(WeightDelta):
         self.m = nn.Parameter(self._norm(weight))
 
     def delta(self, weight: Tensor) -> Tensor:
-        """The change that gives each output its magnitude."""
+        """Return m V / |V| - V."""
         return weight * (self.m / self._norm(weight) - 1)
 
     def _norm(self, weight: Tensor) -> Tensor:
+        """Return the norm of each output channel, with all other dimensions of size 1."""
         return weight.detach().pow(2).sum(self.others, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 class ChannelScale(WeightDelta):
-    """A factor for each slice of a weight, or entry of a bias, along one dimension, one at the start: (1 + s) W.
+    """A factor 1 + s per channel of a weight or bias, where s starts at zero.
 
     Args:
         weight: The base weight; only its shape is used.
-        dim: The dimension, of outputs or of inputs; groups of a convolution share the factors.
-        first: Slices before this one keep the factor one.
+        dim: The dimension of the channels, of outputs or inputs; the groups of a convolution share
+            factors.
+        first: Index of the first channel that is scaled; those before it keep the factor 1.
     """
 
     def __init__(self, weight: Tensor, dim: int, first: int = 0) -> None:
@@ -149,22 +176,23 @@ class ChannelScale(WeightDelta):
         self.s = nn.Parameter(torch.zeros(weight.shape[dim] - first))
 
     def delta(self, weight: Tensor) -> Tensor:
-        """The change of the scaled slices, zero elsewhere."""
-        s = torch.nn.functional.pad(self.s, (self.first, 0))
-        return weight * s.view([-1 if dim == self.dim else 1 for dim in range(weight.dim())])
+        """Return s W, in the shape of the weight."""
+        shape = [1] * weight.dim()
+        shape[self.dim] = -1
+        return weight * F.pad(self.s, (self.first, 0)).view(shape)
 
 
 class Hypercomplex(WeightDelta):
-    """A linear map of a layer's outputs, as a change of its weight or bias: P W.
+    """Compacter: a linear map P of a layer's outputs, as a delta on its weight or bias.
 
-    P is a sum of n Kronecker products A_i x B_i (Zhang et al. 2021, arXiv:2102.08597, eq. 3), of n^3 + width^2 / n
-    parameters.
+    P is the sum of n Kronecker products of A_i, (n, n), and B_i, (width/n, width/n): n^3 +
+    width^2 / n parameters (Zhang et al. 2021, arXiv:2102.08597, eq. 3).
 
     Args:
-        width: Outputs of the layer.
+        width: Number of outputs of the layer; a multiple of n.
         terms: n.
-        generator: Draws A, and B where it does not start at zero.
-        residual: W + P W with B zero at the start, instead of P W.
+        generator: Initialises A, and B unless it starts at zero.
+        residual: W + P W with B = 0 at the start, instead of P W.
     """
 
     def __init__(
@@ -172,23 +200,25 @@ class Hypercomplex(WeightDelta):
     ) -> None:
         super().__init__()
         side = width // terms
-        b = (6 / side) ** 0.5 * (2 * torch.rand(terms, side, side, generator=generator) - 1)
+        bound = (6 / side) ** 0.5
+        b = bound * (2 * torch.rand(terms, side, side, generator=generator) - 1)
         self.a = nn.Parameter(0.01 * torch.randn(terms, terms, terms, generator=generator))
         self.b = nn.Parameter(torch.zeros_like(b) if residual else b)
         self.residual = residual
 
     def delta(self, weight: Tensor) -> Tensor:
-        """The mixed weight or bias, less itself where it is replaced."""
+        """Return P W, or P W - W if it replaces the weight."""
+        width = len(weight)
         products = torch.einsum("nij,nkl->ikjl", self.a, self.b)
-        mixed = products.reshape(len(weight), len(weight)) @ weight
+        mixed = products.reshape(width, width) @ weight
         return mixed if self.residual else mixed - weight
 
 
 class CentreTapDelta(WeightDelta):
-    """A pointwise convolution beside a spatial one, as a change of the kernel's middle; zero at the start.
+    """A pointwise convolution parallel to a spatial one, as a delta on the centre of its kernel.
 
-    Residual adapters in parallel (Rebuffi et al. 2018, arXiv:1803.10082, eq. 5). Equal to the branch that they are
-    drawn as where the kernel is odd and padded by half its size, whatever the stride.
+    Parallel residual adapters (Rebuffi et al. 2018, arXiv:1803.10082, eq. 5); zero at the start.
+    It equals the parallel branch for odd kernels with padding of half their size, with any stride.
 
     Args:
         weight: The base weight (out, in/groups, i, j, k); only its shape is used.
@@ -196,14 +226,11 @@ class CentreTapDelta(WeightDelta):
 
     @staticmethod
     def fits(convolution: nn.Conv3d) -> bool:
-        """Whether the middle of the kernel meets the voxel that a pointwise convolution would."""
+        """Return whether the centre of the kernel reads the voxel of a pointwise convolution."""
+        sides, dilations = convolution.kernel_size, convolution.dilation
         if isinstance(convolution.padding, str):
-            return convolution.padding == "same" and all(
-                side % 2 for side in convolution.kernel_size
-            )
-        geometry = zip(
-            convolution.kernel_size, convolution.dilation, convolution.padding, strict=True
-        )
+            return convolution.padding == "same" and all(side % 2 for side in sides)
+        geometry = zip(sides, dilations, convolution.padding, strict=True)
         return all(
             side % 2 and padding == dilation * (side // 2) for side, dilation, padding in geometry
         )
@@ -213,77 +240,93 @@ class CentreTapDelta(WeightDelta):
         self.point = nn.Parameter(torch.zeros(weight.shape[:2]))
 
     def delta(self, weight: Tensor) -> Tensor:
-        """The change, zero but in the middle."""
-        around = [side // 2 for side in reversed(weight.shape[2:]) for _ in (0, 1)]
-        return torch.nn.functional.pad(self.point[..., None, None, None], around)
+        """Return the pointwise kernel, padded with zeros to the shape of the weight."""
+        kernel = torch.zeros_like(weight)
+        i, j, k = (side // 2 for side in weight.shape[2:])
+        kernel[:, :, i, j, k] = self.point
+        return kernel
 
 
 class BiasShift(WeightDelta):
-    """A summand for each entry of a bias, zero at the start."""
+    """An additive change of each entry of a bias, zero at the start.
+
+    Args:
+        bias: The base bias; only its shape is used.
+    """
 
     def __init__(self, bias: Tensor) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.zeros_like(bias))
 
     def delta(self, weight: Tensor) -> Tensor:  # noqa: ARG002
-        """The summand."""
+        """Return the change."""
         return self.shift
 
 
 class Bottleneck(AdapterModule):
-    """scale * up(relu(down(x))) on the last dimension, zero at the start (AdaptFormer, Chen et al. 2022, eq. 3).
+    """AdaptFormer's branch: s up(relu(down(x))), zero at the start (Chen et al. 2022, eq. 3).
 
     Args:
-        width: Of the input and the output.
-        rank: Of the hidden layer.
-        scale: Of the output.
-        generator: Draws the first layer.
+        width: Size of the last dimension of input and output.
+        rank: Size of the hidden layer.
+        scale: s.
+        generator: Initialises the first layer.
     """
 
     def __init__(self, width: int, rank: int, scale: float, generator: torch.Generator) -> None:
         super().__init__()
         self.down, self.up, self.scale = nn.Linear(width, rank), nn.Linear(rank, width), scale
+        down = torch.randn(rank, width, generator=generator) * (2 / width) ** 0.5
         with torch.no_grad():
-            self.down.weight.copy_(
-                torch.randn(rank, width, generator=generator) * (2 / width) ** 0.5
-            )
+            self.down.weight.copy_(down)
             for zero in (self.down.bias, self.up.weight, self.up.bias):
                 zero.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> (..., width)."""
-        changed: Tensor = self.up(torch.relu(self.down(x)))
-        return self.scale * changed
+        """Map (..., width) to (..., width)."""
+        output: Tensor = self.up(torch.relu(self.down(x)))
+        return self.scale * output
 
 
 def add_branch(target: Target, branch: AdapterModule) -> str:
-    """Let a module's output be its own plus that of a branch on the same input.
+    """Add a branch to a module: output(x) + branch(x).
+
+    Args:
+        target: The module.
+        branch: Maps the module's input to a tensor of the shape of its output.
 
     Returns:
-        The branch's name in the network. A module may have several.
+        Name of the branch in the network; a module may have several.
     """
-    before = sum(isinstance(child, AdapterModule) for child in target.module.children())
-    name = f"branch{before or ''}"
+    number = sum(isinstance(child, AdapterModule) for child in target.module.children())
+    name = f"branch{number or ''}"
     target.module.add_module(name, branch)
-    target.module.register_forward_hook(partial(_with_branch, name))
+    target.module.register_forward_hook(partial(_add_branch_output, name))
     return f"{target.name}.{name}"
 
 
-def _with_branch(
+def _add_branch_output(
     name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
 ) -> Tensor:
-    """A function of the module, not a closure, so that copies of a network have branches of their own."""
+    """Add the output of a branch, found by name so that copies of a network use their own."""
     branch = module.get_submodule(name)  # `nn.Identity` if the branch was pruned
     enabled = isinstance(branch, AdapterModule) and branch.enabled
     return output + branch(inputs[0]) if enabled else output
 
 
 def add_delta(target: Target, delta: WeightDelta, tensor: str = "weight") -> str:
-    """Let a module's weight be computed as base + delta; the base stays under `parametrizations.weight.original`.
+    """Add a delta to a parameter of a module; later deltas see the result of earlier ones.
+
+    The base parameter moves to `parametrizations.<tensor>.original`.
+
+    Args:
+        target: The module.
+        delta: The delta.
+        tensor: Name of the parameter.
 
     Returns:
-        The delta's name in the network. A second delta works on what the first one gives.
+        Name of the delta in the network.
     """
     parametrize.register_parametrization(target.module, tensor, delta)
-    number = len(target.module.get_submodule(f"parametrizations.{tensor}")) - 1  # type: ignore[arg-type]
-    return f"{target.name}.parametrizations.{tensor}.{number}"
+    deltas = target.module.get_submodule(f"parametrizations.{tensor}")
+    return f"{target.name}.parametrizations.{tensor}.{len(deltas) - 1}"  # type: ignore[arg-type]

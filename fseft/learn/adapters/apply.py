@@ -1,4 +1,4 @@
-"""Turn a network into one under adaptation: the method's part, then the decoder's."""
+"""Apply a method to a network, and train decoder and bottleneck in addition where requested."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import Architecture, Target
 
 
-DECODER_LEARNING_RATE = 1e-3
-"""At most this for decoder and bottleneck beside methods that take large steps with few parameters."""
+MAX_LEARNING_RATE = 1e-3
+"""Upper bound for a decoder or bottleneck that is trained in addition to a method."""
 
-LOW_RANK_LEARNING_RATE = 3e-3
-"""The same where they are low-rank; as the rate of the method `lora`."""
+MAX_LOW_RANK_LEARNING_RATE = 3e-3
+"""Upper bound if it is trained by low-rank deltas; the default of the method `lora`."""
 
-DECODER_RANK, DECODER_SCALE = 8, 2.0
-"""Of what is low-rank beside a method; as the defaults of the method `lora`."""
+RANK, SCALE = 8, 2.0
+"""Of those deltas; the defaults of the method `lora`."""
 
 
 def adapt_network(
@@ -38,70 +38,65 @@ def adapt_network(
     decoder: str,
     bottleneck: str = "frozen",
     seed: int,
-    random: Sequence[str] = (),
+    missing_keys: Sequence[str] = (),
 ) -> AdaptedNetwork:
-    """Apply a method; the head is already in place.
+    """Apply a method to a network, and train further parts in addition.
 
     Args:
-        architecture: Knows the network's roles.
-        network: Changed in place.
-        method: Inserts and freezes.
-        decoder: `frozen` leaves the decoder to the method, `fine-tuned` trains it too, `new` from random weights,
-            `low-rank` trains its norms and activations and low-rank changes of its other weights, for a small file.
+        architecture: Describes the layers of the network.
+        network: The network, with the head for the new structures; it is changed in place.
+        method: Inserts adapters and freezes the rest.
+        decoder: `frozen` leaves the decoder to the method; `fine-tuned` trains it; `new` trains it
+            from random weights; `low-rank` trains norms, activations and low-rank deltas of its
+            other weights, for a small file.
         bottleneck: The same for the deepest level.
-        seed: For whatever is drawn.
-        random: Parameters that no weights were loaded for; they are trained too.
+        seed: Random seed of all initialisations.
+        missing_keys: Parameters for which no weights were loaded; they are trained too.
+
+    Returns:
+        The adapted network, ready for training.
 
     Raises:
         FseftError: The network or the settings do not allow the method.
     """
-    beside = {
-        part: how
-        for part, how in (("decoder", decoder), ("bottleneck", bottleneck))
-        if how != "frozen"
-    }
-    targets = {part: _targets(architecture, network, part) for part in beside}
-    for part, how in beside.items():
-        if how == "new":
-            _reset(network, [target.name for target in targets[part]], seed)
-    adapted = _applied(architecture, network, method, torch.Generator().manual_seed(seed))
+    modes = {"decoder": decoder, "bottleneck": bottleneck}
+    modes = {part: mode for part, mode in modes.items() if mode != "frozen"}
+    targets = {part: _targets_of(part, architecture, network) for part in modes}
+    for part, mode in modes.items():
+        if mode == "new":
+            _reset(targets[part], network, seed)
+    adapted = _apply(method, architecture, network, torch.Generator().manual_seed(seed))
     if not adapted.train_mode:
-        _refuse_unmeasured(network, random)
+        _require_batch_statistics(network, missing_keys)
+    for number, (part, mode) in enumerate(modes.items(), start=1):
+        generator = torch.Generator().manual_seed(seed + number)
+        _train_part(adapted, targets[part], mode, generator)
     head = head_names(architecture, network)
-    for number, (part, how) in enumerate(beside.items(), start=1):
-        names, most = [target.name for target in targets[part]], DECODER_LEARNING_RATE
-        if how == "low-rank":
-            names, most = (
-                _low_rank(targets[part], torch.Generator().manual_seed(seed + number)),
-                LOW_RANK_LEARNING_RATE,
-            )
-        adapted.unfreeze(names, lr_multiplier=_share(most, adapted))
+    if modes:
         adapted.unfreeze(head)
-    for name, parameter in network.named_parameters():
-        if re.sub(r"parametrizations\.(\w+)\.original", r"\1", name) in random:
-            parameter.requires_grad_(True)
-            adapted.lr_multipliers.setdefault(name, _share(DECODER_LEARNING_RATE, adapted))
-    adapted.always_saved = frozenset(
-        n for n, _ in network.named_parameters() if n.rpartition(".")[0] in head
-    )
+    _train_missing(adapted, missing_keys)
+    adapted.always_saved = _parameters_of(head, network)
     adapted.snapshot_base_weights()
     return adapted
 
 
-def _share(most: float, adapted: AdaptedNetwork) -> float:
-    """Of the method's learning rate, such that it is no more than this."""
-    return min(1.0, most / (adapted.learning_rate or 1.0))
+def _parameters_of(modules: Sequence[str], network: nn.Module) -> frozenset[str]:
+    """Return the names of the parameters that belong to modules directly."""
+    return frozenset(
+        name for name, _ in network.named_parameters() if name.rpartition(".")[0] in modules
+    )
 
 
-def _targets(architecture: Architecture, network: nn.Module, part: str) -> list[Target]:
-    found = [target for target in architecture.targets(network) if target.part == part]
-    if not found and part == "bottleneck":  # a decoder is tuned by default, if there is one
-        raise FseftError("the network has no bottleneck", hint="Leave out --bottleneck.")
-    return found
+def _targets_of(part: str, architecture: Architecture, network: nn.Module) -> list[Target]:
+    """Return the targets of a part; a decoder, which is trained by default, may be missing."""
+    targets = [target for target in architecture.targets(network) if target.part == part]
+    if not targets and part == "bottleneck":
+        raise FseftError("the network has no bottleneck", hint="Leave the bottleneck frozen.")
+    return targets
 
 
-def _applied(
-    architecture: Architecture, network: nn.Module, method: Method, generator: torch.Generator
+def _apply(
+    method: Method, architecture: Architecture, network: nn.Module, generator: torch.Generator
 ) -> AdaptedNetwork:
     """Apply the method; its author may have forgotten to return the adapted network."""
     adapted: object = method.apply(architecture, network, generator=generator)
@@ -112,43 +107,74 @@ def _applied(
     return adapted
 
 
-def _refuse_unmeasured(network: nn.Module, random: Sequence[str]) -> None:
-    """A method that keeps batch statistics as they are needs ones that were measured; fresh ones are 0 and 1.
+def _train_part(
+    adapted: AdaptedNetwork, targets: list[Target], mode: str, generator: torch.Generator
+) -> None:
+    """Train the targets of a part in addition to what the method trains."""
+    names, limit = [target.name for target in targets], MAX_LEARNING_RATE
+    if mode == "low-rank":
+        names, limit = _add_low_rank(targets, generator), MAX_LOW_RANK_LEARNING_RATE
+    adapted.unfreeze(names, lr_multiplier=_limited_multiplier(adapted, limit))
+
+
+def _train_missing(adapted: AdaptedNetwork, missing_keys: Sequence[str]) -> None:
+    """Train the parameters without loaded weights: random weights are never frozen."""
+    for name, parameter in adapted.network.named_parameters():
+        if re.sub(r"parametrizations\.(\w+)\.original", r"\1", name) in missing_keys:
+            parameter.requires_grad_(True)
+            multiplier = _limited_multiplier(adapted, MAX_LEARNING_RATE)
+            adapted.lr_multipliers.setdefault(name, multiplier)
+
+
+def _limited_multiplier(adapted: AdaptedNetwork, limit: float) -> float:
+    """Return the multiple of the method's learning rate that does not exceed a limit."""
+    return min(1.0, limit / (adapted.learning_rate or 1.0))
+
+
+def _require_batch_statistics(network: nn.Module, missing_keys: Sequence[str]) -> None:
+    """Refuse batch norms without loaded statistics, which the method would freeze at 0 and 1.
 
     Raises:
-        MisfitError: There are some that no weights were loaded for.
+        IncompatibleError: Such a norm exists.
     """
     norms = [name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm3d)]
-    unmeasured = [name for name in norms if f"{name}.weight" in random]
-    if unmeasured:
+    initial = [name for name in norms if f"{name}.weight" in missing_keys]
+    if initial:
         raise IncompatibleError(
-            f"no weights were loaded for the batch norm {unmeasured[0]}, whose statistics the method would keep as "
-            "they are",
-            hint="Use --method full, which measures them, or a model whose weights hold the whole network.",
+            f"no weights were loaded for the batch norm {initial[0]}, whose statistics the method "
+            "would freeze at their initial values",
+            hint="Use the method full, which estimates them, or a model whose weights contain the "
+            "whole network.",
         )
 
 
-def _low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:
-    """Put a low-rank change on each weight that the method left alone; gives what is to be trained."""
+def _add_low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:
+    """Add a low-rank delta to each weight that the method neither trains nor changes.
+
+    Returns:
+        Names of the modules to train.
+    """
     trained = []
     for target in targets:
         if target.role in ("norm", "act"):
             trained.append(target.name)
             continue
         weight = getattr(target.module, "weight", None)
-        changed = any(isinstance(part, AdapterModule) for part in target.module.modules())
+        changed = any(isinstance(module, AdapterModule) for module in target.module.modules())
         if weight is not None and not weight.requires_grad and not changed:
-            change = LowRank(weight, DECODER_RANK, DECODER_SCALE, generator)
-            trained.append(add_delta(target, change))
+            trained.append(add_delta(target, LowRank(weight, RANK, SCALE, generator)))
     return trained
 
 
-def _reset(network: nn.Module, names: list[str], seed: int) -> None:
-    """Draw the parameters anew; batch statistics stay, since a method that freezes them could not learn them again."""
+def _reset(targets: list[Target], network: nn.Module, seed: int) -> None:
+    """Initialise the modules of targets randomly.
+
+    Batch statistics are kept, since a method that freezes them could not estimate them again.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for name in names:
-            module = network.get_submodule(name)
+        for target in targets:
+            module = network.get_submodule(target.name)
             reset = getattr(module, "reset_parameters", None)
             if reset is not None:
                 statistics = {key: buffer.clone() for key, buffer in module.named_buffers()}

@@ -1,4 +1,4 @@
-"""A pointwise head found by an exact solver instead of by steps."""
+"""A linear probe that is fitted by L-BFGS instead of optimiser steps."""
 
 from __future__ import annotations
 
@@ -15,34 +15,40 @@ if TYPE_CHECKING:
 
     from fseft.learn.training.voxel_features import VoxelSample
 
-ITERATIONS = 200
-DECAY = 1e-4  # of the squared weights: separable classes would have no optimum
+MAX_ITERATIONS = 200
+L2_PENALTY = 1e-4
+"""Weight of the squared parameters: without it, separable classes have no finite optimum."""
 
 
 class LBFGSProbe(AdaptedNetwork):
-    """A linear probe as multinomial logistic regression, by L-BFGS with a strong Wolfe line search."""
+    """Multinomial logistic regression on frozen features, by L-BFGS with strong Wolfe search."""
 
     def fit_closed_form(self, voxels: VoxelSample) -> float:
-        """The optimum on these voxels; the network's head is left there."""
-        parameters = [parameter for _, parameter in self.trainable_parameters()]
-        (name,) = {name.rpartition(".")[0] for name, _ in self.trainable_parameters()}
-        head = self.network.get_submodule(name)
+        """Fit the head of the network to sampled voxels.
+
+        Args:
+            voxels: Features (n, F), labels (n,) and weights (n,) of the sampled voxels.
+
+        Returns:
+            The penalised cross-entropy after the last iteration.
+        """
+        names, parameters = zip(*self.trainable_parameters(), strict=True)
+        (head_name,) = {name.rpartition(".")[0] for name in names}
+        head = self.network.get_submodule(head_name)
         optimizer = torch.optim.LBFGS(
-            parameters, max_iter=ITERATIONS, line_search_fn="strong_wolfe"
+            parameters, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe"
         )
 
-        def loss() -> Tensor:
+        def closure() -> Tensor:
             optimizer.zero_grad()
             logits = voxel_logits(head, voxels.features)
             entropy = segmentation_loss(
                 logits, voxels.labels, Predictions.cross_entropy, weights=voxels.weights
             )
-            total: Tensor = (
-                entropy
-                + DECAY * torch.stack([parameter.square().sum() for parameter in parameters]).sum()
-            )
-            total.backward()  # type: ignore[no-untyped-call]
-            return total
+            squares = torch.stack([parameter.square().sum() for parameter in parameters])
+            loss: Tensor = entropy + L2_PENALTY * squares.sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
 
-        optimizer.step(loss)  # type: ignore[no-untyped-call]
-        return float(loss().detach())
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        return float(closure().detach())

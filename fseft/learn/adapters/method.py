@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from fseft.errors import IncompatibleError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Generator, nn
 
@@ -25,7 +25,7 @@ class Method(Protocol):
         """Return the targets that the method changes or trains, without changing the network.
 
         Raises:
-            IncompatibleError: The network has none of the layers that the method requires.
+            IncompatibleError: The network lacks the layers that the method requires.
         """
 
     def apply(
@@ -41,10 +41,11 @@ class Method(Protocol):
 
 
 class BaseMethod:
-    """Base class of methods: select layers, attach an adapter to each, freeze everything else but the head.
+    """Base class of methods: select layers, attach an adapter to each, and freeze the rest.
 
-    A subclass states which layers it selects (`wants`) and what it adds to each of them (`attach`), whose
-    default trains the layer itself. Torch is imported inside `attach`, so that listing methods stays fast.
+    A subclass states which layers it selects (`wants`) and what it adds to each of them
+    (`attach`), whose default trains the layer itself. Torch is imported inside `attach`, so that
+    listing methods stays fast.
 
     Attributes:
         name: Name of the method, for messages.
@@ -83,21 +84,21 @@ class BaseMethod:
             generator: Source of random numbers for the initialisation.
 
         Returns:
-            Names of the modules and parameters to train, as returned by `add_delta` and `add_branch`.
+            Names of the modules and parameters to train, as returned by `add_delta` and
+            `add_branch`.
         """
         return [target.name]
 
-    def lr_multipliers(self, network: nn.Module, trained: Sequence[str]) -> Mapping[str, float]:  # noqa: ARG002
+    def lr_multipliers(self, network: nn.Module) -> Mapping[str, float]:  # noqa: ARG002
         """Return multiples of the learning rate for some parameters, by name in the network.
 
         Args:
             network: The network with all adapters in place.
-            trained: The names that `attach` returned, over all layers.
         """
         return {}
 
     def adapted_type(self) -> type[AdaptedNetwork]:
-        """Return the class of the adapted network; override it for a subclass with training hooks."""
+        """Return the class of the adapted network, such as a subclass with training hooks."""
         from fseft.learn.adapters.adapted_network import AdaptedNetwork
 
         return AdaptedNetwork
@@ -130,7 +131,7 @@ class BaseMethod:
             network,
             learning_rate=self.learning_rate,
             head_lr_multiplier=self.head_lr_multiplier,
-            lr_multipliers=self.lr_multipliers(network, trained),
+            lr_multipliers=self.lr_multipliers(network),
         )
 
 
@@ -147,7 +148,8 @@ def require_targets(targets: list[Target], needs: str, method: str) -> list[Targ
     """
     if not targets:
         raise IncompatibleError(
-            f"the method {method!r} requires {needs}, and this network has none",
-            hint=f"Choose another method or model, or other layers if it can be set: `fseft show method {method}`.",
+            f"the method {method!r} requires {needs}, which this network lacks",
+            hint="Choose another method or model, or other layers if they can be set: "
+            f"`fseft show method {method}`.",
         )
     return targets

@@ -1,4 +1,4 @@
-"""Hooks that the training loop calls on an adapted network, for methods that act during training."""
+"""Hooks of the training loop, for methods that act during training."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 class TrainingHooks:
-    """Base class of `AdaptedNetwork` with the hooks that a method may override; each does nothing by default.
+    """Hooks of `AdaptedNetwork` that a method may override; each does nothing by default.
 
-    A training that is interrupted and resumed must end with the same adapter. Decisions may therefore depend
-    on the network's tensors, `AdaptedNetwork.extra_state`, `training_state`, the step and the epoch only.
+    A training that is interrupted and resumed must end with the same adapter. Decisions may
+    therefore depend on the network's tensors, `AdaptedNetwork.extra_state`, `training_state`, the
+    step and the epoch only.
 
     Example:
         A penalty on all trained parameters:
@@ -62,7 +63,7 @@ class TrainingHooks:
         """
 
     def training_state(self) -> dict[str, Tensor]:
-        """Return tensors that a checkpoint needs besides `state_dict` and the optimiser's state, by name."""
+        """Return tensors by name that a checkpoint needs in addition to `state_dict`."""
         return {}
 
     def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -87,13 +88,13 @@ class TrainingHooks:
         Args:
             epoch: The finished epoch.
             cases: k, the number of support cases.
-            crops_of: `crops_of(case, count)` returns images, float32 (count, C, i, j, k), and labels, int64
-                (count, i, j, k) with 0 for background: crops around structures, not augmented, different ones
-                after each epoch.
+            crops_of: `crops_of(case, count)` returns images, float32 (count, C, i, j, k), and
+                labels, int64 (count, i, j, k) with 0 for background: crops around structures, not
+                augmented, different ones after each epoch.
         """
 
     def plateau_losses(self, losses: Sequence[float]) -> Sequence[float]:
-        """Return the epoch losses that early stopping considers; none while the method still searches.
+        """Return the epoch losses for early stopping; none while the method still searches.
 
         Args:
             losses: Mean training loss of each epoch so far.

@@ -1,4 +1,4 @@
-"""A method is applied and its network made ready: batch statistics stay, or are refused where nobody measured them."""
+"""A method is applied, and decoder or bottleneck are trained in addition."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fseft.registry import registry
 from fseft.testing import TINY_NETWORKS
 
 ARCHITECTURE = get_architecture("segresnet-ds")
+SWINUNETR = get_architecture("swinunetr")
 
 
 @pytest.fixture
@@ -53,16 +54,17 @@ def test_a_new_decoder_keeps_the_batch_statistics_since_a_frozen_network_learns_
     assert all(name.startswith("up_layers") for name in changed)
 
 
-def test_batch_statistics_without_weights_are_for_methods_that_measure_them(network):
-    random = [name for name, _ in network.named_parameters() if name.startswith("up_layers")]
-    refused = r"no weights were loaded for the batch norm up_layers\.0\.blocks\.0\.norm1.*Use --method full"
-    with pytest.raises(FseftError, match=refused):
-        adapt_network(
-            ARCHITECTURE, network, method("lora"), decoder="frozen", seed=1, random=random
+def test_initial_batch_statistics_are_refused_by_methods_that_freeze_them(network):
+    missing = [name for name, _ in network.named_parameters() if name.startswith("up_layers")]
+
+    def apply(name):
+        return adapt_network(
+            ARCHITECTURE, network, method(name), decoder="frozen", seed=1, missing_keys=missing
         )
-    assert adapt_network(
-        ARCHITECTURE, network, method("full"), decoder="frozen", seed=1, random=random
-    ).train_mode
+
+    with pytest.raises(FseftError, match=r"up_layers\.0\.blocks\.0\.norm1.*Use the method full"):
+        apply("lora")
+    assert apply("full").train_mode
 
 
 def test_a_method_that_forgets_to_return_is_told(network):
@@ -76,35 +78,46 @@ def test_a_method_that_forgets_to_return_is_told(network):
         adapt_network(ARCHITECTURE, network, Forgetful(), decoder="frozen", seed=1)
 
 
-@pytest.mark.parametrize("how", ["fine-tuned", "low-rank", "new"])
-def test_the_bottleneck_is_tuned_beside_a_method(how):
-    chosen = get_architecture("swinunetr")
-    network = build_network(
-        chosen, in_channels=1, out_channels=3, hparams=TINY_NETWORKS["swinunetr"].hparams, seed=0
-    )
-    before = copies(network.named_parameters())
-    (deepest,) = {t.name.split(".")[0] for t in chosen.targets(network) if t.part == "bottleneck"}
-    adapted = adapt_network(
-        chosen, network, method("bias"), decoder="frozen", bottleneck=how, seed=1
-    )
-    trained = {name for name, _ in adapted.trainable_parameters()}
-    inside = {name for name, _ in network.named_parameters() if name.startswith(f"{deepest}.")}
-    assert inside
-    assert (inside <= trained) == (how != "low-rank")
-    assert any(name.endswith("parametrizations.weight.0.b") for name in inside & trained) == (
-        how == "low-rank"
-    )
-    changed = {
-        name
-        for name, p in network.named_parameters()
-        if name in before and not torch.equal(p, before[name])
-    }
-    assert changed == (
-        {name for name in inside if name.endswith("weight")} if how == "new" else set()
+@pytest.fixture
+def swinunetr():
+    hparams = TINY_NETWORKS["swinunetr"].hparams
+    return build_network(SWINUNETR, in_channels=1, out_channels=3, hparams=hparams, seed=0)
+
+
+def bottleneck_parameters(network):
+    """Return the names of all parameters of the deepest level."""
+    targets = [t for t in SWINUNETR.targets(network) if t.part == "bottleneck"]
+    (deepest,) = {target.name.split(".")[0] for target in targets}
+    return {name for name, _ in network.named_parameters() if name.startswith(f"{deepest}.")}
+
+
+def adapt_with_bottleneck(network, mode):
+    return adapt_network(
+        SWINUNETR, network, method("bias"), decoder="frozen", bottleneck=mode, seed=1
     )
 
 
-def test_a_bottleneck_that_there_is_not_is_told(network, monkeypatch):
+@pytest.mark.parametrize(("mode", "changed"), [("fine-tuned", False), ("new", True)])
+def test_a_bottleneck_is_trained_in_addition_to_a_method(swinunetr, mode, changed):
+    initial = copies(swinunetr.named_parameters())
+    adapted = adapt_with_bottleneck(swinunetr, mode)
+    inside = bottleneck_parameters(swinunetr)
+    assert inside <= {name for name, _ in adapted.trainable_parameters()}
+    parameters = dict(swinunetr.named_parameters())
+    different = {name for name in initial if not torch.equal(parameters[name], initial[name])}
+    weights = {name for name in inside if name.endswith("weight")}
+    assert different == (weights if changed else set())
+
+
+def test_a_low_rank_bottleneck_trains_deltas_on_its_frozen_weights(swinunetr):
+    adapted = adapt_with_bottleneck(swinunetr, "low-rank")
+    inside = bottleneck_parameters(swinunetr)
+    trained = inside & {name for name, _ in adapted.trainable_parameters()}
+    assert any(name.endswith("parametrizations.weight.0.b") for name in trained)
+    assert not any(name.endswith("original") for name in trained)
+
+
+def test_a_network_without_a_bottleneck_is_refused(network, monkeypatch):
     targets = [target for target in ARCHITECTURE.targets(network) if target.part != "bottleneck"]
     monkeypatch.setattr(type(ARCHITECTURE), "targets", lambda *_: targets)
     with pytest.raises(FseftError, match="the network has no bottleneck"):
