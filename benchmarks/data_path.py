@@ -58,6 +58,7 @@ def make_dataset(folder: Path, cases: int, shape: tuple[int, ...]) -> None:
 
 def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
     """Do one stage in this process and measure it."""
+    from fseft.model_zoo.catalogue import find_model
     from fseft.planning.dataset_reading import read_dataset
     from fseft.planning.fingerprinting import fingerprint_dataset
     from fseft.planning.plan import make_plan
@@ -71,30 +72,29 @@ def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
         started = time.process_time()
         fingerprint_dataset(read_dataset(data), store)
         return _measured(started)
-    _, plan = make_plan(data, "phantom-tiny", store)
+    dataset = read_dataset(data)
+    _, plan = make_plan(dataset, find_model("phantom-tiny", store), store)
     if stage == "preprocess":
         spacing = plan.preprocessing.model_copy(update={"spacing_mm": (1.5, 1.5, 1.5)})
         started = time.process_time()
-        done = preprocess(data, plan.model_copy(update={"preprocessing": spacing}), store)
+        done = preprocess(dataset, plan.model_copy(update={"preprocessing": spacing}), store)
         result = _measured(started)
         voxels = sum(_voxels(done.folder, case) for case in done.done)
         return result | {
             "output_mvoxel": voxels / 1e6,
             "mvoxel_per_cpu_s": voxels / 1e6 / result["cpu_s"],
         }
-    return _predict(data, workspace, store)
+    return _predict(data, workspace)
 
 
-def _predict(data: Path, workspace: Path, store: object) -> dict[str, float]:
-    from fseft.adaptation.configure import AdaptRequest
-    from fseft.adaptation.run import adapt
-    from fseft.inference.run import PredictRequest, predict
+def _predict(data: Path, workspace: Path) -> dict[str, float]:
+    from fseft import api
 
-    request = AdaptRequest(data, "phantom-tiny", "linear-probe", k=1, minutes=0.01, device="cpu")
-    adapter = adapt(request, store).adapter  # type: ignore[arg-type]
+    options = {"minutes": 0.01, "device": "cpu", "workspace": workspace}
+    adapter = api.adapt(data, "phantom-tiny", "linear-probe", k=1, **options)
     scan = next((data / "imagesTr").iterdir())
     started = time.process_time()
-    predict(PredictRequest((scan,), workspace / "predictions", (adapter,)), store)  # type: ignore[arg-type]
+    api.predict(scan, adapter, workspace / "predictions", device="cpu")
     result = _measured(started)
     voxels = float(np.prod(_shape(scan)))
     return result | {"mvoxel_per_cpu_s": voxels / 1e6 / result["cpu_s"]}

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fseft.adaptation.configure import AdaptRequest, Listener
-from fseft.adaptation.run import adapt
+from fseft import api
 from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
-from fseft.inference.run import PredictRequest, predict
-from fseft.workspace import Workspace
+from fseft.experiment.callbacks import Callbacks
+from fseft.schemas import Run
+from fseft.workspace import read_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,24 +40,33 @@ def measure(
     output = work / f"{method}-{way}"
     passes = []
 
-    @contextmanager
-    def progress(total: int, what: str) -> Iterator[Callable[[str], None]]:
-        del total
-        began = time.monotonic()
-        yield lambda _: None
-        if what == "features":
-            passes.append(time.monotonic() - began)
+    class Passes(Callbacks):
+        @contextmanager
+        def progress(self, description: str, total: int) -> Iterator[Callable[[str], None]]:
+            del total
+            began = time.monotonic()
+            yield lambda _: None
+            if description == "features":
+                passes.append(time.monotonic() - began)
 
-    settings = (f"features={way}", f"epochs={EPOCHS[way]}", "early_stopping=false")
-    request = AdaptRequest(
-        data, "phantom-tiny", method, k=5, seed=seed, device="cpu", settings=settings, output=output
+    adapter = api.adapt(
+        data,
+        "phantom-tiny",
+        method,
+        k=5,
+        seed=seed,
+        device="cpu",
+        output=output,
+        workspace=work,
+        callbacks=Passes(),
+        features=way,
+        epochs=EPOCHS[way],
+        early_stopping=False,
     )
-    run = adapt(request, Workspace(work), Listener(progress=progress)).run
-    predict(
-        PredictRequest((data / "imagesTs",), work / f"{output.name}-predicted", (output,)),
-        Workspace(work),
-    )
-    scores = evaluate(match_files(work / f"{output.name}-predicted", data / "labelsTs"), workers=1)
+    run = read_document(output / "run.json", Run)
+    predicted = work / f"{output.name}-predicted"
+    api.predict(data / "imagesTs", adapter, predicted, device="cpu")
+    scores = evaluate(match_files(predicted, data / "labelsTs"), workers=1)
     return {
         "method": method,
         "features": way,

@@ -15,11 +15,9 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from fseft.adaptation.configure import AdaptRequest
-from fseft.adaptation.run import adapt
+from fseft import api
 from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.inference.adapter_groups import group_adapters, open_adapters
-from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks import backbone
 from fseft.schemas import Contract, Intensity, ModelCard
 from fseft.workspace import Workspace, file_digest, write_document
@@ -36,7 +34,7 @@ STRUCTURES = (
     "aorta",
     "stomach",
 )
-SETTINGS = ("epochs=2", "feature_passes=1", "early_stopping=false")
+SETTINGS = {"epochs": 2, "feature_passes": 1, "early_stopping": False}
 SPACING_MM, PATCH = (4.0, 4.0, 4.0), (64, 64, 64)
 
 
@@ -74,7 +72,7 @@ def make_adapters(data: Path, store: Workspace, model: str, methods: list[str]) 
         second = number + 1 + number // len(STRUCTURES)
         labels = tuple(STRUCTURES[place % len(STRUCTURES)] for place in (number, second))
         method = methods[number % len(methods)]
-        request = AdaptRequest(
+        adapter = api.adapt(
             data,
             model,
             method,
@@ -83,8 +81,9 @@ def make_adapters(data: Path, store: Workspace, model: str, methods: list[str]) 
             settings=SETTINGS,
             device="cpu",
             output=store.root / "adapters" / model / f"{method}-{number}",
+            workspace=store,
         )
-        made.append(adapt(request, store).adapter)
+        made.append(adapter.path)
     return made
 
 
@@ -92,7 +91,8 @@ def seconds(adapters: list[Path], data: Path, store: Workspace) -> float:
     """The time of one prediction of all scans, networks and files included."""
     with tempfile.TemporaryDirectory() as output:
         began = time.perf_counter()
-        predict(PredictRequest((data / "imagesTs",), Path(output) / "out", tuple(adapters)), store)
+        folder = Path(output) / "out"
+        api.predict(data / "imagesTs", adapters, folder, device="cpu", workspace=store)
         return time.perf_counter() - began
 
 

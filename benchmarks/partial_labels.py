@@ -23,12 +23,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fseft.adaptation.configure import AdaptRequest
-from fseft.adaptation.run import adapt
+from fseft import api
 from fseft.anatomy.vocabulary import resolve_names
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
-from fseft.inference.run import PredictRequest, predict
 from fseft.metrics.statistics import paired_difference
 from fseft.parallel import map_cases
 from fseft.pretraining.configure import RECIPE, PretrainRequest
@@ -88,12 +86,18 @@ def score(asked: PretrainRequest, store: Workspace) -> Scores:
     data = asked.folders[0]
     pretrain(asked, store)
     folder = store.root / f"{asked.name}-run"
-    adapted = AdaptRequest(
-        data, asked.name, "zero-shot", k=1, labels=CORE, device="cpu", output=folder
+    adapter = api.adapt(
+        data,
+        asked.name,
+        "zero-shot",
+        k=1,
+        labels=CORE,
+        device="cpu",
+        output=folder,
+        workspace=store,
     )
-    adapter = adapt(adapted, store).adapter
     out = store.root / f"{asked.name}-predicted"
-    predict(PredictRequest((data / "imagesTs",), out, (adapter,)), store)
+    api.predict(data / "imagesTs", adapter, out, device="cpu")
     return evaluate(match_files(out, data / "labelsTs"), workers=1)
 
 

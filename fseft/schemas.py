@@ -93,6 +93,7 @@ class Dataset(FrozenModel):
 
     name: str
     reader: str
+    folder: Path = Field(default=Path(), description="absolute; set by `read_dataset`")
     channels: tuple[str, ...]
     labels: dict[str, int] = {}
     meanings: dict[str, str] = Field(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,8 +33,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
     """Made once: the dataset `blobs` and the workspace, planned and preprocessed."""
-    from fseft.planning.plan import make_plan
-    from fseft.planning.preprocessing import preprocess
+    from fseft import api
     from fseft.workspace import Workspace
     from tests.sample_data import write_dataset, write_model
 
@@ -43,8 +41,7 @@ def made(tmp_path_factory):
     write_dataset(folder / "blobs")
     store = Workspace(folder / "workspace")
     write_model(store)
-    _, plan = make_plan(folder / "blobs", "tiny", store, device="cpu")
-    preprocess(folder / "blobs", plan, store)
+    api.preprocess(folder / "blobs", "tiny", device="cpu", workspace=store)
     return folder
 
 
@@ -64,16 +61,14 @@ def blobs(made):
 
 
 @pytest.fixture
-def request_for(blobs):
+def request_for(blobs, workspace):
     """Make the request of a short adaptation; `settings` are added to quick ones."""
-    from fseft.adaptation.configure import AdaptRequest
+    from tests.sample_data import adapt_request
 
     quick = ("epochs=2", "crops_per_step=1", "early_stopping=false")
 
-    def make(method="linear-probe", *, settings=(), **changed):
-        request = AdaptRequest(
-            blobs, "tiny", method, k=2, device="cpu", settings=(*quick, *settings)
-        )
-        return replace(request, **changed)
+    def make(method="linear-probe", *, settings=(), model="tiny", workspace=workspace, **changed):
+        changed = {"k": 2, "settings": (*quick, *settings), **changed}
+        return adapt_request(blobs, model, method, workspace, **changed)
 
     return make

@@ -104,3 +104,31 @@ def restored_labels(scores, transform, values):
     merger = LabelMerger.empty(transform.native, max(values), np.uint8)
     merger.add(scores, transform, values, confidence=1)
     return merger.labels
+
+
+def adapt_request(
+    folder, model, method, workspace, *, k, settings=(), decoder=None, bottleneck=None, **changed
+):
+    """The request of an adaptation, of names and of settings as on the command line."""
+    from fseft.adaptation.configure import AdaptRequest
+    from fseft.cli.parsing import parse_settings
+    from fseft.experiment.settings import configure_method
+    from fseft.model_zoo.catalogue import find_model
+    from fseft.planning.dataset_reading import read_dataset
+
+    parsed = parse_settings("--set", settings)
+    return AdaptRequest(
+        method=configure_method(method, parsed, decoder=decoder, bottleneck=bottleneck),
+        model=find_model(model, workspace),
+        dataset=read_dataset(folder),
+        k=k,
+        **{"device": "cpu", **changed},
+    )
+
+
+def adapt(request, workspace, callbacks=None):
+    """Configure and run an adaptation."""
+    from fseft.adaptation.configure import configure
+    from fseft.adaptation.run import adapt
+
+    return adapt(configure(request, workspace, callbacks), workspace, callbacks)

@@ -21,11 +21,11 @@ RUNS = ZOO | {"adaptation", "inference", "metrics", "evaluation"}
 PACKAGES = {
     "fseft": set(),
     "errors": {"fseft"},
+    "logs": set(),
     "schemas": BASE,
     "training_config": BASE,
     "plugin": BASE,
     "workspace": CORE,
-    "logs": set(),
     "parallel": CORE,
     "registry": CORE,
     "volume": CORE,
@@ -44,8 +44,9 @@ PACKAGES = {
     "pretraining": ZOO,
     "evaluation": ZOO | {"inference", "metrics"},
     "benchmarking": RUNS,
-    "demo": RUNS | {"reporting"},
-    "cli": RUNS | {"benchmarking", "demo", "pretraining", "reporting", "scaffold"},
+    "api": RUNS | {"benchmarking", "pretraining"},
+    "demo": RUNS | {"reporting", "api"},
+    "cli": RUNS | {"api", "benchmarking", "demo", "pretraining", "reporting", "scaffold"},
     "__main__": {"cli"},
 }
 # The same inside `learn`: its packages and top-level modules from the lowest to the highest.

@@ -1,118 +1,181 @@
-"""What `fseft adapt` decides before any training: method, settings, structures, support cases, decoder."""
+"""The configuration of an adaptation: everything that is decided, and refused, before any training."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fseft.anatomy.vocabulary import has_sides, match_classes
 from fseft.errors import FseftError, IncompatibleError, did_you_mean, pluralise
-from fseft.experiment.settings import split_settings
+from fseft.experiment.callbacks import Callbacks
 from fseft.learn.training.prefetch import derived_seed
-from fseft.model_zoo.catalogue import SCRATCH, find_model_card, find_weights
-from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.plan import make_plan, restrict_intensity
 from fseft.registry import registry
-from fseft.schemas import PartMode, SupportSet
+from fseft.schemas import SupportSet
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from fseft.learn.training.progress import Epoch
-    from fseft.model_zoo.catalogue import Weights
+    from fseft.experiment.settings import ConfiguredMethod
+    from fseft.model_zoo.catalogue import FoundationModel, Weights
     from fseft.parallel import Workers
-    from fseft.plugin import MethodSpec
-    from fseft.schemas import Fingerprint, ModelCard, Plan
+    from fseft.schemas import Dataset, Fingerprint, PartMode, Plan
     from fseft.training_config import TrainingConfig
     from fseft.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class AdaptRequest:
-    """What `fseft adapt` was asked for."""
+    """What to adapt, to which data, and how; all names are resolved.
 
-    folder: Path
-    model: str
-    method: str
+    Attributes:
+        dataset: The dataset, with at least `k` labelled cases.
+        model: The foundation model to start from.
+        method: The method with its configuration and the training configuration.
+        k: Number of labelled cases to train on.
+        seed: Seed of everything random: support cases, initialisation, crops.
+        labels: The structures to segment; empty for all of the dataset.
+        cases: Draw the support cases from these only; empty for all labelled cases.
+        mapping: Structure -> class of the model whose head row to start from, where the names differ.
+        minutes: Training time budget; None for no limit.
+        half: Store the adapter in half precision.
+        output: Folder of the run; None for the one of the workspace.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
+        device: "auto", "cpu" or "cuda".
+        workers: Processes, or the address of a dask scheduler.
+        overwrite: Discard an existing run in the folder.
+        reporters: Names of additional reporters.
+    """
+
+    dataset: Dataset
+    model: FoundationModel
+    method: ConfiguredMethod
     k: int
     seed: int = 0
-    settings: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
-    mapping: tuple[tuple[str, str], ...] = ()
-    decoder: PartMode | None = None
-    bottleneck: PartMode | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict)
     minutes: float | None = None
     half: bool = False
     output: Path | None = None
     memory_bytes: int | None = None
     device: str = "auto"
     workers: Workers = 1
-    strict: bool = False
     overwrite: bool = False
     reporters: tuple[str, ...] = ()
 
 
-def _silent(total: int, description: str) -> AbstractContextManager[Callable[[str], None]]:
-    del total, description
-    return nullcontext(lambda _: None)
-
-
-@dataclass(frozen=True)
-class Listener:
-    """What the caller wants to hear while `adapt` works.
-
-    Attributes:
-        begin: Told, before any training, what was decided, and after which epoch the run goes on (0: it starts).
-        step: Told after each step, with the epoch as far as it is.
-        epoch: Told after each epoch.
-        warn: Told what may disappoint: the plan's warnings, a training that was too short, errors of reporters.
-        progress: Called as progress(total, what) where cases are measured or preprocessed; gives a context whose
-            value is called with the name of each case that is done.
-    """
-
-    begin: Callable[[AdaptConfig, int], None] = lambda _job, _epoch: None
-    step: Callable[[Epoch], None] = lambda _: None
-    epoch: Callable[[Epoch], None] = lambda _: None
-    warn: Callable[[str], None] = lambda _: None
-    progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]] = _silent
-
-
 @dataclass(frozen=True)
 class AdaptConfig:
-    """Everything decided, before any training."""
+    """The resolved configuration of an adaptation, made by `configure`.
+
+    Attributes:
+        request: What was requested.
+        plan: How the dataset is processed for the model.
+        channels: Names of the input channels.
+        labels: Structure -> label value, by value.
+        support: The cases to train on.
+        matched: Structure -> class of the model whose head row it starts from.
+        weights: The verified weights of the model; None for random weights.
+        case_contents: Content digests of the support cases, images and labels.
+        image_digests: Content digests of the images of the support cases.
+    """
 
     request: AdaptRequest
-    spec: MethodSpec
-    config: dict[str, Any]
-    recipe: TrainingConfig
-    card: ModelCard
     plan: Plan
     channels: tuple[str, ...]
     labels: dict[str, int]
     support: SupportSet
-    beside: dict[str, PartMode]
-    """What becomes of decoder and bottleneck beside the method."""
     matched: dict[str, str] = field(default_factory=dict)
     weights: Weights | None = None
-    contents: tuple[str, ...] = ()
-    support_images: tuple[str, ...] = ()
+    case_contents: tuple[str, ...] = ()
+    image_digests: tuple[str, ...] = ()
 
     @property
-    def crops(self) -> int:
-        """Crops of one volume per step: the recipe's, or else the plan's."""
-        return self.recipe.crops_per_step or self.plan.crops_per_step
+    def training(self) -> TrainingConfig:
+        """The training configuration."""
+        return self.request.method.training
+
+    @property
+    def part_modes(self) -> dict[str, PartMode]:
+        """Decoder and bottleneck -> how they are trained in addition to the method."""
+        return self.request.method.part_modes
+
+    @property
+    def crops_per_step(self) -> int:
+        """Crops of one volume per step: as set for the training, or else as planned."""
+        return self.training.crops_per_step or self.plan.crops_per_step
 
     @property
     def backbone_sha256(self) -> str:
-        """Of the weights that the adapter will need; empty where it starts from random ones."""
+        """The sha256 of the weights that the adapter requires; empty where it starts from random ones."""
         return self.weights.sha256 if self.weights else ""
+
+
+def configure(
+    request: AdaptRequest, workspace: Workspace, callbacks: Callbacks | None = None
+) -> AdaptConfig:
+    """Decide everything before a network is built: plan, structures, support cases, head rows.
+
+    Warnings of the plan are logged.
+
+    Args:
+        request: What to adapt, to which data, and how.
+        workspace: Where fingerprint and plan are stored.
+        callbacks: Observe the fingerprinting.
+
+    Raises:
+        FseftError: Names, settings, structures or cases that do not fit together, or a broken case.
+    """
+    callbacks = callbacks or Callbacks()
+    _check_model(request)
+    spec, card = request.method.spec, request.model.card
+    weights = request.model.weights() if spec.needs_model else None
+    for name in request.reporters:
+        registry().resolve("reporter", name)
+    fingerprint, plan = make_plan(
+        request.dataset,
+        request.model,
+        workspace,
+        memory_bytes=request.memory_bytes,
+        device=request.device,
+        workers=request.workers,
+        callbacks=callbacks,
+        reuse=True,
+    )
+    for warning in plan.warnings:
+        logger.warning("%s", warning)
+    labels = select_labels(fingerprint, request.labels)
+    # Only a whole network has a head whose rows can be copied; a text-driven head is used unchanged.
+    has_rows = spec.needs_model and (card.scope == "network" or not spec.trains)
+    classes = card.classes if has_rows else ()
+    matched = match_classes(list(labels), classes, dict(request.mapping), fingerprint.meanings)
+    _check_structures(request, list(labels), matched)
+    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
+    support = select_support(labelled, request.k, request.seed, request.cases)
+    if absent := _absent(fingerprint, labels, support):
+        logger.warning("no support case shows %s: it cannot be learned", ", ".join(absent))
+    images = {case.name: case.images for case in request.dataset.cases}
+    return AdaptConfig(
+        request=request,
+        plan=restrict_intensity(plan, card.contract, request.dataset, support),
+        channels=fingerprint.channels,
+        labels=labels,
+        support=SupportSet(
+            dataset=fingerprint.dataset, k=request.k, seed=request.seed, cases=support
+        ),
+        matched=matched,
+        weights=weights,
+        case_contents=tuple(case.content for case in fingerprint.cases if case.name in support),
+        image_digests=tuple(content_digest(images[name]) for name in images if name in support),
+    )
 
 
 def select_support(
@@ -122,184 +185,105 @@ def select_support(
 
     Args:
         labelled: Names of all labelled cases.
-        k: How many.
-        seed: Of the order.
-        pool: Only these, if given.
+        k: Number of cases to draw.
+        seed: Seed of the order.
+        pool: Draw from these cases only; empty for all.
+
+    Returns:
+        The names of the cases, in the order in which they were drawn.
 
     Raises:
         FseftError: k is larger than the number of cases, or the pool names a case that is not labelled.
+
+    Example:
+        >>> cases = ["a", "b", "c", "d"]
+        >>> select_support(cases, 3, seed=0)[:2] == select_support(cases, 2, seed=0)
+        True
     """
     for name in pool:
         if name not in labelled:
-            raise FseftError(
-                "is no labelled case of the dataset",
-                case=name,
-                hint=did_you_mean(name, list(labelled)),
-            )
+            hint = did_you_mean(name, list(labelled))
+            raise FseftError("is no labelled case of the dataset", case=name, hint=hint)
     candidates = sorted(set(pool) or set(labelled))
-    if not 1 <= k <= len(candidates):
+    count = len(candidates)
+    if not 1 <= k <= count:
+        verb = "is" if count == 1 else "are"
         raise FseftError(
-            f"k is {k}, but there {'is' if len(candidates) == 1 else 'are'} "
-            f"{pluralise(len(candidates), 'labelled case')} to choose from",
-            hint=f"Use --k between 1 and {len(candidates)}."
-            if candidates
-            else "Add labels to the dataset.",
+            f"k is {k}, but there {verb} {pluralise(count, 'labelled case')} to choose from",
+            hint=f"Use k between 1 and {count}." if count else "Add labels to the dataset.",
         )
-    order = np.random.default_rng(derived_seed(seed, "support")).permutation(len(candidates))
+    order = np.random.default_rng(derived_seed(seed, "support")).permutation(count)
     return tuple(candidates[index] for index in order[:k])
 
 
-def configure(request: AdaptRequest, store: Workspace, listener: Listener) -> AdaptConfig:
-    """Everything that can be refused is refused here, before a network is built.
+def select_labels(fingerprint: Fingerprint, structures: Sequence[str]) -> dict[str, int]:
+    """Select the structures to segment that at least one case shows.
+
+    Args:
+        fingerprint: Of the dataset.
+        structures: Names of structures; empty for all.
+
+    Returns:
+        Structure -> label value, by value.
 
     Raises:
-        FseftError: Unknown names, settings that do not fit, too few labelled cases, or a broken dataset.
+        FseftError: A name is unknown, or no case shows the structure.
     """
-    spec = registry().method(request.method)
-    default: PartMode = (
-        "frozen" if spec.access == "black-box" or not spec.needs_model else "fine-tuned"
-    )
-    beside: dict[str, PartMode] = {
-        "decoder": request.decoder or default,
-        "bottleneck": request.bottleneck or "frozen",
-    }
-    config, recipe = split_settings(spec, request.settings, beside["decoder"])
-    if config.closed_form and not uses_cached_features(spec, beside, recipe):
+    for name in structures:
+        if name not in fingerprint.labels:
+            raise FseftError(
+                f"the dataset has no structure {name!r}",
+                hint=did_you_mean(name, list(fingerprint.labels)),
+            )
+    selected = {n: v for n, v in fingerprint.labels.items() if not structures or n in structures}
+    present = {name for name in selected if fingerprint.classes[name].cases}
+    absent = sorted(selected.keys() - present)
+    if structures and absent:
         raise FseftError(
-            f"the solver of the method {spec.name!r} needs features that stay as they are",
-            hint="Leave out features=recomputed, --decoder and --bottleneck, or the solver.",
+            f"the structure {absent[0]!r} is in no case", hint="Leave it out of the labels."
         )
-    card = find_model_card(request.model, store)
-    _check_model(spec, card)
-    weights = find_weights(request.model, store) if spec.needs_model else None
-    for name in request.reporters:
-        registry().resolve("reporter", name)
-    dataset = read_dataset(request.folder, strict=request.strict)
-    with listener.progress(len(dataset.cases), "measure") as done:
-        fingerprint, plan = make_plan(
-            request.folder,
-            request.model,
-            store,
-            memory_bytes=request.memory_bytes,
-            device=request.device,
-            workers=request.workers,
-            progress=done,
-            reuse=True,
+    if not present:
+        raise FseftError(
+            "no case has a label with a structure in it", hint="Add labels to the dataset."
         )
-    for warning in plan.warnings:
-        listener.warn(warning)
-    labels = select_labels(fingerprint, request.labels)
-    # Rows can be copied from a head that the weights hold; one that texts drive serves only as it is.
-    rows = card.classes if spec.needs_model and (card.scope == "network" or not spec.trains) else ()
-    matched = match_classes(list(labels), rows, dict(request.mapping), fingerprint.meanings)
-    _check_fit(request, spec, recipe, list(labels), matched)
-    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
-    support = select_support(labelled, request.k, request.seed, request.cases)
-    if absent := _absent(fingerprint, labels, support):
-        listener.warn(f"no support case shows {', '.join(absent)}: it cannot be learned")
-    plan = restrict_intensity(plan, card.contract, dataset, support)
-    return AdaptConfig(
-        request=request,
-        spec=spec,
-        config=config.model_dump(mode="json"),
-        recipe=recipe,
-        card=card,
-        plan=plan,
-        channels=fingerprint.channels,
-        labels=labels,
-        support=SupportSet(
-            dataset=fingerprint.dataset, k=request.k, seed=request.seed, cases=support
-        ),
-        beside=beside,
-        matched=matched,
-        weights=weights,
-        contents=tuple(case.content for case in fingerprint.cases if case.name in support),
-        support_images=tuple(
-            content_digest(case.images) for case in dataset.cases if case.name in support
-        ),
-    )
+    by_value = sorted(selected.items(), key=lambda item: item[1])
+    return {name: value for name, value in by_value if name in present}
 
 
-def uses_cached_features(
-    spec: MethodSpec, beside: Mapping[str, PartMode], recipe: TrainingConfig
-) -> bool:
-    """Whether training is on features kept from one pass; where more than the head is trained, they change."""
-    return (
-        spec.access == "black-box"
-        and set(beside.values()) == {"frozen"}
-        and recipe.features == "cached"
-    )
-
-
-def _check_model(spec: MethodSpec, card: ModelCard) -> None:
-    """Refuse a model that has not what the method starts from."""
-    if spec.needs_model and card.name == SCRATCH:
+def _check_model(request: AdaptRequest) -> None:
+    """Refuse a model that lacks what the method starts from."""
+    spec, card = request.method.spec, request.model.card
+    if spec.needs_model and not request.model.pretrained:
         raise IncompatibleError(
-            f"the method {spec.name!r} starts from a pre-trained model, and --model is none",
-            hint="Use --method scratch, or a model that `fseft models` lists.",
+            f"the method {spec.name!r} starts from a pre-trained model, and the model is none",
+            hint="Use the method scratch, or a model that `fseft models` lists.",
         )
     if spec.access == "black-box" and spec.needs_model and card.scope == "encoder":
         raise IncompatibleError(
-            f"the weights of {card.name!r} are an encoder only: its output features would be random, and the method "
-            f"{spec.name!r} learns from nothing else",
-            hint="Use a white-box method, such as --method lora, or another model.",
+            f"the weights of {card.name!r} are an encoder only: its output features would be random, "
+            f"and the method {spec.name!r} learns from nothing else",
+            hint="Use a white-box method, such as lora, or another model.",
         )
 
 
-def _check_fit(
-    request: AdaptRequest,
-    spec: MethodSpec,
-    recipe: TrainingConfig,
-    labels: list[str],
-    matched: dict[str, str],
+def _check_structures(
+    request: AdaptRequest, structures: list[str], matched: Mapping[str, str]
 ) -> None:
-    """Refuse what method, model and structures do not allow together."""
-    if not spec.trains and not matched:
+    """Refuse structures that method, model and augmentation do not allow."""
+    if not request.method.spec.trains and not matched:
         raise IncompatibleError(
-            f"the model {request.model!r} knows none of the structures {', '.join(labels)}",
-            hint="Use a method that trains, such as --method lora.",
+            f"the model {request.model.name!r} knows none of the structures {', '.join(structures)}",
+            hint="Use a method that trains, such as lora.",
         )
-    for part, asked in {"decoder": request.decoder, "bottleneck": request.bottleneck}.items():
-        if not spec.trains and asked not in (None, "frozen"):
-            raise FseftError(
-                f"the method {spec.name!r} trains nothing, also no {part}",
-                hint=f"Leave out --{part}.",
-            )
-        if part in spec.tunes and asked in ("frozen", "low-rank"):
-            raise FseftError(
-                f"the method {spec.name!r} trains the whole {part}: --{part} {asked} would change nothing",
-                hint=f"Leave out --{part}, or use another method.",
-            )
-    if recipe.mirror and has_sides(labels):
+    if request.method.training.mirror and has_sides(structures):
         raise FseftError(
             "mirror=true would swap left and right structures", hint="Leave mirroring off."
         )
 
 
 def _absent(fingerprint: Fingerprint, labels: Iterable[str], support: Sequence[str]) -> list[str]:
+    """Return the structures that no support case shows."""
     shown = {
         name for case in fingerprint.cases if case.name in support for name in case.volumes_mm3
     }
     return [name for name in labels if name not in shown]
-
-
-def select_labels(fingerprint: Fingerprint, wanted: Sequence[str]) -> dict[str, int]:
-    """Structure -> label value, by value."""
-    for name in wanted:
-        if name not in fingerprint.labels:
-            raise FseftError(
-                f"the dataset has no structure {name!r}",
-                hint=did_you_mean(name, list(fingerprint.labels)),
-            )
-    chosen = {n: v for n, v in fingerprint.labels.items() if not wanted or n in wanted}
-    present = {n: v for n, v in chosen.items() if fingerprint.classes[n].cases}
-    absent = sorted(chosen.keys() - present.keys())
-    if wanted and absent:
-        raise FseftError(
-            f"the structure {absent[0]!r} is in no case", hint="Leave it out of --labels."
-        )
-    if not present:
-        raise FseftError(
-            "no case has a label with a structure in it", hint="Add labels to the dataset."
-        )
-    return dict(sorted(present.items(), key=lambda item: item[1]))

@@ -1,4 +1,4 @@
-"""Features of a frozen network on crops of the support cases: computed in one pass, and kept for other methods."""
+"""Features of a frozen network on crops of the support cases: computed once, and cached for other methods."""
 
 from __future__ import annotations
 
@@ -21,108 +21,114 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from fseft.adaptation.configure import AdaptConfig, Listener
+    from fseft.adaptation.configure import AdaptConfig
+    from fseft.experiment.callbacks import Callbacks
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.sampling.patch_sampler import Crops
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
 LIMIT_BYTES = 4_000_000_000
-"""Of the features of one pass, before compression; crops are left out that would exceed it."""
-
-KEPT = 5  # features of so many sets of crops stay of a dataset
-_FORMAT = 2  # raised when the same input gives other features
+"""Size of the features of one adaptation, before compression; further crops are left out."""
+KEPT = 5
+"""Number of feature sets that are kept of a dataset."""
+_FORMAT = 2  # raised when the same input leads to other features
 
 
 def feature_crops(
-    job: AdaptConfig,
+    config: AdaptConfig,
     architecture: Architecture,
     network: nn.Module,
     draw: Callable[[int], Crops],
-    store: Workspace,
-    listener: Listener,
+    workspace: Workspace,
+    callbacks: Callbacks,
 ) -> list[CachedCase]:
-    """Crops of features (F, i, j, k) in half precision, with their labels, in the cache of preprocessed arrays.
+    """Compute, or find in the cache, features of the crops of the first training steps.
 
-    They are those of the first steps of a training on fresh crops: of `rounds` passes over the support cases, or
-    fewer where they would take too much room. Which head the network has makes no difference.
+    As many passes over the support cases as `feature_passes` allows, or fewer where they would exceed
+    `LIMIT_BYTES`. The head of the network does not matter.
 
     Args:
-        job: What was decided.
-        architecture: Of the network.
-        network: On its device; its body is frozen.
-        draw: The crops of a step.
-        store: Says where.
-        listener: Told how far the pass is.
+        config: The resolved configuration.
+        architecture: The architecture of the network.
+        network: The network on its device, with a frozen backbone.
+        draw: Returns the crops of a step.
+        workspace: Where features are cached.
+        callbacks: Observe the progress.
+
+    Returns:
+        Cached crops of features (F, i, j, k) in half precision, with their labels (i, j, k).
     """
-    folder = _folder(job, store)
+    folder = _folder(config, workspace)
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_latest(folder)
-    steps = _steps(job, architecture, network)
-    names: list[str] = []
-    short = report_out_of_memory("the pass for features", "Give a smaller --memory, or free some.")
-    with short, listener.progress(steps, "features") as done:
+    _remove_old(folder)
+    steps = _steps(config, architecture, network)
+    crops: list[str] = []
+    out_of_memory = report_out_of_memory(
+        "the extraction of features", "Lower the memory of the plan, or free some."
+    )
+    with out_of_memory, callbacks.progress("features", steps) as advance:
         for step in range(steps):
-            of_step = [f"{step:04d}-{number}" for number in range(job.crops)]
-            if not all(has_case(folder, name) for name in of_step):
-                _write(job, architecture, network, draw(step), folder, of_step)
-            names += of_step
-            done(f"step {step}")
-    return [open_case(folder, name) for name in names]
+            names = [f"{step:04d}-{number}" for number in range(config.crops_per_step)]
+            if not all(has_case(folder, name) for name in names):
+                _write(config, architecture, network, draw(step), folder, names)
+            crops += names
+            advance(f"step {step}")
+    return [open_case(folder, name) for name in crops]
 
 
-def _folder(job: AdaptConfig, store: Workspace) -> Path:
-    recipe = job.recipe
+def _folder(config: AdaptConfig, workspace: Workspace) -> Path:
+    """Return the folder of the features, keyed by everything that they depend on."""
+    training, plan = config.training, config.plan
     drawn = (
-        job.crops,
-        recipe.foreground_fraction,
-        recipe.augment,
-        recipe.mirror,
-        recipe.precision,
+        config.crops_per_step,
+        training.foreground_fraction,
+        training.augment,
+        training.mirror,
+        training.precision,
     )
-    how = job.plan.preprocessing.model_dump(mode="json")
-    network = (job.backbone_sha256, job.plan.architecture, job.plan.hparams, job.plan.device)
-    cases = (job.support.cases, job.contents, job.labels)
-    code = (registry().provenance("architecture", job.plan.architecture).version, versions())
-    return store.features(
-        job.plan.dataset, digest(_FORMAT, network, how, cases, drawn, job.request.seed, code)
-    )
+    preprocessing = plan.preprocessing.model_dump(mode="json")
+    network = (config.backbone_sha256, plan.architecture, plan.hparams, plan.device)
+    cases = (config.support.cases, config.case_contents, config.labels)
+    code = (registry().provenance("architecture", plan.architecture).version, versions())
+    key = digest(_FORMAT, network, preprocessing, cases, drawn, config.request.seed, code)
+    return workspace.features(plan.dataset, key)
 
 
-def _keep_latest(folder: Path) -> None:
-    """Count these features as used last, and remove those that were used longest ago."""
+def _remove_old(folder: Path) -> None:
+    """Mark the features of a folder as used, and remove those that were not used for the longest time."""
     folder.touch()
-    by_use = sorted(folder.parent.glob("features-*"), key=lambda one: one.stat().st_mtime)
+    by_use = sorted(folder.parent.glob("features-*"), key=lambda path: path.stat().st_mtime)
     for old in by_use[:-KEPT]:
         rmtree(old, ignore_errors=True)
 
 
-def _steps(job: AdaptConfig, architecture: Architecture, network: nn.Module) -> int:
-    """As many as asked for, as far as the room goes; at least one of each case."""
+def _steps(config: AdaptConfig, architecture: Architecture, network: nn.Module) -> int:
+    """Return the number of steps whose crops fit `LIMIT_BYTES`; at least one step of each case."""
     width = architecture.head(network).in_channels
-    step_bytes = 2 * width * int(np.prod(job.plan.preprocessing.patch_size))
-    step_bytes *= job.crops
-    k = len(job.support.cases)
-    return k * max(1, min(job.recipe.feature_passes, LIMIT_BYTES // (k * step_bytes)))
+    voxels = int(np.prod(config.plan.preprocessing.patch_size)) * config.crops_per_step
+    step_bytes = 2 * width * voxels
+    k = len(config.support.cases)
+    return k * max(1, min(config.training.feature_passes, LIMIT_BYTES // (k * step_bytes)))
 
 
 @torch.inference_mode()
 def _write(
-    job: AdaptConfig,
+    config: AdaptConfig,
     architecture: Architecture,
     network: nn.Module,
     crops: Crops,
     folder: Path,
     names: list[str],
 ) -> None:
-    training = network.training
+    """Compute the features of some crops, and write them to the cache."""
+    training, device = network.training, config.plan.device
+    classes = range(1, 1 + len(config.labels))
     network.eval()
     for name, image, label in zip(names, crops.images, crops.labels, strict=True):
-        with autocast(job.plan.device, job.recipe.precision):
-            found = architecture.features(
-                network, torch.from_numpy(image[None]).to(job.plan.device)
-            )
-        features = found[0].float().cpu().numpy().astype(np.float16)
-        labels = label[0].astype(np.min_scalar_type(len(job.labels)))
-        write_case(folder, name, features, labels, {}, classes=range(1, 1 + len(job.labels)))
+        with autocast(device, config.training.precision):
+            batch = architecture.features(network, torch.from_numpy(image[None]).to(device))
+        features = batch[0].float().cpu().numpy().astype(np.float16)
+        labels = label[0].astype(np.min_scalar_type(len(config.labels)))
+        write_case(folder, name, features, labels, {}, classes=classes)
     network.train(training)

@@ -1,15 +1,16 @@
-"""`fseft adapt`: k labelled volumes, one method, one small file."""
+"""Adapt a model: k labelled volumes, one method, one small file."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fseft.adaptation.configure import AdaptConfig, AdaptRequest, Listener, configure
 from fseft.adaptation.training import SOLVED, train_adapter
 from fseft.errors import FseftError, pluralise, summarise_exception
+from fseft.experiment.callbacks import CallbackList, Callbacks
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
-from fseft.experiment.reporters import notify, observers_of
+from fseft.experiment.reporters import ReporterCallbacks
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.early_stopping import is_undertrained
 from fseft.learn.training.prefetch import derived_seed
@@ -23,22 +24,33 @@ from fseft.volume.cache import CachedCase, open_case
 from fseft.workspace import digest, exclusive_lock, read_document, write_document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from fseft.adaptation.configure import AdaptConfig
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
-    from fseft.learn.training.progress import Epoch
     from fseft.plugin import Config
     from fseft.workspace import Workspace
 
+logger = logging.getLogger(__name__)
 
+CHECKPOINT = "checkpoint.pt"
 SUPPORT = "support cases"
-"""What an adapter was made of: the first of its sources."""
+"""Key of the support cases in the sources of a run."""
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """The result: the run, and the folder with its files."""
+    """The result of an adaptation.
+
+    Attributes:
+        run: The run document, as in `run.json`.
+        folder: Folder of the run.
+        adapter: The adapter file.
+        resumed_from: The epoch of the checkpoint that the run resumed from; 0 for a new run.
+        already_done: Whether the folder held the finished run, so that nothing was trained.
+    """
 
     run: Run
     folder: Path
@@ -47,189 +59,191 @@ class Adaptation:
     already_done: bool = False
 
 
-def adapt(request: AdaptRequest, store: Workspace, listener: Listener | None = None) -> Adaptation:
-    """Adapt a model to a dataset's structures with k of its labelled cases.
+def adapt(
+    config: AdaptConfig, workspace: Workspace, callbacks: Callbacks | None = None
+) -> Adaptation:
+    """Adapt a model to the structures of a dataset.
 
-    Plans and preprocesses what is missing, trains, and leaves `adapter.safetensors`, `run.json`, `support.json` and
-    `log.jsonl` in the run's folder. A run that was killed goes on from its checkpoint, and a finished one is not
-    repeated, but with `overwrite`.
+    Preprocesses the support cases, trains, and writes `adapter.safetensors`, `run.json`, `support.json` and
+    `log.jsonl` to the run folder. An interrupted run resumes from its checkpoint; a finished run is not repeated,
+    except with `overwrite`.
+
+    Args:
+        config: The resolved configuration, from `fseft.adaptation.configure.configure`.
+        workspace: Where preprocessed arrays, features and runs are stored.
+        callbacks: Observe the preprocessing and the training.
 
     Raises:
-        FseftError: Bad input, another run in the folder, or another process at work in it; see the message.
+        FseftError: The folder contains a run with other settings, another process works in it, or training fails.
     """
-    listener = listener or Listener()
-    job = configure(request, store, listener)
-    folder = request.output or store.run(
-        job.plan.dataset, request.model, request.method, request.k, request.seed
+    request = config.request
+    folder = request.output or workspace.run(
+        config.plan.dataset, request.model.name, request.method.name, request.k, request.seed
     )
     with exclusive_lock(folder):
-        return _adapt(job, folder, store, listener)
+        return _adapt(config, folder, workspace, callbacks or Callbacks())
 
 
-def _adapt(job: AdaptConfig, folder: Path, store: Workspace, listener: Listener) -> Adaptation:
-    """Train in a folder where nobody else does."""
-    request = job.request
-    adapter = folder / NAME
-    fresh = _run_document(job)
-    checkpoint = folder / "checkpoint.pt"
-    earlier = _earlier_run(folder, fresh, (adapter, checkpoint), overwrite=request.overwrite)
-    if earlier is not None and earlier.outcome == "finished" and adapter.is_file():
-        return Adaptation(earlier, folder, adapter, already_done=True)
+def _adapt(
+    config: AdaptConfig, folder: Path, workspace: Workspace, callbacks: Callbacks
+) -> Adaptation:
+    """Train in a folder that this process has locked."""
+    adapter, checkpoint = folder / NAME, folder / CHECKPOINT
+    new = _run_document(config)
+    previous = _previous_run(folder, new, overwrite=config.request.overwrite)
+    if previous is not None and previous.outcome == "finished" and adapter.is_file():
+        return Adaptation(previous, folder, adapter, already_done=True)
     state = load_checkpoint(checkpoint) if checkpoint.is_file() else None
-    resumed = len(state["losses"]) if state else 0
-    listener.begin(job, resumed)
-    seed = derived_seed(request.seed, "init")
-    architecture, network, random = build_adaptable_network(
-        job.card,
-        job.weights,
-        job.labels,
-        len(job.channels),
-        seed=seed,
-        matched=job.matched,
-        unmatched_never=not job.spec.trains,
+    resumed_from = len(state["losses"]) if state else 0
+    callbacks.on_start(config, 1 + resumed_from)
+    architecture, adapted = _build_network(config)
+    run = new.model_copy(
+        update={"trained_parameters": count_parameters(adapted.network, trainable=True)}
     )
-    adapted = apply_method(
-        architecture, network, request.method, job.config, job.beside, seed, random
-    )
-    run = fresh.model_copy(update={"trained_parameters": count_parameters(network, trainable=True)})
-    watch = _Watch(job, run, folder, listener)
-    cached = _cached_support(
-        job, store, listener
-    )  # takes long: what can be refused was refused before
-    write_document(folder / "support.json", job.support)
+    reporters = ReporterCallbacks(config.request.reporters, folder)
+    # Preprocessing takes long: everything that can be refused was refused before.
+    cached = _cached_support(config, workspace, callbacks)
+    write_document(folder / "support.json", config.support)
     write_document(folder / "run.json", run)
-    watch.tell("fseft_run_start", epoch=1 + resumed)
+    reporters.run = run
+    reporters.on_start(config, 1 + resumed_from)
+    events = CallbackList((reporters, callbacks))
     try:
-        run = _train(job, run, architecture, adapted, cached, store, watch, state)
-        write_adapter(adapter, adapted.state_dict(), _manifest(job, run), half=request.half)
+        run = _train(config, run, architecture, adapted, cached, workspace, folder, events, state)
+        manifest = _manifest(config, run)
+        write_adapter(adapter, adapted.state_dict(), manifest, half=config.request.half)
         write_document(folder / "run.json", run)
     except Exception as error:
-        outcome = str(error) if isinstance(error, FseftError) else summarise_exception(error)
-        watch.tell("fseft_run_end", outcome=outcome)
+        events.on_end(str(error) if isinstance(error, FseftError) else summarise_exception(error))
         raise
-    watch.run = run
-    watch.tell("fseft_checkpoint_saved", path=adapter)
-    watch.tell("fseft_run_end", outcome="finished")
+    reporters.run = run
+    events.on_checkpoint_saved(adapter)
+    events.on_end("finished")
     checkpoint.unlink(missing_ok=True)
-    return Adaptation(run, folder, adapter, resumed_from=resumed)
+    return Adaptation(run, folder, adapter, resumed_from=resumed_from)
 
 
-def _run_document(job: AdaptConfig) -> Run:
-    request = job.request
+def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
+    """Build the model's network with a head for the structures, and apply the method to it."""
+    request = config.request
+    seed = derived_seed(request.seed, "init")
+    architecture, network, missing_keys = build_adaptable_network(
+        request.model.card,
+        config.weights,
+        config.labels,
+        len(config.channels),
+        seed=seed,
+        matched=config.matched,
+        unmatched_never=not request.method.spec.trains,
+    )
+    adapted = apply_method(
+        architecture,
+        network,
+        request.method.name,
+        request.method.config.model_dump(mode="json"),
+        config.part_modes,
+        seed,
+        missing_keys,
+    )
+    return architecture, adapted
+
+
+def _run_document(config: AdaptConfig) -> Run:
+    """Describe the run, as if it had just begun."""
+    request = config.request
+    recipe = config.training.model_dump(mode="json")
     return Run(
-        dataset=job.plan.dataset,
-        model=request.model,
-        method=request.method,
-        config=job.config,
-        recipe={
-            **job.recipe.model_dump(mode="json"),
-            "minutes": request.minutes,
-            "half": request.half,
-        },
-        labels=job.labels,
-        **job.beside,
+        dataset=config.plan.dataset,
+        model=request.model.name,
+        method=request.method.name,
+        config=request.method.config.model_dump(mode="json"),
+        recipe={**recipe, "minutes": request.minutes, "half": request.half},
+        labels=config.labels,
+        **config.part_modes,
         k=request.k,
         seed=request.seed,
-        sources=_sources(job),
+        sources=_sources(config),
         trained_parameters=0,
-        backbone={"sha256": job.backbone_sha256, **job.card.provenance} if job.weights else {},
-        head_rows=job.matched,
-        plugins=_provenance(request, job.plan.architecture),
+        backbone={"sha256": config.backbone_sha256, **request.model.card.provenance}
+        if config.weights
+        else {},
+        head_rows=config.matched,
+        plugins=_provenance(config),
     )
 
 
-def _sources(job: AdaptConfig) -> dict[str, str]:
-    """What the trained tensors depend on, besides what `Run` says itself; the plan's prose is not of it."""
-    plan = job.plan
-    chosen = (
-        plan.preprocessing.model_dump(mode="json"),
-        plan.crops_per_step,
-        plan.architecture,
-        plan.hparams,
-    )
+def _sources(config: AdaptConfig) -> dict[str, str]:
+    """Digest the data, the plan without its prose, and the weights: the trained tensors depend on them."""
+    plan = config.plan
+    preprocessing = plan.preprocessing.model_dump(mode="json")
+    decisions = (preprocessing, plan.crops_per_step, plan.architecture, plan.hparams)
     return {
-        SUPPORT: ", ".join(job.support.cases),
-        "data": digest(job.contents),
-        "plan": digest(chosen, plan.device),
-        "weights": job.backbone_sha256 or "",
+        SUPPORT: ", ".join(config.support.cases),
+        "data": digest(config.case_contents),
+        "plan": digest(decisions, plan.device),
+        "weights": config.backbone_sha256,
     }
 
 
-def _provenance(request: AdaptRequest, architecture: str) -> tuple[Provenance, ...]:
-    known = registry()
-    found = [
-        known.provenance("method", request.method),
-        known.provenance("architecture", architecture),
-    ]
-    if ":" in request.model or request.model in known.names("model"):
-        found.append(known.provenance("model", request.model))
-    return tuple(found)
+def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
+    """List the packages of method, architecture and model."""
+    method = registry().provenance("method", config.request.method.name)
+    architecture = registry().provenance("architecture", config.plan.architecture)
+    model = config.request.model.source
+    return (method, architecture, model) if model else (method, architecture)
 
 
-def _earlier_run(
-    folder: Path, fresh: Run, results: tuple[Path, ...], *, overwrite: bool
-) -> Run | None:
-    """The run that was here before, if it was asked for the same thing.
+def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
+    """Return the run in the folder if it has the same settings; with `overwrite`, remove its results.
 
     Raises:
-        FseftError: It was asked for something else, and has results that are not to be overwritten.
+        FseftError: It has other settings and results, which are not to be overwritten.
     """
     path = folder / "run.json"
-    earlier = read_document(path, Run) if path.is_file() else None
-    other = _differences(earlier, fresh) if earlier else "unknown settings"
-    if not other and not overwrite:
-        return earlier
-    left = [result for result in results if result.is_file()]
-    if left and not overwrite:
+    previous = read_document(path, Run) if path.is_file() else None
+    differences = _differences(previous, new) if previous else "unknown settings"
+    if not differences and not overwrite:
+        return previous
+    results = [file for file in (folder / NAME, folder / CHECKPOINT) if file.is_file()]
+    if results and not overwrite:
         raise FseftError(
-            f"holds a run with {other}",
+            f"already contains a run with {differences}",
             file=folder,
-            hint="Give the same settings to go on with it, another --output, or --overwrite.",
+            hint="Use the same settings to resume it, another output folder, or overwrite it.",
         )
-    for result in left:
-        result.unlink()
+    for file in results:
+        file.unlink()
     return None
 
 
-def _differences(earlier: Run, fresh: Run) -> str:
-    """What was asked for otherwise: `rank 8, not 4`; empty where nothing was."""
-    config = registry().method(fresh.method).config
-    before, now = _settings(earlier, config), _settings(fresh, config)
-    keys = [key for key in now if before.get(key) != now[key]]
-    told = [f"{key} {_value(before.get(key))}, not {_value(now[key])}" for key in keys]
-    told += [
-        f"{name} {getattr(earlier, name)}"
-        for name in ("dataset", "model", "method")
-        if getattr(earlier, name) != getattr(fresh, name)
-    ]
-    if earlier.labels != fresh.labels:
-        told.append(f"structures {', '.join(earlier.labels)}")
-    elif earlier.head_rows != fresh.head_rows:
-        rows = ", ".join(f"{name}={known}" for name, known in earlier.head_rows.items())
-        told.append(f"rows of the head from {rows or 'none'}")
-    versions = {
-        one.distribution: one.version for one in fresh.plugins if one.distribution != "fseft"
-    }
-    told += [
-        f"{one.distribution} {one.version}, not {versions[one.distribution]}"
-        for one in earlier.plugins
-        if versions.get(one.distribution, one.version) != one.version
-    ]
-    others = ("decoder", "bottleneck", "k", "seed")
-    told += [f"another {name}" for name in others if getattr(earlier, name) != getattr(fresh, name)]
-    other = [name for name in fresh.sources if earlier.sources.get(name) != fresh.sources[name]]
-    if SUPPORT in other:  # whose data are others for that alone
-        told.append(f"{SUPPORT} {earlier.sources.get(SUPPORT, 'unknown')}")
-    told += [
-        f"other {name}"
-        for name in other
-        if not (name == SUPPORT or (name == "data" and SUPPORT in other))
-    ]
-    return "; ".join(told)
+def _differences(previous: Run, new: Run) -> str:
+    """Describe how the settings of two runs differ: `rank 8, not 4`; empty where they do not."""
+    return "; ".join(
+        (
+            *_setting_differences(previous, new),
+            *_structure_differences(previous, new),
+            *_version_differences(previous, new),
+            *_source_differences(previous, new),
+        )
+    )
+
+
+def _setting_differences(previous: Run, new: Run) -> Iterator[str]:
+    config = registry().method(new.method).config
+    old_settings = _settings(previous, config)
+    for key, value in _settings(new, config).items():
+        if old_settings.get(key) != value:
+            yield f"{key} {_show(old_settings.get(key))}, not {_show(value)}"
+    for name in ("dataset", "model", "method"):
+        if getattr(previous, name) != getattr(new, name):
+            yield f"{name} {getattr(previous, name)}"
+    for name in ("decoder", "bottleneck", "k", "seed"):
+        if getattr(previous, name) != getattr(new, name):
+            yield f"another {name}"
 
 
 def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
-    """Return the settings of the method and of the training under their current names.
+    """Return the settings of method and training under their current names.
 
     Training settings that an earlier version did not have count with their defaults.
     """
@@ -237,89 +251,75 @@ def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
     return {**config.upgrade(run.config), **defaults, **TrainingConfig.upgrade(run.recipe)}
 
 
-def _value(value: object) -> str:
+def _structure_differences(previous: Run, new: Run) -> Iterator[str]:
+    if previous.labels != new.labels:
+        yield f"structures {', '.join(previous.labels)}"
+    elif previous.head_rows != new.head_rows:
+        rows = ", ".join(f"{name}={row}" for name, row in previous.head_rows.items())
+        yield f"rows of the head from {rows or 'none'}"
+
+
+def _version_differences(previous: Run, new: Run) -> Iterator[str]:
+    plugins = [plugin for plugin in new.plugins if plugin.distribution != "fseft"]
+    versions = {plugin.distribution: plugin.version for plugin in plugins}
+    for plugin in previous.plugins:
+        version = versions.get(plugin.distribution, plugin.version)
+        if plugin.version != version:
+            yield f"{plugin.distribution} {plugin.version}, not {version}"
+
+
+def _source_differences(previous: Run, new: Run) -> Iterator[str]:
+    changed = [name for name, source in new.sources.items() if previous.sources.get(name) != source]
+    if SUPPORT in changed:
+        yield f"{SUPPORT} {previous.sources.get(SUPPORT, 'unknown')}"
+        changed = [name for name in changed if name not in (SUPPORT, "data")]
+    for name in changed:
+        yield f"other {name}"
+
+
+def _show(value: object) -> str:
     return "unset" if value is None else str(value)
 
 
-def _cached_support(job: AdaptConfig, store: Workspace, listener: Listener) -> list[CachedCase]:
-    cases = job.support.cases
-    with listener.progress(len(cases), "preprocess") as done:
-        cache = preprocess(
-            job.request.folder,
-            job.plan,
-            store,
-            workers=job.request.workers,
-            cases=cases,
-            progress=done,
-        )
-    return [open_case(cache.folder, name) for name in cases]
-
-
-class _Watch:
-    """The reporters of one run, and the caller; an error of a reporter is told once and ends nothing."""
-
-    def __init__(self, job: AdaptConfig, run: Run, folder: Path, listener: Listener) -> None:
-        self.run, self.folder, self.listener = run, folder, listener
-        self.reporters = observers_of(job.request.reporters, folder)
-        self.problems: set[str] = set()
-
-    def tell(self, hook: str, **arguments: Any) -> None:
-        """Call an observer hook."""
-        for problem in notify(self.reporters, hook, run=self.run, **arguments):
-            if problem not in self.problems:  # what fails at each epoch is told once
-                self.listener.warn(problem)
-            self.problems.add(problem)
-
-    def epoch(self, epoch: Epoch) -> None:
-        """An epoch is done."""
-        metrics = {
-            "loss": epoch.loss,
-            "learning_rate": epoch.learning_rate,
-            "seconds": epoch.seconds,
-        }
-        self.tell("fseft_epoch_end", epoch=epoch.number, metrics=metrics)
-        self.listener.epoch(epoch)
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint."""
-        save_checkpoint(self.folder / "checkpoint.pt", state)
-        self.tell("fseft_checkpoint_saved", path=self.folder / "checkpoint.pt")
+def _cached_support(
+    config: AdaptConfig, workspace: Workspace, callbacks: Callbacks
+) -> list[CachedCase]:
+    """Preprocess the support cases, and open their arrays."""
+    cache = preprocess(
+        config.request.dataset,
+        config.plan,
+        workspace,
+        workers=config.request.workers,
+        cases=config.support.cases,
+        callbacks=callbacks,
+    )
+    return [open_case(cache.folder, name) for name in config.support.cases]
 
 
 def _train(
-    job: AdaptConfig,
+    config: AdaptConfig,
     run: Run,
     architecture: Architecture,
     adapted: AdaptedNetwork,
     cached: list[CachedCase],
-    store: Workspace,
-    watch: _Watch,
+    workspace: Workspace,
+    folder: Path,
+    callbacks: Callbacks,
     state: dict[str, Any] | None,
 ) -> Run:
-    """Train; a run without training is over at once."""
-    if not job.spec.trains:
+    """Train, and return the finished run document; a method without training is finished at once."""
+    method = config.request.method
+    if not method.spec.trains:
         return run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
+
+    def save(state: dict[str, Any]) -> None:
+        save_checkpoint(folder / CHECKPOINT, state)
+        callbacks.on_checkpoint_saved(folder / CHECKPOINT)
+
     training = train_adapter(
-        job,
-        architecture,
-        adapted,
-        cached,
-        store,
-        watch.listener,
-        state=state,
-        on_epoch=watch.epoch,
-        save=watch.save,
+        config, architecture, adapted, cached, workspace, callbacks, state=state, save=save
     )
-    if training.step == 0 and training.stopped_by != SOLVED:
-        raise FseftError(
-            "the time was up before the first training step",
-            hint="Give more --minutes, or none. What was computed is kept: run again to go on.",
-        )
-    if training.stopped_by != SOLVED and is_undertrained(training.losses):
-        watch.listener.warn(
-            f"the training was too short for its loss to settle ({pluralise(len(training.losses), 'epoch')}, ended by: "
-            f"{training.stopped_by}); with more time the adapter will be better"
-        )
+    _check_length(training.step, training.losses, training.stopped_by)
     return run.model_copy(
         update={
             "outcome": "finished",
@@ -333,24 +333,43 @@ def _train(
     )
 
 
-def _manifest(job: AdaptConfig, run: Run) -> Manifest:
+def _check_length(steps: int, losses: list[float], stopped_by: str) -> None:
+    """Refuse a training without any step, and warn of one that ended while its loss still decreased."""
+    if stopped_by == SOLVED:
+        return
+    if steps == 0:
+        raise FseftError(
+            "the time budget ended before the first training step",
+            hint="Raise or drop the time budget; cached results are reused.",
+        )
+    if is_undertrained(losses):
+        logger.warning(
+            "training ended after %s (%s) before its loss settled; train longer for a better adapter",
+            pluralise(len(losses), "epoch"),
+            stopped_by,
+        )
+
+
+def _manifest(config: AdaptConfig, run: Run) -> Manifest:
+    """Describe the adapter, with everything that prediction needs."""
+    request, plan = config.request, config.plan
     return Manifest(
-        method=registry().provenance("method", job.request.method),
-        config=job.config,
-        model=job.card.name,
-        backbone_sha256=job.backbone_sha256,
-        architecture=job.plan.architecture,
-        hparams=job.plan.hparams,
-        **job.beside,
-        preprocessing=job.plan.preprocessing,
-        channels=job.channels,
-        labels=job.labels,
-        support=job.support.cases,
-        support_images=job.support_images,
-        dataset=job.plan.dataset,
-        seed=derived_seed(job.request.seed, "init"),
-        mirror=job.recipe.mirror,
+        method=registry().provenance("method", request.method.name),
+        config=run.config,
+        model=request.model.name,
+        backbone_sha256=config.backbone_sha256,
+        architecture=plan.architecture,
+        hparams=plan.hparams,
+        **config.part_modes,
+        preprocessing=plan.preprocessing,
+        channels=config.channels,
+        labels=config.labels,
+        support=config.support.cases,
+        support_images=config.image_digests,
+        dataset=plan.dataset,
+        seed=derived_seed(request.seed, "init"),
+        mirror=config.training.mirror,
         trained_parameters=run.trained_parameters,
-        licence=job.card.licence,
+        licence=request.model.card.licence,
         versions=versions(),
     )

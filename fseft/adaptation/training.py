@@ -1,4 +1,4 @@
-"""The training of `fseft adapt`: on crops of the support cases, or on features kept from one frozen pass."""
+"""The training of an adapter: on crops of the support cases, or on cached features of a frozen network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from fseft.adaptation.configure import uses_cached_features
 from fseft.adaptation.feature_cache import feature_crops
 from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.adapted_network import head_names
@@ -31,110 +30,179 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fseft.adaptation.configure import AdaptConfig, Listener
+    from fseft.adaptation.configure import AdaptConfig
+    from fseft.experiment.callbacks import Callbacks
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.training.progress import Epoch
-    from fseft.learn.training.voxel_features import VoxelSample
     from fseft.schemas import Triple
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
+    StepLoss = Callable[[int], torch.Tensor]
+    Window = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[slice]]
+
 SOLVED = "the solver"
 VOXELS_PER_CROP, VOXELS_PER_STEP = 20_000, 32_768
 LOSS = "dice"
-LOSS_ON_WINDOWS = (
-    "dice_ce"  # most structures are in few windows: Dice alone then ends with background everywhere
-)
-WINDOW = 24  # voxels along each axis of what the loss sees at a time, of a crop's features
+LOSS_ON_WINDOWS = "dice_ce"
+"""Few windows contain a given structure: with Dice alone, training ends with background everywhere."""
+WINDOW = 24
+"""Voxels along each axis of the part of a feature crop on which the loss is computed."""
 
 
 def train_adapter(
-    job: AdaptConfig,
+    config: AdaptConfig,
     architecture: Architecture,
     adapted: AdaptedNetwork,
     cached: list[CachedCase],
-    store: Workspace,
-    listener: Listener,
+    workspace: Workspace,
+    callbacks: Callbacks,
     *,
     state: dict[str, Any] | None,
-    on_epoch: Callable[[Epoch], None],
     save: Callable[[dict[str, Any]], None],
 ) -> Training:
-    """Train what a method has put into a network.
+    """Train the parameters that a method has added to a network or unfrozen in it.
 
     Args:
-        job: What was decided.
-        architecture: Of the network.
-        adapted: The network and what of it is trained.
-        cached: The support cases.
-        store: Says where features are kept.
-        listener: Told how far the pass for features and the training are.
-        state: Of a training that was cut off, if there is one.
-        on_epoch: Told after each epoch.
-        save: Given a state now and then.
+        config: The resolved configuration.
+        architecture: The architecture of the network.
+        adapted: The network with its trainable parameters.
+        cached: The preprocessed support cases.
+        workspace: Where features are cached.
+        callbacks: Observe the extraction of features, the steps and the epochs.
+        state: The state of an interrupted training, to resume it.
+        save: Called with the state at intervals.
 
     Raises:
-        FseftError: The loss is no number, or the memory is too small.
+        FseftError: The loss is not finite, or the memory is too small.
     """
-    began = time.monotonic()
-    to_device(adapted.network, job.plan.device)
+    started = time.monotonic()
+    to_device(adapted.network, config.plan.device)
     adapted.train()
     if state is None:
-        adapted.calibrate(_images(job, cached))
-    training = make_training_state(adapted, job.recipe)
+        adapted.calibrate(_image_batches(config, cached))
+    training = make_training_state(adapted, config.training)
     if state:
         training.restore(state)
-    kept = uses_cached_features(job.spec, job.beside, job.recipe)
-    if kept:
-        losses = _on_features(job, architecture, training, cached, store, listener)
+    on_features = config.request.method.caches_features
+    if on_features:
+        losses = _feature_losses(config, architecture, training, cached, workspace, callbacks)
     else:
-        losses = _fresh(job, adapted, cached)
+        losses = _crop_losses(config, adapted, cached)
 
-    def after(epoch: Epoch) -> None:
-        if not kept:
-            _audit(job, adapted, cached, epoch)
-        on_epoch(epoch)
+    def on_epoch(epoch: Epoch) -> None:
+        if not on_features:
+            _validate(config, adapted, cached, epoch)
+        callbacks.on_epoch_end(epoch)
 
-    with (
-        losses as loss_of,
-        report_out_of_memory("a training step", "Give a smaller --memory, or free some."),
-    ):
-        if state is None:
-            training.seconds = (
-                time.monotonic() - began
-            )  # the pass for the features is part of the time budget
+    out_of_memory = report_out_of_memory(
+        "a training step", "Lower the memory of the plan, or free some."
+    )
+    with losses as step_loss, out_of_memory:
+        if state is None:  # the extraction of features is part of the time budget
+            training.seconds = time.monotonic() - started
         train(
             training,
-            loss_of,
-            job.recipe,
+            step_loss,
+            config.training,
             steps_per_epoch=len(cached),
-            minutes=job.request.minutes,
-            on_step=listener.step,
-            on_epoch=after,
+            minutes=config.request.minutes,
+            on_step=callbacks.on_step,
+            on_epoch=on_epoch,
             save=save,
         )
     adapted.finish()
     return training
 
 
+# --- on crops -----------------------------------------------------------------------------------------------
+
+
 @contextmanager
-def _fresh(
-    job: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase]
-) -> Iterator[Callable[[int], torch.Tensor]]:
-    """The loss of each step on crops of its own."""
-    cases = len(cached)
-    with BatchPrefetcher(lambda asked: draw(job, cached, *asked), lambda *asked: asked) as ahead:
+def _crop_losses(
+    config: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase]
+) -> Iterator[StepLoss]:
+    """Yield the loss of a step by its number, on crops that a thread draws in advance."""
+    cases, loss = len(cached), load_loss(config.training.loss or LOSS)
 
-        def loss_of(step: int) -> torch.Tensor:
+    def request(*step_and_held_out: Any) -> tuple[Any, ...]:
+        return step_and_held_out
+
+    with BatchPrefetcher(lambda batch: draw(config, cached, *batch), request) as prefetcher:
+
+        def step_loss(step: int) -> torch.Tensor:
             held_out = _held_out(adapted, 1 + step // cases, cases)
-            return _loss(job, adapted, ahead.batch(step, held_out), step)
+            crops = prefetcher.batch(step, held_out)
+            torch.manual_seed(derived_seed(config.request.seed, "dropout", step))
+            images, labels = _tensors(config, crops)
+            with autocast(config.plan.device, config.training.precision):
+                logits = adapted.network(images)
+            return segmentation_loss(logits, labels, loss)
 
-        yield loss_of
+        yield step_loss
+
+
+def draw(
+    config: AdaptConfig, cached: list[CachedCase], step: int, held_out: Collection[int] = ()
+) -> Crops:
+    """Draw the crops of a step, all from one support case.
+
+    Each epoch takes every case once, in a random order; where cases are held out, the others are taken again.
+
+    Args:
+        config: The resolved configuration.
+        cached: The preprocessed support cases.
+        step: Number of the step, from 0 on; seeds everything random.
+        held_out: Indices of cases not to draw from.
+
+    Returns:
+        Augmented crops, as many as a step has.
+    """
+    epoch, position = divmod(step, len(cached))
+    seed, training = config.request.seed, config.training
+    order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
+    available = [case for case in order if case not in held_out]
+    case = cached[available[position % len(available)]]
+    patch = config.plan.preprocessing.patch_size
+    mirror_axes = (0, 1, 2) if training.mirror else ()
+    augmentations = load_augmentations(training.augment, mirror_axes=mirror_axes)
+    margin = augmentations.margin(patch)
+    source = _source(config, foreground=training.foreground_fraction, margin=margin)
+    rng = np.random.default_rng(derived_seed(seed, "crops", step))
+    crops = source.draw(case, config.crops_per_step, rng)
+    return augmentations.augment(crops, patch, derived_seed(seed, "augmentation", step))
+
+
+def _source(config: AdaptConfig, *, foreground: float, margin: Triple = (0, 0, 0)) -> CropSource:
+    """Build the sampler of crops of the planned patch size."""
+    preprocessing = config.plan.preprocessing
+    classes = {value: index for index, value in enumerate(config.labels.values(), start=1)}
+    return CropSource(
+        preprocessing.patch_size,
+        preprocessing.intensity,
+        preprocessing.modality,
+        classes,
+        foreground,
+        margin,
+    )
+
+
+def _tensors(config: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move images (B, C, i, j, k) and labels (B, i, j, k) to the device."""
+    device = config.plan.device
+    labels = rearrange(crops.labels, "b 1 i j k -> b i j k").astype(np.int64)
+    return torch.from_numpy(crops.images).to(device), torch.from_numpy(labels).to(device)
+
+
+def _image_batches(config: AdaptConfig, cached: list[CachedCase]) -> Iterator[torch.Tensor]:
+    """Yield images (B, C, i, j, k) without end, for methods that calibrate on data."""
+    for step in count():
+        yield torch.from_numpy(draw(config, cached, step).images).to(config.plan.device)
 
 
 def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]:
-    """Support cases that the steps of an epoch leave alone."""
+    """Return the indices of the support cases that the steps of an epoch must not draw from."""
     held_out = frozenset(adapted.held_out_cases(epoch, cases))
     if held_out - set(range(cases)):
         raise PluginError(
@@ -147,165 +215,148 @@ def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]
     return held_out
 
 
-def _audit(
-    job: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase], epoch: Epoch
+def _validate(
+    config: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase], epoch: Epoch
 ) -> None:
-    """Let the method look at labelled crops that no step draws."""
-    source = _source(job, job.plan.preprocessing.patch_size, foreground=1.0)
+    """Let the method evaluate the network on labelled crops that no step draws."""
+    source = _source(config, foreground=1.0)
 
     def crops_of(case: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        rng = np.random.default_rng(derived_seed(job.request.seed, "audit", epoch.number, case))
-        return _tensors(job, source.draw(cached[case], count, rng))
+        seed = derived_seed(config.request.seed, "audit", epoch.number, case)
+        return _tensors(config, source.draw(cached[case], count, np.random.default_rng(seed)))
 
     adapted.network.eval()
-    with torch.no_grad(), autocast(job.plan.device, job.recipe.precision):
+    with torch.no_grad(), autocast(config.plan.device, config.training.precision):
         adapted.on_epoch_validation(epoch, len(cached), crops_of)
     adapted.train()
 
 
+# --- on cached features -------------------------------------------------------------------------------------
+
+
 @contextmanager
-def _on_features(
-    job: AdaptConfig,
+def _feature_losses(
+    config: AdaptConfig,
     architecture: Architecture,
     training: Training,
     cached: list[CachedCase],
-    store: Workspace,
-    listener: Listener,
-) -> Iterator[Callable[[int], torch.Tensor]]:
-    """The loss of each step on features that are there: on voxels for a pointwise head, else on windows of crops."""
-    adapted = training.adapted
-    network = adapted.network
+    workspace: Workspace,
+    callbacks: Callbacks,
+) -> Iterator[StepLoss]:
+    """Yield the loss of a step on cached features: on voxels for a pointwise head, else on windows of crops."""
+    network = training.adapted.network
     crops = feature_crops(
-        job, architecture, network, lambda step: draw(job, cached, step), store, listener
+        config,
+        architecture,
+        network,
+        lambda step: draw(config, cached, step),
+        workspace,
+        callbacks,
     )
     head = network.get_submodule(head_names(architecture, network)[0])
-    seed, device = job.request.seed, job.plan.device
     if isinstance(head, torch.nn.Conv3d) and set(head.kernel_size) == {1}:
-        rng = np.random.default_rng(derived_seed(seed, "voxels"))
-        voxels = concatenate([_sampled(crop, rng) for crop in crops]).to(device)
-        solved = adapted.fit_closed_form(voxels)
-        if solved is not None and not math.isfinite(solved):
-            raise FseftError(
-                f"the solver ended at a loss of {solved}", hint="Use another --set solver."
-            )
-        if solved is not None:
-            training.losses, training.stopped_by = [solved], SOLVED
-
-        loss = load_loss(job.recipe.loss or LOSS)
-
-        def on_some_voxels(step: int) -> torch.Tensor:
-            generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))
-            some = voxels.batch(VOXELS_PER_STEP, generator)
-            logits = voxel_logits(head, some.features)
-            return segmentation_loss(logits, some.labels, loss, weights=some.weights)
-
-        yield on_some_voxels
+        yield _voxel_loss(config, training, crops, head)
         return
-    loss_on_windows = load_loss(job.recipe.loss or LOSS_ON_WINDOWS)
-    with BatchPrefetcher(
-        lambda step: _windows(job, crops, step, receptive_field_radius(head))
-    ) as ahead:
+    with _window_loss(config, crops, head) as step_loss:
+        yield step_loss
 
-        def on_windows(step: int) -> torch.Tensor:
-            torch.manual_seed(derived_seed(seed, "dropout", step))
-            features, labels, insides = ahead.batch(step)
-            # Channels last: a CPU finds the gradient of a narrow convolution three times faster.
+
+def _voxel_loss(
+    config: AdaptConfig, training: Training, crops: list[CachedCase], head: torch.nn.Conv3d
+) -> StepLoss:
+    """Return the loss on a sample of voxels; a method with a solver is fitted to all of them at once."""
+    seed = config.request.seed
+    rng = np.random.default_rng(derived_seed(seed, "voxels"))
+    samples = [
+        sample_voxels(
+            crop.read_image((0, 0, 0), crop.shape),
+            crop.read_label((0, 0, 0), crop.shape),
+            VOXELS_PER_CROP,
+            rng,
+        )
+        for crop in crops
+    ]
+    voxels = concatenate(samples).to(config.plan.device)
+    solver_loss = training.adapted.fit_closed_form(voxels)
+    if solver_loss is not None:
+        if not math.isfinite(solver_loss):
+            cause = f"the solver ended at a loss of {solver_loss}"
+            raise FseftError(cause, hint="Use another solver.")
+        training.losses, training.stopped_by = [solver_loss], SOLVED
+
+    loss = load_loss(config.training.loss or LOSS)
+
+    def step_loss(step: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))
+        batch = voxels.batch(VOXELS_PER_STEP, generator)
+        logits = voxel_logits(head, batch.features)
+        return segmentation_loss(logits, batch.labels, loss, weights=batch.weights)
+
+    return step_loss
+
+
+@contextmanager
+def _window_loss(
+    config: AdaptConfig, crops: list[CachedCase], head: torch.nn.Module
+) -> Iterator[StepLoss]:
+    """Yield the loss on windows of feature crops, which a thread reads in advance."""
+    margin, device = receptive_field_radius(head), config.plan.device
+    loss = load_loss(config.training.loss or LOSS_ON_WINDOWS)
+    with BatchPrefetcher(lambda step: _windows(config, crops, step, margin)) as prefetcher:
+
+        def step_loss(step: int) -> torch.Tensor:
+            torch.manual_seed(derived_seed(config.request.seed, "dropout", step))
+            features, labels, insides = prefetcher.batch(step)
+            # On a CPU, channels-last makes the gradient of a narrow convolution three times faster.
             windows = torch.from_numpy(features).to(device, memory_format=torch.channels_last_3d)
-            with autocast(device, job.recipe.precision):
+            with autocast(device, config.training.precision):
                 logits = head(windows)
-            counted = torch.stack(
-                [one[:, i, j, k] for one, (i, j, k) in zip(logits, insides, strict=True)]
-            )
-            return segmentation_loss(counted, torch.from_numpy(labels).to(device), loss_on_windows)
+            inner = [
+                window[(slice(None), *inside)]
+                for window, inside in zip(logits, insides, strict=True)
+            ]
+            return segmentation_loss(torch.stack(inner), torch.from_numpy(labels).to(device), loss)
 
-        yield on_windows
-
-
-def _sampled(crop: CachedCase, rng: np.random.Generator) -> VoxelSample:
-    origin, size = (0, 0, 0), crop.shape
-    return sample_voxels(
-        crop.read_image(origin, size), crop.read_label(origin, size), VOXELS_PER_CROP, rng
-    )
+        yield step_loss
 
 
 def _windows(
-    job: AdaptConfig, crops: list[CachedCase], step: int, around: int
+    config: AdaptConfig, crops: list[CachedCase], step: int, margin: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[list[slice]]]:
-    """Of as many crops as a step has, half of them around a voxel of a structure where there is one.
+    """Read windows of random feature crops, half of them around a voxel of a structure where the crop has one.
 
     Args:
-        job: The work.
-        crops: Features and labels.
-        step: Decides which.
-        around: How many voxels away the head looks: so much more of the features is read, as far as the crop goes.
+        config: The resolved configuration.
+        crops: Feature crops with their labels.
+        step: Number of the step; seeds everything random.
+        margin: Receptive field radius of the head, in voxels: features are read that far around a window, as far as
+            the crop extends.
 
     Returns:
-        Features (n, F, i, j, k), labels (n, i, j, k) of a part of them, and where that part lies in each.
+        Features (n, F, i, j, k), labels (n, i, j, k) of the windows without margin, and the slices of each window
+        within its features.
     """
-    rng = np.random.default_rng(derived_seed(job.request.seed, "windows", step))
-    features, labels, insides = [], [], []
-    for index, chosen in enumerate(rng.integers(len(crops), size=job.crops)):
-        crop = crops[chosen]
-        size, whole = np.minimum(WINDOW, crop.shape), np.minimum(WINDOW + 2 * around, crop.shape)
-        slack = np.subtract(crop.shape, size)
-        corner = rng.integers(slack + 1)
-        if index % 2 == 0 and crop.classes:
-            places = crop.locations(int(rng.choice(crop.classes)))
-            corner = np.clip(places[rng.integers(len(places))] - size // 2, 0, slack)
-        start = np.clip(corner - around, 0, np.subtract(crop.shape, whole))
-        features.append(crop.read_image(tuple(start), tuple(whole)).astype(np.float32))
-        labels.append(crop.read_label(tuple(corner), tuple(size)).astype(np.int64))
-        insides.append([*map(slice, corner - start, corner - start + size)])
-    return np.stack(features), np.stack(labels), insides
+    rng = np.random.default_rng(derived_seed(config.request.seed, "windows", step))
+    windows = [
+        _window(crops[chosen], margin, rng, around_structure=index % 2 == 0)
+        for index, chosen in enumerate(rng.integers(len(crops), size=config.crops_per_step))
+    ]
+    features, labels, insides = zip(*windows, strict=True)
+    return np.stack(features), np.stack(labels), list(insides)
 
 
-def _images(job: AdaptConfig, cached: list[CachedCase]) -> Iterator[torch.Tensor]:
-    """Batches without labels, for methods whose start depends on the data."""
-    for step in count():
-        yield torch.from_numpy(draw(job, cached, step).images).to(job.plan.device)
-
-
-def draw(
-    job: AdaptConfig, cached: list[CachedCase], step: int, held_out: Collection[int] = ()
-) -> Crops:
-    """Crops of one support case for a step.
-
-    Each case comes once per epoch, in an order of its own; where some are held out, the others come again.
-    """
-    epoch, position = divmod(step, len(cached))
-    seed = job.request.seed
-    order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
-    drawn = [case for case in order if case not in held_out]
-    patch = job.plan.preprocessing.patch_size
-    augmentations = load_augmentations(
-        job.recipe.augment, mirror_axes=(0, 1, 2) if job.recipe.mirror else ()
-    )
-    margin = augmentations.margin(patch)
-    source = _source(job, patch, foreground=job.recipe.foreground_fraction, margin=margin)
-    rng = np.random.default_rng(derived_seed(seed, "crops", step))
-    crops = source.draw(cached[drawn[position % len(drawn)]], job.crops, rng)
-    return augmentations.augment(crops, patch, derived_seed(seed, "augmentation", step))
-
-
-def _source(
-    job: AdaptConfig, size: Triple, *, foreground: float, margin: Triple = (0, 0, 0)
-) -> CropSource:
-    how = job.plan.preprocessing
-    classes = {value: index for index, value in enumerate(job.labels.values(), start=1)}
-    return CropSource(size, how.intensity, how.modality, classes, foreground, margin)
-
-
-def _loss(job: AdaptConfig, adapted: AdaptedNetwork, crops: Crops, step: int) -> torch.Tensor:
-    torch.manual_seed(derived_seed(job.request.seed, "dropout", step))
-    images, labels = _tensors(job, crops)
-    with autocast(job.plan.device, job.recipe.precision):
-        logits = adapted.network(images)
-    return segmentation_loss(logits, labels, load_loss(job.recipe.loss or LOSS))
-
-
-def _tensors(job: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (B, C, i, j, k) and labels (B, i, j, k) on the device."""
-    labels = rearrange(crops.labels, "b 1 i j k -> b i j k").astype(np.int64)
-    return torch.from_numpy(crops.images).to(job.plan.device), torch.from_numpy(labels).to(
-        job.plan.device
-    )
+def _window(
+    crop: CachedCase, margin: int, rng: np.random.Generator, *, around_structure: bool
+) -> Window:
+    """Read one window of a feature crop at a random position."""
+    size = np.minimum(WINDOW, crop.shape)
+    size_with_margin = np.minimum(WINDOW + 2 * margin, crop.shape)
+    slack = np.subtract(crop.shape, size)
+    corner = rng.integers(slack + 1)
+    if around_structure and crop.classes:
+        places = crop.locations(int(rng.choice(crop.classes)))
+        corner = np.clip(places[rng.integers(len(places))] - size // 2, 0, slack)
+    start = np.clip(corner - margin, 0, np.subtract(crop.shape, size_with_margin))
+    features = crop.read_image(tuple(start), tuple(size_with_margin)).astype(np.float32)
+    labels = crop.read_label(tuple(corner), tuple(size)).astype(np.int64)
+    return features, labels, [*map(slice, corner - start, corner - start + size)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -11,27 +12,28 @@ from fseft.benchmarking.results import Benchmark, Trial, aggregate_trials
 from fseft.benchmarking.tables import to_csv, to_markdown
 from fseft.benchmarking.test_split import TestSplit, external, hold_out
 from fseft.benchmarking.trial import BenchmarkData, TrialConfig, run_trial
-from fseft.errors import FseftError, did_you_mean
-from fseft.experiment.settings import split_settings
+from fseft.errors import FseftError, did_you_mean, pluralise
+from fseft.experiment.callbacks import Callbacks
 from fseft.metrics.fields import MetricColumn
 from fseft.metrics.selection import DEFAULT_BENCHMARK_METRICS, select_metrics
 from fseft.model_zoo.adapter_file import versions
-from fseft.model_zoo.catalogue import find_model_card
 from fseft.parallel import default_workers, each_case
-from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.plan import make_plan
 from fseft.planning.preprocessing import preprocess
 from fseft.registry import registry
 from fseft.workspace import Workspace, exclusive_lock, write_document, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from fseft.experiment.settings import ConfiguredMethod
+    from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.plugin import MetricSpec
     from fseft.schemas import Dataset, Fingerprint
+
+logger = logging.getLogger(__name__)
 
 RESULT = "benchmark"
 """Name of the files with the result, without their suffix."""
@@ -41,29 +43,47 @@ LABELS = "labels"
 
 @dataclass(frozen=True)
 class BenchmarkRequest:
-    """What `fseft benchmark` was asked for.
+    """The methods and models to compare, on which data, and how; all names are resolved.
 
     Attributes:
-        common: What is the same for all trials; model, method, k, seed, settings and output become each trial's.
+        dataset: The dataset.
         output: Folder for everything.
-        models: Each with each method.
-        methods: By name.
-        ks: Numbers of cases to learn from.
-        seeds: Each draws its own cases, the same for all methods.
-        test: Cases to score, or how many; see `hold_out`.
+        models: Each is adapted by each method.
+        methods: With their configurations.
+        ks: Numbers of cases to train on.
+        seeds: Each draws its own support cases, the same for all methods.
+        settings: The settings as the user wrote them, for the record.
+        labels: The structures to segment; empty for all.
+        cases: Use these cases only; empty for all.
+        mapping: As for `AdaptRequest`.
+        minutes: Training time budget of a trial; None for no limit.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
+        device: "auto", "cpu" or "cuda".
+        workers: Processes, one trial each, or the address of a dask scheduler.
+        overwrite: Discard existing runs.
+        test: Cases to score, or their number; see `hold_out`.
         test_images: A folder of scans to score instead.
-        test_labels: Their labels.
+        test_labels: The folder of their labels.
         tolerance_mm: As for `evaluate`.
-        metrics: To compute; by default Dice, NSD and HD95.
-        baseline: The method that all are compared with; empty: the best of each k.
+        metrics: To compute; empty for Dice, NSD and HD95.
+        baseline: The method that all are compared with; empty for the best of each k.
     """
 
-    common: AdaptRequest
+    dataset: Dataset
     output: Path
-    models: tuple[str, ...]
-    methods: tuple[str, ...]
+    models: tuple[FoundationModel, ...]
+    methods: tuple[ConfiguredMethod, ...]
     ks: tuple[int, ...]
     seeds: tuple[int, ...]
+    settings: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    minutes: float | None = None
+    memory_bytes: int | None = None
+    device: str = "auto"
+    workers: Workers = 1
+    overwrite: bool = False
     test: tuple[str, ...] = ()
     test_images: Path | None = None
     test_labels: Path | None = None
@@ -71,25 +91,15 @@ class BenchmarkRequest:
     metrics: tuple[MetricSpec, ...] = ()
     baseline: str = ""
 
-
-@dataclass(frozen=True)
-class Watcher:
-    """What the caller wants to hear.
-
-    Attributes:
-        begin: Told what is scored, and how many trials there are.
-        done: Told each trial as it ends.
-        warn: Told what may disappoint.
-        progress: As of `Listener`.
-    """
-
-    begin: Callable[[TestSplit, int], None]
-    done: Callable[[Trial], None]
-    warn: Callable[[str], None]
-    progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]]
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """Names of the methods."""
+        return tuple(method.name for method in self.methods)
 
 
-def benchmark(request: BenchmarkRequest, store: Workspace, watcher: Watcher) -> Benchmark:
+def benchmark(
+    request: BenchmarkRequest, store: Workspace, callbacks: Callbacks | None = None
+) -> Benchmark:
     """Adapt every model by every method with every k and seed, and score all on the same cases.
 
     Leaves `benchmark.json`, `benchmark.csv` and `benchmark.md` in the output folder, and there below `runs/` each run
@@ -99,20 +109,27 @@ def benchmark(request: BenchmarkRequest, store: Workspace, watcher: Watcher) -> 
     Raises:
         FseftError: Bad input, or not one trial could be done.
     """
+    callbacks = callbacks or Callbacks()
     _check(request, store)
     if not request.metrics:
         request = replace(request, metrics=select_metrics(DEFAULT_BENCHMARK_METRICS))
     with exclusive_lock(request.output):
-        dataset = read_dataset(request.common.folder, strict=request.common.strict)
-        ground = _prepare(request, dataset, store, watcher)
-        made = _document(request, dataset, ground)
+        ground = _prepare(request, store, callbacks)
+        made = _document(request, ground)
         if not (
             request.output / f"{RESULT}.json"
         ).is_file():  # whose folder this is, for a run that is killed
             write_document(request.output / f"{RESULT}.json", made)
-        tasks = _tasks(request, dataset.name, ground, store)
-        watcher.begin(ground.held_out, len(tasks))
-        trials, failed = _all(tasks, request.common.workers, watcher)
+        tasks = _tasks(request, ground, store)
+        scans = list(ground.held_out.scans)
+        logger.info(
+            "%s, scored on %s: %s",
+            pluralise(len(tasks), "trial"),
+            pluralise(len(scans), "case"),
+            ", ".join(scans[:5]) + (", ..." if len(scans) > 5 else ""),
+        )
+        callbacks.on_start(request, 1)
+        trials, failed = _all(tasks, request.workers, callbacks)
         if all(trial.incompatibility for trial in trials):
             raise (
                 next(iter(failed.values()))
@@ -128,19 +145,19 @@ def benchmark(request: BenchmarkRequest, store: Workspace, watcher: Watcher) -> 
     return made
 
 
-def _document(request: BenchmarkRequest, dataset: Dataset, ground: BenchmarkData) -> Benchmark:
+def _document(request: BenchmarkRequest, ground: BenchmarkData) -> Benchmark:
     """What is known before any trial."""
-    packages = [registry().provenance("method", method) for method in request.methods]
+    packages = [registry().provenance("method", method) for method in request.method_names]
     return Benchmark(
-        dataset=dataset.name,
-        models=request.models,
+        dataset=request.dataset.name,
+        models=tuple(model.name for model in request.models),
         structures=ground.structures,
         test=tuple(ground.held_out.scans),
         pool=ground.held_out.pool,
         seeds=request.seeds,
         tolerance_mm=request.tolerance_mm,
-        settings=request.common.settings,
-        minutes=request.common.minutes,
+        settings=request.settings,
+        minutes=request.minutes,
         baseline=request.baseline,
         metrics=tuple(MetricColumn.of(metric) for metric in request.metrics),
         versions={**versions(), **{one.distribution: one.version for one in packages}},
@@ -149,31 +166,22 @@ def _document(request: BenchmarkRequest, dataset: Dataset, ground: BenchmarkData
 
 def _check(request: BenchmarkRequest, store: Workspace) -> None:
     """Refuse at once what no trial can do."""
-    for what, given in (("model", request.models), ("method", request.methods)):
-        if not given:
-            raise FseftError(f"--{what} is empty", hint=f"`fseft {what}s` lists what there is.")
+    for kind, entries in (("model", request.models), ("method", request.methods)):
+        if not entries:
+            raise FseftError(f"no {kind} to compare", hint=f"`fseft {kind}s` lists them.")
     if (request.test_images is None) != (request.test_labels is None):
-        raise FseftError("--test-images and --test-labels go together", hint="Give both, or none.")
+        raise FseftError(
+            "test images and test labels go together", hint="Give both folders, or none."
+        )
     if request.test and request.test_images is not None:
         raise FseftError(
-            "--test chooses among the dataset's cases, not in --test-images",
+            "the test cases are chosen from the dataset, not from the test images",
             hint="Give one of them.",
         )
-    if request.baseline and request.baseline not in request.methods:
+    if request.baseline and request.baseline not in request.method_names:
         cause = f"the baseline {request.baseline!r} is not among the methods"
-        raise FseftError(cause, hint=did_you_mean(request.baseline, request.methods))
-    for model in request.models:
-        find_model_card(model, store)
-    for method in request.methods:
-        spec = registry().method(method)
-        try:
-            split_settings(spec, _settings(request, method))
-        except FseftError as error:
-            alone = (
-                " For one method alone write METHOD.key=value." if len(request.methods) > 1 else ""
-            )
-            raise FseftError(error.cause, hint=f"{error.hint}{alone}") from error
-    _check_folder(request.output, (store.root, request.common.folder))
+        raise FseftError(cause, hint=did_you_mean(request.baseline, request.method_names))
+    _check_folder(request.output, (store.root, request.dataset.folder))
 
 
 def _check_folder(output: Path, taken: Sequence[Path]) -> None:
@@ -188,70 +196,43 @@ def _check_folder(output: Path, taken: Sequence[Path]) -> None:
         )
 
 
-def _settings(request: BenchmarkRequest, method: str) -> tuple[str, ...]:
-    """Those of all methods, then its own: `METHOD.key=value`.
-
-    Raises:
-        FseftError: One is of a method that takes no part.
-    """
-    shared: list[str] = []
-    own: list[str] = []
-    for setting in request.common.settings:
-        key, equals, value = setting.partition("=")
-        name, dot, key = key.rpartition(".")
-        if dot and name not in request.methods:
-            cause = f"--set {setting}: no method {name!r} takes part"
-            raise FseftError(cause, hint=did_you_mean(name, request.methods))
-        if name in ("", method):
-            (own if dot else shared).append(f"{key}{equals}{value}")
-    return (*shared, *own)
-
-
-def _prepare(
-    request: BenchmarkRequest, dataset: Dataset, store: Workspace, watcher: Watcher
-) -> BenchmarkData:
+def _prepare(request: BenchmarkRequest, store: Workspace, callbacks: Callbacks) -> BenchmarkData:
     """Measure, plan, hold out, and preprocess the cases that will be learned from."""
-    common, plans = request.common, []
+    plans = []
     for model in request.models:
-        with watcher.progress(len(dataset.cases), "measure") as done:
-            fingerprint, plan = make_plan(
-                common.folder,
-                model,
-                store,
-                memory_bytes=common.memory_bytes,
-                device=common.device,
-                workers=common.workers,
-                progress=done,
-                reuse=True,
-            )
+        fingerprint, plan = make_plan(
+            request.dataset,
+            model,
+            store,
+            memory_bytes=request.memory_bytes,
+            device=request.device,
+            workers=request.workers,
+            callbacks=callbacks,
+            reuse=True,
+        )
         plans.append(plan)
-    told = tuple(dict.fromkeys(warning for plan in plans for warning in plan.warnings))
-    structures = tuple(select_labels(fingerprint, common.labels))
-    held_out = _held_out(request, dataset, fingerprint, structures)
-    for warning in (*told, *_doubts(request, held_out, plans[0].device)):
-        watcher.warn(warning)
+    warnings = tuple(dict.fromkeys(warning for plan in plans for warning in plan.warnings))
+    structures = tuple(select_labels(fingerprint, request.labels))
+    held_out = _held_out(request, fingerprint, structures)
+    for warning in (*warnings, *_doubts(request, held_out, plans[0].device)):
+        logger.warning("%s", warning)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
     drawn = [
         select_support(labelled, max(request.ks), seed, held_out.pool) for seed in request.seeds
     ]
     cases = sorted(set().union(*drawn))
     for plan in plans:
-        with watcher.progress(len(cases), "preprocess") as done:
-            preprocess(
-                common.folder, plan, store, workers=common.workers, cases=cases, progress=done
-            )
-    return BenchmarkData(held_out, structures, told)
+        preprocess(
+            request.dataset, plan, store, workers=request.workers, cases=cases, callbacks=callbacks
+        )
+    return BenchmarkData(held_out, structures, warnings)
 
 
 def _held_out(
-    request: BenchmarkRequest, dataset: Dataset, fingerprint: Fingerprint, structures: Sequence[str]
+    request: BenchmarkRequest, fingerprint: Fingerprint, structures: Sequence[str]
 ) -> TestSplit:
-    images, labels, cases, k = (
-        request.test_images,
-        request.test_labels,
-        request.common.cases,
-        max(request.ks),
-    )
+    dataset, images, labels = request.dataset, request.test_images, request.test_labels
+    cases, k = request.cases, max(request.ks)
     if images is None or labels is None:
         folder = request.output / LABELS
         return hold_out(dataset, fingerprint, cases=cases, test=request.test, k=k, folder=folder)
@@ -271,61 +252,65 @@ def _doubts(request: BenchmarkRequest, held_out: TestSplit, device: str) -> Iter
     if held_out.alone:
         named = ", ".join(held_out.alone[:5]) + (", ..." if len(held_out.alone) > 5 else "")
         yield f"not scored, as scan or label is missing: {named}"
-    specs = [registry().method(method) for method in request.methods]
-    together = isinstance(request.common.workers, int) and request.common.workers > 1
-    if together and (request.common.minutes or device == "cuda"):
-        yield "trials share the machine: their times, and what --minutes allows, depend on each other"
-    if request.common.minutes and any(spec.access == "black-box" for spec in specs):
-        yield "the pass for features counts in --minutes of the first black-box method alone: rather --set epochs"
+    concurrent = isinstance(request.workers, int) and request.workers > 1
+    if concurrent and (request.minutes or device == "cuda"):
+        yield "trials share the machine: their times, and what a time budget allows, depend on each other"
+    if request.minutes and any(method.spec.access == "black-box" for method in request.methods):
+        yield (
+            "the extraction of features counts in the time budget of the first black-box method only: "
+            "rather limit the epochs"
+        )
 
 
 def _tasks(
-    request: BenchmarkRequest, dataset: str, ground: BenchmarkData, store: Workspace
+    request: BenchmarkRequest, ground: BenchmarkData, store: Workspace
 ) -> dict[str, TrialConfig]:
     """All trials by name; in processes or on a cluster, a trial uses one process."""
-    common = request.common
-    together = isinstance(common.workers, int) and common.workers > 1
-    threads = max(1, default_workers() // int(common.workers)) if together else 0
-    places, here = Workspace(request.output.absolute()), Workspace(store.root.absolute())
+    concurrent = isinstance(request.workers, int) and request.workers > 1
+    threads = max(1, default_workers() // int(request.workers)) if concurrent else 0
+    results, workspace = Workspace(request.output.absolute()), Workspace(store.root.absolute())
     tasks = {}
     for model, k, seed, method in product(
         request.models, request.ks, request.seeds, request.methods
     ):
-        adaptation = replace(
-            common,
-            folder=common.folder.absolute(),
+        adaptation = AdaptRequest(
+            dataset=request.dataset,
             model=model,
             method=method,
             k=k,
             seed=seed,
-            settings=_settings(request, method),
+            labels=request.labels,
             cases=ground.held_out.pool,
-            output=places.run(dataset, model, method, k, seed),
-            workers=1,
+            mapping=request.mapping,
+            minutes=request.minutes,
+            output=results.run(request.dataset.name, model.name, method.name, k, seed),
+            memory_bytes=request.memory_bytes,
+            device=request.device,
+            overwrite=request.overwrite,
         )
-        name = Trial(model=model, method=method, k=k, seed=seed).name
+        name = Trial(model=model.name, method=method.name, k=k, seed=seed).name
         tasks[name] = TrialConfig(
-            adaptation, ground, here, request.tolerance_mm, request.metrics, threads
+            adaptation, ground, workspace, request.tolerance_mm, request.metrics, threads
         )
     return tasks
 
 
 def _all(
-    tasks: dict[str, TrialConfig], workers: Workers, watcher: Watcher
+    tasks: dict[str, TrialConfig], workers: Workers, callbacks: Callbacks
 ) -> tuple[list[Trial], dict[str, FseftError]]:
     """What each trial gives, in their order, and what went wrong with others."""
     trials: dict[str, Trial] = {}
     failed: dict[str, FseftError] = {}
-    with watcher.progress(len(tasks), "benchmark") as advance:
+    with callbacks.progress("benchmark", len(tasks)) as advance:
         for name, outcome in each_case(run_trial, tasks.items(), workers=workers):
             if isinstance(outcome, FseftError):
                 case = None if outcome.case == name else outcome.case
                 failed[name] = FseftError(
                     outcome.cause, hint=outcome.hint, case=case, file=outcome.file
                 )
-                watcher.warn(f"{name}: {failed[name]}")
+                logger.warning("%s: %s", name, failed[name])
             else:
                 trials[name] = outcome
-                watcher.done(outcome)
+                callbacks.on_trial_end(outcome)
             advance(name)
     return [trials[name] for name in tasks if name in trials], failed

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
-from fseft.adaptation.configure import Listener
+from fseft.adaptation.configure import configure
 from fseft.adaptation.run import adapt
 from fseft.benchmarking.results import Trial
 from fseft.errors import FseftError, IncompatibleError
@@ -15,6 +16,7 @@ from fseft.evaluation.matching import match_predictions
 from fseft.evaluation.run import evaluate, write_evaluation
 from fseft.inference.index import INDEX, read_index
 from fseft.inference.run import PredictRequest, predict
+from fseft.logs import captured_records
 from fseft.schemas import SupportSet
 from fseft.workspace import digest, file_digest, read_document, write_document
 
@@ -60,12 +62,15 @@ def run_trial(task: TrialConfig) -> Trial:
 
         torch.set_num_threads(task.threads)
     request = task.request
-    warnings: list[str] = []
-    fresh = Trial(model=request.model, method=request.method, k=request.k, seed=request.seed)
-    try:
-        adaptation = adapt(request, task.store, Listener(warn=warnings.append))
-    except IncompatibleError as error:
-        return fresh.model_copy(update={"incompatibility": error.cause})
+    fresh = Trial(
+        model=request.model.name, method=request.method.name, k=request.k, seed=request.seed
+    )
+    with captured_records() as records:
+        try:
+            adaptation = adapt(configure(request, task.store), task.store)
+        except IncompatibleError as error:
+            return fresh.model_copy(update={"incompatibility": error.cause})
+    warnings = [record.msg for record in records if record.levelno >= logging.WARNING]
     key = digest(
         file_digest(adaptation.adapter),
         task.ground.held_out.key,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.console import show_lines, show_table
+from fseft.cli.console import ConsoleCallbacks, show_lines, show_table
 from fseft.cli.options import (
     Cluster,
     DatasetFolder,
@@ -23,7 +23,11 @@ from fseft.cli.options import (
 from fseft.errors import pluralise
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fseft.adaptation.configure import AdaptConfig
+    from fseft.inference.adapter import Adapter
+    from fseft.learn.training.progress import Epoch
 
 BESIDE = ("", "frozen", "fine-tuned", "new", "low-rank")
 """What becomes of decoder and bottleneck; empty: as by default."""
@@ -99,65 +103,76 @@ def adapt(
     Plans and preprocesses first where that is missing. Writes adapter.safetensors, run.json, log.jsonl and
     support.json. A killed run goes on from its last checkpoint; a run with other settings is never replaced unasked.
     """
-    from fseft.adaptation.configure import AdaptRequest, Listener
-    from fseft.adaptation.run import adapt
-    from fseft.cli.console import progress, warn
-    from fseft.cli.parsing import case_names, choice, names, pairs, parse_memory
+    from fseft import api
+    from fseft.cli.parsing import case_names, choice, names, pairs, parse_memory, parse_settings
     from fseft.cli.training_progress import training_progress
-    from fseft.workspace import Workspace
 
-    request = AdaptRequest(
-        folder=dataset,
-        model=model,
-        method=method,
-        k=k,
-        seed=seed,
-        settings=tuple(settings or ()),
-        labels=names(labels),
-        cases=case_names(cases),
-        mapping=pairs("--map", mapping or ()),
-        decoder=choice("--decoder", decoder, BESIDE) or None,  # type: ignore[arg-type]
-        bottleneck=choice("--bottleneck", bottleneck, BESIDE) or None,  # type: ignore[arg-type]
-        minutes=minutes,
-        half=half,
-        output=output,
-        memory_bytes=parse_memory(memory) if memory else None,
-        device=device,
-        workers=cluster or workers,
-        strict=strict,
-        overwrite=overwrite,
-        reporters=tuple(reporter or ()),
-    )
     with training_progress(f"{method}, k = {k}", minutes) as on_step:
-        listener = Listener(begin=_tell, step=on_step, warn=warn, progress=progress)
-        result = adapt(request, Workspace(workspace), listener)
-    run = result.run
-    if result.already_done:
-        show_lines(["This run was finished before; nothing to do (--overwrite makes it anew)."])
+        adapter = api.adapt(
+            dataset,
+            model,
+            method,
+            k,
+            seed=seed,
+            settings=parse_settings("--set", settings or ()),
+            labels=names(labels),
+            cases=case_names(cases),
+            class_mapping=dict(pairs("--map", mapping or ())),
+            decoder=choice("--decoder", decoder, BESIDE) or None,  # type: ignore[arg-type]
+            bottleneck=choice("--bottleneck", bottleneck, BESIDE) or None,  # type: ignore[arg-type]
+            minutes=minutes,
+            fp16=half,
+            output=output,
+            memory_bytes=parse_memory(memory) if memory else None,
+            device=device,
+            workers=cluster or workers,
+            strict=strict,
+            overwrite=overwrite,
+            reporters=tuple(reporter or ()),
+            workspace=workspace,
+            callbacks=_AdaptCallbacks(on_step),
+        )
+    _show(adapter)
+
+
+class _AdaptCallbacks(ConsoleCallbacks):
+    """Show what was decided before it takes time, and the training."""
+
+    def __init__(self, on_step: Callable[[Epoch], None]) -> None:
+        self._on_step = on_step
+
+    def on_start(self, config: AdaptConfig, first_epoch: int) -> None:
+        """Show the support cases, the structures and the rows of the head."""
+        lines = {
+            "support cases": ", ".join(config.support.cases),
+            "structures": ", ".join(config.labels),
+            "resuming": f"after epoch {first_epoch - 1}" if first_epoch > 1 else "",
+        }
+        show_lines([f"{key}: {value}" for key, value in lines.items() if value])
+        if config.matched:
+            trains = config.request.method.spec.trains
+            unmatched = "nothing: new to the model" if trains else "nothing: never segmented"
+            rows = [(name, config.matched.get(name, unmatched)) for name in config.labels]
+            show_table(("structure", "starts from the model's"), rows)
+
+    def on_step(self, epoch: Epoch) -> None:
+        """Update the bar."""
+        self._on_step(epoch)
+
+
+def _show(adapter: Adapter) -> None:
+    run = adapter.run
+    if run is None:
+        return
     loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
-    size = result.adapter.stat().st_size
+    size = adapter.path.stat().st_size
     shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-    trained = f"{run.trained_parameters:,} parameters trained, {pluralise(run.epochs, 'epoch')} in {run.seconds:.0f} s"
+    epochs = f"{pluralise(run.epochs, 'epoch')} in {run.seconds:.0f} s"
+    summary = f"{run.trained_parameters:,} parameters trained, {epochs}{loss}"
     show_lines(
         [
-            f"{trained}{loss}; ended by: {run.stopped_by}",
+            f"{summary}; ended by: {run.stopped_by}",
             *run.notes,
-            f"adapter: {result.adapter} ({shown})",
+            f"adapter: {adapter.path} ({shown})",
         ]
     )
-
-
-def _tell(job: AdaptConfig, epoch: int) -> None:
-    """What was decided, before it takes time."""
-    lines = {
-        "support cases": ", ".join(job.support.cases),
-        "structures": ", ".join(job.labels),
-        "goes on": f"after epoch {epoch}" if epoch else "",
-    }
-    show_lines([f"{key}: {value}" for key, value in lines.items() if value])
-    if job.matched:
-        unknown = "nothing: new to the model" if job.spec.trains else "nothing: never segmented"
-        show_table(
-            ("structure", "starts from the model's"),
-            [(a, job.matched.get(a, unknown)) for a in job.labels],
-        )

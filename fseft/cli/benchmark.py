@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fseft.cli.console import ConsoleCallbacks
 from fseft.cli.options import (
     DatasetFolder,
     Device,
@@ -22,7 +22,7 @@ from fseft.errors import FseftError, pluralise
 
 if TYPE_CHECKING:
     from fseft.benchmarking.results import Benchmark, Trial
-    from fseft.benchmarking.test_split import TestSplit
+    from fseft.benchmarking.run import BenchmarkRequest
     from fseft.metrics.fields import MetricColumn
 
 
@@ -97,53 +97,44 @@ def benchmark(
     By default 20 labelled cases are held out, or half of fewer than 40. Writes benchmark.md, benchmark.csv and
     benchmark.json. Run again to go on, or with more methods or seeds beside these: what is there is not made again.
     """
-    from fseft.adaptation.configure import AdaptRequest
-    from fseft.benchmarking import run as step
+    from fseft import api
     from fseft.cli import console
-    from fseft.cli.parsing import case_names, names, pairs, parse_memory, whole_numbers
+    from fseft.cli.parsing import (
+        case_names,
+        names,
+        pairs,
+        parse_memory,
+        parse_settings,
+        whole_numbers,
+    )
     from fseft.evaluation.run import parse_tolerance
-    from fseft.metrics.fields import MetricColumn
-    from fseft.metrics.selection import DEFAULT_BENCHMARK_METRICS, select_metrics
-    from fseft.workspace import Workspace
 
-    common = AdaptRequest(
-        folder=dataset,
-        model="",
-        method="",
-        k=0,
-        settings=tuple(settings or ()),
+    found = api.benchmark(
+        dataset,
+        names(model),
+        names(method),
+        output,
+        ks=whole_numbers("--k", k or ["5"], minimum=1),
+        seeds=whole_numbers("--seed", seed or ["0"], minimum=0),
+        settings=parse_settings("--set", settings or ()),
         labels=names(labels),
         cases=case_names(cases),
-        mapping=pairs("--map", mapping or ()),
+        test=case_names(test),
+        test_images=test_images,
+        test_labels=test_labels,
+        class_mapping=dict(pairs("--map", mapping or ())),
         minutes=minutes,
+        metrics=names(metrics),
+        baseline=baseline or against,
+        tolerance_mm=parse_tolerance(tolerance),
         memory_bytes=parse_memory(memory) if memory else None,
         device=device,
         workers=cluster or workers,
         strict=strict,
         overwrite=overwrite,
+        workspace=workspace,
+        callbacks=_BenchmarkCallbacks(),
     )
-    chosen = select_metrics(names(metrics) or DEFAULT_BENCHMARK_METRICS)
-    request = step.BenchmarkRequest(
-        common,
-        output,
-        models=names(model),
-        methods=names(method),
-        ks=whole_numbers("--k", k or ["5"], minimum=1),
-        seeds=whole_numbers("--seed", seed or ["0"], minimum=0),
-        test=case_names(test),
-        test_images=test_images,
-        test_labels=test_labels,
-        tolerance_mm=parse_tolerance(tolerance),
-        metrics=chosen,
-        baseline=baseline or against,
-    )
-    watcher = step.Watcher(
-        begin=_begin,
-        done=partial(_done, MetricColumn.of(chosen[0])),
-        warn=console.warn,
-        progress=console.progress,
-    )
-    found = step.benchmark(request, Workspace(workspace), watcher)
     _warn(found)
     if as_json:
         console.show_json(found.model_dump(mode="json"))
@@ -164,24 +155,27 @@ def _show(found: Benchmark, output: Path) -> None:
     console.show_lines([*excluded(found), explanation(found), files])
 
 
-def _begin(held_out: TestSplit, trials: int) -> None:
-    """What is scored, before it takes time."""
-    from fseft.cli.console import note
+class _BenchmarkCallbacks(ConsoleCallbacks):
+    """Show the progress, and the result of each trial."""
 
-    cases = list(held_out.scans)
-    shown = ", ".join(cases[:5]) + (", ..." if len(cases) > 5 else "")
-    note(f"{pluralise(trials, 'trial')}, scored on {pluralise(len(cases), 'case')}: {shown}")
+    metric: MetricColumn
 
+    def on_start(self, config: BenchmarkRequest, first_epoch: int) -> None:
+        """Note the metric to show."""
+        from fseft.metrics.fields import MetricColumn
 
-def _done(metric: MetricColumn, trial: Trial) -> None:
-    """How a trial ended."""
-    from fseft.cli.console import duration, note
+        del first_epoch
+        self.metric = MetricColumn.of(config.metrics[0])
 
-    if trial.incompatibility:
-        note(f"{trial.name}: {trial.incompatibility}")
-        return
-    scores = f"{metric.title} {metric.text(trial.mean)}"
-    note(f"{trial.name}: {scores}, trained in {duration(trial.seconds)}")
+    def on_trial_end(self, trial: Trial) -> None:
+        """Show how a trial ended."""
+        from fseft.cli.console import duration, note
+
+        if trial.incompatibility:
+            note(f"{trial.name}: {trial.incompatibility}")
+            return
+        score = f"{self.metric.title} {self.metric.text(trial.mean)}"
+        note(f"{trial.name}: {score}, trained in {duration(trial.seconds)}")
 
 
 def _warn(found: Benchmark) -> None:

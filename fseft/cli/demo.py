@@ -20,12 +20,14 @@ def demo(
     seed: Seed = 0,
 ) -> None:
     """Try the whole chain on made-up scans: about four minutes on two cores, no network."""
-    from fseft.cli.console import note, out, show_table
+    from fseft.cli.callbacks import StepCallbacks
+    from fseft.cli.console import out, show_table
     from fseft.cli.training_progress import training_progress
     from fseft.demo.run import DemoRequest, run_demo, table_rows
 
     with training_progress("training") as on_step:
-        done = run_demo(DemoRequest(output, minutes=minutes, seed=seed), say=note, on_step=on_step)
+        callbacks = StepCallbacks(on_step)
+        done = run_demo(DemoRequest(output, minutes=minutes, seed=seed), callbacks)
     columns = ("method", "trained parameters", "adapter MB", "Dice known", "Dice new")
     rows = [
         (str(name), f"{count:,}", f"{size:.2f}", _score(known), _score(new))

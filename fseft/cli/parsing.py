@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fseft.errors import FseftError, did_you_mean
 
@@ -126,6 +126,25 @@ def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
         if not sign:
             raise FseftError(f"{option} {name!r}: expected a pair", hint=f"Write {option} a=b.")
     return tuple((name.strip(), value.strip()) for name, _, value in split)
+
+
+def parse_settings(option: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Parse `["rank=4", "loss=dice_ce"]` to {"rank": 4, "loss": "dice_ce"}; the last of two values counts.
+
+    Raises:
+        FseftError: A text has no `=`.
+    """
+    from fseft.experiment.settings import parsed_value
+
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise FseftError(
+                f"{option} {text!r} is no key=value", hint=f"Write for example {option} rank=4."
+            )
+        settings[key] = parsed_value(value)
+    return settings
 
 
 def choice(option: str, value: str, choices: tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fseft.cli import console
+from fseft.cli.console import ConsoleCallbacks
 from fseft.cli.options import (
     Cluster,
     DatasetFolder,
@@ -40,34 +41,30 @@ def plan(
 
     Writes fingerprint.json and plan.MODEL.json below fingerprints/. Files are measured again only if one has changed.
     """
-    from fseft.planning.dataset_reading import read_dataset
-    from fseft.planning.plan import make_plan
+    from fseft import api
     from fseft.workspace import Workspace
 
-    store = Workspace(workspace)
-    total = len(read_dataset(dataset, strict=strict).cases)
-    with console.progress(total, "measure") as advance:
-        fingerprint, made = make_plan(
-            dataset,
-            model,
-            store,
-            memory_bytes=parse_memory(memory) if memory else None,
-            device=device,
-            workers=cluster or workers,
-            strict=strict,
-            progress=advance,
-        )
+    fingerprint, decided = api.plan(
+        dataset,
+        model,
+        memory_bytes=parse_memory(memory) if memory else None,
+        device=device,
+        workers=cluster or workers,
+        strict=strict,
+        workspace=workspace,
+        callbacks=ConsoleCallbacks(),
+    )
     if as_json:
-        console.show_json(made.model_dump(mode="json"))
+        console.show_json(decided.model_dump(mode="json"))
         return
-    _show(fingerprint, made)
-    console.note(f"plan: {store.plan(made.dataset, model)}")
+    _show(fingerprint, decided)
+    console.note(f"plan: {Workspace(workspace).plan(decided.dataset, model)}")
 
 
-def _show(fingerprint: Fingerprint, made: Plan) -> None:
+def _show(fingerprint: Fingerprint, decided: Plan) -> None:
     from fseft.anatomy.vocabulary import resolve_names, show_resolved
 
-    console.show_lines(_summary(fingerprint, made.preprocessing.orientation))
+    console.show_lines(_summary(fingerprint, decided.preprocessing.orientation))
     if fingerprint.classes:
         names = show_resolved(resolve_names(fingerprint.classes, fingerprint.meanings))
         rows = [
@@ -79,10 +76,8 @@ def _show(fingerprint: Fingerprint, made: Plan) -> None:
             rows,
             right=("label", "cases", "median ml"),
         )
-    decisions = [(decision.name, decision.value, decision.reason) for decision in made.decisions]
+    decisions = [(decision.name, decision.value, decision.reason) for decision in decided.decisions]
     console.show_table(("decision", "value", "reason"), decisions)
-    for warning in made.warnings:
-        console.warn(warning)
 
 
 def _summary(fingerprint: Fingerprint, axes: str) -> Iterator[str]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fseft.cli.console import ConsoleCallbacks, duration, note, out
+from fseft.cli.callbacks import PredictCallbacks
 from fseft.cli.options import Cluster, Device, Workers, Workspace
 from fseft.errors import pluralise
-
-MIN_SECONDS_TO_ESTIMATE = 5.0
 
 
 def predict(
@@ -48,45 +45,23 @@ def predict(
     Needs the scan, the adapter and the backbone, nothing else. Scans that are done already are skipped. Several
     adapters that learned from the same frozen features share one pass of the network.
     """
+    from fseft import api
+    from fseft.cli.console import out
     from fseft.cli.parsing import choice
-    from fseft.inference.adapter_groups import group_adapters, open_adapters
-    from fseft.inference.run import PredictRequest, predict
-    from fseft.workspace import Workspace
 
-    store = Workspace(workspace)
-    request = PredictRequest(
-        inputs=tuple(inputs),
-        output=output,
-        adapters=tuple(adapter),
+    result = api.predict(
+        inputs,
+        adapter,
+        output,
         overlap=choice("--overlap", overlap, ("probability", "first", "separate")),  # type: ignore[arg-type]
         probabilities=probabilities,
         tta=tta,
         device=device,
         workers=cluster or workers,
+        workspace=workspace,
+        callbacks=PredictCallbacks(),
     )
-    adapters = open_adapters(request.adapters, store)
-    if len(adapters) > 1:
-        note(f"{len(adapters)} adapters, forward passes per scan: {len(group_adapters(adapters))}")
-    result = predict(request, store, _PredictionProgress())
     skipped = f", {len(result.skipped)} existed already" if result.skipped else ""
     out.print(
         f"{pluralise(len(result.segmented), 'scan')} segmented{skipped}: {output}", soft_wrap=True
     )
-
-
-class _PredictionProgress(ConsoleCallbacks):
-    """Progress over scans, and an estimate after the first windows of a scan that takes long."""
-
-    def __init__(self) -> None:
-        self.start = 0.0
-        self.estimated: set[str] = set()
-
-    def on_window(self, scan: str, finished: int, total: int) -> None:
-        """Prints the remaining time once per scan."""
-        if finished == 0:
-            self.start = time.monotonic()
-        elif scan not in self.estimated:
-            self.estimated.add(scan)
-            remaining = (time.monotonic() - self.start) / finished * (total - finished)
-            if remaining >= MIN_SECONDS_TO_ESTIMATE:
-                note(f"{scan}: {pluralise(total, 'window')}, about {duration(remaining)} left")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fseft.adaptation.configure import AdaptRequest, Listener
-from fseft.adaptation.run import adapt
+from fseft import api
 from fseft.demo.phantom import LEFT_OUT, PhantomSet, write_phantoms
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
-from fseft.inference.run import PredictRequest, predict
-from fseft.planning.plan import make_plan
-from fseft.planning.preprocessing import preprocess
+from fseft.logs import captured_records
+from fseft.planning.dataset_reading import read_dataset
 from fseft.reporting.figures import best_slice, colours, curve_svg, overlay, png, side_by_side
 from fseft.reporting.page import Column, Figure, Highlight, Page, Section, Table, render_page
 from fseft.volume.geometry import reorient
@@ -23,18 +22,21 @@ from fseft.volume.image import read_labels, read_volume
 from fseft.workspace import Workspace, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
-    from fseft.adaptation.run import Adaptation
-    from fseft.learn.training.progress import Epoch
+    from fseft.experiment.callbacks import Callbacks
+    from fseft.inference.adapter import Adapter
     from fseft.metrics.scores import Scores
+    from fseft.schemas import Dataset, Run
+
+logger = logging.getLogger(__name__)
 
 MODEL = "phantom-tiny"
 KNOWN = ("liver", "kidney_left", "vertebrae")
 METHODS = ("zero-shot", "linear-probe", "lora", "scratch")
 WINDOW = (-160.0, 240.0)
-CROPS = "crops_per_step=2"  # as many as keep a step under a second on two cores
+SETTINGS = {"crops_per_step": 2, "early_stopping": False}
+"""Two crops per step keep a step under a second on two cores."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,15 @@ class Result:
     """What one method reached."""
 
     method: str
-    adaptation: Adaptation
+    adapter: Adapter
     scores: Scores
+
+    @property
+    def run(self) -> Run:
+        """The document of the run."""
+        run = self.adapter.run
+        assert run is not None  # noqa: S101 - the run has just ended
+        return run
 
     def mean_dice(self, structures: tuple[str, ...]) -> float | None:
         """Mean over structures; None where none was scored."""
@@ -76,21 +85,18 @@ class Demo:
     page: Path
 
 
-def run_demo(
-    request: DemoRequest,
-    *,
-    say: Callable[[str], None] = lambda _: None,
-    on_step: Callable[[Epoch], None] = lambda _: None,
-) -> Demo:
+def run_demo(request: DemoRequest, callbacks: Callbacks | None = None) -> Demo:
     """Make phantoms of another scanner, then plan, preprocess, adapt, predict and evaluate with four methods.
 
     Everything lies below `request.folder`; a second run goes on where the first was stopped.
     """
-    store = Workspace(request.folder)
+    workspace = Workspace(request.folder)
     data = request.folder / "data" / f"phantom-torso-{request.seed}"
     if not (data / "dataset.json").is_file():
-        say(
-            f"making {request.k} labelled and {request.test_cases} unseen phantoms, as from another scanner"
+        logger.info(
+            "making %d labelled and %d unseen phantoms, as from another scanner",
+            request.k,
+            request.test_cases,
         )
         phantoms = PhantomSet(
             data.name, "ct", (*KNOWN, *LEFT_OUT), cases=request.k, seed=1000 + request.seed
@@ -103,10 +109,13 @@ def run_demo(
             done=lambda _: None,
             spacing_mm=5.0,
         )
-    say("plan and preprocess")
-    _, plan = make_plan(data, MODEL, store)
-    preprocess(data, plan, store)
-    results = tuple(_one_method(request, data, store, method, say, on_step) for method in METHODS)
+    logger.info("plan and preprocess")
+    dataset = read_dataset(data)
+    with captured_records():  # the plan's doubts about phantoms are of no interest
+        api.preprocess(dataset, MODEL, workspace=workspace)
+    results = tuple(
+        _one_method(request, dataset, workspace, method, callbacks) for method in METHODS
+    )
     page = request.folder / "index.html"
     write_text(page, render_page(_page(request, data, results)))
     return Demo(results, page)
@@ -114,29 +123,30 @@ def run_demo(
 
 def _one_method(
     request: DemoRequest,
-    data: Path,
-    store: Workspace,
+    dataset: Dataset,
+    workspace: Workspace,
     method: str,
-    say: Callable[[str], None],
-    on_step: Callable[[Epoch], None],
+    callbacks: Callbacks | None,
 ) -> Result:
-    say(f"{method}: adapt, predict, evaluate")
-    asked = AdaptRequest(
-        folder=data,
-        model=MODEL,
-        method=method,
-        k=request.k,
-        seed=request.seed,
-        settings=(CROPS, "early_stopping=false"),
-        minutes=request.minutes,
-        device="cpu",
-        overwrite=True,
-    )
-    adaptation = adapt(asked, store, Listener(step=on_step))
-    output = request.folder / "predictions" / method
-    predict(PredictRequest((data / "imagesTs",), output, (adaptation.adapter,)), store)
-    scores = evaluate(match_files(output, data / "labelsTs"), workers=1)
-    return Result(method, adaptation, scores)
+    logger.info("%s: adapt, predict, evaluate", method)
+    with captured_records():
+        adapter = api.adapt(
+            dataset,
+            MODEL,
+            method,
+            request.k,
+            seed=request.seed,
+            settings=SETTINGS,
+            minutes=request.minutes,
+            device="cpu",
+            overwrite=True,
+            workspace=workspace,
+            callbacks=callbacks,
+        )
+        output = request.folder / "predictions" / method
+        api.predict(dataset.folder / "imagesTs", adapter, output, device="cpu")
+    scores = evaluate(match_files(output, dataset.folder / "labelsTs"), workers=1)
+    return Result(method, adapter, scores)
 
 
 def table_rows(results: tuple[Result, ...]) -> list[tuple[str | float | None, ...]]:
@@ -144,8 +154,8 @@ def table_rows(results: tuple[Result, ...]) -> list[tuple[str | float | None, ..
     return [
         (
             result.method,
-            result.adaptation.run.trained_parameters,
-            result.adaptation.adapter.stat().st_size / 1e6,
+            result.run.trained_parameters,
+            result.adapter.path.stat().st_size / 1e6,
             result.mean_dice(KNOWN),
             result.mean_dice(LEFT_OUT),
         )
@@ -173,7 +183,7 @@ def _page(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> Page
         )
         for r in results
     ]
-    curves = {r.method: _curve(r) for r in results if r.adaptation.run.epochs}
+    curves = {r.method: _curve(r) for r in results if r.run.epochs}
     return Page(
         title="fseft demo",
         subtitle=f"{request.k} labelled phantoms, {request.test_cases} unseen ones, scored on their own grid",
@@ -182,7 +192,7 @@ def _page(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> Page
                 "best on new structures", best.method, f"Dice {best.mean_dice(LEFT_OUT) or 0:.3f}"
             ),
             Highlight(
-                "its file", f"{best.adaptation.adapter.stat().st_size / 1e6:.2f} MB", "safetensors"
+                "its file", f"{best.adapter.path.stat().st_size / 1e6:.2f} MB", "safetensors"
             ),
             Highlight("training", f"{request.minutes:g} min", "for each method, on the CPU"),
         ),
@@ -220,7 +230,7 @@ def _page(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> Page
 
 
 def _curve(result: Result) -> list[tuple[float, float]]:
-    lines = (result.adaptation.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = result.adapter.path.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines]
     return [(entry["seconds"], entry["loss"]) for entry in entries]
 
@@ -237,7 +247,7 @@ def _pictures(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> 
     for file in label_files:
         found = read_labels(file)
         labels.append(reorient(found.array, found.geometry, "RAS")[0][0])
-    ids = results[0].adaptation.run.labels
+    ids = results[0].run.labels
     legend = {
         name: tuple(int(v) for v in colours(max(ids.values()))[value - 1])
         for name, value in ids.items()

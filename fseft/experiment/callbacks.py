@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from fseft.learn.training.progress import Epoch
 
@@ -39,7 +40,12 @@ class Callbacks:
         return nullcontext(lambda _: None)
 
     def on_start(self, config: Any, first_epoch: int) -> None:
-        """Called before training with the resolved configuration; `first_epoch` > 1 resumes a run."""
+        """Called before training, once everything is decided.
+
+        Args:
+            config: The resolved configuration, such as `fseft.adaptation.configure.AdaptConfig`.
+            first_epoch: The first epoch to train, from 1 on; above 1, the run resumes from a checkpoint.
+        """
 
     def on_step(self, epoch: Epoch) -> None:
         """Called after each training step with the state of the running epoch."""
@@ -50,8 +56,76 @@ class Callbacks:
     def on_validation_end(self, epoch: Epoch, dice: Mapping[str, float]) -> None:
         """Called after a validation with the Dice of each structure."""
 
-    def on_window(self, scan: str, finished: int, total: int) -> None:
-        """Called after each sliding window of a scan that this process segments."""
+    def on_checkpoint_saved(self, path: Path) -> None:
+        """Called after a checkpoint, or at the end the adapter, was written to `path`."""
 
     def on_trial_end(self, trial: Any) -> None:
         """Called after each trial of a benchmark."""
+
+    def on_window(self, scan: str, finished: int, total: int) -> None:
+        """Called after each sliding window of a scan that this process segments, and with 0 before the first."""
+
+    def on_end(self, outcome: str) -> None:
+        """Called when training has ended: "finished", or the line of the error that ended it."""
+
+
+class CallbackList(Callbacks):
+    """Forward every event to several callbacks, in their order."""
+
+    def __init__(self, callbacks: Sequence[Callbacks]) -> None:
+        self.callbacks = tuple(callbacks)
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[[str], None]]:
+        """Begin the stage in each of the callbacks."""
+        with ExitStack() as stack:
+            stages = [
+                stack.enter_context(callbacks.progress(description, total))
+                for callbacks in self.callbacks
+            ]
+
+            def advance(item: str) -> None:
+                for stage in stages:
+                    stage(item)
+
+            yield advance
+
+    def on_start(self, config: Any, first_epoch: int) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_start(config, first_epoch)
+
+    def on_step(self, epoch: Epoch) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_step(epoch)
+
+    def on_epoch_end(self, epoch: Epoch) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_epoch_end(epoch)
+
+    def on_validation_end(self, epoch: Epoch, dice: Mapping[str, float]) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_validation_end(epoch, dice)
+
+    def on_checkpoint_saved(self, path: Path) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_checkpoint_saved(path)
+
+    def on_trial_end(self, trial: Any) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_trial_end(trial)
+
+    def on_window(self, scan: str, finished: int, total: int) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_window(scan, finished, total)
+
+    def on_end(self, outcome: str) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_end(outcome)

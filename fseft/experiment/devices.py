@@ -1,28 +1,32 @@
-"""Which device to compute on."""
+"""The device to compute on."""
 
 from __future__ import annotations
 
 from fseft.errors import FseftError
 
 
-def select_device(wanted: str) -> str:
-    """`cpu` or `cuda`; `auto` takes the GPU where there is one.
+def select_device(device: str) -> str:
+    """Select the device to compute on.
+
+    Args:
+        device: "cpu", "cuda", or "auto" for the GPU if one is available.
+
+    Returns:
+        "cpu" or "cuda".
 
     Raises:
-        FseftError: CUDA asked for and absent, or no such device.
+        FseftError: CUDA is requested and not available, or the device is unknown.
     """
     import torch
 
     available = torch.cuda.is_available()
-    if wanted == "auto":
+    if device == "auto":
         return "cuda" if available else "cpu"
-    if wanted == "cuda" and not available:
+    if device == "cuda" and not available:
         raise FseftError(
-            "--device cuda: this machine or this torch has no CUDA",
-            hint="Use --device cpu or auto.",
+            "the device cuda was requested, and this machine or this torch has no CUDA",
+            hint="Use the device cpu or auto.",
         )
-    if wanted not in ("cpu", "cuda"):
-        raise FseftError(
-            f"--device {wanted}: there is no such device", hint="Use auto, cpu or cuda."
-        )
-    return wanted
+    if device not in ("cpu", "cuda"):
+        raise FseftError(f"unknown device {device!r}", hint="Use auto, cpu or cuda.")
+    return device

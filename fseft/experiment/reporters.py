@@ -1,8 +1,9 @@
-"""The reporters of a run: told of what happens, and never able to end it."""
+"""The reporters of a run: they observe it through callbacks, and their errors never end it."""
 
 from __future__ import annotations
 
 import inspect
+import logging
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,66 @@ import pluggy
 
 from fseft import plugin as api
 from fseft.errors import PluginError, summarise_exception
+from fseft.experiment.callbacks import Callbacks
 from fseft.registry import PLUGIN_EXCEPTIONS, registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from fseft.learn.training.progress import Epoch
+    from fseft.schemas import Run
+
+logger = logging.getLogger(__name__)
+
 LOG = "fseft:jsonl"
 """The reporter that every run has: its log is one of the files of a run."""
+
+
+class ReporterCallbacks(Callbacks):
+    """Forward the events of a run to its reporters; the error of a reporter is logged once and ends nothing.
+
+    Args:
+        names: Names of reporters, in addition to the log that every run has.
+        folder: Folder of the run.
+
+    Attributes:
+        run: The document that the reporters receive; set it before the first event.
+
+    Raises:
+        FseftError: A name is unknown, or a reporter cannot be created or used.
+    """
+
+    run: Run
+
+    def __init__(self, names: Iterable[str], folder: Path) -> None:
+        self._manager = observers_of(names, folder)
+        self._logged: set[str] = set()
+
+    def _notify(self, hook: str, **arguments: Any) -> None:
+        for problem in notify(self._manager, hook, run=self.run, **arguments):
+            if problem not in self._logged:  # a reporter that fails at each epoch is logged once
+                logger.warning("%s", problem)
+            self._logged.add(problem)
+
+    def on_start(self, config: Any, first_epoch: int) -> None:
+        """Report the start of the run."""
+        del config
+        self._notify("fseft_run_start", epoch=first_epoch)
+
+    def on_epoch_end(self, epoch: Epoch) -> None:
+        """Report an epoch."""
+        keys = ("loss", "learning_rate", "seconds")
+        metrics = {key: getattr(epoch, key) for key in keys}
+        self._notify("fseft_epoch_end", epoch=epoch.number, metrics=metrics)
+
+    def on_checkpoint_saved(self, path: Path) -> None:
+        """Report a checkpoint, or the adapter."""
+        self._notify("fseft_checkpoint_saved", path=path)
+
+    def on_end(self, outcome: str) -> None:
+        """Report the end of the run."""
+        self._notify("fseft_run_end", outcome=outcome)
 
 
 def observers_of(names: Iterable[str], folder: Path) -> pluggy.PluginManager:
@@ -54,9 +107,7 @@ def observers(reporters: Mapping[str, object]) -> pluggy.PluginManager:
     for told, reporter in reporters.items():
         try:
             manager.register(reporter, name=told)
-        except (
-            PLUGIN_EXCEPTIONS
-        ) as error:  # pluggy looks at all attributes, whose code is the plugin's
+        except PLUGIN_EXCEPTIONS as error:  # pluggy reads all attributes, which may be properties
             raise _unfit(told, summarise_exception(error)) from error
         if not manager.get_hookcallers(reporter):
             raise _unfit(

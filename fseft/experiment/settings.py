@@ -1,90 +1,139 @@
-"""`--set key=value`: keys of the method's configuration and of the training recipe, or a preset of both."""
+"""Settings of method and training: one flat set of keys for two validated configurations."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, did_you_mean
+from fseft.registry import registry
 from fseft.training_config import TrainingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from fseft.plugin import Config, MethodSpec
     from fseft.schemas import FrozenModel, PartMode
 
-
 PRESET = "preset"
+"""The key that names a preset of the method; all other settings take precedence over it."""
+
+
+@dataclass(frozen=True)
+class ConfiguredMethod:
+    """A method with everything that is set about it, resolved once by `configure_method` and then passed on.
+
+    Attributes:
+        name: As the user wrote it; `package:name` where two packages offer the same name.
+        spec: The entry of the registry.
+        config: The method's own configuration, validated.
+        training: The training configuration, validated.
+        decoder: Requested mode of the decoder; None for the default of the method.
+        bottleneck: Requested mode of the bottleneck; None for the default.
+    """
+
+    name: str
+    spec: MethodSpec
+    config: Config
+    training: TrainingConfig
+    decoder: PartMode | None = None
+    bottleneck: PartMode | None = None
+
+    @property
+    def part_modes(self) -> dict[str, PartMode]:
+        """Decoder and bottleneck -> how they are trained in addition to the method."""
+        decoder = self.decoder or default_decoder_mode(self.spec)
+        return {"decoder": decoder, "bottleneck": self.bottleneck or "frozen"}
+
+    @property
+    def caches_features(self) -> bool:
+        """Whether training runs on features that are computed once, as only the head of the network changes."""
+        return (
+            self.spec.access == "black-box"
+            and set(self.part_modes.values()) == {"frozen"}
+            and self.training.features == "cached"
+        )
+
+
+def default_decoder_mode(spec: MethodSpec) -> PartMode:
+    """Return the mode of the decoder unless requested otherwise: fine-tuned for white-box methods."""
+    frozen = spec.access == "black-box" or not spec.needs_model
+    return "frozen" if frozen else "fine-tuned"
+
+
+def configure_method(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    decoder: PartMode | None = None,
+    bottleneck: PartMode | None = None,
+) -> ConfiguredMethod:
+    """Resolve a method and validate its settings.
+
+    Args:
+        name: As listed by `fseft methods`.
+        settings: Keys of the method's configuration and of `TrainingConfig`, and `preset`. A key of both belongs
+            to the method. Values may be text from a command line, such as "1,2" for a tuple.
+        decoder: Mode of the decoder; None for the default of the method.
+        bottleneck: Mode of the bottleneck; None for "frozen".
+
+    Raises:
+        FseftError: Unknown method, key or preset (with the nearest names), an invalid value, or modes that
+            contradict the method.
+    """
+    spec = registry().method(name)
+    config, training = split_settings(spec, settings, decoder or default_decoder_mode(spec))
+    method = ConfiguredMethod(name, spec, config, training, decoder, bottleneck)
+    _check_part_modes(method)
+    if config.closed_form and not method.caches_features:
+        raise FseftError(
+            f"the solver of the method {spec.name!r} requires cached features",
+            hint="Leave out features=recomputed, the decoder and bottleneck modes, or the solver.",
+        )
+    return method
 
 
 def split_settings(
-    spec: MethodSpec, settings: Iterable[str], decoder: PartMode = "frozen"
+    spec: MethodSpec, settings: Mapping[str, Any], decoder: PartMode = "frozen"
 ) -> tuple[Config, TrainingConfig]:
-    """The method's configuration and the recipe; a key of both means the method's.
+    """Validate settings as the method's configuration and the training configuration.
 
     Args:
         spec: The method.
-        settings: Each `key=value`; the preset comes first, wherever it stands.
-        decoder: Presets may differ where it is trained.
+        settings: As for `configure_method`.
+        decoder: Mode of the decoder; presets may differ where it is trained.
 
     Raises:
-        FseftError: No `key=value`, an unknown key (with the nearest ones), or a value that does not fit.
+        FseftError: As for `configure_method`.
     """
-    given: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise FseftError(
-                f"--set {setting!r} is no key=value", hint="Write for example --set rank=4."
-            )
-        if key != PRESET:
-            model = _owner(spec, key)
-            key = model.current_name(key)
-            value = _parsed(model, key, value)
-        given[key] = value
-    if PRESET in given:
-        given = {**_preset(spec, given.pop(PRESET), decoder), **given}
-    method = {key: value for key, value in given.items() if key in spec.config.model_fields}
-    recipe = {key: value for key, value in given.items() if key not in method}
-    return _validated(spec, spec.config, method), _validated(spec, TrainingConfig, recipe)
+    values = dict(settings)
+    preset = _preset(spec, str(values.pop(PRESET)), decoder) if PRESET in values else {}
+    values = {**_renamed(spec, preset), **_renamed(spec, values)}
+    method = {key: value for key, value in values.items() if key in spec.config.model_fields}
+    training = {key: value for key, value in values.items() if key not in method}
+    return _validate(spec, spec.config, method), _validate(spec, TrainingConfig, training)
 
 
-def _owner(spec: MethodSpec, key: str) -> type[FrozenModel]:
-    """Whose key it is."""
+def _renamed(spec: MethodSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace former names of settings by the current ones; an unknown name is refused."""
+    return {_current_name(spec, key): value for key, value in settings.items()}
+
+
+def _current_name(spec: MethodSpec, key: str) -> str:
     for model in (spec.config, TrainingConfig):
-        if model.current_name(key) in model.model_fields:
-            return model
-    known = [*spec.config.model_fields, *TrainingConfig.model_fields, PRESET]
-    raise FseftError(
-        f"the method {spec.name!r} has no setting {key!r}", hint=did_you_mean(key, known)
-    )
-
-
-def _preset(spec: MethodSpec, name: str, decoder: PartMode) -> dict[str, Any]:
-    """Its keys and values."""
-    if name not in spec.presets:
-        raise FseftError(
-            f"the method {spec.name!r} has no preset {name!r}",
-            hint=did_you_mean(name, list(spec.presets)),
-        )
-    preset = spec.presets[name]
-    settings = {**preset.settings, **(preset.with_decoder if decoder != "frozen" else {})}
-    return {_owner(spec, key).current_name(key): value for key, value in settings.items()}
-
-
-def _parsed(model: type[FrozenModel], key: str, value: str) -> Any:
-    """JSON where it is JSON, a list where the field wants several, else the text."""
-    parsed = parsed_value(value)
-    if "tuple" in str(model.model_fields[key].annotation) and not isinstance(parsed, list):
-        return [_number_or_text(item) for item in str(value).split(",") if item]
-    return parsed
+        name = model.current_name(key)
+        if name in model.model_fields:
+            return name
+    hint = did_you_mean(key, [*spec.config.model_fields, *TrainingConfig.model_fields, PRESET])
+    raise FseftError(f"the method {spec.name!r} has no setting {key!r}", hint=hint)
 
 
 def parsed_value(value: str) -> Any:
-    """JSON where it is JSON, a list where it is several with commas between, else the text."""
+    """Parse the text of a setting: JSON, a list of JSON values separated by commas, or else the text itself."""
     for text in (value, f"[{value}]") if "," in value else (value,):
         try:
             return json.loads(text)
@@ -93,20 +142,58 @@ def parsed_value(value: str) -> Any:
     return value
 
 
-def _number_or_text(item: str) -> int | str:
-    try:
-        return int(item)
-    except ValueError:
-        return item
+def _preset(spec: MethodSpec, name: str, decoder: PartMode) -> dict[str, Any]:
+    """Return the settings of a preset."""
+    if name not in spec.presets:
+        raise FseftError(
+            f"the method {spec.name!r} has no preset {name!r}",
+            hint=did_you_mean(name, list(spec.presets)),
+        )
+    preset = spec.presets[name]
+    return {**preset.settings, **(preset.with_decoder if decoder != "frozen" else {})}
 
 
-def _validated(spec: MethodSpec, model: type[Any], values: dict[str, Any]) -> Any:
+def _check_part_modes(method: ConfiguredMethod) -> None:
+    """Refuse modes of decoder and bottleneck that would change nothing."""
+    spec = method.spec
+    for part, mode in {"decoder": method.decoder, "bottleneck": method.bottleneck}.items():
+        if not spec.trains and mode not in (None, "frozen"):
+            cause = f"the method {spec.name!r} trains nothing, also no {part}"
+            raise FseftError(cause, hint=f"Leave out the mode of the {part}.")
+        if part in spec.tunes and mode in ("frozen", "low-rank"):
+            cause = f"the method {spec.name!r} trains the whole {part}: {mode} would change nothing"
+            raise FseftError(
+                cause, hint=f"Leave out the mode of the {part}, or use another method."
+            )
+
+
+def _validate(spec: MethodSpec, model: type[Any], values: Mapping[str, Any]) -> Any:
+    """Build a configuration; an invalid value is one line with its key."""
+    values = {key: _as_field(model, key, value) for key, value in values.items()}
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
+        message = first["msg"].removeprefix("Value error, ")
         raise FseftError(
-            f"--set {key}={values.get(key)!r}: {first['msg'].removeprefix('Value error, ')}",
+            f"setting {key}={values.get(key)!r}: {message}",
             hint=f"See `fseft show method {spec.name}`.",
         ) from error
+
+
+def _as_field(model: type[FrozenModel], key: str, value: Any) -> Any:
+    """Split text, and wrap a single number, where the field is a tuple: `stages=1`, `parts=encoder,decoder`."""
+    if not _takes_tuple(model.model_fields[key].annotation) or isinstance(value, list | tuple):
+        return value
+    if not isinstance(value, str):
+        return [value]
+    return [parsed_value(item) for item in value.split(",") if item]
+
+
+def _takes_tuple(annotation: Any) -> bool:
+    """Whether a type is a tuple, or a union with one."""
+    origin = get_origin(annotation) or annotation
+    if origin in (Union, UnionType):
+        return any(map(_takes_tuple, get_args(annotation)))
+    return origin is tuple

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from fseft.errors import FseftError, did_you_mean
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import NAME, registry
-from fseft.schemas import ModelCard
+from fseft.schemas import ModelCard, Provenance
 from fseft.workspace import file_digest, read_document
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fseft.learn.networks.roles import Architecture
     from fseft.workspace import Workspace
 
 SCRATCH = "none"
@@ -50,28 +51,114 @@ def valid_name(name: str, option: str) -> str:
     return name
 
 
-def find_model_card(name: str, store: Workspace) -> ModelCard:
-    """The card of a model; a model of the workspace goes before a plugin's of the same name.
+@dataclass(frozen=True)
+class Weights:
+    """The verified weights of a model: a safetensors file and the sha256 of its bytes."""
 
-    Of an imported model, it tells the weights that are here.
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FoundationModel:
+    """A foundation model of the catalogue, resolved once by `find_model` and then passed on.
+
+    Attributes:
+        card: Architecture, preprocessing contract, classes and licence.
+        weights_path: The safetensors file, which may still have to be downloaded; None for random weights.
+        remedy: How to obtain the weights where they are missing.
+        source: The plugin package that offers the model; None for a model of the workspace and for random weights.
+    """
+
+    card: ModelCard
+    weights_path: Path | None = None
+    remedy: str = ""
+    source: Provenance | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the model, as in `fseft models`."""
+        return self.card.name
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the model has weights; "none" starts from random ones."""
+        return self.weights_path is not None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the file with the weights exists; the file is not read."""
+        return self.weights_path is not None and self.weights_path.is_file()
+
+    def architecture(self) -> Architecture:
+        """Load the architecture of the network (imports torch).
+
+        Raises:
+            FseftError: The architecture is unknown or cannot be loaded.
+        """
+        from fseft.learn.networks.backbone import get_architecture
+
+        return get_architecture(self.card.architecture)
+
+    def weights(self) -> Weights:
+        """Verify the file with the weights by its sha256, which reads the file once.
+
+        Raises:
+            FseftError: The file is missing, or differs from the one that the card describes.
+        """
+        path = self.weights_path
+        if path is None or not path.is_file():
+            cause = f"the weights of the model {self.name!r} are missing"
+            raise FseftError(cause, file=path, hint=self.remedy)
+        sha256 = file_digest(path)
+        if self.card.sha256 and sha256 != self.card.sha256:
+            cause = f"the weights of the model {self.name!r} have changed on the disk"
+            raise FseftError(cause, file=path, hint=self.remedy)
+        return Weights(path, sha256)
+
+
+def find_model(name: str, workspace: Workspace) -> FoundationModel:
+    """Resolve the name of a foundation model; no weights are read.
+
+    Args:
+        name: As listed by `fseft models`; "none" stands for random weights. A model of the workspace takes
+            precedence over a plugin's model of the same name.
+        workspace: Where models of the user are stored.
 
     Raises:
-        FseftError: Unknown model, with the nearest names.
+        FseftError: The model is unknown (with the nearest names), or its card is missing or damaged.
     """
     if name == SCRATCH:
-        return scratch_card()
-    if name in store.models():
-        return read_card(name, store)
-    if ":" in name or name in {
-        known.rpartition(":")[2] for known in registry().registrations("model")
-    }:
-        return model_spec(name).card.model_copy(update={**_as_imported(name, store), "name": name})
-    own = (
-        ""
-        if store.models()
-        else " A model of your own lies in the --workspace that it was made in."
-    )
-    raise FseftError(f"unknown model {name!r}", hint=did_you_mean(name, model_names(store)) + own)
+        return FoundationModel(scratch_card())
+    in_workspace = name in workspace.models()
+    if not in_workspace and not _is_registered(name):
+        hint = did_you_mean(name, model_names(workspace))
+        if not workspace.models():
+            hint += " A model of your own lies in the --workspace that it was made in."
+        raise FseftError(f"unknown model {name!r}", hint=hint)
+    path, remedy = weights_path(name, workspace)
+    if in_workspace:
+        return FoundationModel(read_card(name, workspace), path.absolute(), remedy)
+    updates = {**_as_imported(name, workspace), "name": name}
+    card = model_spec(name).card.model_copy(update=updates)
+    return FoundationModel(card, path, remedy, registry().provenance("model", name))
+
+
+def _is_registered(name: str) -> bool:
+    """Whether a plugin offers the name, or it is written in full as `package:name`."""
+    return ":" in name or name in {
+        key.rpartition(":")[2] for key in registry().registrations("model")
+    }
+
+
+def find_model_card(name: str, store: Workspace) -> ModelCard:
+    """Return the card of a model; see `find_model`."""
+    return find_model(name, store).card
+
+
+def find_weights(name: str, store: Workspace) -> Weights:
+    """Verify and return the weights of a model; see `FoundationModel.weights`."""
+    return find_model(name, store).weights()
 
 
 def model_spec(name: str) -> FoundationModelSpec:
@@ -113,31 +200,6 @@ def read_card(name: str, store: Workspace) -> ModelCard:
         return read_document(path.with_name(MODEL_FILE), ModelCard)
     except FseftError as error:
         raise FseftError(error.cause, file=error.file, hint=remedy) from error
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A model's weights on this machine, and the sha256 of the file as it is."""
-
-    path: Path
-    sha256: str
-
-
-def find_weights(name: str, store: Workspace) -> Weights:
-    """The safetensors file with a model's weights; reads it once, for its hash.
-
-    Raises:
-        FseftError: The file is missing, or not the one that the card was written for.
-    """
-    path, remedy = weights_path(name, store)
-    if not path.is_file():
-        raise FseftError(f"the weights of the model {name!r} are missing", file=path, hint=remedy)
-    found, expected = file_digest(path), find_model_card(name, store).sha256
-    if expected and found != expected:
-        raise FseftError(
-            f"the weights of the model {name!r} have changed on the disk", file=path, hint=remedy
-        )
-    return Weights(path, found)
 
 
 def has_weights(name: str, store: Workspace) -> bool:

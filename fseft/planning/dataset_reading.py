@@ -61,6 +61,7 @@ def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
         raise FseftError(warnings[0], file=folder, hint=hint)
     changes = {
         "name": _sanitised(folder.name),
+        "folder": folder,
         "reader": reader,
         "cases": cases,
         "warnings": warnings,

@@ -1,4 +1,4 @@
-"""Plan: contract, fingerprint and resources decide how a dataset is processed for a model, and say why."""
+"""Plan how a dataset is processed for a model, from its contract, the fingerprint and the resources."""
 
 from __future__ import annotations
 
@@ -7,147 +7,157 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fseft.errors import FseftError
+from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
-from fseft.model_zoo.catalogue import SCRATCH, find_model_card
-from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import fingerprint_dataset
 from fseft.schemas import Contract, Decision, Fingerprint, Plan, Preprocessing
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-    from pathlib import Path
+    from collections.abc import Collection, Iterator
 
     from fseft.learn.networks.roles import Architecture
+    from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.schemas import Dataset, Millimetres, ModelCard, Triple
     from fseft.workspace import Workspace
 
 Device = Literal["cpu", "cuda"]
 
-CROPS = 6  # per step, as in the FSEFT paper
-CPU_BUDGET = 64**3  # voxels of a patch
+CROPS = 6
+"""Crops per step, as in the FSEFT paper."""
+CPU_BUDGET = 64**3
+"""Voxels of a patch that a CPU processes in seconds."""
 CUDA_BUDGET = 128**3
-SHARE = 0.8  # of the memory that a plan may fill where no limit is given: a GPU's free one, a computer's whole
+"""Voxels of a patch for a GPU."""
+MEMORY_FRACTION = 0.8
+"""Part of the memory that a plan may use unless a limit is given: of a GPU's free memory, or of a computer's whole."""
 
 
 @dataclass(frozen=True)
 class _Resources:
+    """The device, and the bytes that a training step may use."""
+
     device: Device
     limit: int
-    told: bool
-    """Whether the limit was asked for, not found."""
+    requested: bool
+    """Whether the limit was requested, instead of derived from the device."""
 
 
 @dataclass(frozen=True)
-class _Size:
-    """Patch and crops that fit."""
+class _TrainingStep:
+    """The patch and the number of crops that fit the memory, and why."""
 
     patch: Triple
     crops: int
-    needed: int
+    memory_bytes: int
     reason: str
 
 
 def make_plan(
-    folder: Path,
-    model_name: str,
-    store: Workspace,
+    dataset: Dataset,
+    model: FoundationModel,
+    workspace: Workspace,
     *,
     memory_bytes: int | None = None,
     device: str = "auto",
     workers: Workers = 1,
-    strict: bool = False,
-    progress: Callable[[str], None] | None = None,
+    callbacks: Callbacks | None = None,
     reuse: bool = False,
 ) -> tuple[Fingerprint, Plan]:
-    """Measure a dataset, or read what was measured, and plan it for a model; both are written to the store.
+    """Fingerprint a dataset and plan it for a model; both documents are written to the workspace.
 
     Args:
-        folder: The dataset.
-        model_name: A foundation model, or "none".
-        store: The workspace.
-        memory_bytes: What a training step may take; by default most of what the device has.
+        dataset: The dataset.
+        model: The foundation model; the one called "none" stands for random weights.
+        workspace: Where fingerprint and plan are stored.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
-        workers: Who measures.
-        strict: As for `read_dataset`.
-        progress: Called with the name of each case that was measured.
-        reuse: Take the plan that is there, if it was made for this model and these files on a device that is there
-            too, and neither memory nor device is asked for.
+        workers: Processes, or the address of a dask scheduler.
+        callbacks: Observe the fingerprinting.
+        reuse: Return the stored plan if it was made for this model and these files, its device exists, and neither
+            memory nor device is requested.
+
+    Returns:
+        The fingerprint and the plan.
 
     Raises:
-        FseftError: The dataset is broken, the model unknown or of other channels, the device absent, or the
-            smallest training step too large for the memory.
+        FseftError: A case is broken, the model has other input channels, the device does not exist, or the smallest
+            training step exceeds the memory.
     """
-    dataset = read_dataset(folder, strict=strict)
-    card = find_model_card(model_name, store)
-    _check_channels(card, dataset)
-    fingerprint = fingerprint_dataset(dataset, store, workers=workers, progress=progress)
-    path = store.plan(dataset.name, model_name)
+    _check_channels(model, dataset)
+    callbacks = callbacks or Callbacks()
+    with callbacks.progress("measure", len(dataset.cases)) as advance:
+        fingerprint = fingerprint_dataset(dataset, workspace, workers=workers, progress=advance)
+    path = workspace.plan(dataset.name, model.name)
     if reuse and memory_bytes is None and device == "auto" and path.is_file():
-        known = read_document(path, Plan)
-        if (known.fingerprint, known.card) == (fingerprint.content, _key(card)) and _is_there(
-            known.device
-        ):
-            return fingerprint, known
-    plan = plan_for(model_name, fingerprint, store, memory_bytes=memory_bytes, device=device)
+        stored = read_document(path, Plan)
+        unchanged = (stored.fingerprint, stored.card) == (fingerprint.content, _key(model.card))
+        if unchanged and _is_available(stored.device):
+            return fingerprint, stored
+    plan = plan_for(model, fingerprint, memory_bytes=memory_bytes, device=device)
     write_document(path, plan)
     return fingerprint, plan
 
 
 def plan_for(
-    model_name: str,
+    model: FoundationModel,
     fingerprint: Fingerprint,
-    store: Workspace,
     *,
     memory_bytes: int | None = None,
     device: str = "auto",
 ) -> Plan:
-    """Plan a dataset that was measured; arguments and errors are those of `make_plan`, and nothing is written."""
-    return _plan(find_model_card(model_name, store), fingerprint, _resources(device, memory_bytes))
+    """Plan a fingerprinted dataset, without writing the plan; arguments and errors are those of `make_plan`."""
+    return _plan(model, fingerprint, _resources(device, memory_bytes))
 
 
 def _key(card: ModelCard) -> str:
-    """What of a model a plan depends on."""
+    """Digest what a plan depends on of a model."""
     return digest(
         card.model_dump(mode="json", include={"name", "architecture", "hparams", "contract"})
     )
 
 
-def _is_there(device: Device) -> bool:
+def _is_available(device: Device) -> bool:
     return device == "cpu" or select_device("auto") == device
 
 
 def restrict_intensity(
     plan: Plan, contract: Contract, dataset: Dataset, support: Collection[str]
 ) -> Plan:
-    """The plan with its intensity statistics taken from the support cases only.
+    """Replace the intensity statistics of a plan by those of the support cases.
 
-    A label that is used for any decision counts in k; statistics of the foreground are such a decision. What the
-    model's contract says of the modality stays.
+    A label that is used for any decision counts in k, and statistics of the foreground are such a decision. An
+    intensity scheme that the model's contract prescribes stays.
+
+    Args:
+        plan: The plan of the dataset.
+        contract: The preprocessing contract of the model.
+        dataset: The dataset.
+        support: Names of the support cases.
     """
     from fseft.volume.fingerprint import foreground_statistics
     from fseft.volume.intensity import select_intensity_scheme
 
     modality = plan.preprocessing.modality
-    if modality in contract.intensity or all(
-        one.scheme != "clip-zscore" for one in plan.preprocessing.intensity
-    ):
+    uses_statistics = any(
+        channel.scheme == "clip-zscore" for channel in plan.preprocessing.intensity
+    )
+    if modality in contract.intensity or not uses_statistics:
         return plan
-    intensity, _ = select_intensity_scheme(
-        contract, modality, foreground_statistics(dataset, support)
-    )
-    return plan.model_copy(
-        update={"preprocessing": plan.preprocessing.model_copy(update={"intensity": intensity})}
-    )
+    statistics = foreground_statistics(dataset, support)
+    intensity, _ = select_intensity_scheme(contract, modality, statistics)
+    preprocessing = plan.preprocessing.model_copy(update={"intensity": intensity})
+    return plan.model_copy(update={"preprocessing": preprocessing})
 
 
-def _check_channels(card: ModelCard, dataset: Dataset) -> None:
-    if card.name != SCRATCH and card.contract.channels != len(dataset.channels):
+def _check_channels(model: FoundationModel, dataset: Dataset) -> None:
+    expected = model.card.contract.channels
+    if model.pretrained and expected != len(dataset.channels):
         raise FseftError(
-            f"the model {card.name} takes {card.contract.channels} channel(s), {dataset.name} has "
+            f"the model {model.name} takes {expected} channel(s), {dataset.name} has "
             f"{len(dataset.channels)} ({', '.join(dataset.channels)})",
-            hint="Take another model, or a dataset with these channels only.",
+            hint="Use another model, or a dataset with these channels only.",
         )
 
 
@@ -156,47 +166,42 @@ def _resources(device: str, memory_bytes: int | None) -> _Resources:
 
     from fseft.learn.training.memory_estimate import installed_bytes
 
-    chosen: Device = "cuda" if select_device(device) == "cuda" else "cpu"
+    selected: Device = "cuda" if select_device(device) == "cuda" else "cpu"
     if memory_bytes is not None:
-        return _Resources(chosen, memory_bytes, told=True)
-    total = torch.cuda.mem_get_info()[0] if chosen == "cuda" else installed_bytes()
-    return _Resources(chosen, int(SHARE * total), told=False)
+        return _Resources(selected, memory_bytes, requested=True)
+    total = torch.cuda.mem_get_info()[0] if selected == "cuda" else installed_bytes()
+    return _Resources(selected, int(MEMORY_FRACTION * total), requested=False)
 
 
-def _plan(card: ModelCard, fingerprint: Fingerprint, resources: _Resources) -> Plan:
-    from fseft.learn.networks import backbone
+def _plan(model: FoundationModel, fingerprint: Fingerprint, resources: _Resources) -> Plan:
     from fseft.planning.rules import check_contract
     from fseft.volume.intensity import select_intensity_scheme
 
-    contract = card.contract
+    card, contract, modality = model.card, model.card.contract, fingerprint.modality
     spacing, spacing_reason = _spacing(card, fingerprint)
     intensity, intensity_reason = select_intensity_scheme(
-        contract, fingerprint.modality, fingerprint.intensities
+        contract, modality, fingerprint.intensities
     )
-    network = backbone.get_architecture(card.architecture)
-    size = _size(card, fingerprint, spacing, network, resources)
-    chosen = Preprocessing(
+    architecture = model.architecture()
+    step = _training_step(card, fingerprint, spacing, architecture, resources)
+    preprocessing = Preprocessing(
         orientation=contract.orientation,
         spacing_mm=spacing,
-        modality=fingerprint.modality,
+        modality=modality,
         intensity=intensity,
-        patch_size=size.patch,
+        patch_size=step.patch,
     )
     schemes = "; ".join(dict.fromkeys(scheme.describe() for scheme in intensity))
     decisions = (
-        Decision(name="modality", value=fingerprint.modality, reason=_modality_reason(fingerprint)),
-        Decision(
-            name="orientation", value=contract.orientation, reason=_orientation_reason(fingerprint)
-        ),
-        Decision(name="spacing", value=f"{_times(spacing)} mm", reason=spacing_reason),
-        Decision(name="intensity", value=schemes, reason=intensity_reason),
-        Decision(name="patch size", value=f"{_times(size.patch)} voxels", reason=size.reason),
-        Decision(name="crops per step", value=str(size.crops), reason=_crops_reason(size)),
-        Decision(name="memory", value=show_bytes(size.needed), reason=_memory_reason(resources)),
-        Decision(
-            name="architecture", value=card.architecture, reason=_architecture_reason(card, network)
-        ),
-        Decision(name="device", value=resources.device, reason=_device_reason(resources)),
+        ("modality", modality, _modality_reason(fingerprint)),
+        ("orientation", contract.orientation, _orientation_reason(fingerprint)),
+        ("spacing", f"{_times(spacing)} mm", spacing_reason),
+        ("intensity", schemes, intensity_reason),
+        ("patch size", f"{_times(step.patch)} voxels", step.reason),
+        ("crops per step", str(step.crops), _crops_reason(step)),
+        ("memory", show_bytes(step.memory_bytes), _memory_reason(resources)),
+        ("architecture", card.architecture, _architecture_reason(model, architecture)),
+        ("device", resources.device, _device_reason(resources)),
     )
     return Plan(
         dataset=fingerprint.dataset,
@@ -205,48 +210,50 @@ def _plan(card: ModelCard, fingerprint: Fingerprint, resources: _Resources) -> P
         fingerprint=fingerprint.content,
         architecture=card.architecture,
         hparams=card.hparams,
-        preprocessing=chosen,
-        crops_per_step=size.crops,
-        memory_bytes=size.needed,
+        preprocessing=preprocessing,
+        crops_per_step=step.crops,
+        memory_bytes=step.memory_bytes,
         device=resources.device,
-        decisions=decisions,
-        warnings=(*fingerprint.warnings, *check_contract(contract, fingerprint, chosen)),
+        decisions=tuple(
+            Decision(name=name, value=value, reason=reason) for name, value, reason in decisions
+        ),
+        warnings=(*fingerprint.warnings, *check_contract(contract, fingerprint, preprocessing)),
     )
 
 
 def _spacing(card: ModelCard, fingerprint: Fingerprint) -> tuple[Millimetres, str]:
+    """Select the target spacing in mm along the axes of the contract, with the reason."""
     from fseft.planning.rules import target_spacing
     from fseft.volume.fingerprint import permute_to_orientation
 
     if card.contract.spacing_mm is not None:
         return card.contract.spacing_mm, "as the model was trained"
-    orientation = card.contract.orientation
-    spacings = [
-        permute_to_orientation(case.spacing_mm, case.orientation, orientation)
-        for case in fingerprint.cases
-    ]
+    axes, cases = card.contract.orientation, fingerprint.cases
+    spacings = [permute_to_orientation(case.spacing_mm, case.orientation, axes) for case in cases]
     shapes = [
-        permute_to_orientation(case.shape_after_crop, case.orientation, orientation)
-        for case in fingerprint.cases
+        permute_to_orientation(case.shape_after_crop, case.orientation, axes) for case in cases
     ]
-    return target_spacing(spacings, shapes), f"nnU-Net's rule: the median of {len(spacings)} cases"
+    return target_spacing(spacings, shapes), f"nnU-Net's rule: the median of {len(cases)} cases"
 
 
-def _size(
+def _training_step(
     card: ModelCard,
     fingerprint: Fingerprint,
     spacing: Millimetres,
-    network: Architecture,
+    architecture: Architecture,
     resources: _Resources,
-) -> _Size:
-    """The first candidate whose training step fits the memory."""
+) -> _TrainingStep:
+    """Return the first candidate whose training step fits the memory.
+
+    Raises:
+        FseftError: Not even the smallest one fits.
+    """
     from fseft.learn.training.memory_estimate import training_bytes
 
-    best, reason = _best_patch(card, fingerprint, spacing, network, resources.device)
-    # Two crops of a smaller patch learn better than one, where neither the model nor the user has a say.
-    least_crops = 1 if card.contract.patch_size or resources.told else 2
-    smallest, needed = best, 0
-    for patch, crops in _candidates(best, spacing, network, least_crops):
+    best, reason = _best_patch(card, fingerprint, spacing, architecture, resources.device)
+    # Two crops of a smaller patch train better than one, where neither the model nor the user prescribes the patch.
+    min_crops = 1 if card.contract.patch_size or resources.requested else 2
+    for patch, crops in _candidates(best, spacing, architecture, min_crops):
         needed = training_bytes(
             card.architecture,
             card.hparams,
@@ -256,13 +263,12 @@ def _size(
             crops=crops,
         )
         if needed <= resources.limit:
-            why = reason if patch == best else f"{_times(best)} would not fit the memory"
-            return _Size(patch, crops, needed, why)
-        smallest = patch
+            smaller = f"{_times(best)} would not fit the memory"
+            return _TrainingStep(patch, crops, needed, reason if patch == best else smaller)
     raise FseftError(
         f"the smallest training step of {card.architecture} needs {show_bytes(needed)} (one crop of "
-        f"{_times(smallest)} voxels), the limit is {show_bytes(resources.limit)}",
-        hint="Give more --memory, or take a smaller model.",
+        f"{_times(patch)} voxels), the limit is {show_bytes(resources.limit)}",
+        hint="Allow more memory, or use a smaller model.",
     )
 
 
@@ -270,17 +276,17 @@ def _best_patch(
     card: ModelCard,
     fingerprint: Fingerprint,
     spacing: Millimetres,
-    network: Architecture,
+    architecture: Architecture,
     device: Device,
 ) -> tuple[Triple, str]:
-    """The patch that one would take if memory were no matter."""
+    """Return the patch size to use if memory did not matter, with the reason."""
     from fseft.planning.rules import patch_size, resampled_shape
 
     if card.contract.patch_size is not None:
         return card.contract.patch_size, "as the model was trained"
     shape = resampled_shape(fingerprint, card.contract.orientation, spacing)
     budget = CPU_BUDGET if device == "cpu" else CUDA_BUDGET
-    patch = patch_size(spacing, shape, network.divisor, network.minimum_patch, budget)
+    patch = patch_size(spacing, shape, architecture.divisor, architecture.minimum_patch, budget)
     if all(side >= size for side, size in zip(patch, shape, strict=True)):
         return patch, f"holds the median volume ({_times(shape)} voxels)"
     if device == "cpu":
@@ -289,18 +295,18 @@ def _best_patch(
 
 
 def _candidates(
-    patch: Triple, spacing: Millimetres, network: Architecture, least_crops: int
+    patch: Triple, spacing: Millimetres, architecture: Architecture, min_crops: int
 ) -> Iterator[tuple[Triple, int]]:
-    """Patch and crops, best first: fewer crops before a smaller patch, down to `least_crops`."""
+    """Yield patch sizes and crops per step, best first: fewer crops before a smaller patch."""
     from fseft.planning.rules import shrink_patch
 
-    patches: list[Triple] = []
-    following: Triple | None = patch
-    while following is not None:
-        patches.append(following)
-        following = shrink_patch(following, spacing, network.divisor, network.minimum_patch)
-    yield from ((one, crops) for one in patches for crops in range(CROPS, least_crops - 1, -1))
-    yield patches[-1], 1
+    size: Triple | None = patch
+    while size is not None:
+        for crops in range(CROPS, min_crops - 1, -1):
+            yield size, crops
+        patch = size
+        size = shrink_patch(size, spacing, architecture.divisor, architecture.minimum_patch)
+    yield patch, 1
 
 
 def _modality_reason(fingerprint: Fingerprint) -> str:
@@ -313,29 +319,35 @@ def _orientation_reason(fingerprint: Fingerprint) -> str:
         case.orientation[::-1] for case in fingerprint.cases
     )  # in the order that viewers show: x, y, z
     files = ", ".join(f"{count} {code}" for code, count in stored.most_common())
-    return f"the model's axes, in which all sizes here are told; x, y, z of the files: {files}"
+    return f"the model's axes, along which all sizes are reported; x, y, z of the files: {files}"
 
 
-def _crops_reason(size: _Size) -> str:
-    return "as in the FSEFT paper" if size.crops == CROPS else f"{CROPS} would not fit the memory"
+def _crops_reason(step: _TrainingStep) -> str:
+    return "as in the FSEFT paper" if step.crops == CROPS else f"{CROPS} would not fit the memory"
 
 
 def _memory_reason(resources: _Resources) -> str:
-    whose = "--memory" if resources.told else f"{SHARE:.0%} of what the device has"
-    return f"estimate of a full training step; the limit is {show_bytes(resources.limit)} ({whose})"
+    source = "requested" if resources.requested else f"{MEMORY_FRACTION:.0%} of the device's memory"
+    return (
+        f"estimate of a full training step; the limit is {show_bytes(resources.limit)} ({source})"
+    )
 
 
-def _architecture_reason(card: ModelCard, network: Architecture) -> str:
-    whose = "the network to train from random weights" if card.name == SCRATCH else "the model's"
-    return f"{whose}; sides divisible by {_times(network.divisor)}"
+def _architecture_reason(model: FoundationModel, architecture: Architecture) -> str:
+    origin = "the model's" if model.pretrained else "the network to train from random weights"
+    return f"{origin}; sides divisible by {_times(architecture.divisor)}"
 
 
 def _device_reason(resources: _Resources) -> str:
-    return "no CUDA device, or none wanted" if resources.device == "cpu" else "there is one"
+    return (
+        "no CUDA device, or CPU requested"
+        if resources.device == "cpu"
+        else "a CUDA device is available"
+    )
 
 
 def show_bytes(count: int) -> str:
-    """Bytes as `1.5 GB` or `300 MB`, in powers of 1000 as `--memory` takes them."""
+    """Format bytes as `1.5 GB` or `300 MB`, in powers of 1000."""
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 

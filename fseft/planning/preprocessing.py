@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError, did_you_mean, pluralise
+from fseft.experiment.callbacks import Callbacks
 from fseft.parallel import map_cases
-from fseft.planning.dataset_reading import read_dataset
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from fseft.parallel import Workers
@@ -22,18 +23,20 @@ if TYPE_CHECKING:
     from fseft.volume.preprocessing import PreparedVolume
     from fseft.workspace import Workspace
 
-_NAMED = 20  # cases in a warning
-_FORMAT = 2  # raised when the same input gives other arrays
+logger = logging.getLogger(__name__)
+
+_NAMED = 20  # cases that a warning names
+_FORMAT = 2  # raised when the same input leads to other arrays
 
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """What was made.
+    """The result of `preprocess`.
 
     Attributes:
         folder: The cache, for `fseft.volume.cache.open_case(folder, case)`.
-        done: Cases that were made now.
-        skipped: Cases that were there already, made of the same files.
+        done: Cases that were preprocessed now.
+        skipped: Cases that were preprocessed before, from the same files.
     """
 
     folder: Path
@@ -42,72 +45,72 @@ class Preprocessed:
 
 
 def cache_folder(
-    plan: Plan, store: Workspace, pairs: Mapping[int, LeftRightPair] | None = None
+    plan: Plan, workspace: Workspace, pairs: Mapping[int, LeftRightPair] | None = None
 ) -> Path:
-    """Where the arrays of a plan lie; plans that differ in patch or intensities alone share it."""
-    chosen = plan.preprocessing
-    crop = "above -500" if chosen.modality == "ct" else "above minimum"
+    """Return the folder for the arrays of a plan; plans that differ only in patch size or intensities share it."""
+    preprocessing = plan.preprocessing
+    crop = "above -500" if preprocessing.modality == "ct" else "above minimum"
     divided = [
         [value, pair.left, pair.right, pair.expect_both]
         for value, pair in sorted((pairs or {}).items())
     ]
-    key = digest(_FORMAT, chosen.orientation, chosen.spacing_mm, crop, *divided)
-    return store.preprocessed(plan.dataset, key)
+    key = digest(_FORMAT, preprocessing.orientation, preprocessing.spacing_mm, crop, *divided)
+    return workspace.preprocessed(plan.dataset, key)
 
 
 def preprocess(
-    folder: Path,
+    dataset: Dataset,
     plan: Plan,
-    store: Workspace,
+    workspace: Workspace,
     *,
     workers: Workers = 1,
     cases: Iterable[str] | None = None,
-    strict: bool = False,
     pairs: Mapping[int, LeftRightPair] | None = None,
-    progress: Callable[[str], None] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Preprocessed:
-    """Make the cached arrays of a dataset; what is there already, of the same files, stays.
+    """Crop and resample the cases of a dataset into the array cache; cases in the cache, of the same files, are kept.
 
     Args:
-        folder: The dataset.
-        plan: Says how.
-        store: Says where.
-        workers: Who does it.
-        cases: Names of the cases to do; by default all.
-        strict: As for `read_dataset`.
-        pairs: Label values to divide into left and right; where that is doubtful, a warning tells.
-        progress: Called with the name of each case that is done or skipped.
+        dataset: The dataset.
+        plan: How to preprocess it.
+        workspace: Where the arrays are stored.
+        workers: Processes, or the address of a dask scheduler.
+        cases: Names of the cases to preprocess; None for all.
+        pairs: Label values to divide into left and right; uncertain sides are logged as warnings.
+        callbacks: Observe the progress.
+
+    Returns:
+        The folder of the cache, and which cases were preprocessed now.
 
     Raises:
-        FseftError: The plan is another dataset's, a case is unknown or broken, or the disk is full. The other
-            cases are done all the same.
+        FseftError: The plan is for another dataset, a case is unknown or broken, or the disk is full. All other
+            cases are preprocessed first.
     """
-    dataset = read_dataset(folder, strict=strict)
     if dataset.name != plan.dataset:
-        raise FseftError(
-            f"is not {plan.dataset!r}, for which the plan is", file=folder, hint="Plan it first."
-        )
-    wanted = _chosen({case.name: case for case in dataset.cases}, cases)
-    target = cache_folder(plan, store, pairs)
-    make = partial(
-        _make,
-        folder=target.absolute(),
+        cause = f"the plan is for the dataset {plan.dataset!r}, not for {dataset.name!r}"
+        raise FseftError(cause, hint="Plan this dataset first.")
+    selected = _select({case.name: case for case in dataset.cases}, cases)
+    folder = cache_folder(plan, workspace, pairs)
+    function = partial(
+        _preprocess_case,
+        folder=folder.absolute(),
         channels=dataset.channels,
-        chosen=plan.preprocessing,
+        preprocessing=plan.preprocessing,
         pairs=pairs or {},
     )
-    made = map_cases(make, wanted, workers=workers, done=progress)
+    with (callbacks or Callbacks()).progress("preprocess", len(selected)) as advance:
+        is_new = map_cases(function, selected, workers=workers, done=advance)
     if pairs:
-        _tell_doubts(target, wanted, dataset)
+        _warn_of_uncertain_sides(folder, selected, dataset)
     return Preprocessed(
-        folder=target,
-        done=tuple(name for name, new in made.items() if new),
-        skipped=tuple(name for name, new in made.items() if not new),
+        folder=folder,
+        done=tuple(name for name in is_new if is_new[name]),
+        skipped=tuple(name for name in is_new if not is_new[name]),
     )
 
 
 def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
-    """What a cached case remembers; `Frame.from_json` reads the way back from it."""
+    """Return the metadata of a cached case, from which `GridTransform.from_json` restores the original grid."""
     return {
         "content": content,
         **prepared.to_json(),
@@ -116,79 +119,84 @@ def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
     }
 
 
-def _chosen(known: dict[str, Case], names: Iterable[str] | None) -> dict[str, Case]:
+def _select(cases: dict[str, Case], names: Iterable[str] | None) -> dict[str, Case]:
     if names is None:
-        return known
-    wanted = list(names)
-    for name in wanted:
-        if name not in known:
-            raise FseftError(f"there is no case {name!r}", hint=did_you_mean(name, list(known)))
-    return {name: known[name] for name in wanted}
+        return cases
+    selected = {}
+    for name in names:
+        if name not in cases:
+            raise FseftError(f"there is no case {name!r}", hint=did_you_mean(name, list(cases)))
+        selected[name] = cases[name]
+    return selected
 
 
-def _tell_doubts(folder: Path, cases: Iterable[str], dataset: Dataset) -> None:
-    """Warn of each doubt about a side, with the cases, the first of them where there are many."""
+def _warn_of_uncertain_sides(folder: Path, cases: Iterable[str], dataset: Dataset) -> None:
+    """Log each doubt about left and right once, with the first of its cases."""
     from fseft.volume import cache
 
-    names = {value: name for name, value in dataset.labels.items()}
-    doubted: dict[tuple[str, str], list[str]] = {}
+    structures = {str(value): name for name, value in dataset.labels.items()}
+    affected: dict[tuple[str, str], list[str]] = defaultdict(list)
     for case in cases:
         for value, doubts in cache.open_case(folder, case).meta.get("doubts", {}).items():
             for doubt in doubts:
-                doubted.setdefault((names.get(int(value), value), doubt), []).append(case)
-    for (name, doubt), having in doubted.items():
-        more = (
-            f" and {pluralise(len(having) - _NAMED, 'case')} more" if len(having) > _NAMED else ""
+                affected[structures.get(str(value), str(value)), doubt].append(case)
+    for (structure, doubt), names in affected.items():
+        more = len(names) - _NAMED
+        listed = ", ".join(names[:_NAMED]) + (
+            f" and {pluralise(more, 'case')} more" if more > 0 else ""
         )
-        told = f"{dataset.name}: {', '.join(having[:_NAMED])}{more}"
-        warnings.warn(f"{told}: left and right of {name!r} are uncertain: {doubt}", stacklevel=3)
+        logger.warning(
+            "%s: %s: left and right of %r are uncertain: %s", dataset.name, listed, structure, doubt
+        )
 
 
-def _make(
+def _preprocess_case(
     case: Case,
     *,
     folder: Path,
     channels: tuple[str, ...],
-    chosen: Preprocessing,
+    preprocessing: Preprocessing,
     pairs: Mapping[int, LeftRightPair],
 ) -> bool:
-    """Make one case; False if it was there already."""
+    """Preprocess a case; False if the cache holds it already."""
     from fseft.volume import cache
     from fseft.volume.fingerprint import case_content, read_case, read_case_labels
     from fseft.volume.laterality import split_labels
     from fseft.volume.preprocessing import preprocess_volume
 
     content = case_content(case)
-    if (
-        cache.has_case(folder, case.name)
-        and cache.open_case(folder, case.name).meta.get("content") == content
-    ):
+    if _is_cached(folder, case.name, content):
         return False
     volume = read_case(case, channels)
     labels = None if case.label is None else read_case_labels(case, volume)
     doubts: dict[int, tuple[str, ...]] = {}
     if labels is not None and pairs:
-        labels, doubts = split_labels(labels, volume, pairs, chosen.modality)
+        labels, doubts = split_labels(labels, volume, pairs, preprocessing.modality)
     prepared = preprocess_volume(
         volume,
         labels,
-        orientation=chosen.orientation,
-        spacing_mm=chosen.spacing_mm,
-        modality=chosen.modality,
+        orientation=preprocessing.orientation,
+        spacing_mm=preprocessing.spacing_mm,
+        modality=preprocessing.modality,
     )
     meta = {**case_meta(prepared, content), **({"doubts": doubts} if doubts else {})}
-    cache.write_case(
-        folder, case.name, prepared.image, prepared.label, meta, classes=_values(prepared)
-    )
+    values = _label_values(prepared)
+    cache.write_case(folder, case.name, prepared.image, prepared.label, meta, classes=values)
     return True
 
 
-def _values(prepared: PreparedVolume) -> list[int]:
-    """The label values that occur: names may come and go without touching the arrays."""
+def _is_cached(folder: Path, name: str, content: str) -> bool:
+    from fseft.volume import cache
+
+    in_cache = cache.has_case(folder, name)
+    return in_cache and cache.open_case(folder, name).meta.get("content") == content
+
+
+def _label_values(prepared: PreparedVolume) -> list[int]:
+    """Return the label values that occur; names are not stored, so that they can change without the arrays."""
     import numpy as np
 
-    return (
-        []
-        if prepared.label is None
-        else np.flatnonzero(np.bincount(prepared.label.ravel()))[1:].tolist()
-    )
+    if prepared.label is None:
+        return []
+    values: list[int] = np.flatnonzero(np.bincount(prepared.label.ravel()))[1:].tolist()
+    return values

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError, pluralise
+from fseft.experiment.callbacks import Callbacks
 from fseft.learn.sampling.multi_dataset_sampler import DatasetSource, PartiallyLabelledCase
 from fseft.learn.sampling.patch_sampler import CropSource
-from fseft.model_zoo.catalogue import SCRATCH
+from fseft.model_zoo.catalogue import FoundationModel, scratch_card
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import fingerprint_dataset
 from fseft.planning.plan import plan_for
@@ -26,6 +27,7 @@ from fseft.workspace import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from fseft.parallel import Workers
@@ -169,6 +171,20 @@ def _refuse_namesakes(datasets: Sequence[Dataset]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _StageOf(Callbacks):
+    """The progress of a stage, with the name of the dataset."""
+
+    watcher: Watcher
+    dataset: str
+
+    def progress(
+        self, description: str, total: int
+    ) -> AbstractContextManager[Callable[[str], None]]:
+        """Begin a stage."""
+        return self.watcher.progress(total, f"{description} {self.dataset}")
+
+
 def _workers(request: PretrainRequest) -> Workers:
     return request.cluster or request.workers
 
@@ -177,7 +193,7 @@ def _workers(request: PretrainRequest) -> Workers:
 class _Planned:
     """A dataset that was measured; as in `_Prepared`, but by its own names."""
 
-    folder: Path
+    dataset: Dataset
     fingerprint: Fingerprint
     plan: Plan
     drawn: dict[str, frozenset[str]]
@@ -207,10 +223,9 @@ def _plan(
             file=folder,
             hint="Pre-training takes labelled datasets of one channel.",
         )
-    plan = plan_for(SCRATCH, fingerprint, store)
-    return _Planned(
-        folder, fingerprint, plan, drawn, annotated_structures(folder, dataset, fingerprint, rule)
-    )
+    plan = plan_for(FoundationModel(scratch_card()), fingerprint)
+    annotated = annotated_structures(folder, dataset, fingerprint, rule)
+    return _Planned(dataset, fingerprint, plan, drawn, annotated)
 
 
 def _prepare(
@@ -223,7 +238,7 @@ def _prepare(
     watcher: Watcher,
 ) -> _Prepared:
     """Preprocess a dataset; here, and only here, its own names become those of classes."""
-    fingerprint, folder = planned.fingerprint, planned.folder
+    fingerprint = planned.fingerprint
     intensity, _ = select_intensity_scheme(
         contract, fingerprint.modality, list(fingerprint.intensities)
     )
@@ -237,16 +252,15 @@ def _prepare(
     )
     plan = planned.plan.model_copy(update={"preprocessing": preprocessing})
     wanted = [name for name in planned.drawn if name not in again]
-    with watcher.progress(len(wanted), f"preprocess {planned.name}") as done:
-        cache = preprocess(
-            folder,
-            plan,
-            store,
-            workers=_workers(request),
-            cases=wanted,
-            pairs=annotation.pairs,
-            progress=done,
-        )
+    cache = preprocess(
+        planned.dataset,
+        plan,
+        store,
+        workers=_workers(request),
+        cases=wanted,
+        pairs=annotation.pairs,
+        callbacks=_StageOf(watcher, planned.name),
+    )
 
     def classes(names: Iterable[str]) -> frozenset[str]:
         return frozenset(meant for name in names for meant in annotation.names.get(name, ()))
@@ -259,7 +273,7 @@ def _prepare(
         )
 
     return _Prepared(
-        folder=folder,
+        folder=planned.dataset.folder,
         name=planned.name,
         names={value: structure for structure, value in annotation.labels.items()},
         annotated={case: classes(planned.annotated[case]) for case in wanted},

@@ -65,7 +65,7 @@ def case_content(case: Case) -> str:
 
 def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
     """A key of everything that the fingerprint depends on; `contents` has the key of each case."""
-    declared = dataset.model_dump(mode="json", exclude={"cases"})
+    declared = dataset.model_dump(mode="json", exclude={"cases", "folder"})
     return digest(FORMAT, declared, dict(contents))
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from fseft.adaptation.run import adapt
 from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks.backbone import get_architecture
 from fseft.registry import registry
 from fseft.schemas import Contract, Intensity
 from fseft.testing import TINY_NETWORKS
 from fseft.volume.image import read_labels
-from tests.sample_data import SHAPE, write_model
+from tests.sample_data import SHAPE, adapt, write_model
 
 pytestmark = pytest.mark.full
 

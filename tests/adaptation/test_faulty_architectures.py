@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import ModuleType
 
 import pytest
 import torch
 from torch import nn
 
-from fseft.adaptation.run import adapt
 from fseft.builtin import plugin as builtin
 from fseft.builtin.architectures.resunet import ResUNet, ResUNetConfig
 from fseft.errors import FseftError, PluginError
 from fseft.plugin import ArchitectureSpec, hookimpl
 from fseft.pretraining.initialisation import Initialisation, build_initialised_network
 from fseft.registry import Plugin, Registry
-from tests.sample_data import HPARAMS, write_model
+from tests.sample_data import HPARAMS, adapt, write_model
 
 
 class Custom(ResUNet):
@@ -57,24 +55,24 @@ def run_out_of_memory(self, *_arguments, **_named):
 def test_an_exception_of_an_architecture_keeps_its_type(name, override, request_for, workspace):
     override(**{name: fail})
     with pytest.raises(ValueError, match="no luck"):
-        adapt(replace(request_for(), model="custom"), workspace)
+        adapt(request_for(model="custom"), workspace)
 
 
 def test_a_head_outside_the_network_is_refused(override, request_for, workspace):
     override(head=lambda *_: nn.Conv3d(1, 1, 1))
     with pytest.raises(PluginError, match=r"Custom\.head\(\) returned a module that is not in the"):
-        adapt(replace(request_for(), model="custom"), workspace)
+        adapt(request_for(model="custom"), workspace)
 
 
 def test_an_architecture_of_a_plugin_works(override, request_for, workspace):
     override()
-    assert adapt(replace(request_for(), model="custom"), workspace).run.outcome == "finished"
+    assert adapt(request_for(model="custom"), workspace).run.outcome == "finished"
 
 
 def test_running_out_of_memory_is_an_error_of_the_user(override, request_for, workspace):
     override(features=run_out_of_memory)
     with pytest.raises(FseftError, match="does not fit the memory"):
-        adapt(replace(request_for(), model="custom"), workspace)
+        adapt(request_for(model="custom"), workspace)
 
 
 def test_hyperparameters_that_an_architecture_rejects_are_named(override):

@@ -8,12 +8,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from fseft.adaptation.run import adapt
 from fseft.builtin import plugin as builtin
 from fseft.errors import PluginError
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.plugin import MethodSpec, hookimpl
 from fseft.registry import Plugin, Registry
+from tests.sample_data import adapt
 
 
 class Method:
@@ -46,7 +46,12 @@ def install_hooks(monkeypatch):
         Plugin("custom", "fseft-custom", "1.0", module),
     ]
     installed = Registry(plugins)
-    for user in ("adaptation.run", "model_zoo.adapter_file", "adaptation.configure"):
+    for user in (
+        "adaptation.run",
+        "model_zoo.adapter_file",
+        "adaptation.configure",
+        "experiment.settings",
+    ):
         monkeypatch.setattr(f"fseft.{user}.registry", lambda: installed)
     return lambda **hooks: monkeypatch.setattr(Method, "hooks", hooks)
 

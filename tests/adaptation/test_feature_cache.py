@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from fseft.adaptation import feature_cache as step
-from fseft.adaptation.configure import Listener, configure, select_support
-from fseft.adaptation.run import adapt
+from fseft.adaptation.configure import configure, select_support
 from fseft.builtin.architectures.resunet import ResUNet
 from fseft.errors import FseftError
-from tests.sample_data import CASES, equal_tensors, write_model
+from fseft.experiment.callbacks import Callbacks
+from tests.sample_data import CASES, adapt, equal_tensors, write_model
 
 
 @pytest.fixture
@@ -46,8 +44,7 @@ def test_another_black_box_method_finds_the_features(request_for, workspace, pas
 
 @pytest.mark.parametrize("what", ["seed", "structures", "weights", "cases"])
 def test_features_of_something_else_are_not_taken(what, request_for, workspace, passes):
-    request = request_for(settings=ONCE)
-    adapt(request, workspace)
+    adapt(request_for(settings=ONCE), workspace)
     first = len(passes)
     if what == "weights":
         write_model(workspace, seed=5)
@@ -58,7 +55,7 @@ def test_features_of_something_else_are_not_taken(what, request_for, workspace, 
         "weights": {},
         "cases": {"cases": others},
     }
-    adapt(replace(request, overwrite=True, **changed[what]), workspace)
+    adapt(request_for(settings=ONCE, overwrite=True, **changed[what]), workspace)
     assert len(passes) == 2 * first
 
 
@@ -126,20 +123,15 @@ def test_kept_and_fresh_features_lead_to_about_the_same(method, request_for, wor
 
 
 def test_the_pass_is_told_and_counts_in_the_time(request_for, workspace):
-    told = []
+    stages = []
 
-    class Progress:
-        def __init__(self, total, what):
-            told.append((what, total))
+    class Stages(Callbacks):
+        def progress(self, description, total):
+            stages.append((description, total))
+            return super().progress(description, total)
 
-        def __enter__(self):
-            return lambda _: None
-
-        def __exit__(self, *_):
-            return None
-
-    adapt(request_for(settings=ONCE), workspace, Listener(progress=Progress))
-    assert ("features", 4) in told
+    adapt(request_for(settings=ONCE), workspace, Stages())
+    assert ("features", 4) in stages
 
 
 def test_the_solver_needs_no_epochs(request_for, workspace, tmp_path):
@@ -157,8 +149,8 @@ def test_the_solver_needs_no_epochs(request_for, workspace, tmp_path):
     ],
 )
 def test_a_solver_without_kept_features_is_refused_before_any_work(changed, request_for, workspace):
-    with pytest.raises(FseftError, match="needs features that stay as they are"):
-        configure(request_for(**changed), workspace, Listener(progress=None))
+    with pytest.raises(FseftError, match="requires cached features"):
+        configure(request_for(**changed), workspace)
 
 
 def test_want_of_memory_in_the_pass_is_one_line(request_for, workspace, monkeypatch):
@@ -167,6 +159,6 @@ def test_want_of_memory_in_the_pass_is_one_line(request_for, workspace, monkeypa
 
     monkeypatch.setattr(ResUNet, "features", too_large)
     with pytest.raises(
-        FseftError, match=r"the pass for features does not fit the memory of the computer"
+        FseftError, match=r"the extraction of features does not fit the memory of the computer"
     ):
         adapt(request_for(settings=ONCE), workspace)

@@ -22,25 +22,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
+from fseft import api
 from fseft.adaptation import run as step
-from fseft.adaptation.configure import AdaptRequest, Listener, select_support
-from fseft.adaptation.run import adapt
+from fseft.adaptation.configure import select_support
 from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError, PluginError
+from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.checkpoints import save_checkpoint
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
-from fseft.planning.plan import make_plan
 from fseft.plugin import ReporterSpec, hookimpl
 from fseft.registry import Plugin, Registry
 from fseft.schemas import Contract, Intensity, Plan, Provenance, Run, SupportSet
 from fseft.volume.image import read_labels, write_labels
 from fseft.workspace import Workspace, file_digest, read_document, write_document
-from tests.sample_data import CASES, LABELS, equal_tensors, write_dataset, write_model
+from tests.sample_data import (
+    CASES,
+    LABELS,
+    adapt,
+    adapt_request,
+    equal_tensors,
+    write_dataset,
+    write_model,
+)
 
 NAMES = st.lists(
     st.text("abcdef0123456789", min_size=1, max_size=4), min_size=1, max_size=12, unique=True
 )
+
+
+class Epochs(Callbacks):
+    """Record the numbers of the epochs of the latest training."""
+
+    numbers: list = []  # noqa: RUF012 - read after the call
+
+    def __init__(self):
+        self.numbers.clear()
+
+    def on_epoch_end(self, epoch):
+        self.numbers.append(epoch.number)
 
 
 def log_of(folder):
@@ -82,7 +102,7 @@ def test_only_cases_of_the_pool_are_chosen(names, seed, data):
 @pytest.mark.parametrize(
     ("k", "pool", "message"),
     [
-        (5, (), "k is 5, but there are 4 labelled cases to choose from. Use --k between 1 and 4"),
+        (5, (), "k is 5, but there are 4 labelled cases to choose from. Use k between 1 and 4"),
         (0, (), "k is 0"),
         (3, ("a", "b"), "k is 3, but there are 2"),
         (1, ("a", "bb"), "case bb: is no labelled case"),
@@ -176,18 +196,21 @@ def test_every_method_sees_the_same_cases_and_crops(request_for, workspace):
     assert losses["lora"] == pytest.approx(losses["linear-probe"], abs=1e-6)
 
 
-def test_the_listener_hears_of_every_case_and_every_epoch(request_for, workspace):
+def test_callbacks_observe_every_case_and_every_epoch(request_for, workspace):
     epochs, cases = [], []
 
-    @contextmanager
-    def progress(total, what):
-        yield lambda case: cases.append((what, total, case))
+    class Recorder(Callbacks):
+        @contextmanager
+        def progress(self, description, total):
+            yield lambda case: cases.append((description, total, case))
 
-    adapt(request_for(), workspace, Listener(epoch=epochs.append, progress=progress))
+        def on_epoch_end(self, epoch):
+            epochs.append(epoch)
+
+    adapt(request_for(), workspace, Recorder())
     assert [epoch.number for epoch in epochs] == [1, 2]
-    assert {case for what, total, case in cases if what == "preprocess" and total == 2} == {
-        *select_support(CASES, 2, 0)
-    }
+    preprocessed = {case for stage, total, case in cases if (stage, total) == ("preprocess", 2)}
+    assert preprocessed == {*select_support(CASES, 2, 0)}
 
 
 def test_a_time_budget_ends_the_run(request_for, workspace):
@@ -199,17 +222,17 @@ def test_a_time_budget_ends_the_run(request_for, workspace):
 def test_what_cannot_be_is_refused_before_anything_is_preprocessed_or_written(
     request_for, workspace
 ):
-    told = []
+    stages = []
 
-    @contextmanager
-    def progress(_total, what):
-        told.append(what)
-        yield [].append
+    class Stages(Callbacks):
+        def progress(self, description, total):
+            stages.append(description)
+            return super().progress(description, total)
 
     request = request_for("lora", settings=("rank=9999",))
     with pytest.raises(FseftError, match="rank is 9999"):
-        adapt(request, workspace, Listener(progress=progress))
-    assert "preprocess" not in told
+        adapt(request, workspace, Stages())
+    assert stages == ["measure"]
     assert not any(path.name == "run.json" for path in workspace.root.rglob("*"))
 
 
@@ -219,7 +242,8 @@ def test_what_cannot_be_is_refused_before_anything_is_preprocessed_or_written(
 def test_a_second_call_does_nothing(request_for, workspace):
     first = adapt(request_for(), workspace)
     before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
-    again = adapt(request_for(), workspace, Listener(epoch=lambda _: pytest.fail("trained again")))
+    again = adapt(request_for(), workspace, Epochs())
+    assert Epochs.numbers == []
     assert again.already_done
     assert again.run == first.run
     assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
@@ -231,13 +255,13 @@ def test_a_second_call_does_nothing(request_for, workspace):
         ({"settings": ("weight_decay=0.1",)}, "weight_decay 0.0, not 0.1"),
         ({"labels": ("tumour",)}, "structures Left kidney, tumour"),
         ({"cases": ("a", "b")}, "support cases d, c"),
-        ({"mapping": (("tumour", "liver"),)}, "rows of the head from Left kidney=kidney_left"),
+        ({"mapping": {"tumour": "liver"}}, "rows of the head from Left kidney=kidney_left"),
     ],
 )
 def test_another_request_for_the_same_folder_is_done_anew(changed, told, request_for, workspace):
     adapt(request_for(cases=("c", "d")), workspace)
     other = request_for(**{"cases": ("c", "d"), **changed})
-    with pytest.raises(FseftError, match=rf"holds a run with {told}\."):
+    with pytest.raises(FseftError, match=rf"already contains a run with {told}\."):
         adapt(other, workspace)
     again = adapt(replace(other, overwrite=True), workspace)
     assert not again.already_done
@@ -247,7 +271,7 @@ def test_another_request_for_the_same_folder_is_done_anew(changed, told, request
 
 @pytest.mark.parametrize("method", ["linear-probe", "lora"])
 def test_a_time_that_allows_no_step_leaves_no_adapter(method, request_for, workspace):
-    with pytest.raises(FseftError, match="the time was up before the first training step"):
+    with pytest.raises(FseftError, match="the time budget ended before the first training step"):
         adapt(request_for(method, minutes=1e-9), workspace)
     assert not list(workspace.root.rglob("adapter.safetensors"))
     assert adapt(request_for(method), workspace).run.epochs == 2
@@ -268,7 +292,7 @@ def test_intensities_are_scaled_as_the_model_was_trained(request_for, workspace)
         workspace, "clipped", contract=Contract(intensity={"ct": scale}, patch_size=(32, 32, 32))
     )
     adapted = adapt(
-        request_for("zero-shot", model="clipped", mapping=(("Left kidney", "kidney_left"),)),
+        request_for("zero-shot", model="clipped", mapping={"Left kidney": "kidney_left"}),
         workspace,
     )
     assert read_manifest(adapted.adapter).preprocessing.intensity == (scale,)
@@ -277,7 +301,7 @@ def test_intensities_are_scaled_as_the_model_was_trained(request_for, workspace)
 def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
     first = load_file(adapt(request_for(), workspace).adapter)
     write_model(workspace, seed=5)
-    with pytest.raises(FseftError, match=r"holds a run with other weights\."):
+    with pytest.raises(FseftError, match=r"already contains a run with other weights\."):
         adapt(request_for(), workspace)
     again = adapt(request_for(overwrite=True), workspace)
     assert not again.already_done
@@ -286,10 +310,9 @@ def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
 
 def test_a_finished_run_is_made_anew_if_asked_to(request_for, workspace):
     first = adapt(request_for(), workspace)
-    epochs = []
-    again = adapt(request_for(overwrite=True), workspace, Listener(epoch=epochs.append))
+    again = adapt(request_for(overwrite=True), workspace, Epochs())
     assert not again.already_done
-    assert [epoch.number for epoch in epochs] == [1, 2]
+    assert Epochs.numbers == [1, 2]
     assert len(log_of(first.folder)) == 2
 
 
@@ -302,7 +325,9 @@ def test_a_run_by_another_version_of_a_plugin_is_another_run(request_for, worksp
     monkeypatch.setattr(step, "_provenance", version("0.1.0"))
     adapt(request_for(), workspace)
     monkeypatch.setattr(step, "_provenance", version("0.2.0"))
-    with pytest.raises(FseftError, match=r"holds a run with fseft-mine 0\.1\.0, not 0\.2\.0"):
+    with pytest.raises(
+        FseftError, match=r"already contains a run with fseft-mine 0\.1\.0, not 0\.2\.0"
+    ):
         adapt(request_for(), workspace)
 
 
@@ -317,7 +342,7 @@ def test_the_same_request_gives_the_same_adapter_bit_for_bit(
 
 KILLED = """
 import pickle, sys
-from fseft.adaptation.run import adapt
+from tests.sample_data import adapt
 adapt(*pickle.load(sys.stdin.buffer))
 """
 
@@ -350,7 +375,7 @@ def test_a_killed_run_goes_on_to_the_very_same_adapter(request_for, workspace, t
 def test_a_checkpoint_of_another_request_is_not_gone_on_with(request_for, workspace, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"of something else")
-    with pytest.raises(FseftError, match="holds a run with unknown settings"):
+    with pytest.raises(FseftError, match="already contains a run with unknown settings"):
         adapt(request_for(output=tmp_path / "run"), workspace)
     result = adapt(request_for(output=tmp_path / "run", overwrite=True), workspace)
     assert result.resumed_from == 0
@@ -381,7 +406,7 @@ def test_a_damaged_checkpoint_is_told_with_its_file(request_for, workspace):
         ({"k": 9}, "k is 9, but there are 4"),
         (
             {"method": "lora", "model": "none"},
-            "'lora' starts from a pre-trained model.*Use --method scratch",
+            "'lora' starts from a pre-trained model.*Use the method scratch",
         ),
         (
             {"method": "zero-shot", "labels": ("tumour",)},
@@ -389,7 +414,7 @@ def test_a_damaged_checkpoint_is_told_with_its_file(request_for, workspace):
         ),
         ({"method": "zero-shot", "decoder": "new"}, "'zero-shot' trains nothing"),
         ({"settings": ("mirror=true",)}, "mirror=true would swap left and right"),
-        ({"device": "tpu"}, "--device tpu: there is no such device"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused_with_the_remedy(
@@ -403,19 +428,19 @@ def test_a_request_that_cannot_be_met_is_refused_with_the_remedy(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_is_refused_where_there_is_none(request_for, workspace):
-    with pytest.raises(FseftError, match=r"--device cuda.*has no CUDA.*Use --device cpu or auto"):
+    with pytest.raises(
+        FseftError, match=r"the device cuda.*has no CUDA.*Use the device cpu or auto"
+    ):
         adapt(request_for(device="cuda"), workspace)
 
 
 def test_a_structure_that_no_case_has_is_refused_by_name_and_left_out_else(workspace, tmp_path):
     folder = write_dataset(tmp_path / "d", labels={**LABELS, "cyst": 9})
-    request = AdaptRequest(
-        folder, "tiny", "linear-probe", k=2, device="cpu", settings=("epochs=1", "crops_per_step=1")
-    )
+    settings = ("epochs=1", "crops_per_step=1")
+    request = adapt_request(folder, "tiny", "linear-probe", workspace, k=2, settings=settings)
     assert "cyst" not in adapt(request, workspace).run.labels
-    wanted = AdaptRequest(folder, "tiny", "linear-probe", k=2, labels=("cyst",), device="cpu")
     with pytest.raises(FseftError, match="'cyst' is in no case"):
-        adapt(wanted, workspace)
+        adapt(replace(request, labels=("cyst",)), workspace)
 
 
 def test_a_dataset_without_labels_is_refused(workspace, tmp_path):
@@ -423,16 +448,15 @@ def test_a_dataset_without_labels_is_refused(workspace, tmp_path):
     for path in (folder / "labelsTr").iterdir():
         path.unlink()
     with pytest.raises(FseftError, match="no case has a label"):
-        adapt(AdaptRequest(folder, "tiny", "linear-probe", k=1, device="cpu"), workspace)
+        adapt(adapt_request(folder, "tiny", "linear-probe", workspace, k=1), workspace)
 
 
 def test_cases_without_any_structure_are_not_chosen(workspace, tmp_path):
     folder = write_dataset(tmp_path / "d", cases=("a", "b", "c"))
     label = read_labels(folder / "labelsTr" / "b.nii.gz")
     write_labels(folder / "labelsTr" / "b.nii.gz", 0 * label.array[0], label.geometry)
-    request = AdaptRequest(
-        folder, "tiny", "linear-probe", k=2, device="cpu", settings=("epochs=1", "crops_per_step=1")
-    )
+    settings = ("epochs=1", "crops_per_step=1")
+    request = adapt_request(folder, "tiny", "linear-probe", workspace, k=2, settings=settings)
     assert set(read_manifest(adapt(request, workspace).adapter).support) == {"a", "c"}
 
 
@@ -445,13 +469,12 @@ def test_random_weights_need_no_model(request_for, tmp_path):
 # --- what decides, and what is left behind ----------------------------------------------------------------------
 
 
-def test_a_plan_that_is_there_is_followed(request_for, workspace, blobs):
-    _, plan = make_plan(blobs, "tiny", workspace, device="cpu", memory_bytes=10**9)
+def test_a_plan_that_is_there_is_followed(request_for, workspace, blobs, caplog):
+    _, plan = api.plan(blobs, "tiny", workspace=workspace, device="cpu", memory_bytes=10**9)
     edited = plan.model_copy(update={"crops_per_step": 3, "warnings": ("watch out",)})
     write_document(workspace.plan("blobs", "tiny"), edited)
-    told = []
-    adapt(request_for(device="auto"), workspace, Listener(warn=told.append))
-    assert told[0] == "watch out"
+    adapt(request_for(device="auto"), workspace)
+    assert caplog.messages[0] == "watch out"
     assert read_document(workspace.plan("blobs", "tiny"), Plan) == edited
 
 
@@ -468,7 +491,8 @@ def test_a_run_with_other_settings_is_not_replaced_unasked(request_for, workspac
     before = first.adapter.read_bytes()
     other = request_for(settings=("epochs=3",), minutes=1.0)
     with pytest.raises(
-        FseftError, match=r"holds a run with epochs 2, not 3; minutes unset, not 1\.0.*--overwrite"
+        FseftError,
+        match=r"already contains a run with epochs 2, not 3; minutes unset, not 1\.0.*overwrite",
     ):
         adapt(other, workspace)
     assert first.adapter.read_bytes() == before
@@ -490,22 +514,23 @@ def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(
 
 
 def test_what_was_decided_is_told_before_the_training(request_for, workspace):
-    told = []
-    listener = Listener(
-        begin=lambda job, epoch: told.append((job.support.cases, epoch)), epoch=told.append
-    )
-    result = adapt(request_for(), workspace, listener)
-    assert told[0] == (read_manifest(result.adapter).support, 0)
-    assert [epoch.number for epoch in told[1:]] == [1, 2]
+    events = []
+
+    class Recorder(Callbacks):
+        def on_start(self, config, first_epoch):
+            events.append((config.support.cases, first_epoch))
+
+        def on_epoch_end(self, epoch):
+            events.append(epoch.number)
+
+    result = adapt(request_for(), workspace, Recorder())
+    assert events == [(read_manifest(result.adapter).support, 1), 1, 2]
 
 
-def test_a_training_that_ended_far_too_early_is_told(request_for, workspace):
-    told = []
-    adapt(request_for(), workspace, Listener(warn=told.append))
-    assert len(told) == 1
-    assert told[0].startswith(
-        "the training was too short for its loss to settle (2 epochs, ended by: all epochs)"
-    )
+def test_a_training_that_ended_far_too_early_is_told(request_for, workspace, caplog):
+    adapt(request_for(), workspace)
+    (message,) = caplog.messages
+    assert message.startswith("training ended after 2 epochs (all epochs) before its loss settled")
 
 
 WATCHED = []
@@ -584,12 +609,13 @@ class Fails:
         raise ConnectionError("no luck")
 
 
-def test_a_reporter_that_fails_is_told_once_with_its_package(request_for, workspace, reporter):
+def test_a_reporter_that_fails_is_told_once_with_its_package(
+    request_for, workspace, reporter, caplog
+):
     reporter("Fails")
-    told = []
-    run = adapt(request_for(reporters=("foreign",)), workspace, Listener(warn=told.append)).run
+    run = adapt(request_for(reporters=("foreign",)), workspace).run
     assert run.outcome == "finished"
-    (problem,) = [line for line in told if "foreign" in line]
+    (problem,) = [line for line in caplog.messages if "foreign" in line]
     assert problem.startswith(
         "the reporter 'foreign' of the package fseft-foreign 1.0 failed at fseft_epoch_end (ConnectionError: no luck); "
     )

@@ -9,10 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fseft.adaptation.configure import Listener
-from fseft.adaptation.run import adapt
 from fseft.adaptation.training import _windows
 from fseft.errors import FseftError
+from fseft.experiment.callbacks import Callbacks
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import LowRank, add_delta
 from fseft.learn.networks.heads import ResidualHead, receptive_field_radius
@@ -21,7 +20,7 @@ from fseft.registry import registry
 from fseft.schemas import Run
 from fseft.volume.cache import open_case, write_case
 from fseft.workspace import read_document
-from tests.sample_data import equal_tensors
+from tests.sample_data import adapt, equal_tensors
 
 # With the patch as large as the scans, what the network sees tells the case.
 SETTINGS = ("augment=false", "epochs=5", "checkpoint_seconds=0", "learning_rate=0.01")
@@ -95,11 +94,11 @@ def seen(monkeypatch):
 
 @pytest.fixture
 def run(request_for, workspace, seen, tmp_path):
-    def go(name="run", listener=None):
+    def go(name="run", callbacks=None):
         request = request_for(
             "lora", settings=SETTINGS, k=3, decoder="frozen", output=tmp_path / name
         )
-        return adapt(request, workspace, listener)
+        return adapt(request, workspace, callbacks)
 
     return go
 
@@ -159,13 +158,14 @@ def test_what_the_method_says_of_its_result_is_in_the_run(run, seen):
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
 def test_a_run_that_was_cut_off_goes_on_to_the_very_same_adapter(epoch, run, seen):
-    def cut_off(told):
-        if told.number == epoch + 1:
-            raise FseftError("cut off")
+    class CutOff(Callbacks):
+        def on_epoch_end(self, ended):
+            if ended.number == epoch + 1:
+                raise FseftError("cut off")
 
     whole = run("whole")
     with pytest.raises(FseftError, match="cut off"):
-        run("cut", Listener(epoch=cut_off))
+        run("cut", CutOff())
     resumed = run("cut")
     assert resumed.resumed_from == epoch
     assert equal_tensors(load_file(resumed.adapter), load_file(whole.adapter))
@@ -184,7 +184,7 @@ def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_
     head = ResidualHead(torch.nn.Conv3d(2, 3, 1), kernel_size, generator)
     torch.nn.init.normal_(head.second.weight, generator=generator)
     whole = head(torch.from_numpy(features)[None])[0].detach()
-    job = SimpleNamespace(request=SimpleNamespace(seed=0), crops=6)
+    job = SimpleNamespace(request=SimpleNamespace(seed=0), crops_per_step=6)
     for step in range(3):
         windows, parts, insides = _windows(
             job, [open_case(tmp_path, "a")], step, receptive_field_radius(head)

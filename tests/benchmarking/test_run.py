@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
-from fseft.adaptation.configure import AdaptRequest
+from fseft import api
 from fseft.benchmarking.results import Trial, aggregate_trials
-from fseft.benchmarking.run import BenchmarkRequest, Watcher, benchmark
+from fseft.cli.parsing import parse_settings
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
+from fseft.experiment.callbacks import Callbacks
 from fseft.metrics.fields import MetricColumn
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
@@ -26,7 +26,7 @@ QUICK = ("epochs=1", "crops_per_step=1", "early_stopping=false")
 
 
 @pytest.fixture
-def compare(blobs, workspace, tmp_path):
+def compare(blobs, workspace, tmp_path, caplog):
     """Run a benchmark; gives what was found, and the trials that were told."""
 
     def run(
@@ -37,28 +37,32 @@ def compare(blobs, workspace, tmp_path):
         output="bench",
         **changed,
     ):
-        of_benchmark = ("test", "test_images", "test_labels", "baseline", "tolerance_mm")
-        own = {name: changed.pop(name) for name in of_benchmark if name in changed}
-        common = {"folder": blobs, "settings": QUICK, "device": "cpu", **changed}
-        request = BenchmarkRequest(
-            AdaptRequest(model="", method="", k=0, **common),
-            tmp_path / output,
-            models,
-            methods,
-            ks,
-            seeds,
-            **own,
+        run.done = []
+        caplog.clear()
+        settings = parse_settings("--set", changed.pop("settings", QUICK))
+        options = {"dataset": blobs, "device": "cpu", "workspace": workspace, **changed}
+        return api.benchmark(
+            models=models,
+            methods=methods,
+            output=tmp_path / output,
+            ks=ks,
+            seeds=seeds,
+            settings=settings,
+            callbacks=Trials(run.done),
+            **options,
         )
-        run.warnings, run.done = [], []
-        watcher = Watcher(
-            begin=lambda _held_out, _count: None,
-            done=run.done.append,
-            warn=run.warnings.append,
-            progress=lambda _total, _what: nullcontext(lambda _name: None),
-        )
-        return benchmark(request, workspace, watcher)
 
     return run
+
+
+class Trials(Callbacks):
+    """Record the trials."""
+
+    def __init__(self, trials):
+        self.trials = trials
+
+    def on_trial_end(self, trial):
+        self.trials.append(trial)
 
 
 def test_every_method_learns_from_the_same_cases_and_none_of_them_is_scored(compare):
@@ -132,7 +136,7 @@ def test_settings_may_be_of_one_method(compare, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"settings": ("lora.rank=2",)}, "no method 'lora' takes part"),
+        ({"settings": ("lora.rank=2",)}, "the method 'lora' is not compared"),
         ({"settings": ("rank=2",)}, "no setting 'rank'"),
         ({"methods": ("loar",)}, "'loar'"),
         ({"models": ("tyni",)}, "'tyni'"),
@@ -145,8 +149,8 @@ def test_settings_may_be_of_one_method(compare, tmp_path):
         ({"cases": ("a",), "test": ("a",)}, "k is 1, but of 1 labelled case 0 are left"),
         ({"cases": ("z",)}, "no labelled case"),
         ({"test": ("²",)}, "no labelled case"),
-        ({"models": ()}, "--model is empty"),
-        ({"methods": ()}, "--method is empty"),
+        ({"models": ()}, "no model to compare"),
+        ({"methods": ()}, "no method to compare"),
         ({"baseline": "lora"}, "the baseline 'lora' is not among the methods"),
         ({"settings": ("full.rank=2",)}, "no setting 'rank'"),
         ({"labels": ("liver",)}, "no structure 'liver'"),
@@ -192,7 +196,7 @@ def test_a_case_that_is_there_twice_is_not_learned_from_where_it_is_scored(compa
     data = write_dataset(tmp_path / "twins")
     for kind, name in (("imagesTr", "{}_0000.nii.gz"), ("labelsTr", "{}.nii.gz")):
         shutil.copy(data / kind / name.format("a"), data / kind / name.format("b"))
-    found = compare(folder=data, methods=("zero-shot",), test=("a",))
+    found = compare(dataset=data, methods=("zero-shot",), test=("a",))
     assert found.pool == ("c", "d")
 
 
@@ -282,8 +286,8 @@ def test_what_is_somebody_elses_is_not_replaced(compare, tmp_path, taken, worksp
 
 def test_a_larger_k_and_more_cases_leave_what_is_scored_as_it_is(compare, tmp_path):
     data = write_dataset(tmp_path / "many", cases=tuple("abcdefghij"))
-    few = compare(folder=data, methods=("zero-shot",)).test
-    assert compare(folder=data, methods=("zero-shot",), ks=(1, 5)).test == few
+    few = compare(dataset=data, methods=("zero-shot",)).test
+    assert compare(dataset=data, methods=("zero-shot",), ks=(1, 5)).test == few
     assert len(few) == 5
 
 
@@ -301,8 +305,8 @@ def test_masks_of_structures_are_scored_as_one_label_map(compare, tmp_path):
                 folder / "segmentations" / f"{name}.nii.gz", label.array[0] == value, label.geometry
             )
     (tmp_path / "bench" / "labels").mkdir(parents=True)  # as a run leaves it that is killed at once
-    found = compare(folder=tmp_path / "masks", methods=("zero-shot",), test=("sa", "sb"))
-    reference = compare(folder=plain, methods=("zero-shot",), test=("a", "b"), output="other")
+    found = compare(dataset=tmp_path / "masks", methods=("zero-shot",), test=("sa", "sb"))
+    reference = compare(dataset=plain, methods=("zero-shot",), test=("a", "b"), output="other")
     assert found.structures == reference.structures == ("kidney_left", "liver")
     assert found.rows[0].mean["dice"] == reference.rows[0].mean["dice"]
     assert found.rows[0].mean["dice"] > 0

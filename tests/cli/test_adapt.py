@@ -6,20 +6,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from fseft.cli.adapt import _tell
+from fseft.cli.adapt import _AdaptCallbacks
 
 
 @pytest.mark.parametrize(
     ("trains", "unknown"), [(True, "new to the model"), (False, "never segmented")]
 )
 def test_what_each_structure_starts_from_is_shown_before_training(trains, unknown, capsys):
-    job = SimpleNamespace(
+    method = SimpleNamespace(spec=SimpleNamespace(trains=trains))
+    config = SimpleNamespace(
         support=SimpleNamespace(cases=("a",)),
         labels={"lkidney": 1, "tumour": 2},
         matched={"lkidney": "left kidney"},
-        spec=SimpleNamespace(trains=trains),
+        request=SimpleNamespace(method=method),
     )
-    _tell(job, 0)
+    _AdaptCallbacks(print).on_start(config, 1)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["lkidney", "left", "kidney"] in rows
     assert ["tumour", "nothing:", *unknown.split()] in rows

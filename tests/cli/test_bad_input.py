@@ -351,7 +351,7 @@ OPTIONS = [
     (f"{PLAN} --devise cpu", ["No such option: --devise", "--device", "See fseft plan --help."]),
     (f"{PLAN} --workers many", ["--workers", "valid integer", "See fseft plan --help."]),
     (f"{PLAN} --workers 0", ["--workers", "greater than or equal to 1", "See fseft plan --help."]),
-    (f"{PLAN} --device gpu", ["--device gpu: there is no such device", "Use auto, cpu or cuda."]),
+    (f"{PLAN} --device gpu", ["unknown device 'gpu'", "Use auto, cpu or cuda."]),
     (
         f"{PLAN} --memory plenty",
         ["--memory 'plenty' is not an amount of memory", "for example 12GB"],

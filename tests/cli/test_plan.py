@@ -64,7 +64,7 @@ def test_memory_is_read_as_people_write_it(text, count):
 
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "0GB", "12 GB free", "5iB", "nan"])
 def test_what_is_no_memory_is_refused(text):
-    with pytest.raises(FseftError, match="no amount of memory"):
+    with pytest.raises(FseftError, match="not an amount of memory"):
         parse_memory(text)
 
 

@@ -6,6 +6,7 @@ from typing import ClassVar, get_args
 
 import pytest
 
+from fseft.cli.parsing import parse_settings
 from fseft.errors import FseftError
 from fseft.experiment.settings import split_settings
 from fseft.plugin import Config, MethodSpec, Preset
@@ -15,7 +16,7 @@ from fseft.training_config import TrainingConfig
 
 
 def split(*settings, method="lora"):
-    return split_settings(registry().method(method), settings)
+    return split_settings(registry().method(method), parse_settings("--set", settings))
 
 
 def test_without_settings_all_is_as_by_default():
@@ -57,7 +58,7 @@ def test_a_key_of_both_means_the_method_s():
         epochs: int = 1
 
     spec = MethodSpec(name="own", factory="", config=Own)
-    config, recipe = split_settings(spec, ["epochs=5"])
+    config, recipe = split_settings(spec, {"epochs": 5})
     assert (config.epochs, recipe.epochs) == (5, TrainingConfig().epochs)
 
 
@@ -68,19 +69,19 @@ def test_a_key_of_both_means_the_method_s():
         ("epoch=4", "no setting 'epoch'. Did you mean epochs"),
         ("rank", "--set 'rank' is no key=value"),
         ("=3", "no setting ''"),
-        ("rank=many", "--set rank='many': Input should be a valid integer"),
-        ("rank=0", "--set rank=0: Input should be greater than or equal to 1"),
-        ("rank=2.5", "--set rank=2.5: Input should be a valid integer"),
-        ("loss=hinge", "--set loss='hinge': Input should be 'dice' or 'dice_ce'"),
-        ("learning_rate=nan", "--set learning_rate="),
+        ("rank=many", "setting rank='many': Input should be a valid integer"),
+        ("rank=0", "setting rank=0: Input should be greater than or equal to 1"),
+        ("rank=2.5", "setting rank=2.5: Input should be a valid integer"),
+        ("loss=hinge", "setting loss='hinge': Input should be 'dice' or 'dice_ce'"),
+        ("learning_rate=nan", "setting learning_rate="),
         (
             "parts=brain",
-            r"--set parts=['brain']: Input should be 'encoder', 'bottleneck', 'decoder' or 'head'",
+            r"setting parts=['brain']: Input should be 'encoder', 'bottleneck', 'decoder' or 'head'",
         ),
-        ("stages=--1", "--set stages=['--1']: Input should be a valid integer"),
-        ("stages=²", "--set stages=['²']: Input should be a valid integer"),
-        ("alpha=Infinity", "--set alpha=inf: Input should be a finite number"),
-        ("stages=deep", "--set stages=['deep']: Input should be a valid integer"),
+        ("stages=--1", "setting stages=['--1']: Input should be a valid integer"),
+        ("stages=²", "setting stages=['²']: Input should be a valid integer"),
+        ("alpha=Infinity", "setting alpha=inf: Input should be a finite number"),
+        ("stages=deep", "setting stages=['deep']: Input should be a valid integer"),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_line(setting, message):
@@ -99,7 +100,7 @@ def test_a_preset_sets_keys_of_method_and_recipe_and_what_is_set_beside_it_wins(
 def test_a_preset_may_differ_where_the_decoder_is_trained():
     spec = registry().method("lora")
     rates = {
-        d: split_settings(spec, ["preset=reference"], d)[1].learning_rate
+        d: split_settings(spec, {"preset": "reference"}, d)[1].learning_rate
         for d in get_args(PartMode)
     }
     assert rates == {"frozen": 1e-3, "fine-tuned": 1e-4, "new": 1e-4, "low-rank": 1e-4}
@@ -131,7 +132,7 @@ class Renamed(Config):
 
 def test_the_former_name_of_a_setting_is_accepted_and_the_current_one_is_written():
     spec = MethodSpec(name="renamed", factory="", config=Renamed)
-    config, _ = split_settings(spec, ["ratio=16", "init=zero"])
+    config, _ = split_settings(spec, {"ratio": 16, "init": "zero"})
     assert config.model_dump() == {"lora_plus_ratio": 16.0, "init": "zeros"}
 
 
@@ -142,7 +143,7 @@ def test_a_document_with_former_names_is_read():
 
 def test_the_last_of_two_names_of_a_setting_counts():
     spec = MethodSpec(name="renamed", factory="", config=Renamed)
-    config, _ = split_settings(spec, ["ratio=16", "lora_plus_ratio=4"])
+    config, _ = split_settings(spec, {"ratio": 16, "lora_plus_ratio": 4})
     assert config.lora_plus_ratio == 4
 
 
@@ -173,4 +174,4 @@ def test_former_names_of_training_settings_are_accepted(former, current):
 def test_a_preset_may_use_former_names():
     preset = Preset(settings={"ratio": 16})
     spec = MethodSpec(name="renamed", factory="", config=Renamed, presets={"old": preset})
-    assert split_settings(spec, ["preset=old"])[0].lora_plus_ratio == 16
+    assert split_settings(spec, {"preset": "old"})[0].lora_plus_ratio == 16

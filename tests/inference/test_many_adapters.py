@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fseft.adaptation.run import adapt
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
 from fseft.inference import adapter_groups, segment_case
@@ -20,7 +19,7 @@ from fseft.learn.sliding_window import sliding_window_logits
 from fseft.model_zoo import catalogue
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_volume
-from tests.sample_data import a_scan, write_model
+from tests.sample_data import a_scan, adapt, write_model
 
 KIDNEY, TUMOUR = ("Left kidney",), ("tumour",)
 GRID = Geometry((32, 32, 32), np.diag([1.5, 1.5, 1.5, 1]))

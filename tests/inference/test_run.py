@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from fseft.adaptation.run import adapt
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.inference import segment_case as step
@@ -22,7 +21,7 @@ from fseft.model_zoo.adapter_file import read_manifest
 from fseft.schemas import PredictedCase
 from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
 from fseft.volume.image import read_labels, read_volume, write_volume
-from tests.sample_data import LABELS, a_scan, write_model
+from tests.sample_data import LABELS, a_scan, adapt, write_model
 
 OBLIQUE = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 

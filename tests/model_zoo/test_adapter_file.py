@@ -8,14 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fseft.adaptation.run import adapt
 from fseft.errors import FseftError, PluginError
 from fseft.model_zoo.adapter_file import apply_method, load_adapter, read_manifest, write_adapter
 from fseft.model_zoo.catalogue import find_model_card, find_weights
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.registry import registry
 from fseft.schemas import Intensity, Manifest, Preprocessing, Provenance
-from tests.sample_data import write_model
+from tests.sample_data import adapt, write_model
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fseft.adaptation.run import adapt
 from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig
 from fseft.errors import FseftError
 from fseft.inference.run import PredictRequest, predict
@@ -29,6 +28,7 @@ from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_volume
 from fseft.workspace import read_document, write_document
 from tests import checkpoint_files
+from tests.sample_data import adapt
 
 PUBLIC = sorted(
     checkpoint_files.PUBLIC.keys() - {"voco_h", "voco_l"}
@@ -144,7 +144,7 @@ def reference_logits(parts, features, deepest, index):
 def test_a_head_driven_by_texts_serves_zero_shot(name, shelf, workspace, request_for):
     file = shelf(name)
     import_model(name, file, workspace)
-    request = request_for("zero-shot", model=name, k=1, mapping=(("tumour", "Celiac Truck"),))
+    request = request_for("zero-shot", model=name, k=1, mapping={"tumour": "Celiac Truck"})
     result = adapt(request, workspace)
     assert result.run.head_rows == {"Left kidney": "Left Kidney", "tumour": "Celiac Truck"}
     network = load_adapter(result.adapter, workspace)[0].eval()
@@ -431,7 +431,7 @@ def test_rows_are_copied_for_classes_of_the_same_meaning_or_as_mapped(
     shelf, workspace, request_for
 ):
     import_model("btcv", shelf("btcv"), workspace)
-    mapped = request_for("zero-shot", model="btcv", k=1, mapping=(("tumour", "liver"),))
+    mapped = request_for("zero-shot", model="btcv", k=1, mapping={"tumour": "liver"})
     assert adapt(mapped, workspace).run.head_rows == {
         "Left kidney": "left kidney",
         "tumour": "liver",
@@ -536,7 +536,7 @@ def test_a_full_width_swinunetr_predicts_in_bounded_memory_and_says_how_long(
     report = import_model("btcv", file, workspace).report
     assert (report.loaded, report.parameters) == (159, 62_187_296)
     adapter = adapt(
-        request_for("zero-shot", model="btcv", k=1, mapping=(("tumour", "liver"),)), workspace
+        request_for("zero-shot", model="btcv", k=1, mapping={"tumour": "liver"}), workspace
     ).adapter
     voxels = np.random.default_rng(0).normal(0, 60, (1, 120, 120, 120)).astype(np.int16)
     scan = tmp_path / "scan.nii.gz"

@@ -8,25 +8,21 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fseft.adaptation.configure import AdaptRequest
-from fseft.adaptation.run import adapt
-from fseft.benchmarking.run import BenchmarkRequest, Watcher, benchmark
+from fseft import api
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.inference.run import PredictRequest, predict
 from fseft.parallel import each_case, map_cases
-from fseft.planning.plan import make_plan
-from fseft.planning.preprocessing import preprocess
 from fseft.volume.image import read_labels
 from fseft.workspace import Workspace
+from tests.sample_data import adapt
 
 pytestmark = pytest.mark.full
 
@@ -108,10 +104,10 @@ def test_a_killed_worker_is_no_traceback(cluster):
 def test_relative_paths_reach_the_same_files(cluster, blobs, workspace, tmp_path, monkeypatch):
     monkeypatch.chdir(blobs.parent)
     store = Workspace(Path(os.path.relpath(tmp_path / "new")))
-    _, here = make_plan(blobs, "none", workspace, device="cpu")
-    _, there = make_plan(Path("blobs"), "none", store, device="cpu", workers=cluster)
-    assert there == here
-    assert len(preprocess(Path("blobs"), there, store, workers=cluster).done) == 4
+    _, local = api.plan(blobs, "none", device="cpu", workspace=workspace)
+    _, remote = api.plan("blobs", "none", device="cpu", workers=cluster, workspace=store)
+    assert remote == local
+    assert len(api.preprocess("blobs", "none", workers=cluster, workspace=store).done) == 4
 
 
 def test_scans_are_segmented_and_scored_on_it_as_in_one_process(
@@ -132,17 +128,17 @@ def test_scans_are_segmented_and_scored_on_it_as_in_one_process(
 
 def test_trials_of_a_benchmark_run_on_it_as_in_one_process(cluster, blobs, workspace, tmp_path):
     def found(output, workers):
-        settings = ("epochs=1", "crops_per_step=1")
-        common = AdaptRequest(blobs, "", "", 0, settings=settings, device="cpu", workers=workers)
-        request = BenchmarkRequest(
-            common, tmp_path / output, ("tiny",), ("linear-probe", "zero-shot"), (1,), (0,)
+        result = api.benchmark(
+            blobs,
+            "tiny",
+            ("linear-probe", "zero-shot"),
+            tmp_path / output,
+            ks=(1,),
+            settings={"epochs": 1, "crops_per_step": 1},
+            device="cpu",
+            workers=workers,
+            workspace=workspace,
         )
-        ignore = Watcher(
-            lambda *_: None, lambda *_: None, lambda _: None, lambda *_: nullcontext(lambda _: None)
-        )
-        return [
-            (row.method, row.mean, row.incompatibility)
-            for row in benchmark(request, workspace, ignore).rows
-        ]
+        return [(row.method, row.mean, row.incompatibility) for row in result.rows]
 
     assert found("there", cluster) == found("here", 1)

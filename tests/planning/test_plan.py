@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from fseft.errors import FseftError
+from fseft.experiment.callbacks import Callbacks
 from fseft.learn.training.memory_estimate import training_bytes
+from fseft.model_zoo.catalogue import find_model
+from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.plan import make_plan
 from fseft.schemas import Contract, Intensity, ModelCard, Plan
 from fseft.volume.geometry import Geometry
@@ -62,6 +66,24 @@ def write_case(folder, name, *, seed=0):
     write_labels(folder / "labelsTr" / f"{name}.nii.gz", label, geometry)
 
 
+class Cases(Callbacks):
+    """Record the names of the cases that were measured."""
+
+    def __init__(self, names):
+        self.names = names
+
+    @contextmanager
+    def progress(self, description, total):
+        del description, total
+        yield self.names.append
+
+
+def plan_of(folder, model, store, measured=None, **options):
+    callbacks = None if measured is None else Cases(measured)
+    dataset = read_dataset(folder)
+    return make_plan(dataset, find_model(model, store), store, callbacks=callbacks, **options)
+
+
 def a_model(store, **contract):
     card = ModelCard(name="found", architecture="resunet", contract=Contract(**contract))
     write_document(store.model("found") / "model.json", card)
@@ -72,13 +94,13 @@ def decisions(plan):
 
 
 def test_every_decision_has_a_value_and_a_reason(dataset, store):
-    _, plan = make_plan(dataset, "none", store, device="cpu")
+    _, plan = plan_of(dataset, "none", store, device="cpu")
     assert list(decisions(plan)) == DECISIONS
     assert all(decision.value and decision.reason for decision in plan.decisions)
 
 
 def test_without_a_model_the_fingerprint_decides(dataset, store):
-    fingerprint, plan = make_plan(dataset, "none", store, device="cpu")
+    fingerprint, plan = plan_of(dataset, "none", store, device="cpu")
     chosen, (stats,) = plan.preprocessing, fingerprint.intensities
     assert (chosen.modality, chosen.orientation) == ("ct", "RAS")
     assert chosen.spacing_mm == (2, 1.5, 1.5)
@@ -97,7 +119,7 @@ def test_the_models_contract_goes_first(dataset, store):
         intensity={"ct": window},
         patch_size=(48, 48, 32),
     )
-    _, plan = make_plan(dataset, "found", store, device="cpu")
+    _, plan = plan_of(dataset, "found", store, device="cpu")
     chosen = plan.preprocessing
     assert (chosen.orientation, chosen.spacing_mm, chosen.patch_size) == (
         "LPS",
@@ -113,14 +135,14 @@ def test_what_will_hurt_is_told(dataset, store):
         spacing_mm=(20, 20, 20),
         intensity={"ct": Intensity(scheme="window", low=100, high=250)},
     )
-    _, plan = make_plan(dataset, "found", store, device="cpu")
+    _, plan = plan_of(dataset, "found", store, device="cpu")
     text = "\n".join(plan.warnings)
     assert "clips" in text
     assert "spleen is 20×15×15 mm" in text
 
 
 def test_documents_come_back_from_the_store(dataset, store):
-    fingerprint, plan = make_plan(dataset, "none", store, device="cpu")
+    fingerprint, plan = plan_of(dataset, "none", store, device="cpu")
     assert read_document(store.plan("livers", "none"), Plan) == plan
     assert read_document(store.fingerprint("livers"), type(fingerprint)) == fingerprint
     assert plan.fingerprint == fingerprint.content
@@ -128,12 +150,12 @@ def test_documents_come_back_from_the_store(dataset, store):
 
 def test_a_dataset_is_measured_again_only_where_it_changed(dataset, store):
     measured = []
-    first, _ = make_plan(dataset, "none", store, device="cpu", progress=measured.append)
-    again, _ = make_plan(dataset, "none", store, device="cpu", progress=measured.append)
+    first, _ = plan_of(dataset, "none", store, device="cpu", measured=measured)
+    again, _ = plan_of(dataset, "none", store, device="cpu", measured=measured)
     assert sorted(measured) == ["case_0", "case_1", "case_2"]
     assert again == first
     write_case(dataset, "case_1", seed=99)
-    changed, plan = make_plan(dataset, "none", store, device="cpu", progress=measured.append)
+    changed, plan = plan_of(dataset, "none", store, device="cpu", measured=measured)
     assert len(measured) == 6
     assert changed.intensities != first.intensities
     assert plan.fingerprint == changed.content != first.content
@@ -154,23 +176,23 @@ def test_a_case_that_was_measured_is_not_measured_again_for_the_sake_of_others(
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
     with pytest.raises(FseftError, match="case_1"):
-        make_plan(dataset, "none", store, device="cpu")
+        plan_of(dataset, "none", store, device="cpu")
     path.write_bytes(whole)
-    mended, _ = make_plan(dataset, "none", store, device="cpu")
+    mended, _ = plan_of(dataset, "none", store, device="cpu")
     assert sorted(measured) == ["case_0", "case_1", "case_1", "case_2"]
-    fresh, _ = make_plan(dataset, "none", Workspace(store.root / "other"), device="cpu")
+    fresh, _ = plan_of(dataset, "none", Workspace(store.root / "other"), device="cpu")
     assert mended == fresh
 
 
 def test_a_damaged_measurement_is_made_again(dataset, store):
-    first, _ = make_plan(dataset, "none", store, device="cpu")
+    first, _ = plan_of(dataset, "none", store, device="cpu")
     folder = store.fingerprint("livers").parent
     store.fingerprint("livers").unlink()
     kept = sorted((folder / "cases").iterdir())
     assert len(kept) == 3
     for path, content in zip(kept, (b"", kept[1].read_bytes()[:200], b"odd"), strict=True):
         path.write_bytes(content)
-    assert make_plan(dataset, "none", store, device="cpu")[0] == first
+    assert plan_of(dataset, "none", store, device="cpu")[0] == first
 
 
 def test_less_memory_gives_fewer_crops_then_a_smaller_patch(dataset, store):
@@ -179,12 +201,12 @@ def test_less_memory_gives_fewer_crops_then_a_smaller_patch(dataset, store):
             "resunet", {}, in_channels=1, out_channels=3, patch_size=patch, crops=crops
         )
 
-    _, free = make_plan(dataset, "none", store, device="cpu")
+    _, free = plan_of(dataset, "none", store, device="cpu")
     patch = free.preprocessing.patch_size
-    _, less = make_plan(dataset, "none", store, device="cpu", memory_bytes=needed(patch, 2))
+    _, less = plan_of(dataset, "none", store, device="cpu", memory_bytes=needed(patch, 2))
     assert (less.preprocessing.patch_size, less.crops_per_step) == (patch, 2)
     limit = needed(patch, 1) - 1
-    _, least = make_plan(dataset, "none", store, device="cpu", memory_bytes=limit)
+    _, least = plan_of(dataset, "none", store, device="cpu", memory_bytes=limit)
     assert np.prod(least.preprocessing.patch_size) < np.prod(patch)
     assert least.memory_bytes <= limit
     assert "would not fit" in decisions(least)["patch size"].reason
@@ -194,13 +216,13 @@ def test_memory_for_nothing_is_refused(dataset, store):
     with pytest.raises(
         FseftError, match=r"smallest training step of resunet needs .* MB.*limit is 10 MB"
     ):
-        make_plan(dataset, "none", store, device="cpu", memory_bytes=10_000_000)
+        plan_of(dataset, "none", store, device="cpu", memory_bytes=10_000_000)
 
 
 def test_other_channels_than_the_models_are_refused(dataset, store):
     a_model(store, channels=2)
     with pytest.raises(FseftError, match=r"found takes 2 channel\(s\), livers has 1 \(CT\)"):
-        make_plan(dataset, "found", store)
+        plan_of(dataset, "found", store)
 
 
 def test_a_broken_case_is_named_and_all_are_looked_at(dataset, store):
@@ -208,7 +230,7 @@ def test_a_broken_case_is_named_and_all_are_looked_at(dataset, store):
         (dataset / "labelsTr" / f"{name}.nii.gz").write_bytes(b"")
     looked = []
     with pytest.raises(FseftError, match=r"case case_[02].*empty.*1 more case"):
-        make_plan(dataset, "none", store, progress=looked.append)
+        plan_of(dataset, "none", store, measured=looked)
     assert len(looked) == 3
 
 
@@ -219,12 +241,12 @@ def test_an_absent_device_is_refused(dataset, store):
     if torch.cuda.is_available():
         pytest.skip("there is one")
     with pytest.raises(FseftError, match="CUDA"):
-        make_plan(dataset, "none", store, device="cuda")
+        plan_of(dataset, "none", store, device="cuda")
 
 
 @pytest.mark.real
 def test_a_public_ct_dataset_is_planned(real_data, store):
-    fingerprint, plan = make_plan(real_data / "headneck", "none", store, device="cpu")
+    fingerprint, plan = plan_of(real_data / "headneck", "none", store, device="cpu")
     assert (fingerprint.modality, len(fingerprint.cases), plan.preprocessing.orientation) == (
         "ct",
         100,
@@ -237,7 +259,7 @@ def test_a_public_ct_dataset_is_planned(real_data, store):
 
 @pytest.mark.real
 def test_a_dataset_that_names_nothing_is_planned(real_data, store):
-    fingerprint, plan = make_plan(real_data / "hippocampus", "none", store, device="cpu")
+    fingerprint, plan = plan_of(real_data / "hippocampus", "none", store, device="cpu")
     assert fingerprint.labels == {"class_1": 1, "class_2": 2}
     assert plan.preprocessing.intensity[0].scheme == "zscore"
     assert any("hippocampus_010" in warning for warning in plan.warnings)

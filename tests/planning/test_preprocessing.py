@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from fseft import api
 from fseft.errors import FseftError
-from fseft.planning.plan import make_plan
-from fseft.planning.preprocessing import cache_folder, preprocess
+from fseft.planning import preprocessing
+from fseft.planning.dataset_reading import read_dataset
+from fseft.planning.preprocessing import cache_folder
 from fseft.schemas import Intensity, Plan, Preprocessing
 from fseft.volume import cache
 from fseft.volume.cache import open_case
@@ -46,6 +48,10 @@ def write_case(folder, name, *, seed=0, dtype=np.int16, spacing=(2.0, 1.0, 1.0))
     label[4:10, 4:12, 4:12], label[12:16, 12:16, 12:16] = 1, 9
     write_volume(folder / "imagesTr" / f"{name}.nii.gz", image, geometry)
     write_labels(folder / "labelsTr" / f"{name}.nii.gz", label, geometry)
+
+
+def preprocess(folder, *arguments, **options):
+    return preprocessing.preprocess(read_dataset(folder), *arguments, **options)
 
 
 def a_plan(**changed):
@@ -164,7 +170,7 @@ def test_fractions_are_cached_as_float32(dataset, store):
 
 
 def test_the_plan_of_another_dataset_is_refused(dataset, store):
-    with pytest.raises(FseftError, match="'hearts', for which the plan is"):
+    with pytest.raises(FseftError, match="the plan is for the dataset 'hearts', not for 'livers'"):
         preprocess(dataset, a_plan().model_copy(update={"dataset": "hearts"}), store)
 
 
@@ -182,10 +188,8 @@ def test_processes_give_the_same_arrays(dataset, store, tmp_path):
 
 @pytest.mark.real
 def test_public_cases_come_back_to_their_grid(real_data, store):
-    from fseft.planning.plan import make_plan
-
     folder = real_data / "headneck"
-    _, plan = make_plan(folder, "none", store, device="cpu")
+    _, plan = api.plan(folder, "none", device="cpu", workspace=store)
     made = preprocess(folder, plan, store, cases=["pt_100", "pt_101"])
     assert len(made.done) == 2
     case = cache.open_case(made.folder, "pt_100")
@@ -200,15 +204,13 @@ def test_public_cases_come_back_to_their_grid(real_data, store):
 
 @pytest.mark.real
 def test_a_dicom_series_is_a_case(real_data, store, tmp_path):
-    from fseft.planning.plan import make_plan
-
     folder = tmp_path / "series"
     for kind in ("imagesTr", "labelsTr"):
         (folder / kind).mkdir(parents=True)
     (folder / "imagesTr" / "straight").symlink_to(real_data / "dicom_ct" / "straight")
     label = real_data / "dicom_ct" / "straight_labels.nii.gz"
     (folder / "labelsTr" / "straight.nii.gz").symlink_to(label)
-    fingerprint, plan = make_plan(folder, "none", store, device="cpu")
+    fingerprint, plan = api.plan(folder, "none", device="cpu", workspace=store)
     assert fingerprint.modality == "ct"
     assert fingerprint.cases[0].spacing_mm[0] == pytest.approx(2)
     assert preprocess(folder, plan, store).done == ("straight",)
@@ -258,17 +260,17 @@ def paired(tmp_path):
     return tmp_path / "pairs"
 
 
-def test_pairs_are_divided_once_and_doubts_are_told_each_time(paired, tmp_path):
+def test_pairs_are_divided_once_and_doubts_are_told_each_time(paired, tmp_path, caplog):
     store = Workspace(tmp_path / "workspace")
-    _, plan = make_plan(paired, "none", store)
+    _, plan = api.plan(paired, "none", device="cpu", workspace=store)
     pairs = {1: LeftRightPair(2, 3)}
     for done in (("a", "b"), ()):
-        with pytest.warns(
-            UserWarning,
-            match="a: left and right of 'kidney' are uncertain: there is none on the right",
-        ):
-            made = preprocess(paired, plan, store, pairs=pairs)
+        caplog.clear()
+        made = preprocess(paired, plan, store, pairs=pairs)
         assert made.done == done
+        (message,) = caplog.messages
+        doubt = "a: left and right of 'kidney' are uncertain: there is none on the right"
+        assert doubt in message
     left_only, both = (open_case(made.folder, name) for name in ("a", "b"))
     assert (left_only.classes, both.classes) == ((2,), (2, 3))
     assert both.locations(2)[:, 0].max() < both.locations(3)[:, 0].min()  # the axes are RAS
@@ -276,7 +278,7 @@ def test_pairs_are_divided_once_and_doubts_are_told_each_time(paired, tmp_path):
 
 def test_divided_and_undivided_arrays_lie_apart(paired, tmp_path):
     store = Workspace(tmp_path / "workspace")
-    _, plan = make_plan(paired, "none", store)
+    _, plan = api.plan(paired, "none", device="cpu", workspace=store)
     whole = preprocess(paired, plan, store)
     assert open_case(whole.folder, "b").classes == (1,)
     assert cache_folder(plan, store, {}) == whole.folder

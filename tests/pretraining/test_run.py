@@ -13,8 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fseft.adaptation.configure import AdaptRequest
-from fseft.adaptation.run import adapt
+from fseft import api
 from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
@@ -22,7 +21,6 @@ from fseft.evaluation.run import evaluate
 from fseft.experiment import checkpoints
 from fseft.inference.run import PredictRequest, predict
 from fseft.model_zoo.conversion import verify_model
-from fseft.planning.plan import make_plan
 from fseft.pretraining import run as step
 from fseft.pretraining.configure import RECIPE as STANDARD
 from fseft.pretraining.configure import PretrainRequest, Watcher, split_settings
@@ -33,7 +31,13 @@ from fseft.schemas import Contract, Intensity, ModelCard
 from fseft.volume.geometry import reorient
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 from fseft.workspace import Workspace, exclusive_lock, file_digest, read_document
-from tests.sample_data import equal_tensors, write_dataset, write_model
+from tests.sample_data import (
+    adapt,
+    adapt_request,
+    equal_tensors,
+    write_dataset,
+    write_model,
+)
 
 RECIPE = STANDARD.model_copy(update={"epochs": 2})
 HPARAMS = {"channels": [4, 8], "features": 4}
@@ -94,7 +98,7 @@ def test_before_training_every_structure_is_unlikely_everywhere():
 
 def test_the_model_can_be_adapted_and_predicts(asked, store, request_for, blobs, tmp_path):
     pretrain(asked, store)
-    adapter = adapt(request_for("zero-shot", model="made"), store).adapter
+    adapter = adapt(request_for("zero-shot", model="made", workspace=store), store).adapter
     result = predict(PredictRequest((blobs / "imagesTr",), tmp_path / "out", (adapter,)), store)
     assert result.segmented == ["a", "b", "c", "d"]
     assert set(np.unique(read_labels(tmp_path / "out" / "a.nii.gz").array)) <= {0, 1, 7}
@@ -742,7 +746,7 @@ def test_a_head_that_texts_drive_is_left_behind(asked, store):
 
 def test_a_plan_of_the_user_stays_as_it_is(asked, store):
     folder = asked.folders[0]
-    make_plan(folder, "none", store, device="cpu", memory_bytes=10**9)
+    api.plan(folder, "none", device="cpu", memory_bytes=10**9, workspace=store)
     before = store.plan(folder.name, "none").read_bytes()
     assemble(asked, store)
     assert store.plan(folder.name, "none").read_bytes() == before
@@ -836,7 +840,7 @@ def test_phantoms_become_a_model_that_is_adapted_predicts_and_is_scored(store, t
     card = pretrain(request, store)
     assert card.classes == ("heart", "liver", "lung_left", "lung_right")
     settings = ("epochs=2", "crops_per_step=1", "early_stopping=false")
-    adapted = AdaptRequest(folders[1], "made", "linear-probe", k=2, device="cpu", settings=settings)
+    adapted = adapt_request(folders[1], "made", "linear-probe", store, k=2, settings=settings)
     adapter = adapt(adapted, store).adapter
     out = tmp_path / "out"
     assert predict(

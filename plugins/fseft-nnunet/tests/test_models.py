@@ -8,10 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fseft.adaptation.configure import AdaptRequest
-from fseft.adaptation.run import adapt
+from fseft import api
 from fseft.errors import FseftError
-from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks import backbone
 from fseft.learn.networks.state_dict_mapping import match_state_dict
 from fseft.model_zoo.catalogue import find_model_card, find_weights
@@ -171,6 +169,8 @@ def test_code_runs_only_for_who_trusts_it(store, tmp_path):
     assert import_model("nnunet", file, store, trust=True).report.loaded > 0
 
 
+QUICK = {"epochs": 1, "crops_per_step": 1, "early_stopping": False, "device": "cpu"}
+
 # --- what can be done with it -----------------------------------------------------------------------------------
 
 
@@ -184,25 +184,17 @@ def test_a_model_of_nn_unet_is_adapted_and_predicts(asked, store, blobs, tmp_pat
         store,
         rename="mine",
     )
-    settings = ("epochs=1", "crops_per_step=1", "early_stopping=false")
-    result = adapt(AdaptRequest(blobs, "mine", "lora", k=1, device="cpu", settings=settings), store)
-    assert result.run.head_rows == {"left kidney": "kidney_left"}
+    adapter = api.adapt(blobs, "mine", "lora", k=1, workspace=store, **QUICK)
+    assert adapter.run.head_rows == {"left kidney": "kidney_left"}
     image = blobs / "imagesTr" / "a_0000.nii.gz"
-    assert predict(PredictRequest((image,), tmp_path / "out", (result.adapter,)), store).done == [
-        "a"
-    ]
+    assert api.predict(image, adapter, tmp_path / "out", device="cpu").segmented == ["a"]
 
 
 def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     import_model("stunet_s", a_stunet[1], store)
-    settings = ("epochs=1", "crops_per_step=1", "early_stopping=false")
-    result = adapt(
-        AdaptRequest(blobs, "stunet_s", "linear-probe", k=1, device="cpu", settings=settings), store
-    )
+    adapter = api.adapt(blobs, "stunet_s", "linear-probe", k=1, workspace=store, **QUICK)
     image = blobs / "imagesTr" / "a_0000.nii.gz"
-    assert predict(PredictRequest((image,), tmp_path / "out", (result.adapter,)), store).done == [
-        "a"
-    ]
+    assert api.predict(image, adapter, tmp_path / "out", device="cpu").segmented == ["a"]
 
 
 # --- the public layouts, in full width ---------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+"""Adapt a foundation model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fseft.api._resolve import as_dataset, as_model, as_workspace
+from fseft.inference.adapter import Adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fseft.api._resolve import DatasetLike, ModelLike, WorkspaceLike
+    from fseft.experiment.callbacks import Callbacks
+    from fseft.parallel import Workers
+    from fseft.schemas import PartMode
+
+logger = logging.getLogger(__name__)
+
+
+def adapt(
+    dataset: DatasetLike,
+    model: ModelLike,
+    method: str,
+    k: int,
+    *,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
+    cases: Sequence[str] = (),
+    class_mapping: Mapping[str, str] | None = None,
+    decoder: PartMode | None = None,
+    bottleneck: PartMode | None = None,
+    minutes: float | None = None,
+    fp16: bool = False,
+    output: str | Path | None = None,
+    memory_bytes: int | None = None,
+    device: str = "auto",
+    workers: Workers = 1,
+    strict: bool = False,
+    overwrite: bool = False,
+    reporters: Sequence[str] = (),
+    workspace: WorkspaceLike = ".",
+    callbacks: Callbacks | None = None,
+    **more_settings: Any,
+) -> Adapter:
+    """Adapt a foundation model to the structures of a dataset with k labelled cases.
+
+    Args:
+        dataset: Folder of the dataset.
+        model: Name of a foundation model; "none" for random weights.
+        method: Name of a method.
+        k: Number of labelled cases to train on.
+        seed: Seed of everything random.
+        settings: Settings of method and training, as a mapping; keywords take precedence.
+        labels: The structures to segment; empty for all of the dataset.
+        cases: Draw the k cases from these only; empty for all labelled cases.
+        class_mapping: Structure -> class of the model to start from, where the names differ.
+        decoder: "frozen", "fine-tuned", "new" or "low-rank"; None for the default of the method.
+        bottleneck: The same for the deepest level; None for "frozen".
+        minutes: Training time budget; None for no limit.
+        fp16: Store the adapter in half precision.
+        output: Folder of the run; None for `runs/DATASET/MODEL/METHOD-kK-sSEED` in the workspace.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
+        device: "auto", "cpu" or "cuda".
+        workers: Processes that preprocess, or the address of a dask scheduler.
+        strict: Refuse images without a label and labels without an image.
+        overwrite: Discard an existing run and start over.
+        reporters: Names of additional reporters.
+        workspace: Folder for fingerprints, caches, runs and models.
+        callbacks: Observe the progress and the epochs.
+        **more_settings: Settings of method and training, such as `rank=4` or `epochs=50`.
+
+    Returns:
+        The adapter. An interrupted run is resumed, and a finished one is not repeated.
+
+    Raises:
+        FseftError: Names, settings, structures or cases that do not fit together, or a broken case.
+
+    Example:
+        >>> adapter = adapt("livers", "phantom-tiny", "lora", k=5, rank=4)  # doctest: +SKIP
+    """
+    from fseft.adaptation.configure import AdaptRequest, configure
+    from fseft.adaptation.run import adapt as run_adaptation
+    from fseft.experiment.settings import configure_method
+
+    place = as_workspace(workspace)
+    merged = {**(settings or {}), **more_settings}
+    request = AdaptRequest(
+        method=configure_method(method, merged, decoder=decoder, bottleneck=bottleneck),
+        model=as_model(model, place),
+        dataset=as_dataset(dataset, strict=strict),
+        k=k,
+        seed=seed,
+        labels=tuple(labels),
+        cases=tuple(cases),
+        mapping=class_mapping or {},
+        minutes=minutes,
+        half=fp16,
+        output=None if output is None else Path(output),
+        memory_bytes=memory_bytes,
+        device=device,
+        workers=workers,
+        overwrite=overwrite,
+        reporters=tuple(reporters),
+    )
+    config = configure(request, place, callbacks)
+    result = run_adaptation(config, place, callbacks)
+    if result.already_done:
+        logger.info("this run was finished before; nothing to do (overwrite starts it over)")
+    return Adapter(result.adapter, place)

@@ -1,0 +1,134 @@
+"""Compare methods and models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fseft.api._resolve import as_dataset, as_model, as_workspace
+from fseft.errors import FseftError, did_you_mean
+from fseft.model_zoo.catalogue import FoundationModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fseft.api._resolve import DatasetLike, ModelLike, WorkspaceLike
+    from fseft.benchmarking.results import Benchmark
+    from fseft.experiment.callbacks import Callbacks
+    from fseft.experiment.settings import ConfiguredMethod
+    from fseft.parallel import Workers
+
+
+def benchmark(
+    dataset: DatasetLike,
+    models: ModelLike | Sequence[ModelLike],
+    methods: str | Sequence[str],
+    output: str | Path,
+    *,
+    ks: Sequence[int] = (5,),
+    seeds: Sequence[int] = (0,),
+    settings: Mapping[str, Any] | None = None,
+    labels: Sequence[str] = (),
+    cases: Sequence[str] = (),
+    test: Sequence[str] = (),
+    test_images: str | Path | None = None,
+    test_labels: str | Path | None = None,
+    class_mapping: Mapping[str, str] | None = None,
+    minutes: float | None = None,
+    metrics: Sequence[str] = (),
+    baseline: str = "",
+    tolerance_mm: float = 2.0,
+    memory_bytes: int | None = None,
+    device: str = "auto",
+    workers: Workers = 1,
+    strict: bool = False,
+    overwrite: bool = False,
+    workspace: WorkspaceLike = ".",
+    callbacks: Callbacks | None = None,
+) -> Benchmark:
+    """Compare methods and models: each adapts with every k and seed, and all are scored on the same unseen cases.
+
+    Args:
+        dataset: Folder of the dataset.
+        models: Names of foundation models.
+        methods: Names of methods.
+        output: Folder for tables, runs and predictions.
+        ks: Numbers of cases to train on.
+        seeds: Each draws its own support cases, the same for all methods.
+        settings: Settings of all methods, or of one as `METHOD.key`.
+        labels: The structures to segment; empty for all.
+        cases: Use these cases only; empty for all.
+        test: Labelled cases to score and never to train on: names, or their number.
+        test_images: A folder of scans to score instead.
+        test_labels: The folder of their labels.
+        class_mapping: Structure -> class of the model, as for `adapt`.
+        minutes: Training time budget of a trial; None for no limit.
+        metrics: Names of the metrics; empty for Dice, NSD and HD95. Rows are compared by the first.
+        baseline: The method that all are compared with; empty for the best of each k.
+        tolerance_mm: Surface deviation that the normalised surface Dice accepts.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
+        device: "auto", "cpu" or "cuda".
+        workers: Processes, one trial each, or the address of a dask scheduler.
+        strict: Refuse images without a label and labels without an image.
+        overwrite: Discard existing runs and start over.
+        workspace: Folder for fingerprints, caches and models.
+        callbacks: Observe the progress and the trials.
+
+    Returns:
+        The benchmark, as in `benchmark.json`; trials that failed are in `failed`.
+
+    Raises:
+        FseftError: Names, settings or cases that do not fit together, or no trial succeeds.
+    """
+    from fseft.benchmarking.run import BenchmarkRequest
+    from fseft.benchmarking.run import benchmark as run_benchmark
+    from fseft.metrics.selection import select_metrics
+
+    place = as_workspace(workspace)
+    names = (methods,) if isinstance(methods, str) else tuple(methods)
+    entries = [models] if isinstance(models, str | FoundationModel) else models
+    request = BenchmarkRequest(
+        models=tuple(as_model(model, place) for model in entries),
+        methods=_configured_methods(names, settings or {}),
+        dataset=as_dataset(dataset, strict=strict),
+        output=Path(output),
+        ks=tuple(ks),
+        seeds=tuple(seeds),
+        settings=tuple(f"{key}={value}" for key, value in (settings or {}).items()),
+        labels=tuple(labels),
+        cases=tuple(cases),
+        mapping=class_mapping or {},
+        minutes=minutes,
+        memory_bytes=memory_bytes,
+        device=device,
+        workers=workers,
+        overwrite=overwrite,
+        test=tuple(test),
+        test_images=None if test_images is None else Path(test_images),
+        test_labels=None if test_labels is None else Path(test_labels),
+        tolerance_mm=tolerance_mm,
+        baseline=baseline,
+        metrics=select_metrics(tuple(metrics)) if metrics else (),
+    )
+    return run_benchmark(request, place, callbacks)
+
+
+def _configured_methods(
+    names: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[ConfiguredMethod, ...]:
+    """Resolve methods with the settings of all, and those written as `METHOD.key` for one of them."""
+    from fseft.experiment.settings import configure_method
+
+    shared: dict[str, Any] = {}
+    of_method: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for key, value in settings.items():
+        name, dot, own_key = key.rpartition(".")
+        if dot and name not in of_method:
+            cause = f"setting {key}: the method {name!r} is not compared"
+            raise FseftError(cause, hint=did_you_mean(name, names))
+        (of_method[name] if dot else shared)[own_key] = value
+    try:
+        return tuple(configure_method(name, {**shared, **of_method[name]}) for name in names)
+    except FseftError as error:
+        single = " For one method alone write METHOD.key." if len(names) > 1 else ""
+        raise FseftError(error.cause, hint=f"{error.hint}{single}") from error

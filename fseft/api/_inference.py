@@ -1,0 +1,76 @@
+"""Segment scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fseft.api._resolve import as_workspace
+from fseft.inference.adapter import Adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fseft.api._resolve import AdapterLike, WorkspaceLike
+    from fseft.experiment.callbacks import Callbacks
+    from fseft.inference.outputs import MergeRule
+    from fseft.inference.run import PredictResult
+    from fseft.parallel import Workers
+
+
+def predict(
+    scans: str | Path | Sequence[str | Path],
+    adapter: AdapterLike | Sequence[AdapterLike],
+    output: str | Path,
+    *,
+    overlap: MergeRule = "probability",
+    probabilities: bool = False,
+    tta: bool = False,
+    device: str = "auto",
+    workers: Workers = 1,
+    workspace: WorkspaceLike | None = None,
+    callbacks: Callbacks | None = None,
+) -> PredictResult:
+    """Segment scans on their own grid.
+
+    Args:
+        scans: Files, folders of files, or folders of DICOM series.
+        adapter: One or several adapters, their files, or the folders of their runs.
+        output: Folder for the segmentations.
+        overlap: How several adapters share a voxel: "probability" (the highest), "first", or "separate" folders.
+        probabilities: Write the probabilities of all classes too.
+        tta: Average over mirrored copies of each scan.
+        device: "auto", "cpu" or "cuda".
+        workers: Processes, or the address of a dask scheduler.
+        workspace: Where models of the user are stored; None for the adapter's own, or the current folder.
+        callbacks: Observe the progress.
+
+    Returns:
+        Which cases were segmented now, and which before.
+
+    Raises:
+        FseftError: A scan cannot be read, or an adapter does not fit; all other scans are segmented first.
+
+    Example:
+        >>> predict(["scan.nii.gz"], adapter, output="segmented")  # doctest: +SKIP
+    """
+    from fseft.inference.run import PredictRequest
+    from fseft.inference.run import predict as run_prediction
+
+    adapters = [adapter] if isinstance(adapter, str | Path | Adapter) else list(adapter)
+    first = adapters[0] if adapters else None
+    default = first.workspace if isinstance(first, Adapter) else "."
+    place = as_workspace(default if workspace is None else workspace)
+    paths = [item.path if isinstance(item, Adapter) else Path(item) for item in adapters]
+    inputs = tuple(map(Path, [scans] if isinstance(scans, str | Path) else scans))
+    request = PredictRequest(
+        inputs=inputs,
+        output=Path(output),
+        adapters=tuple(paths),
+        overlap=overlap,
+        probabilities=probabilities,
+        tta=tta,
+        device=device,
+        workers=workers,
+    )
+    return run_prediction(request, place, callbacks)

@@ -1,0 +1,103 @@
+"""Plan and preprocess a dataset."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from fseft.api._resolve import as_dataset, as_model, as_workspace
+
+if TYPE_CHECKING:
+    from fseft.api._resolve import DatasetLike, ModelLike, WorkspaceLike
+    from fseft.experiment.callbacks import Callbacks
+    from fseft.parallel import Workers
+    from fseft.planning.preprocessing import Preprocessed
+    from fseft.schemas import Fingerprint, Plan
+
+logger = logging.getLogger(__name__)
+
+
+def plan(
+    dataset: DatasetLike,
+    model: ModelLike,
+    *,
+    memory_bytes: int | None = None,
+    device: str = "auto",
+    workers: Workers = 1,
+    strict: bool = False,
+    workspace: WorkspaceLike = ".",
+    callbacks: Callbacks | None = None,
+) -> tuple[Fingerprint, Plan]:
+    """Fingerprint a dataset and plan how it is processed for a model.
+
+    Args:
+        dataset: Folder of the dataset.
+        model: Name of a foundation model; "none" for random weights.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
+        device: "auto", "cpu" or "cuda".
+        workers: Processes, or the address of a dask scheduler.
+        strict: Refuse images without a label and labels without an image.
+        workspace: Folder for fingerprints and plans.
+        callbacks: Observe the progress.
+
+    Returns:
+        The fingerprint and the plan; both are stored in the workspace too. Warnings are logged.
+
+    Raises:
+        FseftError: The dataset is broken, the model unknown or of other channels, or the memory too small.
+    """
+    from fseft.planning.plan import make_plan
+
+    place = as_workspace(workspace)
+    fingerprint, decided = make_plan(
+        as_dataset(dataset, strict=strict),
+        as_model(model, place),
+        place,
+        memory_bytes=memory_bytes,
+        device=device,
+        workers=workers,
+        callbacks=callbacks,
+    )
+    for warning in decided.warnings:
+        logger.warning("%s", warning)
+    return fingerprint, decided
+
+
+def preprocess(
+    dataset: DatasetLike,
+    model: ModelLike,
+    *,
+    memory_bytes: int | None = None,
+    device: str = "auto",
+    workers: Workers = 1,
+    strict: bool = False,
+    workspace: WorkspaceLike = ".",
+    callbacks: Callbacks | None = None,
+) -> Preprocessed:
+    """Resample all cases of a dataset to the grid of a model, into the cache of the workspace.
+
+    A stored plan is used if it is up to date. The arguments are those of `plan`.
+
+    Returns:
+        The folder of the cache, and which cases were preprocessed now.
+
+    Raises:
+        FseftError: As for `plan`, or a case is broken; all other cases are preprocessed first.
+    """
+    from fseft.planning import preprocessing
+    from fseft.planning.plan import make_plan
+
+    place, data = as_workspace(workspace), as_dataset(dataset, strict=strict)
+    _, decided = make_plan(
+        data,
+        as_model(model, place),
+        place,
+        memory_bytes=memory_bytes,
+        device=device,
+        workers=workers,
+        callbacks=callbacks,
+        reuse=True,
+    )
+    for warning in decided.warnings:
+        logger.warning("%s", warning)
+    return preprocessing.preprocess(data, decided, place, workers=workers, callbacks=callbacks)

@@ -1,0 +1,164 @@
+"""An adapter as an object: the merged network, and the segmentation of arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fseft.errors import FseftError
+from fseft.model_zoo.adapter_file import NAME, load_adapter, read_manifest
+from fseft.schemas import Run
+from fseft.workspace import Workspace, read_document
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from torch import nn
+
+    from fseft.schemas import Manifest
+    from fseft.volume.image import Volume
+
+    Array = npt.NDArray[Any]
+
+_LPS_FROM_RAS = (-1.0, -1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter file: the trained tensors of a method and a head, for one foundation model.
+
+    Attributes:
+        path: The file `adapter.safetensors`.
+        workspace: Where models of the user are stored; the adapter requires the model that it was trained on.
+
+    Example:
+        >>> adapter = Adapter.load("runs/livers/phantom-tiny/lora-k5-s0")  # doctest: +SKIP
+        >>> labels = adapter.segment(image, affine=affine)  # doctest: +SKIP
+        >>> liver = labels == adapter.labels["liver"]  # doctest: +SKIP
+    """
+
+    path: Path
+    workspace: Workspace = Workspace(Path())  # noqa: RUF009 - frozen
+
+    @classmethod
+    def load(cls, path: str | Path, workspace: str | Path | Workspace = ".") -> Adapter:
+        """Open an adapter.
+
+        Args:
+            path: The adapter file, or the folder of its run.
+            workspace: Where models of the user are stored.
+
+        Raises:
+            FseftError: The file is missing, or is not an adapter of fseft.
+        """
+        path = Path(path)
+        workspace = workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
+        adapter = cls(path / NAME if path.is_dir() else path, workspace)
+        _ = adapter.manifest
+        return adapter
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The description in the header of the file: method, model, preprocessing, structures, support cases."""
+        return read_manifest(self.path)
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Structure -> label value, as in the training data."""
+        return dict(self.manifest.labels)
+
+    @property
+    def run(self) -> Run | None:
+        """The document of the run in the folder of the adapter, with its loss and its times; None without one."""
+        path = self.path.with_name("run.json")
+        return read_document(path, Run) if path.is_file() else None
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The adapted network on the CPU, in evaluation mode, with the adapter merged into its weights.
+
+        Its input is (B, C, i, j, k) in float32, preprocessed as `manifest.preprocessing` describes; its output is
+        logits (B, 1 + structures, i, j, k), the background first.
+
+        Raises:
+            FseftError: The method or the model of the adapter is not installed, or the model has other weights.
+        """
+        network, _ = load_adapter(self.path, self.workspace)
+        return network.eval()
+
+    def segment(
+        self,
+        image: Array,
+        *,
+        affine: Array | None = None,
+        spacing_mm: Sequence[float] | None = None,
+        device: str = "auto",
+        tta: bool = False,
+    ) -> Array:
+        """Segment an image in memory, on its own grid.
+
+        Args:
+            image: (i, j, k) or (channel, i, j, k); Hounsfield units for CT.
+            affine: (4, 4), maps voxel indices (i, j, k, 1) to RAS millimetres, as in nibabel and MONAI.
+            spacing_mm: Voxel spacing along i, j and k, instead of an affine, for an image in RAS orientation.
+            device: "auto", "cpu" or "cuda".
+            tta: Average over mirrored copies of the image.
+
+        Returns:
+            Labels (i, j, k), uint8 unless a label value exceeds 255; `labels` maps structures to values.
+
+        Raises:
+            FseftError: The image has other dimensions or channels, or neither affine nor spacing is given.
+        """
+        import numpy as np
+
+        from fseft.experiment.devices import select_device
+        from fseft.inference.segment_case import predict_logits
+        from fseft.volume.preprocessing import LabelMerger, preprocess_volume
+
+        volume = _volume(image, affine, spacing_mm, len(self.manifest.channels))
+        preprocessing, values = self.manifest.preprocessing, list(self.labels.values())
+        prepared = preprocess_volume(
+            volume,
+            None,
+            orientation=preprocessing.orientation,
+            spacing_mm=preprocessing.spacing_mm,
+            modality=preprocessing.modality,
+        )
+        selected = select_device(device)
+        logits = predict_logits(
+            self.network.to(selected), prepared, self.manifest, device=selected, tta=tta
+        )
+        merger = LabelMerger.empty(volume.geometry, max(values), np.uint8)
+        merger.add(logits, prepared, [0, *values], 1)
+        return merger.labels
+
+
+def _volume(
+    image: Array, affine: Array | None, spacing_mm: Sequence[float] | None, channels: int
+) -> Volume:
+    """Build a volume from an array and its position in RAS millimetres."""
+    import numpy as np
+
+    from fseft.volume.geometry import Geometry
+    from fseft.volume.image import Volume
+
+    image = np.asarray(image)
+    array = image[None] if image.ndim == 3 else image
+    if array.ndim != 4 or len(array) != channels:
+        raise FseftError(
+            f"an image of shape {image.shape} does not fit an adapter of {channels} channel(s)",
+            hint="Pass an array (i, j, k) or (channel, i, j, k).",
+        )
+    if (affine is None) == (spacing_mm is None):
+        raise FseftError(
+            "the position of the image is not defined", hint="Pass either affine or spacing_mm."
+        )
+    ras = np.diag([*spacing_mm, 1.0]) if spacing_mm is not None else np.asarray(affine, np.float64)
+    if ras.shape != (4, 4) or not abs(np.linalg.det(ras)) > 0:
+        raise FseftError("the affine is no invertible 4x4 matrix", hint="Check it.")
+    i, j, k = array.shape[1:]
+    return Volume(array, Geometry((i, j, k), np.diag(_LPS_FROM_RAS) @ ras))
