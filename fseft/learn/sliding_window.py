@@ -1,7 +1,8 @@
-"""Sliding-window inference over a whole prepared volume."""
+"""Sliding-window inference over a whole preprocessed volume."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from fseft.schemas import Triple
 
 SMALL = 20480
-"""PyTorch computes convolutions of one volume with so few channels x rows x columns by slower code, on a CPU."""
+"""Channels x rows x columns up to which PyTorch uses slower code for a convolution on a CPU."""
 
 ROWS = 32
-"""Of the features that a head gets at once, about; each piece is seen with the head's reach around it."""
+"""Approximate number of rows of features that a head receives at once, without its margin."""
 
 
 @torch.inference_mode()
@@ -38,164 +39,244 @@ def sliding_window_logits(
     overlap: float = 0.5,
     mirror_axes: Sequence[int] = (),
     windows_per_batch: int = 2,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: Callable[[int, int], None] = lambda _completed, _total: None,
 ) -> npt.NDArray[np.float32]:
-    """Logits (classes, i, j, k) of a volume (C, i, j, k), overlapping windows weighted by a Gaussian.
+    """Compute the logits of a volume from overlapping windows, with Gaussian weights.
 
-    Of a `SplitNetwork`, the features are blended, and the head runs once on each voxel instead of in every window.
+    For a `SplitNetwork` the features are averaged over windows, and the head runs once per voxel
+    instead of once per window. Features of a whole volume do not fit the memory, so they are
+    merged in slabs along the first axis.
+
+    Plain networks use the same code. MONAI's `sliding_window_inference` computes the same values
+    (a test compares them) in the same time; merging windows whose channels are last takes it twice
+    as long, and it cannot stream features to a head, so the slabs would remain as a second
+    implementation.
 
     Args:
-        network: Segments patches; is put into eval mode.
-        image: Normalised input, float32.
-        patch_size: Window (i, j, k); smaller volumes are padded and cut back.
+        network: Maps patches (B, C, i, j, k) to logits (B, classes, i, j, k); is moved to `device`
+            and set to evaluation mode.
+        image: Normalised intensities (C, i, j, k).
+        patch_size: Window (i, j, k) in voxels. Smaller volumes are padded by their edge values, and
+            the logits are cropped.
         device: Where windows are computed; the result is collected in main memory.
-        overlap: Share of a window that the next one repeats.
-        mirror_axes: Test-time augmentation: average over all flips of these spatial axes.
+        overlap: Fraction of a window that the next window repeats, 0 <= overlap < 1.
+        mirror_axes: Spatial axes for test-time augmentation: logits are averaged over all flips.
         windows_per_batch: Windows per forward pass.
-        progress: Told how many windows are done, of how many, before the first and after each pass.
+        progress: Called as `progress(completed, total)` before the first window and after each
+            forward pass.
+
+    Returns:
+        Logits (classes, i, j, k), float32.
     """
     network = to_device(network, device).eval()
-    body, head = (
-        (network.body, network.head) if isinstance(network, SplitNetwork) else (network, None)
-    )
-    volume = _filled_up(torch.from_numpy(np.ascontiguousarray(image, np.float32)), patch_size)
-    flips = [
-        axes for length in range(len(mirror_axes) + 1) for axes in combinations(mirror_axes, length)
-    ]
-    count = len(flips) * count_windows(image.shape[1:], patch_size, overlap)
-    done = 0
-    progress(0, count)
-
-    def run(windows: Tensor) -> Tensor:
-        nonlocal done
-        found: Tensor = body(windows.to(device))
-        done += len(windows)
-        progress(done, count)
-        return found.float().cpu()
-
+    volume = _pad_to_patch(image, patch_size)
+    flips = _subsets(mirror_axes)
+    windows = len(flips) * count_windows(image.shape[1:], patch_size, overlap)
+    body = network.body if isinstance(network, SplitNetwork) else network
+    predict = _Predictor(body, device, windows, progress)
     total: Tensor | None = None
     for axes in flips:
         dims = [1 + axis for axis in axes]
-        slabs = _blended(run, torch.flip(volume, dims), patch_size, overlap, windows_per_batch)
-        logits = _stacked(slabs if head is None else _headed(slabs, head, device), volume.shape[1])
+        flipped = torch.flip(volume, dims)
+        slabs = _merged_slabs(predict, flipped, patch_size, overlap, windows_per_batch)
+        if isinstance(network, SplitNetwork):
+            slabs = _apply_head(slabs, network.head, device)
+        logits = _concatenate_slabs(slabs, volume.shape[1])
         total = logits if total is None else total.add_(torch.flip(logits, dims))
-    assert total is not None  # noqa: S101 - the first flip is none at all
-    inside = tuple(slice(side) for side in image.shape[1:])
-    return total.div_(len(flips))[(slice(None), *inside)].numpy()
+    assert total is not None  # noqa: S101 - the first flip is the identity
+    return _crop(total.div_(len(flips)), image.shape[1:]).numpy()
 
 
-def _blended(
-    run: Callable[[Tensor], Tensor],
+def count_windows(shape: Sequence[int], patch_size: Triple, overlap: float) -> int:
+    """Return the number of windows that cover a volume.
+
+    Args:
+        shape: Of the volume (i, j, k), in voxels.
+        patch_size: Of a window (i, j, k), in voxels.
+        overlap: Fraction of a window that the next window repeats.
+
+    Example:
+        >>> count_windows((128, 64, 64), (64, 64, 64), 0.5)
+        3
+    """
+    interval = _scan_interval(patch_size, overlap)
+    counts = [
+        1 + ceil(max(0, side - patch) / step)
+        for side, patch, step in zip(shape, patch_size, interval, strict=True)
+    ]
+    return prod(counts)
+
+
+def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return all combinations of the axes, the empty one first."""
+    lengths = range(len(axes) + 1)
+    return [subset for length in lengths for subset in combinations(axes, length)]
+
+
+def _scan_interval(patch_size: Triple, overlap: float) -> list[int]:
+    """Return the distance between windows along each axis, in voxels."""
+    return [max(1, int(patch * (1 - overlap))) for patch in patch_size]
+
+
+def _pad_to_patch(image: npt.NDArray[Any], patch_size: Triple) -> Tensor:
+    """Repeat the last voxels of (C, i, j, k) until each side has at least the size of a window."""
+    volume = torch.from_numpy(np.ascontiguousarray(image, np.float32))
+    widths: list[int] = []
+    for axis in (3, 2, 1):  # torch pads from the last axis on
+        missing = patch_size[axis - 1] - volume.shape[axis]
+        widths += [0, max(0, missing)]
+    return F.pad(volume[None], widths, mode="replicate")[0]
+
+
+def _crop(volume: Tensor, shape: Sequence[int]) -> Tensor:
+    """Remove the padding of (C, ...): the result has the shape (C, *shape)."""
+    i, j, k = shape
+    return volume[:, :i, :j, :k]
+
+
+class _Predictor:
+    """Apply a network to batches of windows, and report the progress.
+
+    Args:
+        network: Maps patches (B, C, i, j, k) to outputs (B, F, i, j, k).
+        device: Where the network is.
+        total: Number of windows.
+        progress: Called as `progress(completed, total)`.
+    """
+
+    def __init__(
+        self, network: nn.Module, device: str, total: int, progress: Callable[[int, int], None]
+    ) -> None:
+        self.network, self.device, self.total, self.progress = network, device, total, progress
+        self.completed = 0
+        progress(0, total)
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Return the outputs in float32 and in main memory."""
+        outputs: Tensor = self.network(windows.to(self.device))
+        self.completed += len(windows)
+        self.progress(self.completed, self.total)
+        return outputs.float().cpu()
+
+
+@dataclass
+class _WindowSums:
+    """Weighted sums of the outputs of windows, in as many rows as one window has.
+
+    Attributes:
+        sums: (1, F + 1, rows, j, k): the weighted outputs, and the weights as the last channel.
+        first_row: Row of the volume that the sums begin with.
+    """
+
+    sums: Tensor
+    first_row: int = 0
+
+    @classmethod
+    def zeros(cls, outputs: Tensor, columns: Sequence[int]) -> _WindowSums:
+        """Allocate sums for outputs (B, F, i, j, k) of windows in a volume (..., *columns).
+
+        The memory format is that of the outputs: adding tensors of two formats takes ten times as
+        long.
+        """
+        last = outputs.is_contiguous(memory_format=torch.channels_last_3d)
+        memory_format = torch.channels_last_3d if last else torch.contiguous_format
+        shape = (1, outputs.shape[1] + 1, outputs.shape[2], *columns)
+        return cls(torch.empty(shape, memory_format=memory_format).zero_())
+
+    def add(self, output: Tensor, weight: Tensor, columns: tuple[slice, slice]) -> None:
+        """Add the output (F, i, j, k) of a window that begins at `first_row`."""
+        region = self.sums[0][:, :, columns[0], columns[1]]
+        region[:-1].addcmul_(output, weight)
+        region[-1] += weight
+
+    def averages(self, rows: int) -> Iterator[Tensor]:
+        """Yield the averages of the first rows, in pieces of about `ROWS` rows, none `SMALL`."""
+        sums = self.sums[:, :, :rows]
+        size = sums[:, :, :, :, 0].numel()
+        by_rows = ceil(rows / ROWS)
+        by_size = size // (SMALL + 1)
+        pieces = max(1, min(by_rows, by_size))
+        for piece in sums.tensor_split(pieces, dim=2):
+            outputs, weights = piece[:, :-1], piece[:, -1:]
+            yield outputs / weights
+
+    def advance(self, rows: int) -> None:
+        """Drop the first rows, in place, and append rows of zeros."""
+        length = self.sums.shape[2]
+        for begin in range(rows, length, rows):
+            end = min(begin + rows, length)
+            self.sums[:, :, begin - rows : end - rows] = self.sums[:, :, begin:end]
+        self.sums[:, :, length - rows :] = 0
+        self.first_row += rows
+
+
+def _merged_slabs(
+    predict: Callable[[Tensor], Tensor],
     volume: Tensor,
     patch_size: Triple,
     overlap: float,
     windows_per_batch: int,
 ) -> Iterator[Tensor]:
-    """What a network gives for a volume (C, i, j, k): slabs (1, F, rows, j, k) along the first axis, as each is done.
+    """Yield the merged outputs for a volume (C, i, j, k), as soon as no later window changes them.
 
-    Sums are held of as many rows as a window has: features are many.
+    Yields:
+        Slabs (1, F, rows, j, k) along the first axis, in order.
     """
     from monai.data.utils import compute_importance_map, dense_patch_slices
 
     weight = compute_importance_map(patch_size, mode="gaussian")
-    windows = dense_patch_slices(volume.shape[1:], patch_size, _steps(patch_size, overlap))
-    sums: Tensor | None = (
-        None  # (1, F + 1, rows, j, k) of the weighted output, and of the weights as the last channel
-    )
-    begin = 0  # the row of the volume that they begin with
+    interval = _scan_interval(patch_size, overlap)
+    windows = dense_patch_slices(volume.shape[1:], patch_size, interval)
+    merged: _WindowSums | None = None
     for first in range(0, len(windows), windows_per_batch):
         batch = windows[first : first + windows_per_batch]
-        found = run(torch.stack([volume[(slice(None), *window)] for window in batch]))
-        for (rows, *across), one in zip(batch, found, strict=True):
-            if sums is None:
-                sums = _zeros_laid_out_as(
-                    found, (1, len(one) + 1, patch_size[0], *volume.shape[2:])
-                )
-            if done := rows.start - begin:
-                yield from _means(sums[:, :, :done])
-                _forget(sums, done)
-                begin = rows.start
-            place = sums[(0, slice(None), slice(None), *across)]
-            place[:-1].addcmul_(one, weight)
-            place[-1] += weight
-    assert sums is not None  # noqa: S101 - there is a window
-    yield from _means(sums)
+        outputs = predict(torch.stack([volume[(slice(None), *window)] for window in batch]))
+        if merged is None:
+            merged = _WindowSums.zeros(outputs, volume.shape[2:])
+        for (rows, *columns), output in zip(batch, outputs, strict=True):
+            if final := rows.start - merged.first_row:
+                yield from merged.averages(final)
+                merged.advance(final)
+            merged.add(output, weight, (columns[0], columns[1]))
+    assert merged is not None  # noqa: S101 - a volume has at least one window
+    yield from merged.averages(patch_size[0])
 
 
-def _zeros_laid_out_as(other: Tensor, shape: Sequence[int]) -> Tensor:
-    """Sums of many channels are ten times as slow where one has the channels first, and the other last."""
-    last = other.is_contiguous(memory_format=torch.channels_last_3d)
-    layout = torch.channels_last_3d if last else torch.contiguous_format
-    return torch.empty(*shape, memory_format=layout).zero_()
+def _apply_head(slabs: Iterator[Tensor], head: nn.Module, device: str) -> Iterator[Tensor]:
+    """Apply a head to consecutive slabs of features, each with a margin of its neighbours' rows.
 
+    The margin is the radius of the head's receptive field. Small slabs are joined first.
 
-def _forget(sums: Tensor, rows: int) -> None:
-    """Move so many rows out at the beginning, in place, and zeros in at the end."""
-    length = sums.shape[2]
-    for begin in range(rows, length, rows):
-        end = min(begin + rows, length)
-        sums[:, :, begin - rows : end - rows] = sums[:, :, begin:end]
-    sums[:, :, length - rows :] = 0
-
-
-def _means(sums: Tensor) -> Iterator[Tensor]:
-    """Of the weighted outputs, in pieces of about `ROWS`, but none that is small."""
-    count = min(ceil(sums.shape[2] / ROWS), sums[:, :, :, :, 0].numel() // (SMALL + 1))
-    for piece in sums.tensor_split(max(1, count), dim=2):
-        yield piece[:, :-1] / piece[:, -1:]
-
-
-def _headed(slabs: Iterator[Tensor], head: nn.Module, device: str) -> Iterator[Tensor]:
-    """A head on slabs of features that follow each other, each seen with as much of its neighbours as the head sees.
-
-    It runs on several slabs at a time where they are small.
+    Yields:
+        Logits (1, classes, rows, j, k), in order.
     """
     margin = receptive_field_radius(head)
-    held = next(slabs)
-    given = 0  # the logits of so many rows that are held were given already
+    pending = next(slabs)
+    finished = 0  # rows of `pending` whose logits have been yielded
     for slab in slabs:
-        seen = torch.cat([held, slab[:, :, :margin]], dim=2)
-        ready = seen.shape[2] - margin
-        if ready > given and held[:, :, given:, :, 0].numel() > SMALL:
-            yield _logits(head, seen, device)[:, :, given:ready]
-            first = max(0, ready - margin)
-            held, given = held[:, :, first:], ready - first
-        held = torch.cat([held, slab], dim=2)
-    yield _logits(head, held, device)[:, :, given:]
+        features = torch.cat([pending, slab[:, :, :margin]], dim=2)
+        complete = features.shape[2] - margin
+        if complete > finished and pending[:, :, finished:, :, 0].numel() > SMALL:
+            yield _logits(head, features, device)[:, :, finished:complete]
+            first = max(0, complete - margin)
+            pending, finished = pending[:, :, first:], complete - first
+        pending = torch.cat([pending, slab], dim=2)
+    yield _logits(head, pending, device)[:, :, finished:]
 
 
 def _logits(head: nn.Module, features: Tensor, device: str) -> Tensor:
-    """Of features (1, F, i, j, k), in main memory."""
+    """Apply a head to features (1, F, i, j, k) on a device; the logits are in main memory."""
     return head(features.to(device)).float().cpu()  # type: ignore[no-any-return]
 
 
-def _stacked(slabs: Iterable[Tensor], rows: int) -> Tensor:
-    """All slabs (1, C, rows, j, k), one after the other, as (C, i, j, k); never twice in memory."""
-    whole: Tensor | None = None
-    done = 0
+def _concatenate_slabs(slabs: Iterable[Tensor], rows: int) -> Tensor:
+    """Concatenate slabs (1, C, rows, j, k) to (C, i, j, k), without a second copy in memory."""
+    volume: Tensor | None = None
+    first = 0
     for slab in slabs:
-        if whole is None:
-            whole = slab.new_empty((slab.shape[1], rows, *slab.shape[3:]))
-        whole[:, done : done + slab.shape[2]] = slab[0]
-        done += slab.shape[2]
-    assert whole is not None  # noqa: S101 - there is a slab
-    return whole
-
-
-def _filled_up(volume: Tensor, patch_size: Triple) -> Tensor:
-    """The volume (C, i, j, k), as large as a window at least: its edge is repeated after it."""
-    missing = [
-        max(0, patch - side) for side, patch in zip(volume.shape[1:], patch_size, strict=True)
-    ]
-    widths = [width for more in reversed(missing) for width in (0, more)]
-    return F.pad(volume[None], widths, mode="replicate")[0]
-
-
-def count_windows(shape: Sequence[int], patch_size: Triple, overlap: float) -> int:
-    """How many windows cover a volume (i, j, k): each axis is walked in steps of the part that does not overlap."""
-    sides = zip(shape, patch_size, _steps(patch_size, overlap), strict=True)
-    return prod(1 + ceil(max(0, side - patch) / step) for side, patch, step in sides)
-
-
-def _steps(patch_size: Triple, overlap: float) -> list[int]:
-    return [max(1, int(patch * (1 - overlap))) for patch in patch_size]
+        if volume is None:
+            volume = slab.new_empty((slab.shape[1], rows, *slab.shape[3:]))
+        volume[:, first : first + slab.shape[2]] = slab[0]
+        first += slab.shape[2]
+    assert volume is not None  # noqa: S101 - a volume has at least one slab
+    return volume

@@ -73,7 +73,7 @@ class Backbone:
                 self.card.activation,
                 matched or {},
                 torch.Generator().manual_seed(seed),
-                never=unmatched_never,
+                suppress_unmatched=unmatched_never,
             )
         self.architecture.replace_head(self.network, head)
 

@@ -61,7 +61,10 @@ BAD = [
         "import clipdriven code.pt",
         ["code.pt: would run code from argparse.Namespace", "give --trust"],
     ),
-    ("import clipdriven optimizer.pt", ["optimizer.pt: holds no weights (but optimizer, epoch)"]),
+    (
+        "import clipdriven optimizer.pt",
+        ["optimizer.pt: contains no weights (but optimizer, epoch)"],
+    ),
     (
         "import clipdriven wide.pt",
         ["wide.pt: ", "24×1×2×2×2, the network's is 12×1×2×2×2", "another width"],

@@ -174,7 +174,7 @@ def test_module_before_module_is_stripped_and_half_precision_is_fine(shelf, work
         },
         tmp_path / "odd",
     )
-    assert import_model("fseft", tmp_path / "odd", workspace).report.random == {}
+    assert import_model("fseft", tmp_path / "odd", workspace).report.missing == {}
 
 
 def test_a_file_is_known_by_its_content_not_by_its_name(shelf, workspace):
@@ -337,13 +337,13 @@ def a_folder(path):
     ("spoil", "words"),
     [
         (cut, "is no file of weights that can be read.*cut off"),
-        (optimizer_only, "holds no weights"),
+        (optimizer_only, "contains no weights"),
         (code, r"would run code from argparse\.Namespace.*--trust"),
         (
             another_width,
             r"of another shape: swinViT\.patch_embed\.proj\.weight is 24×1×2×2×2, the network's is 12×1×2×2×2",
         ),
-        (a_tensor_less, r"holds \d+ of the \d+ tensors that it should \(missing: encoder2 1\)"),
+        (a_tensor_less, r"contains \d+ of the \d+ required tensors \(missing: encoder2 1\)"),
         (another_network, "is no file of 'clipdriven'"),
         (a_folder, "is a folder"),
         (lambda path: path.write_bytes(b""), "is empty"),
@@ -386,7 +386,7 @@ def test_code_runs_only_for_who_trusts_it(shelf, workspace):
 def test_of_a_network_that_was_saved_whole_the_weights_are_taken(workspace, shelf):
     file = shelf("btcv")
     whole_network(file)
-    assert import_model("btcv", file, workspace, trust=True).report.random == {}
+    assert import_model("btcv", file, workspace, trust=True).report.missing == {}
 
 
 def test_weights_that_come_with_a_package_are_not_imported(shelf, workspace):

@@ -104,7 +104,7 @@ def test_the_whole_public_file_is_taken(name, on_paper):
     assert Layout(len(tensors), report.loaded, report.parameters) == LAYOUTS[name]
     assert report.loaded == len(chosen)
     assert report.unused == {}
-    assert set(report.random) <= RANDOM[spec.card.scope]
+    assert set(report.missing) <= RANDOM[spec.card.scope]
     assert backbone.count_parameters(network) == spec.card.parameters
 
 

@@ -716,7 +716,7 @@ def test_a_model_of_the_list_is_gone_on_with_row_by_row(asked, store):
     assert card.provenance["load_report"] == reports[0].model_dump(mode="json")
     head = {name: tensor.numel() for name, tensor in old.items() if name.startswith("head.")}
     assert reports[0].parameters == before.parameters - sum(head.values())
-    assert reports[0].describe()[1:] == ["go on from the model's own: tumour"]
+    assert reports[0].describe()[1:] == ["head rows copied from the model: tumour"]
 
 
 def test_weights_that_expect_other_images_are_told(asked, store):

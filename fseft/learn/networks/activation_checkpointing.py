@@ -1,4 +1,4 @@
-"""The blocks of a network: parts that can be sharded, or computed again instead of kept, each as a whole."""
+"""Activation checkpointing, and the blocks of a network that it and sharding work on."""
 
 from __future__ import annotations
 
@@ -14,26 +14,40 @@ if TYPE_CHECKING:
 
 
 def checkpointable_blocks(architecture: Architecture, network: nn.Module) -> list[nn.Module]:
-    """Transformer blocks, and what holds a spatial convolution with its norm and activation; none lies in another."""
+    """Return the blocks of a network, which can be recomputed or sharded as a whole.
+
+    Blocks are transformer blocks and the smallest modules that contain a spatial convolution with
+    its norm and activation. They do not overlap.
+
+    Args:
+        architecture: Knows the roles of the layers.
+        network: As returned by `architecture.build`.
+    """
     targets = architecture.targets(network)
-    named = {target.name for target in targets if target.role == "block"}
-    holders = {
-        target.name.rpartition(".")[0] for target in targets if target.role == "conv.spatial"
-    } - {""}
-    holders = {name for name in holders if not _inside(name, named | holders)[1]}
-    chosen = named | {name for name in holders if not _inside(name, named)[0]}
-    return [module for name, module in network.named_modules() if name in chosen]
+    blocks = {target.name for target in targets if target.role == "block"}
+    convolutions = [target.name for target in targets if target.role == "conv.spatial"]
+    parents = {name.rpartition(".")[0] for name in convolutions} - {""}
+    candidates = parents | blocks
+    smallest = {name for name in parents if not _contains_any(name, candidates)}
+    outside = {name for name in smallest if not _is_inside_any(name, blocks)}
+    selected = blocks | outside
+    return [module for name, module in network.named_modules() if name in selected]
 
 
-def _inside(name: str, others: set[str]) -> tuple[bool, bool]:
-    """Whether it lies in one of the others, and whether one of them lies in it."""
-    return (
-        any(f"{name}.".startswith(f"{other}.") for other in others),
-        any(other.startswith(f"{name}.") for other in others),
-    )
+def _contains_any(name: str, others: set[str]) -> bool:
+    """Return whether a module contains one of the others."""
+    return any(other.startswith(f"{name}.") for other in others)
+
+
+def _is_inside_any(name: str, others: set[str]) -> bool:
+    """Return whether a module is one of the others, or is contained in one."""
+    return any(f"{name}.".startswith(f"{other}.") for other in others)
 
 
 def checkpoint_activations(modules: list[nn.Module]) -> None:
-    """Keep only the inputs of these modules, and compute the rest again in the backward pass (Chen et al. 2016)."""
+    """Recompute the activations inside modules in the backward pass (Chen et al. 2016), in place.
+
+    Only the inputs of the modules are kept in memory.
+    """
     for module in modules:
         module.forward = partial(checkpoint, module.forward, use_reentrant=False)

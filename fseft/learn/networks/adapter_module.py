@@ -6,7 +6,9 @@ from torch import nn
 
 
 class AdapterModule(nn.Module):
-    """A module that a method adds to a network; with `enabled = False` the network computes as its base does.
+    """A module that a method adds to a network.
+
+    With `enabled = False` it has no effect, and the network computes as its base does.
 
     An architecture lists no targets inside such modules.
     """

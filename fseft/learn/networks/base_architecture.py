@@ -1,4 +1,4 @@
-"""Base class of architectures: roles by layer name or layer type, and features as the head's input."""
+"""Base class of architectures: roles by name or type of a layer, features as input of the head."""
 
 from __future__ import annotations
 
@@ -221,4 +221,5 @@ def total_stride(strides: Iterable[int | Sequence[int]]) -> int:
         4
     """
     triples = [(stride,) * 3 if isinstance(stride, int) else stride for stride in strides]
-    return lcm(*map(prod, zip(*triples, strict=True)))
+    per_axis = zip(*triples, strict=True)
+    return lcm(*map(prod, per_axis))

@@ -1,4 +1,4 @@
-"""The last layer: rows for the new structures, copied from the model's own where the names match."""
+"""Heads: the last layer of a network, with one row per structure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNKNOWN_BIAS = -2.0
-"""A structure that the model does not know starts as unlikely: most voxels are none of it."""
+"""Initial bias of a structure that the model does not know: most voxels do not belong to it."""
 SUPPRESSED_BIAS = -1e4
+"""Bias of a structure that must never be predicted."""
 PRIOR = 0.02
-"""The probability that a sigmoid head gives to each structure in each voxel before pre-training."""
+"""Probability of each structure in each voxel that a sigmoid head predicts before pre-training."""
 
 
 def new_head(
@@ -30,27 +31,32 @@ def new_head(
     matched: Mapping[str, str],
     generator: torch.Generator,
     *,
-    never: bool = False,
+    suppress_unmatched: bool = False,
 ) -> nn.Conv3d:
-    """A softmax head with one row for the background and one per structure, in order.
+    """Build a softmax head with one row for the background and one per structure, in order.
 
-    Matched rows are copied. A sigmoid model has no background row; zero takes its place, so that the largest
-    logit wins exactly where the model's own probability is above one half. A softmax model's background is copied.
+    Rows of structures that the model knows are copied. A sigmoid model has no background row; its
+    logit is set to zero, so that a structure wins exactly where the model's own probability is
+    above one half. The background row of a softmax model is copied.
 
     Args:
         old: The model's head, rows in the order of `classes` (after a background row for softmax).
         structures: The new structures.
-        classes: The model's classes, background left out.
-        activation: The model's output activation.
-        matched: Structure -> class.
-        generator: Draws the rows that have no match.
-        never: Rows without a match never win, for a head that is not trained.
+        classes: The model's classes, without the background.
+        activation: The model's output activation, `softmax` or `sigmoid`.
+        matched: Class of the model for each structure that it knows.
+        generator: Draws the rows of the other structures.
+        suppress_unmatched: Never predict the other structures, for a head that is not trained.
+
+    Returns:
+        A pointwise convolution from the features to (1 + structures) logits.
     """
     features = old.in_channels
     offset = 1 if activation == "softmax" else 0
     head = nn.Conv3d(features, 1 + len(structures), kernel_size=1)
     weight = 0.01 * torch.randn(head.weight.shape, generator=generator)
-    bias = torch.full((1 + len(structures),), SUPPRESSED_BIAS if never else UNKNOWN_BIAS)
+    initial_bias = SUPPRESSED_BIAS if suppress_unmatched else UNKNOWN_BIAS
+    bias = torch.full((1 + len(structures),), initial_bias)
     weight[0], bias[0] = (
         _row(old, 0) if offset else (torch.zeros_like(weight[0]), torch.tensor(0.0))
     )
@@ -63,23 +69,25 @@ def new_head(
 
 @torch.no_grad()
 def initialise_to_prior(head: nn.Conv3d) -> None:
-    """Let a sigmoid head start from the prior, not from one half (Lin et al. 2017, arXiv:1708.02002, sec. 4.1).
+    """Set the bias of a sigmoid head so that each structure starts at `PRIOR`, in place.
 
-    Else the first steps push all features down, until rare structures get no gradient and are never found.
+    Lin et al. 2017, arXiv:1708.02002, section 4.1. With a probability of one half, the first steps
+    lower all features, until rare structures get no gradient and are never predicted.
     """
     if head.bias is not None:
         head.bias.fill_(math.log(PRIOR / (1 - PRIOR)))
 
 
 class ResidualHead(nn.Module):
-    """A head on features that two convolutions may change: head(f + conv(relu(conv(f)))).
+    """A pointwise head on features with a residual branch: head(f + conv(relu(conv(f)))).
 
-    The head and the second convolution are linear: one convolution does the work of both where classes are few.
+    The head and the second convolution are linear: where classes are few, one convolution computes
+    both.
 
     Args:
         head: The pointwise classifier.
-        kernel_size: Of both convolutions, which keep the width and have no bias.
-        generator: Draws the first one; the second is zero.
+        kernel_size: Kernel size of both convolutions, which keep the width and have no bias.
+        generator: Draws the weights of the first convolution; the second starts at zero.
     """
 
     def __init__(self, head: nn.Conv3d, kernel_size: int, generator: torch.Generator) -> None:
@@ -96,13 +104,16 @@ class ResidualHead(nn.Module):
             self.second.weight.zero_()
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width, i, j, k) -> logits (B, classes, i, j, k)."""
+        """Map features (B, width, i, j, k) to logits (B, classes, i, j, k)."""
+        logits: Tensor
         if self.classifier.out_channels > self.in_channels:
-            return self.classifier(features + self.second(self._hidden(features)))  # type: ignore[no-any-return]
-        return self.classifier(features) + self.change(features)  # type: ignore[no-any-return]
+            logits = self.classifier(features + self.second(self._hidden(features)))
+        else:
+            logits = self.classifier(features) + self.residual_logits(features)
+        return logits
 
-    def change(self, features: Tensor) -> Tensor:
-        """What the convolutions change of the logits."""
+    def residual_logits(self, features: Tensor) -> Tensor:
+        """Compute the contribution of the convolutions to the logits (B, classes, i, j, k)."""
         weight = torch.einsum(
             "cw,wvijk->cvijk", self.classifier.weight.flatten(1), self.second.weight
         )
@@ -113,10 +124,10 @@ class ResidualHead(nn.Module):
 
 
 class FusedHeads(nn.Module):
-    """Several pointwise classifiers as one, which reads the features once, and what residual heads add to theirs.
+    """Several pointwise classifiers as one matrix product, plus the branches of residual heads.
 
     Args:
-        heads: Pointwise ones and residual ones, with biases.
+        heads: Pointwise convolutions and `ResidualHead`s, with biases.
     """
 
     rows: Tensor
@@ -136,17 +147,17 @@ class FusedHeads(nn.Module):
         ]
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width, i, j, k) -> (B, all classes, i, j, k)."""
-        # No convolution: on one core of a CPU, a pointwise one copies features whose channels are last.
+        """Map features (B, width, i, j, k) to logits (B, all classes, i, j, k)."""
+        # A pointwise convolution would copy features whose channels are last, on one CPU core.
         logits = torch.einsum("cw,bwijk->bcijk", self.rows, features).add_(self.bias)
         for head, end in zip(self.residual, self.ends, strict=True):
-            change = head.change(features)  # type: ignore[operator]
-            logits[:, end - change.shape[1] : end] += change
+            residual = head.residual_logits(features)  # type: ignore[operator]
+            logits[:, end - residual.shape[1] : end] += residual
         return logits
 
 
 class ParallelHeads(nn.Module):
-    """Several heads on the same features; their logits follow each other along the channels.
+    """Several heads on the same features, with their logits concatenated along the channels.
 
     Args:
         heads: Each (B, width, i, j, k) -> (B, classes, i, j, k).
@@ -154,22 +165,23 @@ class ParallelHeads(nn.Module):
 
     def __init__(self, heads: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.heads = nn.ModuleList(_joined(heads))
+        self.heads = nn.ModuleList(_fuse_adjacent(heads))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width, i, j, k) -> (B, all classes, i, j, k)."""
+        """Map features (B, width, i, j, k) to logits (B, all classes, i, j, k)."""
         logits = [head(features) for head in self.heads]
-        return (
-            logits[0] if len(logits) == 1 else torch.cat(logits, dim=1)
-        )  # which would copy even one
+        # torch.cat copies, also a single tensor.
+        return logits[0] if len(logits) == 1 else torch.cat(logits, dim=1)
 
 
 class SplitNetwork(nn.Module):
-    """A network and its head, which sees so little around a voxel that it may run on features of a whole volume.
+    """A network divided into body and head, so that the head can run on slabs of a whole volume.
+
+    The receptive field of the head is small (`receptive_field_radius`).
 
     Args:
-        body: (B, C, i, j, k) -> features (B, width, i, j, k).
-        head: (B, width, i, j, k) -> logits (B, classes, i, j, k).
+        body: Maps images (B, C, i, j, k) to features (B, width, i, j, k).
+        head: Maps features to logits (B, classes, i, j, k).
     """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
@@ -177,40 +189,37 @@ class SplitNetwork(nn.Module):
         self.body, self.head = body, head
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, i, j, k) -> logits (B, classes, i, j, k)."""
+        """Map images (B, C, i, j, k) to logits (B, classes, i, j, k)."""
         logits: Tensor = self.head(self.body(x))
         return logits
 
 
 def receptive_field_radius(head: nn.Module) -> int:
-    """How many voxels away a head of convolutions looks, at most."""
-    if isinstance(head, ParallelHeads | FusedHeads):
-        return max(
-            map(
-                receptive_field_radius,
-                head.heads if isinstance(head, ParallelHeads) else head.residual,
-            ),
-            default=0,
-        )
-    convolutions = (module for module in head.modules() if isinstance(module, nn.Conv3d))
-    sides = (
-        d * (k // 2) for one in convolutions for d, k in [(max(one.dilation), max(one.kernel_size))]
-    )
-    return sum(sides)
+    """Return the receptive-field radius of a convolutional head, in voxels, as an upper bound."""
+    branches: nn.ModuleList | None = None
+    if isinstance(head, ParallelHeads):
+        branches = head.heads
+    elif isinstance(head, FusedHeads):
+        branches = head.residual
+    if branches is not None:
+        return max(map(receptive_field_radius, branches), default=0)
+    convolutions = [module for module in head.modules() if isinstance(module, nn.Conv3d)]
+    return sum(max(conv.dilation) * (max(conv.kernel_size) // 2) for conv in convolutions)
 
 
-def _joined(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """The same heads, but those that follow each other and can be one as one."""
-    for joint, several in groupby(heads, _can_be_joined):
-        if joint:
-            yield FusedHeads(list(several))
+def _fuse_adjacent(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    """Replace each run of fusible heads by one `FusedHeads`; other heads stay as they are."""
+    for fusible, run in groupby(heads, _is_fusible):
+        if fusible:
+            yield FusedHeads(list(run))
         else:
-            yield from several
+            yield from run
 
 
-def _can_be_joined(head: nn.Module) -> bool:
-    residual = isinstance(head, ResidualHead) and head.classifier.out_channels <= head.in_channels
-    return is_pointwise(_classifier(head)) if residual else is_pointwise(head)
+def _is_fusible(head: nn.Module) -> bool:
+    if isinstance(head, ResidualHead) and head.classifier.out_channels > head.in_channels:
+        return False
+    return is_pointwise(_classifier(head))
 
 
 def _classifier(head: nn.Module) -> nn.Conv3d:
@@ -218,12 +227,18 @@ def _classifier(head: nn.Module) -> nn.Conv3d:
 
 
 def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:
-    bias = head.bias[index] if head.bias is not None else torch.tensor(0.0)
-    return head.weight[index].detach(), bias.detach()
+    """Return the weight (width, 1, 1, 1) and the bias of a class."""
+    bias = torch.tensor(0.0) if head.bias is None else head.bias[index]
+    weight = head.weight[index]
+    return weight.detach(), bias.detach()
 
 
 def is_pointwise(head: nn.Module) -> bool:
-    """Whether it does nothing but weigh the features of each voxel, and add a bias: no method has put more into it."""
-    plain = type(head) is nn.Conv3d and head.weight[0].numel() == head.in_channels
-    hooks = head._forward_hooks or head._forward_pre_hooks
-    return plain and head.state_dict().keys() == {"weight", "bias"} and not hooks
+    """Return whether a head is a plain pointwise convolution with a bias.
+
+    It is not if a method has added hooks, submodules or parametrizations to it.
+    """
+    if type(head) is not nn.Conv3d or head.state_dict().keys() != {"weight", "bias"}:
+        return False
+    has_hooks = bool(head._forward_hooks or head._forward_pre_hooks)
+    return not has_hooks and head.weight[0].numel() == head.in_channels

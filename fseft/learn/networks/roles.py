@@ -1,4 +1,4 @@
-"""Roles: the function of each module in a network, so that methods select layers without their names."""
+"""Roles: the function of each module in a network, by which methods select layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the tensors of somebody's checkpoint to those of a network: unwrapped, renamed, complete or refused."""
+"""Mapping of a foreign checkpoint to a network's state dict: unwrap, rename, convert, validate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from fseft.errors import FseftError, pluralise
 from fseft.registry import import_object
@@ -22,177 +22,234 @@ if TYPE_CHECKING:
     from fseft.plugin import CheckpointSpec
 
 WRAPPERS = ("state_dict", "net", "model", "network_weights", "student", "teacher", "tensors")
-"""Where training programs keep the weights in their checkpoints."""
+"""Keys under which training programs store the weights in their checkpoints."""
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
-"""What wrappers put before every name: DistributedDataParallel, torch.compile, and classes around a backbone."""
+"""Prefixes of DistributedDataParallel, torch.compile and of classes around a backbone."""
 
-_SHOWN = 8  # groups of names in a report
+_MAX_GROUPS = 8  # groups of names in a message
 
 
 class LoadReport(FrozenModel):
-    """What became of a checkpoint's tensors, by name; groups count the names below one module."""
+    """Summary of a checkpoint's tensors after the mapping; groups count the names below a module.
+
+    Attributes:
+        loaded: Number of tensors that the network received.
+        parameters: Number of parameters in them.
+        renamed: Number of loaded tensors whose names differ in the file.
+        ignored: Tensors of the file that the checkpoint's description ignores.
+        unused: Other tensors of the file that the network does not have.
+        missing: Tensors of the network that the file does not contain, and that stay random.
+        rows: Classes whose rows of the head were copied.
+    """
 
     loaded: int
     parameters: int
     renamed: int = 0
     ignored: dict[str, int] = Field(default_factory=dict)
     unused: dict[str, int] = Field(default_factory=dict)
-    random: dict[str, int] = Field(default_factory=dict)
+    missing: dict[str, int] = Field(
+        default_factory=dict, validation_alias=AliasChoices("missing", "random")
+    )
     rows: tuple[str, ...] = ()
-    """Classes whose rows of the head were copied."""
 
     def describe(self) -> list[str]:
-        """A few lines for a person."""
-        lines = [
-            f"{self.loaded} tensors with {self.parameters:,} parameters loaded, {self.renamed} of them renamed"
-        ]
+        """Return the report as lines of text."""
+        size = f"{self.loaded} tensors with {self.parameters:,} parameters"
+        lines = [f"{size} loaded, {self.renamed} of them renamed"]
         if self.rows:
-            lines.append(f"go on from the model's own: {', '.join(self.rows)}")
-        for what, groups in (
-            ("not needed", self.ignored),
-            ("unused", self.unused),
-            ("not in the file, so random", self.random),
-        ):
+            lines.append(f"head rows copied from the model: {', '.join(self.rows)}")
+        counted = {
+            "not needed": self.ignored,
+            "unused": self.unused,
+            "not in the file, initialised randomly": self.missing,
+        }
+        for title, groups in counted.items():
             if groups:
-                lines.append(
-                    f"{what}: {', '.join(f'{group} ({count})' for group, count in groups.items())}"
-                )
+                parts = ", ".join(f"{group} ({count})" for group, count in groups.items())
+                lines.append(f"{title}: {parts}")
         return lines
 
 
 def unwrap(content: object, keys: Sequence[str] = ()) -> dict[str, Tensor]:
-    """The tensors of a loaded file, by name.
+    """Return the tensors of a loaded checkpoint by name.
 
     Args:
-        content: What the file holds.
-        keys: Tried before the usual ones.
+        content: Content of the file: nested dictionaries, or a module.
+        keys: Keys of nested dictionaries, tried before the usual ones (`WRAPPERS`).
 
     Raises:
-        FseftError: There are none.
+        FseftError: The file contains no tensors.
+
+    Example:
+        >>> import torch
+        >>> unwrap({"epoch": 3, "state_dict": {"head.bias": torch.zeros(2)}})
+        {'head.bias': tensor([0., 0.])}
     """
-    content = _by_name(content)
+    content = _state_dict(content)
     while isinstance(content, Mapping):
-        candidates = (_by_name(content.get(key)) for key in (*keys, *WRAPPERS))
-        inner = next(
-            (candidate for candidate in candidates if isinstance(candidate, Mapping)), None
-        )
+        inner = _nested(content, (*keys, *WRAPPERS))
         if inner is None:
             break
         content = inner
     if not isinstance(content, Mapping):
-        held = f"holds a {type(content).__name__}, no tensors by name"
-        raise FseftError(held, hint="Give the file with the model's weights.")
+        raise FseftError(
+            f"contains a {type(content).__name__} instead of named tensors",
+            hint="Use the file with the model's weights.",
+        )
     tensors = {
         str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)
     }
     if not tensors:
-        held = f" (but {', '.join(map(str, list(content)[:_SHOWN]))})" if content else ""
+        names = ", ".join(map(str, list(content)[:_MAX_GROUPS]))
         raise FseftError(
-            f"holds no weights{held}", hint="Give the file with the model, not the optimizer's."
+            f"contains no weights{f' (but {names})' if names else ''}",
+            hint="Use the file with the model, not the optimizer's.",
         )
     return tensors
 
 
-def _by_name(content: object) -> object:
-    """The tensors of a network that was saved whole, which only `--trust` reads."""
+def _nested(content: Mapping[Any, Any], keys: Sequence[str]) -> Mapping[Any, Any] | None:
+    """Return the value of the first key that holds a dictionary or a module."""
+    for key in keys:
+        candidate = _state_dict(content.get(key))
+        if isinstance(candidate, Mapping):
+            return candidate
+    return None
+
+
+def _state_dict(content: object) -> object:
+    """Return the state dict of a pickled module; other content is returned as it is."""
     return content.state_dict() if isinstance(content, torch.nn.Module) else content
 
 
 def strip_prefixes(names: Iterable[str]) -> dict[str, str]:
-    """Name -> name without what wrappers put before most of them, however often."""
+    """Map each name to the name without the prefixes that most names have.
+
+    Example:
+        >>> strip_prefixes(["module.a", "module.b", "c"])
+        {'module.a': 'a', 'module.b': 'b', 'c': 'c'}
+    """
     stripped = {name: name for name in names}
-    while prefix := _common(list(stripped.values())):
+    while prefix := _common_prefix(list(stripped.values())):
         stripped = {name: short.removeprefix(prefix) for name, short in stripped.items()}
     return stripped
 
 
-def _common(names: list[str]) -> str:
-    return next(
-        (p for p in PREFIXES if 2 * sum(name.startswith(p) for name in names) > len(names)), ""
-    )
+def _common_prefix(names: list[str]) -> str:
+    """Return the prefix of `PREFIXES` that more than half of the names have, or an empty string."""
+    for prefix in PREFIXES:
+        if 2 * sum(name.startswith(prefix) for name in names) > len(names):
+            return prefix
+    return ""
 
 
 def matching_checkpoints(
     names: Iterable[str], checkpoints: Mapping[str, CheckpointSpec]
 ) -> list[str]:
-    """The models whose public file has such names."""
-    stripped = strip_prefixes(names)
-    known = {*stripped, *stripped.values()}
+    """Return the models whose public checkpoint has such tensor names.
 
-    def has(mark: str) -> bool:
-        return any(re.search(mark, name) for name in known)
+    Args:
+        names: Tensor names of a file.
+        checkpoints: Description of the public checkpoint by model.
+    """
+    stripped = strip_prefixes(names)
+    candidates = {*stripped, *stripped.values()}
+
+    def occurs(pattern: str) -> bool:
+        return any(re.search(pattern, name) for name in candidates)
 
     return [
         model
         for model, checkpoint in checkpoints.items()
-        if all(map(has, checkpoint.marks)) and not any(map(has, checkpoint.foreign))
+        if all(map(occurs, checkpoint.marks)) and not any(map(occurs, checkpoint.foreign))
     ]
 
 
 def match_state_dict(
-    tensors: Mapping[str, Tensor], checkpoint: CheckpointSpec, wanted: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor], checkpoint: CheckpointSpec, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """Choose a network's tensors from those of a file.
+    """Map the tensors of a file to those of a network.
 
     Args:
-        tensors: Of the file, unwrapped.
-        checkpoint: How the file names them.
-        wanted: The network's state dict with its parameters as such (`keep_vars`); no numbers are used.
+        tensors: Tensors of the file, unwrapped.
+        checkpoint: Describes the tensor names of the file.
+        state: The network's state dict with `keep_vars=True`, whose values are not used.
 
     Returns:
-        Tensors by the network's names, as stored, and what happened to all of them.
+        Tensors by the network's names, with the dtype of the file, and a report on all of them.
 
     Raises:
-        FseftError: One that the checkpoint should cover is missing, or of another shape.
+        FseftError: A tensor that the file must contain is missing or has another shape.
     """
-    short = strip_prefixes(tensors)
-    ignored = [name for name in short.values() if _matches(name, checkpoint.ignored)]
-    renamed = {
-        name: _renamed(name, checkpoint.renames) for name in short.values() if name not in ignored
-    }
-    found = {renamed[s]: tensors[name] for name, s in short.items() if s in renamed}
-    if twice := [
-        target
-        for target, times in Counter(renamed[s] for s in short.values() if s in renamed).items()
-        if times > 1
-    ]:
-        raise FseftError(
-            f"holds {twice[0]} twice, under different names",
-            hint="Give a file with one set of weights.",
-        )
+    short_names = strip_prefixes(tensors)
+    targets = _rename_all(short_names, checkpoint)
+    _require_unique(targets.values())
+    converted = {target: tensors[name] for name, target in targets.items()}
     if checkpoint.convert:
-        found = import_object(checkpoint.convert)(found)
-    _refuse_other_shapes(found, wanted)
-    covered = [name for name in wanted if re.search(checkpoint.covers, name)]
-    # Whole numbers are counters and index tables, which a network makes for itself.
-    missing = [name for name in covered if name not in found and wanted[name].is_floating_point()]
-    if missing:
-        held = f"holds {len(covered) - len(missing)} of the {len(covered)} tensors that it should"
-        raise FseftError(f"{held} (missing: {_told(missing)})", hint="Give the whole public file.")
-    chosen = {name: found[name] for name in wanted if name in found}
-    return chosen, LoadReport(
-        loaded=len(chosen),
-        parameters=sum(
-            wanted[name].numel() for name in chosen if isinstance(wanted[name], torch.nn.Parameter)
-        ),
-        renamed=sum(renamed[s] != name for name, s in short.items() if renamed.get(s) in chosen),
-        ignored=_groups(ignored),
-        unused=_groups(name for name in found if name not in wanted),
-        random=_groups(
-            name for name in wanted if name not in found and wanted[name].is_floating_point()
-        ),
+        converted = import_object(checkpoint.convert)(converted)
+    _require_shapes(converted, state)
+    _require_coverage(converted, checkpoint.covers, state)
+    selected = {name: converted[name] for name in state if name in converted}
+    changed = [name for name in targets if targets[name] != short_names[name]]
+    return selected, LoadReport(
+        loaded=len(selected),
+        parameters=sum(tensor.numel() for tensor in _parameters(state, selected)),
+        renamed=sum(targets[name] in selected for name in changed),
+        ignored=_groups(short_names[name] for name in tensors if name not in targets),
+        unused=_groups(name for name in converted if name not in state),
+        missing=_groups(_missing(state, converted)),
     )
 
 
-def _refuse_other_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    other = [name for name in found if name in wanted and found[name].shape != wanted[name].shape]
-    if other:
-        name = other[0]
+def _parameters(state: Mapping[str, Tensor], names: Iterable[str]) -> list[Tensor]:
+    """Return the parameters, not the buffers, of these names."""
+    return [state[name] for name in names if isinstance(state[name], torch.nn.Parameter)]
+
+
+def _missing(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the network's tensors that are absent.
+
+    Integer tensors are counters and index tables, which the network creates itself.
+    """
+    absent = [name for name in state if name not in tensors]
+    return [name for name in absent if state[name].is_floating_point()]
+
+
+def _require_unique(targets: Iterable[str]) -> None:
+    """Raise an error if two tensors of a file have the same name in the network."""
+    repeated = [target for target, count in Counter(targets).items() if count > 1]
+    if repeated:
         raise FseftError(
-            f"{pluralise(len(other), 'tensor')} of another shape: {name} is {_shape(found[name])}, "
-            f"the network's is {_shape(wanted[name])}",
-            hint="It is of another width, or for other classes.",
+            f"contains {repeated[0]} twice, under different names",
+            hint="Use a file with one set of weights.",
+        )
+
+
+def _require_shapes(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Raise an error if a tensor has another shape than the network's."""
+    common = [name for name in tensors if name in state]
+    mismatched = [name for name in common if tensors[name].shape != state[name].shape]
+    if mismatched:
+        name = mismatched[0]
+        raise FseftError(
+            f"{pluralise(len(mismatched), 'tensor')} of another shape: {name} is "
+            f"{_shape(tensors[name])}, the network's is {_shape(state[name])}",
+            hint="The file is for another width, or for other classes.",
+        )
+
+
+def _require_coverage(
+    tensors: Mapping[str, Tensor], pattern: str, state: Mapping[str, Tensor]
+) -> None:
+    """Raise an error if a tensor of the network that matches the pattern is missing."""
+    covered = {name: state[name] for name in state if re.search(pattern, name)}
+    missing = _missing(covered, tensors)
+    if missing:
+        raise FseftError(
+            f"contains {len(covered) - len(missing)} of the {len(covered)} required tensors "
+            f"(missing: {_list_groups(missing)})",
+            hint="Use the complete public file.",
         )
 
 
@@ -200,22 +257,29 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(re.search(pattern, name) for pattern in patterns)
 
 
-def _renamed(name: str, renames: Iterable[tuple[str, str]]) -> str:
-    for pattern, replacement in renames:
-        name = re.sub(pattern, replacement, name)
-    return name
+def _rename_all(short_names: Mapping[str, str], checkpoint: CheckpointSpec) -> dict[str, str]:
+    """Map the names of the file to those of the network, without ignored tensors."""
+    targets = {}
+    for name, target in short_names.items():
+        if _matches(target, checkpoint.ignored):
+            continue
+        for pattern, replacement in checkpoint.renames:
+            target = re.sub(pattern, replacement, target)
+        targets[name] = target
+    return targets
 
 
 def _groups(names: Iterable[str]) -> dict[str, int]:
-    """How many names lie below each first part, the most first."""
+    """Count the names by their first part, the most frequent first."""
     return dict(Counter(name.split(".")[0] for name in names).most_common())
 
 
-def _told(names: Sequence[str]) -> str:
-    groups = list(_groups(names).items())
-    return ", ".join(f"{group} {count}" for group, count in groups[:_SHOWN]) + (
-        ", ..." if len(groups) > _SHOWN else ""
-    )
+def _list_groups(names: Sequence[str]) -> str:
+    """List the most frequent first parts of names for a message."""
+    counts = [f"{group} {count}" for group, count in _groups(names).items()]
+    if len(counts) > _MAX_GROUPS:
+        counts[_MAX_GROUPS:] = ["..."]
+    return ", ".join(counts)
 
 
 def _shape(tensor: Tensor) -> str:
@@ -223,11 +287,19 @@ def _shape(tensor: Tensor) -> str:
 
 
 def output_fingerprint(outputs: Tensor) -> dict[str, Any]:
-    """A few statistics of a network's output on a fixed input, by which a changed function is noticed."""
+    """Return statistics of a network's output on a fixed input, to detect a changed function.
+
+    Args:
+        outputs: Of any shape.
+
+    Returns:
+        `mean`, `std`, and 16 `values` at regular positions.
+    """
     values = outputs.detach().double()
-    picked = values.flatten()[:: max(1, values.numel() // 16)][:16]
+    stride = max(1, values.numel() // 16)
+    samples = values.flatten()[::stride][:16]
     return {
         "mean": float(values.mean()),
         "std": float(values.std()),
-        "values": [float(v) for v in picked],
+        "values": [float(value) for value in samples],
     }

@@ -1,4 +1,7 @@
-"""Text-driven head of the CLIP-driven universal model: the text of a class and the image produce its weights."""
+"""Text-driven head of the CLIP-driven universal model.
+
+The text of a class and the image produce the weights of its convolutions.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ SIZES = (HIDDEN * HIDDEN, HIDDEN * HIDDEN, HIDDEN, HIDDEN, HIDDEN, 1)
 
 
 class TextHead(nn.Module):
-    """Logits of a class from the embedding of its name (Liu et al. 2023, arXiv:2301.00785, section 3.2).
+    """Logits of a class from the embedding of its name.
 
-    Attributes are named as in public checkpoints.
+    Liu et al. 2023, arXiv:2301.00785, section 3.2. Attributes are named as in public checkpoints.
 
     Args:
         width: Channels of the features at full resolution.
@@ -110,7 +113,10 @@ class TextDrivenHead(AdapterModule):
 
 def _segment(x: Tensor, parameters: Tensor) -> Tensor:
     """Apply three pointwise convolutions with generated weights: (8, i, j, k) -> (i, j, k)."""
-    first, second, third, *biases = torch.split(parameters, list(SIZES))
-    for weight, bias in ((first, biases[0]), (second, biases[1])):
-        x = F.relu(F.conv3d(x, weight.view(HIDDEN, HIDDEN, 1, 1, 1), bias))
-    return F.conv3d(x, third.view(1, HIDDEN, 1, 1, 1), biases[2])[0]
+    weights_and_biases = torch.split(parameters, list(SIZES))
+    weights, biases = weights_and_biases[:3], weights_and_biases[3:]
+    for layer in (0, 1):
+        kernel = weights[layer].view(HIDDEN, HIDDEN, 1, 1, 1)
+        x = F.relu(F.conv3d(x, kernel, biases[layer]))
+    kernel = weights[2].view(1, HIDDEN, 1, 1, 1)
+    return F.conv3d(x, kernel, biases[2])[0]

@@ -69,7 +69,7 @@ def a_stunet(narrow, tmp_path):
 def test_any_model_of_nn_unet_computes_what_it_did(asked, beside, store, tmp_path):
     file = containers.write_v2(tmp_path, plans_=containers.plans(architecture=asked), beside=beside)
     report = import_model("nnunet", file, store, rename="mine").report
-    assert (report.unused, report.random) == ({}, {})
+    assert (report.unused, report.missing) == ({}, {})
     x = torch.randn(1, 1, 16, 32, 32)
     torch.testing.assert_close(
         rebuilt("mine", store)(x), containers.a_network(asked).eval()(x)[0], rtol=0, atol=0
@@ -110,14 +110,14 @@ def test_of_nnssl_the_whole_encoder_is_loaded(store, narrow, tmp_path):
     wanted = rebuilt("nnssl_resencl", store).state_dict()
     assert report.loaded == sum(name.startswith("encoder.") for name in wanted)
     assert report.unused == {}
-    assert set(report.random) == {"decoder"}
+    assert set(report.missing) == {"decoder"}
 
 
 @torch.no_grad()
 def test_stu_net_is_loaded_whole_from_the_container_of_nn_unet_v1(store, a_stunet):
     original, file = a_stunet
     report = import_model("stunet_s", file, store).report
-    assert (report.unused, report.random, report.ignored) == ({}, {}, {"seg_outputs": 8})
+    assert (report.unused, report.missing, report.ignored) == ({}, {}, {"seg_outputs": 8})
     x = torch.randn(1, 1, *STUNET_PATCH)
     assert torch.equal(rebuilt("stunet_s", store)(x), original(x))
 
@@ -157,7 +157,7 @@ def test_a_tensor_less_is_refused(store, tmp_path):
     del content["network_weights"]["decoder.transpconvs.0.weight"]
     torch.save(content, file.with_name("less.pth"))
     with pytest.raises(
-        FseftError, match=r"holds \d+ of the \d+ tensors that it should \(missing: decoder 1\)"
+        FseftError, match=r"contains \d+ of the \d+ required tensors \(missing: decoder 1\)"
     ):
         import_model("nnunet", file.with_name("less.pth"), store)
 

@@ -23,7 +23,7 @@ def old():
     return nn.Conv3d(5, len(CLASSES), 1)
 
 
-def made(old, structures, activation="sigmoid", *, never=False, seed=0):
+def build_head(old, structures, activation="sigmoid", *, never=False, seed=0):
     matched = match_classes(structures, CLASSES)
     return new_head(
         old,
@@ -32,14 +32,14 @@ def made(old, structures, activation="sigmoid", *, never=False, seed=0):
         activation,
         matched,
         torch.Generator().manual_seed(seed),
-        never=never,
+        suppress_unmatched=never,
     )
 
 
 def test_zero_shot_of_a_sigmoid_model_is_its_own_largest_positive_logit(old, features):
     logits = old(features)[:, [2, 0]]  # spleen, liver
     own = torch.where(logits.amax(1) > 0, 1 + logits.argmax(1), 0)
-    found = made(old, ["Spleen", "liver"], never=True)(features).argmax(1)
+    found = build_head(old, ["Spleen", "liver"], never=True)(features).argmax(1)
     assert torch.equal(found, own)
     assert set(own.unique().tolist()) == {0, 1, 2}
 
@@ -47,17 +47,17 @@ def test_zero_shot_of_a_sigmoid_model_is_its_own_largest_positive_logit(old, fea
 def test_a_softmax_model_gives_its_background_row_too(features):
     torch.manual_seed(2)
     old = nn.Conv3d(5, 1 + len(CLASSES), 1)
-    head = made(old, ["spleen", "liver"], "softmax")
+    head = build_head(old, ["spleen", "liver"], "softmax")
     assert torch.allclose(head(features), old(features)[:, [0, 3, 1]], atol=1e-6)
 
 
 def test_rows_without_a_match_never_win_for_zero_shot(old, features):
-    head = made(old, ["tumour", "liver", "cyst"], never=True)
+    head = build_head(old, ["tumour", "liver", "cyst"], never=True)
     assert set(head(1000 * features).argmax(1).unique().tolist()) <= {0, 2}
 
 
 def test_rows_without_a_match_start_unlikely_and_by_the_seed(old, features):
-    first, same, other = (made(old, ["tumour"], seed=seed) for seed in (3, 3, 4))
+    first, same, other = (build_head(old, ["tumour"], seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first.weight, same.weight)
     assert not torch.equal(first.weight, other.weight)
     assert (first(features).softmax(1)[:, 1] < 0.2).all()
@@ -65,7 +65,7 @@ def test_rows_without_a_match_start_unlikely_and_by_the_seed(old, features):
 
 def test_the_old_head_may_have_no_bias(features):
     old = nn.Conv3d(5, len(CLASSES), 1, bias=False)
-    head = made(old, ["liver"])
+    head = build_head(old, ["liver"])
     assert torch.allclose(head(features)[:, 1], old(features)[:, 0], atol=1e-6)
 
 
