@@ -1,8 +1,7 @@
-"""A broken package never takes the program down, and a name never means two things."""
+"""Broken plugins are isolated, and names resolve to a single component."""
 
 from __future__ import annotations
 
-import re
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -13,7 +12,6 @@ from fseft import plugin as api
 from fseft import registry as host
 from fseft.cli.main import add_plugin_commands
 from fseft.errors import FseftError, PluginError
-from fseft.experiment.reporters import notify, observers
 
 
 def method(name, factory="json:dumps"):
@@ -21,12 +19,12 @@ def method(name, factory="json:dumps"):
 
 
 def module(**content):
-    made = ModuleType("plugin_under_test")
-    vars(made).update(content)
-    return made
+    plugin = ModuleType("plugin_under_test")
+    vars(plugin).update(content)
+    return plugin
 
 
-def offering(*specs):
+def providing(*specs):
     @api.hookimpl
     def fseft_methods():
         return specs
@@ -49,13 +47,13 @@ class Entry:
 
 @pytest.fixture
 def installed(monkeypatch):
-    """Pretend that these packages are installed beside a good one, and discover."""
+    """Pretend that these packages are installed, and another that works; discover them."""
     monkeypatch.delenv("FSEFT_NO_PLUGINS", raising=False)
     monkeypatch.delenv("FSEFT_DISABLE_PLUGINS", raising=False)
     monkeypatch.delenv("FSEFT_ONLY_PLUGINS", raising=False)
 
     def install(*entries, **options):
-        good = Entry("good", offering(method("good-method")))
+        good = Entry("good", providing(method("good-method")))
         monkeypatch.setattr(host.metadata, "entry_points", lambda **_: [*entries, good])
         return host.discover(**options)
 
@@ -94,21 +92,21 @@ BROKEN = {
     "raises inside a hook": (module(fseft_methods=failing), "ValueError: no luck"),
     "ends the program inside a hook": (module(fseft_methods=ending), "SystemExit: 3"),
     "is written for an API of the future": (module(FSEFT_API=99), "plugin API 99"),
-    "returns no specs": (offering("a string"), "str"),
-    "offers a name of no good form": (offering(method("Bad Name")), "Bad Name"),
-    "offers a name that is no text": (
+    "returns no specs": (providing("a string"), "str"),
+    "provides an invalid name": (providing(method("Bad Name")), "Bad Name"),
+    "provides a name that is not text": (
         module(fseft_methods=ill_typed),
         "MethodSpec.name: Input should be a valid str",
     ),
-    "offers one name twice": (
-        offering(method("dup"), method("dup")),
+    "provides a name twice": (
+        providing(method("dup"), method("dup")),
         "returned the method 'dup' twice",
     ),
 }
 
 
 @pytest.mark.parametrize(("content", "problem"), BROKEN.values(), ids=BROKEN)
-def test_a_package_is_reported_and_others_still_work_if_it(installed, content, problem):
+def test_a_plugin_is_broken_and_others_work_if_it(installed, content, problem):
     registry = installed(Entry("bad", content))
     bad = row(registry, "bad")
     assert bad.status == "broken"
@@ -117,8 +115,8 @@ def test_a_package_is_reported_and_others_still_work_if_it(installed, content, p
     assert row(registry, "good").problems == []
 
 
-def test_an_unknown_hook_is_told_but_the_rest_of_the_package_works(installed):
-    content = offering(method("new"))
+def test_an_unknown_hook_is_a_problem_but_the_others_work(installed):
+    content = providing(method("new"))
 
     @api.hookimpl
     def fseft_from_the_future():
@@ -130,8 +128,8 @@ def test_an_unknown_hook_is_told_but_the_rest_of_the_package_works(installed):
     assert registry.method("new").name == "new"
 
 
-def test_a_name_claimed_twice_is_usable_in_full_only(installed):
-    first, second = (Entry(name, offering(method("lokr", f"{name}:X"))) for name in ("one", "two"))
+def test_a_name_of_two_packages_must_be_qualified(installed):
+    first, second = (Entry(name, providing(method("lokr", f"{name}:X"))) for name in ("one", "two"))
     registry = installed(first, second)
     assert "lokr" not in registry.names("method")
     with pytest.raises(
@@ -143,19 +141,20 @@ def test_a_name_claimed_twice_is_usable_in_full_only(installed):
 
 
 def test_two_packages_may_call_their_entry_points_alike(installed):
-    entries = [Entry("same", offering(method(name)), package=name) for name in ("one", "two")]
-    registry = installed(*entries)
-    assert [entry.problems for entry in registry.plugins] == [[]] * 4
+    first = Entry("same", providing(method("one")), package="one")
+    second = Entry("same", providing(method("two")), package="two")
+    registry = installed(first, second)
+    assert [plugin.problems for plugin in registry.plugins] == [[], [], [], []]
     assert {"one", "two"} <= set(registry.names("method"))
 
 
-def test_an_unknown_name_meets_the_nearest_known(installed):
+def test_an_unknown_name_is_answered_with_similar_ones(installed):
     with pytest.raises(FseftError, match="Did you mean good-method"):
         installed().method("god-method")
 
 
 @pytest.mark.parametrize("name", ["good", "fseft-good"])
-def test_a_plugin_can_be_left_out(installed, monkeypatch, name):
+def test_a_plugin_can_be_disabled(installed, monkeypatch, name):
     registry = installed(disabled=[name])
     assert row(registry, "good").status == "disabled"
     assert "good-method" not in registry.names("method")
@@ -168,21 +167,20 @@ def test_a_disabled_plugin_is_not_even_imported(installed):
     assert row(registry, "bad").problems == []
 
 
-def test_all_plugins_can_be_left_out(installed, monkeypatch):
+def test_all_plugins_can_be_disabled(installed, monkeypatch):
     monkeypatch.setenv("FSEFT_NO_PLUGINS", "1")
     assert [entry.name for entry in installed().plugins] == ["builtin"]
 
 
 @pytest.mark.parametrize("name", ["other", "fseft-other"])
-def test_plugins_can_be_left_out_but_for_some(installed, monkeypatch, name):
+def test_all_plugins_but_some_can_be_disabled(installed, monkeypatch, name):
     monkeypatch.setenv("FSEFT_ONLY_PLUGINS", f"{name},third")
-    found = installed(
-        Entry("other", offering(method("other-method"))), Entry("bad", RuntimeError("imported"))
-    )
-    assert [entry.name for entry in found.plugins] == ["builtin", "other"]
+    other = Entry("other", providing(method("other-method")))
+    registry = installed(other, Entry("bad", RuntimeError("imported")))
+    assert [plugin.name for plugin in registry.plugins] == ["builtin", "other"]
 
 
-def test_who_looks_for_what_a_broken_plugin_offers_is_told_so(installed):
+def test_the_error_for_an_unknown_name_lists_broken_plugins(installed):
     with pytest.raises(
         FseftError,
         match=r"unknown method 'bad'.*fseft-bad 1.0 is broken \(RuntimeError: no licence\)",
@@ -190,14 +188,14 @@ def test_who_looks_for_what_a_broken_plugin_offers_is_told_so(installed):
         installed(Entry("bad", RuntimeError("no licence"))).method("bad")
 
 
-def test_a_hook_that_is_not_marked_is_told(installed):
+def test_a_hook_without_its_marker_is_a_problem(installed):
     forgotten = ModuleType("forgotten")
     forgotten.fseft_methods = lambda: [method("never-seen")]
     problems = row(installed(Entry("forgotten", forgotten)), "forgotten").problems
     assert problems == ["fseft_methods lacks @hookimpl and is never called"]
 
 
-def test_a_key_that_a_spec_has_not_is_refused():
+def test_a_spec_rejects_unknown_fields():
     with pytest.raises(ValueError, match="acess"):
         api.MethodSpec(name="mine", factory="json:dumps", acess="black-box")
 
@@ -211,9 +209,9 @@ def test_provenance_names_package_and_version(installed):
     )
 
 
-def test_a_factory_is_imported_only_when_its_name_is_chosen(installed):
+def test_a_factory_is_imported_only_when_its_name_is_selected(installed):
     methods = method("lazy", "not_installed_anywhere:X"), method("json")
-    registry = installed(Entry("lazy", offering(*methods)))
+    registry = installed(Entry("lazy", providing(*methods)))
     assert row(registry, "lazy").status == "active"
     assert "not_installed_anywhere" not in sys.modules
     with pytest.raises(PluginError, match=r"cannot be imported.*fseft-lazy 1\.0"):
@@ -252,7 +250,7 @@ def without_a_type(app):
         (without_a_type, "NameError: name 'Nowhere' is not defined"),
     ],
 )
-def test_a_plugin_adds_commands_and_one_that_cannot_adds_none(installed, commands, problem):
+def test_a_plugin_with_a_faulty_command_adds_none(installed, commands, problem):
     entries = {"bad": commands, "polite": greeting}
     registry = installed(
         *(Entry(name, module(fseft_commands=api.hookimpl(f))) for name, f in entries.items())
@@ -264,75 +262,11 @@ def test_a_plugin_adds_commands_and_one_that_cannot_adds_none(installed, command
     assert problem in row(registry, "bad").problems[0]
 
 
-def test_a_failing_observer_ends_nothing():
-    seen = []
-
-    class Good:
-        @api.hookimpl
-        def fseft_epoch_end(self, epoch, metrics):
-            seen.append((epoch, dict(metrics)))
-            metrics.clear()  # its own copy
-
-    class Bad:
-        @api.hookimpl
-        def fseft_epoch_end(self):
-            raise OSError("network is down")
-
-    class Final:
-        @api.hookimpl
-        def fseft_epoch_end(self):
-            raise SystemExit(1)
-
-    class Waits:
-        @api.hookimpl
-        async def fseft_epoch_end(self):
-            pass
-
-    reporters = {"good": Good(), "bad": Bad(), "final": Final(), "waits": Waits(), "other": Good()}
-    problems = notify(
-        observers(reporters), "fseft_epoch_end", run=None, epoch=3, metrics={"loss": 0.5}
-    )
-    assert seen == [(3, {"loss": 0.5})] * 2
-    for told in (
-        r"bad failed at fseft_epoch_end \(OSError: network is down\); the run continues",
-        "final failed at fseft_epoch_end .SystemExit: 1",
-        "waits failed at fseft_epoch_end .TypeError: it gave a coroutine, which does nothing by itself",
-    ):
-        assert [problem for problem in problems if re.match(told, problem)], told
-    assert len(problems) == 3
-
-
-class TakesMore:
-    @api.hookimpl
-    def fseft_epoch_end(self, accuracy):
-        pass
-
-
-class Forgetful:
-    def fseft_epoch_end(self, epoch):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("reporter", "told"),
-    [
-        (TakesMore(), "accuracy"),
-        (Forgetful(), "a Forgetful without a function marked with @hookimpl"),
-        (None, "a NoneType without"),
-    ],
-)
-def test_a_reporter_that_cannot_be_used_is_refused(reporter, told):
-    with pytest.raises(
-        FseftError, match=rf"the reporter 'x' cannot be used \(.*{told}.*Leave it out, or repair"
-    ):
-        observers({"the reporter 'x'": reporter})
-
-
 def test_a_plugin_may_be_an_object(installed):
-    class Offers:
+    class Hooks:
         @api.hookimpl
         def fseft_methods(self):
             return [method("of-an-object")]
 
-    registry = installed(Entry("object", Offers()))
+    registry = installed(Entry("object", Hooks()))
     assert "of-an-object" in registry.names("method")
