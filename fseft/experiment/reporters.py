@@ -1,4 +1,4 @@
-"""The reporters of a run: they observe it through callbacks, and their errors never end it."""
+"""The reporters of a run: plugins that observe it, and whose failures never end it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,91 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOG = "fseft:jsonl"
-"""The reporter that every run has: its log is one of the files of a run."""
+"""The reporter of every run: its log is a file of the run."""
+
+
+class Reporters:
+    """The reporters of a run.
+
+    Args:
+        reporters: Objects with observer hooks, by the name that messages use.
+
+    Raises:
+        PluginError: An object has no hook, or a hook with an unknown argument.
+    """
+
+    def __init__(self, reporters: Mapping[str, object]) -> None:
+        self._manager = pluggy.PluginManager("fseft")
+        self._manager.add_hookspecs(api.ObserverHooks)
+        for name, reporter in reporters.items():
+            self._register(name, reporter)
+
+    @classmethod
+    def create(cls, names: Iterable[str], folder: Path) -> Reporters:
+        """Create reporters by name, and the log.
+
+        Args:
+            names: Names of the registry; repeated ones are created once.
+            folder: The folder of the run.
+
+        Raises:
+            FseftError: A name is unknown, or a reporter cannot be imported or used.
+        """
+        reporters: dict[str, object] = {}
+        for name in (LOG, *names):
+            registration = registry().resolve("reporter", name)
+            short, source = registration.spec.name, registration.source
+            described = f"the reporter {short!r} of the package {source.package}"
+            if described not in reporters:
+                qualified = f"{source.distribution}:{short}"
+                reporters[described] = registry().create("reporter", qualified, folder)
+        return cls(reporters)
+
+    def _register(self, name: str, reporter: object) -> None:
+        hint = "Leave it out, or repair its package."
+        try:
+            self._manager.register(reporter, name=name)
+        except PLUGIN_EXCEPTIONS as error:  # pluggy reads all attributes, also properties
+            cause = f"{name} cannot be used ({summarise_exception(error)})"
+            raise PluginError(cause, hint=hint) from error
+        if not self._manager.get_hookcallers(reporter):
+            kind = type(reporter).__name__
+            cause = f"{name} cannot be used (a {kind} without a method marked with @hookimpl)"
+            raise PluginError(cause, hint=hint)
+
+    def notify(self, hook: str, **arguments: Any) -> dict[str, BaseException]:
+        """Call an observer hook of every reporter that has it.
+
+        Args:
+            hook: Name of the hook, such as `fseft_epoch_end`.
+            **arguments: Arguments of the hook; each reporter receives copies.
+
+        Returns:
+            The exceptions that were raised, by the name of the reporter.
+        """
+        failures: dict[str, BaseException] = {}
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            copies = {name: copy(arguments[name]) for name in implementation.argnames}
+            try:
+                _check_called(implementation.function(**copies))
+            except PLUGIN_EXCEPTIONS as error:
+                failures[implementation.plugin_name] = error
+        return failures
+
+
+def _check_called(result: object) -> None:
+    """Check that a hook was executed: calling a coroutine or generator function runs nothing.
+
+    Raises:
+        TypeError: It was not.
+    """
+    if inspect.iscoroutine(result) or inspect.isgenerator(result):
+        result.close()
+        raise TypeError(f"a hook must be a plain function, not one of a {type(result).__name__}")
 
 
 class ReporterCallbacks(Callbacks):
-    """Forward the events of a run to its reporters; the error of a reporter is logged once and ends nothing.
+    """Forward the events of a run to its reporters; the first failure of each is logged.
 
     Args:
         names: Names of reporters, in addition to the log that every run has.
@@ -44,14 +124,18 @@ class ReporterCallbacks(Callbacks):
     run: Run
 
     def __init__(self, names: Iterable[str], folder: Path) -> None:
-        self._manager = observers_of(names, folder)
-        self._logged: set[str] = set()
+        self._reporters = Reporters.create(names, folder)
+        self._failed: set[str] = set()
 
     def _notify(self, hook: str, **arguments: Any) -> None:
-        for problem in notify(self._manager, hook, run=self.run, **arguments):
-            if problem not in self._logged:  # a reporter that fails at each epoch is logged once
-                logger.warning("%s", problem)
-            self._logged.add(problem)
+        failures = self._reporters.notify(hook, run=self.run, **arguments)
+        for name, error in failures.items():
+            if name in self._failed:
+                continue
+            self._failed.add(name)
+            reason = summarise_exception(error)
+            logger.warning("%s failed in %s (%s); the run continues", name, hook, reason)
+            logger.debug("The traceback of %s", name, exc_info=error)
 
     def on_start(self, config: Any, first_epoch: int) -> None:
         """Report the start of the run."""
@@ -71,67 +155,3 @@ class ReporterCallbacks(Callbacks):
     def on_end(self, outcome: str) -> None:
         """Report the end of the run."""
         self._notify("fseft_run_end", outcome=outcome)
-
-
-def observers_of(names: Iterable[str], folder: Path) -> pluggy.PluginManager:
-    """A manager for the reporters of these names, and for the log; each comes once.
-
-    Args:
-        names: Of reporters.
-        folder: Of the run.
-
-    Raises:
-        FseftError: A name is unknown, or a reporter cannot be made or used.
-    """
-    made: dict[str, object] = {}
-    for name in (LOG, *names):
-        offer = registry().resolve("reporter", name)
-        short, package = offer.spec.name, offer.source.distribution
-        told = f"the reporter {short!r} of the package {package} {offer.source.version}"
-        if told not in made:
-            made[told] = registry().create("reporter", f"{package}:{short}", folder)
-    return observers(made)
-
-
-def observers(reporters: Mapping[str, object]) -> pluggy.PluginManager:
-    """A manager for one run's reporters.
-
-    Args:
-        reporters: By what they are called where they fail.
-
-    Raises:
-        PluginError: A reporter has no hook, or one with arguments that there are not.
-    """
-    manager = pluggy.PluginManager("fseft")
-    manager.add_hookspecs(api.ObserverHooks)
-    for told, reporter in reporters.items():
-        try:
-            manager.register(reporter, name=told)
-        except PLUGIN_EXCEPTIONS as error:  # pluggy reads all attributes, which may be properties
-            raise _unfit(told, summarise_exception(error)) from error
-        if not manager.get_hookcallers(reporter):
-            raise _unfit(
-                told, f"a {type(reporter).__name__} without a function marked with @hookimpl"
-            )
-    return manager
-
-
-def _unfit(told: str, why: str) -> PluginError:
-    return PluginError(
-        f"{told} cannot be used ({why})", hint="Leave it out, or repair its package."
-    )
-
-
-def notify(manager: pluggy.PluginManager, hook: str, **arguments: Any) -> list[str]:
-    """Call an observer hook on each reporter by itself; an error is returned as a line and ends nothing."""
-    problems = []
-    for impl in getattr(manager.hook, hook).get_hookimpls():
-        try:
-            answer = impl.function(**{name: copy(arguments[name]) for name in impl.argnames})
-            if inspect.isgenerator(answer) or inspect.iscoroutine(answer):
-                answer.close()
-                raise TypeError(f"it gave a {type(answer).__name__}, which does nothing by itself")
-        except PLUGIN_EXCEPTIONS as error:  # an observer must never change the outcome of a run
-            reason = summarise_exception(error)
-            problems.append(f"{impl.plugin_name} failed at {hook} ({reason}); the run continues")
-    return problems

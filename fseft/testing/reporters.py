@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from fseft.experiment.reporters import notify, observers
+from fseft.experiment.reporters import Reporters
 from fseft.registry import registry
 from fseft.schemas import Run
 from fseft.testing.lazy_imports import assert_listed_without_torch
@@ -73,25 +73,23 @@ class Watching:
             last: Its number.
             outcome: How the run ends; a run that was killed does not.
         """
-        manager = observers({self.name: self.reporter(folder)})
+        reporters = Reporters({self.name: self.reporter(folder)})
         folder.mkdir(exist_ok=True)
         for name in FILES:
             (folder / name).write_text(name, encoding="utf-8")
-        problems = notify(manager, "fseft_run_start", run=RUN, epoch=first)
+        failures = reporters.notify("fseft_run_start", run=RUN, epoch=first)
         for epoch in range(first, last + 1):
             metrics = {"loss": 1 / epoch, "learning_rate": 1e-3, "seconds": 2.0 * epoch}
-            problems += notify(manager, "fseft_epoch_end", run=RUN, epoch=epoch, metrics=metrics)
-            problems += notify(
-                manager, "fseft_checkpoint_saved", run=RUN, path=folder / "checkpoint.pt"
-            )
+            failures |= reporters.notify("fseft_epoch_end", run=RUN, epoch=epoch, metrics=metrics)
+            path = folder / "checkpoint.pt"
+            failures |= reporters.notify("fseft_checkpoint_saved", run=RUN, path=path)
         ended = RUN.model_copy(update={"outcome": "finished"}) if outcome == "finished" else RUN
         if outcome == "finished":
-            problems += notify(
-                manager, "fseft_checkpoint_saved", run=ended, path=folder / "adapter.safetensors"
-            )
+            path = folder / "adapter.safetensors"
+            failures |= reporters.notify("fseft_checkpoint_saved", run=ended, path=path)
         if outcome != "killed":
-            problems += notify(manager, "fseft_run_end", run=ended, outcome=outcome)
-        assert problems == []
+            failures |= reporters.notify("fseft_run_end", run=ended, outcome=outcome)
+        assert failures == {}
 
     def left(self, *parts: tuple[int, int, str]) -> dict[str, bytes]:
         """The files in a folder after these parts of a run, each with its first epoch, its last, and its outcome."""

@@ -617,7 +617,7 @@ def test_a_reporter_that_fails_is_told_once_with_its_package(
     assert run.outcome == "finished"
     (problem,) = [line for line in caplog.messages if "foreign" in line]
     assert problem.startswith(
-        "the reporter 'foreign' of the package fseft-foreign 1.0 failed at fseft_epoch_end (ConnectionError: no luck); "
+        "the reporter 'foreign' of the package fseft-foreign 1.0 failed in fseft_epoch_end (ConnectionError: no luck); "
     )
 
 

@@ -7,18 +7,18 @@ import json
 import pytest
 
 from fseft.builtin.reporters.jsonl import JsonlReporter
-from fseft.experiment.reporters import notify, observers
+from fseft.experiment.reporters import Reporters
 from fseft.plugin import ReporterSpec
 from fseft.registry import discover
 
 
 def train(folder, first, stop):
-    manager = observers({"jsonl": JsonlReporter(folder)})
-    problems = notify(manager, "fseft_run_start", run=None, epoch=first)
+    reporters = Reporters({"jsonl": JsonlReporter(folder)})
+    failures = reporters.notify("fseft_run_start", run=None, epoch=first)
     for epoch in range(first, stop):
         metrics = {"loss": 1 / (1 + epoch), "learning_rate": 1e-3, "seconds": 0.5, "more": 1.0}
-        problems += notify(manager, "fseft_epoch_end", run=None, epoch=epoch, metrics=metrics)
-    assert problems == []
+        failures |= reporters.notify("fseft_epoch_end", run=None, epoch=epoch, metrics=metrics)
+    assert failures == {}
     return (folder / "log.jsonl").read_text()
 
 
