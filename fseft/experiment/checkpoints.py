@@ -1,4 +1,4 @@
-"""Checkpoints of a training under way: written atomically, read without unpickling code."""
+"""Training checkpoints: written atomically, read without unpickling code."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 
 
 FACTS = "facts"
-"""Key of a state: what the training was asked for, in words."""
+"""Key of a state: the settings of the training, as text by name."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a state; the one before stays until this one is whole."""
+    """Write a training state; an existing file is replaced once the new one is complete.
+
+    Args:
+        path: The file.
+        state: Tensors and plain data by name.
+
+    Raises:
+        FseftError: The folder cannot be written, or the disk is full.
+    """
     content = io.BytesIO()
     torch.save(state, content)
     with atomic_write(path) as temporary:
@@ -28,7 +36,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """Read a state back; with `mmap`, tensors only when they are used.
+    """Read a training state.
+
+    Args:
+        path: The file.
+        mmap: Read tensors from the file when they are accessed.
+
+    Returns:
+        The state, with tensors on the CPU.
 
     Raises:
         FseftError: The file is damaged.
@@ -39,51 +54,62 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         raise FseftError(
             f"the checkpoint cannot be read ({type(error).__name__})",
             file=path,
-            hint="Delete it, to go on from the one before or to start anew.",
+            hint="Delete it to resume from the previous one, or to start over.",
         ) from error
     return state
 
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """The last few states of a training, `checkpoint-<epoch>.pt` in a folder."""
+    """The latest checkpoints of a training, `checkpoint-<epoch>.pt` in a folder.
+
+    Attributes:
+        folder: The folder.
+        keep: Number of checkpoints to keep.
+    """
 
     folder: Path
     keep: int = 1
 
     def save(self, state: dict[str, Any], epoch: int) -> None:
-        """Write a state, then remove those that are too old or of an earlier training."""
-        save_checkpoint(self.folder / f"checkpoint-{epoch:06}.pt", state)
-        found = self._found()
-        now = found.index(self.folder / f"checkpoint-{epoch:06}.pt")
-        for path in (*found[: max(0, now + 1 - self.keep)], *found[now + 1 :]):
-            path.unlink()
+        """Write the state of an epoch, and remove older ones and those of later epochs.
+
+        Later epochs are left over from another training.
+        """
+        path = self.folder / f"checkpoint-{epoch:06}.pt"
+        save_checkpoint(path, state)
+        paths = self._paths()
+        end = paths.index(path) + 1
+        kept = paths[max(0, end - self.keep) : end]
+        for other in paths:
+            if other not in kept:
+                other.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state, if there is one.
+        """Read the latest state; None without a checkpoint.
 
         Raises:
-            FseftError: It is damaged.
+            FseftError: The file is damaged.
         """
-        found = self._found()
-        return load_checkpoint(found[-1]) if found else None
+        paths = self._paths()
+        return load_checkpoint(paths[-1]) if paths else None
 
     def facts(self) -> dict[str, str] | None:
-        """What the newest was made with, read without its tensors; None where there is none.
+        """Read the settings of the latest state without its tensors; None without a checkpoint.
 
         Raises:
-            FseftError: It is damaged.
+            FseftError: The file is damaged.
         """
-        found = self._found()
-        facts: dict[str, str] | None = (
-            load_checkpoint(found[-1], mmap=True).get(FACTS, {}) if found else None
-        )
+        paths = self._paths()
+        if not paths:
+            return None
+        facts: dict[str, str] = load_checkpoint(paths[-1], mmap=True).get(FACTS, {})
         return facts
 
     def clear(self) -> None:
-        """Remove all, and what a kill amid a save has left."""
-        for path in (*self._found(), *self.folder.glob(".tmp-*-checkpoint-*.pt")):
+        """Remove all checkpoints, and temporary files of a process that was killed."""
+        for path in (*self._paths(), *self.folder.glob(".tmp-*-checkpoint-*.pt")):
             path.unlink()
 
-    def _found(self) -> list[Path]:
+    def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("checkpoint-*.pt"))
