@@ -28,6 +28,7 @@ from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import derived_seed
 from fseft.pretraining.configure import PretrainRequest
 from fseft.pretraining.datasets import assemble
+from fseft.training_config import DEFAULT_AUGMENTATIONS
 from fseft.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -78,7 +79,10 @@ def main() -> None:
                 for number in range(CROPS)
             )
             return BatchRequest(
-                picks, request.patch_size, len(assembly.classes), load_augmentations(augment=True)
+                picks,
+                request.patch_size,
+                len(assembly.classes),
+                load_augmentations(DEFAULT_AUGMENTATIONS),
             )
 
         loading = seconds(lambda step: read_batch(order(step)), options.crops // CROPS) / CROPS

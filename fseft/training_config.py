@@ -8,6 +8,17 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from fseft.schemas import FrozenModel
 
+DEFAULT_AUGMENTATIONS = (
+    "rotation",
+    "scaling",
+    "noise",
+    "blur",
+    "brightness",
+    "contrast",
+    "gamma",
+)
+"""The augmentations of `augment=true`, in this order, as in the trainer of nnU-Net."""
+
 
 def _parse_augment(value: Any) -> Any:
     """Read `true`, `false` or `NAME,NAME`, also as the list that the command line makes of it."""
@@ -85,8 +96,8 @@ class TrainingConfig(FrozenModel):
     )
     augment: Augment = Field(
         default=True,
-        description="true for the default augmentations, false for none, or their names: "
-        "rotation, scaling, noise, blur, brightness, contrast, gamma, low_resolution, shift",
+        description="true for the default augmentations, false for none, or names such as "
+        "rotation,noise; `default` stands for the default ones",
     )
     mirror: bool = Field(
         default=False, description="flip all axes; refused where left and right structures exist"
@@ -107,3 +118,17 @@ class TrainingConfig(FrozenModel):
     checkpoint_seconds: float = Field(
         default=30.0, ge=0, description="minimum time between two checkpoints, in seconds"
     )
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """The names of the augmentations; in `augment`, `default` stands for the default ones.
+
+        Example:
+            >>> TrainingConfig(augment="default,shift").augmentations[-2:]
+            ('gamma', 'shift')
+        """
+        names = ("default",) if self.augment is True else self.augment or ()
+        selected: list[str] = []
+        for name in names:
+            selected += DEFAULT_AUGMENTATIONS if name == "default" else (name,)
+        return tuple(dict.fromkeys(selected))

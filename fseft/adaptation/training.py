@@ -166,7 +166,7 @@ def draw(
     case = cached[available[position % len(available)]]
     patch = config.plan.preprocessing.patch_size
     mirror_axes = (0, 1, 2) if training.mirror else ()
-    augmentations = load_augmentations(training.augment, mirror_axes=mirror_axes)
+    augmentations = load_augmentations(training.augmentations, mirror_axes=mirror_axes)
     margin = augmentations.margin(patch)
     source = _source(config, foreground=training.foreground_fraction, margin=margin)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))

@@ -115,7 +115,23 @@ def split_settings(
     values = {**_renamed(spec, preset), **_renamed(spec, values)}
     method = {key: value for key, value in values.items() if key in spec.config.model_fields}
     training = {key: value for key, value in values.items() if key not in method}
-    return _validate(spec, spec.config, method), _validate(spec, TrainingConfig, training)
+    config = _validate(spec, TrainingConfig, training)
+    check_components(config)
+    return _validate(spec, spec.config, method), config
+
+
+def check_components(config: TrainingConfig) -> None:
+    """Check that installed packages provide all components that a configuration names.
+
+    Raises:
+        FseftError: The loss, optimizer, schedule or an augmentation is unknown.
+    """
+    components = [("optimizer", config.optimizer), ("schedule", config.schedule)]
+    if config.loss is not None:
+        components.append(("loss", config.loss))
+    components += [("augmentation", name) for name in config.augmentations]
+    for kind, name in components:
+        registry().resolve(kind, name)
 
 
 def _renamed(spec: MethodSpec, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, did_you_mean
-from fseft.experiment.settings import parsed_value
+from fseft.experiment.settings import check_components, parsed_value
 from fseft.learn.networks.backbone import validate_hparams
 from fseft.model_zoo.catalogue import valid_name
 from fseft.registry import registry
@@ -201,6 +201,7 @@ def split_settings(settings: Iterable[str]) -> tuple[dict[str, Any], dict[str, A
         raise FseftError(
             f"--set {key}={recipe[key]}: {first['msg']}", hint="Give another value."
         ) from error
+    check_components(validated)
     others = {key: value for key, value in given.items() if key not in recipe}
     return {key: getattr(validated, key) for key in recipe}, others
 

@@ -105,7 +105,7 @@ class _Job:
             tuple(picks),
             request.patch_size,
             len(self.assembly.classes),
-            load_augmentations(request.recipe.augment),
+            load_augmentations(request.recipe.augmentations),
         )
 
 

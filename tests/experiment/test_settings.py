@@ -12,7 +12,7 @@ from fseft.experiment.settings import split_settings
 from fseft.plugin import Config, MethodSpec, Preset
 from fseft.registry import registry
 from fseft.schemas import PartMode
-from fseft.training_config import TrainingConfig
+from fseft.training_config import DEFAULT_AUGMENTATIONS, TrainingConfig
 
 
 def split(*settings, method="lora"):
@@ -72,7 +72,7 @@ def test_a_key_of_both_means_the_method_s():
         ("rank=many", "setting rank='many': Input should be a valid integer"),
         ("rank=0", "setting rank=0: Input should be greater than or equal to 1"),
         ("rank=2.5", "setting rank=2.5: Input should be a valid integer"),
-        ("loss=hinge", "setting loss='hinge': Input should be 'dice' or 'dice_ce'"),
+        ("loss=hinge", "unknown loss 'hinge'"),
         ("learning_rate=nan", "setting learning_rate="),
         (
             "parts=brain",
@@ -169,6 +169,34 @@ def test_two_names_of_a_field_in_a_document_contradict_each_other():
 )
 def test_former_names_of_training_settings_are_accepted(former, current):
     assert split(former) == split(current)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("loss=dyce", "unknown loss 'dyce'.*dice"),
+        ("optimizer=adam", "unknown optimizer 'adam'.*adamw"),
+        ("schedule=cosin", "unknown schedule 'cosin'.*cosine"),
+        ("augment=noise,blurr", "unknown augmentation 'blurr'.*blur"),
+    ],
+)
+def test_components_of_the_training_are_checked(setting, message):
+    with pytest.raises(FseftError, match=message):
+        split(setting)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("true", DEFAULT_AUGMENTATIONS),
+        ("False", ()),
+        ("shift", ("shift",)),
+        ("noise,rotation", ("noise", "rotation")),
+        ("default,shift", (*DEFAULT_AUGMENTATIONS, "shift")),
+    ],
+)
+def test_augmentations_are_selected_by_name(text, names):
+    assert split(f"augment={text}")[1].augmentations == names
 
 
 def test_a_preset_may_use_former_names():

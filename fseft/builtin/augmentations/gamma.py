@@ -27,7 +27,8 @@ class Gamma:
         """Return the transformed image, and the label."""
         minimum = image.min()
         scale = image.max() - minimum
-        powered = ((image - minimum) / (scale + _EPSILON)) ** exponent * scale
+        scaled = (image - minimum) / (scale + _EPSILON)
+        powered = scale * scaled**exponent
         standardised = (powered - powered.mean()) / (powered.std() + _EPSILON)
         return standardised * image.std() + image.mean(), label
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-DEFAULT = ("rotation", "scaling", "noise", "blur", "brightness", "contrast", "gamma")
-"""The augmentations of `augment=true`, in this order, as in the trainer of nnU-Net."""
 MARGIN = 0.075
 """Voxels read beyond each side of a crop for spatial augmentation, as a fraction of its size."""
 
@@ -79,7 +77,7 @@ class Mirroring:
 
     axes: tuple[int, ...] = (0, 1, 2)
 
-    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> tuple[int, ...]:  # noqa: ARG002
+    def draw(self, generator: np.random.Generator, _: tuple[int, ...]) -> tuple[int, ...]:
         """Draw the axes to flip."""
         return tuple(axis for axis in self.axes if generator.random() < 0.5)
 
@@ -177,20 +175,19 @@ NO_AUGMENTATION = AugmentationPipeline()
 
 
 def load_augmentations(
-    augment: bool | Sequence[str], *, mirror_axes: tuple[int, ...] = ()
+    names: Sequence[str], *, mirror_axes: tuple[int, ...] = ()
 ) -> AugmentationPipeline:
-    """Return the pipeline that a training configuration selects.
+    """Return the pipeline of augmentations by their names.
 
     Args:
-        augment: True for the default augmentations, False for none, or names; `default` stands
-            for the default ones.
+        names: Such as `TrainingConfig.augmentations`; the order is that of application.
         mirror_axes: Spatial axes (0, 1, 2) that may be flipped.
 
     Raises:
         FseftError: No installed package provides a name.
     """
     steps = []
-    for name in augmentation_names(augment):
+    for name in names:
         spec = registry().resolve("augmentation", name).spec
         assert isinstance(spec, AugmentationSpec)  # noqa: S101 - checked when it was collected
         augmentation = registry().create("augmentation", name)
@@ -198,21 +195,6 @@ def load_augmentations(
     if mirror_axes:
         steps.append(AugmentationStep(Mirroring(mirror_axes), probability=1.0))
     return AugmentationPipeline(tuple(steps))
-
-
-def augmentation_names(augment: bool | Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the augmentations that a training configuration selects.
-
-    Example:
-        >>> augmentation_names(False), augmentation_names(["default", "shift"])[-2:]
-        ((), ('gamma', 'shift'))
-    """
-    if isinstance(augment, bool):
-        return DEFAULT if augment else ()
-    names: list[str] = []
-    for name in augment:
-        names += DEFAULT if name == "default" else (name,)
-    return tuple(dict.fromkeys(names))
 
 
 def _centre(image: Array, label: Array, size: Triple, _: Iterable[Any]) -> tuple[Array, Array]:

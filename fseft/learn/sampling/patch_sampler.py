@@ -103,8 +103,9 @@ class CropSource:
         Returns:
             The normalised image (C, i, j, k) and the structure indices (1, i, j, k).
         """
+        margins = np.multiply(2, self.margin)
         first = tuple(np.subtract(start, self.margin).tolist())
-        size = tuple(np.add(self.size, np.multiply(2, self.margin)).tolist())
+        size = tuple(np.add(self.size, margins).tolist())
         stored = case.read_image(first, size, pad=OUTSIDE[self.modality])
         image = normalise(stored, self.intensity, case.meta)
         return image, self._structures(case.read_label(first, size))[None]

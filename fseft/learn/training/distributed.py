@@ -1,4 +1,4 @@
-"""Several processes that train one network, as torchrun starts them; alone, everything here changes nothing."""
+"""Distributed training with torchrun; for a process alone, all of it does nothing."""
 
 from __future__ import annotations
 
@@ -22,74 +22,76 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(days=7)
-"""As long the others wait for what rank 0 does alone, such as preprocessing."""
+RANK_ZERO_TIMEOUT = timedelta(days=7)
+"""Time that the other ranks wait for rank 0, for example while it preprocesses."""
 
 
 def is_rank_zero() -> bool:
-    """Whether this process speaks and writes for all; known before they have met."""
+    """Return whether this process reports and writes for all, also before the group is formed."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process and its peers.
+    """The group of processes that train a network together.
 
     Attributes:
-        rank: Which of them this is.
-        size: How many there are.
+        rank: Number of this process, from 0.
+        size: Number of processes.
         device: `cpu` or `cuda`, the same for all.
-        patient: The group for waiting, whose time limit is long.
+        waiting_group: Process group with a long timeout, for waiting on rank 0.
     """
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"
-    patient: Any = None
+    waiting_group: Any = None
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks; without gradient."""
+        """Return the sum of a tensor over all ranks, without gradient."""
         tensor = tensor.detach().clone()
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def broadcast(self, value: float) -> float:
-        """What rank 0 says, where each rank would say something else: the time."""
+        """Return the value of rank 0, where ranks would differ, such as the elapsed time."""
         if self.size == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64, device=self.device)
-        distributed.broadcast(told, src=0)
-        return float(told)
+        tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
+        distributed.broadcast(tensor, src=0)
+        return float(tensor)
 
-    def run_on_rank_zero(self, make: Callable[[], T]) -> T:
-        """What rank 0 makes, for all; where it fails there, it alone tells why.
+    def run_on_rank_zero(self, function: Callable[[], T]) -> T:
+        """Call a function on rank 0 and return its result on all ranks.
 
         Raises:
-            FseftError: On rank 0, if it was raised there.
-            SystemExit: On all others then.
+            FseftError: On rank 0, if the function raises it.
+            SystemExit: On the other ranks in that case.
         """
         if self.size == 1:
-            return make()
-        made: list[Any] = [False, None]
+            return function()
+        outcome: list[Any] = [False, None]
         try:
             if self.rank == 0:
-                made = [True, make()]
+                outcome = [True, function()]
         finally:
-            distributed.broadcast_object_list(made, src=0, group=self.patient)
-        if not made[0]:
+            distributed.broadcast_object_list(outcome, src=0, group=self.waiting_group)
+        succeeded, result = outcome
+        if not succeeded:
             raise SystemExit(2)
-        return cast("T", made[1])
+        return cast("T", result)
 
     def wrap_model(
         self, network: nn.Module, *, shard: Iterable[nn.Module] | None = None
     ) -> nn.Module:
-        """The module to call, whose gradients are means over the ranks: DDP, or FSDP2 where parts are to be sharded.
+        """Return the module to call, whose gradients are means over the ranks.
 
         Args:
-            network: The same on all ranks; its parameters are replaced where it is sharded. It goes to the device,
-                whole or, sharded, part by part: it need not fit one device.
-            shard: What is gathered as a whole for its forward and backward pass (Zhao et al. 2023, arXiv:2304.11277).
+            network: The same network on all ranks. It is moved to the device, if sharded part by
+                part, so that it need not fit a device; its parameters are then replaced.
+            shard: Modules to shard with FSDP2, each gathered for its forward and backward pass
+                (Zhao et al. 2023, arXiv:2304.11277); None for DDP.
         """
         if self.size == 1:
             return to_device(network, self.device)
@@ -102,7 +104,7 @@ class DistributedContext:
 
         mesh = init_device_mesh(self.device, (self.size,))
         for module in (*shard, network):
-            # Resharded always: what is kept gathered would miss that averaged weights take the place of others.
+            # Always resharded: parameters that stay gathered would miss a switch to averaged ones.
             fully_shard(module, mesh=mesh, reshard_after_forward=True)
         return network
 
@@ -112,66 +114,75 @@ ALONE = DistributedContext()
 
 @contextmanager
 def init_process_group(device: str) -> Iterator[DistributedContext]:
-    """Meet the other processes that torchrun has started, if it has.
+    """Join the process group that torchrun describes in the environment, if it does.
+
+    Args:
+        device: `cpu` or `cuda`.
 
     Raises:
-        FseftError: There is no GPU for this rank, or another rank has ended; of an error here, the rank is told.
+        FseftError: This rank has no GPU, or another rank has ended; errors name the rank.
     """
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
     if size == 1:
         yield DistributedContext(device=device)
         return
     try:
         if device == "cuda":
-            _take_gpu(int(os.environ["LOCAL_RANK"]))
+            _select_gpu(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("nccl" if device == "cuda" else "gloo")
-        yield DistributedContext(
-            rank, size, device, distributed.new_group(backend="gloo", timeout=PATIENCE)
-        )
+        waiting_group = distributed.new_group(backend="gloo", timeout=RANK_ZERO_TIMEOUT)
+        yield DistributedContext(rank, size, device, waiting_group)
         distributed.destroy_process_group()
     except FseftError as error:
-        raise FseftError(
-            f"rank {rank}: {error.cause}", hint=error.hint, case=error.case, file=error.file
-        ) from error
+        message = f"rank {rank}: {error.cause}"
+        raise FseftError(message, hint=error.hint, case=error.case, file=error.file) from error
     except RuntimeError as error:
         if not (isinstance(error, distributed.DistError) or "gloo" in str(error)):
             raise
         raise FseftError(
             f"rank {rank}: another rank has ended",
-            hint="Its own line says why; run again to go on.",
+            hint="The message of that rank gives the reason; run again to resume.",
         ) from error
 
 
-def _take_gpu(local_rank: int) -> None:
-    found = torch.cuda.device_count()
-    if local_rank >= found:
+def _select_gpu(local_rank: int) -> None:
+    count = torch.cuda.device_count()
+    if local_rank >= count:
         raise FseftError(
-            f"there is no GPU for it, this machine has {found}",
-            hint=f"Use --nproc-per-node {found} at most.",
+            f"no GPU is left for local rank {local_rank}: this machine has {count}",
+            hint=f"Start at most {count} processes on it.",
         )
     torch.cuda.set_device(local_rank)
 
 
 def gather_full_tensor(value: Any) -> Any:
-    """Tensors, also in dicts and lists, put together from their shards on the CPU, as a card may not hold all.
+    """Gather sharded tensors, also in dicts and lists, on the CPU; a GPU may not hold them.
 
-    All ranks must ask.
+    A collective operation: call it on all ranks.
     """
     if isinstance(value, dict):
-        return {key: gather_full_tensor(inner) for key, inner in value.items()}
+        gathered = {}
+        for key, item in value.items():
+            gathered[key] = gather_full_tensor(item)
+        return gathered
     if isinstance(value, list):
-        return [gather_full_tensor(inner) for inner in value]
-    return value.full_tensor().cpu() if isinstance(value, DTensor) else value
+        return [gather_full_tensor(item) for item in value]
+    if isinstance(value, DTensor):
+        return value.full_tensor().cpu()
+    return value
 
 
-def distribute_like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor as the parameter is: this rank's shard of it, or all."""
-    if (
-        not isinstance(parameter, DTensor)
-        or isinstance(value, DTensor)
-        or value.shape != parameter.shape
-    ):
+def distribute_like(value: Any, parameter: Tensor) -> Any:
+    """Return this rank's shard of a full tensor, sharded as a parameter; other values as they are.
+
+    Args:
+        value: A tensor, or another value in an optimizer's state.
+        parameter: The parameter; a tensor of another shape is not sharded.
+    """
+    if not isinstance(parameter, DTensor) or isinstance(value, DTensor):
         return value
-    return distribute_tensor(
-        value.to(parameter.device), parameter.device_mesh, parameter.placements
-    )
+    if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+        return value
+    value = value.to(parameter.device)
+    return distribute_tensor(value, parameter.device_mesh, parameter.placements)

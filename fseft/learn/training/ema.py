@@ -1,4 +1,4 @@
-"""The moving average of the weights, which is steadier than any of the weights that it is made of."""
+"""Exponential moving average of the trained parameters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 class ExponentialMovingAverage:
     """Exponential moving average of parameters (Tarvainen and Valpola 2017, arXiv:1703.01780).
 
+    Unlike `torch.optim.swa_utils.AveragedModel`, it copies the trained parameters only, also where
+    they are sharded, and its decay increases over the first steps.
+
     Args:
-        parameters: What is averaged; the average starts as they are.
-        decay: Share that stays at each step, once there have been enough of them.
+        parameters: The parameters, whose current values start the average.
+        decay: Weight of the average at each step, once there have been enough steps.
     """
 
     def __init__(self, parameters: Sequence[Tensor], decay: float) -> None:
@@ -30,31 +33,36 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Follow the parameters after a step; the first ones are forgotten soon."""
+        """Update the average after an optimizer step.
+
+        Args:
+            step: Number of steps so far; the decay is min(decay, (1 + step) / (10 + step)).
+        """
         decay = min(self._decay, (1 + step) / (10 + step))
         for average, parameter in zip(self.tensors, self._parameters, strict=True):
+            # lerp moves the average towards the parameter.
             average.lerp_(parameter.detach(), 1 - decay)
 
     @torch.no_grad()
     def restore(self, tensors: Sequence[Tensor]) -> None:
-        """Go on with what an earlier average was."""
+        """Resume with the tensors of an earlier average."""
         for average, tensor in zip(self.tensors, tensors, strict=True):
             average.copy_(distribute_like(tensor, average))
 
     @torch.no_grad()
     def copy_to(self) -> None:
-        """Put the average in the place of the parameters."""
+        """Replace the values of the parameters by the average."""
         for average, parameter in zip(self.tensors, self._parameters, strict=True):
             parameter.copy_(average)
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
-        """The average in the place of the parameters while the context lasts."""
-        before = [parameter.detach().clone() for parameter in self._parameters]
+        """Replace the values of the parameters by the average within a context."""
+        trained = [parameter.detach().clone() for parameter in self._parameters]
         self.copy_to()
         try:
             yield
         finally:
             with torch.no_grad():
-                for parameter, tensor in zip(self._parameters, before, strict=True):
+                for parameter, tensor in zip(self._parameters, trained, strict=True):
                     parameter.copy_(tensor)

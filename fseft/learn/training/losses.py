@@ -141,5 +141,6 @@ def structure_masks(labels: Tensor, count: int) -> Tensor:
     Unlike `torch.nn.functional.one_hot`, which takes eight bytes for each voxel and class.
     """
     structures = torch.arange(1, count + 1, device=labels.device)
-    structures = structures.view(1, -1, *[1] * (labels.ndim - 1))
-    return (labels[:, None] == structures).float()
+    spatial_ones = [1] * (labels.ndim - 1)
+    inside = labels[:, None] == structures.view(1, -1, *spatial_ones)
+    return inside.float()

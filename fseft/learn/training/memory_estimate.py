@@ -1,4 +1,4 @@
-"""Memory: how much a training step needs, measured on a small patch and scaled; and what is told where it is short."""
+"""Memory of a training step, measured on a small patch and scaled; messages for lack of it."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ if TYPE_CHECKING:
     from fseft.schemas import Triple
 
 OVERHEAD_BYTES = 400 << 20
-"""The process itself: interpreter, torch, and the buffers of its libraries."""
-
-
+"""Memory of the process itself: interpreter, torch, and the buffers of its libraries."""
+DEFAULT_BYTES = 8 << 30
+"""Memory that is assumed where the operating system does not report it."""
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where Linux tells what a container or a job may use, in its newer and its older way."""
+"""Files of Linux with the limit of a container or job (cgroups version 2 and 1)."""
 
 
 def installed_bytes() -> int:
-    """Memory of the computer, or what a container or job may use of it; 8 GiB where it does not tell."""
-    whole = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if hasattr(os, "sysconf")
-        else 8 << 30
-    )
-    limits = [
-        path.read_text(encoding="ascii").strip() for path in LIMITS if os.access(path, os.R_OK)
-    ]
-    return min([whole, *(int(limit) for limit in limits if limit.isdecimal())])
+    """Return the memory of the computer, or the limit of the container or job, in bytes."""
+    available = [DEFAULT_BYTES]
+    if hasattr(os, "sysconf"):
+        available = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in LIMITS:
+        limit = path.read_text(encoding="ascii").strip() if os.access(path, os.R_OK) else ""
+        if limit.isdecimal():  # else `max`: unlimited
+            available.append(int(limit))
+    return min(available)
 
 
 def training_bytes(
@@ -50,55 +49,67 @@ def training_bytes(
     patch_size: Triple,
     crops: int,
 ) -> int:
-    """Peak bytes of one full training step: what autograd keeps, weights, gradients and two optimiser moments.
+    """Return the peak memory of a training step of the whole network, in bytes.
 
-    What autograd keeps grows with the number of voxels, so it is counted once on the smallest patch. The loss holds
-    five float32 values for each voxel and output: logit, softmax, reference, and the gradients of the first two.
+    It consists of activations, weights, gradients and two moments of the optimizer. Activations
+    are proportional to the number of voxels, so they are measured once on the smallest patch. The
+    loss takes five float32 values for each voxel and output: logit, softmax, reference, and the
+    gradients of the first two.
+
+    Args:
+        architecture: Name of the architecture.
+        hparams: Its hyper-parameters.
+        in_channels: Channels of the image.
+        out_channels: Channels of the logits.
+        patch_size: Size of a crop (i, j, k) in voxels.
+        crops: Crops per step.
     """
-    kept, parameters = _measure(
-        architecture, json.dumps(dict(hparams), sort_keys=True), in_channels
-    )
-    # A third more than what is kept: the largest tensors and their gradients live side by side in the backward pass.
-    per_voxel = 1.33 * kept + 20 * out_channels
+    key = json.dumps(dict(hparams), sort_keys=True)
+    activations, parameters = _measure(architecture, key, in_channels)
+    # Another third: the largest activations coexist with their gradients in the backward pass.
+    per_voxel = 1.33 * activations + 20 * out_channels
     return int(per_voxel * prod(patch_size) * crops) + 16 * parameters + OVERHEAD_BYTES
 
 
 @lru_cache(maxsize=8)
 def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int]:
-    """Bytes kept per voxel, and the number of parameters."""
-    made = backbone.get_architecture(name)
+    """Return the bytes of activations per voxel, and the number of parameters."""
+    architecture = backbone.get_architecture(name)
     network = backbone.build_network(
-        made, in_channels=in_channels, out_channels=1, hparams=json.loads(hparams), seed=0
+        architecture, in_channels=in_channels, out_channels=1, hparams=json.loads(hparams), seed=0
     )
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    def record(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = network(torch.zeros(1, in_channels, *made.minimum_patch))
-    weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    activations = sum(size for pointer, size in kept.items() if pointer not in weights)
-    del output
-    return activations / prod(made.minimum_patch), backbone.count_parameters(network)
+    patch = torch.zeros(1, in_channels, *architecture.minimum_patch)
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+        output = network(patch)
+    for parameter in network.parameters():
+        saved.pop(parameter.untyped_storage().data_ptr(), None)
+    del output  # only now: it keeps the saved tensors, and so their addresses, in use
+    voxels = prod(architecture.minimum_patch)
+    return sum(saved.values()) / voxels, backbone.count_parameters(network)
 
 
 @contextmanager
-def report_out_of_memory(what: str, hint: str) -> Iterator[None]:
-    """Tell in one line that something does not fit the memory, of a GPU or of the computer.
+def report_out_of_memory(subject: str, hint: str) -> Iterator[None]:
+    """Turn a failed allocation within a context into an error of a line.
 
     Args:
-        what: Does not fit.
-        hint: What to do about it.
+        subject: Subject of the message, such as `a training step`.
+        hint: Remedy.
 
     Raises:
-        FseftError: Memory was asked for and not there.
+        FseftError: The memory of the GPU or of the computer is too small.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        whose = "of the GPU" if isinstance(error, torch.OutOfMemoryError) else "of the computer"
-        raise FseftError(f"{what} does not fit the memory {whose}", hint=hint) from error
+        owner = "GPU" if isinstance(error, torch.OutOfMemoryError) else "computer"
+        raise FseftError(f"{subject} does not fit the memory of the {owner}", hint=hint) from error

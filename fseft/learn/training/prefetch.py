@@ -1,4 +1,4 @@
-"""Batches drawn ahead, in a second thread or in processes, each from a generator of its own step."""
+"""Prefetching of training batches, in a thread or in processes, and seeds for them."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ B = TypeVar("B")
 
 
 def derived_seed(seed: int, purpose: str, *numbers: int) -> int:
-    """One seed per purpose and place, so that drawing more for one thing changes no other."""
+    """Return a seed for a purpose and, say, a step, so that purposes do not affect each other.
+
+    Example:
+        >>> derived_seed(0, "crops", 1) == derived_seed(0, "crops", 1)
+        True
+    """
     words = [seed, *purpose.encode(), *numbers]
     return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
 class BatchPrefetcher(Generic[B]):
-    """`batch(step, *given)` gives a step's batch, while those of the next steps are drawn already.
+    """Draw the batches of the next steps while the network trains on the current one.
 
-    For small networks one thread is enough, and batchgenerators keeps its state in a global; a GPU asks for processes.
+    For small networks a thread is enough; a GPU may need several processes.
 
     Args:
-        draw: Makes a batch of what `order` gives. With processes: a module-level function.
-        order: What to draw for a step, and for what is given with it. The next steps are drawn as if the same were
-            given for them; where it is not, they are drawn again.
-        processes: More than one draw as many batches side by side; by default a thread draws the next one.
+        draw: Function of a request that returns a batch; for processes, a module-level function.
+        request: Function of a step, and of the context that `batch` is called with, that returns
+            the request. The next steps are drawn for the same context, and drawn again where it
+            turns out to be another.
+        processes: Number of processes that draw batches; 1 for a thread.
     """
 
     def __init__(
         self,
         draw: Callable[[Any], B],
-        order: Callable[..., Any] = lambda step: step,
+        request: Callable[..., Any] = lambda step: step,
         *,
         processes: int = 1,
     ) -> None:
-        self._draw, self._order = draw, order
-        # Spawned: forking after torch has started threads may hang.
-        self._pool: Executor = (
-            ProcessPoolExecutor(
-                processes, mp_context=get_context("spawn"), initializer=start_worker
-            )
-            if processes > 1
-            else ThreadPoolExecutor(1, thread_name_prefix="batches")
-        )
+        self._draw = draw
+        self._request = request
+        self._pool = _executor(processes)
         self._depth = max(1, processes)
-        self._ready: dict[tuple[Any, ...], Future[B]] = {}
+        self._futures: dict[tuple[Any, ...], Future[B]] = {}
 
     def __enter__(self) -> BatchPrefetcher[B]:
         return self
@@ -61,21 +61,33 @@ class BatchPrefetcher(Generic[B]):
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def batch(self, step: int, *given: object) -> B:
-        """The batch of a step.
+    def batch(self, step: int, *context: object) -> B:
+        """Return the batch of a step.
+
+        Args:
+            step: Number of the step.
+            *context: More arguments of `request`, such as held-out cases.
 
         Raises:
             FseftError: A process was killed.
         """
-        wanted = [(n, *given) for n in range(step, step + self._depth + 1)]
-        self._ready = {asked: future for asked, future in self._ready.items() if asked in wanted}
+        keys = [(number, *context) for number in range(step, step + self._depth + 1)]
+        self._futures = {key: future for key, future in self._futures.items() if key in keys}
         try:
-            for asked in wanted:
-                if asked not in self._ready:
-                    self._ready[asked] = self._pool.submit(self._draw, self._order(*asked))
-            return self._ready.pop(wanted[0]).result()
+            for key in keys:
+                if key not in self._futures:
+                    self._futures[key] = self._pool.submit(self._draw, self._request(*key))
+            return self._futures.pop(keys[0]).result()
         except BrokenProcessPool as error:
             raise FseftError(
-                "a process that draws crops was killed, most likely for want of memory",
-                hint="Use fewer --workers.",
+                "a process that draws crops was killed, most likely for lack of memory",
+                hint="Use fewer worker processes.",
             ) from error
+
+
+def _executor(processes: int) -> Executor:
+    if processes <= 1:
+        return ThreadPoolExecutor(1, thread_name_prefix="batches")
+    # Spawned: forking after torch has started threads may hang.
+    context = get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=start_worker)

@@ -32,7 +32,7 @@ class VoxelSample:
     weights: Tensor
 
     def batch(self, count: int, generator: torch.Generator) -> VoxelSample:
-        """Return `count` voxels, drawn with replacement; all of them if there are no more."""
+        """Return `count` voxels, drawn with replacement; all of them if `count` is not smaller."""
         if count >= len(self.labels):
             return self
         chosen = torch.randint(len(self.labels), (count,), generator=generator)
@@ -41,7 +41,8 @@ class VoxelSample:
 
     def to(self, device: str) -> VoxelSample:
         """Return the sample on a device."""
-        features, labels = self.features.to(device), self.labels.to(device)
+        features = self.features.to(device)
+        labels = self.labels.to(device)
         return VoxelSample(features, labels, self.weights.to(device))
 
 

@@ -17,9 +17,10 @@ from fseft.learn.sampling.augmentation import NO_AUGMENTATION, load_augmentation
 from fseft.learn.sampling.patch_sampler import Crops
 from fseft.plugin import AugmentationSpec, hookimpl
 from fseft.registry import Plugin, Registry, import_object, registry
+from fseft.training_config import DEFAULT_AUGMENTATIONS
 
 SIZE = (16, 20, 24)
-ALL = load_augmentations(augment=True)
+ALL = load_augmentations(DEFAULT_AUGMENTATIONS)
 NAMES = [spec.name for spec in registry().specs("augmentation", AugmentationSpec)]
 
 
@@ -45,7 +46,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_same_seed_gives_the_same_result(crops, seed):
-    pipeline = load_augmentations(augment=True, mirror_axes=(0, 1, 2))
+    pipeline = load_augmentations(DEFAULT_AUGMENTATIONS, mirror_axes=(0, 1, 2))
     assert same(pipeline.augment(crops, SIZE, seed), pipeline.augment(crops, SIZE, seed))
 
 
@@ -111,7 +112,7 @@ def test_only_the_allowed_axes_are_flipped():
     crops = Crops(np.ascontiguousarray(ramp), np.zeros((2, 1, *SIZE), np.int16))
 
     def directions(axes):
-        pipeline = load_augmentations(augment=False, mirror_axes=axes)
+        pipeline = load_augmentations((), mirror_axes=axes)
         images = [pipeline.augment(crops, SIZE, seed).images for seed in range(20)]
         return {bool(image[0, 0, 0, 0, -1] < image[0, 0, 0, 0, 0]) for image in images}
 
@@ -202,4 +203,4 @@ def test_a_plugin_adds_an_augmentation(crops, monkeypatch):
     pipeline = load_augmentations(["inversion"])
     size = crops.images.shape[2:]
     np.testing.assert_array_equal(pipeline.augment(crops, size, 0).images, -crops.images)
-    assert load_augmentations(["default", "stretch"]).steps[-1].spatial
+    assert load_augmentations(["rotation", "stretch"]).steps[-1].spatial

@@ -21,6 +21,7 @@ from fseft.learn.sampling.multi_dataset_sampler import (
 )
 from fseft.learn.sampling.patch_sampler import CropSource
 from fseft.schemas import Intensity
+from fseft.training_config import TrainingConfig
 from fseft.volume.cache import open_case, write_case
 
 SIZE = (16, 16, 16)
@@ -70,7 +71,8 @@ def picks(sources, count=600, odds=(0.5, 0.5), foreground=0.8):
 
 
 def order(*chosen, augmented=False):
-    return BatchRequest(chosen, SIZE, 3, load_augmentations(augment=augmented))
+    config = TrainingConfig(augment=augmented)
+    return BatchRequest(chosen, SIZE, 3, load_augmentations(config.augmentations))
 
 
 def test_datasets_are_drawn_as_the_odds_say(sources):

@@ -8,6 +8,7 @@ import pytest
 from fseft.learn.sampling.augmentation import load_augmentations
 from fseft.learn.sampling.patch_sampler import CropSource, pad_to
 from fseft.schemas import Intensity
+from fseft.training_config import DEFAULT_AUGMENTATIONS
 from fseft.volume.cache import open_case, write_case
 from fseft.volume.intensity import normalise
 
@@ -84,7 +85,7 @@ def test_augmented_crops_show_what_lies_at_the_edge_of_the_volume(tmp_path):
     label = np.zeros((60, 60, 60), np.uint8)
     label[:2, 20:40, 20:40] = 3
     write_case(tmp_path, "edge", np.zeros((1, 60, 60, 60), np.int16), label, {}, classes=[3])
-    size, pipeline = (32, 32, 32), load_augmentations(augment=True)
+    size, pipeline = (32, 32, 32), load_augmentations(DEFAULT_AUGMENTATIONS)
     near_structure = source(size, margin=pipeline.margin(size), foreground_fraction=1.0)
     crops = near_structure.draw(open_case(tmp_path, "edge"), 30, rng())
     shown = pipeline.augment(crops, size, seed=0).labels.any(axis=(1, 2, 3, 4))
