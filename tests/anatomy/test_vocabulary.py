@@ -18,7 +18,7 @@ from fseft.anatomy.vocabulary import (
     split_pair,
     vocabulary,
 )
-from fseft.builtin.models.labels import (
+from fseft.builtin.models.shared.labels import (
     BTCV_13,
     FSEFT_29,
     TOTALSEGMENTATOR_104,

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fseft.builtin.architectures.suprem_network import VolumeNorm
+from fseft.builtin.architectures.networks.suprem import VolumeNorm
 from fseft.builtin.architectures.suprem_unet import SuPreMUNet, SuPreMUNetConfig
 
 

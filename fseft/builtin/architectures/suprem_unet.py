@@ -49,7 +49,7 @@ class SuPreMUNet(BaseArchitecture):
 
     def build(self, *, in_channels: int, out_channels: int, config: SuPreMUNetConfig) -> nn.Module:
         """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
-        from fseft.builtin.architectures.suprem_network import SuPreMNetwork
+        from fseft.builtin.architectures.networks.suprem import SuPreMNetwork
 
         network = SuPreMNetwork(in_channels, out_channels, config.width)
         if config.text_classes:

@@ -56,7 +56,7 @@ class VISTA3D(BaseArchitecture):
 
     def build(self, *, in_channels: int, out_channels: int, config: VISTA3DConfig) -> nn.Module:
         """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
-        from fseft.builtin.architectures.vista3d_network import VISTA3DNetwork
+        from fseft.builtin.architectures.networks.vista3d import VISTA3DNetwork
 
         self.require_divisible(2 ** (len(config.blocks_down) - 1))
         width, blocks = config.encoder_embed_dim, config.blocks_down

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.labels import TOTALSEGMENTATOR_117
+from fseft.builtin.models.shared.labels import TOTALSEGMENTATOR_117
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.schemas import Contract, Intensity, ModelCard
 

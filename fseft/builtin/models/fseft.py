@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.labels import FSEFT_29
-from fseft.builtin.models.preprocessing_contracts import abdomen_ct
+from fseft.builtin.models.shared.labels import FSEFT_29
+from fseft.builtin.models.shared.preprocessing_contracts import abdomen_ct
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.schemas import ModelCard
 

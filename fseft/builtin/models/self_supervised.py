@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.preprocessing_contracts import abdomen_ct
+from fseft.builtin.models.shared.preprocessing_contracts import abdomen_ct
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.schemas import ModelCard
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fseft.builtin.models.labels import UNIVERSAL_32
-from fseft.builtin.models.preprocessing_contracts import abdomen_ct
-from fseft.builtin.models.universal import TEXT_HEAD
+from fseft.builtin.models.shared.labels import UNIVERSAL_32
+from fseft.builtin.models.shared.preprocessing_contracts import abdomen_ct
+from fseft.builtin.models.shared.universal import TEXT_HEAD
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.schemas import ModelCard
 
@@ -29,7 +29,7 @@ SPEC = FoundationModelSpec.public(
         url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_unet_2100.pth",
         marks=(r"^down_tr64\.ops\.0\.conv1",),
         renames=TEXT_HEAD,
-        card="fseft.builtin.models.universal:card_by_classes",
+        card="fseft.builtin.models.shared.universal:card_by_classes",
         covers=r"^(?!head\.)",
     ),
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.models.labels import VISTA3D_132
-from fseft.builtin.models.preprocessing_contracts import abdomen_ct
+from fseft.builtin.models.shared.labels import VISTA3D_132
+from fseft.builtin.models.shared.preprocessing_contracts import abdomen_ct
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.schemas import ModelCard
 

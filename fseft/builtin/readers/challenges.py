@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 
 from fseft.builtin.readers.folders import DECLARATION
 from fseft.errors import FseftError
-from fseft.plugin import Case, Dataset
+from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+SPEC = ReaderSpec(
+    name="challenges",
+    factory="fseft.builtin.readers.challenges:Reader",
+    summary="BTCV, FLARE22, LiTS, KiTS, AbdomenCT-1K, CT-ORG and AbdomenCT-12organ as published",
+)
 
 
 @dataclass(frozen=True)

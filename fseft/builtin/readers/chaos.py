@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
-from fseft.plugin import Case, Dataset
+from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+SPEC = ReaderSpec(
+    name="chaos",
+    factory="fseft.builtin.readers.chaos:Reader",
+    summary="CHAOS: CT or MR series in DICOM, with one PNG label image per slice",
+    reference="https://chaos.grand-challenge.org",
+)
 
 SERIES = (
     ("CT", "", "DICOM_anon", "Ground"),

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from fseft.builtin.readers.folders import DECLARATION, declaration, meanings, named
 from fseft.errors import FseftError, pluralise
-from fseft.plugin import Case, Dataset
-from fseft.volume.image import case_name
+from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+SPEC = ReaderSpec(
+    name="decathlon",
+    factory="fseft.builtin.readers.decathlon:Reader",
+    summary="Medical Segmentation Decathlon: dataset.json with a list of image and label pairs",
+    reference="http://medicaldecathlon.com",
+)
 
 
 _AMOS_MR = re.compile(r"amos_0(5(?!00)\d\d|600)")
@@ -60,6 +66,8 @@ class Reader:
 
 
 def _case(entry: Any, folder: Path) -> Case:
+    from fseft.volume.image import case_name
+
     pair = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(pair, dict) or not isinstance(pair.get("image"), str):
         hint = 'Write entries as {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}.'

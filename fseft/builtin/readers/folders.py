@@ -7,12 +7,17 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
-from fseft.plugin import Case, Dataset
-from fseft.volume.image import case_name, is_image
+from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+SPEC = ReaderSpec(
+    name="folders",
+    factory="fseft.builtin.readers.folders:Reader",
+    summary="a folder of images and a folder of labels with the same file names",
+)
 
 IMAGES, LABELS, DECLARATION = "imagesTr", "labelsTr", "dataset.json"
 
@@ -102,25 +107,27 @@ def meanings(content: Mapping[str, Any], labels: Iterable[str]) -> dict[str, str
 
 
 def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
-    """The images of a folder by name without suffix, in order; hidden files are left out.
+    """Returns the images of a folder by case name, in order, without hidden files.
 
     Args:
-        folder: May be missing, and then holds nothing.
-        ending: Only files that end so; by default all that can be read, folders of DICOM series included.
+        folder: Folder of images; a missing folder counts as empty.
+        ending: Required end of file names; by default all readable files and DICOM series.
 
     Raises:
-        FseftError: Two files have the same name but for the suffix.
+        FseftError: Two files of one case differ in their suffix only.
     """
-    found: dict[str, Path] = {}
+    from fseft.volume.image import case_name, is_image
+
+    images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name.startswith(".") or not path.name.endswith(ending) or not is_image(path):
             continue
         name = case_name(path)
-        if name in found:
-            cause = f"there is also {found[name].name}: one case in two files"
+        if name in images:
+            cause = f"{images[name].name} is another image of this case"
             raise FseftError(cause, case=name, file=path, hint="Remove one of them.")
-        found[name] = path
-    return found
+        images[name] = path
+    return images
 
 
 def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:

@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING
 
 from fseft.builtin.readers.folders import images_in
 from fseft.errors import FseftError, pluralise
-from fseft.plugin import Case, Dataset
+from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+SPEC = ReaderSpec(
+    name="masks",
+    factory="fseft.builtin.readers.masks:Reader",
+    summary="TotalSegmentator: a folder per case with ct.nii.gz and one mask per structure",
+    reference="https://doi.org/10.5281/zenodo.6802613",
+)
 
 CHANNELS = {"ct.nii.gz": "CT", "mri.nii.gz": "MR"}
 MASKS = "segmentations"

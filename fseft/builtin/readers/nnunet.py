@@ -20,11 +20,18 @@ from fseft.builtin.readers.folders import (
     paired,
 )
 from fseft.errors import FseftError
-from fseft.plugin import Dataset
+from fseft.plugin import Dataset, ReaderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+SPEC = ReaderSpec(
+    name="nnunet",
+    factory="fseft.builtin.readers.nnunet:Reader",
+    summary="nnU-Net raw dataset: imagesTr, labelsTr and dataset.json with channel names",
+    reference="https://github.com/MIC-DKFZ/nnUNet",
+)
 
 
 class Reader:

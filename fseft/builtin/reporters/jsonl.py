@@ -6,10 +6,16 @@ import json
 from typing import TYPE_CHECKING
 
 from fseft import workspace
-from fseft.plugin import hookimpl
+from fseft.plugin import ReporterSpec, hookimpl
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+SPEC = ReporterSpec(
+    name="jsonl",
+    factory="fseft.builtin.reporters.jsonl:JsonlReporter",
+    summary="one JSON line per epoch in log.jsonl of the run folder",
+)
 
 
 class JsonlReporter:

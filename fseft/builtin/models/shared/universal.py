@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.models.labels import ABDOMENATLAS_25, UNIVERSAL_32
+from fseft.builtin.models.shared.labels import ABDOMENATLAS_25, UNIVERSAL_32
 from fseft.errors import FseftError
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Networks that no library has, written for the architectures of this package."""

@@ -1,0 +1,1 @@
+"""Class names, preprocessing contracts and checkpoint conversions that several models share."""
