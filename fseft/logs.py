@@ -22,13 +22,18 @@ class _Collector(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         record.msg, record.args = record.getMessage(), None
-        record.exc_info = None
+        if record.exc_info:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+            record.exc_info = None  # tracebacks cannot be pickled
         self.records.append(record)
 
 
 @contextmanager
 def captured_records() -> Iterator[list[logging.LogRecord]]:
-    """Collect the records of the library's loggers, of any level, instead of passing them on.
+    """Collect the records of the library's loggers, of any level, instead of emitting them.
+
+    Yields:
+        The list that grows with each record; tracebacks are in `exc_text`.
 
     Example:
         >>> with captured_records() as records:
@@ -49,7 +54,7 @@ def captured_records() -> Iterator[list[logging.LogRecord]]:
 
 
 def replay(records: Iterable[logging.LogRecord]) -> None:
-    """Log records that were captured, such as those of a worker process, where their level is enabled."""
+    """Log captured records, such as those of a worker process, if their level is enabled."""
     for record in records:
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):

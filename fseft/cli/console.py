@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 import traceback
 import warnings
@@ -231,6 +232,8 @@ class _LogHandler(logging.Handler):
             note(record.getMessage())
         if record.exc_info:
             traceback.print_exception(record.exc_info[1])
+        elif record.exc_text:  # from a worker process
+            sys.stderr.write(record.exc_text + "\n")
 
 
 def configure_logging(level: int = logging.INFO) -> None:

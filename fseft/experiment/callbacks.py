@@ -1,4 +1,4 @@
-"""Callbacks: what a caller of the library may observe while it works."""
+"""Callbacks: the events of long-running calls that a caller of the library can observe."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Callbacks:
-    """Observe a long-running call; every method does nothing by default, override those of interest.
+    """Base class of observers. Its methods do nothing; override those of interest.
 
-    Messages are not callbacks: the library logs them to the logger of its module (`logging.getLogger("fseft")`).
+    Messages are not callbacks: the library logs them, below `logging.getLogger("fseft")`.
 
     Example:
         >>> class PrintLoss(Callbacks):
@@ -44,7 +44,7 @@ class Callbacks:
 
         Args:
             config: The resolved configuration, such as `fseft.adaptation.configure.AdaptConfig`.
-            first_epoch: The first epoch to train, from 1 on; above 1, the run resumes from a checkpoint.
+            first_epoch: The first epoch to train, from 1; above 1 if the run is resumed.
         """
 
     def on_step(self, epoch: Epoch) -> None:
@@ -63,7 +63,7 @@ class Callbacks:
         """Called after each trial of a benchmark."""
 
     def on_window(self, scan: str, finished: int, total: int) -> None:
-        """Called after each sliding window of a scan that this process segments, and with 0 before the first."""
+        """Called after each sliding window of a scan in this process; `finished` starts with 0."""
 
     def on_end(self, outcome: str) -> None:
         """Called when training has ended: "finished", or the line of the error that ended it."""
