@@ -1,7 +1,7 @@
-"""The array cache: one folder per case, with compressed arrays of which patches are read without the rest.
+"""The array cache: one folder of compressed arrays per case, from which single patches are read.
 
-`<root>/<case>/` holds `image.b2nd` (C, i, j, k), `label.b2nd` (i, j, k) where the case is labelled,
-`locations.npz` (voxels of each class) and `case.json` (whatever the writer wants to remember).
+`<root>/<case>/` contains `image.b2nd` (C, i, j, k), `label.b2nd` (i, j, k) for a labelled case,
+`locations.npz` (voxels of each class) and `case.json` (metadata).
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = NDArray[Any]
 
-CHUNK, BLOCK = (
-    96,
-    32,
-)  # voxels along an axis: a chunk is about a patch, a block is the least that is unpacked
-LOCATIONS = 10_000  # voxels kept per class
-IMAGE, LABEL, PLACES, META = "image.b2nd", "label.b2nd", "locations.npz", "case.json"
+_CHUNK = 96  # voxels along an axis of a blosc2 chunk, which is about a patch
+_BLOCK = 32  # voxels along an axis of the smallest part that is decompressed
+MAX_LOCATIONS = 10_000  # voxels stored per class
+IMAGE, LABEL, LOCATIONS, META = "image.b2nd", "label.b2nd", "locations.npz", "case.json"
+_DAMAGE = (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 def write_case(
@@ -47,43 +46,44 @@ def write_case(
     classes: Sequence[int],
     seed: int = 0,
 ) -> None:
-    """Write one case as a whole: readers see the old folder or the new one, never a part.
+    """Write one case atomically: readers see the previous folder or the complete new one.
 
     Args:
         root: Folder of the cache.
         case: Case identifier, the name of the folder.
         image: (C, i, j, k), integers, float16 or float32.
-        label: (i, j, k), uint8 or uint16; None where the case is not labelled.
-        meta: Anything that JSON can hold.
-        classes: Labels of which voxel locations are kept.
+        label: (i, j, k), uint8 or uint16; None for an unlabelled case.
+        meta: Metadata, serialisable as JSON.
+        classes: Labels whose voxel locations are stored.
         seed: Seed of the sample of locations.
 
     Raises:
-        FseftError: The arrays do not fit each other, or the folder cannot be written.
+        FseftError: An array has a wrong shape or dtype, or the folder cannot be written.
     """
-    _check(case, image, label)
+    _check_arrays(case, image, label)
     with atomic_write(root / case) as folder:
-        shutil.rmtree(folder, ignore_errors=True)  # of a killed process that had the same number
+        shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same process id
         folder.mkdir()
-        (folder / IMAGE).write_bytes(_packed(image))
-        places = {}
+        (folder / IMAGE).write_bytes(_compress(image))
+        locations = {}
         if label is not None:
-            (folder / LABEL).write_bytes(_packed(label))
-            places = _locations(label, classes, seed)
-        np.savez_compressed(folder / PLACES, **places)  # type: ignore[arg-type]  # the stub forgets names
+            (folder / LABEL).write_bytes(_compress(label))
+            locations = _sample_locations(label, classes, seed)
+        # The type stub does not know of keyword arguments that name arrays.
+        np.savez_compressed(folder / LOCATIONS, **locations)  # type: ignore[arg-type]
         (folder / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
 
 
 def has_case(root: Path, case: str) -> bool:
-    """Whether the case was written; it then is complete."""
+    """Return whether the case is in the cache; if so, it is complete."""
     return (root / case / META).is_file()
 
 
 def open_case(root: Path, case: str) -> CachedCase:
-    """Open a case without reading it.
+    """Open a case; arrays are read on demand.
 
     Raises:
-        FseftError: The cache does not have the case.
+        FseftError: The case is not in the cache.
     """
     if not has_case(root, case):
         raise FseftError("is not in the cache", hint="Preprocess it first.", case=case, file=root)
@@ -92,16 +92,17 @@ def open_case(root: Path, case: str) -> CachedCase:
 
 @dataclass(frozen=True)
 class CachedCase:
-    """A case in the cache. Files are opened when first needed, so it may cross process borders.
+    """A case in the cache.
 
-    Every member raises `FseftError` where its file is damaged.
+    Files are opened on demand, so that the object can be pickled. Every member raises `FseftError`
+    if its file is damaged.
     """
 
     root: Path
     case: str
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Open files stay behind."""
+        """Pickle the paths, not the open files."""
         return CachedCase, (self.root, self.case)
 
     @property
@@ -112,8 +113,8 @@ class CachedCase:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along (i, j, k)."""
-        i, j, k = self._image.shape[1:]
-        return int(i), int(j), int(k)
+        i, j, k = map(int, self._image.shape[1:])
+        return i, j, k
 
     @property
     def labelled(self) -> bool:
@@ -122,45 +123,53 @@ class CachedCase:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """What the writer wanted to remember."""
+        """Metadata of the case."""
         with self._reading(META) as path:
             return dict(json.loads(path.read_bytes()))
 
     @cached_property
     def classes(self) -> tuple[int, ...]:
-        """The classes that occur, of those that the writer asked for, ascending."""
-        with self._places() as places:
-            return tuple(sorted(int(name) for name in places.files))
+        """Labels with stored locations, ascending."""
+        with self._open_locations() as file:
+            return tuple(sorted(map(int, file.files)))
 
     def locations(self, label: int) -> Array:
-        """Voxels (n, 3) of a class as (i, j, k), at most 10 000 drawn at random; none where it is absent."""
-        if label not in self.classes:
-            return np.empty((0, 3), np.int16)
-        with self._places() as places:
-            return np.asarray(places[str(label)])
-
-    def read_image(self, start: Sequence[int], size: Sequence[int], *, pad: float = 0) -> Array:
-        """Read a box of the image; what lies outside the array is `pad`.
+        """Return voxels of a class, at most 10 000 drawn at random.
 
         Args:
-            start: First voxel (i, j, k), may be negative.
-            size: Voxels along each axis, may reach beyond the end.
+            label: Value in the label array.
+
+        Returns:
+            Indices (n, 3) along (i, j, k); n is 0 if the class is absent.
+        """
+        if label not in self.classes:
+            return np.empty((0, 3), np.int16)
+        with self._open_locations() as file:
+            return np.asarray(file[str(label)])
+
+    def read_image(self, start: Sequence[int], size: Sequence[int], *, pad: float = 0) -> Array:
+        """Read a box of the image, padded outside the array.
+
+        Args:
+            start: First voxel (i, j, k); may be negative.
+            size: Voxels along each axis; may exceed the array.
             pad: Value outside the array.
 
         Returns:
-            A fresh array (C, *size) of the cached dtype.
+            A new array (C, *size) of the cached dtype.
         """
         return self._read(IMAGE, start, size, pad)
 
     def read_label(self, start: Sequence[int], size: Sequence[int]) -> Array:
-        """Read a box (*size) of the label as `read_image` does; outside the array is background, 0."""
+        """Read a box (*size) of the label; outside the array it is background, 0."""
         return self._read(LABEL, start, size, 0)
 
     def read_all(self) -> tuple[Array, Array | None]:
-        """The entire image and label, or None for the label where there is none."""
+        """Return the entire image (C, i, j, k) and label (i, j, k), or None without a label."""
         origin = (0, 0, 0)
+        image = self.read_image(origin, self.shape)
         label = self.read_label(origin, self.shape) if self.labelled else None
-        return self.read_image(origin, self.shape), label
+        return image, label
 
     @property
     def _folder(self) -> Path:
@@ -173,52 +182,50 @@ class CachedCase:
     @cached_property
     def _label(self) -> Any:
         if not self.labelled:
-            raise FseftError("has no label", hint="Give it one, or leave it out.", case=self.case)
+            raise FseftError("has no label", hint="Add a label, or exclude it.", case=self.case)
         return self._open(LABEL)
 
     def _open(self, name: str) -> Any:
         import blosc2
 
-        # One thread: workers read side by side, and a pool of threads does not survive a fork.
-        mapped = None if sys.platform == "win32" else "r"
+        # One thread: workers read in parallel, and a pool of threads does not survive a fork.
+        options = {"mmap_mode": None if sys.platform == "win32" else "r"}
         with self._reading(name) as path:
-            return blosc2.open(str(path), mode="r", mmap_mode=mapped, dparams={"nthreads": 1})
+            return blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, **options)
 
     def _read(self, name: str, start: Sequence[int], size: Sequence[int], pad: float) -> Array:
-        """A box of the last three axes, padded where it leaves the array."""
+        """Read a box of the last three axes, padded outside the array."""
         array = self._image if name == IMAGE else self._label
-        wanted = [slice(int(s), int(s) + int(n)) for s, n in zip(start, size, strict=True)]
-        inner = [
-            slice(max(w.start, 0), min(w.stop, n))
-            for w, n in zip(wanted, array.shape[-3:], strict=True)
-        ]
-        if inner == wanted:
-            return self._unpack(name, array, inner)
+        first = np.array(start, dtype=int)
+        last = first + np.array(size, dtype=int)
+        limits = array.shape[-3:]
+        inside_first = np.maximum(first, 0)
+        inside_last = np.minimum(last, limits)
+        inside = _slices(inside_first, inside_last)
+        if (first == inside_first).all() and (last == inside_last).all():
+            return self._decompress(name, array, inside)
         result = np.full((*array.shape[:-3], *size), pad, array.dtype)
-        if all(part.start < part.stop for part in inner):
-            target: tuple[Any, ...] = tuple(
-                slice(i.start - w.start, i.stop - w.start)
-                for i, w in zip(inner, wanted, strict=True)
-            )
-            result[(..., *target)] = self._unpack(name, array, inner)
+        if (inside_first < inside_last).all():
+            target = _slices(inside_first - first, inside_last - first)
+            result[target] = self._decompress(name, array, inside)
         return result
 
-    def _unpack(self, name: str, array: Any, box: list[slice]) -> Array:
+    def _decompress(self, name: str, array: Any, box: tuple[Any, ...]) -> Array:
         with self._reading(name):
-            return np.asarray(array[(..., *box)])
+            return np.asarray(array[box])
 
     @contextmanager
-    def _places(self) -> Iterator[NpzFile]:
-        with self._reading(PLACES) as path, path.open("rb") as file, np.load(file) as places:
-            yield places
+    def _open_locations(self) -> Iterator[NpzFile]:
+        with self._reading(LOCATIONS) as path, path.open("rb") as file, np.load(file) as arrays:
+            yield arrays
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:
-        """Tell which file of which case is damaged."""
+        """Name the file and the case of errors that are raised within."""
         path = self._folder / name
         try:
             yield path
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise FseftError(
                 f"the cache is damaged ({error})",
                 hint=f"Delete {self._folder} and preprocess again.",
@@ -227,54 +234,67 @@ class CachedCase:
             ) from error
 
 
-def _check(case: str, image: Array, label: Array | None) -> None:
+def _slices(first: Array, last: Array) -> tuple[Any, ...]:
+    """Return the index of a box in the last three axes."""
+    pairs = zip(first.tolist(), last.tolist(), strict=True)
+    box = [slice(start, stop) for start, stop in pairs]
+    return (..., *box)
+
+
+def _check_arrays(case: str, image: Array, label: Array | None) -> None:
+    """Refuse arrays of a wrong shape or dtype."""
     cause = ""
     if image.ndim != 4 or not image.size:
-        cause = f"an image is (channel, i, j, k), not of shape {image.shape}"
+        cause = f"an image must be (channel, i, j, k), not of shape {image.shape}"
     elif image.dtype.kind not in "iu" and image.dtype not in (np.float16, np.float32):
-        cause = f"an image is cached as integers, float16 or float32, not {image.dtype}"
+        cause = f"an image must be integers, float16 or float32 to be cached, not {image.dtype}"
     elif label is not None and label.dtype not in (np.uint8, np.uint16):
-        cause = f"a label is cached as uint8 or uint16, not {label.dtype}"
+        cause = f"a label must be uint8 or uint16 to be cached, not {label.dtype}"
     elif label is not None and label.shape != image.shape[1:]:
         cause = f"the label has shape {label.shape}, its image {image.shape[1:]}"
     if cause:
         raise FseftError(cause, case=case)
 
 
-def _packed(array: Array) -> bytes:
-    """A compressed array as the bytes of its file: Python's own write then tells a full disk apart."""
+def _compress(array: Array) -> bytes:
+    """Return the bytes of a blosc2 file; Python writes them, because it reports a full disk."""
     import blosc2
 
-    chunks = tuple(min(CHUNK, n) for n in array.shape[-3:])
-    blocks = tuple(min(BLOCK, n) for n in chunks)
     lead = (1,) * (array.ndim - 3)
-    cparams = {
-        "codec": blosc2.Codec.ZSTD,
-        "clevel": 1,
-        "filters": [blosc2.Filter.SHUFFLE],
-        "nthreads": 1,
-    }
-    packed = blosc2.asarray(
-        np.ascontiguousarray(array), chunks=lead + chunks, blocks=lead + blocks, cparams=cparams
+    chunks = [min(_CHUNK, size) for size in array.shape[-3:]]
+    blocks = [min(_BLOCK, size) for size in chunks]
+    compressed = blosc2.asarray(
+        np.ascontiguousarray(array),
+        chunks=(*lead, *chunks),
+        blocks=(*lead, *blocks),
+        cparams={
+            "codec": blosc2.Codec.ZSTD,
+            "clevel": 1,
+            "filters": [blosc2.Filter.SHUFFLE],
+            "nthreads": 1,
+        },
     )
-    return bytes(packed.to_cframe())
+    return bytes(compressed.to_cframe())
 
 
-def _locations(label: Array, classes: Sequence[int], seed: int) -> dict[str, Array]:
-    """At most `LOCATIONS` voxels of each class that occurs, without repetition, in array order."""
+def _sample_locations(label: Array, classes: Sequence[int], seed: int) -> dict[str, Array]:
+    """Draw at most `MAX_LOCATIONS` voxels of each class, without repetition, in array order."""
     from scipy.ndimage import find_objects
 
+    dtype = np.int16 if max(label.shape) <= 1 << 15 else np.int32
     boxes = dict(enumerate(find_objects(label), start=1))
-    kept = {}
+    locations = {}
     for value in classes:
-        if (box := boxes.get(value)) is None:
+        box = boxes.get(value)
+        if box is None:
             continue
         inside = label[box] == value
-        places = np.flatnonzero(inside)
-        if len(places) > LOCATIONS:
+        indices = np.flatnonzero(inside)
+        if len(indices) > MAX_LOCATIONS:
             generator = np.random.default_rng([seed, value])
-            places = np.sort(generator.choice(places, LOCATIONS, replace=False, shuffle=False))
+            drawn = generator.choice(indices, MAX_LOCATIONS, replace=False, shuffle=False)
+            indices = np.sort(drawn)
         corner = [part.start for part in box]
-        voxels = np.stack(np.unravel_index(places, inside.shape), axis=1) + corner
-        kept[str(value)] = voxels.astype(np.int16 if max(label.shape) <= 1 << 15 else np.int32)
-    return kept
+        voxels = np.stack(np.unravel_index(indices, inside.shape), axis=1)
+        locations[str(value)] = (voxels + corner).astype(dtype)
+    return locations

@@ -1,4 +1,4 @@
-"""DICOM series: a folder of slices that make a regular grid, or a clear refusal."""
+"""DICOM series: folders of slices on a regular grid."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from fseft.errors import FseftError
 from fseft.volume.nrrd_mha import dtype_of, pixel_id_of, simpleitk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fseft.volume.geometry import Array
 
 _MODALITY, _POSITION, _ORIENTATION = "0008|0060", "0020|0032", "0020|0037"
 _CONVERT = "Convert it to .nii.gz first."
-_SCOUTS = "Give one series without scouts."
+_EXCLUDE_SCOUTS = "Give one series without scouts."
+_EVEN_FRACTION = 0.01  # tolerated difference of slice gaps, relative to the median gap
+_EVEN_MM = (0.02, 0.1)  # and its limits: rounding of positions, and the largest difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,110 +34,119 @@ class _Slice:
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether a file starts like DICOM."""
+    """Return whether a file begins with a DICOM preamble."""
     try:
         with file.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
-    except PermissionError:  # told by whoever reads it, with its case
+    except PermissionError:  # reported with the case when the file is read
         return False
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder holds a DICOM file."""
+    """Return whether a folder contains a DICOM file."""
     return any(is_dicom(file) for file in folder.iterdir() if file.is_file())
 
 
 def read(folder: Path) -> tuple[Array, Array]:
-    """Voxels (1, z, y, x), rescaled slice by slice as the headers say, and the affine to LPS mm.
+    """Read the voxels and the affine of a DICOM series.
+
+    Args:
+        folder: Folder with the files of one series.
+
+    Returns:
+        The voxels (1, z, y, x), each slice rescaled by its header, and the (4, 4) affine from the
+        array index (z, y, x) to LPS mm.
 
     Raises:
-        FseftError: As `describe`, or a slice cannot be decoded.
+        FseftError: The folder does not contain exactly one series, its slices are not grey images,
+            are unevenly spaced or tilted, or cannot be decoded.
     """
-    slices = _series(folder)
+    slices = _read_series(folder)
     affine = _affine(slices)
+    dtype = np.result_type(*(item.dtype for item in slices))
     with simpleitk() as sitk:
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([item.file for item in slices])
-        reader.SetOutputPixelType(
-            pixel_id_of(sitk, np.result_type(*(item.dtype for item in slices)))
-        )
+        reader.SetOutputPixelType(pixel_id_of(sitk, dtype))
         array: Array = sitk.GetArrayFromImage(reader.Execute())
     return array[np.newaxis], affine
 
 
 def slice_files(folder: Path) -> list[str]:
-    """Names of the files of the only series, in the order of the array.
+    """Return the file names of the only series, in the order of the array.
+
+    Args:
+        folder: Folder with the files of one series.
 
     Raises:
-        FseftError: As `describe`, but for the grid.
+        FseftError: The folder does not contain exactly one series of grey images.
     """
-    return [Path(item.file).name for item in _series(folder)]
+    return [Path(item.file).name for item in _read_series(folder)]
 
 
-def _series(folder: Path) -> list[_Slice]:
-    """The slices of the only series, in order along the slice normal."""
+def _read_series(folder: Path) -> list[_Slice]:
+    """Read the headers of the only series; slices are sorted along their normal."""
     with simpleitk() as sitk:
-        slices = [_slice(sitk, file) for file in _only_series(sitk, folder)]
+        slices = [_read_slice(sitk, file) for file in _series_files(sitk, folder)]
     if len(slices) < 2:
-        raise FseftError("holds a series of one slice", hint="A volume needs two or more.")
-    sizes = {item.size[:2] for item in slices}
+        raise FseftError("contains a series of one slice", hint="A volume needs two or more.")
+    sizes = sorted({item.size[:2] for item in slices})
     if len(sizes) > 1:
-        found = " and ".join(f"{columns}×{rows}" for columns, rows in sorted(sizes))
-        raise FseftError(
-            f"has slices of different size ({found} pixels)", hint="Give one series without scouts."
-        )
-    if np.ptp([item.axes for item in slices], axis=0).max() > 1e-3:
-        raise FseftError("has slices of different orientation", hint=_SCOUTS)
-    normal = np.cross(*slices[0].axes)
+        listed = " and ".join(f"{columns}×{rows}" for columns, rows in sizes)
+        cause = f"has slices of different size ({listed} pixels)"
+        raise FseftError(cause, hint=_EXCLUDE_SCOUTS)
+    axes = [item.axes for item in slices]
+    if np.ptp(axes, axis=0).max() > 1e-3:
+        raise FseftError("has slices of different orientation", hint=_EXCLUDE_SCOUTS)
+    normal = np.cross(*axes[0])
     return sorted(slices, key=lambda item: float(normal @ item.position_mm))
 
 
-def _only_series(sitk: Any, folder: Path) -> Sequence[str]:
+def _series_files(sitk: Any, folder: Path) -> Sequence[str]:
+    """Return the files of the only series in a folder."""
     reader = sitk.ImageSeriesReader
-    series = {
-        uid: reader.GetGDCMSeriesFileNames(str(folder), uid)
-        for uid in reader.GetGDCMSeriesIDs(str(folder))
-    }
-    # The search leaves out what it cannot read: a cut slice at the end would go unnoticed.
-    known = {Path(name).name for names in series.values() for name in names} | {"DICOMDIR"}
-    for file in sorted(folder.iterdir()):
-        if file.name not in known and file.is_file() and is_dicom(file):
-            raise FseftError("is a damaged DICOM file", hint="Copy or export it again.", file=file)
+    series: dict[str, Sequence[str]] = {}
+    for uid in reader.GetGDCMSeriesIDs(str(folder)):
+        series[uid] = reader.GetGDCMSeriesFileNames(str(folder), uid)
+    _refuse_unlisted_files(folder, series)
     if not series:
-        raise FseftError(
-            "is a folder without a DICOM series", hint="Give an image file, or a folder of slices."
-        )
+        hint = "Give an image file, or a folder of slices."
+        raise FseftError("is a folder without a DICOM series", hint=hint)
     if len(series) > 1:
-        found = ", ".join(
-            f"{uid or 'no UID'} ({len(names)} files)" for uid, names in sorted(series.items())
-        )
-        raise FseftError(
-            f"holds {len(series)} series: {found}", hint="Give a folder with one of them."
-        )
-    names: Sequence[str] = next(iter(series.values()))
-    return names
+        counts = [f"{uid or 'no UID'} ({len(series[uid])} files)" for uid in sorted(series)]
+        cause = f"contains {len(series)} series: {', '.join(counts)}"
+        raise FseftError(cause, hint="Give a folder with one of them.")
+    (files,) = series.values()
+    return files
 
 
-def _slice(sitk: Any, file: str) -> _Slice:
+def _refuse_unlisted_files(folder: Path, series: Mapping[str, Sequence[str]]) -> None:
+    """Refuse DICOM files in no series: GDCM omits damaged slices, such as a truncated last one."""
+    listed = {"DICOMDIR"}
+    for files in series.values():
+        listed.update(Path(file).name for file in files)
+    for file in sorted(folder.iterdir()):
+        if file.name not in listed and file.is_file() and is_dicom(file):
+            raise FseftError("is a damaged DICOM file", hint="Copy or export it again.", file=file)
+
+
+def _read_slice(sitk: Any, file: str) -> _Slice:
+    """Read the header of a slice; refuse what is not a single grey image with a position."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(file)
     reader.ReadImageInformation()
     tags = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
     modality = tags.get(_MODALITY, "").strip()
+    frames = reader.GetSize()[2]
     if modality == "SEG":
         raise FseftError("is a DICOM-SEG, not an image", hint=_CONVERT, file=file)
-    if reader.GetSize()[2] > 1:
-        raise FseftError(
-            f"is a multi-frame file ({reader.GetSize()[2]} frames)", hint=_CONVERT, file=file
-        )
+    if frames > 1:
+        raise FseftError(f"is a multi-frame file ({frames} frames)", hint=_CONVERT, file=file)
     if reader.GetNumberOfComponents() > 1:
         raise FseftError("is a colour (RGB) image", hint="Give a series of grey images.", file=file)
     if _POSITION not in tags or _ORIENTATION not in tags:
-        raise FseftError(
-            f"has no position in space (modality {modality or 'unknown'})",
-            hint="Give a CT or MR series.",
-            file=file,
-        )
+        cause = f"has no position in space (modality {modality or 'unknown'})"
+        raise FseftError(cause, hint="Give a CT or MR series.", file=file)
     return _Slice(
         file=file,
         size=reader.GetSize(),
@@ -147,11 +158,13 @@ def _slice(sitk: Any, file: str) -> _Slice:
 
 
 def _numbers(text: str) -> Array:
-    return np.array([float(part) for part in text.split("\\")])
+    """Parse a multi-valued DICOM attribute."""
+    parts = text.split("\\")
+    return np.array([float(part) for part in parts])
 
 
 def _affine(slices: list[_Slice]) -> Array:
-    """The grid of slices that are in order; SliceThickness is not used, it is often not the distance."""
+    """Return the affine of sorted slices; SliceThickness often differs from their distance."""
     row, column = slices[0].axes
     normal = np.cross(row, column)
     positions = np.array([item.position_mm for item in slices])
@@ -167,25 +180,25 @@ def _affine(slices: list[_Slice]) -> Array:
 
 
 def _check_regular(positions: Array, normal: Array, pixel_mm: float) -> None:
-    """Refuse gaps that differ by over 1 % (or by rounding: 0.02 mm; never over 0.1 mm), and sheared stacks.
+    """Refuse uneven gaps between slices, and stacks that gantry tilt has sheared.
 
-    A stack is sheared, by gantry tilt, if the slices drift within their plane by over half a pixel in all.
+    A stack is sheared if the first and the last slice are displaced within their plane by more than
+    half a pixel.
     """
     gaps = np.diff(positions @ normal)
     gap = float(np.median(gaps))
     causes = []
-    if np.abs(gaps - gap).max() > np.clip(0.01 * gap, 0.02, 0.1):
-        causes.append(
-            f"has unevenly spaced slices (gaps from {gaps.min():.4g} to {gaps.max():.4g} mm)"
-        )
+    tolerance_mm = np.clip(_EVEN_FRACTION * gap, *_EVEN_MM)
+    if np.abs(gaps - gap).max() > tolerance_mm:
+        limits = f"gaps from {gaps.min():.4g} to {gaps.max():.4g} mm"
+        causes.append(f"has unevenly spaced slices ({limits})")
     path = positions[-1] - positions[0]
-    along = float(normal @ path)
-    drift = float(np.linalg.norm(path - along * normal))
-    if drift > pixel_mm / 2:
-        angle = np.degrees(np.arctan2(drift, along))
+    height = float(normal @ path)
+    displacement = float(np.linalg.norm(path - height * normal))
+    if displacement > pixel_mm / 2:
+        angle = np.degrees(np.arctan2(displacement, height))
         causes.append(f"has a gantry tilt of {angle:.3g} degrees")
     if causes or gap <= 0:
         cause = " and ".join(causes) or "has all slices at one position"
-        raise FseftError(
-            cause, hint="Complete the series, or resample it to a regular grid as .nii.gz."
-        )
+        hint = "Complete the series, or resample it to a regular grid as .nii.gz."
+        raise FseftError(cause, hint=hint)

@@ -1,4 +1,4 @@
-"""The fingerprint: what a dataset is like, measured case by case, each file read once."""
+"""The fingerprint of a dataset, measured case by case; each file is read once."""
 
 from __future__ import annotations
 
@@ -20,26 +20,38 @@ from fseft.workspace import digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from fseft.schemas import Case, Dataset, IntensityStats, Millimetres, Triple
     from fseft.volume.geometry import Array
 
 AXES = "RAS"
-"""Axes of what is compared across cases, whatever their orientation: left-right, back-front, foot-head."""
+"""Axes of lengths that are compared across cases: left-right, back-front, foot-head."""
 
-FORMAT = 3  # raised when other things are measured
-_NAMED = 3  # cases or structures that a warning names
+FORMAT = 3  # version of the measurements; increased when they change
+_MAX_NAMES = 3  # cases or structures in a message
+_WORLD_AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 
 
 @dataclass(frozen=True, eq=False)
 class CaseMeasurement:
-    """One case; axes as stored in the file.
+    """Measurements of one case; axes as stored in the file.
 
     Attributes:
+        name: Case identifier.
+        voxels: Key of the image's voxels, see `voxels_digest`.
+        labelled: Whether the case has a label.
+        shape: Voxels along each axis.
+        shape_after_crop: Voxels along each axis of the box of the body.
+        spacing_mm: Spacing along each axis.
+        orientation: Three-letter code of the axes.
+        integer: Whether the file contains integers.
+        minimum: Smallest value of the image.
         volumes_mm3: Label value -> volume.
         extents_mm: Label value -> sides of the bounding box.
-        intensities: Per channel, of the foreground; of the body where the dataset has no label at all.
-        doubts: What speaks against its being an image.
+        intensities: Intensities of each channel in the foreground; in the body for a dataset
+            without any label.
+        doubts: Signs that the file is not an image.
     """
 
     name: str
@@ -58,13 +70,19 @@ class CaseMeasurement:
 
 
 def case_content(case: Case) -> str:
-    """A key of what the files of a case hold."""
+    """Return a key of the content of all files of a case."""
     values = list(case.label) if isinstance(case.label, dict) else []
-    return digest(len(case.images), content_digest([*case.images, *label_files(case)]), *values)
+    files = content_digest([*case.images, *label_files(case)])
+    return digest(len(case.images), files, *values)
 
 
 def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
-    """A key of everything that the fingerprint depends on; `contents` has the key of each case."""
+    """Return a key of everything that the fingerprint depends on.
+
+    Args:
+        dataset: The dataset, as read.
+        contents: Case name -> key of its files.
+    """
     declared = dataset.model_dump(mode="json", exclude={"cases", "folder"})
     return digest(FORMAT, declared, dict(contents))
 
@@ -72,56 +90,73 @@ def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
 def measure_case(
     case: Case, *, channels: Sequence[str], labels: Mapping[str, int], body: bool
 ) -> CaseMeasurement:
-    """Read a case and measure it; to be mapped over cases.
+    """Read and measure one case; to be mapped over the cases of a dataset.
 
     Args:
-        case: What to read.
-        channels: Names of the channels; there must be as many.
-        labels: Structure name -> value; empty where the names are not known.
-        body: Take intensities from the body instead of the foreground: for datasets without labels.
+        case: Case to read.
+        channels: Names of the channels of the dataset.
+        labels: Structure name -> value; empty if the names are unknown.
+        body: Measure the intensities in the body instead of the foreground.
 
     Raises:
-        FseftError: A file is broken, the label is not on the image's grid, or holds a value without a name.
+        FseftError: A file is broken, or the label is on another grid or contains an undeclared
+            value.
     """
     volume = read_case(case, channels)
-    modality = guess_modality(channels, float(volume.array.min()))
-    box = body_box(volume.array, modality)
+    array, geometry = volume.array, volume.geometry
+    minimum = float(array.min())
+    box = body_box(array, guess_modality(channels, minimum))
     label = None if case.label is None else read_case_labels(case, volume).array[0]
-    volumes, extents = ({}, {}) if label is None else _structures(label, volume)
+    volumes, extents = ({}, {}) if label is None else _measure_structures(label, volume)
     _check_values(case, volumes, labels)
     return CaseMeasurement(
         name=case.name,
         voxels=voxels_digest(volume),
         labelled=label is not None,
-        shape=volume.geometry.shape,
+        shape=geometry.shape,
         shape_after_crop=box.shape,
-        spacing_mm=volume.geometry.spacing_mm,
-        orientation=volume.geometry.orientation,
-        integer=volume.array.dtype.kind in "iu",
-        minimum=float(volume.array.min()),
+        spacing_mm=geometry.spacing_mm,
+        orientation=geometry.orientation,
+        integer=array.dtype.kind in "iu",
+        minimum=minimum,
         volumes_mm3=volumes,
         extents_mm=extents,
-        intensities=_intensities(volume.array, label, box.slices, body),
-        doubts=tuple(modality_warnings(volume.array, "other")),
+        intensities=_intensities(array, label, box.slices, body),
+        doubts=tuple(modality_warnings(array, "other")),
     )
 
 
 def read_case(case: Case, channels: Sequence[str]) -> Volume:
-    """The image of a case with all its channels."""
-    source = case.images[0] if len(case.images) == 1 else case.images
+    """Read the image of a case with all its channels.
+
+    Args:
+        case: Case with one file per channel, or one file for all.
+        channels: Names of the channels of the dataset.
+    """
+    source: Path | tuple[Path, ...] = case.images
+    if len(case.images) == 1:
+        source = case.images[0]
     return read_volume(source, channels=len(channels), case=case.name)
 
 
 def read_case_labels(case: Case, volume: Volume) -> Volume:
-    """The labels of a case, voxel by voxel on the grid of its image.
+    """Read the labels of a case on the grid of its image.
 
-    Labels that are stored with other axes, as converters from DICOM leave them, are turned without loss.
+    Labels that are stored with permuted or flipped axes, as converters from DICOM write them, are
+    reoriented without loss.
+
+    Args:
+        case: Case with a label map, masks or PNG slices.
+        volume: Image of the case, as read.
+
+    Returns:
+        The labels (1, i, j, k) on the geometry of `volume`.
 
     Raises:
-        FseftError: There are none, they are broken, or on another grid.
+        FseftError: The case is unlabelled, or its labels are broken or on another grid.
     """
     if case.label is None:
-        raise FseftError("has no label", case=case.name, hint="Give it one, or leave it out.")
+        raise FseftError("has no label", case=case.name, hint="Add a label, or exclude the case.")
     if isinstance(case.label, dict):
         labels = read_masks(case.label, case=case.name)
     elif is_png_folder(case.label):
@@ -130,11 +165,12 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
         labels = read_labels(case.label, case=case.name)
     array, geometry = reorient(labels.array, labels.geometry, volume.geometry.orientation)
     if difference := geometry_mismatch(volume.geometry, geometry):
+        image = case.images[0].name
         raise FseftError(
-            f"the image {case.images[0].name} and its label are not on the same grid: {difference}",
+            f"the image {image} and its label are not on the same grid: {difference}",
             case=case.name,
             file=label_files(case)[0],
-            hint="Draw or resample the label on the image's grid, or repair the header that is wrong.",
+            hint="Draw or resample the label on the image's grid, or repair the wrong header.",
         )
     return Volume(array, volume.geometry)
 
@@ -142,25 +178,24 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
 def combine_measurements(
     dataset: Dataset, measurements: Sequence[CaseMeasurement], contents: Mapping[str, str]
 ) -> Fingerprint:
-    """Join the cases into the fingerprint.
+    """Combine the measurements of all cases into the fingerprint.
 
     Args:
-        dataset: What was measured.
+        dataset: The measured dataset.
         measurements: One per case.
         contents: Case name -> key of its files.
 
     Raises:
-        FseftError: No case has a labelled voxel, though there are labels.
+        FseftError: The dataset has labels, but no case has a labelled voxel.
     """
-    labels = dataset.labels or _found_labels(measurements)
+    labels = dataset.labels or _generic_labels(measurements)
     names = {value: name for name, value in labels.items()}
-    modality = guess_modality(
-        dataset.channels, float(np.median([case.minimum for case in measurements]))
-    )
-    classes = {name: _class(value, measurements) for name, value in labels.items()}
-    warnings = [*dataset.warnings, *_absent(classes), *_doubtful(measurements)]
+    minimum = float(np.median([case.minimum for case in measurements]))
+    modality = guess_modality(dataset.channels, minimum)
+    classes = {name: _class_fingerprint(value, measurements) for name, value in labels.items()}
+    warnings = [*dataset.warnings, *_warn_absent(classes), *_warn_doubtful(measurements)]
     if modality == "ct":
-        warnings += _offset(measurements)
+        warnings += _warn_offset(measurements)
     return Fingerprint(
         dataset=dataset.name,
         reader=dataset.reader,
@@ -170,15 +205,22 @@ def combine_measurements(
         integer=all(case.integer for case in measurements),
         labels=labels,
         meanings=dataset.meanings,
-        cases=tuple(_case(case, names, contents[case.name]) for case in measurements),
+        cases=tuple(_case_fingerprint(case, names, contents[case.name]) for case in measurements),
         classes=classes,
-        intensities=_statistics(dataset, measurements),
+        intensities=_summarise_channels(dataset, measurements),
         warnings=tuple(warnings),
     )
 
 
 def foreground_statistics(dataset: Dataset, names: Collection[str]) -> tuple[IntensityStats, ...]:
-    """Foreground intensities of some labelled cases only, one per channel.
+    """Measure the foreground intensities of some labelled cases.
+
+    Args:
+        dataset: Dataset of the cases.
+        names: Names of the cases.
+
+    Returns:
+        Statistics of each channel.
 
     Raises:
         FseftError: A file is broken, or no case has a labelled voxel.
@@ -188,62 +230,69 @@ def foreground_statistics(dataset: Dataset, names: Collection[str]) -> tuple[Int
         for case in dataset.cases
         if case.name in names
     ]
-    return _statistics(dataset, measurements)
+    return _summarise_channels(dataset, measurements)
 
 
 def permute_to_orientation(values: Sequence[float], source: str, target: str = AXES) -> Millimetres:
-    """Lengths along the axes of one orientation, in the order of the axes of another.
+    """Reorder lengths along the axes of one orientation to the axes of another.
 
     Args:
-        values: One per axis, without a sign.
+        values: One length per axis, without a sign.
         source: Three-letter code of the axes of `values`.
-        target: Three-letter code of the axes wanted.
+        target: Three-letter code of the axes of the result.
+
+    Example:
+        >>> permute_to_orientation((5.0, 0.7, 0.8), "SPL", "RAS")
+        (0.8, 0.7, 5.0)
     """
-    pairs = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
-    by_pair = {pairs[letter]: value for letter, value in zip(source, values, strict=True)}
-    i, j, k = (by_pair[pairs[letter]] for letter in target)
+    by_world_axis = {}
+    for letter, value in zip(source, values, strict=True):
+        by_world_axis[_WORLD_AXES[letter]] = value
+    i, j, k = (by_world_axis[_WORLD_AXES[letter]] for letter in target)
     return i, j, k
 
 
-def _structures(label: Array, volume: Volume) -> tuple[dict[int, float], dict[int, Millimetres]]:
-    """Volume and sides of the bounding box of each label value that occurs."""
+def _measure_structures(
+    label: Array, volume: Volume
+) -> tuple[dict[int, float], dict[int, Millimetres]]:
+    """Return volume (mm³) and sides of the bounding box (mm) of each label value that occurs."""
     from scipy.ndimage import find_objects
 
-    body = bounding_box(label).slices
-    inside, spacing = label[body], volume.geometry.spacing_mm
-    counts = np.bincount(inside.ravel())
-    volumes, extents = {}, {}
-    for value, box in enumerate(find_objects(inside), start=1):
+    geometry = volume.geometry
+    foreground = label[bounding_box(label).slices]
+    counts = np.bincount(foreground.ravel())
+    volumes: dict[int, float] = {}
+    extents: dict[int, Millimetres] = {}
+    for value, box in enumerate(find_objects(foreground), start=1):
         if box is not None:
-            i, j, k = (
-                float((part.stop - part.start) * mm) for part, mm in zip(box, spacing, strict=True)
-            )
-            volumes[value], extents[value] = (
-                float(counts[value] * volume.geometry.voxel_volume_mm3),
-                (i, j, k),
-            )
+            sides = [part.stop - part.start for part in box]
+            i, j, k = np.multiply(sides, geometry.spacing_mm).tolist()
+            extents[value] = i, j, k
+            volumes[value] = float(counts[value] * geometry.voxel_volume_mm3)
     return volumes, extents
 
 
-def _check_values(case: Case, found: Iterable[int], labels: Mapping[str, int]) -> None:
-    unknown = sorted(set(found) - set(labels.values()))
-    if labels and unknown:
-        values = ", ".join(map(str, unknown[:_NAMED])) + (", ..." if len(unknown) > _NAMED else "")
-        raise FseftError(
-            f"holds label value{'s' if len(unknown) > 1 else ''} {values} without a name",
-            case=case.name,
-            file=label_files(case)[0],
-            hint="Name it in dataset.json, or correct the label.",
-        )
+def _check_values(case: Case, values: Iterable[int], labels: Mapping[str, int]) -> None:
+    """Refuse values that the dataset does not declare."""
+    unknown = sorted(set(values) - set(labels.values()))
+    if not labels or not unknown:
+        return
+    subject = "label values" if len(unknown) > 1 else "label value"
+    raise FseftError(
+        f"contains {subject} {_first(map(str, unknown))} without a name",
+        case=case.name,
+        file=label_files(case)[0],
+        hint="Name it in dataset.json, or correct the label.",
+    )
 
 
 def _intensities(
     array: Array, label: Array | None, box: tuple[slice, ...], body: bool
 ) -> tuple[CaseIntensities, ...]:
+    """Measure each channel in the body box or in the foreground."""
     if body:
-        return tuple(
-            measure_intensities(np.ascontiguousarray(channel[box]).reshape(-1)) for channel in array
-        )
+        crops = [np.ascontiguousarray(channel[box]) for channel in array]
+        return tuple(measure_intensities(crop.reshape(-1)) for crop in crops)
     if label is None:
         return ()
     part = bounding_box(label).slices
@@ -251,30 +300,30 @@ def _intensities(
     return tuple(measure_intensities(channel[part][foreground]) for channel in array)
 
 
-def _found_labels(measurements: Iterable[CaseMeasurement]) -> dict[str, int]:
-    """Names for structures that no one named."""
-    values = sorted({value for case in measurements for value in case.volumes_mm3})
-    return {f"class_{value}": value for value in values}
+def _generic_labels(measurements: Iterable[CaseMeasurement]) -> dict[str, int]:
+    """Return names for the structures of a dataset that declares none."""
+    values = {value for case in measurements for value in case.volumes_mm3}
+    return {f"class_{value}": value for value in sorted(values)}
 
 
-def _class(value: int, measurements: Iterable[CaseMeasurement]) -> ClassFingerprint:
-    having = [case for case in measurements if value in case.volumes_mm3]
-    if not having:
+def _class_fingerprint(value: int, measurements: Iterable[CaseMeasurement]) -> ClassFingerprint:
+    cases = [case for case in measurements if value in case.volumes_mm3]
+    if not cases:
         return ClassFingerprint(id=value, cases=0)
-    volumes = [case.volumes_mm3[value] for case in having]
-    extents = np.array(
-        [permute_to_orientation(case.extents_mm[value], case.orientation) for case in having]
-    )
-    i, j, k = extents.max(axis=0).tolist()
+    volumes = [case.volumes_mm3[value] for case in cases]
+    extents = [permute_to_orientation(case.extents_mm[value], case.orientation) for case in cases]
+    i, j, k = np.max(extents, axis=0).tolist()
     return ClassFingerprint(
         id=value,
-        cases=len(having),
+        cases=len(cases),
         median_volume_mm3=float(np.median(volumes)),
         maximum_extent_mm=(i, j, k),
     )
 
 
-def _case(case: CaseMeasurement, names: Mapping[int, str], content: str) -> CaseFingerprint:
+def _case_fingerprint(
+    case: CaseMeasurement, names: Mapping[int, str], content: str
+) -> CaseFingerprint:
     return CaseFingerprint(
         name=case.name,
         content=content,
@@ -289,46 +338,51 @@ def _case(case: CaseMeasurement, names: Mapping[int, str], content: str) -> Case
     )
 
 
-def _statistics(
+def _summarise_channels(
     dataset: Dataset, measurements: Sequence[CaseMeasurement]
 ) -> tuple[IntensityStats, ...]:
-    having = [case for case in measurements if case.intensities]
-    found = []
+    cases = [case.intensities for case in measurements if case.intensities]
+    statistics = []
     for channel in range(len(dataset.channels)):
-        stats = summarise([case.intensities[channel] for case in having])
-        if stats is None:
-            raise FseftError(
-                f"no case of {dataset.name} has a labelled voxel", hint="Check the label files."
-            )
-        found.append(stats)
-    return tuple(found)
+        summary = summarise([intensities[channel] for intensities in cases])
+        if summary is None:
+            cause = f"no case of {dataset.name} has a labelled voxel"
+            raise FseftError(cause, hint="Check the label files.")
+        statistics.append(summary)
+    return tuple(statistics)
 
 
-def _absent(classes: Mapping[str, ClassFingerprint]) -> list[str]:
-    absent = [name for name, found in classes.items() if found.cases == 0]
+def _warn_absent(classes: Mapping[str, ClassFingerprint]) -> list[str]:
+    absent = [name for name, structure in classes.items() if structure.cases == 0]
     if not absent:
         return []
-    what = "structure is" if len(absent) == 1 else "structures are"
-    return [
-        f"{len(absent)} {what} declared but in no case ({', '.join(absent)}): nothing can be learnt of it"
-    ]
+    subject = pluralise(len(absent), "declared structure")
+    return [f"{subject} absent from all cases ({', '.join(absent)}): cannot be learned"]
 
 
-def _doubtful(measurements: Sequence[CaseMeasurement]) -> list[str]:
+def _warn_doubtful(measurements: Sequence[CaseMeasurement]) -> list[str]:
     doubtful = [case for case in measurements if case.doubts]
     if not doubtful:
         return []
-    more = f" and {pluralise(len(doubtful) - 1, 'case')} more" if len(doubtful) > 1 else ""
-    return [
-        f"the image of {doubtful[0].name}{more}: {doubtful[0].doubts[0]}; is it in the right folder?"
-    ]
+    first, others = doubtful[0], len(doubtful) - 1
+    more = f" and {pluralise(others, 'case')} more" if others else ""
+    return [f"the image of {first.name}{more}: {first.doubts[0]}; is it in the right folder?"]
 
 
-def _offset(measurements: Sequence[CaseMeasurement]) -> list[str]:
-    """CT without anything below -500 HU holds no air: most often an offset of 1024 was lost."""
-    high = [case.name for case in measurements if case.minimum > AIR_THRESHOLD_HU]
-    if not high:
+def _warn_offset(measurements: Sequence[CaseMeasurement]) -> list[str]:
+    """Warn of CT without air: most often an offset of 1024 was lost."""
+    without_air = [case.name for case in measurements if case.minimum > AIR_THRESHOLD_HU]
+    if not without_air:
         return []
-    some = ", ".join(high[:_NAMED]) + (", ..." if len(high) > _NAMED else "")
-    found = f"{len(high)} of {len(measurements)} CT cases have no value below {AIR_THRESHOLD_HU} HU ({some})"
-    return [f"{found}: if they show air, subtract 1024 from their values"]
+    count = f"{len(without_air)} of {len(measurements)} CT cases"
+    warning = (
+        f"{count} have no value below {AIR_THRESHOLD_HU} HU ({_first(without_air)}): if they show "
+        "air, subtract 1024 from their values"
+    )
+    return [warning]
+
+
+def _first(names: Iterable[str]) -> str:
+    names = list(names)
+    more = ", ..." if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

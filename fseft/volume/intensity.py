@@ -1,4 +1,4 @@
-"""Stored intensities to network input, at read: which scheme, and its arithmetic."""
+"""Intensity normalisation: which scheme, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -16,34 +16,40 @@ if TYPE_CHECKING:
     from fseft.volume.geometry import Array
 
 AIR_THRESHOLD_HU = -500
-"""Voxels below are air or lung; images with values down there are CT unless their channel says otherwise."""
+"""Voxels below are air or lung; images with such values are CT, unless a channel name denies it."""
 
 _CT = re.compile(r"(ce|nc|ld|hd)?ct|hu")
 _MR = re.compile(
     r"mr|mri|mrt|fmri|t1.*|t2.*|flair|adc|dwi|swi|pd|pdw|tof|stir|dixon|dce|gre|epi|haste"
 )
-_SMALLEST_STD = 1e-8
-_FEW_VALUES = 16
+_MIN_STD = 1e-8
+_MAX_LABEL_VALUES = 16  # integer images with at most as many distinct values resemble label maps
 
 
 def guess_modality(channels: Sequence[str], minimum: float) -> Modality:
-    """What made the images: by the channel names if they tell, else by the values.
+    """Guess the modality from the channel names, or from the values if they do not say it.
 
     Args:
         channels: Names as in `dataset.json`, such as "CT", "T1" or "FLAIR".
-        minimum: The smallest stored value.
+        minimum: Smallest stored value.
+
+    Example:
+        >>> guess_modality(["FLAIR", "T1ce"], 0)
+        'mr'
+        >>> guess_modality(["image"], -1024)
+        'ct'
     """
-    kinds = {_kind(name) for name in channels}
-    if kinds == {"ct"}:
+    modalities = {_modality_of_name(name) for name in channels}
+    if modalities == {"ct"}:
         return "ct"
-    if kinds == {"mr"}:
+    if modalities == {"mr"}:
         return "mr"
-    if kinds == {"other"}:
-        return "ct" if minimum <= AIR_THRESHOLD_HU else "other"
+    if modalities == {"other"} and minimum <= AIR_THRESHOLD_HU:
+        return "ct"
     return "other"
 
 
-def _kind(name: str) -> Modality:
+def _modality_of_name(name: str) -> Modality:
     words = re.split(r"[^a-z0-9]+", name.casefold())
     if any(_CT.fullmatch(word) for word in words):
         return "ct"
@@ -51,52 +57,58 @@ def _kind(name: str) -> Modality:
 
 
 def modality_warnings(array: Array, expected: Modality) -> list[str]:
-    """What speaks against a scan being one of the modality that an adapter has learned from.
+    """Describe signs that a scan is a label map, or of another modality than the training data.
 
     Args:
         array: (C, i, j, k), as stored.
-        expected: Of the training data.
+        expected: Modality of the training data.
     """
-    found = []
-    if (
-        array.dtype.kind in "iu"
-        and len(values := np.unique(array[..., ::3, ::3, ::3])) <= _FEW_VALUES
-    ):
-        found.append(f"it holds {len(values)} different values, as a label map does")
+    warnings = []
+    if array.dtype.kind in "iu":
+        count = len(np.unique(array[..., ::3, ::3, ::3]))
+        if count <= _MAX_LABEL_VALUES:
+            warnings.append(f"it contains {count} different values, as a label map does")
     low = array.min()
     if expected == "ct" and low > AIR_THRESHOLD_HU:
-        found.append(
-            f"no value is below {AIR_THRESHOLD_HU} (the smallest is {low:g}): no CT in HU, or cropped to the inside"
+        warnings.append(
+            f"no value is below {AIR_THRESHOLD_HU} (the smallest is {low:g}): not CT in HU, or "
+            "cropped to the inside of the body"
         )
     if expected == "mr" and low <= AIR_THRESHOLD_HU:
-        found.append(f"values go down to {low:g}, as in CT, and the adapter has learned on MR")
-    return found
+        warnings.append(f"values reach {low:g}, as in CT, but the adapter was trained on MR")
+    return warnings
 
 
 def select_intensity_scheme(
     contract: Contract, modality: Modality, stats: Sequence[IntensityStats]
 ) -> tuple[tuple[Intensity, ...], str]:
-    """The scheme of every channel, and why.
+    """Choose the normalisation of every channel.
 
-    The model's contract goes first. What it leaves open follows nnU-Net (Isensee et al., Nature Methods 18,
-    2021): CT is clipped to the 0.5 and 99.5 percentiles of the foreground and z-scored with the foreground's
-    mean and standard deviation, anything else is z-scored case by case.
+    The model's contract takes precedence. Otherwise nnU-Net's rules apply (Isensee et al., Nature
+    Methods 18, 2021): CT is clipped to the 0.5 and 99.5 percentiles of the foreground and z-scored
+    with its mean and standard deviation; other modalities are z-scored case by case.
 
     Args:
-        contract: What the model expects.
-        modality: Of the dataset.
+        contract: Input that the model expects.
+        modality: Modality of the dataset.
         stats: Foreground intensities, one per channel.
+
+    Returns:
+        One scheme per channel, and the reason.
     """
     if modality in contract.intensity:
-        return (contract.intensity[modality],) * len(stats), "as the model was trained"
-    silent = f"the model says nothing for {modality}; " if contract.intensity else ""
+        scheme = contract.intensity[modality]
+        return (scheme,) * len(stats), "as the model was trained"
+    gap = f"the model does not define {modality}; " if contract.intensity else ""
     if modality == "ct":
-        return tuple(map(_clipped, stats)), f"{silent}nnU-Net's rule for CT, from the foreground"
-    reason = f"{silent}no fixed unit, so each case by its own mean and deviation"
-    return (Intensity(scheme="zscore"),) * len(stats), reason
+        schemes = tuple(map(_foreground_scheme, stats))
+        return schemes, f"{gap}nnU-Net's rule for CT, from the foreground"
+    scheme = Intensity(scheme="zscore")
+    reason = f"{gap}no fixed unit, so each case by its mean and standard deviation"
+    return (scheme,) * len(stats), reason
 
 
-def _clipped(stats: IntensityStats) -> Intensity:
+def _foreground_scheme(stats: IntensityStats) -> Intensity:
     return Intensity(
         scheme="clip-zscore",
         low=stats.percentile_00_5,
@@ -107,64 +119,82 @@ def _clipped(stats: IntensityStats) -> Intensity:
 
 
 def pool_intensity_statistics(datasets: Sequence[IntensityStats]) -> Intensity:
-    """One scheme for CT of several datasets, each with the same weight, so that a tissue looks the same in all.
+    """Return one scheme for CT of several datasets, each with the same weight.
 
-    Clipped is what lies outside the foregrounds of all of them: one may hold lungs, another livers.
+    A tissue gets the same value in all of them. Values outside the foregrounds of all datasets are
+    clipped, as one may contain lungs and another livers.
+
+    Args:
+        datasets: Foreground intensities of one channel of each dataset.
     """
-    means, stds = np.array([one.mean for one in datasets]), np.array([one.std for one in datasets])
+    means = np.array([stats.mean for stats in datasets])
+    stds = np.array([stats.std for stats in datasets])
+    variance = (stds**2).mean() + means.var()
     return Intensity(
         scheme="clip-zscore",
-        low=min(one.percentile_00_5 for one in datasets),
-        high=max(one.percentile_99_5 for one in datasets),
+        low=min(stats.percentile_00_5 for stats in datasets),
+        high=max(stats.percentile_99_5 for stats in datasets),
         mean=float(means.mean()),
-        std=float(np.sqrt((stds**2).mean() + means.var())),
+        std=float(np.sqrt(variance)),
     )
 
 
 def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[str, Any]) -> Array:
-    """Make network input of stored intensities; works on whole volumes and on patches alike.
+    """Convert stored intensities to network input; equal for whole volumes and patches.
 
     Args:
         array: (C, i, j, k), as stored.
         intensity: One scheme per channel.
-        case_stats: `means`, `stds`, `minima` and `maxima` of the whole case, one per channel, as in a cached case's
-            meta; read by the schemes `zscore` and `minmax`.
+        case_stats: `means`, `stds`, `minima` and `maxima` of the whole case, one per channel, as in
+            the metadata of a cached case; used by the schemes `zscore` and `minmax`.
 
     Returns:
-        A fresh float32 array of the same shape.
+        A new float32 array of the same shape.
 
     Raises:
-        FseftError: There are not as many channels as schemes, or a scheme lacks a number.
+        FseftError: The numbers of channels and schemes differ, or a scheme lacks a value.
+
+    Example:
+        >>> import numpy as np
+        >>> window = Intensity(scheme="window", low=-200, high=200)
+        >>> hu = np.array([-1000, -100, 300], np.int16).reshape(1, 1, 1, 3)
+        >>> normalise(hu, [window], {}).ravel().tolist()
+        [0.0, 0.25, 1.0]
     """
     if len(array) != len(intensity):
         cause = f"the image has {len(array)} channels, the plan {len(intensity)}"
         raise FseftError(cause, hint="Make the plan again for this dataset.")
     result = array.astype(np.float32)
-    for channel, (out, scheme) in enumerate(zip(result, intensity, strict=True)):
+    for channel, scheme in enumerate(intensity):
+        values = result[channel]
         if scheme.scheme in ("window", "clip-zscore"):
-            np.clip(out, _given(scheme, "low"), _given(scheme, "high"), out=out)
-        shift, scale = _line(scheme, case_stats, channel)
-        out -= np.float32(shift)
-        out /= np.float32(max(scale, _SMALLEST_STD))
+            np.clip(values, _parameter(scheme, "low"), _parameter(scheme, "high"), out=values)
+        shift, scale = _shift_and_scale(scheme, case_stats, channel)
+        values -= np.float32(shift)
+        values /= np.float32(max(scale, _MIN_STD))
     return result
 
 
-def _line(scheme: Intensity, case_stats: Mapping[str, Any], channel: int) -> tuple[float, float]:
-    """What is subtracted, and then divided by."""
+def _shift_and_scale(
+    scheme: Intensity, case_stats: Mapping[str, Any], channel: int
+) -> tuple[float, float]:
+    """Return the number to subtract, and the number by which to divide then."""
     if scheme.scheme == "window":
-        return _given(scheme, "low"), _given(scheme, "high") - _given(scheme, "low")
+        low, high = _parameter(scheme, "low"), _parameter(scheme, "high")
+        return low, high - low
     if scheme.scheme == "clip-zscore":
-        return _given(scheme, "mean"), _given(scheme, "std")
+        return _parameter(scheme, "mean"), _parameter(scheme, "std")
     if scheme.scheme == "minmax":
-        low, high = float(case_stats["minima"][channel]), float(case_stats["maxima"][channel])
+        low = float(case_stats["minima"][channel])
+        high = float(case_stats["maxima"][channel])
         return (low + high) / 2, (high - low) / 2
-    return float(case_stats["means"][channel]), float(case_stats["stds"][channel])
+    mean, std = case_stats["means"][channel], case_stats["stds"][channel]
+    return float(mean), float(std)
 
 
-def _given(scheme: Intensity, field: str) -> float:
+def _parameter(scheme: Intensity, field: str) -> float:
     value: float | None = getattr(scheme, field)
     if value is None:
-        raise FseftError(
-            f"the intensity scheme {scheme.scheme!r} has no {field!r}", hint="Repair the plan."
-        )
+        cause = f"the intensity scheme {scheme.scheme!r} has no {field!r}"
+        raise FseftError(cause, hint="Repair the plan.")
     return value

@@ -1,4 +1,4 @@
-"""What was measured on a case, in a file: a fingerprint that was broken off measures no case again."""
+"""Measurements of single cases on disk, so that an interrupted fingerprint resumes."""
 
 from __future__ import annotations
 
@@ -17,43 +17,46 @@ from fseft.workspace import atomic_write
 if TYPE_CHECKING:
     from pathlib import Path
 
-_ARRAYS = ("values", "counts")
+_ARRAYS = ("values", "counts")  # fields of CaseIntensities
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error)
 
 
-def write_measurement(path: Path, measured: CaseMeasurement) -> None:
-    """Write a measurement, `.npz`."""
-    facts = asdict(replace(measured, intensities=()))
-    facts["intensities"] = [
-        {key: value for key, value in vars(channel).items() if key not in _ARRAYS}
-        for channel in measured.intensities
-    ]
-    arrays: dict[str, Any] = {
-        f"{name}_{index}": getattr(channel, name)
-        for index, channel in enumerate(measured.intensities)
-        for name in _ARRAYS
-    }
+def write_measurement(path: Path, measurement: CaseMeasurement) -> None:
+    """Write a measurement as an `.npz` file with a JSON string and the arrays of the histograms."""
+    facts = asdict(replace(measurement, intensities=()))
+    facts["intensities"] = []
+    arrays: dict[str, Any] = {}
+    for index, channel in enumerate(measurement.intensities):
+        numbers = dict(vars(channel))
+        for name in _ARRAYS:
+            arrays[f"{name}_{index}"] = numbers.pop(name)
+        facts["intensities"].append(numbers)
+    text = np.array(json.dumps(facts, default=float))
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, facts=np.array(json.dumps(facts, default=float)), **arrays)
+        np.savez_compressed(file, facts=text, **arrays)
 
 
 def read_measurement(path: Path) -> CaseMeasurement | None:
-    """Read a measurement back; None where there is none, or it is damaged."""
+    """Read a measurement; return None if the file is missing or damaged."""
     try:
-        with path.open("rb") as file, np.load(file) as held:
-            facts = json.loads(str(held["facts"]))
-            channels = [
-                CaseIntensities(**one, **{name: held[f"{name}_{index}"] for name in _ARRAYS})
-                for index, one in enumerate(facts["intensities"])
-            ]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error):
+        with path.open("rb") as file, np.load(file) as arrays:
+            facts = json.loads(str(arrays["facts"]))
+            facts["intensities"] = tuple(
+                _channel(numbers, index, arrays)
+                for index, numbers in enumerate(facts["intensities"])
+            )
+    except _DAMAGE:
         return None
     for key in ("volumes_mm3", "extents_mm"):
-        facts[key] = {int(value): _tuples(found) for value, found in facts[key].items()}
-    facts["intensities"] = tuple(channels)
-    return CaseMeasurement(
-        **{field.name: _tuples(facts[field.name]) for field in fields(CaseMeasurement)}
-    )
+        facts[key] = {int(label): _as_tuple(value) for label, value in facts[key].items()}
+    values = {field.name: _as_tuple(facts[field.name]) for field in fields(CaseMeasurement)}
+    return CaseMeasurement(**values)
 
 
-def _tuples(value: Any) -> Any:
+def _channel(numbers: dict[str, Any], index: int, arrays: Any) -> CaseIntensities:
+    histogram = {name: arrays[f"{name}_{index}"] for name in _ARRAYS}
+    return CaseIntensities(**numbers, **histogram)
+
+
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage files, through SimpleITK; and what every use of SimpleITK needs."""
+"""NRRD and MetaImage files through SimpleITK, and helpers for other users of SimpleITK."""
 
 from __future__ import annotations
 
@@ -17,49 +17,51 @@ if TYPE_CHECKING:
 
     from fseft.volume.geometry import Array
 
-_NAMES = (
-    "UInt8",
-    "Int8",
-    "UInt16",
-    "Int16",
-    "UInt32",
-    "Int32",
-    "UInt64",
-    "Int64",
-    "Float32",
-    "Float64",
+_PIXEL_TYPES = (
+    *("UInt8", "UInt16", "UInt32", "UInt64", "Int8", "Int16", "Int32", "Int64"),
+    *("Float32", "Float64"),
 )
-_CHUNK = 1 << 24
+_CHUNK_BYTES = 1 << 24
+_COLOUR_KEY = "NRRD_kinds[pixel]"
 
 
 @contextmanager
 def simpleitk() -> Iterator[Any]:
-    """SimpleITK without its warnings on stderr; its errors become FseftErrors with their last line."""
-    import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
+    """Provide SimpleITK without its warnings on stderr; its errors are raised as FseftError."""
+    import SimpleITK as sitk  # noqa: N813  the name that everybody uses
 
-    shown = sitk.ProcessObject_GetGlobalWarningDisplay()
+    previous = sitk.ProcessObject_GetGlobalWarningDisplay()
     sitk.ProcessObject_SetGlobalWarningDisplay(False)
     try:
         yield sitk
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise FseftError(
-            f"ITK fails on it ({lines[-1]})", hint="Check or export the file again."
-        ) from error
+        hint = "Check the file, or export it again."
+        raise FseftError(f"causes an error of ITK ({lines[-1]})", hint=hint) from error
     finally:
-        sitk.ProcessObject_SetGlobalWarningDisplay(shown)
+        sitk.ProcessObject_SetGlobalWarningDisplay(previous)
 
 
 def read(path: Path) -> tuple[Array, Array]:
-    """Voxels (channel, z, y, x) and the affine to LPS mm.
+    """Read the voxels and the affine of an NRRD or MetaImage file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The voxels (channel, z, y, x) and the (4, 4) affine from the array index (z, y, x) to LPS
+        mm.
 
     Raises:
-        FseftError: As `describe`, or the file is truncated or damaged.
+        FseftError: The file is not an image of 3 dimensions, or 4 with channels, of real numbers,
+            or is truncated or damaged.
     """
     with simpleitk() as sitk:
-        reader = _opened(sitk, path)
-        shape, affine = _shape(reader), affine_of(reader)
-        _check_deflated(path, math.prod(shape) * dtype_of(sitk, reader.GetPixelID()).itemsize)
+        reader = _open(sitk, path)
+        shape, affine = _array_shape(reader), affine_of(reader)
+        dtype = dtype_of(sitk, reader.GetPixelID())
+        if path.suffix.lower() == ".mha":
+            _check_compressed_voxels(path, math.prod(shape) * dtype.itemsize)
         array: Array = sitk.GetArrayFromImage(reader.Execute())
     if reader.GetNumberOfComponents() > 1:
         array = np.moveaxis(array, -1, 0)
@@ -67,17 +69,22 @@ def read(path: Path) -> tuple[Array, Array]:
 
 
 def write(path: Path, array: Array, affine: Array) -> None:
-    """Write (channel, z, y, x), compressed; several channels become a vector image.
+    """Write a compressed NRRD or MetaImage file; several channels become a vector image.
+
+    Args:
+        path: The file; its suffix decides the format.
+        array: (channel, z, y, x).
+        affine: (4, 4), from the array index (z, y, x) to LPS mm.
 
     Raises:
-        FseftError: ITK could not write.
+        FseftError: ITK could not write the file.
     """
     columns = affine[:3, [2, 1, 0]]
     spacing = np.linalg.norm(columns, axis=0)
-    vector = array.shape[0] > 1
+    is_vector = array.shape[0] > 1
     with simpleitk() as sitk:
-        voxels = np.ascontiguousarray(np.moveaxis(array, 0, -1)) if vector else array[0]
-        image = sitk.GetImageFromArray(voxels, isVector=vector)
+        voxels = np.ascontiguousarray(np.moveaxis(array, 0, -1)) if is_vector else array[0]
+        image = sitk.GetImageFromArray(voxels, isVector=is_vector)
         image.SetSpacing(spacing.tolist())
         image.SetDirection((columns / spacing).ravel().tolist())
         image.SetOrigin(affine[:3, 3].tolist())
@@ -85,34 +92,38 @@ def write(path: Path, array: Array, affine: Array) -> None:
 
 
 def affine_of(reader: Any) -> Array:
-    """(4, 4): array index (z, y, x) to LPS mm, of a SimpleITK image or opened reader."""
+    """Return the (4, 4) affine from (z, y, x) to LPS mm of a SimpleITK image or opened reader."""
     rank = reader.GetDimension()
     direction = np.reshape(reader.GetDirection(), (rank, rank))[:3, :3]
+    columns = direction * reader.GetSpacing()[:3]
     affine = np.eye(4)
-    affine[:3, :3] = (direction * reader.GetSpacing()[:3])[:, ::-1]
+    affine[:3, :3] = columns[:, ::-1]
     affine[:3, 3] = reader.GetOrigin()[:3]
     return affine
 
 
 def dtype_of(sitk: Any, pixel_id: int) -> np.dtype[Any]:
-    """The numpy dtype of a SimpleITK pixel type.
+    """Return the NumPy dtype of a SimpleITK pixel type.
 
     Raises:
-        FseftError: It is complex, or another type that is no number.
+        FseftError: Pixels are complex, or not numbers.
     """
-    for name in _NAMES:
-        if pixel_id in (getattr(sitk, f"sitk{name}"), getattr(sitk, f"sitkVector{name}")):
+    for name in _PIXEL_TYPES:
+        scalar, vector = getattr(sitk, f"sitk{name}"), getattr(sitk, f"sitkVector{name}")
+        if pixel_id in (scalar, vector):
             return np.dtype(name.lower())
     kind = sitk.GetPixelIDValueAsString(pixel_id)
-    raise FseftError(f"holds voxels of the type '{kind}'", hint="Save integers or floats.")
+    raise FseftError(f"contains voxels of the type '{kind}'", hint="Save integers or floats.")
 
 
 def pixel_id_of(sitk: Any, dtype: np.dtype[Any]) -> int:
-    """The SimpleITK pixel type of a numpy dtype: the inverse of `dtype_of`."""
-    return int(next(getattr(sitk, f"sitk{name}") for name in _NAMES if name.lower() == dtype.name))
+    """Return the SimpleITK pixel type of a NumPy dtype, the inverse of `dtype_of`."""
+    names = {name.lower(): name for name in _PIXEL_TYPES}
+    pixel_id = getattr(sitk, f"sitk{names[dtype.name]}")
+    return int(pixel_id)
 
 
-def _opened(sitk: Any, path: Path) -> Any:
+def _open(sitk: Any, path: Path) -> Any:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -120,11 +131,13 @@ def _opened(sitk: Any, path: Path) -> Any:
     except RuntimeError as error:
         if "Unable to determine ImageIO" not in str(error):
             raise
-        raise FseftError(f"is no {path.suffix} file", hint="Check what it holds.") from error
+        cause = f"is not a {path.suffix} file"
+        raise FseftError(cause, hint="Check its content.") from error
     return reader
 
 
-def _shape(reader: Any) -> tuple[int, ...]:
+def _array_shape(reader: Any) -> tuple[int, ...]:
+    """Return the shape (channel, z, y, x) without trailing file axes of length 1."""
     sizes, components = list(reader.GetSize()), reader.GetNumberOfComponents()
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
@@ -133,41 +146,49 @@ def _shape(reader: Any) -> tuple[int, ...]:
             f"has {len(sizes)} dimensions ({'×'.join(map(str, sizes))}), expected 3",
             hint="Save a 3D image, with channels along the fourth dimension.",
         )
-    kind = "NRRD_kinds[pixel]"
-    if reader.HasMetaDataKey(kind) and "color" in reader.GetMetaData(kind).lower():
+    has_kind = reader.HasMetaDataKey(_COLOUR_KEY)
+    if has_kind and "color" in reader.GetMetaData(_COLOUR_KEY).lower():
         raise FseftError("is a colour (RGB) image", hint="Save one intensity per voxel.")
-    return (sizes[3] if len(sizes) == 4 else components, *sizes[2::-1])
+    channels = sizes[3] if len(sizes) == 4 else components
+    return (channels, *sizes[2::-1])
 
 
-def _check_deflated(path: Path, needed: int) -> None:
-    """ITK reads a compressed MetaImage that is damaged as noise, and only prints a line: look first."""
-    if path.suffix.lower() != ".mha":
-        return
+def _check_compressed_voxels(path: Path, expected: int) -> None:
+    """Refuse a damaged MetaImage: ITK reads its compressed voxels as noise, with a mere message.
+
+    Args:
+        path: The file.
+        expected: Bytes of voxels according to its header.
+    """
     with path.open("rb") as file:
-        header = _meta_header(file)
+        header = _read_metaimage_header(file)
         if header.get("CompressedData", "")[:1].lower() not in ("t", "1"):
             return
-        start, produced, stream = file.tell(), 0, zlib.decompressobj()
         try:
-            while not stream.eof:
-                chunk = stream.unconsumed_tail or file.read(_CHUNK)
-                part = len(stream.decompress(chunk, _CHUNK))
-                produced += part
-                if not (chunk or part):
-                    break
+            compressed, decompressed = _decompressed_size(file)
         except zlib.error as error:
             raise _damaged(str(error)) from error
-        size = str(file.tell() - start - len(stream.unused_data))
-    if not stream.eof or produced != needed:
-        raise _damaged(f"it holds {produced} of {needed} bytes of voxels")
-    if header.get("CompressedDataSize") != size:
-        raise _damaged(
-            f"CompressedDataSize is {header.get('CompressedDataSize', 'missing')}, not {size}"
-        )
+    if decompressed != expected:
+        raise _damaged(f"it contains {decompressed} of {expected} bytes of voxels")
+    declared = header.get("CompressedDataSize", "missing")
+    if declared != str(compressed):
+        raise _damaged(f"CompressedDataSize is {declared}, not {compressed}")
 
 
-def _meta_header(file: IO[bytes]) -> dict[str, str]:
-    """The keys of a MetaImage; the file is left where its voxels begin."""
+def _decompressed_size(file: IO[bytes]) -> tuple[int, int]:
+    """Return the sizes of a zlib stream, compressed and decompressed, from the current position."""
+    start, decompressed, stream = file.tell(), 0, zlib.decompressobj()
+    while not stream.eof:
+        chunk = stream.unconsumed_tail or file.read(_CHUNK_BYTES)
+        part = stream.decompress(chunk, _CHUNK_BYTES)
+        decompressed += len(part)
+        if not (chunk or part):
+            raise zlib.error(f"the stream ends after {decompressed} bytes of voxels")
+    return file.tell() - start - len(stream.unused_data), decompressed
+
+
+def _read_metaimage_header(file: IO[bytes]) -> dict[str, str]:
+    """Return the keys of a MetaImage; the file position is at its voxels afterwards."""
     header: dict[str, str] = {}
     while "ElementDataFile" not in header and (line := file.readline(4096)):
         key, _, value = line.decode("latin-1").partition("=")

@@ -1,4 +1,4 @@
-"""Labels that come as one picture per slice of a DICOM series, as those of CHAOS do."""
+"""Labels in the form of one PNG per slice of a DICOM series, as in CHAOS."""
 
 from __future__ import annotations
 
@@ -20,34 +20,39 @@ SUFFIX = ".png"
 
 
 def is_png_folder(path: Path) -> bool:
-    """Whether this is a folder of pictures."""
+    """Return whether this is a folder with PNG files."""
     return path.is_dir() and any(file.suffix == SUFFIX for file in path.iterdir())
 
 
 def read_png_labels(case: Case, folder: Path, image: Volume) -> Volume:
-    """Read pictures as a label map on the grid of the case's image.
+    """Read PNG files as a label map on the grid of the case's image.
 
-    The n-th picture belongs to the n-th file of the series, both in the order of their names, wherever that lies.
+    The n-th PNG belongs to the n-th file of the series, both sorted by name; the slice's position
+    in the volume may differ.
+
+    Args:
+        case: Case whose image is a DICOM series.
+        folder: Folder of the PNG files.
+        image: Image of the case, as read.
 
     Returns:
         The grey values (1, z, y, x), uint8.
 
     Raises:
-        FseftError: There are not as many pictures as slices, or one is of another size.
+        FseftError: The numbers of PNG files and slices differ, or a PNG has another size.
     """
     pictures = sorted(file for file in folder.iterdir() if file.suffix == SUFFIX)
-    placed = slice_files(case.images[0])  # in the order of the array
-    if len(pictures) != len(placed):
-        cause = f"holds {len(pictures)} pictures, its series {len(placed)} slices"
+    slices = slice_files(case.images[0])  # in the order of the array
+    if len(pictures) != len(slices):
+        cause = f"contains {len(pictures)} PNG files, its series {len(slices)} slices"
         raise FseftError(cause, case=case.name, file=folder, hint="Complete or remove them.")
     labels = np.zeros(image.array.shape[-3:], np.uint8)
-    for picture, name in zip(pictures, sorted(placed), strict=True):
+    for picture, name in zip(pictures, sorted(slices), strict=True):
         with simpleitk() as sitk:
             grey = sitk.GetArrayFromImage(sitk.ReadImage(str(picture)))
         if grey.shape != labels.shape[1:]:
-            cause = f"is a picture {grey.shape}, its slice is {labels.shape[1:]}"
-            raise FseftError(
-                cause, case=case.name, file=picture, hint="Give one grey value per pixel."
-            )
-        labels[placed.index(name)] = grey
+            cause = f"has the shape {grey.shape}, its slice {labels.shape[1:]}"
+            hint = "Give one grey value per pixel."
+            raise FseftError(cause, case=case.name, file=picture, hint=hint)
+        labels[slices.index(name)] = grey
     return Volume(labels[np.newaxis], image.geometry)

@@ -1,4 +1,4 @@
-"""The way of a volume to the network's grid, and the way of its prediction back to the file's grid."""
+"""Transform volumes to the network's grid, and predictions back to the grid of the file."""
 
 from __future__ import annotations
 
@@ -34,19 +34,18 @@ if TYPE_CHECKING:
     from fseft.volume.geometry import Array
     from fseft.volume.image import Volume
 
-FEW = 8
-"""Voxels are picked one by one where it is less than one in so many: that costs more for each, measured."""
+_SPARSE = 8  # gathering voxels is measured to be faster if less than one in so many is needed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GridTransform:
-    """The grids that a volume passes through: all that the way back needs.
+    """The grids between a file and the network, as the inverse transform needs them.
 
     Attributes:
-        native: As stored in the file.
-        canonical: After reorientation, before the crop.
+        native: Grid of the file.
+        canonical: Grid after reorientation, before the crop.
         box: The crop, in the canonical array.
-        geometry: After resampling; what the network sees.
+        geometry: Grid after resampling, the input of the network.
     """
 
     native: Geometry
@@ -55,15 +54,17 @@ class GridTransform:
     geometry: Geometry
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, for the metadata of a cached case."""
-        grids = {
-            name: getattr(self, name).to_json() for name in ("native", "canonical", "geometry")
+        """Return plain lists, for the metadata of a cached case."""
+        return {
+            "native": self.native.to_json(),
+            "canonical": self.canonical.to_json(),
+            "geometry": self.geometry.to_json(),
+            "box": [list(self.box.start), list(self.box.stop)],
         }
-        return {**grids, "box": [list(self.box.start), list(self.box.stop)]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GridTransform:
-        """The inverse of `to_json`; other keys are ignored."""
+        """Return the transform that `to_json` serialised; other keys are ignored."""
         start, stop = (tuple(map(int, corner)) for corner in data["box"])
         return GridTransform(
             native=Geometry.from_json(data["native"]),
@@ -75,15 +76,15 @@ class GridTransform:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedVolume(GridTransform):
-    """A volume on the network's grid, its intensities still as stored.
+    """A volume on the network's grid, with intensities as stored.
 
     Attributes:
-        image: (C, i, j, k), integers where the file has integers, else float32.
+        image: (C, i, j, k), integers if the file has integers, else float32.
         label: (i, j, k), or None.
-        means: Of each channel over the crop, before resampling.
-        stds: Standard deviations of the same.
-        minima: The smallest value of each channel, in the file.
-        maxima: The largest.
+        means: Mean of each channel over the crop, before resampling.
+        stds: Standard deviation of each channel over the crop, before resampling.
+        minima: Smallest value of each channel in the file.
+        maxima: Largest value of each channel in the file.
     """
 
     image: Array
@@ -94,21 +95,29 @@ class PreparedVolume(GridTransform):
     maxima: tuple[float, ...]
 
     def statistics(self) -> dict[str, list[float]]:
-        """What `normalise` asks of a case; one number per channel."""
-        return {name: list(getattr(self, name)) for name in ("means", "stds", "minima", "maxima")}
+        """Return the `case_stats` of `normalise`, with one number per channel."""
+        return {
+            "means": list(self.means),
+            "stds": list(self.stds),
+            "minima": list(self.minima),
+            "maxima": list(self.maxima),
+        }
 
 
 def body_box(array: Array, modality: Modality) -> Box:
-    """The box without the air around: CT above -500 HU, others above their minimum; all if nothing is left.
+    """Return the bounding box of the body, without surrounding air.
+
+    The threshold is -500 HU for CT and the minimum of the channel otherwise. If no voxel exceeds
+    it, the box is the whole array.
 
     Args:
-        array: (C, i, j, k), as stored; a voxel counts that is above in any channel.
-        modality: Of the volume.
+        array: (C, i, j, k), as stored; a voxel counts if it exceeds the threshold in any channel.
+        modality: Modality of the volume.
     """
-    floor = [AIR_THRESHOLD_HU if modality == "ct" else channel.min() for channel in array]
-    mask = array[0] > floor[0]
-    for channel, low in zip(array[1:], floor[1:], strict=True):
-        mask |= channel > low
+    mask = np.zeros(array.shape[1:], bool)
+    for channel in array:
+        threshold = AIR_THRESHOLD_HU if modality == "ct" else channel.min()
+        mask |= channel > threshold
     return bounding_box(mask)
 
 
@@ -120,47 +129,49 @@ def preprocess_volume(
     spacing_mm: Millimetres,
     modality: Modality,
 ) -> PreparedVolume:
-    """Reorient, crop away the air, resample.
+    """Reorient, crop to the body and resample.
 
     Args:
         volume: The image, as read.
-        labels: Its labels on the same grid, as read; the crop never cuts a label.
+        labels: Its labels on the same grid, as read; the crop contains all labelled voxels.
         orientation: Three-letter code of the network's axes.
-        spacing_mm: Along the network's axes.
-        modality: Decides what is air.
+        spacing_mm: Target spacing along the network's axes.
+        modality: Modality of the image; decides the threshold of air.
 
     Raises:
-        FseftError: The orientation is none, or the array does not hold labels.
+        FseftError: The code is not an orientation, or the array does not contain labels.
     """
-    turned, canonical = reorient(volume.array, volume.geometry, orientation)
-    label = None if labels is None else reorient(labels.array, volume.geometry, orientation)[0][0]
-    box = body_box(turned, modality)
-    if label is not None and label.any():
-        box = _united(box, bounding_box(label))
-    image, cropped = crop(turned, canonical, box)
+    array, canonical = reorient(volume.array, volume.geometry, orientation)
+    box, label = body_box(array, modality), None
+    if labels is not None:
+        label = reorient(labels.array, volume.geometry, orientation)[0][0]
+        if label.any():
+            box = _union(box, bounding_box(label))
+        label = label[box.slices]
+    image, cropped = crop(array, canonical, box)
     geometry = resampled_geometry(cropped, spacing_mm)
-    moments = [measure_intensities(np.ascontiguousarray(channel).reshape(-1)) for channel in image]
+    means, stds = _moments(image)
     return PreparedVolume(
         native=volume.geometry,
         canonical=canonical,
         box=box,
         geometry=geometry,
         image=_resampled(image, geometry.shape, modality),
-        label=None if label is None else _resampled_labels(label[box.slices], geometry.shape),
-        means=tuple(channel.mean for channel in moments),
-        stds=tuple(float(np.sqrt(channel.variance)) for channel in moments),
-        minima=tuple(float(channel.min()) for channel in turned),
-        maxima=tuple(float(channel.max()) for channel in turned),
+        label=None if label is None else _resampled_labels(label, geometry.shape),
+        means=means,
+        stds=stds,
+        minima=tuple(float(channel.min()) for channel in array),
+        maxima=tuple(float(channel.max()) for channel in array),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class LabelMerger:
-    """Which structures voxels of a file's grid belong to, where several networks may claim them.
+    """One label map of the predictions of several networks; the most confident label wins.
 
     Attributes:
-        labels: (i, j, k) in the axis order of the file; 0 is background.
-        confidence: Of the claim of each voxel, (i, j, k); 0 in the background.
+        labels: (i, j, k) on the grid of the file; 0 is background.
+        confidence: Confidence of each voxel's label, (i, j, k); 0 in the background.
     """
 
     labels: Array
@@ -168,104 +179,123 @@ class LabelMerger:
 
     @classmethod
     def empty(cls, native: Geometry, largest: int, confidence: DTypeLike) -> LabelMerger:
-        """Background only, for labels up to the largest."""
-        return cls(
-            np.zeros(native.shape, np.min_scalar_type(largest)), np.zeros(native.shape, confidence)
-        )
-
-    def add(
-        self, scores: Array, frame: GridTransform, ids: Sequence[int], confidence: int | None = None
-    ) -> None:
-        """Give each voxel to the strongest class of its scores, where no claim before was as strong.
+        """Return a merger with background only.
 
         Args:
-            scores: Logits (C, i, j, k) on the grid `frame.geometry`.
-            frame: The `PreparedVolume` volume, or its frame.
-            ids: Label value of each channel; 0 is background.
-            confidence: Of the claims; without one, the softmax probability is.
+            native: Grid of the file.
+            largest: Largest label value that will be added.
+            confidence: Dtype of the confidence.
         """
-        values = np.asarray(ids, self.labels.dtype)
-        labels, before = _inside(self.labels, frame), _inside(self.confidence, frame)
-        for region, strongest, part in resampled_argmax(scores, frame.box.shape):
-            found = strongest > 0
-            claimed = (
-                _certainty(part, found)
-                if confidence is None
-                else found * before.dtype.type(confidence)
-            )
-            wins = claimed > before[region]
-            np.copyto(labels[region], values[strongest], where=wins)
-            np.copyto(before[region], claimed, where=wins)
+        labels = np.zeros(native.shape, np.min_scalar_type(largest))
+        return cls(labels, np.zeros(native.shape, confidence))
+
+    def add(
+        self,
+        scores: Array,
+        transform: GridTransform,
+        values: Sequence[int],
+        confidence: int | None = None,
+    ) -> None:
+        """Label each voxel with its class of highest score, unless its label is as confident.
+
+        Args:
+            scores: Logits (C, i, j, k) on the grid `transform.geometry`.
+            transform: The prepared volume, or its grids.
+            values: Label value of each channel; 0 is background.
+            confidence: The same for all voxels; by default the softmax probability of the class.
+        """
+        label_values = np.asarray(values, self.labels.dtype)
+        labels = _inside(self.labels, transform)
+        confidences = _inside(self.confidence, transform)
+        for region, classes, logits in resampled_argmax(scores, transform.box.shape):
+            foreground = classes > 0
+            if confidence is None:
+                confidence_of_class = _max_probability(logits, foreground)
+            else:
+                confidence_of_class = foreground * confidences.dtype.type(confidence)
+            wins = confidence_of_class > confidences[region]
+            np.copyto(labels[region], label_values[classes], where=wins)
+            np.copyto(confidences[region], confidence_of_class, where=wins)
 
 
-def restore_probabilities(scores: Array, frame: GridTransform) -> Array:
-    """Scores on the file's grid.
+def restore_probabilities(scores: Array, transform: GridTransform) -> Array:
+    """Resample class probabilities to the grid of the file.
 
     Args:
-        scores: (C, i, j, k) floats on the grid `frame.geometry`.
-        frame: The `PreparedVolume` volume, or its frame.
+        scores: (C, i, j, k) floats on the grid `transform.geometry`.
+        transform: The prepared volume, or its grids.
 
     Returns:
-        float32 (C, i, j, k) in the axis order of the file; what was cropped away is 0.
+        float32 (C, i, j, k) in the axis order of the file; 0 outside the crop.
     """
-    full = np.zeros((len(scores), *frame.native.shape), np.float32)
-    inside = _inside(full, frame)
-    for region, part in resample_scores(scores, frame.box.shape):
+    restored = np.zeros((len(scores), *transform.native.shape), np.float32)
+    inside = _inside(restored, transform)
+    for region, part in resample_scores(scores, transform.box.shape):
         inside[(slice(None), *region)] = part
-    return full
+    return restored
 
 
-def _inside(array: Array, frame: GridTransform) -> Array:
-    """The crop, on the network's axes, as a view of an array (..., i, j, k) on the file's grid."""
-    view: Array = reoriented_view(array, frame.native, frame.canonical.orientation)[0][
-        frame.box.slices
-    ]
-    return view
+def _inside(array: Array, transform: GridTransform) -> Array:
+    """Return the crop, on the network's axes, as a view of (..., i, j, k) on the file's grid."""
+    orientation = transform.canonical.orientation
+    view, _ = reoriented_view(array, transform.native, orientation)
+    inside: Array = view[transform.box.slices]
+    return inside
 
 
-def _certainty(logits: Array, found: Array) -> Array:
-    """Softmax of the largest of the logits (C, i, j, k) of a voxel where something was found, else 0."""
-    if FEW * np.count_nonzero(found) > found.size:
-        return _largest_probability(logits) * found
-    certainty = np.zeros(found.shape, logits.dtype)
-    certainty[found] = _largest_probability(logits[:, found])
-    return certainty
+def _max_probability(logits: Array, foreground: Array) -> Array:
+    """Return the softmax of the largest logit (C, i, j, k) in the foreground, 0 elsewhere."""
+    if _SPARSE * np.count_nonzero(foreground) > foreground.size:
+        return _softmax_of_max(logits) * foreground
+    probability = np.zeros(foreground.shape, logits.dtype)
+    probability[foreground] = _softmax_of_max(logits[:, foreground])
+    return probability
 
 
-def _largest_probability(logits: Array) -> Array:
-    """Softmax of the largest of logits (C, ...)."""
+def _softmax_of_max(logits: Array) -> Array:
+    """Return the softmax of the largest of logits (C, ...)."""
     shifted = logits - logits.max(0)
     probability: Array = 1 / np.exp(shifted, out=shifted).sum(0)
     return probability
 
 
-def _united(a: Box, b: Box) -> Box:
-    start, stop = np.minimum(a.start, b.start), np.maximum(a.stop, b.stop)
-    return Box(
-        (int(start[0]), int(start[1]), int(start[2])), (int(stop[0]), int(stop[1]), int(stop[2]))
-    )
+def _moments(image: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel (C, i, j, k)."""
+    channels = [measure_intensities(np.ascontiguousarray(channel).reshape(-1)) for channel in image]
+    means = tuple(channel.mean for channel in channels)
+    stds = tuple(float(np.sqrt(channel.variance)) for channel in channels)
+    return means, stds
+
+
+def _union(a: Box, b: Box) -> Box:
+    """Return the smallest box around two boxes."""
+    i, j, k = map(min, a.start, b.start)
+    i_stop, j_stop, k_stop = map(max, a.stop, b.stop)
+    return Box((i, j, k), (i_stop, j_stop, k_stop))
 
 
 def _resampled(image: Array, shape: tuple[int, int, int], modality: Modality) -> Array:
-    """Cubic; whole numbers stay whole, in the smallest type that holds them."""
-    dtype = _compact(image, modality)
+    """Resample by cubic splines; integers stay integers, in a small type."""
+    dtype = _cached_dtype(image, modality)
     if image.shape[1:] == shape:
         return np.ascontiguousarray(image, dtype)
     resampled = resample_image(image, shape)
-    return np.rint(resampled, out=resampled).astype(dtype) if dtype.kind in "iu" else resampled
+    if dtype.kind in "iu":
+        np.rint(resampled, out=resampled)
+    return resampled.astype(dtype, copy=False)
 
 
 def _resampled_labels(label: Array, shape: tuple[int, int, int]) -> Array:
     return np.ascontiguousarray(label) if label.shape == shape else resample_labels(label, shape)
 
 
-def _compact(image: Array, modality: Modality) -> np.dtype[Any]:
-    """The type to keep; CT stays signed, so that air fits even where there is none."""
+def _cached_dtype(image: Array, modality: Modality) -> np.dtype[Any]:
+    """Return the smallest dtype; CT stays signed, so that it can represent air."""
     if image.dtype.kind in "iu":
         low, high = int(image.min()), int(image.max())
-        for name in (
-            ("int16", "int32") if modality == "ct" else ("uint8", "int16", "uint16", "int32")
-        ):
-            if np.iinfo(name).min <= low and high <= np.iinfo(name).max:
+        unsigned = modality != "ct"
+        for name in ("uint8", "int16", "uint16", "int32") if unsigned else ("int16", "int32"):
+            limits = np.iinfo(name)
+            if limits.min <= low and high <= limits.max:
                 return np.dtype(name)
     return np.dtype(np.float32)

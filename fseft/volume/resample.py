@@ -1,6 +1,7 @@
 """Resampling of axis-aligned grids as three banded matrix products, one per axis.
 
-The field of view is kept: the centre of new voxel n lies at (n + 0.5) * old / new - 0.5 of the old grid.
+The field of view is preserved: the centre of new voxel n is at (n + 0.5) * old / new - 0.5 of the
+old grid.
 """
 
 from __future__ import annotations
@@ -21,42 +22,42 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = NDArray[Any]
 Region: TypeAlias = tuple[slice, ...]
-"""Part of a grid: a slice per axis."""
+"""Part of a grid: one slice per axis."""
 
-NEGLIGIBLE = (
-    1e-7  # float32 cannot tell weights below this from zero; dropping them makes operators banded
-)
-BAND = 32  # rows per product: measured best between wasted zeros and calls into BLAS
-TIE = 1e-6  # rounding of the sum of the scores at a voxel
-ARGMAX_BYTES = 32 << 20  # scores in flight
+_MIN_WEIGHT = 1e-7  # smaller weights are zero in float32; without them the matrices are banded
+_BAND_ROWS = 32  # per matrix product: measured optimum of wasted zeros and calls of BLAS
+_ROUNDING = 1e-6  # of the sum of the scores at a voxel
+_ARGMAX_BYTES = 32 << 20  # of scores in memory
 
 
 @lru_cache(maxsize=64)
-def operator(old: int, new: int, order: Literal[1, 3]) -> Array:
-    """The weights that take a line of `old` voxels to `new` voxels over the same extent.
+def interpolation_matrix(old: int, new: int, order: Literal[1, 3]) -> Array:
+    """Return the matrix that interpolates a line of `old` voxels at `new` voxels.
 
-    Equals `skimage.transform.resize(mode="edge", anti_aliasing=False)` along one axis. Order 3 is cubic
-    B-spline interpolation, prefilter included (Unser, IEEE Signal Processing Magazine 16(6), 1999).
+    Equals `skimage.transform.resize(mode="edge", anti_aliasing=False)` along one axis. Order 3 is
+    cubic B-spline interpolation with prefilter (Unser, IEEE Signal Processing Magazine 16(6),
+    1999).
 
     Args:
-        old: Length of the line.
-        new: Length wanted.
+        old: Voxels along the axis.
+        new: Voxels along the axis after resampling.
         order: 1 for linear, 3 for cubic spline.
 
     Returns:
-        Read-only float32 matrix (new, old); row n holds the weights of new voxel n.
+        Read-only float32 matrix (new, old); row n contains the weights of new voxel n.
     """
     from scipy.ndimage import zoom
 
-    # Interpolation is linear in its input: the operator is what it makes of the unit vectors.
+    # Interpolation is linear in its input: the matrix consists of the interpolated unit vectors.
     weights = zoom(np.eye(old), (new / old, 1), order=order, mode="nearest", grid_mode=True)
-    matrix = np.where(np.abs(weights) < NEGLIGIBLE, 0, weights).astype(np.float32)
+    weights[np.abs(weights) < _MIN_WEIGHT] = 0
+    matrix: Array = weights.astype(np.float32)
     matrix.setflags(write=False)
     return matrix
 
 
 def resample_image(array: Array, shape: Sequence[int], order: Literal[1, 3] = 3) -> Array:
-    """Resample every channel; no value leaves the range that its channel had.
+    """Resample every channel, within the range of its values.
 
     Args:
         array: Image (C, i, j, k) of any real dtype.
@@ -64,129 +65,143 @@ def resample_image(array: Array, shape: Sequence[int], order: Literal[1, 3] = 3)
         order: 1 for linear, 3 for cubic spline.
 
     Returns:
-        float32 image (C, *shape). Working memory is that of one channel.
+        float32 image (C, *shape). The temporary memory is that of one channel.
+
+    Example:
+        >>> import numpy as np
+        >>> line = np.array([0.0, 10.0]).reshape(1, 2, 1, 1)
+        >>> resample_image(line, (4, 1, 1), order=1).ravel().tolist()
+        [0.0, 2.5, 7.5, 10.0]
     """
-    operators = _operators(array.shape[1:], shape, order)
+    matrices = _matrices(array.shape[1:], shape, order)
     result = np.empty((len(array), *shape), np.float32)
-    for channel, out in zip(array, result, strict=True):
-        out[:] = _product(channel.astype(np.float32, copy=False), operators)
-        np.clip(out, channel.min(), channel.max(), out=out)  # splines overshoot at edges
+    for channel, resampled in zip(array, result, strict=True):
+        values = channel.astype(np.float32, copy=False)
+        resampled[:] = _apply(values, matrices)
+        # Splines overshoot at edges.
+        np.clip(resampled, channel.min(), channel.max(), out=resampled)
     return result
 
 
 def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
-    """Resample each label's indicator linearly and give every voxel its strongest label.
+    """Resample the one-hot encoding linearly, and take the label of the highest score.
 
-    Where one label holds more than half of a voxel this is nnU-Net's rule; elsewhere the strongest wins.
-    Ties go to the larger label.
+    If one label covers more than half of a voxel, this is nnU-Net's rule. Ties go to the larger
+    label.
 
     Args:
-        labels: Integers (i, j, k) from 0 to 65535, gaps allowed.
+        labels: Integers (i, j, k) from 0 to 65535; not all need to occur.
         shape: New (i, j, k).
 
     Returns:
-        Labels (*shape) of the same dtype. Each label is worked on in its bounding box only.
+        Labels (*shape) of the same dtype. Each label is processed in its bounding box only.
 
     Raises:
-        FseftError: The array does not hold labels.
+        FseftError: The array does not contain labels.
     """
     boxes = _label_boxes(labels)
-    operators = _operators(labels.shape, shape, 1)
+    matrices = _matrices(labels.shape, shape, 1)
     result = np.zeros(tuple(shape), labels.dtype)
-    best, total = np.zeros(result.shape, np.float32), np.zeros(result.shape, np.float32)
+    best = np.zeros(result.shape, np.float32)
+    total = np.zeros(result.shape, np.float32)
     for label, box in boxes:
-        region = _reached(operators, box)
-        score = _product(
-            (labels[box] == label).astype(np.float32), _between(operators, box, region)
-        )
+        region = _target_region(matrices, box)
+        mask = (labels[box] == label).astype(np.float32)
+        score = _apply(mask, _submatrices(matrices, box, region))
         total[region] += score
         wins = score >= best[region]
         np.copyto(best[region], score, where=wins)
         np.copyto(result[region], label, where=wins)
-    # Rows sum to one: what the labels leave over is the score of the background.
+    # Rows sum to one: the rest is the score of the background.
     background = np.subtract(1, total, out=total)
     background -= best
-    result[background > TIE] = 0
+    result[background > _ROUNDING] = 0
     return result
 
 
 def resample_scores(
     scores: Array, shape: Sequence[int], *, region: Region | None = None, slab: int = 8
 ) -> Iterator[tuple[Region, Array]]:
-    """Resample class scores linearly, a few planes at a time: the whole is never held.
+    """Resample class scores linearly, a few planes at a time, to save memory.
 
     Args:
-        scores: Scores (C, i, j, k), floating.
+        scores: Floating-point scores (C, i, j, k).
         shape: New (i, j, k).
-        region: The part of the new grid that is wanted; all of it if none is given.
+        region: Part of the new grid to compute; by default all.
         slab: Planes along axis i per step.
 
     Yields:
-        A part of the new grid, and its float32 scores (C, planes, j, k).
+        A part of the new grid, and its float32 scores (C, planes, j, k), which may be modified.
     """
-    operators = _operators(scores.shape[1:], shape, 1)
-    wanted, *in_plane = region or tuple(slice(0, side) for side in shape)
-    for start in range(wanted.start, wanted.stop, slab):
-        planes = (slice(start, min(start + slab, wanted.stop)), *in_plane)
-        box, local = _sources(operators, planes)
-        part = scores[(slice(None), *box)].astype(
-            np.float32
-        )  # a copy: the caller may write into it
-        yield planes, _product(part, local)
+    matrices = _matrices(scores.shape[1:], shape, 1)
+    first_axis, *in_plane = region or tuple(slice(0, side) for side in shape)
+    for start in range(first_axis.start, first_axis.stop, slab):
+        planes = slice(start, min(start + slab, first_axis.stop))
+        target = (planes, *in_plane)
+        box = _source_box(matrices, target)
+        part = scores[(slice(None), *box)].astype(np.float32)
+        yield target, _apply(part, _submatrices(matrices, box, target))
 
 
 def resampled_argmax(scores: Array, shape: Sequence[int]) -> Iterator[tuple[Region, Array, Array]]:
-    """The strongest class of every voxel of the grid `shape`, a few planes at a time; the first of equal ones.
+    """Resample scores and yield the class of highest score, the first one of ties.
 
     Args:
-        scores: Scores (C, i, j, k), floating.
+        scores: Floating-point scores (C, i, j, k).
         shape: New (i, j, k).
 
     Yields:
-        A part of the grid, its class indices (planes, j, k), uint8, or uint16 for more than 256 classes, and its
-        float32 scores (C, planes, j, k). Class 0 is the strongest of all that is left out.
+        A part of the grid, a few planes at a time; its class indices (planes, j, k), uint8, or
+        uint16 for more than 256 classes; and its float32 scores (C, planes, j, k). Outside of all
+        parts, class 0 has the highest score.
     """
-    beaten = np.zeros(scores.shape[1:], bool)
-    for one in scores[1:]:
-        beaten |= one > scores[0]
-    region = _reached(_operators(beaten.shape, shape, 1), bounding_box(beaten).slices[1:])
-    plane = prod(side.stop - side.start for side in region[1:])
-    if not beaten.any() or plane == 0:  # a coarser grid may pass over a few voxels
+    is_foreground = np.zeros(scores.shape[1:], bool)
+    for score in scores[1:]:
+        is_foreground |= score > scores[0]
+    matrices = _matrices(is_foreground.shape, shape, 1)
+    region = _target_region(matrices, bounding_box(is_foreground).slices[1:])
+    plane_size = prod(side.stop - side.start for side in region[1:])
+    # A coarser grid may miss a few voxels altogether.
+    if not is_foreground.any() or plane_size == 0:
         return
-    slab = max(1, ARGMAX_BYTES // (4 * len(scores) * plane))
-    for planes, part in resample_scores(scores, shape, region=region, slab=slab):
-        yield planes, _strongest(part), part
+    slab = max(1, _ARGMAX_BYTES // (4 * len(scores) * plane_size))
+    for target, part in resample_scores(scores, shape, region=region, slab=slab):
+        yield target, _argmax(part), part
 
 
-def _strongest(part: Array) -> Array:
-    """The strongest class of scores (C, i, j, k)."""
-    result = np.zeros(part.shape[1:], np.uint8 if len(part) <= 256 else np.uint16)
-    best: Array = part[0].copy()
-    for label in range(1, len(part)):
-        np.copyto(result, label, where=part[label] > best)
-        np.maximum(best, part[label], out=best)
-    return result
+def _argmax(scores: Array) -> Array:
+    """Return the class of highest score of (C, i, j, k); faster than NumPy along the first axis."""
+    classes = np.zeros(scores.shape[1:], np.uint8 if len(scores) <= 256 else np.uint16)
+    best: Array = scores[0].copy()
+    for index in range(1, len(scores)):
+        np.copyto(classes, index, where=scores[index] > best)
+        np.maximum(best, scores[index], out=best)
+    return classes
 
 
-def _operators(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> list[Array | None]:
-    """One operator per axis; None where the axis stays as it is."""
-    return [None if n == m else operator(n, m, order) for n, m in zip(old, new, strict=True)]
+def _matrices(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> list[Array | None]:
+    """Return one interpolation matrix per axis, None for an axis of unchanged length."""
+    return [
+        None if old_size == new_size else interpolation_matrix(old_size, new_size, order)
+        for old_size, new_size in zip(old, new, strict=True)
+    ]
 
 
-def _product(array: Array, operators: Sequence[Array | None]) -> Array:
-    """Apply operators to the last three axes, in the order that takes the least work."""
-    todo = [
+def _apply(array: Array, matrices: Sequence[Array | None]) -> Array:
+    """Multiply the last three axes by matrices, in the order of least work."""
+    steps = [
         (axis, matrix)
-        for axis, matrix in zip((-3, -2, -1), operators, strict=True)
+        for axis, matrix in zip((-3, -2, -1), matrices, strict=True)
         if matrix is not None
     ]
-    for axis, matrix in min(permutations(todo), key=lambda steps: _work(array.shape, steps)):
-        array = _along(array, matrix, axis)
+    order = min(permutations(steps), key=lambda steps: _work(array.shape, steps))
+    for axis, matrix in order:
+        array = _multiply_axis(array, matrix, axis)
     return array
 
 
 def _work(shape: Sequence[int], steps: Sequence[tuple[int, Array]]) -> int:
-    """Voxels read and written by these steps in this order."""
+    """Return the number of voxels that these steps read and write in this order."""
     size, work = list(shape), 0
     for axis, matrix in steps:
         work += prod(size)
@@ -195,71 +210,68 @@ def _work(shape: Sequence[int], steps: Sequence[tuple[int, Array]]) -> int:
     return work
 
 
-def _along(array: Array, matrix: Array, axis: int) -> Array:
+def _multiply_axis(array: Array, matrix: Array, axis: int) -> Array:
     """Multiply one axis by a banded matrix, a band of rows at a time."""
     axis %= array.ndim
-    before, after = array.shape[:axis], array.shape[axis + 1 :]
-    result = np.empty((*before, len(matrix), *after), np.float32)
-    source = array.reshape(prod(before), array.shape[axis], prod(after))
-    target = result.reshape(prod(before), len(matrix), prod(after))
-    for start in range(0, len(matrix), BAND):
-        rows = slice(start, start + BAND)
-        columns = _extent(matrix[rows], along=1)
+    outer, inner = prod(array.shape[:axis]), prod(array.shape[axis + 1 :])
+    source = array.reshape(outer, array.shape[axis], inner)
+    target = np.empty((outer, len(matrix), inner), np.float32)
+    for start in range(0, len(matrix), _BAND_ROWS):
+        rows = slice(start, start + _BAND_ROWS)
+        columns = _nonzero_slice(matrix[rows], axis=1)
         weights = matrix[rows, columns]
-        if prod(after) == 1:  # one large product instead of many matrix-vector ones
+        if inner == 1:  # one large product instead of many of a matrix and a vector
             np.matmul(source[:, columns, 0], weights.T, out=target[:, rows, 0])
         else:
             np.matmul(weights, source[:, columns], out=target[:, rows])
-    return result
+    shape = list(array.shape)
+    shape[axis] = len(matrix)
+    return target.reshape(shape)
 
 
-def _extent(matrix: Array, *, along: Literal[0, 1]) -> slice:
-    """The smallest slice of rows (along 0) or of columns (along 1) that holds every weight."""
-    places = np.flatnonzero(matrix.any(axis=1 - along))
-    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
+def _nonzero_slice(matrix: Array, *, axis: Literal[0, 1]) -> slice:
+    """Return the smallest slice of rows (axis 0) or columns (axis 1) with all nonzero weights."""
+    nonzero = np.flatnonzero(matrix.any(axis=1 - axis))
+    if not nonzero.size:
+        return slice(0, 0)
+    return slice(int(nonzero[0]), int(nonzero[-1]) + 1)
 
 
-def _reached(operators: Sequence[Array | None], box: Sequence[slice]) -> Region:
-    """The new voxels that a box of old ones reaches."""
-    pairs = zip(operators, box, strict=True)
+def _target_region(matrices: Sequence[Array | None], box: Sequence[slice]) -> Region:
+    """Return the new voxels that depend on a box of old voxels."""
+    pairs = zip(matrices, box, strict=True)
     return tuple(
-        part if matrix is None else _extent(matrix[:, part], along=0) for matrix, part in pairs
+        columns if matrix is None else _nonzero_slice(matrix[:, columns], axis=0)
+        for matrix, columns in pairs
     )
 
 
-def _sources(
-    operators: Sequence[Array | None], region: Region
-) -> tuple[Region, list[Array | None]]:
-    """The old voxels that new ones are made of, and the operators between the two."""
-    pairs = list(zip(operators, region, strict=True))
-    box = tuple(
-        rows if matrix is None else _extent(matrix[rows], along=1) for matrix, rows in pairs
+def _source_box(matrices: Sequence[Array | None], region: Region) -> Region:
+    """Return the old voxels on which a region of new voxels depends."""
+    pairs = zip(matrices, region, strict=True)
+    return tuple(
+        rows if matrix is None else _nonzero_slice(matrix[rows], axis=1) for matrix, rows in pairs
     )
-    return box, _between(operators, box, region)
 
 
-def _between(
-    operators: Sequence[Array | None], box: Sequence[slice], region: Region
+def _submatrices(
+    matrices: Sequence[Array | None], box: Sequence[slice], region: Region
 ) -> list[Array | None]:
-    """The operators from a box of old voxels to new ones."""
-    parts = zip(operators, box, region, strict=True)
+    """Return the parts of the matrices from a box of old voxels to a region of new voxels."""
+    parts = zip(matrices, box, region, strict=True)
     return [None if matrix is None else matrix[rows, columns] for matrix, columns, rows in parts]
 
 
 def _label_boxes(labels: Array) -> list[tuple[int, tuple[slice, ...]]]:
-    """Every label above 0 with its bounding box, ascending."""
+    """Return all labels above 0 with their bounding boxes, ascending."""
     from scipy.ndimage import find_objects
 
     if labels.dtype.kind not in "iu":
-        raise FseftError(
-            f"labels are whole numbers, not {labels.dtype}",
-            hint="Convert the label image to integers.",
-        )
+        cause = f"labels must be integers, not {labels.dtype}"
+        raise FseftError(cause, hint="Convert the label map to integers.")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > 65535:
-        raise FseftError(
-            f"labels run from {low} to {high}", hint="Labels must lie between 0 and 65535."
-        )
-    return [
-        (label, box) for label, box in enumerate(find_objects(labels), start=1) if box is not None
-    ]
+        cause = f"labels range from {low} to {high}"
+        raise FseftError(cause, hint="Labels must be from 0 to 65535.")
+    boxes = enumerate(find_objects(labels), start=1)
+    return [(label, box) for label, box in boxes if box is not None]

@@ -322,7 +322,7 @@ DATASETS = [
     (nan_label, ["case b, ", LABEL, "(e.g. nan)", "nearest neighbour"]),
     (
         unnamed_label,
-        ["case b, ", LABEL, "holds label values 3, 6 without a name", "Name it in dataset.json"],
+        ["case b, ", LABEL, "contains label values 3, 6 without a name", "Name it in dataset.json"],
     ),
     (empty_labels, ["no case of livers has a labelled voxel", "Check the label files"]),
 ]

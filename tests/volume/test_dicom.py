@@ -112,11 +112,11 @@ def test_all_slices_at_one_position_are_refused(tmp_path):
 def test_several_series_are_listed(tmp_path):
     write_series(tmp_path, [0, 1, 2], series="1.2.3")
     write_series(tmp_path, [0, 1], series="1.2.4")
-    assert refused(tmp_path) == "holds 2 series: 1.2.3 (3 files), 1.2.4 (2 files)"
+    assert refused(tmp_path) == "contains 2 series: 1.2.3 (3 files), 1.2.4 (2 files)"
 
 
 def test_one_slice_is_no_volume(tmp_path):
-    assert refused(write_series(tmp_path, [0])) == "holds a series of one slice"
+    assert refused(write_series(tmp_path, [0])) == "contains a series of one slice"
 
 
 def test_slices_of_different_size_are_refused(tmp_path):

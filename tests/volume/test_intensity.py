@@ -57,7 +57,7 @@ def test_an_open_contract_leaves_ct_to_the_foreground():
 def test_a_modality_that_the_contract_does_not_know_is_z_scored(modality):
     schemes, reason = select_intensity_scheme(Contract(intensity={"ct": WINDOW}), modality, [STATS])
     assert schemes == (ZSCORE,)
-    assert f"says nothing for {modality}" in reason
+    assert f"does not define {modality}" in reason
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_planes_and_five_dimensions_are_refused(tmp_path, suffix):
 
 def test_complex_numbers_are_refused(tmp_path):
     path = saved(tmp_path / "a.nrrd", VOXELS.astype(np.complex64))
-    with pytest.raises(FseftError, match="holds voxels of the type 'complex of 32-bit float'"):
+    with pytest.raises(FseftError, match="contains voxels of the type 'complex of 32-bit float'"):
         read_volume(path)
 
 
@@ -90,7 +90,7 @@ def test_a_metaimage_that_itk_would_read_as_noise_is_refused(tmp_path):
     path = tmp_path / "a.mha"
     with pytest.raises(FseftError, match=f"CompressedDataSize is 7, not {len(packed)}"):
         read_volume(metaimage(path, packed, 7))
-    with pytest.raises(FseftError, match="holds 44 of 48 bytes of voxels"):
+    with pytest.raises(FseftError, match="contains 44 of 48 bytes of voxels"):
         read_volume(metaimage(path, short, len(short)))
     with pytest.raises(FseftError, match="truncated or damaged"):
         read_volume(metaimage(path, packed[:-3], len(packed)))
@@ -106,5 +106,5 @@ def test_itk_is_silent_inside_and_as_before_outside():
 
 
 def test_errors_of_itk_become_one_line():
-    with pytest.raises(FseftError, match=r"^ITK fails on it \(the last\)\."), simpleitk():
+    with pytest.raises(FseftError, match=r"^causes an error of ITK \(the last\)\."), simpleitk():
         raise RuntimeError("Exception thrown in\n\n  the last \n")

@@ -10,7 +10,7 @@ from skimage.transform import resize
 
 from fseft.errors import FseftError
 from fseft.volume.resample import (
-    operator,
+    interpolation_matrix,
     resample_image,
     resample_labels,
     resample_scores,
@@ -44,14 +44,14 @@ def oracle(volume, shape, order):
 @few
 @given(old=st.integers(1, 90), new=st.integers(1, 120), order=st.sampled_from([1, 3]))
 def test_weights_of_a_voxel_sum_to_one(old, new, order):
-    weights = operator(old, new, order)
+    weights = interpolation_matrix(old, new, order)
     assert weights.shape == (new, old)
     assert weights.dtype == np.float32
     assert np.allclose(weights.sum(axis=1), 1, atol=1e-6)
 
 
 def test_linear_rows_have_two_weights_and_are_shared_read_only():
-    weights = operator(50, 80, 1)
+    weights = interpolation_matrix(50, 80, 1)
     assert (weights != 0).sum(axis=1).max() == 2
     with pytest.raises(ValueError, match="read-only"):
         weights[0, 0] = 2

@@ -79,11 +79,11 @@ def test_each_sequence_of_magnetic_resonance_is_a_case(tmp_path):
 @pytest.mark.parametrize(
     ("greys", "size", "message"),
     [
-        ((255, 0), (3, 4), "case 1.*Ground: holds 2 pictures, its series 3 slices"),
+        ((255, 0), (3, 4), "case 1.*Ground: contains 2 PNG files, its series 3 slices"),
         (
             (255, 0, 0),
             (4, 4),
-            r"case 1.*liver_GT_000.png: is a picture \(4, 4\), its slice is \(3, 4\)",
+            r"case 1.*liver_GT_000.png: has the shape \(4, 4\), its slice \(3, 4\)",
         ),
     ],
 )
