@@ -1,1 +1,1 @@
-"""Images without learning: files, geometry, resampling, intensities, fingerprints, cached arrays."""
+"""Volumes without learning: image files, grids, resampling, intensities, fingerprint and cache."""

@@ -1,12 +1,12 @@
-"""Left and right of a pair that was drawn as one: by its components and by the midline of the body.
+"""Split a pair of organs with one label into left and right.
 
-The midline is the plane that mirrors the body onto itself, not the image's middle: patients lie turned, and beside
-the centre. Arrays are RAS: the first axis grows to the patient's right.
+Components are assigned by the midline of the body, the plane of best mirror symmetry, as patients
+may be rotated and off-centre. Arrays are RAS: the first axis increases to the patient's right.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,21 +17,22 @@ from fseft.volume.image import Volume
 from fseft.volume.intensity import AIR_THRESHOLD_HU
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from fseft.schemas import Millimetres, Modality
     from fseft.volume.geometry import Array
 
-COARSE_MM = 6.0  # a body is symmetric to no less than this
-POINTS = 20_000  # of the body, that are mirrored
-MIRRORED = 0.85  # share of the visible body with a mirror image, from which the midline is trusted
-SEEN = 0.5  # share of the body whose mirror image the field of view should hold
-LEANING = 0.02  # what speaks for a plane that hides less, and is less oblique, where symmetry cannot decide
-OVERHANG = 0.1  # share of a component beyond the midline that changes nothing
-SPECK = 0.02  # share of the structure that is not worth a doubt
-MAIN = 0.2  # share of the structure from which a component may be one of the pair
-
-_TOUCHING = np.ones((3, 3, 3), bool)
+_COARSE_MM = 6.0  # bodies are not symmetric at a finer resolution
+_MAX_POINTS = 20_000  # of the body to mirror
+_MIN_SYMMETRY = 0.85  # symmetric fraction of a reliable midline
+_MIN_VISIBLE = 0.5  # fraction of the body with its mirror image in the field of view
+_REGULARISATION = 0.02  # weight of a visible, upright plane where symmetry does not decide
+_MAX_OVERHANG = 0.1  # fraction of a component beyond the midline that is ignored
+_NEGLIGIBLE = 0.02  # fraction of the structure that does not cause a warning
+_MAIN_COMPONENT = 0.2  # fraction of the structure that makes a component one of the pair
+_SHIFTS = np.linspace(-0.35, 0.35, 15)  # initial offsets, as fractions of the width of the body
+_SLOPES = (-0.3, -0.15, 0.0, 0.15, 0.3)  # initial slopes along the second axis
+_CONNECTIVITY = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True)
@@ -39,39 +40,53 @@ class Midline:
     """The plane i = `offset_mm` + `slopes` · (j, k), in mm from the centre of the first voxel.
 
     Attributes:
-        offset_mm: Where it cuts the first axis.
-        slopes: Along the second and the third axis.
-        mirrored: Share of the body with body at its mirror image, of what has its mirror image in the field of view.
-        seen: Share of the body that has.
+        offset_mm: Intersection with the first axis.
+        slopes: Slopes along the second and the third axis.
+        symmetry: Fraction of the visible body whose mirror image is in the body.
+        visible: Fraction of the body whose mirror image is in the field of view.
     """
 
     offset_mm: float
     slopes: tuple[float, float]
-    mirrored: float = 1.0
-    seen: float = 1.0
+    symmetry: float = 1.0
+    visible: float = 1.0
 
     @property
-    def doubtful(self) -> bool:
-        """Whether too little of the body is symmetric."""
-        return self.mirrored < MIRRORED or self.seen < SEEN
+    def is_uncertain(self) -> bool:
+        """Whether too little of the body is symmetric or visible."""
+        return self.symmetry < _MIN_SYMMETRY or self.visible < _MIN_VISIBLE
 
-    def rightwards_mm(self, i: Array, j: Array, k: Array) -> Array:
-        """How far points (mm) lie right of the plane, along the first axis."""
-        return np.asarray(i - self.offset_mm - self.slopes[0] * j - self.slopes[1] * k)
+    def right_of_mm(self, i: Array, j: Array, k: Array) -> Array:
+        """Return how far points (in mm) are right of the plane, along the first axis."""
+        slope_j, slope_k = self.slopes
+        plane = self.offset_mm + slope_j * j + slope_k * k
+        return np.asarray(i - plane)
 
 
 @dataclass(frozen=True, eq=False)
 class LeftRightMasks:
-    """`left` and `right`, (i, j, k) bool, are together all of the pair; `doubts` say why they may be wrong."""
+    """A pair, split into left and right.
+
+    Attributes:
+        left: Mask (i, j, k) of the left structure.
+        right: Mask (i, j, k) of the right structure.
+        warnings: Reasons why the split may be wrong.
+    """
 
     left: Array
     right: Array
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LeftRightPair:
-    """Label values that a whole is divided into, and whether both sides are expected in every patient."""
+    """Label values of the left and the right structure of a pair.
+
+    Attributes:
+        left: Label value of the left structure.
+        right: Label value of the right structure.
+        expect_both: Whether every patient has both; lesions may be on one side only.
+    """
 
     left: int
     right: int
@@ -79,178 +94,252 @@ class LeftRightPair:
 
 
 def find_midline(body: Array, spacing_mm: Millimetres) -> Midline:
-    """The plane that mirrors the body best.
+    """Return the plane of best mirror symmetry of the body.
 
-    What lies outside the field of view speaks neither for nor against a plane: a body that is cut on one side keeps
-    its midline while there is enough of it on both.
+    Points with a mirror image outside the field of view are ignored, so that a body that is
+    truncated on one side keeps its midline.
 
     Args:
-        body: (i, j, k) bool, RAS; tables, tubes and holes in it do not matter.
-        spacing_mm: Along the axes.
+        body: Mask (i, j, k), RAS; it may contain tables, tubes and holes.
+        spacing_mm: Spacing along the axes.
     """
-    coarse, step = _coarse(body, spacing_mm)
+    coarse, step = _coarse_body(body, spacing_mm)
     voxels = np.argwhere(coarse)
     if not len(voxels):
-        return Midline(step[0] * coarse.shape[0] / 2, (0.0, 0.0), mirrored=0.0, seen=0.0)
-    points = voxels[:: 1 + len(voxels) // POINTS] * step
-    centre = points.mean(axis=0)
-
-    def through(plane: Sequence[float]) -> Midline:
-        shift, b, c = map(float, plane)
-        offset = float(centre[0] + shift - b * centre[1] - c * centre[2])
-        return Midline(offset, (b, c), *_symmetry(Midline(offset, (b, c)), coarse, step, points))
-
-    def cost(plane: Sequence[float]) -> float:
-        found = through(plane)
-        slope = found.slopes[0] ** 2 + found.slopes[1] ** 2
-        return -found.mirrored * min(1.0, found.seen / SEEN) - LEANING * (found.seen - 10 * slope)
-
-    shifts = np.linspace(-0.35, 0.35, 15) * np.ptp(points[:, 0])
-    start = min(
-        ((shift, turn, 0.0) for shift in shifts for turn in (-0.3, -0.15, 0.0, 0.15, 0.3)), key=cost
-    )
-    simplex = np.array(start) + np.vstack([np.zeros(3), np.diag([3 * COARSE_MM, 0.1, 0.1])])
-    best = optimize.minimize(
-        cost, start, method="Nelder-Mead", options={"initial_simplex": simplex, "maxiter": 150}
-    )
-    return through(best.x)
+        middle = step[0] * coarse.shape[0] / 2
+        return Midline(middle, (0.0, 0.0), symmetry=0.0, visible=0.0)
+    points = voxels[:: 1 + len(voxels) // _MAX_POINTS] * step
+    search = _MidlineSearch(coarse, step, points)
+    shifts = _SHIFTS * np.ptp(points[:, 0])
+    starts = [(shift, slope, 0.0) for shift in shifts for slope in _SLOPES]
+    start = min(starts, key=search.cost)
+    simplex = np.tile(start, (4, 1))
+    simplex[1:] += np.diag([3 * _COARSE_MM, 0.1, 0.1])
+    options = {"initial_simplex": simplex, "maxiter": 150}
+    best = optimize.minimize(search.cost, start, method="Nelder-Mead", options=options)
+    return search.midline(best.x)
 
 
 def split_sides(
     mask: Array, midline: Midline, spacing_mm: Millimetres, *, expect_both: bool = True
 ) -> LeftRightMasks:
-    """Divide a pair: each component goes to the side of the midline on which it lies.
+    """Split a pair by assigning each component to its side of the midline.
 
-    A component on both sides, such as a horseshoe kidney or lungs that touch, is divided where it is narrowest, or
-    else at the midline.
+    A component on both sides, such as a horseshoe kidney or lungs in contact, is divided at its
+    narrowest place if there is any, else at the midline.
 
     Args:
-        mask: (i, j, k) bool, RAS.
-        midline: Of the body.
-        spacing_mm: Along the axes.
-        expect_both: Whether one would expect a left and a right one; lesions may be on one side only.
+        mask: Mask (i, j, k) of the pair, RAS.
+        midline: Midline of the body.
+        spacing_mm: Spacing along the axes.
+        expect_both: Warn if one side is missing.
     """
-    left, right = np.zeros_like(mask, bool), np.zeros_like(mask, bool)
-    total = int(np.count_nonzero(mask))
-    if not total:
+    left = np.zeros_like(mask, bool)
+    right = np.zeros_like(mask, bool)
+    if not mask.any():
         return LeftRightMasks(left, right)
     box = bounding_box(mask)
-    axes = (np.arange(a, b) * mm for a, b, mm in zip(box.start, box.stop, spacing_mm, strict=True))
-    rightwards = midline.rightwards_mm(*np.ix_(*axes))
-    components, count = ndimage.label(mask[box.slices], structure=_TOUCHING)
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
-    beyond = np.bincount(components[rightwards > 0], minlength=count + 1) / np.maximum(sizes, 1)
-    is_right = beyond > 0.5
-    doubts = ["the body shows no clear midline"] if midline.doubtful else []
-    crossing = [n for n in range(1, count + 1) if OVERHANG < beyond[n] < 1 - OVERHANG]
-    if expect_both and not any(sizes[n] > SPECK * total for n in crossing):
-        doubts += _order(is_right, sizes, components, total)
-    half = is_right[components]
-    for number in crossing:
-        inside = components == number
-        half[inside], how = _divided(inside, rightwards, spacing_mm)
-        if sizes[number] > SPECK * total:
-            doubts.append(f"one component lies on both sides of the midline: {how}")
-    right[box.slices] = half & (components > 0)
-    left[box.slices] = ~half & (components > 0)
-    return LeftRightMasks(left, right, tuple(doubts))
+    limits = zip(box.start, box.stop, spacing_mm, strict=True)
+    axes = [np.arange(start, stop) * mm for start, stop, mm in limits]
+    right_of_mm = midline.right_of_mm(*np.ix_(*axes))
+    part = mask[box.slices]
+    is_right, warnings = _assign_voxels(part, right_of_mm, spacing_mm, expect_both=expect_both)
+    if midline.is_uncertain:
+        warnings = ["the body has no clear midline", *warnings]
+    right[box.slices] = is_right & part
+    left[box.slices] = ~is_right & part
+    return LeftRightMasks(left, right, tuple(warnings))
 
 
 def split_labels(
     labels: Volume, image: Volume, pairs: Mapping[int, LeftRightPair], modality: Modality
 ) -> tuple[Volume, dict[int, tuple[str, ...]]]:
-    """Divide pairs in a label map, on its own grid.
+    """Split pairs in a label map, on its grid.
 
     Args:
-        labels: (1, i, j, k), any orientation.
-        image: On the same grid; tells the body.
-        pairs: Value of a whole -> the values of its sides, which no other structure has.
-        modality: Of the image; decides what is air.
+        labels: Label map (1, i, j, k) in any orientation.
+        image: Image on the same grid, from which the body is segmented.
+        pairs: Value of a pair -> values of its sides, which no other structure has.
+        modality: Modality of the image; decides the threshold of air.
 
     Returns:
-        The label map without the wholes, and the doubts about each that occurs.
+        The label map with sides instead of pairs, and the warnings for each pair that occurs.
     """
-    there = [value for value in pairs if (labels.array == value).any()]
-    if not there:
+    occurring = [value for value in pairs if (labels.array == value).any()]
+    if not occurring:
         return labels, {}
     array, grid = reorient(labels.array[0], labels.geometry, "RAS")
-    body, _ = reorient(_body(image.array, modality), labels.geometry, "RAS")
+    body, _ = reorient(_body_mask(image.array, modality), labels.geometry, "RAS")
     midline = find_midline(body, grid.spacing_mm)
-    highest = max(int(array.max()), *(max(pair.left, pair.right) for pair in pairs.values()))
-    array = array.astype(np.min_scalar_type(highest))
-    doubts = {}
-    for value in there:
+    array = array.astype(_dtype_for(array, pairs))
+    warnings = {}
+    for value in occurring:
         pair = pairs[value]
-        halves = split_sides(array == value, midline, grid.spacing_mm, expect_both=pair.expect_both)
-        array[halves.left], array[halves.right] = pair.left, pair.right
-        doubts[value] = halves.doubts
-    turned, _ = reorient(array, grid, labels.geometry.orientation)
-    return Volume(turned[np.newaxis], labels.geometry), doubts
+        mask = array == value
+        sides = split_sides(mask, midline, grid.spacing_mm, expect_both=pair.expect_both)
+        array[sides.left], array[sides.right] = pair.left, pair.right
+        warnings[value] = sides.warnings
+    restored, _ = reorient(array, grid, labels.geometry.orientation)
+    return Volume(restored[np.newaxis], labels.geometry), warnings
 
 
-def _body(image: Array, modality: Modality) -> Array:
-    """(C, i, j, k) -> what is no air in the first channel."""
-    first = image[0]
+@dataclass(frozen=True, eq=False)
+class _MidlineSearch:
+    """The cost of candidate midlines.
+
+    Attributes:
+        body: Coarse mask (i, j, k) of the body.
+        step: Spacing of the coarse mask in mm, (3,).
+        points: Points (n, 3) of the body in mm.
+    """
+
+    body: Array
+    step: Array
+    points: Array
+
+    def midline(self, parameters: Sequence[float]) -> Midline:
+        """Return the midline with a shift (mm) from the centre of the body and two slopes."""
+        shift, slope_j, slope_k = map(float, parameters)
+        i, j, k = self.points.mean(axis=0).tolist()
+        offset_mm = i + shift - slope_j * j - slope_k * k
+        plane = Midline(offset_mm, (slope_j, slope_k))
+        symmetry, visible = self._symmetry(plane)
+        return replace(plane, symmetry=symmetry, visible=visible)
+
+    def cost(self, parameters: Sequence[float]) -> float:
+        """Return a number that is smaller for a better midline."""
+        midline = self.midline(parameters)
+        squared_slope = float(np.square(midline.slopes).sum())
+        preference = midline.visible - 10 * squared_slope
+        visibility = min(1.0, midline.visible / _MIN_VISIBLE)
+        return -midline.symmetry * visibility - _REGULARISATION * preference
+
+    def _symmetry(self, plane: Midline) -> tuple[float, float]:
+        """Return `symmetry` and `visible` of a plane."""
+        normal = np.array([1.0, -plane.slopes[0], -plane.slopes[1]])
+        distances = plane.right_of_mm(*self.points.T) / (normal @ normal)
+        mirrored_mm = self.points - 2 * distances[:, None] * normal
+        mirrored = np.rint(mirrored_mm / self.step).astype(np.intp)
+        visible = (mirrored >= 0) & (mirrored < self.body.shape)
+        is_visible = visible.all(axis=1)
+        if not is_visible.any():
+            return 0.0, 0.0
+        hits = self.body[tuple(mirrored[is_visible].T)]
+        return float(hits.mean()), float(is_visible.mean())
+
+
+def _dtype_for(labels: Array, pairs: Mapping[int, LeftRightPair]) -> np.dtype[Any]:
+    """Return the smallest dtype for the labels and the values of the sides."""
+    highest = int(labels.max())
+    for pair in pairs.values():
+        highest = max(highest, pair.left, pair.right)
+    return np.min_scalar_type(highest)
+
+
+def _body_mask(image: Array, modality: Modality) -> Array:
+    """Return the mask (i, j, k) of the first channel of (C, i, j, k) without air."""
+    channel = image[0]
     if modality == "ct":
-        return np.asarray(first > AIR_THRESHOLD_HU)
-    low, high = np.percentile(first[::4, ::4, ::4], (1, 99))
-    return np.asarray(first > low + 0.1 * (high - low))
+        return np.asarray(channel > AIR_THRESHOLD_HU)
+    low, high = np.percentile(channel[::4, ::4, ::4], (1, 99))
+    return np.asarray(channel > low + 0.1 * (high - low))
 
 
-def _coarse(body: Array, spacing_mm: Millimetres) -> tuple[Array, Array]:
-    """The largest piece of the body at about `COARSE_MM`, its cavities filled, and the spacing."""
-    strides = [max(1, round(COARSE_MM / mm)) for mm in spacing_mm]
+def _coarse_body(body: Array, spacing_mm: Millimetres) -> tuple[Array, Array]:
+    """Return the largest component at about `_COARSE_MM`, its cavities filled, and the spacing."""
+    strides = [max(1, round(_COARSE_MM / mm)) for mm in spacing_mm]
     coarse = body[tuple(slice(None, None, stride) for stride in strides)]
     opened = ndimage.binary_opening(coarse)
-    pieces, count = ndimage.label(opened if opened.any() else coarse)
+    components, count = ndimage.label(opened if opened.any() else coarse)
     if count > 1:
-        pieces = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-    filled = np.stack(
-        [ndimage.binary_fill_holes(plane) for plane in np.moveaxis(pieces > 0, 2, 0)], axis=2
-    )
+        sizes = np.bincount(components.ravel())
+        components = components == 1 + np.argmax(sizes[1:])
+    filled = np.zeros(components.shape, bool)
+    for k in range(components.shape[2]):
+        filled[..., k] = ndimage.binary_fill_holes(components[..., k] > 0)
     return filled, np.multiply(strides, spacing_mm)
 
 
-def _symmetry(plane: Midline, body: Array, step: Array, points: Array) -> tuple[float, float]:
-    """`mirrored` and `seen` of a plane."""
-    normal = np.array([1.0, -plane.slopes[0], -plane.slopes[1]])
-    beside = plane.rightwards_mm(*points.T) / (normal @ normal)
-    images = np.rint((points - 2 * beside[:, None] * normal) / step).astype(np.intp)
-    seen = ((images >= 0) & (images < body.shape)).all(axis=1)
-    if not seen.any():
-        return 0.0, 0.0
-    return float(body[tuple(images[seen].T)].mean()), float(seen.mean())
+def _assign_voxels(
+    mask: Array, right_of_mm: Array, spacing_mm: Millimetres, *, expect_both: bool
+) -> tuple[Array, list[str]]:
+    """Return whether each voxel (i, j, k) of a pair is right, and warnings."""
+    components, count = ndimage.label(mask, structure=_CONNECTIVITY)
+    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    right_sizes = np.bincount(components[right_of_mm > 0], minlength=count + 1)
+    right_fractions = right_sizes / np.maximum(sizes, 1)
+    component_is_right = right_fractions > 0.5
+    crossing = [n for n in range(1, count + 1) if _crosses(right_fractions[n])]
+    large_crossing = [n for n in crossing if sizes[n] > _NEGLIGIBLE * sizes.sum()]
+    warnings = []
+    if expect_both and not large_crossing:
+        warnings += _assign_by_order(component_is_right, sizes, components)
+    is_right = component_is_right[components]
+    for number in crossing:
+        component = components == number
+        is_right[component], place = _divide(component, right_of_mm, spacing_mm)
+        if number in large_crossing:
+            warnings.append(f"one component crosses the midline: divided at {place}")
+    return is_right, warnings
 
 
-def _order(is_right: Array, sizes: Array, components: Array, total: int) -> Iterator[str]:
-    """Doubts where one side has nothing; two components on one side are told apart by their order, in place."""
-    main = [n for n in range(1, len(sizes)) if sizes[n] > MAIN * total]
+def _crosses(right_fraction: float) -> bool:
+    """Return whether a component with this fraction right of the midline is on both sides."""
+    return _MAX_OVERHANG < right_fraction < 1 - _MAX_OVERHANG
+
+
+def _assign_by_order(is_right: Array, sizes: Array, components: Array) -> list[str]:
+    """Assign two components on one side by their order, in place; return warnings."""
+    main = np.flatnonzero(sizes > _MAIN_COMPONENT * sizes.sum()).tolist()
     sides = {bool(is_right[n]) for n in main}
-    if len(sides) == 2 or not main:
-        return
+    if len(sides) != 1:
+        return []
     side, other = ("right", "left") if True in sides else ("left", "right")
-    if len(main) == 2:
-        first, second = sorted(main, key=lambda n: float(np.nonzero(components == n)[0].mean()))
-        is_right[first], is_right[second] = False, True
-        yield f"both components lie {side} of the midline: told apart by their order"
-    else:
-        yield f"there is none on the {other}"
+    if len(main) != 2:
+        return [f"no component is on the {other}"]
+    positions = [np.nonzero(components == n)[0].mean() for n in main]
+    is_right[main[np.argmin(positions)]] = False
+    is_right[main[np.argmax(positions)]] = True
+    return [f"both components are on the {side} of the midline: assigned by their order"]
 
 
-def _divided(inside: Array, rightwards: Array, spacing_mm: Millimetres) -> tuple[Array, str]:
-    """Which voxels of one component are right: nearest to the core that is left right of the midline by erosion."""
-    core, size = inside, np.count_nonzero(inside)
-    while np.count_nonzero(core := ndimage.binary_erosion(core)) > MAIN * size:
-        cores, count = ndimage.label(core, structure=_TOUCHING)
+def _divide(component: Array, right_of_mm: Array, spacing_mm: Millimetres) -> tuple[Array, str]:
+    """Divide one component at its narrowest place, or else at the midline.
+
+    The component is eroded until it falls into cores on either side of the midline; each voxel then
+    belongs to the side of the nearest core.
+
+    Returns:
+        Whether each voxel of the component is right, (n,), and the name of the place.
+    """
+    core, size = component, np.count_nonzero(component)
+    while np.count_nonzero(core := ndimage.binary_erosion(core)) > _MAIN_COMPONENT * size:
+        cores, count = ndimage.label(core, structure=_CONNECTIVITY)
         sizes = np.bincount(cores.ravel())[1:]
-        beyond = ndimage.mean(rightwards > 0, cores, range(1, count + 1))
-        main = np.flatnonzero(sizes > MAIN * sizes.sum())
-        clear = all(beyond[n] < OVERHANG or beyond[n] > 1 - OVERHANG for n in main)
-        if clear and len({bool(beyond[n] > 0.5) for n in main}) == 2:
-            cores[~np.isin(cores, main + 1)] = 0
-            nearest: Any = ndimage.distance_transform_edt(
-                cores == 0, sampling=spacing_mm, return_distances=False, return_indices=True
-            )
-            is_right = np.append(False, beyond > 0.5)[cores[tuple(nearest)]]
-            return is_right[inside], "divided where it is narrowest"
-    return (rightwards > 0)[inside], "cut there"
+        fractions = ndimage.mean(right_of_mm > 0, cores, range(1, count + 1))
+        core_is_right = np.greater(fractions, 0.5)
+        is_main = sizes > _MAIN_COMPONENT * sizes.sum()
+        if _separate(np.asarray(fractions)[is_main]):
+            cores[~np.append(False, is_main)[cores]] = 0
+            nearest = _nearest_core(cores, spacing_mm)
+            return core_is_right[nearest[component] - 1], "its narrowest place"
+    return (right_of_mm > 0)[component], "the midline"
+
+
+def _separate(right_fractions: Array) -> bool:
+    """Return whether cores are clearly on both sides of the midline."""
+    is_right = right_fractions > 1 - _MAX_OVERHANG
+    is_left = right_fractions < _MAX_OVERHANG
+    return bool((is_left | is_right).all() and is_left.any() and is_right.any())
+
+
+def _nearest_core(cores: Array, spacing_mm: Millimetres) -> Array:
+    """Return the number of the nearest core of each voxel (i, j, k)."""
+    indices: Any = ndimage.distance_transform_edt(
+        cores == 0,
+        sampling=spacing_mm,
+        return_distances=False,
+        return_indices=True,
+    )
+    return np.asarray(cores[tuple(indices)])

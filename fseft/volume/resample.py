@@ -258,8 +258,11 @@ def _submatrices(
     matrices: Sequence[Array | None], box: Sequence[slice], region: Region
 ) -> list[Array | None]:
     """Return the parts of the matrices from a box of old voxels to a region of new voxels."""
-    parts = zip(matrices, box, region, strict=True)
-    return [None if matrix is None else matrix[rows, columns] for matrix, columns, rows in parts]
+    submatrices = []
+    for matrix, columns, rows in zip(matrices, box, region, strict=True):
+        submatrix = None if matrix is None else matrix[rows, columns]
+        submatrices.append(submatrix)
+    return submatrices
 
 
 def _label_boxes(labels: Array) -> list[tuple[int, tuple[slice, ...]]]:

@@ -269,7 +269,7 @@ def test_pairs_are_divided_once_and_doubts_are_told_each_time(paired, tmp_path, 
         made = preprocess(paired, plan, store, pairs=pairs)
         assert made.done == done
         (message,) = caplog.messages
-        doubt = "a: left and right of 'kidney' are uncertain: there is none on the right"
+        doubt = "a: left and right of 'kidney' are uncertain: no component is on the right"
         assert doubt in message
     left_only, both = (open_case(made.folder, name) for name in ("a", "b"))
     assert (left_only.classes, both.classes) == ((2,), (2, 3))

@@ -528,9 +528,7 @@ def test_what_is_odd_about_a_dataset_and_how_far_its_cases_are_is_told(asked, st
         yield lambda case: done.append(case)
 
     assemble(replace(asked, folders=(folder,)), store, Watcher(warn=told.append, progress=progress))
-    assert told == [
-        "third: 1 declared structure absent from all cases (spleen): cannot be learned"
-    ]
+    assert told == ["third: 1 declared structure absent from all cases (spleen): cannot be learned"]
     assert done == [(2, "measure third"), "x", "y", (2, "preprocess third"), "x", "y"]
 
 

@@ -63,8 +63,8 @@ def agreement(halves, left, right):
 def test_the_midline_is_the_body_s_wherever_it_lies(shift, roll):
     at = turned(shift, roll)
     midline = find_midline(body(at), SPACING)
-    assert not midline.doubtful
-    right = midline.rightwards_mm(*frame()) > 0
+    assert not midline.is_uncertain
+    right = midline.right_of_mm(*frame()) > 0
     deep = abs(at[0]) > 15
     inside = body(at) & (abs(at[1]) < 100)
     assert (right == (at[0] > 0))[deep & inside].mean() > 0.99
@@ -76,7 +76,7 @@ def test_a_pair_is_divided_without_a_doubt(shift, roll):
     at = turned(shift, roll)
     left, right = kidneys(at)
     halves = split_sides(left | right, find_midline(body(at), SPACING), SPACING)
-    assert halves.doubts == ()
+    assert halves.warnings == ()
     assert np.array_equal(halves.left, left)
     assert np.array_equal(halves.right, right)
 
@@ -87,7 +87,7 @@ def test_the_image_s_middle_does_not_matter():
     kept = slice(30, None)  # the field of view begins beside the body and cuts its right side off
     midline = find_midline(body(at)[kept], SPACING)
     halves = split_sides((left | right)[kept], midline, SPACING)
-    assert halves.doubts == ()
+    assert halves.warnings == ()
     assert np.array_equal(halves.right, right[kept])
 
 
@@ -96,23 +96,25 @@ def test_a_body_of_which_one_side_is_seen_is_doubtful_but_its_pair_is_told_apart
     left, _ = kidneys(at)
     kept = slice(int((MIDDLE[0] - 80) // SPACING[0]), int((MIDDLE[0] - 40) // SPACING[0]))
     halves = split_sides(left[kept], find_midline(body(at)[kept], SPACING), SPACING)
-    assert halves.doubts
+    assert halves.warnings
     assert (halves.left ^ halves.right)[left[kept]].all()
 
 
 def test_two_components_on_one_side_are_told_apart_by_their_order():
     left, right = kidneys(turned())
     halves = split_sides(left | right, Midline(100.0, (0.0, 0.0)), SPACING)
-    assert halves.doubts == ("both components lie right of the midline: told apart by their order",)
+    assert halves.warnings == (
+        "both components are on the right of the midline: assigned by their order",
+    )
     assert np.array_equal(halves.right, right)
 
 
 def test_what_is_on_one_side_only_is_told_where_both_are_expected():
     left, _ = kidneys(turned())
     midline = Midline(MIDDLE[0], (0.0, 0.0))
-    assert split_sides(left, midline, SPACING).doubts == ("there is none on the right",)
+    assert split_sides(left, midline, SPACING).warnings == ("no component is on the right",)
     lesion = split_sides(left, midline, SPACING, expect_both=False)
-    assert lesion.doubts == ()
+    assert lesion.warnings == ()
     assert np.array_equal(lesion.left, left)
     assert not lesion.right.any()
 
@@ -122,9 +124,7 @@ def test_a_horseshoe_kidney_is_divided_at_its_isthmus():
     left, right = kidneys(at)
     isthmus = ball((6, -40, 0), (60, 7, 7), at)  # narrow, and not quite in the middle
     halves = split_sides(left | right | isthmus, find_midline(body(at), SPACING), SPACING)
-    assert halves.doubts == (
-        "one component lies on both sides of the midline: divided where it is narrowest",
-    )
+    assert halves.warnings == ("one component crosses the midline: divided at its narrowest place",)
     assert agreement(halves, left, right) == 1.0
     assert np.array_equal(halves.left | halves.right, left | right | isthmus)
 
@@ -133,7 +133,7 @@ def test_what_has_no_narrow_place_is_cut_at_the_midline():
     at = turned(shift=12)
     block = ball((0, 0, 0), (90, 40, 40), at)
     halves = split_sides(block, find_midline(body(at), SPACING), SPACING)
-    assert halves.doubts == ("one component lies on both sides of the midline: cut there",)
+    assert halves.warnings == ("one component crosses the midline: divided at the midline",)
     assert agreement(halves, block & (at[0] <= 0), block & (at[0] > 0)) > 0.97
 
 
@@ -144,7 +144,7 @@ def test_a_slight_overhang_and_specks_are_no_doubt():
     left &= at[0] < 8
     speck = ball((0, 60, 0), (8, 5, 6), at)
     halves = split_sides(left | right | speck, Midline(MIDDLE[0], (0.0, 0.0)), SPACING)
-    assert halves.doubts == ()
+    assert halves.warnings == ()
     assert np.array_equal(halves.left & ~speck, left)
 
 
