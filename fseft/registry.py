@@ -351,7 +351,7 @@ def registry() -> Registry:
 
 
 def _builtin() -> Plugin:
-    from fseft import __version__
+    from fseft.version import __version__
 
     return Plugin("builtin", "fseft", __version__, module=importlib.import_module(BUILTIN))
 

@@ -12,15 +12,16 @@ HOUSE = Path(__file__).parents[1] / "fseft"
 MODULES = sorted(HOUSE.rglob("*.py"))
 
 # What each package may import, besides itself: the arrows of the import graph, which has no cycle.
-BASE = {"plugin", "schemas", "training_config", "errors", "fseft"}
+BASE = {"plugin", "schemas", "training_config", "errors", "version"}
 CORE = BASE | {"registry", "parallel", "logs", "workspace"}
 DATA = CORE | {"volume", "anatomy"}
 LEARN = DATA | {"learn", "experiment"}
 ZOO = LEARN | {"model_zoo", "planning"}
 RUNS = ZOO | {"adaptation", "inference", "metrics", "evaluation"}
 PACKAGES = {
-    "fseft": set(),
-    "errors": {"fseft"},
+    "fseft": {"api", "version"},
+    "version": set(),
+    "errors": {"version"},
     "logs": set(),
     "schemas": BASE,
     "training_config": BASE,
@@ -79,9 +80,9 @@ def imported_modules(tree: ast.AST) -> set[str]:
 
 
 def imported_packages(tree: ast.AST) -> set[str]:
-    """The packages that a module imports from; `fseft` is the version."""
+    """The packages that a module imports from."""
     packages = {f"{name}..".split(".")[1] for name in imported_modules(tree)}
-    return {"fseft" if name in ("", "__version__") else name for name in packages}
+    return {name or "fseft" for name in packages}
 
 
 def node(name: str) -> str:
@@ -89,7 +90,7 @@ def node(name: str) -> str:
     parts = f"{name}..".split(".")
     if parts[1] == "learn" and parts[2]:
         return f"learn.{parts[2]}"
-    return "fseft" if parts[1] in ("", "__version__", "__init__") else parts[1]
+    return "fseft" if parts[1] in ("", "__init__") else parts[1]
 
 
 def import_graph() -> dict[str, set[str]]:

@@ -1,14 +1,34 @@
 """The Python interface: functions that take plain values, resolve them once, and call the packages.
 
-Datasets, models and workspaces may be paths and names, or the objects that they stand for.
+Datasets, models and workspaces may be paths and names, or the objects that they stand for. Importing this module does
+not import PyTorch; `import fseft` offers the same names.
 """
 
 from __future__ import annotations
 
 from fseft.api._adaptation import adapt
 from fseft.api._benchmarking import benchmark
+from fseft.api._evaluation import evaluate
 from fseft.api._inference import predict
+from fseft.api._models import list_methods, list_models, load_model
 from fseft.api._planning import plan, preprocess
+from fseft.api._pretraining import pretrain
+from fseft.experiment.callbacks import Callbacks
 from fseft.inference.adapter import Adapter
+from fseft.workspace import Workspace
 
-__all__ = ["Adapter", "adapt", "benchmark", "plan", "predict", "preprocess"]
+__all__ = [
+    "Adapter",
+    "Callbacks",
+    "Workspace",
+    "adapt",
+    "benchmark",
+    "evaluate",
+    "list_methods",
+    "list_models",
+    "load_model",
+    "plan",
+    "predict",
+    "preprocess",
+    "pretrain",
+]

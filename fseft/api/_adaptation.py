@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from fseft.api._resolve import DatasetLike, ModelLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
     from fseft.parallel import Workers
+    from fseft.plugin import Config
     from fseft.schemas import PartMode
+    from fseft.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ def adapt(
     k: int,
     *,
     seed: int = 0,
+    config: Config | None = None,
+    training: TrainingConfig | None = None,
     settings: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
     cases: Sequence[str] = (),
@@ -54,7 +58,9 @@ def adapt(
         method: Name of a method.
         k: Number of labelled cases to train on.
         seed: Seed of everything random.
-        settings: Settings of method and training, as a mapping; keywords take precedence.
+        config: The configuration of the method, instead of keywords.
+        training: The training configuration, instead of keywords.
+        settings: Settings of method and training as a mapping; keywords take precedence.
         labels: The structures to segment; empty for all of the dataset.
         cases: Draw the k cases from these only; empty for all labelled cases.
         class_mapping: Structure -> class of the model to start from, where the names differ.
@@ -87,7 +93,12 @@ def adapt(
     from fseft.experiment.settings import configure_method
 
     place = as_workspace(workspace)
-    merged = {**(settings or {}), **more_settings}
+    merged = {
+        **(config.model_dump(exclude_unset=True) if config else {}),
+        **(training.model_dump(exclude_unset=True) if training else {}),
+        **(settings or {}),
+        **more_settings,
+    }
     request = AdaptRequest(
         method=configure_method(method, merged, decoder=decoder, bottleneck=bottleneck),
         model=as_model(model, place),
@@ -106,8 +117,7 @@ def adapt(
         overwrite=overwrite,
         reporters=tuple(reporters),
     )
-    config = configure(request, place, callbacks)
-    result = run_adaptation(config, place, callbacks)
+    result = run_adaptation(configure(request, place, callbacks), place, callbacks)
     if result.already_done:
         logger.info("this run was finished before; nothing to do (overwrite starts it over)")
     return Adapter(result.adapter, place)

@@ -11,9 +11,8 @@ from fseft.cli.options import Cluster, Json, Metrics
 from fseft.errors import pluralise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from fseft.evaluation.matching import MatchedCases
     from fseft.evaluation.run import Evaluation
 
 MAX_NAMED_CASES = 5
@@ -61,48 +60,30 @@ def evaluate(
     A structure that only one side has gets the worst score (Dice 0, image diagonal as HD95). A
     structure that neither side has is excluded from the means and counted.
     """
+    from fseft import api
     from fseft.cli import console
     from fseft.cli.parsing import named_values, names
-    from fseft.evaluation import run
-    from fseft.evaluation.matching import match_files
-    from fseft.metrics.selection import DEFAULT_METRICS, select_metrics
+    from fseft.evaluation.run import parse_tolerance
 
-    chosen = select_metrics(names(metrics) or DEFAULT_METRICS)
-    tolerance_mm = run.parse_tolerance(tolerance)
-    matched = match_files(predictions, reference, values=named_values("--values", values))
-    for warning in _doubts(matched):
-        console.warn(warning)
-    result = run.evaluate(
-        matched,
-        metrics=chosen,
-        tolerance_mm=tolerance_mm,
+    folder = output or (predictions.parent if predictions.is_file() else predictions)
+    result = api.evaluate(
+        predictions,
+        reference,
+        metrics=names(metrics),
         structures=names(structures),
+        label_values=named_values("--values", values),
+        tolerance_mm=parse_tolerance(tolerance),
         include_support=with_support,
+        output=folder,
         workers=cluster or workers,
         callbacks=console.ConsoleCallbacks(),
     )
-    folder = output or (predictions.parent if predictions.is_file() else predictions)
-    document, _ = run.write_evaluation(result, folder)
     _report_exclusions(result)
     if as_json:
         console.show_json(result.model_dump(mode="json"))
         return
     _show(result)
-    console.show_lines([f"{document} and metrics.csv"])
-
-
-def _doubts(matched: MatchedCases) -> Iterator[str]:
-    """Yield warnings about assumptions that the scores depend on."""
-    labels = matched.prediction_labels or {}
-    meaning = [f"{value} = {name}" for name, value in labels.items() if name != f"class_{value}"]
-    if matched.reference_labels is None and meaning:
-        yield (
-            "no dataset.json describes the values in the labels: assumed as in the predictions "
-            f"({', '.join(meaning)}). If that is wrong, set --values"
-        )
-    if matched.mixed_adapters:
-        paths = ", ".join(matched.adapters.values())
-        yield f"the cases were predicted by different adapters: {paths}"
+    console.show_lines([f"{folder / 'metrics.json'} and metrics.csv"])
 
 
 def _report_exclusions(result: Evaluation) -> None:

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.main import get_group
 
-from fseft import __version__
 from fseft.cli import console
 from fseft.cli.options import with_verbosity
 from fseft.cli.reference import describe_application, reference_lines
 from fseft.errors import FseftError, is_out_of_memory, summarise_exception
 from fseft.registry import PLUGIN_EXCEPTIONS, registry
+from fseft.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

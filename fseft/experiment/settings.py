@@ -115,9 +115,10 @@ def split_settings(
     values = {**_renamed(spec, preset), **_renamed(spec, values)}
     method = {key: value for key, value in values.items() if key in spec.config.model_fields}
     training = {key: value for key, value in values.items() if key not in method}
-    config = _validate(spec, TrainingConfig, training)
+    hint = f"See `fseft show method {spec.name}`."
+    config = _validate(TrainingConfig, training, hint)
     check_components(config)
-    return _validate(spec, spec.config, method), config
+    return _validate(spec.config, method, hint), config
 
 
 def check_components(config: TrainingConfig) -> None:
@@ -183,7 +184,29 @@ def _check_part_modes(method: ConfiguredMethod) -> None:
             )
 
 
-def _validate(spec: MethodSpec, model: type[Any], values: Mapping[str, Any]) -> Any:
+def training_config(defaults: TrainingConfig, settings: Mapping[str, Any]) -> TrainingConfig:
+    """Change some settings of a training configuration.
+
+    Raises:
+        FseftError: An unknown key (with the nearest ones), or an invalid value.
+
+    Example:
+        >>> training_config(TrainingConfig(), {"epochs": 50}).epochs
+        50
+    """
+    settings = TrainingConfig.upgrade(settings)
+    known = TrainingConfig.model_fields
+    for key in settings:
+        if key not in known:
+            cause = f"the training has no setting {key!r}"
+            raise FseftError(cause, hint=did_you_mean(key, list(known)))
+    changed = {**defaults.model_dump(), **settings}
+    config: TrainingConfig = _validate(TrainingConfig, changed, "Use another value.")
+    check_components(config)
+    return config
+
+
+def _validate(model: type[Any], values: Mapping[str, Any], hint: str) -> Any:
     """Build a configuration; an invalid value is one line with its key."""
     values = {key: _as_field(model, key, value) for key, value in values.items()}
     try:
@@ -194,7 +217,7 @@ def _validate(spec: MethodSpec, model: type[Any], values: Mapping[str, Any]) -> 
         message = first["msg"].removeprefix("Value error, ")
         raise FseftError(
             f"setting {key}={values.get(key)!r}: {message}",
-            hint=f"See `fseft show method {spec.name}`.",
+            hint=hint,
         ) from error
 
 

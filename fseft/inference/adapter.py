@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
-from fseft.model_zoo.adapter_file import NAME, load_adapter, read_manifest
 from fseft.schemas import Run
 from fseft.workspace import Workspace, read_document
 
@@ -54,6 +53,8 @@ class Adapter:
         Raises:
             FseftError: The file is missing, or is not an adapter of fseft.
         """
+        from fseft.model_zoo.adapter_file import NAME
+
         path = Path(path)
         workspace = workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
         adapter = cls(path / NAME if path.is_dir() else path, workspace)
@@ -63,6 +64,8 @@ class Adapter:
     @cached_property
     def manifest(self) -> Manifest:
         """The description in the header of the file: method, model, preprocessing, structures, support cases."""
+        from fseft.model_zoo.adapter_file import read_manifest
+
         return read_manifest(self.path)
 
     @property
@@ -86,6 +89,8 @@ class Adapter:
         Raises:
             FseftError: The method or the model of the adapter is not installed, or the model has other weights.
         """
+        from fseft.model_zoo.adapter_file import load_adapter
+
         network, _ = load_adapter(self.path, self.workspace)
         return network.eval()
 

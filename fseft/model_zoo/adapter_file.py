@@ -259,6 +259,6 @@ def _check_frozen(adapted: AdaptedNetwork, heads: Sequence[str], random: Sequenc
 
 def versions() -> dict[str, str]:
     """What a result depends on."""
-    from fseft import __version__
+    from fseft.version import __version__
 
     return {"fseft": __version__, **{name: metadata.version(name) for name in ("torch", "monai")}}

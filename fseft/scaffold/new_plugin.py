@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from fseft import __version__
 from fseft.errors import FseftError
 from fseft.plugin import API_VERSION
 from fseft.registry import registry
+from fseft.version import __version__
 from fseft.workspace import require_empty, write_text
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -66,8 +66,11 @@ def test_the_table_fits_80_columns(folders):
     assert len(heading) <= 80
 
 
-def test_labels_without_names_are_matched_by_value_and_that_is_told(folders):
-    assert "assumed as in the predictions (1 = liver)" in run(*folders).stderr
-    assert "assumed as" not in run(*folders, "--values", "liver=1").stderr
+def test_labels_without_names_are_matched_by_value_and_that_is_told(folders, caplog):
+    run(*folders)
+    assert "assumed as in the predictions (1 = liver)" in caplog.text
+    caplog.clear()
+    run(*folders, "--values", "liver=1")
+    assert "assumed as" not in caplog.text
     wrong = run(*folders, "--values", "liver")
     assert wrong.exit_code != 0

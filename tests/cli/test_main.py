@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fseft import __version__
 from fseft.pretraining.configure import SETTINGS
+from fseft.version import __version__
 from fseft.workspace import Workspace
 from tests.sample_data import write_dataset, write_model
 

@@ -8,7 +8,7 @@ import pytest
 
 from fseft.cli.parsing import parse_settings
 from fseft.errors import FseftError
-from fseft.experiment.settings import split_settings
+from fseft.experiment.settings import configure_method, split_settings
 from fseft.plugin import Config, MethodSpec, Preset
 from fseft.registry import registry
 from fseft.schemas import PartMode
@@ -115,6 +115,21 @@ def test_an_unknown_preset_is_told():
         FseftError, match=r"the method 'ia3' has no preset 'reference'. None is known"
     ):
         split("preset=reference", method="ia3")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"loss": "hinge"}, "unknown loss 'hinge'"),
+        ({"schedule": "up"}, "unknown schedule 'up'"),
+        ({"optimizer": "magic"}, "unknown optimizer 'magic'"),
+        ({"augment": "fog"}, "unknown augmentation 'fog'"),
+        ({"solver": "lbfgs"}, "has no setting 'solver'"),
+    ],
+)
+def test_unknown_components_are_refused_before_any_work(settings, message):
+    with pytest.raises(FseftError, match=message):
+        configure_method("lora", settings)
 
 
 def test_settings_of_another_method_are_unknown():

@@ -1,0 +1,92 @@
+"""Score predictions."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from fseft.evaluation.matching import MatchedCases
+    from fseft.evaluation.run import Evaluation
+    from fseft.experiment.callbacks import Callbacks
+    from fseft.parallel import Workers
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    predictions: str | Path,
+    labels: str | Path,
+    *,
+    metrics: Sequence[str] = (),
+    structures: Sequence[str] = (),
+    label_values: Mapping[str, int] | None = None,
+    tolerance_mm: float = 2.0,
+    include_support: bool = False,
+    output: str | Path | None = None,
+    workers: Workers | None = None,
+    callbacks: Callbacks | None = None,
+) -> Evaluation:
+    """Score predicted label maps against reference labels, on the grid of the images.
+
+    Args:
+        predictions: Folder of predicted label maps, or one file.
+        labels: Folder of reference label maps, or one file.
+        metrics: Names of metrics; empty for Dice, NSD, HD95 and volume difference.
+        structures: Names of the structures to score; empty for all.
+        label_values: Structure -> value in the labels; None for what their `dataset.json` says.
+        tolerance_mm: Surface deviation that the normalised surface Dice accepts.
+        include_support: Also score cases that the adapter was trained on.
+        output: Folder for `metrics.json` and `metrics.csv`; None to write no file.
+        workers: Processes, or the address of a dask scheduler; None for a number that suits the cases.
+        callbacks: Observe the progress.
+
+    Returns:
+        The scores: `mean` of each metric, `classes` by structure, `cases` by case and structure.
+
+    Raises:
+        FseftError: No case or structure in common, a damaged file, or different grids. All other cases are scored
+            first.
+
+    Example:
+        >>> scores = evaluate("segmented", "livers/labelsTs")  # doctest: +SKIP
+        >>> scores.mean["dice"]  # doctest: +SKIP
+        0.93
+    """
+    from fseft.evaluation import run
+    from fseft.evaluation.matching import match_files
+    from fseft.metrics.selection import DEFAULT_METRICS, select_metrics
+
+    selected = select_metrics(tuple(metrics) or DEFAULT_METRICS)
+    matched = match_files(Path(predictions), Path(labels), values=dict(label_values or {}))
+    for message in _assumptions(matched):
+        logger.warning("%s", message)
+    result = run.evaluate(
+        matched,
+        metrics=selected,
+        tolerance_mm=tolerance_mm,
+        structures=tuple(structures),
+        include_support=include_support,
+        workers=workers,
+        callbacks=callbacks,
+    )
+    if output is not None:
+        run.write_evaluation(result, Path(output))
+    return result
+
+
+def _assumptions(matched: MatchedCases) -> Iterator[str]:
+    """Yield warnings about assumptions that the scores depend on."""
+    values = matched.prediction_labels or {}
+    named = [f"{value} = {name}" for name, value in values.items() if name != f"class_{value}"]
+    if matched.reference_labels is None and named:
+        yield (
+            "no dataset.json describes the values in the labels: assumed as in the predictions "
+            f"({', '.join(named)}). If that is wrong, pass the label values"
+        )
+    if matched.mixed_adapters:
+        paths = ", ".join(matched.adapters.values())
+        yield f"the cases were predicted by different adapters: {paths}"
