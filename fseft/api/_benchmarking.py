@@ -80,7 +80,7 @@ def benchmark(
     Raises:
         FseftError: Names, settings or cases that do not fit together, or no trial succeeds.
     """
-    from fseft.benchmarking.run import BenchmarkRequest
+    from fseft.benchmarking.configure import BenchmarkRequest
     from fseft.benchmarking.run import benchmark as run_benchmark
     from fseft.metrics.selection import select_metrics
 

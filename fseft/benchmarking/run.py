@@ -1,18 +1,19 @@
-"""`fseft benchmark`: methods and models beside each other, on the same cases, k by k and seed by seed."""
+"""Compare methods and models on the same test cases."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
 from fseft.adaptation.configure import AdaptRequest, select_labels, select_support
+from fseft.benchmarking.configure import LABELS, RESULT, check_request
 from fseft.benchmarking.results import Benchmark, Trial, aggregate_trials
 from fseft.benchmarking.tables import to_csv, to_markdown
 from fseft.benchmarking.test_split import TestSplit, external, hold_out
 from fseft.benchmarking.trial import BenchmarkData, TrialConfig, run_trial
-from fseft.errors import FseftError, did_you_mean, pluralise
+from fseft.errors import FseftError, pluralise
 from fseft.experiment.callbacks import Callbacks
 from fseft.metrics.fields import MetricColumn
 from fseft.metrics.selection import DEFAULT_BENCHMARK_METRICS, select_metrics
@@ -24,186 +25,114 @@ from fseft.registry import registry
 from fseft.workspace import Workspace, exclusive_lock, write_document, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from fseft.experiment.settings import ConfiguredMethod
-    from fseft.model_zoo.catalogue import FoundationModel
+    from fseft.benchmarking.configure import BenchmarkRequest
     from fseft.parallel import Workers
-    from fseft.plugin import MetricSpec
-    from fseft.schemas import Dataset, Fingerprint
+    from fseft.schemas import Fingerprint, Plan
 
 logger = logging.getLogger(__name__)
 
-RESULT = "benchmark"
-"""Name of the files with the result, without their suffix."""
-LABELS = "labels"
-"""Folder of label maps that were made of masks."""
-
-
-@dataclass(frozen=True)
-class BenchmarkRequest:
-    """The methods and models to compare, on which data, and how; all names are resolved.
-
-    Attributes:
-        dataset: The dataset.
-        output: Folder for everything.
-        models: Each is adapted by each method.
-        methods: With their configurations.
-        ks: Numbers of cases to train on.
-        seeds: Each draws its own support cases, the same for all methods.
-        settings: The settings as the user wrote them, for the record.
-        labels: The structures to segment; empty for all.
-        cases: Use these cases only; empty for all.
-        mapping: As for `AdaptRequest`.
-        minutes: Training time budget of a trial; None for no limit.
-        memory_bytes: Memory that a training step may use; None for most of the device's memory.
-        device: "auto", "cpu" or "cuda".
-        workers: Processes, one trial each, or the address of a dask scheduler.
-        overwrite: Discard existing runs.
-        test: Cases to score, or their number; see `hold_out`.
-        test_images: A folder of scans to score instead.
-        test_labels: The folder of their labels.
-        tolerance_mm: As for `evaluate`.
-        metrics: To compute; empty for Dice, NSD and HD95.
-        baseline: The method that all are compared with; empty for the best of each k.
-    """
-
-    dataset: Dataset
-    output: Path
-    models: tuple[FoundationModel, ...]
-    methods: tuple[ConfiguredMethod, ...]
-    ks: tuple[int, ...]
-    seeds: tuple[int, ...]
-    settings: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    cases: tuple[str, ...] = ()
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    minutes: float | None = None
-    memory_bytes: int | None = None
-    device: str = "auto"
-    workers: Workers = 1
-    overwrite: bool = False
-    test: tuple[str, ...] = ()
-    test_images: Path | None = None
-    test_labels: Path | None = None
-    tolerance_mm: float = 2.0
-    metrics: tuple[MetricSpec, ...] = ()
-    baseline: str = ""
-
-    @property
-    def method_names(self) -> tuple[str, ...]:
-        """Names of the methods."""
-        return tuple(method.name for method in self.methods)
+_MAX_NAMED_CASES = 5
 
 
 def benchmark(
-    request: BenchmarkRequest, store: Workspace, callbacks: Callbacks | None = None
+    request: BenchmarkRequest, workspace: Workspace, callbacks: Callbacks | None = None
 ) -> Benchmark:
     """Adapt every model by every method with every k and seed, and score all on the same cases.
 
-    Leaves `benchmark.json`, `benchmark.csv` and `benchmark.md` in the output folder, and there below `runs/` each run
-    as `adapt` leaves it, with its predictions and their `metrics.json`. What is done is not done again. A method that
-    does not go with a model or with the structures has a row that says so; trials that failed are in `failed`.
+    Writes `benchmark.json`, `benchmark.csv` and `benchmark.md` to the output folder, and to `runs/`
+    in it each run with its predictions and their `metrics.json`. Finished trials are not repeated.
+    A method that is incompatible with a model or with the structures has a row with the reason;
+    failed trials are in `failed`.
+
+    Args:
+        request: What to compare.
+        workspace: Folder of fingerprints, preprocessed cases and models.
+        callbacks: Observer of the progress and of each trial.
 
     Raises:
-        FseftError: Bad input, or not one trial could be done.
+        FseftError: The request cannot run, or no trial succeeded.
     """
     callbacks = callbacks or Callbacks()
-    _check(request, store)
+    check_request(request, workspace)
     if not request.metrics:
         request = replace(request, metrics=select_metrics(DEFAULT_BENCHMARK_METRICS))
     with exclusive_lock(request.output):
-        ground = _prepare(request, store, callbacks)
-        made = _document(request, ground)
-        if not (
-            request.output / f"{RESULT}.json"
-        ).is_file():  # whose folder this is, for a run that is killed
-            write_document(request.output / f"{RESULT}.json", made)
-        tasks = _tasks(request, ground, store)
-        scans = list(ground.held_out.scans)
-        logger.info(
-            "%s, scored on %s: %s",
-            pluralise(len(tasks), "trial"),
-            pluralise(len(scans), "case"),
-            ", ".join(scans[:5]) + (", ..." if len(scans) > 5 else ""),
-        )
+        data = _prepare(request, workspace, callbacks)
+        result = _empty_result(request, data)
+        document = request.output / f"{RESULT}.json"
+        if not document.is_file():
+            write_document(document, result)  # marks the folder, in case the benchmark is killed
+        trials = _trial_configs(request, data, workspace)
+        test_cases = _listed(list(data.test_split.scans))
+        logger.info("%s, scored on %s", pluralise(len(trials), "trial"), test_cases)
         callbacks.on_start(request, 1)
-        trials, failed = _all(tasks, request.workers, callbacks)
-        if all(trial.incompatibility for trial in trials):
-            raise (
-                next(iter(failed.values()))
-                if failed
-                else FseftError(trials[0].incompatibility, hint="Take other methods.")
-            )
-        rows = aggregate_trials(trials, request.seeds, made.metrics[0], request.baseline)
-        told = {name: str(error) for name, error in failed.items()}
-        made = made.model_copy(update={"rows": rows, "trials": tuple(trials), "failed": told})
-        write_document(request.output / f"{RESULT}.json", made)
-        write_text(request.output / f"{RESULT}.csv", to_csv(made))
-        write_text(request.output / f"{RESULT}.md", to_markdown(made))
-    return made
+        finished, failed = _run_trials(trials, request.workers, callbacks)
+        _check_success(finished, failed)
+        result = _with_trials(result, finished, failed)
+        write_document(document, result)
+        write_text(request.output / f"{RESULT}.csv", to_csv(result))
+        write_text(request.output / f"{RESULT}.md", to_markdown(result))
+    return result
 
 
-def _document(request: BenchmarkRequest, ground: BenchmarkData) -> Benchmark:
-    """What is known before any trial."""
-    packages = [registry().provenance("method", method) for method in request.method_names]
+def _listed(cases: Sequence[str]) -> str:
+    """Return the number of cases, with the names of the first."""
+    names = ", ".join(cases[:_MAX_NAMED_CASES])
+    more = ", ..." if len(cases) > _MAX_NAMED_CASES else ""
+    return f"{pluralise(len(cases), 'case')}: {names}{more}"
+
+
+def _empty_result(request: BenchmarkRequest, data: BenchmarkData) -> Benchmark:
+    """Return the document without trials."""
+    provenances = [registry().provenance("method", name) for name in request.method_names]
+    packages = {provenance.distribution: provenance.version for provenance in provenances}
     return Benchmark(
         dataset=request.dataset.name,
         models=tuple(model.name for model in request.models),
-        structures=ground.structures,
-        test=tuple(ground.held_out.scans),
-        pool=ground.held_out.pool,
+        structures=data.structures,
+        test=tuple(data.test_split.scans),
+        pool=data.test_split.pool,
         seeds=request.seeds,
+        metrics=tuple(MetricColumn.of(metric) for metric in request.metrics),
         tolerance_mm=request.tolerance_mm,
         settings=request.settings,
         minutes=request.minutes,
         baseline=request.baseline,
-        metrics=tuple(MetricColumn.of(metric) for metric in request.metrics),
-        versions={**versions(), **{one.distribution: one.version for one in packages}},
+        versions={**versions(), **packages},
     )
 
 
-def _check(request: BenchmarkRequest, store: Workspace) -> None:
-    """Refuse at once what no trial can do."""
-    for kind, entries in (("model", request.models), ("method", request.methods)):
-        if not entries:
-            raise FseftError(f"no {kind} to compare", hint=f"`fseft {kind}s` lists them.")
-    if (request.test_images is None) != (request.test_labels is None):
-        raise FseftError(
-            "test images and test labels go together", hint="Give both folders, or none."
-        )
-    if request.test and request.test_images is not None:
-        raise FseftError(
-            "the test cases are chosen from the dataset, not from the test images",
-            hint="Give one of them.",
-        )
-    if request.baseline and request.baseline not in request.method_names:
-        cause = f"the baseline {request.baseline!r} is not among the methods"
-        raise FseftError(cause, hint=did_you_mean(request.baseline, request.method_names))
-    _check_folder(request.output, (store.root, request.dataset.folder))
+def _with_trials(
+    result: Benchmark, trials: Sequence[Trial], failed: Mapping[str, FseftError]
+) -> Benchmark:
+    """Return the document with all trials, and the rows that average them."""
+    rows = aggregate_trials(trials, result.seeds, result.metrics[0], result.baseline)
+    messages = {name: str(error) for name, error in failed.items()}
+    update = {"rows": rows, "trials": tuple(trials), "failed": messages}
+    return result.model_copy(update=update)
 
 
-def _check_folder(output: Path, taken: Sequence[Path]) -> None:
-    """Nothing of somebody else may be replaced."""
-    if output.exists() and not output.is_dir():
-        raise FseftError("is no folder", file=output, hint="Give another --output.")
-    held = {path.name for path in output.iterdir()} if output.is_dir() else set()
-    ours = f"{RESULT}.json" in held or held <= {".lock", LABELS}
-    if not ours or output.resolve() in [path.resolve() for path in taken]:
-        raise FseftError(
-            "holds other things than a benchmark", file=output, hint="Give another --output."
-        )
+def _check_success(trials: Sequence[Trial], failed: Mapping[str, FseftError]) -> None:
+    """Raise an error if no trial has scores."""
+    if not all(trial.incompatibility for trial in trials):
+        return
+    for error in failed.values():
+        raise error
+    raise FseftError(trials[0].incompatibility, hint="Choose other methods.")
 
 
-def _prepare(request: BenchmarkRequest, store: Workspace, callbacks: Callbacks) -> BenchmarkData:
-    """Measure, plan, hold out, and preprocess the cases that will be learned from."""
+def _prepare(
+    request: BenchmarkRequest, workspace: Workspace, callbacks: Callbacks
+) -> BenchmarkData:
+    """Plan for each model, split off the test cases, and preprocess the support cases."""
     plans = []
     for model in request.models:
         fingerprint, plan = make_plan(
             request.dataset,
             model,
-            store,
+            workspace,
             memory_bytes=request.memory_bytes,
             device=request.device,
             workers=request.workers,
@@ -211,65 +140,86 @@ def _prepare(request: BenchmarkRequest, store: Workspace, callbacks: Callbacks) 
             reuse=True,
         )
         plans.append(plan)
-    warnings = tuple(dict.fromkeys(warning for plan in plans for warning in plan.warnings))
     structures = tuple(select_labels(fingerprint, request.labels))
-    held_out = _held_out(request, fingerprint, structures)
-    for warning in (*warnings, *_doubts(request, held_out, plans[0].device)):
+    test_split = _split(request, fingerprint, structures)
+    warnings = _distinct_warnings(plans)
+    for warning in (*warnings, *_doubts(request, test_split, plans[0].device)):
         logger.warning("%s", warning)
-    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
-    drawn = [
-        select_support(labelled, max(request.ks), seed, held_out.pool) for seed in request.seeds
-    ]
-    cases = sorted(set().union(*drawn))
+    cases = _support_cases(request, fingerprint, test_split)
     for plan in plans:
         preprocess(
-            request.dataset, plan, store, workers=request.workers, cases=cases, callbacks=callbacks
+            request.dataset,
+            plan,
+            workspace,
+            workers=request.workers,
+            cases=cases,
+            callbacks=callbacks,
         )
-    return BenchmarkData(held_out, structures, warnings)
+    return BenchmarkData(test_split, structures, warnings)
 
 
-def _held_out(
+def _distinct_warnings(plans: Iterable[Plan]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(warning for plan in plans for warning in plan.warnings))
+
+
+def _support_cases(
+    request: BenchmarkRequest, fingerprint: Fingerprint, test_split: TestSplit
+) -> list[str]:
+    """Return the cases that any trial trains on."""
+    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
+    cases: set[str] = set()
+    for seed in request.seeds:
+        cases.update(select_support(labelled, max(request.ks), seed, test_split.pool))
+    return sorted(cases)
+
+
+def _split(
     request: BenchmarkRequest, fingerprint: Fingerprint, structures: Sequence[str]
 ) -> TestSplit:
-    dataset, images, labels = request.dataset, request.test_images, request.test_labels
-    cases, k = request.cases, max(request.ks)
-    if images is None or labels is None:
-        folder = request.output / LABELS
-        return hold_out(dataset, fingerprint, cases=cases, test=request.test, k=k, folder=folder)
+    if request.test_images is None or request.test_labels is None:
+        return hold_out(
+            request.dataset,
+            fingerprint,
+            cases=request.cases,
+            test=request.test,
+            k=max(request.ks),
+            folder=request.output / LABELS,
+        )
     return external(
-        images,
-        labels,
-        dataset=dataset,
+        request.test_images,
+        request.test_labels,
+        dataset=request.dataset,
         fingerprint=fingerprint,
         structures=structures,
-        cases=cases,
-        k=k,
+        cases=request.cases,
+        k=max(request.ks),
     )
 
 
-def _doubts(request: BenchmarkRequest, held_out: TestSplit, device: str) -> Iterator[str]:
-    """What makes a comparison doubtful."""
-    if held_out.alone:
-        named = ", ".join(held_out.alone[:5]) + (", ..." if len(held_out.alone) > 5 else "")
-        yield f"not scored, as scan or label is missing: {named}"
-    concurrent = isinstance(request.workers, int) and request.workers > 1
-    if concurrent and (request.minutes or device == "cuda"):
-        yield "trials share the machine: their times, and what a time budget allows, depend on each other"
+def _doubts(request: BenchmarkRequest, test_split: TestSplit, device: str) -> Iterator[str]:
+    """Yield warnings about what limits the comparison."""
+    if test_split.unmatched:
+        yield f"not scored, as scan or label is missing: {_listed(test_split.unmatched)}"
+    if request.processes > 1 and (request.minutes or device == "cuda"):
+        yield (
+            "trials run concurrently on this machine: their times, and what they reach within a "
+            "time budget, depend on each other"
+        )
     if request.minutes and any(method.spec.access == "black-box" for method in request.methods):
         yield (
-            "the extraction of features counts in the time budget of the first black-box method only: "
-            "rather limit the epochs"
+            "only the first black-box method extracts features within its time budget; limit the "
+            "epochs instead for a fair comparison"
         )
 
 
-def _tasks(
-    request: BenchmarkRequest, ground: BenchmarkData, store: Workspace
+def _trial_configs(
+    request: BenchmarkRequest, data: BenchmarkData, workspace: Workspace
 ) -> dict[str, TrialConfig]:
-    """All trials by name; in processes or on a cluster, a trial uses one process."""
-    concurrent = isinstance(request.workers, int) and request.workers > 1
-    threads = max(1, default_workers() // int(request.workers)) if concurrent else 0
-    results, workspace = Workspace(request.output.absolute()), Workspace(store.root.absolute())
-    tasks = {}
+    """Return all trials by name; each uses one process."""
+    threads = max(1, default_workers() // request.processes) if request.processes > 1 else 0
+    runs = Workspace(request.output.absolute())
+    workspace = Workspace(workspace.root.absolute())
+    trials = {}
     for model, k, seed, method in product(
         request.models, request.ks, request.seeds, request.methods
     ):
@@ -280,37 +230,40 @@ def _tasks(
             k=k,
             seed=seed,
             labels=request.labels,
-            cases=ground.held_out.pool,
+            cases=data.test_split.pool,
             mapping=request.mapping,
             minutes=request.minutes,
-            output=results.run(request.dataset.name, model.name, method.name, k, seed),
+            output=runs.run(request.dataset.name, model.name, method.name, k, seed),
             memory_bytes=request.memory_bytes,
             device=request.device,
             overwrite=request.overwrite,
         )
-        name = Trial(model=model.name, method=method.name, k=k, seed=seed).name
-        tasks[name] = TrialConfig(
-            adaptation, ground, workspace, request.tolerance_mm, request.metrics, threads
+        config = TrialConfig(
+            adaptation, data, workspace, request.tolerance_mm, request.metrics, threads
         )
-    return tasks
+        trials[config.empty_trial.name] = config
+    return trials
 
 
-def _all(
-    tasks: dict[str, TrialConfig], workers: Workers, callbacks: Callbacks
+def _run_trials(
+    configs: Mapping[str, TrialConfig], workers: Workers, callbacks: Callbacks
 ) -> tuple[list[Trial], dict[str, FseftError]]:
-    """What each trial gives, in their order, and what went wrong with others."""
+    """Return the finished trials in their order, and the error of each failed trial."""
     trials: dict[str, Trial] = {}
     failed: dict[str, FseftError] = {}
-    with callbacks.progress("benchmark", len(tasks)) as advance:
-        for name, outcome in each_case(run_trial, tasks.items(), workers=workers):
+    with callbacks.progress("benchmark", len(configs)) as advance:
+        for name, outcome in each_case(run_trial, configs.items(), workers=workers):
             if isinstance(outcome, FseftError):
-                case = None if outcome.case == name else outcome.case
-                failed[name] = FseftError(
-                    outcome.cause, hint=outcome.hint, case=case, file=outcome.file
-                )
+                failed[name] = _without_trial_name(outcome, name)
                 logger.warning("%s: %s", name, failed[name])
             else:
                 trials[name] = outcome
                 callbacks.on_trial_end(outcome)
             advance(name)
-    return [trials[name] for name in tasks if name in trials], failed
+    return [trials[name] for name in configs if name in trials], failed
+
+
+def _without_trial_name(error: FseftError, name: str) -> FseftError:
+    """Return an error that does not name its trial as a case, as `each_case` does."""
+    case = None if error.case == name else error.case
+    return FseftError(error.cause, hint=error.hint, case=case, file=error.file)

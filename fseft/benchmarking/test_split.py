@@ -1,8 +1,8 @@
-"""The cases that a benchmark scores: nothing learns from them."""
+"""Test cases of a benchmark, which no method is trained on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError, did_you_mean, pluralise
@@ -11,7 +11,6 @@ from fseft.inference.scan_files import gather_scans
 from fseft.volume.fingerprint import read_case, read_case_labels
 from fseft.volume.geometry import geometry_mismatch, reorient
 from fseft.volume.image import (
-    Volume,
     content_digest,
     read_labels,
     read_volume,
@@ -26,27 +25,27 @@ if TYPE_CHECKING:
 
     from fseft.schemas import Case, Dataset, Fingerprint
 
-USUAL = 20
-"""Cases that are held out where there are twice as many."""
+DEFAULT_TEST_CASES = 20
+"""Number of test cases; fewer than twice as many labelled cases are halved."""
 
 
 @dataclass(frozen=True)
 class TestSplit:
-    """What is scored.
+    """Test cases, and the cases to draw support cases from.
 
     Attributes:
-        scans: Case -> its files, one per channel or one for all.
-        references: Their labels.
-        pool: The cases that may be learned from.
-        key: Of the scans, the labels and what they mean.
-        alone: Scans that have no label, or labels that have no scan: they are not scored.
+        scans: Files of each test case: one per channel, or one for all.
+        references: Labels of the test cases.
+        pool: Cases to draw support cases from.
+        key: Digest of scans, labels and their structures.
+        unmatched: Scans without a label and labels without a scan, which are not scored.
     """
 
     scans: Mapping[str, tuple[Path, ...]]
     references: ReferenceLabels
     pool: tuple[str, ...]
     key: str
-    alone: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
 
 
 def hold_out(
@@ -58,52 +57,72 @@ def hold_out(
     k: int,
     folder: Path,
 ) -> TestSplit:
-    """Keep some of a dataset's labelled cases from learning; which ones depends on their names alone, not on k.
+    """Hold out some of a dataset's labelled cases.
+
+    The draw depends on the names of the cases only, so that it is the same for any k.
 
     Args:
-        dataset: As read.
-        fingerprint: Of the dataset.
-        cases: Only these are used, but for others that `test` names; empty: all that are labelled.
-        test: Names of the cases to score, or how many are drawn; empty: 20, or half where there are fewer than 40.
-        k: So many must be left to learn from.
-        folder: Where a label map is written for cases that have masks or slices instead.
+        dataset: The dataset.
+        fingerprint: Its fingerprint.
+        cases: Use these cases only, and those in `test`; empty for all labelled cases.
+        test: Names of the test cases, or their number; empty for 20, or half of fewer than 40.
+        k: Number of support cases that must remain.
+        folder: Folder for the label maps of test cases whose labels are masks or slices.
 
     Raises:
-        FseftError: There is no such case, or there are too few.
+        FseftError: A case is unknown, or there are too few cases.
     """
-    labelled = sorted(case.name for case in fingerprint.cases if case.volumes_mm3)
-    number = (
-        int(test[0]) if len(test) == 1 and test[0] not in labelled and test[0].isdecimal() else 0
-    )
-    for name in (*cases, *(test if not number else ())):
-        if name not in labelled:
-            raise FseftError(
-                "is no labelled case of the dataset", case=name, hint=did_you_mean(name, labelled)
-            )
+    labelled = _labelled(fingerprint)
     pool = sorted(set(cases) or set(labelled))
-    by_chance = sorted(pool, key=lambda name: digest("test", name))
-    chosen = sorted(
-        by_chance[: number or min(USUAL, len(pool) // 2)] if number or not test else set(test)
-    )
-    if not chosen:
-        raise FseftError(
-            "1 labelled case is too few", hint="Add cases, or give --test-images and --test-labels."
-        )
-    same = {case.voxels for case in fingerprint.cases if case.name in chosen} - {""}
-    seen = {case.name for case in fingerprint.cases if case.voxels in same}
-    known = {case.name: case for case in dataset.cases}
-    folder = folder.absolute()
-    labels = {
-        name: _label_map(known[name], dataset.channels, folder / f"{name}.nii.gz")
-        for name in chosen
-    }
+    _check_names(cases, labelled)
+    chosen = _choose(pool, test, labelled)
+    by_name = {case.name: case for case in dataset.cases}
+    labels = {}
+    for name in chosen:
+        converted = folder.absolute() / f"{name}.nii.gz"
+        labels[name] = _label_map(by_name[name], dataset.channels, converted)
+    excluded = {*chosen, *_duplicates(chosen, fingerprint)}
     contents = {case.name: case.content for case in fingerprint.cases}
     return TestSplit(
-        {name: known[name].images for name in chosen},
-        ReferenceLabels(labels, dict(dataset.labels)),
-        _pool(pool, {*chosen, *seen}, k, len(chosen)),
-        digest([(name, contents[name]) for name in chosen], dataset.labels),
+        scans={name: by_name[name].images for name in chosen},
+        references=ReferenceLabels(labels, dict(dataset.labels)),
+        pool=_remaining(pool, excluded, k, len(chosen)),
+        key=digest([(name, contents[name]) for name in chosen], dataset.labels),
     )
+
+
+def _labelled(fingerprint: Fingerprint) -> list[str]:
+    return sorted(case.name for case in fingerprint.cases if case.volumes_mm3)
+
+
+def _check_names(cases: Sequence[str], labelled: Sequence[str]) -> None:
+    for name in cases:
+        if name not in labelled:
+            message = "is not a labelled case of the dataset"
+            raise FseftError(message, case=name, hint=did_you_mean(name, list(labelled)))
+
+
+def _choose(pool: Sequence[str], test: Sequence[str], labelled: Sequence[str]) -> list[str]:
+    """Return the test cases: those named in `test`, or as many as it says, drawn from the pool."""
+    count = min(DEFAULT_TEST_CASES, len(pool) // 2)
+    if test:
+        is_number = len(test) == 1 and test[0].isdecimal() and test[0] not in labelled
+        count = int(test[0]) if is_number else 0
+        if not count:
+            _check_names(test, labelled)
+            return sorted(set(test))
+    shuffled = sorted(pool, key=lambda name: digest("test", name))
+    if not count:
+        hint = "Add cases, or give separate test images and test labels."
+        raise FseftError("1 labelled case is too few", hint=hint)
+    return sorted(shuffled[:count])
+
+
+def _duplicates(cases: Collection[str], fingerprint: Fingerprint) -> set[str]:
+    """Return the cases whose scan has the same voxels as one of these."""
+    voxels = {case.voxels for case in fingerprint.cases if case.name in cases}
+    voxels.discard("")  # not recorded in fingerprints of the first release
+    return {case.name for case in fingerprint.cases if case.voxels in voxels}
 
 
 def external(
@@ -116,78 +135,96 @@ def external(
     cases: Sequence[str],
     k: int,
 ) -> TestSplit:
-    """Scans that lie apart from the dataset, and their labels; all are read once, so that none fails after a training.
+    """Test on separate scans; all are read once, so that none fails after a training.
 
     Args:
         images: Folder of scans.
-        labels: Folder of their labels; names come from `dataset.json` in or above it, or are the dataset's.
-        dataset: Of the cases to learn from.
-        fingerprint: Of the dataset.
-        structures: What will be scored.
-        cases: Only these may be learned from; empty: all that are labelled. Those that are scored too are left out.
-        k: So many must be left to learn from.
+        labels: Folder of their labels; the structures are those of `dataset.json` in or above it,
+            otherwise those of the dataset.
+        dataset: The dataset to draw support cases from.
+        fingerprint: Its fingerprint.
+        structures: Structures to score.
+        cases: Draw support cases from these only; empty for all labelled cases. Test scans among
+            them are excluded.
+        k: Number of support cases that must remain.
 
     Raises:
-        FseftError: There are none, none with a label, one is broken or has another grid than its label, or the labels
-            do not have all structures.
+        FseftError: No scan has a label, a file is damaged, a label is not on the grid of its scan,
+            or a structure is missing in the labels.
     """
-    references = read_references(labels.absolute())
-    values = dict(dataset.labels) if references.values is None else references.values
-    if missing := [name for name in structures if name not in values]:
-        raise FseftError(
-            f"the labels know no {missing[0]!r}",
-            file=labels,
-            hint=did_you_mean(missing[0], list(values)),
-        )
-    found = gather_scans([images], len(dataset.channels))
-    scans = {name: files for name, files in found.items() if name in references.files}
+    references = _references(labels, dataset, structures)
+    channels = len(dataset.channels)
+    all_scans = gather_scans([images], channels)
+    scans = _with_label(all_scans, references)
     if not scans:
-        raise FseftError(
-            "no scan has a label of its name", file=images, hint="Give the folder of their labels."
-        )
+        message = "no scan has a label of the same name"
+        raise FseftError(message, file=images, hint="Give the folder of their labels.")
     files = {name: references.files[name] for name in scans}
-    voxels = {_checked(name, scans[name], files[name], len(dataset.channels)) for name in scans}
-    labelled = sorted(case.name for case in fingerprint.cases if case.volumes_mm3)
-    seen = {case.name for case in fingerprint.cases if case.voxels in voxels}
-    contents = [(name, content_digest(scans[name]), content_digest(files[name])) for name in scans]
+    voxels = {_check_scan(name, scan, files[name], channels) for name, scan in scans.items()}
+    scored = {case.name for case in fingerprint.cases if case.voxels in voxels}
+    contents = [
+        (name, content_digest(scan), content_digest(files[name])) for name, scan in scans.items()
+    ]
+    pool = sorted(set(cases) or set(_labelled(fingerprint)))
     return TestSplit(
         scans,
-        ReferenceLabels(files, values, references.ignore_value),
-        _pool(sorted(set(cases) or set(labelled)), seen, k, len(scans)),
-        digest(contents, values, references.ignore_value),
-        tuple(sorted(found.keys() ^ references.files.keys())),
+        replace(references, files=files),
+        pool=_remaining(pool, scored, k, len(scans)),
+        key=digest(contents, references.values, references.ignore_value),
+        unmatched=tuple(sorted(all_scans.keys() ^ references.files.keys())),
     )
 
 
-def _checked(name: str, scan: tuple[Path, ...], label: Path, channels: int) -> str:
-    """A key of a scan's voxels, if its label lies on its grid."""
+def _with_label(
+    scans: Mapping[str, tuple[Path, ...]], references: ReferenceLabels
+) -> dict[str, tuple[Path, ...]]:
+    return {name: files for name, files in scans.items() if name in references.files}
+
+
+def _references(labels: Path, dataset: Dataset, structures: Collection[str]) -> ReferenceLabels:
+    """Read the reference labels, with their own structures or those of the dataset."""
+    references = read_references(labels.absolute())
+    values = dict(dataset.labels) if references.values is None else references.values
+    for name in structures:
+        if name not in values:
+            message = f"the labels have no structure {name!r}"
+            raise FseftError(message, file=labels, hint=did_you_mean(name, list(values)))
+    return replace(references, values=values)
+
+
+def _check_scan(name: str, scan: tuple[Path, ...], label: Path, channels: int) -> str:
+    """Check that a label is on the grid of its scan, and return the digest of its voxels."""
     volume = read_volume(scan[0] if len(scan) == 1 else scan, channels=channels, case=name)
     stored = read_labels(label, case=name)
-    turned = Volume(*reorient(stored.array, stored.geometry, volume.geometry.orientation))
-    if difference := geometry_mismatch(volume.geometry, turned.geometry):
-        cause = f"is not on the grid of its scan {scan[0].name}: {difference}"
-        raise FseftError(
-            cause, case=name, file=label, hint="Draw or resample the label on the scan's grid."
-        )
+    # Converters from DICOM may write a label with another axis order than its image.
+    _, geometry = reorient(stored.array, stored.geometry, volume.geometry.orientation)
+    difference = geometry_mismatch(volume.geometry, geometry)
+    if difference:
+        message = f"is not on the grid of its scan {scan[0].name}: {difference}"
+        hint = "Draw or resample the label on the grid of the scan."
+        raise FseftError(message, case=name, file=label, hint=hint)
     return voxels_digest(volume)
 
 
-def _pool(cases: Sequence[str], scored: Collection[str], k: int, count: int) -> tuple[str, ...]:
-    """The cases that are not scored."""
-    left = tuple(name for name in cases if name not in scored)
-    if len(left) < k:
+def _remaining(
+    cases: Sequence[str], excluded: Collection[str], k: int, test_cases: int
+) -> tuple[str, ...]:
+    """Return the cases to draw support cases from."""
+    remaining = tuple(name for name in cases if name not in excluded)
+    if len(remaining) < k:
+        labelled = pluralise(len(cases), "labelled case")
         raise FseftError(
-            f"k is {k}, but of {pluralise(len(cases), 'labelled case')} {len(left)} are left to learn from, as {count} "
-            "are scored",
-            hint="Use a smaller --k or --test, or give --test-images and --test-labels.",
+            f"k is {k}, but only {len(remaining)} of {labelled} remain to train on, as "
+            f"{test_cases} are scored",
+            hint="Use a smaller k, fewer test cases, or separate test images and test labels.",
         )
-    return left
+    return remaining
 
 
-def _label_map(case: Case, channels: Sequence[str], written: Path) -> Path:
-    """The file with a case's labels; made of its masks or slices where there is none."""
+def _label_map(case: Case, channels: Sequence[str], converted: Path) -> Path:
+    """Return the label map of a case; written to `converted` if its labels are masks or slices."""
     if isinstance(case.label, dict) or case.label is None or case.label.is_dir():
         labels = read_case_labels(case, read_case(case, channels))
-        write_labels(written, labels.array[0], labels.geometry)
-        return written
+        write_labels(converted, labels.array[0], labels.geometry)
+        return converted
     return case.label.absolute()

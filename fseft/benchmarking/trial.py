@@ -6,7 +6,7 @@ import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fseft.adaptation.configure import configure
 from fseft.adaptation.run import adapt
@@ -26,106 +26,153 @@ if TYPE_CHECKING:
     from fseft.adaptation.configure import AdaptRequest
     from fseft.adaptation.run import Adaptation
     from fseft.benchmarking.test_split import TestSplit
+    from fseft.evaluation.run import Evaluation
     from fseft.plugin import MetricSpec
     from fseft.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class BenchmarkData:
-    """What all trials stand on: what is scored, the structures, and what the plans warn of."""
+    """Data that all trials share.
 
-    held_out: TestSplit
+    Attributes:
+        test_split: Test cases, and the cases to draw support cases from.
+        structures: Structures to score.
+        plan_warnings: Warnings of the plans, which have been logged.
+    """
+
+    test_split: TestSplit
     structures: tuple[str, ...]
-    told: tuple[str, ...]
+    plan_warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TrialConfig:
-    """A trial to do, in any process; `threads` are torch's there, 0 leaves them alone."""
+    """Configuration of a trial, which may run in another process.
+
+    Attributes:
+        request: The adaptation.
+        data: Data that all trials share.
+        workspace: Folder of fingerprints, preprocessed cases and models.
+        tolerance_mm: Surface deviation that tolerance-based metrics accept.
+        metrics: Metrics to compute.
+        threads: Number of threads of torch; 0 keeps its default.
+    """
 
     request: AdaptRequest
-    ground: BenchmarkData
-    store: Workspace
+    data: BenchmarkData
+    workspace: Workspace
     tolerance_mm: float
     metrics: tuple[MetricSpec, ...]
     threads: int
 
+    @property
+    def empty_trial(self) -> Trial:
+        """The trial without results."""
+        request = self.request
+        return Trial(
+            model=request.model.name,
+            method=request.method.name,
+            k=request.k,
+            seed=request.seed,
+        )
 
-def run_trial(task: TrialConfig) -> Trial:
-    """Adapt, predict, evaluate; what is there already, made in the same way of the same files, stays.
+    def key(self, adapter: Path) -> str:
+        """Return a digest of all that the scores of an adapter depend on."""
+        return digest(
+            file_digest(adapter),
+            self.data.test_split.key,
+            self.data.structures,
+            self.tolerance_mm,
+            [metric.key for metric in self.metrics],
+        )
+
+
+def run_trial(config: TrialConfig) -> Trial:
+    """Adapt, predict and evaluate; steps that were done before with the same inputs are skipped.
+
+    Returns:
+        The trial; with the reason as `incompatibility` if method, model and structures cannot be
+        combined.
 
     Raises:
-        FseftError: One of them fails. A method that does not go with model or structures gives a trial that says so.
+        FseftError: A step fails.
     """
-    if task.threads:
+    if config.threads:
         import torch
 
-        torch.set_num_threads(task.threads)
-    request = task.request
-    fresh = Trial(
-        model=request.model.name, method=request.method.name, k=request.k, seed=request.seed
-    )
+        torch.set_num_threads(config.threads)
+    request, workspace = config.request, config.workspace
     with captured_records() as records:
         try:
-            adaptation = adapt(configure(request, task.store), task.store)
+            adaptation = adapt(configure(request, workspace), workspace)
         except IncompatibleError as error:
-            return fresh.model_copy(update={"incompatibility": error.cause})
-    warnings = [record.msg for record in records if record.levelno >= logging.WARNING]
-    key = digest(
-        file_digest(adaptation.adapter),
-        task.ground.held_out.key,
-        task.ground.structures,
-        task.tolerance_mm,
-        [metric.key for metric in task.metrics],
+            return config.empty_trial.model_copy(update={"incompatibility": error.cause})
+    messages = [record.msg for record in records if record.levelno >= logging.WARNING]
+    key = config.key(adaptation.adapter)
+    document = adaptation.folder / "trial.json"
+    if not request.overwrite:
+        previous = _previous_trial(document)
+        if previous is not None and previous.key == key:
+            return previous
+    scores = _score_adapter(config, adaptation)
+    new_messages = [message for message in messages if message not in config.data.plan_warnings]
+    trial = _trial(config, adaptation, scores).model_copy(
+        update={"key": key, "warnings": tuple(new_messages)}
     )
-    place = adaptation.folder / "trial.json"
-    if not request.overwrite and (known := _earlier(place)) is not None and known.key == key:
-        return known
-    new = tuple(warning for warning in warnings if warning not in task.ground.told)
-    trial = fresh.model_copy(update={"key": key, "warnings": new, **_measured(task, adaptation)})
-    write_document(place, trial)
+    write_document(document, trial)
     return trial
 
 
-def _earlier(place: Path) -> Trial | None:
-    """What was written; None where it is not there or damaged, as it is soon made again."""
+def _previous_trial(document: Path) -> Trial | None:
+    """Read an earlier result; None if it is missing or damaged."""
     with suppress(FseftError):
-        return read_document(place, Trial)
+        return read_document(document, Trial)
     return None
 
 
-def _measured(task: TrialConfig, made: Adaptation) -> dict[str, Any]:
-    """What a trial cost, and how well its adapter segments the held-out cases."""
-    held_out, folder = task.ground.held_out, made.folder / "predictions"
-    earlier = read_index(folder / INDEX)
-    if earlier is not None and file_digest(made.adapter) not in earlier.adapters:
-        rmtree(folder)  # of a run that was overwritten, perhaps for other structures
-    predict(
-        PredictRequest(
-            (), folder, (made.adapter,), device=task.request.device, scans=held_out.scans
-        ),
-        task.store,
-    )
+def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
+    """Predict the test cases and score them.
+
+    Raises:
+        FseftError: A test case is a support case.
+    """
+    test_split = config.data.test_split
+    folder = adaptation.folder / "predictions"
+    index = read_index(folder / INDEX)
+    if index is not None and file_digest(adaptation.adapter) not in index.adapters:
+        rmtree(folder)  # predictions of a run that was overwritten
+    adapters, device = (adaptation.adapter,), config.request.device
+    request = PredictRequest((), folder, adapters, device=device, scans=test_split.scans)
+    predict(request, config.workspace)
     scores = evaluate(
-        match_predictions(folder, held_out.references),
-        tolerance_mm=task.tolerance_mm,
-        metrics=task.metrics,
-        structures=task.ground.structures,
+        match_predictions(folder, test_split.references),
+        metrics=config.metrics,
+        tolerance_mm=config.tolerance_mm,
+        structures=config.data.structures,
         workers=1,
     )
     if scores.support:
-        raise FseftError(
-            "was learned from", case=scores.support[0], hint="Leave it out of --cases."
-        )
+        message = "is a support case, and cannot be scored"
+        hint = "Exclude it from the cases to train on."
+        raise FseftError(message, case=scores.support[0], hint=hint)
     write_evaluation(scores, folder)
-    return {
-        "support": tuple(read_document(made.folder / "support.json", SupportSet).cases),
-        "trained_parameters": made.run.trained_parameters,
-        "adapter_bytes": made.adapter.stat().st_size,
-        "seconds": made.run.seconds,
-        "mean": scores.mean,
-        "scores": {
-            case: {name: score.metrics for name, score in structures.items()}
-            for case, structures in scores.cases.items()
-        },
-    }
+    return scores
+
+
+def _trial(config: TrialConfig, adaptation: Adaptation, scores: Evaluation) -> Trial:
+    """Return the costs and the scores of an adaptation."""
+    values = {}
+    for case, structures in scores.cases.items():
+        values[case] = {name: score.metrics for name, score in structures.items()}
+    support = read_document(adaptation.folder / "support.json", SupportSet)
+    return config.empty_trial.model_copy(
+        update={
+            "support": tuple(support.cases),
+            "trained_parameters": adaptation.run.trained_parameters,
+            "adapter_bytes": adaptation.adapter.stat().st_size,
+            "seconds": adaptation.run.seconds,
+            "mean": scores.mean,
+            "scores": values,
+        }
+    )

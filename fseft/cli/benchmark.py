@@ -21,8 +21,8 @@ from fseft.cli.options import (
 from fseft.errors import FseftError, pluralise
 
 if TYPE_CHECKING:
+    from fseft.benchmarking.configure import BenchmarkRequest
     from fseft.benchmarking.results import Benchmark, Trial
-    from fseft.benchmarking.run import BenchmarkRequest
     from fseft.metrics.fields import MetricColumn
 
 

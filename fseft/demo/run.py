@@ -15,7 +15,14 @@ from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.logs import captured_records
 from fseft.planning.dataset_reading import read_dataset
-from fseft.reporting.figures import best_slice, colours, curve_svg, overlay, png, side_by_side
+from fseft.reporting.charts import line_chart
+from fseft.reporting.figures import (
+    best_slice,
+    distinct_colours,
+    draw_slice,
+    encode_png,
+    side_by_side,
+)
 from fseft.reporting.page import Column, Figure, Highlight, Page, Section, Table, render_page
 from fseft.volume.geometry import reorient
 from fseft.volume.image import read_labels, read_volume
@@ -222,7 +229,7 @@ def _page(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> Page
             Section(
                 "How it learned",
                 "Training loss (soft Dice) over time.",
-                figures=(Figure("loss", curve_svg(curves, x_label="seconds", y_label="loss")),),
+                figures=(Figure("loss", line_chart(curves, x_label="seconds", y_label="loss")),),
             ),
         ),
         footer="Phantoms show that the chain works; they say nothing about real patients.",
@@ -249,16 +256,16 @@ def _pictures(request: DemoRequest, data: Path, results: tuple[Result, ...]) -> 
         labels.append(reorient(found.array, found.geometry, "RAS")[0][0])
     ids = results[0].run.labels
     legend = {
-        name: tuple(int(v) for v in colours(max(ids.values()))[value - 1])
+        name: tuple(int(v) for v in distinct_colours(max(ids.values()))[value - 1])
         for name, value in ids.items()
     }
     figures = []
     for axis, name in ((2, "axial"), (1, "coronal")):
         index = best_slice(labels[0], axis)
         row = [
-            overlay(image[0], one, geometry.spacing_mm, axis=axis, index=index, window=WINDOW)
+            draw_slice(image[0], one, geometry.spacing_mm, axis=axis, index=index, window=WINDOW)
             for one in labels
         ]
         caption = f"{name}: reference, " + ", ".join(result.method for result in results)
-        figures.append(Figure(caption, png(side_by_side(row)), legend=legend))
+        figures.append(Figure(caption, encode_png(side_by_side(row)), legend=legend))
     return tuple(figures)

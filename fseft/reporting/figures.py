@@ -1,12 +1,9 @@
-"""Pictures of volumes with their labels (PNG) and small line charts (SVG), without a plotting library."""
+"""PNG pictures of image slices with their segmentation."""
 
 from __future__ import annotations
 
-import math
 import struct
 import zlib
-from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,59 +11,85 @@ import numpy as np
 from fseft.errors import FseftError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     RGB = NDArray[np.uint8]
 
-# Okabe & Ito 2008, https://jfly.uni-koeln.de/color/: distinct to colour-blind eyes. Their black is left
-# out, and neighbours in the list differ in lightness too.
+# Okabe & Ito 2008, https://jfly.uni-koeln.de/color/: distinct for colour-blind readers. Without
+# their black, and ordered so that neighbours differ in lightness too.
 _OKABE_ITO = ("e69f00", "56b4e9", "009e73", "f0e442", "cc79a7", "0072b2", "d55e00")
-_ON_PAPER = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_LEGEND_ROW = 20  # pixels
-_DOTS = 24  # a series of so few points shows them
-_FILL = 0.22
-_BLACK = 0.05  # of the window: darker rims of a slice are air
-_RIM = 2  # pixels of air that stay around the body
+_FILL_OPACITY = 0.22
+_AIR = 0.05  # fraction of the intensity window below which the rim of a slice is cut off
+_MARGIN = 2  # pixels of air to keep around the body
 
 
-def png(rgb: RGB) -> bytes:
-    """Encode a picture of shape (h, w, 3) as PNG (W3C Portable Network Graphics, second edition)."""
+def encode_png(rgb: RGB) -> bytes:
+    """Encode a picture as PNG.
+
+    Args:
+        rgb: Picture of shape (height, width, 3).
+    """
     height, width, _ = rgb.shape
-    lines = np.ascontiguousarray(rgb, dtype=np.uint8).reshape(height, width * 3)
-    filtered = np.pad(lines, ((0, 0), (1, 0)))  # each line begins with its filter type: 0, none
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered.tobytes(), 9)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+    rows = np.ascontiguousarray(rgb, dtype=np.uint8).reshape(height, width * 3)
+    filtered = np.pad(rows, ((0, 0), (1, 0)))  # each row begins with its filter type: 0, none
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            _png_chunk(b"IHDR", header),
+            _png_chunk(b"IDAT", zlib.compress(filtered.tobytes(), 9)),
+            _png_chunk(b"IEND", b""),
+        )
     )
 
 
-def colours(count: int) -> RGB:
-    """Distinct colours of shape (count, 3): Okabe-Ito, then lighter and darker shades of it, then again."""
-    base = np.array([list(bytes.fromhex(code)) for code in _OKABE_ITO], dtype=float)
-    shades = np.concatenate([base, base + 0.5 * (255 - base), base * 0.6]).round().astype(np.uint8)
-    return shades[np.arange(count) % len(shades)]
+def _png_chunk(name: bytes, data: bytes) -> bytes:
+    length = struct.pack(">I", len(data))
+    checksum = struct.pack(">I", zlib.crc32(name + data))
+    return length + name + data + checksum
+
+
+def distinct_colours(count: int) -> RGB:
+    """Return colours that are easy to distinguish: Okabe-Ito, then lighter and darker shades of it.
+
+    Returns:
+        Array of shape (count, 3); the colours repeat after 21.
+    """
+    codes = [list(bytes.fromhex(code)) for code in _OKABE_ITO]
+    base = np.array(codes, dtype=float)
+    lighter = base + 0.5 * (255 - base)
+    darker = base * 0.6
+    shades = np.concatenate([base, lighter, darker])
+    rows = np.arange(count) % len(shades)
+    return shades[rows].round().astype(np.uint8)
 
 
 def best_slice(labels: NDArray[np.integer[Any]], axis: int) -> int:
-    """The index along an axis that shows the structures best; the middle where there are none.
+    """Return the index of the slice that shows the structures best.
 
-    Each structure counts by the share of its own largest cross-section, so small ones weigh as much as
-    large ones.
+    Each structure counts by its area relative to its largest cross-section, so that small
+    structures weigh as much as large ones.
+
+    Args:
+        labels: Label map of shape (i, j, k).
+        axis: Axis that the slices are perpendicular to.
+
+    Returns:
+        The index along the axis; the middle of a label map without structures.
     """
     count = int(labels.max(initial=0)) + 1
     slices = np.moveaxis(labels, axis, 0)
-    areas = np.stack([np.bincount(one.ravel(), minlength=count) for one in slices])[:, 1:]
+    areas = np.stack([np.bincount(plane.ravel(), minlength=count) for plane in slices])
+    areas = areas[:, 1:]  # without background
     if not areas.any():
         return len(slices) // 2
-    shares = areas / np.maximum(areas.max(axis=0), 1)
-    return int(shares.sum(axis=1).argmax())
+    relative = areas / np.maximum(areas.max(axis=0), 1)
+    return int(relative.sum(axis=1).argmax())
 
 
-def overlay(
+def draw_slice(
     image: NDArray[Any],
     labels: NDArray[np.integer[Any]] | None,
     spacing_mm: Sequence[float],
@@ -77,226 +100,132 @@ def overlay(
     palette: RGB | None = None,
     size: int = 256,
 ) -> RGB:
-    """Draw one slice as a radiologist sees it, with each structure outlined over a light fill.
+    """Draw a slice in radiological orientation, each structure outlined over a translucent fill.
 
-    Axial: anterior is up and the patient's right is on the left. Coronal: superior is up, right is on the
-    left. Sagittal: superior is up, anterior is on the left. Pixels are square in mm; black rims without
-    labels are cut off.
+    Axial: anterior is up and the patient's right is on the left. Coronal: superior is up, right is
+    on the left. Sagittal: superior is up, anterior is on the left. Pixels are square in mm; dark
+    rims without labels are cut off.
 
     Args:
         image: Intensities of shape (i, j, k) in orientation RAS.
-        labels: Labels of the same shape, 0 for background; None draws the image alone.
+        labels: Label map of the same shape, 0 for background; None draws the image only.
         spacing_mm: Voxel size along i, j, k.
-        axis: The axis to look along: 0 sagittal, 1 coronal, 2 axial.
-        index: The slice; None takes `best_slice`, or the middle without labels.
-        window: The intensities drawn black and white; None takes the 0.5 and 99.5 percentiles of the slice.
-        palette: Colours of shape (n, 3); label v gets row v - 1, and beyond n they repeat.
-        size: Pixels of the longer side.
+        axis: Viewing direction: 0 sagittal, 1 coronal, 2 axial.
+        index: Index of the slice. Default: `best_slice`, or the middle without labels.
+        window: Intensities shown as black and white. Default: percentiles 0.5 and 99.5 of the
+            slice.
+        palette: Colours of shape (n, 3); label v has the colour v - 1, and beyond n they repeat.
+        size: Length of the longer side in pixels.
 
     Returns:
-        A picture of shape (h, w, 3).
+        A picture of shape (height, width, 3).
 
     Raises:
-        FseftError: The shapes differ, or the slice lies outside the volume.
+        FseftError: The shapes differ, or the slice is outside the volume.
     """
-    if labels is not None and labels.shape != image.shape:
+    if labels is None:
+        labels = np.zeros(image.shape, np.uint8)
+    if labels.shape != image.shape:
         raise FseftError(f"labels of shape {labels.shape} on an image of shape {image.shape}")
     if index is None:
-        index = image.shape[axis] // 2 if labels is None else best_slice(labels, axis)
+        index = best_slice(labels, axis)
     if not 0 <= index < image.shape[axis]:
         raise FseftError(f"slice {index} of {image.shape[axis]} along axis {axis}")
-    column_mm, row_mm = (float(step) for at, step in enumerate(spacing_mm) if at != axis)
-    scan = _windowed(_upright(image, axis, index), window)
-    shown = np.zeros(scan.shape, int) if labels is None else _upright(labels, axis, index)
-    content = _content((scan > _BLACK) | (shown > 0))
-    scan, shown = scan[content], shown[content]
-    down, across = _stretch(scan.shape, (row_mm, column_mm), size)
-    picture = np.repeat((down @ scan @ across.T)[..., None] * 255, 3, axis=2)
-    shades = colours(21) if palette is None else palette
-    for value in np.unique(shown[shown > 0]):
-        mask = down @ (shown == value).astype(float) @ across.T > 0.5
-        _paint(picture, mask, shades[(int(value) - 1) % len(shades)])
-    return picture.round().astype(np.uint8)
+    grey = _apply_window(_upright(image, axis, index), window)
+    structures = _upright(labels, axis, index)
+    body = _bounding_box((grey > _AIR) | (structures > 0))
+    column_mm, row_mm = np.delete(np.asarray(spacing_mm, float), axis)
+    canvas = _Canvas(grey[body], (row_mm, column_mm), size)
+    canvas.draw(structures[body], distinct_colours(21) if palette is None else palette)
+    return canvas.picture.round().astype(np.uint8)
+
+
+class _Canvas:
+    """A slice on square pixels, on which structures are drawn.
+
+    Args:
+        grey: Brightness from 0 to 1, of shape (rows, columns).
+        pixel_mm: Height and width of a pixel of the slice.
+        size: Length of the longer side of the picture in pixels.
+    """
+
+    def __init__(self, grey: NDArray[np.float64], pixel_mm: tuple[float, float], size: int) -> None:
+        extents = np.array(grey.shape) * pixel_mm
+        pixels = np.round(size * extents / extents.max())
+        height, width = np.maximum(1, pixels)
+        rows, columns = grey.shape
+        self._rows = _interpolation(rows, int(height))
+        self._columns = _interpolation(columns, int(width))
+        resized = 255 * self._resize(grey)
+        self.picture = np.stack([resized] * 3, axis=2)
+
+    def _resize(self, plane: NDArray[np.float64]) -> NDArray[np.float64]:
+        resized: NDArray[np.float64] = self._rows @ plane @ self._columns.T
+        return resized
+
+    def draw(self, structures: NDArray[np.integer[Any]], palette: RGB) -> None:
+        """Fill each structure of the slice lightly, and draw its outline within it."""
+        from scipy.ndimage import binary_erosion
+
+        picture = self.picture
+        for value in np.unique(structures[structures > 0]):
+            mask = self._resize((structures == value).astype(float)) > 0.5
+            colour = palette[(int(value) - 1) % len(palette)]
+            picture[mask] += _FILL_OPACITY * (colour - picture[mask])
+            outline = mask & ~binary_erosion(mask)
+            picture[outline] = colour
 
 
 def _upright(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
-    """A slice of a RAS volume as rows and columns of the picture: both axes of it shrink on the screen."""
-    upright: NDArray[Any] = np.take(volume, index, axis)[::-1, ::-1].T
-    return upright
+    """Return a slice of a RAS volume as rows and columns of the picture."""
+    plane: NDArray[Any] = np.take(volume, index, axis)
+    return plane[::-1, ::-1].T
 
 
-def _windowed(scan: NDArray[Any], window: tuple[float, float] | None) -> NDArray[np.float64]:
-    low, high = np.percentile(scan, (0.5, 99.5)) if window is None else window
-    return np.clip((np.asarray(scan, dtype=float) - low) / max(high - low, 1e-6), 0, 1)
+def _apply_window(plane: NDArray[Any], window: tuple[float, float] | None) -> NDArray[np.float64]:
+    """Map intensities to [0, 1]."""
+    low, high = np.percentile(plane, (0.5, 99.5)) if window is None else window
+    scale = max(high - low, 1e-6)
+    relative = (plane.astype(float) - low) / scale
+    return relative.clip(0, 1)
 
 
-def _content(shown: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The rows and columns that show something, with a rim; all of them where nothing does."""
-    lines = [np.flatnonzero(shown.any(axis=axis)) for axis in (1, 0)]
-    if not lines[0].size:
+def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns of a mask, with a margin; the whole of an empty mask."""
+    if not mask.any():
         return slice(None), slice(None)
-    rows, columns = (slice(max(0, int(line[0]) - _RIM), int(line[-1]) + 1 + _RIM) for line in lines)
-    return rows, columns
+    rows, columns = (np.asarray(mask.any(axis=axis)) for axis in (1, 0))
+    return _extent(rows), _extent(columns)
 
 
-def _stretch(
-    shape: tuple[int, ...], pixel_mm: tuple[float, float], size: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The two matrices that interpolate a slice linearly to square pixels, `size` along the longer side."""
-    extents = [length * step for length, step in zip(shape, pixel_mm, strict=True)]
-    down, across = (
-        _interpolation(length, max(1, round(size * extent / max(extents))))
-        for length, extent in zip(shape, extents, strict=True)
-    )
-    return down, across
+def _extent(line: NDArray[np.bool_]) -> slice:
+    indices = np.flatnonzero(line)
+    first = int(indices[0]) - _MARGIN
+    last = int(indices[-1]) + _MARGIN
+    return slice(max(0, first), last + 1)
 
 
 def _interpolation(length: int, target: int) -> NDArray[np.float64]:
-    """The matrix (target, length) of linear interpolation with the field of view kept."""
-    places = (np.arange(target) + 0.5) * length / target - 0.5
-    return np.stack([np.interp(places, np.arange(length), unit) for unit in np.eye(length)], axis=1)
-
-
-def _paint(picture: NDArray[np.float64], mask: NDArray[np.bool_], colour: RGB) -> None:
-    """Fill a mask lightly and draw its outline, within it, at full strength."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    picture[mask] += _FILL * (colour - picture[mask])
-    picture[mask & ~inner] = colour
+    """Return the matrix (target, length) of linear interpolation over the same field of view."""
+    positions = (np.arange(target) + 0.5) * length / target - 0.5
+    matrix = np.empty((target, length))
+    for column, unit in enumerate(np.eye(length)):
+        matrix[:, column] = np.interp(positions, np.arange(length), unit)
+    return matrix
 
 
 def side_by_side(pictures: Sequence[RGB], gap: int = 6) -> RGB:
-    """Pictures of shape (h, w, 3) in a row, centred on black, with a gap of black pixels between them."""
-    height = max(picture.shape[0] for picture in pictures)
-    strips = []
-    for at, picture in enumerate(pictures):
-        missing = height - picture.shape[0]
-        rows = (missing // 2, missing - missing // 2)
-        strips.append(np.pad(picture, (rows, (gap if at else 0, 0), (0, 0))))
-    return np.concatenate(strips, axis=1)
-
-
-def curve_svg(
-    series: Mapping[str, Sequence[tuple[float, float]]], *, x_label: str, y_label: str
-) -> str:
-    """Draw a small line chart as inline SVG; axes and text take the colour of the text around it.
+    """Join pictures in a row, centred vertically on black.
 
     Args:
-        series: Points (x, y) by name; what is not finite is left out.
-        x_label: Name and unit of x.
-        y_label: Name and unit of y.
+        pictures: Pictures of shape (height, width, 3).
+        gap: Pixels between two pictures.
     """
-    lines = {
-        name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
-        for name, points in series.items()
-    }
-    points = [point for line in lines.values() for point in line] or [(0.0, 0.0), (1.0, 1.0)]
-    x_ticks, y_ticks = (_ticks(min(values), max(values)) for values in zip(*points, strict=True))
-    columns = max(1, 408 // (34 + 7 * max(map(len, lines), default=0)))
-    top = 12 + _LEGEND_ROW * math.ceil(len(lines) / columns)
-    frame = _Frame(
-        x_ticks[0],
-        x_ticks[-1],
-        y_ticks[0],
-        y_ticks[-1],
-        left=58,
-        right=466,
-        top=top,
-        bottom=top + 200,
-    )
-    title = f"{y_label} by {x_label}: {', '.join(lines)}"
-    parts = _axes_svg(frame, x_ticks, y_ticks, x_label, y_label)
-    for at, (name, line) in enumerate(lines.items()):
-        row, column = divmod(at, columns)
-        key = (frame.left + column * 408 / columns, 12 + row * _LEGEND_ROW)
-        parts += _series_svg(frame, _stroke(at), key, name, line)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 480 {frame.bottom + 44:g}" role="img" '
-        f'font-family="inherit" font-size="12" fill="currentColor"><title>{escape(title)}</title>'
-        f"{''.join(parts)}</svg>"
-    )
-
-
-@dataclass(frozen=True)
-class _Frame:
-    """Where the values of a chart lie on the paper."""
-
-    x_low: float
-    x_high: float
-    y_low: float
-    y_high: float
-    left: float
-    right: float
-    top: float
-    bottom: float
-
-    def x(self, value: float) -> float:
-        share = (value - self.x_low) / (self.x_high - self.x_low)
-        return round(self.left + share * (self.right - self.left), 1)
-
-    def y(self, value: float) -> float:
-        share = (value - self.y_low) / (self.y_high - self.y_low)
-        return round(self.bottom - share * (self.bottom - self.top), 1)
-
-
-def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round values at steps of 1, 2 or 5 times a power of ten that enclose the range."""
-    if high - low < 1e-9:  # as good as one value
-        half = 0.5 * abs(low) if abs(low) > 1e-9 else 0.5
-        low, high = low - half, high + half
-    raw = (high - low) / wanted
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(at * step, 12) for at in range(first, last + 1)]
-
-
-def _axes_svg(
-    frame: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float], x_label: str, y_label: str
-) -> list[str]:
-    parts = []
-    for value in y_ticks:
-        y = frame.y(value)
-        parts.append(
-            f'<path d="M{frame.left} {y}H{frame.right}" stroke="currentColor" stroke-opacity=".15"/>'
-            f'<text x="{frame.left - 8}" y="{y + 4}" text-anchor="end" opacity=".75">{value:g}</text>'
-        )
-    for value in x_ticks:
-        x = frame.x(value)
-        parts.append(
-            f'<path d="M{x} {frame.bottom}v4" stroke="currentColor" stroke-opacity=".5"/>'
-            f'<text x="{x}" y="{frame.bottom + 18}" text-anchor="middle" opacity=".75">{value:g}</text>'
-        )
-    middle = (frame.left + frame.right) / 2
-    height = (frame.top + frame.bottom) / 2
-    return [
-        *parts,
-        f'<path d="M{frame.left} {frame.bottom}H{frame.right}" stroke="currentColor" stroke-opacity=".5"/>',
-        f'<text x="{middle}" y="{frame.bottom + 37}" text-anchor="middle">{escape(x_label)}</text>',
-        f'<text transform="translate(14 {height})rotate(-90)" text-anchor="middle">{escape(y_label)}</text>',
-    ]
-
-
-def _stroke(at: int) -> str:
-    """A colour for the series at a place, and dashes where the colours begin again."""
-    dashes = ("none", "6 3", "2 3")[at // len(_ON_PAPER) % 3]
-    return f'stroke="{_ON_PAPER[at % len(_ON_PAPER)]}" stroke-dasharray="{dashes}"'
-
-
-def _series_svg(
-    frame: _Frame,
-    stroke: str,
-    key: tuple[float, float],
-    name: str,
-    line: Sequence[tuple[float, float]],
-) -> list[str]:
-    places = [(frame.x(a), frame.y(b)) for a, b in line]
-    # A dot is a line of no length with a round end: so it takes the colour of its line.
-    dots = "".join(f"M{a} {b}h0" for a, b in places) if len(places) <= _DOTS else ""
-    x, y = key
-    return [
-        f'<g fill="none" stroke-width="2" stroke-linejoin="round" {stroke}>',
-        f'<path d="M{x:g} {y:g}h18"/><polyline points="{" ".join(f"{a},{b}" for a, b in places)}"/></g>',
-        f'<path d="{dots}" stroke-width="6" stroke-linecap="round" {stroke}/>',
-        f'<text x="{x + 24:g}" y="{y + 4:g}">{escape(name)}</text>',
-    ]
+    height = max(picture.shape[0] for picture in pictures)
+    strips = []
+    for number, picture in enumerate(pictures):
+        missing = height - picture.shape[0]
+        rows = (missing // 2, missing - missing // 2)
+        columns = (gap if number else 0, 0)
+        strips.append(np.pad(picture, (rows, columns, (0, 0))))
+    return np.concatenate(strips, axis=1)

@@ -1,4 +1,4 @@
-"""A self-contained HTML page of text, tables and figures: no script, no link, ready to mail and to print."""
+"""A self-contained HTML page of text, tables and figures, without scripts or external files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Value: TypeAlias = "str | float | None"
 
 @dataclass(frozen=True)
 class Highlight:
-    """One figure at the top of the page that says how it went."""
+    """A key result at the top of the page."""
 
     label: str
     value: str
@@ -27,7 +27,13 @@ class Highlight:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its numbers are written with so many digits after the point, and its best is marked."""
+    """A table column.
+
+    Attributes:
+        title: Heading.
+        digits: Decimal places of floating-point numbers.
+        best: Which value to highlight.
+    """
 
     title: str
     digits: int = 3
@@ -36,10 +42,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text and numbers under their columns; None and NaN are written as a dash.
+    """A table; None and NaN are shown as a dash.
 
     Raises:
-        FseftError: A row has not as many cells as there are columns.
+        FseftError: The number of cells in a row is not that of the columns.
     """
 
     caption: str
@@ -47,25 +53,32 @@ class Table:
     rows: Sequence[Sequence[Value]]
 
     def __post_init__(self) -> None:
+        columns = len(self.columns)
         for row in self.rows:
-            if len(row) != len(self.columns):
-                raise FseftError(
-                    f"table {self.caption!r} has {len(self.columns)} columns and a row of {len(row)} cells"
-                )
+            if len(row) == columns:
+                continue
+            message = f"table {self.caption!r} has {columns} columns and a row of {len(row)} cells"
+            raise FseftError(message)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: the bytes of a PNG, or SVG text, which must be our own: it is not escaped."""
+    """A picture with its caption.
+
+    Attributes:
+        caption: Text below the picture.
+        image: Bytes of a PNG, or an `<svg>` element, which is not escaped: never from user input.
+        legend: Colour (red, green, blue) by name.
+    """
 
     caption: str
     image: bytes | str
-    legend: Mapping[str, Sequence[int]] = field(default_factory=dict)  # red, green, blue by name
+    legend: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; an empty line in its text begins a new paragraph."""
+    """A section; an empty line in its text begins a new paragraph."""
 
     title: str
     text: str = ""
@@ -75,7 +88,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole page."""
+    """Contents of a page."""
 
     title: str
     subtitle: str = ""
@@ -91,17 +104,22 @@ class _Cell:
 
 
 def render_page(page: Page) -> str:
-    """Render a page as one HTML document; all text in it is escaped."""
+    """Return a page as an HTML document; all its text is escaped."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = environment.from_string(
-        (files("fseft.reporting") / "page.html.jinja").read_text("utf-8")
+    source = (files("fseft.reporting") / "page.html.jinja").read_text("utf-8")
+    template = environment.from_string(source)
+    return template.render(
+        page=page,
+        paragraphs=_paragraphs,
+        cells=_cells,
+        is_numeric=_is_numeric,
+        is_wide=_is_wide,
+        data_uri=_data_uri,
     )
-    helpers = (_paragraphs, _cells, _is_numeric, _is_wide, _data_uri)
-    return template.render(page=page, **{helper.__name__[1:]: helper for helper in helpers})
 
 
 def _paragraphs(text: str) -> list[str]:
@@ -113,44 +131,48 @@ def _data_uri(image: bytes) -> str:
 
 
 def _is_wide(image: bytes | str) -> bool:
-    """Whether a picture is too wide to share a line: more than twice as wide as high."""
+    """Return whether a PNG needs a line to itself: more than twice as wide as high."""
     if isinstance(image, str):
         return False
-    width, height = (
-        int.from_bytes(image[at : at + 4], "big") for at in (16, 20)
-    )  # of the PNG header
+    width = int.from_bytes(image[16:20], "big")  # PNG header
+    height = int.from_bytes(image[20:24], "big")
     return width > 2 * height
 
 
 def _cells(table: Table) -> list[list[_Cell]]:
-    numeric = [_is_numeric(table, at) for at in range(len(table.columns))]
-    best = [_best(table, at) for at in range(len(table.columns))]
-    return [
-        [
-            _Cell(text, " ".join(["number"] * numeric[at] + ["best"] * (text in best[at])))
-            for at, text in enumerate(map(_written, row, table.columns))
-        ]
-        for row in table.rows
-    ]
+    """Return the cells of a table as text with CSS classes."""
+    numbers = range(len(table.columns))
+    numeric = [_is_numeric(table, number) for number in numbers]
+    best = [_best_text(table, number) for number in numbers]
+    rows = []
+    for row in table.rows:
+        cells = []
+        for number, value in enumerate(row):
+            text = _cell_text(value, table.columns[number])
+            classes = ["number"] if numeric[number] else []
+            if text == best[number]:
+                classes.append("best")
+            cells.append(_Cell(text, " ".join(classes)))
+        rows.append(cells)
+    return rows
 
 
-def _is_numeric(table: Table, at: int) -> bool:
-    return any(not isinstance(row[at], str | None) for row in table.rows)
+def _is_numeric(table: Table, number: int) -> bool:
+    return any(isinstance(row[number], int | float) for row in table.rows)
 
 
-def _best(table: Table, at: int) -> set[str]:
-    """The best value of a column as it is written, so that what reads equal is marked alike."""
-    column = table.columns[at]
-    numbers = [row[at] for row in table.rows]
-    known = [
-        number for number in numbers if isinstance(number, int | float) and math.isfinite(number)
-    ]
-    if column.best is None or len(known) < 2:
-        return set()
-    return {_written(max(known) if column.best == "highest" else min(known), column)}
+def _best_text(table: Table, number: int) -> str | None:
+    """Return the best value of a column as shown, so that equal texts are highlighted alike."""
+    column = table.columns[number]
+    values = [row[number] for row in table.rows]
+    finite = [v for v in values if isinstance(v, int | float) and math.isfinite(v)]
+    if column.best is None or len(finite) < 2:
+        return None
+    best = max(finite) if column.best == "highest" else min(finite)
+    return _cell_text(best, column)
 
 
-def _written(value: Value, column: Column) -> str:
+def _cell_text(value: Value, column: Column) -> str:
     if isinstance(value, str):
         return value
     if value is None or math.isnan(value):

@@ -140,15 +140,15 @@ def test_settings_may_be_of_one_method(compare, tmp_path):
         ({"settings": ("rank=2",)}, "no setting 'rank'"),
         ({"methods": ("loar",)}, "'loar'"),
         ({"models": ("tyni",)}, "'tyni'"),
-        ({"test": ("z",)}, "no labelled case"),
+        ({"test": ("z",)}, "not a labelled case"),
         (
             {"test": ("4",)},
-            "k is 1, but of 4 labelled cases 0 are left to learn from, as 4 are scored",
+            "k is 1, but only 0 of 4 labelled cases remain to train on, as 4 are scored",
         ),
-        ({"ks": (3,)}, "k is 3, but of 4 labelled cases 2 are left"),
-        ({"cases": ("a",), "test": ("a",)}, "k is 1, but of 1 labelled case 0 are left"),
-        ({"cases": ("z",)}, "no labelled case"),
-        ({"test": ("²",)}, "no labelled case"),
+        ({"ks": (3,)}, "k is 3, but only 2 of 4 labelled cases remain"),
+        ({"cases": ("a",), "test": ("a",)}, "k is 1, but only 0 of 1 labelled case remain"),
+        ({"cases": ("z",)}, "not a labelled case"),
+        ({"test": ("²",)}, "not a labelled case"),
         ({"models": ()}, "no model to compare"),
         ({"methods": ()}, "no method to compare"),
         ({"baseline": "lora"}, "the baseline 'lora' is not among the methods"),
@@ -188,7 +188,7 @@ def test_a_case_that_is_scored_elsewhere_is_not_learned_from(compare, blobs, tmp
     write_volume(other / "imagesTr" / "x_0000.nii.gz", image.array.astype(np.int32), image.geometry)
     apart = {"test_images": other / "imagesTr", "test_labels": other / "labelsTr"}
     assert compare(methods=("zero-shot",), ks=(2,), **apart).pool == ("c", "d")
-    with pytest.raises(FseftError, match="k is 3, but of 4 labelled cases 2 are left"):
+    with pytest.raises(FseftError, match="k is 3, but only 2 of 4 labelled cases remain"):
         compare(methods=("zero-shot",), ks=(3,), **apart)
 
 
@@ -203,7 +203,7 @@ def test_a_case_that_is_there_twice_is_not_learned_from_where_it_is_scored(compa
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: declare(folder, liver=1), "the labels know no 'Left kidney'"),
+        (lambda folder: declare(folder, liver=1), "the labels have no structure 'Left kidney'"),
         (lambda folder: (folder / "labelsTr" / "x.nii.gz").write_bytes(b"x"), "x.nii.gz"),
         (lambda folder: (folder / "imagesTr" / "x_0000.nii.gz").write_bytes(b"x"), "x_0000.nii.gz"),
         (
@@ -279,7 +279,7 @@ def test_what_is_somebody_elses_is_not_replaced(compare, tmp_path, taken, worksp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "benchmark.md").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FseftError, match="--output"):
+    with pytest.raises(FseftError, match="Give another output folder"):
         compare(output=blobs if taken == "blobs" else taken)
     assert (tmp_path / "mine" / "benchmark.md").read_text() == "mine"
 
@@ -332,13 +332,13 @@ def test_one_trial_that_fails_does_not_lose_the_others(compare, tmp_path):
 def test_tables_stay_where_every_trial_fails(compare, tmp_path):
     compare()
     before = (tmp_path / "bench" / "benchmark.md").read_text()
-    with pytest.raises(FseftError, match=r"holds a run with learning_rate unset, not 0\.5"):
+    with pytest.raises(FseftError, match=r"contains a run with learning_rate unset, not 0\.5"):
         compare(settings=(*QUICK, "learning_rate=0.5"))
     assert (tmp_path / "bench" / "benchmark.md").read_text() == before
 
 
 def test_methods_that_all_do_not_fit_are_refused(compare):
-    with pytest.raises(FseftError, match="needs transformer blocks"):
+    with pytest.raises(FseftError, match="requires transformer blocks"):
         compare(methods=("adaptformer", "compacter"))
 
 

@@ -422,14 +422,17 @@ OPTIONS = [
     (f"{LORA} --set parts=encodr", ["--set parts=", "'encoder'", "fseft show method lora"]),
     (
         f"{EVALUATE} --tolerance wide",
-        ["the tolerance 'wide' is no length in mm", "Write it as 2mm."],
+        ["the tolerance 'wide' is not a length in mm", "Write it as 2mm."],
     ),
     (
         f"{EVALUATE} --tolerance -1mm",
-        ["the tolerance '-1mm' is no length in mm", "Write it as 2mm."],
+        ["the tolerance '-1mm' is not a length in mm", "Write it as 2mm."],
     ),
-    (f"{EVALUATE} --tolerance nan", ["the tolerance 'nan' is no length in mm", "Write it as 2mm."]),
-    (f"{EVALUATE} --labels livr", ["there is no structure 'livr' to score", "Did you mean liver?"]),
+    (
+        f"{EVALUATE} --tolerance nan",
+        ["the tolerance 'nan' is not a length in mm", "Write it as 2mm."],
+    ),
+    (f"{EVALUATE} --labels livr", ["unknown structure 'livr'", "Did you mean liver?"]),
     (
         "evaluate nowhere livers/labelsTr",
         ["nowhere: does not exist", "Give a label file or a folder"],
@@ -442,8 +445,8 @@ OPTIONS = [
     (
         f"{BENCHMARK} -k 3",
         [
-            "k is 3, but of 3 labelled cases 2 are left to learn from, as 1 are scored",
-            "--test-images",
+            "k is 3, but only 2 of 3 labelled cases remain to train on, as 1 are scored",
+            "test images",
         ],
     ),
     (
@@ -452,13 +455,13 @@ OPTIONS = [
     ),
     (f"{BENCHMARK} -k 0,1", ["--k '0,1': expected whole numbers of at least 1"]),
     (f"{BENCHMARK} --seed -1", ["--seed '-1': expected whole numbers of at least 0"]),
-    (f"{BENCHMARK} --set lora.rank=4", ["--set lora.rank=4: no method 'lora' takes part"]),
+    (f"{BENCHMARK} --set lora.rank=4", ["setting lora.rank: the method 'lora' is not compared"]),
     (f"{BENCHMARK} --set rank=4", ["the method 'scratch' has no setting 'rank'"]),
     (f"{BENCHMARK} --method lorra", ["unknown method 'lorra'", "Did you mean lora"]),
-    (f"{BENCHMARK} --test d -k 1", ["case d: is no labelled case of the dataset"]),
-    (f"{BENCHMARK} --test none.txt", ["none.txt: there is no such file"]),
-    (f"{BENCHMARK} --test-images livers", ["--test-images and --test-labels go together"]),
-    (f"{BENCHMARK} --tolerance wide", ["the tolerance 'wide' is no length in mm"]),
+    (f"{BENCHMARK} --test d -k 1", ["case d: is not a labelled case of the dataset"]),
+    (f"{BENCHMARK} --test none.txt", ["none.txt: the file does not exist"]),
+    (f"{BENCHMARK} --test-images livers", ["test images and test labels go together"]),
+    (f"{BENCHMARK} --tolerance wide", ["the tolerance 'wide' is not a length in mm"]),
     (
         "predict livers/imagesTr -o out --adapter none.st",
         ["none.st: there is no adapter", "Give the adapter"],

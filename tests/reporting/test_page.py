@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from fseft.errors import FseftError
-from fseft.reporting.figures import curve_svg, png
+from fseft.reporting.charts import line_chart
+from fseft.reporting.figures import encode_png
 from fseft.reporting.page import Column, Figure, Highlight, Page, Section, Table, render_page
 
-PICTURE = png(np.zeros((2, 3, 3), np.uint8))
-CHART = curve_svg({"LoRA": [(0, 1), (1, 2)]}, x_label="k", y_label="Dice")
+PICTURE = encode_png(np.zeros((2, 3, 3), np.uint8))
+CHART = line_chart({"LoRA": [(0, 1), (1, 2)]}, x_label="k", y_label="Dice")
 VOID = {"meta", "img"}
 
 
@@ -103,7 +104,7 @@ def test_a_chart_is_inside_the_page_as_it_is():
 
 
 def test_a_row_of_pictures_has_a_line_of_its_own():
-    strip = png(np.zeros((10, 30, 3), np.uint8))
+    strip = encode_png(np.zeros((10, 30, 3), np.uint8))
     assert '<figure class="wide">' in render(figures=[Figure("Strip", strip)])
     assert '<figure class="wide">' not in render(figures=[Figure("One", PICTURE)])
 
