@@ -73,7 +73,7 @@ def test_what_has_no_partner_is_listed_too(tmp_path):
 
 
 def test_two_files_of_one_case_are_refused(tmp_path):
-    with pytest.raises(FseftError, match=r"case a.*a\.nrrd.*there is also a\.nii"):
+    with pytest.raises(FseftError, match=r"case a.*a\.nrrd.*a\.nii is another image"):
         Reader().read(a_dataset(tmp_path, ["a.nii", "a.nrrd"]))
 
 
