@@ -56,6 +56,10 @@ def find_layer(network, name):
 def fail_in_worker(case):
     raise KeyError(case)
 
+def wait_in_worker(case):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+
 @hookimpl
 def fseft_commands(app):
     @app.command("hello")
@@ -79,9 +83,10 @@ def fseft_commands(app):
         raise FseftError(f"the value [3] of {path} is odd", hint="Take 2.")
 
     @app.command("map")
-    def map_():
+    def map_(function: str):
         from fseft.parallel import map_cases
-        map_cases(fail_in_worker, {"a": "a1", "b": "b2"}, workers=2)
+        functions = {"fail": fail_in_worker, "wait": wait_in_worker}
+        map_cases(functions[function], {"a": "a1", "b": "b2"}, workers=2)
 
     @app.command("break")
     def break_(kind: str):
@@ -215,7 +220,7 @@ def test_a_method_that_raises_shows_every_frame(fseft, tmp_path):
 
 
 def test_an_exception_in_a_worker_shows_the_frames_of_the_worker(fseft):
-    result = fseft("-p", "no:rude", "map")
+    result = fseft("-p", "no:rude", "map", "fail")
     assert result.returncode == 1
     assert re.search(r"fseft_polite\.py\", line \d+, in fail_in_worker", result.stderr)
 
@@ -263,6 +268,17 @@ def test_sigterm_ends_in_one_line_and_status_143(start):
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGTERM)
         assert (process.wait(60), process.stderr.read()) == (143, f"terminated; {RESUME}")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_workers_end_with_a_signal_to_the_main_process(start, number, status):
+    with start("-p", "no:rude", "map", "wait") as process:
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(number)
+        assert process.wait(30) == status
+        assert "Traceback" not in process.stderr.read()
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
 def test_a_warning_is_one_line(fseft):
