@@ -267,7 +267,7 @@ def map_cases(
     items: Mapping[str, T],
     *,
     workers: Workers = 1,
-    done: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, R]:
     """Call a function with every item and return the results in the order of the items.
 
@@ -277,7 +277,7 @@ def map_cases(
         function: A module-level function of one item.
         items: The item of each case, by case name.
         workers: Number of local processes, or the address of a scheduler.
-        done: Called with the case name after each case.
+        progress: Called with the case name after each case.
 
     Raises:
         FseftError: The first error of a case, with the number of others; or as for `each_case`.
@@ -287,7 +287,7 @@ def map_cases(
         {'a': 5, 'b': 6}
     """
     with executor(workers if isinstance(workers, str) else min(workers, len(items))) as pool:
-        return _collect(pool, function, items, done)
+        return _collect(pool, function, items, progress)
 
 
 def map_in_threads(function: Callable[[T], R], items: Mapping[str, T]) -> dict[str, R]:
@@ -300,7 +300,7 @@ def _collect(
     pool: Executor,
     function: Callable[[T], R],
     items: Mapping[str, T],
-    done: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, R]:
     results: dict[str, R] = {}
     errors: list[FseftError] = []
@@ -310,8 +310,8 @@ def _collect(
             errors.append(outcome)
         else:
             results[case] = outcome
-        if done is not None:
-            done(case)
+        if progress is not None:
+            progress(case)
     if errors:
         raise _combined(errors)
     return {case: results[case] for case in items}

@@ -51,7 +51,7 @@ def warning(value):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_keep_the_order_of_the_items(workers):
     names = []
-    results = map_cases(square, ITEMS, workers=workers, done=names.append)
+    results = map_cases(square, ITEMS, workers=workers, progress=names.append)
     assert list(results.items()) == [("c", 9), ("a", 1), ("b", 4)]
     assert sorted(names) == ["a", "b", "c"]
 
@@ -60,7 +60,7 @@ def test_results_keep_the_order_of_the_items(workers):
 def test_a_failed_case_is_named_after_all_others_were_tried(workers):
     names = []
     with pytest.raises(IncompatibleError) as caught:
-        map_cases(odd_only, ITEMS, workers=workers, done=names.append)
+        map_cases(odd_only, ITEMS, workers=workers, progress=names.append)
     assert str(caught.value) == "case b, 2.txt: 2 is even. Give odd numbers."
     assert sorted(names) == ["a", "b", "c"]
 
@@ -148,7 +148,7 @@ def test_an_interrupt_ends_running_cases_and_starts_no_others(tmp_path):
     paths = {str(number): tmp_path / str(number) for number in range(50)}
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        map_cases(wait_with_a_file, paths, workers=2, done=interrupt)
+        map_cases(wait_with_a_file, paths, workers=2, progress=interrupt)
     assert time.monotonic() - start < 60
     assert 1 <= len(list(tmp_path.iterdir())) < 10
     assert {path.suffix for path in tmp_path.iterdir()} == {".removed"}

@@ -148,7 +148,7 @@ def evaluate(
         for case, (prediction, label) in matched.cases.items()
     }
     with callbacks.progress("evaluate", len(tasks)) as advance:
-        results = parallel.map_cases(_score, tasks, workers=workers, done=advance)
+        results = parallel.map_cases(_score, tasks, workers=workers, progress=advance)
     cases = {case: result.scores for case, result in results.items()}
     scores = aggregate_scores(cases, tolerance_mm, metrics=options.metrics)
     return Evaluation(

@@ -65,7 +65,7 @@ def fingerprint_dataset(
         labels=dataset.labels,
         body=body,
     )
-    measurements = map_cases(measure, cases, workers=workers, done=progress)
+    measurements = map_cases(measure, cases, workers=workers, progress=progress)
     fingerprint = combine_measurements(dataset, list(measurements.values()), contents)
     write_document(path, fingerprint)
     _delete_outdated(folder / _CASES, files.values())

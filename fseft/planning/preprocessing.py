@@ -99,7 +99,7 @@ def preprocess(
         pairs=pairs or {},
     )
     with (callbacks or Callbacks()).progress("preprocess", len(selected)) as advance:
-        is_new = map_cases(function, selected, workers=workers, done=advance)
+        is_new = map_cases(function, selected, workers=workers, progress=advance)
     if pairs:
         _warn_of_uncertain_sides(folder, selected, dataset)
     return Preprocessed(
