@@ -1,4 +1,4 @@
-"""What authors of plugins get: checks of the contract, and the toys that they run on."""
+"""Tests for plugin authors: checks of the plugin interface, and tiny networks to run them on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODULES = (
 )
 pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES))
 
-# After the lines that make assertions speak.
+# Imported after pytest rewrites their assertions.
 from fseft.testing.architectures import architecture_checks  # noqa: E402
 from fseft.testing.fixtures import only_plugins  # noqa: E402
 from fseft.testing.methods import method_checks  # noqa: E402

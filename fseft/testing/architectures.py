@@ -1,4 +1,4 @@
-"""The checks of an architecture, as parameters of a test."""
+"""Checks of an architecture, as parameters of a test."""
 
 from __future__ import annotations
 
@@ -24,33 +24,35 @@ if TYPE_CHECKING:
 
 
 def architecture_checks(
-    name: str, toy: TinyNetwork, *, xfail: Mapping[str, str] | None = None
+    name: str, tiny: TinyNetwork, *, xfail: Mapping[str, str] | None = None
 ) -> list[ParameterSet]:
-    """The checks of an architecture, to be called one by one.
+    """Return the checks of an architecture, as parameters of a test that calls each.
 
     ```python
-    @pytest.mark.parametrize("check", architecture_checks("my-network", Toy({"width": 4}, (16, 16, 16))))
+    TINY = TinyNetwork({"width": 4}, (16, 16, 16))
+
+    @pytest.mark.parametrize("check", architecture_checks("my-network", TINY))
     def test_my_network(check):
         check()
     ```
 
     Args:
-        name: Its name in the registry.
-        toy: A small version of it.
-        xfail: Check -> why the architecture cannot keep it; it must then fail.
+        name: Of the architecture in the registry.
+        tiny: Hyper-parameters of a small version, and the shape of its input.
+        xfail: Reason for each check that must fail.
 
     Raises:
-        ValueError: There is no check of a name in `xfail`.
+        ValueError: `xfail` contains an unknown check.
     """
-    return parameters(name, CHECKS, BuiltNetwork(name, toy), xfail)
+    return parameters(name, CHECKS, BuiltNetwork(name, tiny), xfail)
 
 
 @dataclass(frozen=True, eq=False)
 class BuiltNetwork:
-    """An architecture and a toy of it, ready to be checked."""
+    """An architecture and the tiny network that it is checked on."""
 
     name: str
-    toy: TinyNetwork
+    tiny: TinyNetwork
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -58,12 +60,12 @@ class BuiltNetwork:
         return get_architecture(self.name)
 
     def network(self) -> nn.Module:
-        """The same network in each call, built from what a model card holds."""
-        hparams = json.loads(json.dumps(dict(self.toy.hparams)))
+        """Build the network from hyper-parameters as in a model card, with the same weights."""
+        hparams = json.loads(json.dumps(dict(self.tiny.hparams)))
         return build_network(
             self.architecture, in_channels=1, out_channels=CLASSES, hparams=hparams, seed=0
         ).eval()
 
     def x(self, shape: Triple | None = None, *, batch: int = 1) -> Tensor:
-        """An input, of the toy's shape if no other is given."""
-        return noise(shape or self.toy.shape, batch=batch)
+        """Return a random input (batch, 1, *shape), by default of the tiny network's shape."""
+        return noise(shape or self.tiny.shape, batch=batch)

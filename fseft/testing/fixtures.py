@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 def only_plugins(*names: str) -> Any:
-    """A fixture for `conftest.py`: whatever is installed on the machine, the tests find fseft's own and these plugins.
+    """Return a fixture for `conftest.py` that hides all other installed plugins from the tests.
 
     ```python
     alone = only_plugins("fseft-mine")
     ```
 
-    It holds for all tests and for the processes that they start.
+    It applies to all tests and to the processes that they start. Built-in components stay visible.
 
     Args:
-        names: Of plugins or of their packages.
+        names: Names of plugins or of their packages.
     """
 
     @pytest.fixture(autouse=True, scope="session")

@@ -1,4 +1,4 @@
-"""Convolutions that no toy has and some network will: a method adapts them as they are, or refuses them."""
+"""Convolutions that no tiny network contains: a method adapts them correctly, or rejects them."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ LAYERS: dict[str, Callable[[], nn.Conv3d | nn.ConvTranspose3d]] = {
         nn.ConvTranspose3d, WIDTH, WIDTH, 3, stride=2, padding=1, output_padding=1
     ),
 }
-"""By what is unusual."""
+"""Convolution by its unusual property."""
 
 
 class LayerNet(nn.Module):
-    """A pointwise stem, the layer, and a head at the input's resolution."""
+    """A network of a pointwise stem, the layer, and a head at the resolution of the input."""
 
     def __init__(self, layer: nn.Conv3d | nn.ConvTranspose3d, classes: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class LayerNet(nn.Module):
         self.head = nn.Conv3d(layer.out_channels, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 1, i, j, k) -> logits (B, classes, i, j, k)."""
+        """Map images (B, 1, i, j, k) to logits (B, classes, i, j, k)."""
         features = F.relu(self.layer(F.relu(self.stem(x))))
         logits: Tensor = self.head(F.interpolate(features, x.shape[2:]))
         return logits
@@ -71,7 +71,7 @@ class LayerConfig(Config):
 
 
 class LayerArchitecture(BaseArchitecture):
-    """Knows the layer and the head; it is in no registry."""
+    """Architecture of a layer and a head; it is not registered."""
 
     config_class = LayerConfig
     divisor: Triple = (1, 1, 1)
@@ -82,25 +82,26 @@ class LayerArchitecture(BaseArchitecture):
         assert in_channels == 1
         return LayerNet(LAYERS[config.layer](), out_channels)
 
-    def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:  # noqa: ARG002 - one place
-        """Where methods look first."""
+    def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
+        """Return the part that methods adapt first."""
+        del network, name
         return "encoder", 0
 
     def role(self, name: str, module: nn.Module) -> Role | None:
-        """The layer's alone."""
+        """Return the role of the layer; the stem is left out."""
         return role_by_type(module) if name == "layer" else None
 
 
 class LayerSubject(MethodHarness):
-    """A method on a network around one layer; its architecture's name is that of the layer."""
+    """A method on a network around one layer, whose name stands for the architecture's."""
 
     @cached_property
     def architecture(self) -> Architecture:
-        """Of one layer and a head."""
+        """The architecture of one layer and a head."""
         return LayerArchitecture()
 
     def network(self, classes: int = CLASSES) -> nn.Module:
-        """The base, as it is."""
+        """Build the base network."""
         hparams = {"layer": self.architecture_name}
         return build_network(
             self.architecture, in_channels=1, out_channels=classes, hparams=hparams, seed=0
@@ -108,7 +109,7 @@ class LayerSubject(MethodHarness):
 
     @cached_property
     def refusal(self) -> str:
-        """Why the method is not for the network, or not for such a layer: it may see that when it is applied."""
+        """Message of the method's refusal of such a layer, or an empty string."""
         try:
             self.adapted()
         except FseftError as error:

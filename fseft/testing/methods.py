@@ -10,7 +10,7 @@ import pytest
 from fseft.testing.checks import CHECKS, merges_exactly
 from fseft.testing.layers import CUBE, LAYERS, LayerSubject
 from fseft.testing.method_harness import MethodHarness
-from fseft.testing.parameters import parameters, told
+from fseft.testing.parameters import parameters, run_check
 from fseft.testing.tiny_networks import TINY_NETWORKS, TinyNetwork
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def method_checks(
 def _run(check: Callable[[MethodHarness], None], subject: MethodHarness) -> None:
     if subject.refusal:
         pytest.skip(subject.refusal)
-    told(check, subject)
+    run_check(check, subject)
 
 
 def _fits_a_network(subjects: Sequence[MethodHarness]) -> None:

@@ -1,4 +1,4 @@
-"""What every foundation model must keep, and its checks as parameters of a test."""
+"""Checks of foundation models, as parameters of a test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def model_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """The checks of a foundation model's entry, to be called one by one; no weights are needed.
+    """Return the checks of a model's entry, as parameters of a test that calls each.
+
+    No weights are needed.
 
     ```python
     @pytest.mark.parametrize("check", model_checks("my-model"))
@@ -33,95 +35,93 @@ def model_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[P
     ```
 
     Args:
-        name: Its name in the registry.
-        xfail: Check -> why the model cannot keep it; it must then fail.
+        name: Of the model in the registry.
+        xfail: Reason for each check that must fail.
 
     Raises:
-        ValueError: There is no check of a name in `xfail`.
+        ValueError: `xfail` contains an unknown check.
     """
     return parameters(name, CHECKS, Entry(name), xfail)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A foundation model, as a plugin offers it."""
+    """The entry of a foundation model in the registry."""
 
     name: str
 
     @property
     def spec(self) -> FoundationModelSpec:
-        """The entry."""
+        """The spec."""
         spec = registry().resolve("model", self.name).spec
         assert isinstance(spec, FoundationModelSpec)
         return spec
 
     @property
     def card(self) -> ModelCard:
-        """What the model is."""
+        """The model card."""
         return self.spec.card
 
     @property
     def checkpoint(self) -> CheckpointSpec | None:
-        """The public file with its weights, if they do not come with the package."""
+        """The public file of the weights, if they are not part of the package."""
         return self.spec.checkpoint
 
 
-def is_called_as_its_card_says(entry: Entry) -> None:
-    """Entry and card have one name, and the card survives JSON, as it is stored with the weights."""
+def has_the_name_of_its_card(entry: Entry) -> None:
+    """Entry and card have the same name, and the card can be stored as JSON."""
     assert entry.card.name == entry.spec.name
     stored = entry.card.model_dump_json()
     assert ModelCard.model_validate_json(stored).model_dump_json() == stored
 
 
-def sets_what_its_network_has(entry: Entry) -> None:
-    """The architecture is known, and accepts the hyper-parameters of the card."""
+def has_valid_hparams(entry: Entry) -> None:
+    """The architecture is registered, and accepts the hyper-parameters of the card."""
     try:
         validate_hparams(get_architecture(entry.card.architecture), entry.card.hparams)
     except FseftError as error:
         raise AssertionError(str(error)) from error
 
 
-def expects_patches_that_its_network_takes(entry: Entry) -> None:
-    """A patch of the contract is a multiple of what the network shrinks by, and not too small."""
-    made, patch = get_architecture(entry.card.architecture), entry.card.contract.patch_size
-    assert all(
-        side % divisor == 0 for side, divisor in zip(patch or (), made.divisor, strict=bool(patch))
-    )
-    assert all(
-        side >= least for side, least in zip(patch or (), made.minimum_patch, strict=bool(patch))
-    )
+def has_a_valid_patch_size(entry: Entry) -> None:
+    """The patch of the contract is divisible as the architecture requires, and large enough."""
+    architecture = get_architecture(entry.card.architecture)
+    patch = entry.card.contract.patch_size
+    for axis, side in enumerate(patch or ()):
+        assert side % architecture.divisor[axis] == 0
+        assert side >= architecture.minimum_patch[axis]
 
 
-def tells_its_classes_apart(entry: Entry) -> None:
-    """No class comes twice, in whatever words, and the background is none."""
-    meant = [normalise_name(name) for name in entry.card.classes]
-    assert [name for name in meant if meant.count(name) > 1] == []
-    assert "background" not in meant
+def has_distinct_classes(entry: Entry) -> None:
+    """Class names are distinct after normalisation, and the background is not among them."""
+    names = [normalise_name(name) for name in entry.card.classes]
+    assert [name for name in names if names.count(name) > 1] == []
+    assert "background" not in names
 
 
-def says_where_its_weights_are(entry: Entry) -> None:
-    """They come with the package, or from a public file: at an address, or from the owner's page."""
+def has_a_source_of_weights(entry: Entry) -> None:
+    """The weights are part of the package, or in a public file that its content identifies."""
     checkpoint = entry.checkpoint
     assert entry.spec.factory or checkpoint
     if checkpoint:
         assert (checkpoint.url or entry.card.home).startswith("https://")
-        assert checkpoint.marks, "by no mark can the file be told from those of others"
+        assert checkpoint.marks, "no mark distinguishes the file from those of other models"
 
 
-def names_what_there_is(entry: Entry) -> None:
-    """Patterns can be read, and functions imported."""
+def has_valid_patterns_and_functions(entry: Entry) -> None:
+    """Regular expressions compile, and functions can be imported."""
     checkpoint = entry.checkpoint
     if checkpoint is None:
         return
     for pattern in (*checkpoint.marks, *checkpoint.foreign, *checkpoint.ignored, checkpoint.covers):
-        assert _reads(pattern, ""), pattern
+        assert _is_valid(pattern, ""), pattern
     for pattern, replacement in checkpoint.renames:
-        assert _reads(pattern, replacement), (pattern, replacement)
+        assert _is_valid(pattern, replacement), (pattern, replacement)
     for function in filter(None, (checkpoint.convert, checkpoint.card)):
         assert callable(import_object(function)), function
 
 
-def _reads(pattern: str, replacement: str) -> bool:
+def _is_valid(pattern: str, replacement: str) -> bool:
     try:
         re.sub(pattern, replacement, "")
     except (re.error, IndexError):
@@ -129,17 +129,17 @@ def _reads(pattern: str, replacement: str) -> bool:
     return True
 
 
-def loads_no_torch_before_it_is_chosen(entry: Entry) -> None:
-    """The plugin that offers the model is listed without torch."""
+def is_listed_without_torch(entry: Entry) -> None:
+    """Listing the plugin that provides the model does not import torch."""
     assert_listed_without_torch("model", entry.name)
 
 
 CHECKS: tuple[Callable[[Entry], None], ...] = (
-    is_called_as_its_card_says,
-    sets_what_its_network_has,
-    expects_patches_that_its_network_takes,
-    tells_its_classes_apart,
-    says_where_its_weights_are,
-    names_what_there_is,
-    loads_no_torch_before_it_is_chosen,
+    has_the_name_of_its_card,
+    has_valid_hparams,
+    has_a_valid_patch_size,
+    has_distinct_classes,
+    has_a_source_of_weights,
+    has_valid_patterns_and_functions,
+    is_listed_without_torch,
 )

@@ -1,4 +1,4 @@
-"""What every architecture must keep, one function each: the head classifies the features, every layer has its role."""
+"""Checks of architectures, one function each."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ KINDS = {
     "conv.pointwise": nn.Conv3d,
     "conv.transposed": nn.ConvTranspose3d,
 }
-"""What methods take a layer of this role for; other roles may be any module."""
+"""Layer type that methods expect for a role; other roles may be any module."""
 
-NO_SLOPE = 1e-7
-"""A slope in double precision that is smaller than this part of the loss is none."""
+ZERO_SLOPE = 1e-7
+"""Fraction of the loss below which a slope in double precision counts as zero."""
 
 
 def has_the_config_of_its_spec(built: BuiltNetwork) -> None:
@@ -43,10 +43,11 @@ def has_the_config_of_its_spec(built: BuiltNetwork) -> None:
 
 @torch.no_grad()
 def takes_the_smallest_patch(built: BuiltNetwork) -> None:
-    """Also in training, when the norms look at the deepest level."""
-    network, made = built.network(), built.architecture
-    assert [m % d for m, d in zip(made.minimum_patch, made.divisor, strict=True)] == [0, 0, 0]
-    x = built.x(made.minimum_patch)
+    """It accepts the minimum patch, in training too, where norms need two voxels per side."""
+    network, patch = built.network(), built.architecture.minimum_patch
+    for side, divisor in zip(patch, built.architecture.divisor, strict=True):
+        assert side % divisor == 0
+    x = built.x(patch)
     for mode in (True, False):
         logits = network.train(mode)(x)
         assert logits.shape == (1, CLASSES, *x.shape[2:])
@@ -55,18 +56,20 @@ def takes_the_smallest_patch(built: BuiltNetwork) -> None:
 
 @torch.no_grad()
 def takes_any_multiple_of_the_divisor(built: BuiltNetwork) -> None:
-    """A side may be longer by one divisor."""
-    made = built.architecture
-    for axis, more in enumerate(made.divisor):
-        sides = list(made.minimum_patch)
-        sides[axis] += more
-        x = built.x((sides[0], sides[1], sides[2]))
+    """It accepts a patch whose side is one divisor longer than the minimum."""
+    architecture = built.architecture
+    for axis, divisor in enumerate(architecture.divisor):
+        i, j, k = (
+            side + divisor * (axis == other)
+            for other, side in enumerate(architecture.minimum_patch)
+        )
+        x = built.x((i, j, k))
         assert built.network()(x).shape[2:] == x.shape[2:]
 
 
 @torch.no_grad()
-def keeps_volumes_apart(built: BuiltNetwork) -> None:
-    """A volume's logits depend neither on its neighbours in the batch nor on the call."""
+def treats_volumes_independently(built: BuiltNetwork) -> None:
+    """The logits of a volume depend neither on its neighbours in the batch nor on the call."""
     network, batch = built.network(), built.x(batch=2)
     together = network(batch)
     assert torch.equal(network(batch), together)
@@ -74,14 +77,15 @@ def keeps_volumes_apart(built: BuiltNetwork) -> None:
 
 
 def is_the_same_for_the_same_seed(built: BuiltNetwork) -> None:
-    """All that is drawn comes from the global generator, which is seeded."""
-    one, other = built.network().state_dict(), built.network().state_dict()
-    assert one.keys() == other.keys()
-    assert {name for name, tensor in one.items() if not torch.equal(tensor, other[name])} == set()
+    """All random numbers come from the global generator, which is seeded."""
+    first, second = built.network().state_dict(), built.network().state_dict()
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert different == []
 
 
 def can_be_saved_and_loaded(built: BuiltNetwork) -> None:
-    """No tensor has two names, and another network takes them all."""
+    """No tensor has two names, and another instance loads all of them."""
     state = built.network().state_dict()
     filled = [tensor for tensor in state.values() if tensor.numel()]
     assert len({tensor.data_ptr() for tensor in filled}) == len(filled)
@@ -90,19 +94,19 @@ def can_be_saved_and_loaded(built: BuiltNetwork) -> None:
 
 @torch.no_grad()
 def can_be_copied(built: BuiltNetwork) -> None:
-    """A deep copy does the same and shares nothing."""
+    """A deep copy computes the same and shares no tensor."""
     network, x = built.network(), built.x()
-    copied, before = deepcopy(network), network(x)
+    copy, expected = deepcopy(network), network(x)
     for parameter in network.parameters():
         parameter.zero_()
-    assert torch.equal(copied(x), before)
+    assert torch.equal(copy(x), expected)
 
 
 @torch.no_grad()
 def has_a_head_that_classifies_the_features(built: BuiltNetwork) -> None:
-    """The logits are the pointwise head of the features, at full resolution."""
-    made, network, x = built.architecture, built.network(), built.x()
-    features, head = made.features(network, x), made.head(network)
+    """The logits are a pointwise convolution of the features, at full resolution."""
+    architecture, network, x = built.architecture, built.network(), built.x()
+    features, head = architecture.features(network, x), architecture.head(network)
     assert isinstance(head, nn.Conv3d)
     assert head.kernel_size == (1, 1, 1)
     assert features.shape == (1, head.in_channels, *x.shape[2:])
@@ -111,18 +115,19 @@ def has_a_head_that_classifies_the_features(built: BuiltNetwork) -> None:
 
 @torch.no_grad()
 def takes_another_head(built: BuiltNetwork) -> None:
-    """Any module may take the head's place; it is then the head."""
-    made, network, x = built.architecture, built.network(), built.x()
-    before = made.features(network, x)
-    head: nn.Module = nn.Sequential(nn.Conv3d(before.shape[1], 5, 1))
-    made.replace_head(network, head)
-    assert made.head(network) is head
-    assert torch.equal(network(x), head(before))
-    assert [target.module for target in made.targets(network) if target.part == "head"] == [head]
+    """Any module can replace the head, and is then the head."""
+    architecture, network, x = built.architecture, built.network(), built.x()
+    features = architecture.features(network, x)
+    head: nn.Module = nn.Sequential(nn.Conv3d(features.shape[1], 5, 1))
+    architecture.replace_head(network, head)
+    assert architecture.head(network) is head
+    assert torch.equal(network(x), head(features))
+    targets = architecture.targets(network)
+    assert [target.module for target in targets if target.part == "head"] == [head]
 
 
-def gives_every_parameter_a_target(built: BuiltNetwork) -> None:
-    """No parameter is out of reach."""
+def has_a_target_for_every_parameter(built: BuiltNetwork) -> None:
+    """Every parameter belongs to a target."""
     network = built.network()
     owned = {
         id(p) for target in built.architecture.targets(network) for p in target.module.parameters()
@@ -130,17 +135,18 @@ def gives_every_parameter_a_target(built: BuiltNetwork) -> None:
     assert [name for name, p in network.named_parameters() if id(p) not in owned] == []
 
 
-def names_its_targets(built: BuiltNetwork) -> None:
-    """Each is a module of the network, has parameters, and is there once."""
+def has_valid_targets(built: BuiltNetwork) -> None:
+    """Each target is a module of the network, has parameters, and is listed once."""
     network = built.network()
     targets = built.architecture.targets(network)
     assert len({target.name for target in targets}) == len(targets)
-    assert [t.name for t in targets if network.get_submodule(t.name) is not t.module] == []
-    assert [t.name for t in targets if next(t.module.parameters(), None) is None] == []
+    for target in targets:
+        assert network.get_submodule(target.name) is target.module, target.name
+        assert any(True for _ in target.module.parameters()), target.name
 
 
-def gives_layers_the_role_that_they_have(built: BuiltNetwork) -> None:
-    """A layer is what methods take it for, and pointwise is what has a kernel of one."""
+def has_roles_that_match_the_layers(built: BuiltNetwork) -> None:
+    """Layers have the type that their role implies; pointwise convolutions have a kernel of one."""
     for target in built.architecture.targets(built.network()):
         assert isinstance(target.module, KINDS.get(target.role, nn.Module)), target.name
         if target.role in ("conv.spatial", "conv.pointwise"):
@@ -148,30 +154,36 @@ def gives_layers_the_role_that_they_have(built: BuiltNetwork) -> None:
             assert (kernel.numel() == 1) is (target.role == "conv.pointwise"), target.name
 
 
-def says_where_a_norm_follows(built: BuiltNetwork) -> None:
-    """Where one does, the loss does not change with the scale s of the weight W: dL / d log s = <W, dL/dW> = 0."""
+def marks_layers_before_a_norm(built: BuiltNetwork) -> None:
+    """`followed_by_norm` is true where the loss does not depend on the scale of the weight.
+
+    With the scale s of the weight W, dL / d log s = <W, dL/dW> = 0.
+    """
     network = exact(built.network()).train()
     loss = network(built.x().double()).square().mean()
     loss.backward()
-    told, found = {}, {}
+    marked, invariant = {}, {}
     for target in built.architecture.targets(network):
         if target.role.startswith("conv"):
             weight = target.module.get_parameter("weight")
             assert weight.grad is not None
-            told[target.name] = target.followed_by_norm
-            found[target.name] = bool((weight * weight.grad).sum().abs() < NO_SLOPE * loss)
-    assert told == found
+            marked[target.name] = target.followed_by_norm
+            slope = (weight * weight.grad).sum().abs()
+            invariant[target.name] = bool(slope < ZERO_SLOPE * loss)
+    assert marked == invariant
 
 
-def gives_every_parameter_a_gradient(built: BuiltNetwork) -> None:
-    """In training nothing is cut off."""
+def has_a_gradient_for_every_parameter(built: BuiltNetwork) -> None:
+    """Every parameter contributes to the loss in training."""
     network = built.network().train()
-    network(built.x()).square().mean().backward()
-    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+    loss = network(built.x()).square().mean()
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
 
 
-def loads_no_torch_before_it_is_chosen(built: BuiltNetwork) -> None:
-    """The plugin that offers the architecture is listed without torch."""
+def is_listed_without_torch(built: BuiltNetwork) -> None:
+    """Listing the plugin that provides the architecture does not import torch."""
     assert_listed_without_torch("architecture", built.name)
 
 
@@ -179,16 +191,16 @@ CHECKS: tuple[Callable[[BuiltNetwork], None], ...] = (
     has_the_config_of_its_spec,
     takes_the_smallest_patch,
     takes_any_multiple_of_the_divisor,
-    keeps_volumes_apart,
+    treats_volumes_independently,
     is_the_same_for_the_same_seed,
     can_be_saved_and_loaded,
     can_be_copied,
     has_a_head_that_classifies_the_features,
     takes_another_head,
-    gives_every_parameter_a_target,
-    names_its_targets,
-    gives_layers_the_role_that_they_have,
-    says_where_a_norm_follows,
-    gives_every_parameter_a_gradient,
-    loads_no_torch_before_it_is_chosen,
+    has_a_target_for_every_parameter,
+    has_valid_targets,
+    has_roles_that_match_the_layers,
+    marks_layers_before_a_norm,
+    has_a_gradient_for_every_parameter,
+    is_listed_without_torch,
 )

@@ -1,4 +1,4 @@
-"""Checks as parameters of a test."""
+"""Conversion of checks to parameters of a test."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 
 
-def told(check: Callable[[S], None], subject: S) -> None:
-    """Run a check; where it fails, what it checks is said first."""
+def run_check(check: Callable[[S], None], subject: S) -> None:
+    """Run a check, and prepend its description to the message of a failure."""
     try:
         check(subject)
     except AssertionError as error:
@@ -29,24 +29,24 @@ def parameters(
     checks: Iterable[Callable[[S], None]],
     subject: S,
     xfail: Mapping[str, str] | None,
-    run: Callable[[Callable[[S], None], S], None] = told,
+    run: Callable[[Callable[[S], None], S], None] = run_check,
 ) -> list[ParameterSet]:
-    """One parameter for each check.
+    """Return one parameter for each check, a function without arguments that runs it.
 
     Args:
-        label: What is checked, in the name of the test.
-        checks: Each says in its docstring what it checks.
-        subject: What is checked.
-        xfail: Check -> why it must fail.
+        label: Prefix of the test's name.
+        checks: Functions of the subject, described by their docstrings.
+        subject: Object to check.
+        xfail: Reason for each check that must fail.
         run: Runs a check on the subject.
 
     Raises:
-        ValueError: There is no check of a name in `xfail`.
+        ValueError: `xfail` contains an unknown check.
     """
     reasons = dict(xfail or {})
     by_name = {check.__name__: check for check in checks}
     if unknown := reasons.keys() - by_name.keys():
-        raise ValueError(f"there are no checks {sorted(unknown)}")
+        raise ValueError(f"unknown checks {sorted(unknown)}")
     return [
         pytest.param(
             partial(run, check, subject),

@@ -1,4 +1,4 @@
-"""What every dataset reader must keep, and its checks as parameters of a test."""
+"""Checks of dataset readers, as parameters of a test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def reader_checks(
     name: str, folder: Path, *, xfail: Mapping[str, str] | None = None
 ) -> list[ParameterSet]:
-    """The checks of a dataset reader, to be called one by one.
+    """Return the checks of a dataset reader, as parameters of a test that calls each.
 
     ```python
     @pytest.mark.parametrize("check", reader_checks("my-layout", Path(__file__).parent / "sample"))
@@ -34,76 +34,75 @@ def reader_checks(
     ```
 
     Args:
-        name: Its name in the registry.
-        folder: A dataset of its layout, without faults; empty files do for images.
-        xfail: Check -> why the reader cannot keep it; it must then fail.
+        name: Of the reader in the registry.
+        folder: A valid dataset in its layout; images may be empty files.
+        xfail: Reason for each check that must fail.
 
     Raises:
-        ValueError: There is no check of a name in `xfail`.
+        ValueError: `xfail` contains an unknown check.
     """
     return parameters(name, CHECKS, Layout(name, folder), xfail)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A reader, and a dataset of its layout."""
+    """A reader, and a dataset in its layout."""
 
     name: str
     folder: Path
 
     @property
     def reader(self) -> Reader:
-        """A new one."""
-        made: Reader = registry().create("reader", self.name)
-        return made
+        """A new instance."""
+        reader: Reader = registry().create("reader", self.name)
+        return reader
 
     def read(self) -> Dataset:
-        """The dataset."""
+        """Read the dataset."""
         return self.reader.read(self.folder)
 
 
-def knows_its_layout(layout: Layout) -> None:
-    """It detects the dataset, and nothing in an empty folder."""
+def detects_its_layout(layout: Layout) -> None:
+    """It detects the dataset, and no dataset in an empty folder."""
     assert layout.reader.detects(layout.folder)
     with TemporaryDirectory() as empty:
         assert not layout.reader.detects(Path(empty))
 
 
-def lists_the_same_each_time(layout: Layout) -> None:
-    """Cases come in the order of their names, each once, whatever the order of the disk."""
-    found = layout.read()
-    assert layout.read() == found
-    names = [case.name for case in found.cases]
+def lists_cases_in_a_fixed_order(layout: Layout) -> None:
+    """Cases are sorted by name and unique, independent of the file system."""
+    dataset = layout.read()
+    assert layout.read() == dataset
+    names = [case.name for case in dataset.cases]
     assert names
     assert names == sorted(set(names))
 
 
-def names_files_that_are_there(layout: Layout) -> None:
-    """What a case lacks is left out."""
-    cases = layout.read().cases
-    files = [path for case in cases for path in (*case.images, *label_files(case))]
-    assert [path for path in files if not path.exists()] == []
+def lists_existing_files(layout: Layout) -> None:
+    """Every image and label file exists."""
+    for case in layout.read().cases:
+        for path in (*case.images, *label_files(case)):
+            assert path.exists(), path
 
 
-def gives_each_channel_an_image(layout: Layout) -> None:
-    """A file each, or one for all."""
-    found = layout.read()
-    assert [
-        case.name for case in found.cases if len(case.images) not in (0, 1, len(found.channels))
-    ] == []
+def has_an_image_per_channel(layout: Layout) -> None:
+    """Each case has one file per channel, or one file for all channels."""
+    dataset = layout.read()
+    for case in dataset.cases:
+        assert len(case.images) in (0, 1, len(dataset.channels)), case.name
 
 
-def leaves_the_background_out(layout: Layout) -> None:
-    """Structures have values of their own, from one on."""
+def excludes_the_background(layout: Layout) -> None:
+    """Structures have distinct positive label values."""
     values = list(layout.read().labels.values())
     assert len(set(values)) == len(values)
-    assert [value for value in values if value < 1] == []
+    assert all(value >= 1 for value in values)
 
 
 def opens_no_image(layout: Layout) -> None:
-    """With images and labels that hold nothing it finds the same cases."""
-    found = layout.read()
-    volumes = {path for case in found.cases for path in (*case.images, *label_files(case))}
+    """It lists the same cases if images and labels are empty files."""
+    dataset = layout.read()
+    volumes = {path for case in dataset.cases for path in (*case.images, *label_files(case))}
 
     def copy(source: str, target: str) -> None:
         if Path(source) in volumes:
@@ -115,11 +114,11 @@ def opens_no_image(layout: Layout) -> None:
         folder = Path(parent) / layout.folder.name
         shutil.copytree(layout.folder, folder, copy_function=copy)
         emptied = replace(layout, folder=folder).read()
-        assert _relative(emptied, folder) == _relative(found, layout.folder)
+        assert _relative(emptied, folder) == _relative(dataset, layout.folder)
 
 
 def _relative(dataset: Dataset, folder: Path) -> Any:
-    """The dataset with its files as seen from the folder."""
+    """Return channels, labels and cases of a dataset with paths relative to its folder."""
     cases = [
         (c.name, *([p.relative_to(folder) for p in files] for files in (c.images, label_files(c))))
         for c in dataset.cases
@@ -127,17 +126,17 @@ def _relative(dataset: Dataset, folder: Path) -> Any:
     return dataset.channels, dataset.labels, cases
 
 
-def loads_no_torch_before_it_is_chosen(layout: Layout) -> None:
-    """The plugin that offers the reader is listed without torch."""
+def is_listed_without_torch(layout: Layout) -> None:
+    """Listing the plugin that provides the reader does not import torch."""
     assert_listed_without_torch("reader", layout.name)
 
 
 CHECKS: tuple[Callable[[Layout], None], ...] = (
-    knows_its_layout,
-    lists_the_same_each_time,
-    names_files_that_are_there,
-    gives_each_channel_an_image,
-    leaves_the_background_out,
+    detects_its_layout,
+    lists_cases_in_a_fixed_order,
+    lists_existing_files,
+    has_an_image_per_channel,
+    excludes_the_background,
     opens_no_image,
-    loads_no_torch_before_it_is_chosen,
+    is_listed_without_torch,
 )

@@ -1,4 +1,4 @@
-"""Toys: of each architecture a network that is small enough for tests, and the input that it takes."""
+"""Tiny networks of the built-in architectures, small enough for tests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TinyNetwork:
-    """What `Architecture.build` is given, and the shape of the input.
+    """Hyper-parameters of a tiny network, and the shape of its input.
 
-    Three voxels at the deepest level are the least: two that are normed are 1 and -1, whatever came before.
+    The deepest level needs at least three voxels per side: an instance norm of two voxels yields
+    1 and -1 for any input.
+
+    Attributes:
+        hparams: As in a model card.
+        shape: Of the input (i, j, k), in voxels.
     """
 
     hparams: Mapping[str, Any]
@@ -38,4 +43,4 @@ TINY_NETWORKS: dict[str, TinyNetwork] = {
     "unet": TinyNetwork({"channels": (4, 8, 8), "features": 4, "num_res_units": 0}, CUBE),
     "vista3d": TinyNetwork({"encoder_embed_dim": 4, "blocks_down": (1, 2, 1)}, CUBE),
 }
-"""By the architecture's name."""
+"""Tiny network by name of the architecture."""

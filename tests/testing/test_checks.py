@@ -20,7 +20,7 @@ from fseft.plugin import Config
 from fseft.testing import TINY_NETWORKS, checks, method_checks
 from fseft.testing.layers import CUBE, LayerSubject
 from fseft.testing.method_harness import MethodHarness
-from fseft.testing.parameters import told
+from fseft.testing.parameters import run_check
 
 SEEDS = count()
 NEED_A_PACKAGE = (checks.comes_back_in_another_process,)  # where another process finds the method
@@ -282,7 +282,7 @@ def test_what_is_added_as_fixed_stays_fixed(decoder):
 
 def test_a_failing_check_says_first_what_it_checks():
     with pytest.raises(AssertionError, match=r"^Before training the output is the base's\. "):
-        told(checks.starts_as_the_base, subject_of(StartsElsewhere()))
+        run_check(checks.starts_as_the_base, subject_of(StartsElsewhere()))
 
 
 def test_a_method_that_fits_no_network_does_not_pass_by_skipping_all():

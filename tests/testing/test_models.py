@@ -1,4 +1,4 @@
-"""The checks of models find what they are there to find; every model of the core passes them."""
+"""The checks of models detect each violation, and every built-in model passes them."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ def loaded(**changed):
 @pytest.mark.parametrize(
     ("flawed", "check"),
     [
-        (carded(name="other"), models.is_called_as_its_card_says),
-        (carded(architecture="resunet"), models.sets_what_its_network_has),
+        (carded(name="other"), models.has_the_name_of_its_card),
+        (carded(architecture="resunet"), models.has_valid_hparams),
         (
             carded(contract=BTCV.card.contract.model_copy(update={"patch_size": (96, 96, 100)})),
-            models.expects_patches_that_its_network_takes,
+            models.has_a_valid_patch_size,
         ),
-        (carded(classes=("liver", "Liver")), models.tells_its_classes_apart),
-        (carded(classes=("background", "liver")), models.tells_its_classes_apart),
-        (replace(BTCV, checkpoint=None), models.says_where_its_weights_are),
-        (replace(BTCV, checkpoint=CheckpointSpec(file="a.pt")), models.says_where_its_weights_are),
-        (loaded(renames=((r"^(a", "b"),)), models.names_what_there_is),
-        (loaded(renames=((r"^a", r"\1"),)), models.names_what_there_is),
-        (loaded(convert="json:decoder"), models.names_what_there_is),
+        (carded(classes=("liver", "Liver")), models.has_distinct_classes),
+        (carded(classes=("background", "liver")), models.has_distinct_classes),
+        (replace(BTCV, checkpoint=None), models.has_a_source_of_weights),
+        (replace(BTCV, checkpoint=CheckpointSpec(file="a.pt")), models.has_a_source_of_weights),
+        (loaded(renames=((r"^(a", "b"),)), models.has_valid_patterns_and_functions),
+        (loaded(renames=((r"^a", r"\1"),)), models.has_valid_patterns_and_functions),
+        (loaded(convert="json:decoder"), models.has_valid_patterns_and_functions),
     ],
 )
-def test_a_flaw_is_found(flawed, check):
-    class OfTheFlawed(Entry):
+def test_a_violation_is_detected(flawed, check):
+    class FlawedEntry(Entry):
         spec = flawed
 
     with pytest.raises(AssertionError):
-        check(OfTheFlawed("btcv"))
+        check(FlawedEntry("btcv"))

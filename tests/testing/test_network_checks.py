@@ -1,4 +1,4 @@
-"""The checks of architectures find what they are there to find."""
+"""The checks of architectures detect each violation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEEDS = count()
 
 
 class Flawed(ResUNet):
-    """An architecture that is right but for what the subclasses do, most of them to the network."""
+    """A correct architecture, of which subclasses break one property each."""
 
     change = staticmethod(lambda _: None)
 
@@ -26,23 +26,23 @@ class Flawed(ResUNet):
         return network
 
 
-class TakesTooSmallAPatch(Flawed):
+class ClaimsTooSmallAMinimumPatch(Flawed):
     divisor = minimum_patch = (4, 4, 4)
 
 
-class TakesTooSmallADivisor(Flawed):
+class ClaimsTooSmallADivisor(Flawed):
     divisor = (2, 2, 2)
 
     def require_divisible(self, reduction):
         pass
 
 
-class LooksAtTheBatch(Flawed):
+class NormalisesOverTheBatch(Flawed):
     def change(self, network):
         network.norm = nn.BatchNorm3d(4, track_running_stats=False)
 
 
-class DrawsByItself(Flawed):
+class UsesAnUnseededGenerator(Flawed):
     def change(self, network):
         nn.init.normal_(network.head.weight, generator=torch.Generator().manual_seed(next(SEEDS)))
 
@@ -57,32 +57,32 @@ class SmoothsTheLogits(Flawed):
         network.smooth = nn.AvgPool3d(3, stride=1, padding=1)
 
 
-class KeepsItsHead(Flawed):
+class IgnoresTheNewHead(Flawed):
     def replace_head(self, network, head):
         pass
 
 
-class KnowsItsHeadOnly(Flawed):
+class ListsTheHeadOnly(Flawed):
     def targets(self, network):
         return super().targets(network)[-1:]
 
 
-class NamesAHeadTwice(Flawed):
+class ListsTheHeadTwice(Flawed):
     def targets(self, network):
         return [*super().targets(network), super().targets(network)[-1]]
 
 
-class TakesSpatialForPointwise(Flawed):
+class ConfusesSpatialAndPointwise(Flawed):
     def role(self, name, module):
         role = super().role(name, module)
         return "conv.pointwise" if role == "conv.spatial" else role
 
 
-class SaysThatNoNormFollows(Flawed):
+class MarksNoLayerBeforeANorm(Flawed):
     followed_by_norm = staticmethod(lambda *_: False)
 
 
-class HasALayerWithoutUse(Flawed):
+class HasAnUnusedLayer(Flawed):
     def change(self, network):
         network.head.unused = nn.Conv3d(1, 1, 1)
 
@@ -94,27 +94,27 @@ def built_of(flawed):
 
 
 @pytest.mark.parametrize("check", network_checks.CHECKS)
-def test_an_architecture_that_is_right_passes(check):
+def test_a_correct_architecture_passes(check):
     check(built_of(Flawed))
 
 
 @pytest.mark.parametrize(
     ("flawed", "check"),
     [
-        (TakesTooSmallAPatch, network_checks.takes_the_smallest_patch),
-        (TakesTooSmallADivisor, network_checks.takes_any_multiple_of_the_divisor),
-        (LooksAtTheBatch, network_checks.keeps_volumes_apart),
-        (DrawsByItself, network_checks.is_the_same_for_the_same_seed),
+        (ClaimsTooSmallAMinimumPatch, network_checks.takes_the_smallest_patch),
+        (ClaimsTooSmallADivisor, network_checks.takes_any_multiple_of_the_divisor),
+        (NormalisesOverTheBatch, network_checks.treats_volumes_independently),
+        (UsesAnUnseededGenerator, network_checks.is_the_same_for_the_same_seed),
         (NamesATensorTwice, network_checks.can_be_saved_and_loaded),
         (SmoothsTheLogits, network_checks.has_a_head_that_classifies_the_features),
-        (KeepsItsHead, network_checks.takes_another_head),
-        (KnowsItsHeadOnly, network_checks.gives_every_parameter_a_target),
-        (NamesAHeadTwice, network_checks.names_its_targets),
-        (TakesSpatialForPointwise, network_checks.gives_layers_the_role_that_they_have),
-        (SaysThatNoNormFollows, network_checks.says_where_a_norm_follows),
-        (HasALayerWithoutUse, network_checks.gives_every_parameter_a_gradient),
+        (IgnoresTheNewHead, network_checks.takes_another_head),
+        (ListsTheHeadOnly, network_checks.has_a_target_for_every_parameter),
+        (ListsTheHeadTwice, network_checks.has_valid_targets),
+        (ConfusesSpatialAndPointwise, network_checks.has_roles_that_match_the_layers),
+        (MarksNoLayerBeforeANorm, network_checks.marks_layers_before_a_norm),
+        (HasAnUnusedLayer, network_checks.has_a_gradient_for_every_parameter),
     ],
 )
-def test_a_flaw_is_found(flawed, check):
+def test_a_violation_is_detected(flawed, check):
     with pytest.raises((AssertionError, RuntimeError, ValueError)):
         check(built_of(flawed))

@@ -1,4 +1,4 @@
-"""The checks of readers find what they are there to find."""
+"""The checks of readers detect each violation."""
 
 from __future__ import annotations
 
@@ -11,32 +11,34 @@ from fseft.testing.readers import Layout
 
 
 class Flawed(Reader):
-    """A reader that is right but for what the subclasses change in the dataset."""
+    """A correct reader, of which subclasses break one property each."""
 
     changed = staticmethod(lambda _: {})
 
     def read(self, folder):
-        found = super().read(folder)
-        return found.model_copy(update=self.changed(found))
+        dataset = super().read(folder)
+        return dataset.model_copy(update=self.changed(dataset))
 
 
 class DetectsAll(Flawed):
     detects = staticmethod(lambda _: True)
 
 
-class ListsAsItComes(Flawed):
-    changed = staticmethod(lambda found: {"cases": found.cases[::-1]})
+class ListsUnsorted(Flawed):
+    changed = staticmethod(lambda dataset: {"cases": dataset.cases[::-1]})
 
 
-class NamesWhatIsNotThere(Flawed):
+class ListsAMissingFile(Flawed):
     changed = staticmethod(
-        lambda found: {"cases": (Case(name="a", images=(found.cases[0].images[0].parent / "c",)),)}
+        lambda dataset: {
+            "cases": (Case(name="a", images=(dataset.cases[0].images[0].parent / "c",)),)
+        }
     )
 
 
 class LosesAChannel(Flawed):
     changed = staticmethod(
-        lambda found: {"cases": (Case(name="a", images=found.cases[0].images * 3),)}
+        lambda dataset: {"cases": (Case(name="a", images=dataset.cases[0].images * 3),)}
     )
 
 
@@ -44,9 +46,9 @@ class KeepsTheBackground(Flawed):
     changed = staticmethod(lambda _: {"labels": {"air": 0}})
 
 
-class Opens(Flawed):
+class OpensImages(Flawed):
     changed = staticmethod(
-        lambda found: {"cases": tuple(c for c in found.cases if c.images[0].read_bytes())}
+        lambda dataset: {"cases": tuple(c for c in dataset.cases if c.images[0].read_bytes())}
     )
 
 
@@ -55,28 +57,28 @@ def layout_of(flawed, folder):
     for name in ("a.nii.gz", "b.nii.gz"):
         (folder / "imagesTr" / name).write_bytes(b"voxels")
 
-    class OfTheFlawed(Layout):
+    class FlawedLayout(Layout):
         reader = flawed()
 
-    return OfTheFlawed("folders", folder)
+    return FlawedLayout("folders", folder)
 
 
 @pytest.mark.parametrize("check", readers.CHECKS)
-def test_a_reader_that_is_right_passes(check, tmp_path):
+def test_a_correct_reader_passes(check, tmp_path):
     check(layout_of(Flawed, tmp_path))
 
 
 @pytest.mark.parametrize(
     ("flawed", "check"),
     [
-        (DetectsAll, readers.knows_its_layout),
-        (ListsAsItComes, readers.lists_the_same_each_time),
-        (NamesWhatIsNotThere, readers.names_files_that_are_there),
-        (LosesAChannel, readers.gives_each_channel_an_image),
-        (KeepsTheBackground, readers.leaves_the_background_out),
-        (Opens, readers.opens_no_image),
+        (DetectsAll, readers.detects_its_layout),
+        (ListsUnsorted, readers.lists_cases_in_a_fixed_order),
+        (ListsAMissingFile, readers.lists_existing_files),
+        (LosesAChannel, readers.has_an_image_per_channel),
+        (KeepsTheBackground, readers.excludes_the_background),
+        (OpensImages, readers.opens_no_image),
     ],
 )
-def test_a_flaw_is_found(flawed, check, tmp_path):
+def test_a_violation_is_detected(flawed, check, tmp_path):
     with pytest.raises(AssertionError):
         check(layout_of(flawed, tmp_path))

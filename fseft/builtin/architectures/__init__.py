@@ -1,1 +1,1 @@
-"""Networks: one file each, with its role map."""
+"""Architectures, one file each: hyper-parameters, network, and roles of the layers."""

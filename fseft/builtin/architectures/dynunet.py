@@ -82,7 +82,7 @@ class DynUNet(BaseArchitecture):
         return network
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count downsampling blocks from the second finest level, upsampling blocks from the coarsest."""
+        """Count downsampling blocks from the second finest level, upsampling from the coarsest."""
         deepest = module_count(network, "upsamples")
         if name.startswith("upsamples"):
             return "decoder", deepest - 1 - level_of(name)

@@ -38,7 +38,7 @@ class MedNeXtConfig(Config):
 SPEC = ArchitectureSpec(
     name="mednext",
     factory="fseft.builtin.architectures.mednext:MedNeXt",
-    summary="U-Net of ConvNeXt blocks, small, base, medium or large; the small one has 5.6 M parameters",
+    summary="U-Net of ConvNeXt blocks, small, base, medium or large; small: 5.6 M parameters",
     config=MedNeXtConfig,
     reference="Roy et al. 2023, arXiv:2303.09975",
 )

@@ -1,4 +1,4 @@
-"""Architecture `segresnet-ds`: MONAI's SegResNetDS, as in CT-FM, without the heads of deep supervision."""
+"""Architecture `segresnet-ds`: MONAI's SegResNetDS, as in CT-FM, without deep supervision."""
 
 from __future__ import annotations
 

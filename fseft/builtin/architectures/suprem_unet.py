@@ -32,14 +32,14 @@ class SuPreMUNetConfig(Config):
 SPEC = ArchitectureSpec(
     name="suprem-unet",
     factory="fseft.builtin.architectures.suprem_unet:SuPreMUNet",
-    summary="U-Net of SuPreM and of the CLIP-driven universal model; 19 M parameters at a width of 64",
+    summary="U-Net of SuPreM and of the CLIP-driven universal model; 19 M parameters",
     config=SuPreMUNetConfig,
     reference="Li et al. 2024, arXiv:2501.11253; Zhou et al. 2019, arXiv:1908.06912",
 )
 
 
 class SuPreMUNet(BaseArchitecture):
-    """Architecture `suprem-unet`; all layers except the head have the names of public checkpoints."""
+    """Architecture `suprem-unet`; layers except the head have the names of public checkpoints."""
 
     config_class = SuPreMUNetConfig
     divisor: Triple = (8, 8, 8)
@@ -60,7 +60,7 @@ class SuPreMUNet(BaseArchitecture):
         return network
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Map the number in a name, the level's width in public checkpoints, to one of four levels."""
+        """Return one of four levels: names contain its width in public checkpoints."""
         del network
         stage = (64, 128, 256, 512).index(level_of(name))
         if stage == 3:

@@ -1,4 +1,4 @@
-"""Architecture `swinunetr`: MONAI's SwinUNETR, with the patch merging of public checkpoints or the fixed one."""
+"""Architecture `swinunetr`: MONAI's SwinUNETR, with the legacy or the fixed patch merging."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ OWN_FIELDS = {"patch_merging", "text_classes"}
 SPEC = ArchitectureSpec(
     name="swinunetr",
     factory="fseft.builtin.architectures.swinunetr:SwinUNETR",
-    summary="Swin transformer encoder, convolutional decoder; 62 M parameters at a feature size of 48",
+    summary="Swin transformer encoder, convolutional decoder; 62 M parameters",
     config=SwinUNETRConfig,
     reference="Hatamizadeh et al. 2022, arXiv:2201.01266; Tang et al. 2022, arXiv:2111.14791",
 )
@@ -116,7 +116,7 @@ class SwinUNETR(BaseArchitecture):
     def role(self, name: str, module: nn.Module) -> Role | None:
         """Return the role by name.
 
-        Besides layers, transformer blocks and the owners of relative position biases have one.
+        Transformer blocks and the owners of relative position biases have one, too.
         """
         del module
         return next((role for pattern, role in _ROLES if re.fullmatch(pattern, name)), None)
@@ -146,10 +146,12 @@ def legacy_merging() -> type[nn.Module]:
         """Merge the corners of 2x2x2 blocks: (B, i, j, k, C) -> (B, i/2, j/2, k/2, 2C)."""
 
         def forward(self, x: Tensor) -> Tensor:
-            i, j, k = x.shape[1:4]
-            x = F.pad(x, (0, 0, 0, k % 2, 0, j % 2, 0, i % 2))
-            octants = [x[:, a::2, b::2, c::2] for a, b, c in LEGACY_OCTANTS]
-            merged: Tensor = self.reduction(self.norm(torch.cat(octants, -1)))
+            i, j, k = (side % 2 for side in x.shape[1:4])
+            x = F.pad(x, (0, 0, 0, k, 0, j, 0, i))
+            corners = []
+            for a, b, c in LEGACY_OCTANTS:
+                corners.append(x[:, a::2, b::2, c::2])
+            merged: Tensor = self.reduction(self.norm(torch.cat(corners, -1)))
             return merged
 
     return LegacyPatchMerging

@@ -94,6 +94,6 @@ class UNet(BaseArchitecture):
         return ("decoder" if innermost.startswith("2.") or name == "norm" else "encoder"), level
 
     def followed_by_norm(self, network: nn.Module, name: str) -> bool:
-        """Look for a norm in the convolution's unit; the last unit of a plain network precedes `norm`."""
+        """Look for a norm in the convolution's unit; `norm` follows a plain network's last unit."""
         unit = network.get_submodule(name.removesuffix(".conv"))
         return name == "body.model.2.conv" or hasattr(getattr(unit, "adn", None), "N")

@@ -1,4 +1,4 @@
-"""Architecture `vista3d`: the automatic branch of VISTA3D, with one row of a head per known class."""
+"""Architecture `vista3d`: the automatic branch of VISTA3D, with one head row per class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipdriven`: the CLIP-driven universal model with its Swin backbone; its text-driven head serves zero-shot."""
+"""`clipdriven`: the CLIP-driven universal model, SwinUNETR; zero-shot uses its text-driven head."""
 
 from __future__ import annotations
 

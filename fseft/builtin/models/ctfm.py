@@ -29,7 +29,8 @@ SPEC = FoundationModelSpec.public(
     CARD,
     CheckpointSpec(
         file="model.safetensors",
-        url="https://huggingface.co/project-lighter/whole_body_segmentation/resolve/main/model.safetensors",
+        url="https://huggingface.co/project-lighter/whole_body_segmentation/resolve/main/"
+        "model.safetensors",
         marks=(r"^encoder\.conv_init\.weight", r"^up_layers\.3\.head\."),
         ignored=(r"^up_layers\.[012]\.head\.",),
     ),

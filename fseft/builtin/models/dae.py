@@ -1,4 +1,4 @@
-"""`dae`: the Swin encoder of Disruptive Autoencoders; no decoder, so no black-box methods."""
+"""`dae`: the Swin encoder of Disruptive Autoencoders. Without a decoder: no black-box methods."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ SPEC = FoundationModelSpec.public(
     CARD,
     CheckpointSpec(
         file="ssl_pretrained_weights.pth",
-        url="https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/ssl_pretrained_weights.pth",
+        url="https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+        "ssl_pretrained_weights.pth",
         marks=(r"^encoder\.patch_embed\.proj\.weight", r"^encoder\.layers1\.0\.0\."),
-        # Each level lies in one list more than in MONAI's network.
+        # Each level is nested in one more list than in MONAI's network.
         renames=(
             (r"^encoder\.patch_embed\.", "swinViT.patch_embed."),
             (r"^encoder\.(layers\d)\.0\.0\.", r"swinViT.\1.0."),

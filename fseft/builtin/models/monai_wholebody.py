@@ -1,4 +1,4 @@
-"""`monai_wholebody`: MONAI's bundle for the 104 classes of TotalSegmentator v1, SegResNet at 1.5 mm."""
+"""`monai_wholebody`: MONAI's bundle for the 104 classes of TotalSegmentator v1, SegResNet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ CARD = ModelCard(
     parameters=18_799_401,
     classes=TOTALSEGMENTATOR_104,
     activation="softmax",
-    # The bundle z-scores what is not zero and then maps the extremes to -1 and 1, which undoes all but the latter.
+    # The bundle applies a z-score to non-zero voxels, and then maps the extremes to -1 and 1,
+    # which cancels the z-score.
     contract=Contract(
         spacing_mm=(1.5, 1.5, 1.5),
         intensity={"ct": Intensity(scheme="minmax")},
@@ -29,7 +30,8 @@ CARD = ModelCard(
     shareable=True,
     home="https://monai.io/model-zoo.html",
     datasets=("TotalSegmentator",),
-    reference="MONAI bundle wholeBody_ct_segmentation 0.2.5; Wasserthal et al. 2023, arXiv:2208.05868",
+    reference="MONAI bundle wholeBody_ct_segmentation 0.2.5; "
+    "Wasserthal et al. 2023, arXiv:2208.05868",
 )
 SPEC = FoundationModelSpec.public(
     CARD,

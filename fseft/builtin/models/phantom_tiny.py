@@ -1,4 +1,4 @@
-"""`phantom-tiny`: the embedded model, pre-trained by `fseft pretrain` on partially labelled phantoms."""
+"""`phantom-tiny`: the embedded model, pre-trained on partially labelled phantoms."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ FOLDER = Path(__file__).parents[1] / "phantom" / "weights"
 
 
 def weights() -> Path:
-    """The embedded safetensors file."""
+    """Return the path of the embedded safetensors file."""
     return FOLDER / "weights.safetensors"
 
 
-_MADE = ModelCard.model_validate_json((FOLDER / "model.json").read_bytes())
-# Whoever trains a model may not hide one of the list, and its owners, those of this package, share it.
-CARD = _MADE.model_copy(update={"name": "phantom-tiny", "shareable": True})
+_STORED = ModelCard.model_validate_json((FOLDER / "model.json").read_bytes())
+# `fseft pretrain` refuses the names of listed models, so the stored card has another name.
+CARD = _STORED.model_copy(update={"name": "phantom-tiny", "shareable": True})
 SPEC = FoundationModelSpec(
     name=CARD.name,
     factory="fseft.builtin.models.phantom_tiny:weights",
-    summary="2.8 M parameters, made from phantoms: for the demo, for tests and for a first try on a CPU",
+    summary="2.8 M parameters, trained on phantoms: for the demo, tests and first trials on a CPU",
     card=CARD,
 )

@@ -1,4 +1,4 @@
-"""`selfsup`: the self-supervised Swin encoder of Tang et al.; no decoder, so no black-box methods."""
+"""`selfsup`: the self-supervised Swin encoder of Tang et al. Without a decoder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ SPEC = FoundationModelSpec.public(
     CARD,
     CheckpointSpec(
         file="model_swinvit.pt",
-        url="https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/model_swinvit.pt",
+        url="https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+        "model_swinvit.pt",
         marks=(r"^patch_embed\.proj\.weight", r"^(rotation|contrastive)_head\."),
         renames=(
             (r"^(patch_embed|layers\d)", r"swinViT.\1"),

@@ -1,4 +1,4 @@
-"""`suprem_segresnet`: SuPreM's SegResNet; its classes are told nowhere, so its head is left out."""
+"""`suprem_segresnet`: SuPreM's SegResNet without its head, whose classes are not documented."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ SPEC = FoundationModelSpec.public(
     CARD,
     CheckpointSpec(
         file="supervised_suprem_segresnet_2100.pth",
-        url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_segresnet_2100.pth",
+        url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/"
+        "supervised_suprem_segresnet_2100.pth",
         marks=(r"^convInit\.conv\.weight", r"^conv_final\.2\.conv"),
         ignored=(r"^conv_final\.2\.",),
         covers=r"^(?!conv_final\.2\.)",

@@ -1,4 +1,4 @@
-"""`suprem_swinunetr`: SuPreM's SwinUNETR; its text-driven head serves zero-shot."""
+"""`suprem_swinunetr`: SuPreM's SwinUNETR; zero-shot uses its text-driven head."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ SPEC = FoundationModelSpec.public(
     CARD,
     CheckpointSpec(
         file="supervised_suprem_swinunetr_2100.pth",
-        url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/supervised_suprem_swinunetr_2100.pth",
+        url="https://huggingface.co/MrGiovanni/SuPreM/resolve/main/"
+        "supervised_suprem_swinunetr_2100.pth",
         marks=("^organ_embedding$", r"\bbackbone\.swinViT\.patch_embed"),
         renames=TEXT_HEAD,
         card="fseft.builtin.models.shared.universal:card_by_classes",

@@ -1,4 +1,4 @@
-"""`suprem_unet`: SuPreM's U-Net; its text-driven head serves zero-shot."""
+"""`suprem_unet`: SuPreM's U-Net; zero-shot uses its text-driven head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vista3d`: NVIDIA's VISTA3D, its automatic branch, with rows for its known classes."""
+"""`vista3d`: the automatic branch of NVIDIA's VISTA3D, with one head row per class."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNSUPPORTED = (2, 16, 18, 20, 21, 129, 130, 131)
-"""Super-classes that the model sums up from others, and class prompts that it was not trained for."""
+"""Super-classes that the model merges from others, and class prompts without training."""
 
 CLASSES = {
     index: name for index, name in enumerate(VISTA3D_132, start=1) if index not in UNSUPPORTED
@@ -37,7 +37,8 @@ SPEC = FoundationModelSpec.public(
     CARD,
     CheckpointSpec(
         file="model.safetensors",
-        url="https://huggingface.co/nvidia/NV-Segment-CT/resolve/main/vista3d_pretrained_model/model.safetensors",
+        url="https://huggingface.co/nvidia/NV-Segment-CT/resolve/main/"
+        "vista3d_pretrained_model/model.safetensors",
         marks=(r"^image_encoder\.encoder\.conv_init", r"^class_head\.class_embeddings"),
         ignored=(r"^point_head\.", r"^image_encoder\.up_layers\.", r"\.weight_mapper\."),
         convert="fseft.builtin.models.vista3d:rows_for_classes",
@@ -46,7 +47,7 @@ SPEC = FoundationModelSpec.public(
 
 
 def rows_for_classes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The automatic branch, with one row of the head for each class of the card."""
+    """Convert to the automatic branch, with one row of the head for each class of the card."""
     from fseft.builtin.architectures.vista3d import automatic_branch
 
     return automatic_branch(tensors, tuple(CLASSES))

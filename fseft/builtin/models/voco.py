@@ -1,4 +1,4 @@
-"""`voco_b`, `voco_l`, `voco_h`: VoComni, omni-supervised SwinUNETRs of three widths, 20 organs and tumours."""
+"""`voco_b`, `voco_l`, `voco_h`: VoComni, omni-supervised SwinUNETRs of three widths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from fseft.schemas import ModelCard
 def _spec(size: str, feature_size: int, parameters: int) -> FoundationModelSpec:
     card = ModelCard(
         name=f"voco_{size}",
-        summary=f"VoComni, SwinUNETR v2 of width {feature_size}, {len(VOCOMNI_20)} structures in CT",
+        summary=f"VoComni, SwinUNETR v2 of width {feature_size}, "
+        f"{len(VOCOMNI_20)} structures in CT",
         architecture="swinunetr",
         hparams={"feature_size": feature_size, "patch_merging": "legacy", "use_v2": True},
         parameters=parameters,

@@ -1,1 +1,1 @@
-"""nnU-Net's family for fseft: its networks, and pre-trained models with what their plans say."""
+"""Networks and pre-trained models of nnU-Net v2, nnssl and STU-Net for fseft."""

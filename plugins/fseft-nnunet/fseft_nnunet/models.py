@@ -1,4 +1,4 @@
-"""The pre-trained models, and the entry for any model of nnU-Net v2."""
+"""Pre-trained models, and the entry for any model of nnU-Net v2."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TWICE = (r"\.all_modules\.", r"^decoder\.encoder\.")
-"""Second names of tensors in checkpoints of nnU-Net v2."""
+"""Patterns of the second names of tensors in checkpoints of nnU-Net v2."""
 
-# --- nnU-Net v2 ---------------------------------------------------------------------------------------------------
+# --- nnU-Net v2 ---------------------------------------------------------------------------------
 
 TRAINED = CheckpointSpec(
     file="checkpoint_final.pth",
@@ -30,7 +30,7 @@ TRAINED = CheckpointSpec(
 NNUNET = FoundationModelSpec.public(
     ModelCard(
         name="nnunet",
-        summary="any model of nnU-Net v2, as its plans say",
+        summary="any model of nnU-Net v2, as described by its plans",
         architecture="plainconv",
         contract=Contract(orientation="SPL"),
         licence="whatever its owner says",
@@ -45,7 +45,7 @@ TOTALSEGMENTATOR = FoundationModelSpec.public(
         name="totalsegmentator",
         summary="TotalSegmentator v2 at 3 mm (task 297), 117 structures in CT",
         architecture="plainconv",
-        # It turns images to RAS; nnU-Net then reads them in SimpleITK's order.
+        # TotalSegmentator reorients images to RAS; nnU-Net reads them in SimpleITK's axis order.
         contract=Contract(orientation="SAR"),
         licence="Apache-2.0",
         shareable=True,
@@ -59,19 +59,22 @@ STRUCTURES = 117
 
 
 def totalsegmentator_card(card: ModelCard, file: Path, content: object) -> ModelCard:
-    """What the plans say.
+    """Return the card as described by the plans.
 
     Raises:
-        FseftError: They are those of another model.
+        FseftError: The plans belong to another model.
     """
-    told = plans.card(card, file, content)
-    if len(told.classes) != STRUCTURES:
-        cause = f"knows {pluralise(len(told.classes), 'structure')}, the model at 3 mm {STRUCTURES}"
-        raise FseftError(cause, hint="Give the checkpoint of task 297, or import it as `nnunet`.")
-    return told
+    described = plans.card(card, file, content)
+    count = len(described.classes)
+    if count != STRUCTURES:
+        raise FseftError(
+            f"has {pluralise(count, 'structure')}, the model at 3 mm has {STRUCTURES}",
+            hint="Use the checkpoint of task 297, or import it as `nnunet`.",
+        )
+    return described
 
 
-# --- nnssl --------------------------------------------------------------------------------------------------------
+# --- nnssl --------------------------------------------------------------------------------------
 
 NNSSL_RESENCL = FoundationModelSpec.public(
     ModelCard(
@@ -100,7 +103,7 @@ NNSSL_RESENCL = FoundationModelSpec.public(
     ),
 )
 
-# --- STU-Net ------------------------------------------------------------------------------------------------------
+# --- STU-Net ------------------------------------------------------------------------------------
 
 
 def _stunet(size: str, width: int, blocks: int, parameters: int) -> FoundationModelSpec:
@@ -112,7 +115,7 @@ def _stunet(size: str, width: int, blocks: int, parameters: int) -> FoundationMo
         parameters=parameters,
         classes=TOTALSEGMENTATOR_V1,
         activation="softmax",
-        # Of plan_files/*.model.pkl in the owners' repository: scheme `nonCT`, although these are CT.
+        # plan_files/*.model.pkl in the owners' repository: scheme `nonCT`, although it is CT.
         contract=Contract(
             orientation="SAR",
             spacing_mm=(1.5, 1.5, 1.5),

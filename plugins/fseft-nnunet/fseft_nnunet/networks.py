@@ -35,7 +35,7 @@ class _UNet(BaseArchitecture):
     before_norm_pattern = r".*\.conv"
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count encoder stages from the finest (with the stem), decoder stages from the coarsest."""
+        """Count encoder stages from the finest (and the stem), decoder stages from the coarsest."""
         deepest = module_count(network, "encoder.stages") - 1
         if name.startswith("decoder."):
             return "decoder", deepest - 1 - level_of(name)
@@ -111,7 +111,7 @@ def _single_head(network: Any) -> nn.Module:
 
 
 def one_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the heads of deep supervision from a checkpoint; the last head is at full resolution."""
+    """Remove the heads of deep supervision from a checkpoint; the last head is the finest."""
     numbers = [int(name.split(".")[2]) for name in tensors if name.startswith(HEADS)]
     last = f"{HEADS}{max(numbers, default=0)}."
     return {

@@ -1,4 +1,4 @@
-"""What nnU-Net v2 says about a model in its plans and dataset files: network, preprocessing and classes."""
+"""Plans and dataset files of nnU-Net v2: network, preprocessing and classes of a model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARCHITECTURES = {
     "PlainConvUNet": ("plainconv", "n_conv_per_stage"),
     "ResidualEncoderUNet": ("resenc", "n_blocks_per_stage"),
 }
-"""nnU-Net's class -> the architecture here, and its setting for the depth of the encoder."""
+"""Architecture of fseft for each class of nnU-Net, and the name of its encoder's depth."""
 
 LAYERS: Json = {
     "conv_op": "Conv3d",
@@ -30,10 +30,10 @@ LAYERS: Json = {
     "nonlin": "LeakyReLU",
     "nonlin_kwargs": {"inplace": True},
 }
-"""All that nnU-Net's own planners ask for."""
+"""The layers that nnU-Net's own planners choose."""
 
 ORIENTATIONS = {"NibabelIOWithReorient": "SAR"}
-"""Readers that turn every image; the others leave the axes as they are in the files, in SimpleITK's order."""
+"""Orientation of readers that reorient images; others keep the axes of the file."""
 
 PREPROCESSOR = "DefaultPreprocessor"
 STATISTICS = "foreground_intensity_properties_per_channel"
@@ -45,30 +45,31 @@ SETTINGS = (
     "n_conv_per_stage_decoder",
     "conv_bias",
 )
-_UNUSED = ("n_stages", "dropout_op_kwargs")  # told by the other settings
+_UNUSED = ("n_stages", "dropout_op_kwargs")  # follow from the other settings
 
 
 def card(card: ModelCard, file: Path, content: object) -> ModelCard:
-    """The card of a model of nnU-Net v2.
+    """Return the card of a model of nnU-Net v2.
 
     Args:
-        card: The entry's; its orientation stands where the reader turned no image.
-        file: A checkpoint. `plans.json` and `dataset.json` are read from the folder above its own; without them,
-            what the checkpoint has of them.
-        content: What it holds.
+        card: The entry's card; its orientation is used where the reader does not reorient images.
+        file: A checkpoint. `plans.json` and `dataset.json` are read from the folder above its own
+            folder, or from the checkpoint.
+        content: Content of the checkpoint.
 
     Raises:
-        FseftError: The files are missing, not understood, or ask for what cannot be done here.
+        FseftError: The files are missing or invalid, or describe an unsupported model.
     """
-    made_with = content.get("init_args") if isinstance(content, Mapping) else None
-    if not isinstance(made_with, Mapping):
+    init_args = content.get("init_args") if isinstance(content, Mapping) else None
+    if not isinstance(init_args, Mapping):
         raise FseftError(
-            "has no `init_args`, as checkpoints of nnU-Net v2 do", hint="Give checkpoint_final.pth."
+            "lacks `init_args`, which checkpoints of nnU-Net v2 have",
+            hint="Use checkpoint_final.pth.",
         )
-    plans = _read(file, "plans.json", made_with.get("plans"))
-    dataset = _read(file, "dataset.json", made_with.get("dataset_json"))
+    plans = _read(file, "plans.json", init_args.get("plans"))
+    dataset = _read(file, "dataset.json", init_args.get("dataset_json"))
     try:
-        configuration = _configuration(plans, made_with["configuration"])
+        configuration = _configuration(plans, init_args["configuration"])
         architecture, hparams = _network(configuration)
         classes, activation = _classes(dataset["labels"])
         return card.model_copy(
@@ -82,83 +83,82 @@ def card(card: ModelCard, file: Path, content: object) -> ModelCard:
             }
         )
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        cause = f"plans.json or dataset.json is not understood ({type(error).__name__}: {error})"
-        raise FseftError(cause, hint="Give the files that nnU-Net v2 wrote.") from error
+        cause = f"plans.json or dataset.json is invalid ({type(error).__name__}: {error})"
+        raise FseftError(cause, hint="Use the files that nnU-Net v2 wrote.") from error
 
 
-def _read(file: Path, name: str, copied: object) -> Json:
+def _read(file: Path, name: str, embedded: object) -> Json:
+    """Read a JSON file of the model folder, or return the copy in the checkpoint."""
     path = file.absolute().parent.parent / name
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else copied
-    except ValueError as error:
-        raise FseftError(f"is no JSON ({error})", file=path, hint="Get it again.") from error
-    if not isinstance(found, Mapping):
+    content = embedded
+    if path.is_file():
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            cause = f"is not valid JSON ({error})"
+            raise FseftError(cause, file=path, hint="Download it again.") from error
+    if not isinstance(content, Mapping):
         raise FseftError(
             f"comes without {name}", hint="Put it in the folder above the checkpoint's."
         )
-    return found
+    return content
 
 
 def _configuration(plans: Json, name: str) -> Json:
-    """A configuration with all that it inherits."""
-    found: Json = plans["configurations"][name]
-    if "inherits_from" in found:
-        found = {**_configuration(plans, found["inherits_from"]), **found}
-    if len(found["patch_size"]) != 3:
+    """Return a configuration with all that it inherits."""
+    configuration: Json = plans["configurations"][name]
+    if "inherits_from" in configuration:
+        parent = _configuration(plans, configuration["inherits_from"])
+        configuration = {**parent, **configuration}
+    single_stage = "Use 3d_fullres or 3d_lowres."
+    if len(configuration["patch_size"]) != 3:
+        raise FseftError(f"the configuration {name} is not 3D", hint=single_stage)
+    if configuration.get("previous_stage"):
+        cause = f"the configuration {name} needs the result of another configuration"
+        raise FseftError(cause, hint=single_stage)
+    preprocessor = configuration["preprocessor_name"]
+    if preprocessor != PREPROCESSOR:
         raise FseftError(
-            f"the configuration {name} is not 3D", hint="Take 3d_fullres or 3d_lowres."
+            f"is preprocessed by {preprocessor}", hint=f"Only {PREPROCESSOR} is supported."
         )
-    if found.get("previous_stage"):
-        raise FseftError(
-            f"the configuration {name} needs the result of another",
-            hint="Take 3d_fullres or 3d_lowres.",
-        )
-    if found["preprocessor_name"] != PREPROCESSOR:
-        raise FseftError(
-            f"is preprocessed by {found['preprocessor_name']}",
-            hint=f"Only {PREPROCESSOR} is known here.",
-        )
-    return found
+    return configuration
 
 
 def _network(configuration: Json) -> tuple[str, dict[str, Any]]:
-    """The architecture and its settings."""
-    asked: Json = configuration.get("architecture") or _early_architecture(configuration)
-    kind = asked["network_class_name"].rpartition(".")[2]
+    """Return the architecture and its hyper-parameters."""
+    network: Json = configuration.get("architecture") or _early_architecture(configuration)
+    kind = network["network_class_name"].rpartition(".")[2]
     if kind not in ARCHITECTURES:
         raise FseftError(
-            f"the network {kind} is not known here", hint=f"Known: {', '.join(ARCHITECTURES)}."
+            f"the network {kind} is not supported", hint=f"Supported: {', '.join(ARCHITECTURES)}."
         )
     architecture, depth = ARCHITECTURES[kind]
-    settings: Json = asked["arch_kwargs"]
-    other = [
-        name
-        for name, value in settings.items()
-        if name not in (*SETTINGS, *_UNUSED, depth)
-        and (name not in LAYERS or _plain(value) != LAYERS[name])
-    ]
-    if other:
-        raise FseftError(
-            f"the network has {other[0]} {settings[other[0]]!r}",
-            hint="Only nnU-Net's own layers are known.",
-        )
+    settings: Json = network["arch_kwargs"]
+    for name, value in settings.items():
+        if name in (*SETTINGS, *_UNUSED, depth):
+            continue
+        if name not in LAYERS or _plain(value) != LAYERS[name]:
+            raise FseftError(
+                f"the network has {name} {value!r}", hint="Only nnU-Net's own layers are supported."
+            )
     return architecture, {name: settings[name] for name in (*SETTINGS, depth)}
 
 
 def _plain(value: object) -> object:
-    """A class by its name alone."""
+    """Return the name of a class without its module; other values as they are."""
     return value.rpartition(".")[2] if isinstance(value, str) else value
 
 
 def _early_architecture(configuration: Json) -> Json:
-    """What plans said before they had an `architecture`."""
+    """Convert plans of versions without an `architecture` entry."""
     kind = configuration["UNet_class_name"]
     depths = configuration["n_conv_per_stage_encoder"]
-    base, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
+    base = configuration["UNet_base_num_features"]
+    maximum = configuration["unet_max_num_features"]
     return {
         "network_class_name": kind,
         "arch_kwargs": {
-            "features_per_stage": [min(base * 2**stage, most) for stage in range(len(depths))],
+            "features_per_stage": [min(base * 2**stage, maximum) for stage in range(len(depths))],
             "kernel_sizes": configuration["conv_kernel_sizes"],
             "strides": configuration["pool_op_kernel_sizes"],
             "n_conv_per_stage_decoder": configuration["n_conv_per_stage_decoder"],
@@ -169,7 +169,10 @@ def _early_architecture(configuration: Json) -> Json:
 
 
 def _classes(labels: Json) -> tuple[tuple[str, ...], str]:
-    """Names in the order of the channels, and the activation: sigmoid where labels are regions that overlap."""
+    """Return the classes in the order of the channels, and the activation.
+
+    Labels that are overlapping regions have a sigmoid activation.
+    """
     labels = {name: value for name, value in labels.items() if name not in ("background", "ignore")}
     if any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
         return tuple(labels), "sigmoid"
@@ -191,11 +194,11 @@ def _contract(plans: Json, configuration: Json, dataset: Json, orientation: str)
 
 
 def _intensity(plans: Json, configuration: Json) -> dict[Modality, Intensity]:
-    """The one scheme of all channels: nnU-Net's rule for CT with the numbers of the plans, or z-score."""
+    """Return the scheme of all channels: nnU-Net's CT rule with its statistics, or z-score."""
     schemes = configuration["normalization_schemes"]
     if any(configuration["use_mask_for_norm"]):
         raise FseftError(
-            "normalises inside of a mask", hint="Only normalisation of whole images is known here."
+            "normalises inside a mask", hint="Only normalisation of whole images is supported."
         )
     if schemes == ["CTNormalization"]:
         measured = (plans.get(STATISTICS) or plans[STATISTICS_BEFORE])["0"]
@@ -208,5 +211,5 @@ def _intensity(plans: Json, configuration: Json) -> dict[Modality, Intensity]:
         return {"mr": Intensity(scheme="zscore"), "other": Intensity(scheme="zscore")}
     raise FseftError(
         f"normalises by {', '.join(schemes)}",
-        hint="Known: one channel of CTNormalization, or ZScoreNormalization.",
+        hint="Supported: one channel of CTNormalization, or ZScoreNormalization.",
     )

@@ -1,4 +1,4 @@
-"""The hooks; imports no torch."""
+"""Registration of the architectures and models; imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FSEFT_API = 1
 
 @hookimpl
 def fseft_architectures() -> Iterable[ArchitectureSpec]:
-    """Networks with role maps."""
+    """Return the architectures."""
     return [
         ArchitectureSpec(
             name="plainconv",
@@ -44,5 +44,5 @@ def fseft_architectures() -> Iterable[ArchitectureSpec]:
 
 @hookimpl
 def fseft_foundation_models() -> Iterable[FoundationModelSpec]:
-    """Pre-trained networks."""
+    """Return the pre-trained networks."""
     return [models.NNUNET, models.NNSSL_RESENCL, *models.STUNETS, models.TOTALSEGMENTATOR]

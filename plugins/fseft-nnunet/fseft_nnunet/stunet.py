@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class STUNet(BaseArchitecture):
-    """Architecture `stunet`; state dicts have the public names, without deep supervision's heads."""
+    """Architecture `stunet`; state dicts have the public names, with one head."""
 
     config_class = STUNetConfig
     divisor: Triple = (32, 32, 32)

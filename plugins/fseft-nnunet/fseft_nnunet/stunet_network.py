@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from fseft.schemas import Triple
 
 GROWTH = (1, 2, 4, 8, 16, 16)
-"""Width of each level, in widths of the finest."""
+"""Width of each level relative to the finest."""
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut, which is pointwise in the first block of a level."""
+    """Residual block: two convolutions, and a pointwise shortcut in the first block of a level."""
 
     def __init__(self, inputs: int, outputs: int, stride: int | Triple, *, first: bool) -> None:
         super().__init__()
@@ -31,26 +32,35 @@ class Block(nn.Module):
         self.conv3 = nn.Conv3d(inputs, outputs, 1, stride) if first else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, i, j, k) -> (B, outputs, i, j, k), shrunk by the stride."""
+        """Map (B, inputs, i, j, k) to (B, outputs, i, j, k), downsampled by the stride."""
         y = F.leaky_relu(self.norm1(self.conv1(x)))
-        return F.leaky_relu(self.norm2(self.conv2(y)) + self.conv3(x))
+        residual = self.norm2(self.conv2(y))
+        return F.leaky_relu(residual + self.conv3(x))
 
 
 class Upsample(nn.Module):
-    """To the nearest voxel, then to another width."""
+    """Nearest-neighbour upsampling and a pointwise convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        """(B, inputs, ...) -> (B, outputs, i, j, k), as large as `like`."""
+        """Map (B, inputs, ...) to (B, outputs, i, j, k), with the size of `like`."""
         larger: Tensor = self.conv(F.interpolate(x, size=like.shape[2:], mode="nearest"))
         return larger
 
 
 class STUNetNetwork(nn.Module):
-    """A U-Net of residual blocks with as many of them in each level of both arms."""
+    """A U-Net with the same number of residual blocks on each level of encoder and decoder.
+
+    Args:
+        in_channels: Channels of the image.
+        out_channels: Channels of the logits.
+        width: Channels of the finest level.
+        blocks: Residual blocks per level.
+        strides: Stride into each level except the first.
+    """
 
     def __init__(
         self,
@@ -62,18 +72,24 @@ class STUNetNetwork(nn.Module):
     ) -> None:
         super().__init__()
         widths = [width * growth for growth in GROWTH]
-        down = zip([in_channels, *widths[:-1]], widths, (1, *strides), strict=True)
-        up = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.conv_blocks_context = nn.ModuleList(
-            _level(i, o, blocks, stride) for i, o, stride in down
-        )
-        self.upsample_layers = nn.ModuleList(Upsample(i, o) for i, o in up)
-        self.conv_blocks_localization = nn.ModuleList(_level(2 * o, o, blocks, 1) for _, o in up)
-        self.seg_outputs = nn.ModuleList([nn.Identity() for _ in up[:-1]])
-        self.seg_outputs.append(nn.Conv3d(width, out_channels, 1))
+        self.conv_blocks_context = nn.ModuleList()
+        inputs = in_channels
+        for outputs, stride in zip(widths, (1, *strides), strict=True):
+            self.conv_blocks_context.append(_level(inputs, outputs, blocks, stride))
+            inputs = outputs
+        self.upsample_layers = nn.ModuleList()
+        self.conv_blocks_localization = nn.ModuleList()
+        self.seg_outputs = nn.ModuleList()
+        coarse_to_fine = widths[::-1]
+        for inputs, outputs in pairwise(coarse_to_fine):
+            self.upsample_layers.append(Upsample(inputs, outputs))
+            self.seg_outputs.append(nn.Identity())  # in place of a head of deep supervision
+        for outputs in coarse_to_fine[1:]:
+            self.conv_blocks_localization.append(_level(2 * outputs, outputs, blocks, 1))
+        self.seg_outputs[-1] = nn.Conv3d(width, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Map images (B, in, i, j, k) to logits (B, out, i, j, k)."""
         skips = []
         for level in self.conv_blocks_context:
             x = level(x)
@@ -88,5 +104,8 @@ class STUNetNetwork(nn.Module):
 
 
 def _level(inputs: int, outputs: int, blocks: int, stride: int | Triple) -> nn.Sequential:
-    more = (Block(outputs, outputs, 1, first=False) for _ in range(blocks - 1))
-    return nn.Sequential(Block(inputs, outputs, stride, first=True), *more)
+    """Build the residual blocks of a level; the first changes width and resolution."""
+    level = nn.Sequential(Block(inputs, outputs, stride, first=True))
+    for _ in range(blocks - 1):
+        level.append(Block(outputs, outputs, 1, first=False))
+    return level

@@ -1,4 +1,4 @@
-"""Checkpoints as nnU-Net's family writes them: the real classes and containers, small, with random numbers."""
+"""Checkpoints as nnU-Net and its relatives write them, with small random networks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LAYERS = {
 
 
 def plans(**changed):
-    """`plans.json`, with what is asked for in its one configuration."""
+    """`plans.json` with the given entries in its only configuration."""
     return {
         "dataset_name": "Dataset042_Blobs",
         "plans_name": "nnUNetPlans",
@@ -109,16 +109,16 @@ def a_network(network, classes=3, channels=1):
     """nnU-Net's own class, as in training: with deep supervision."""
     torch.manual_seed(0)
     kind = network["network_class_name"].rpartition(".")[2]
-    made = CLASSES[kind](
+    built = CLASSES[kind](
         input_channels=channels,
         num_classes=classes,
         deep_supervision=True,
         **{**network["arch_kwargs"], **LAYERS},
     )
-    made.apply(made.initialize)
-    for parameter in made.parameters():
+    built.apply(built.initialize)
+    for parameter in built.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    return made
+    return built
 
 
 def write_v2(
@@ -127,7 +127,7 @@ def write_v2(
     plans_=None,
     dataset_=None,
     configuration="3d_fullres",
-    beside=True,
+    separate_plans=True,
     classes=3,
     **more,
 ):
@@ -135,7 +135,7 @@ def write_v2(
     plans_, dataset_ = plans_ or plans(), dataset_ or dataset()
     file = folder / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0" / "checkpoint_final.pth"
     file.parent.mkdir(parents=True)
-    if beside:
+    if separate_plans:
         (file.parents[1] / "plans.json").write_text(json.dumps(plans_))
         (file.parents[1] / "dataset.json").write_text(json.dumps(dataset_))
     network = a_network(
@@ -166,12 +166,19 @@ def write_v2(
 
 
 def write_nnssl(file):
-    """An encoder of nnssl beside the decoder of its pre-training, logged in plain numbers."""
+    """An encoder of nnssl with the decoder of its pre-training."""
     network = ResidualEncoderUNet(
-        input_channels=1, num_classes=1, n_stages=6, features_per_stage=SMALL_RESENC["features_per_stage"],
-        kernel_sizes=3, strides=[1, 2, 2, 2, 2, 2], n_blocks_per_stage=SMALL_RESENC["n_blocks_per_stage"],
-        n_conv_per_stage_decoder=1, conv_bias=True, norm_op_kwargs={"eps": 1e-5, "affine": True}, **LAYERS,
-    )  # fmt: skip
+        input_channels=1,
+        num_classes=1,
+        n_stages=6,
+        kernel_sizes=3,
+        strides=[1, 2, 2, 2, 2, 2],
+        n_conv_per_stage_decoder=1,
+        conv_bias=True,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        **SMALL_RESENC,
+        **LAYERS,
+    )
     plan = {
         "architecture_plans": {"arch_class_name": "ResEncL", "arch_kwargs": None},
         "pretrain_plan": {
@@ -195,7 +202,7 @@ SMALL_RESENC = {"features_per_stage": [4, 4, 6, 6, 8, 8], "n_blocks_per_stage": 
 
 
 def write_stunet(file, network, classes=105):
-    """nnU-Net v1's container of a STU-Net: curves in arrays, pickled by the names that NumPy 1 had."""
+    """A STU-Net in nnU-Net v1's container, with arrays pickled under NumPy 1's names."""
     coarse = {
         f"seg_outputs.{n}.{part}": torch.zeros(shape)
         for n, level in enumerate(network.conv_blocks_localization[:-1])

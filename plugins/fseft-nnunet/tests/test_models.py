@@ -58,21 +58,23 @@ def a_stunet(narrow, tmp_path):
     return network.eval(), tmp_path / "small_ep4k.model"
 
 
-# --- what is loaded ---------------------------------------------------------------------------------------------
+# --- what is loaded -----------------------------------------------------------------------------
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
+    "network_plan", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
 )
-@pytest.mark.parametrize("beside", [True, False])
-def test_any_model_of_nn_unet_computes_what_it_did(asked, beside, store, tmp_path):
-    file = containers.write_v2(tmp_path, plans_=containers.plans(architecture=asked), beside=beside)
+@pytest.mark.parametrize("separate_plans", [True, False])
+def test_any_model_of_nn_unet_computes_what_it_did(network_plan, separate_plans, store, tmp_path):
+    file = containers.write_v2(
+        tmp_path, plans_=containers.plans(architecture=network_plan), separate_plans=separate_plans
+    )
     report = import_model("nnunet", file, store, rename="mine").report
     assert (report.unused, report.missing) == ({}, {})
     x = torch.randn(1, 1, 16, 32, 32)
     torch.testing.assert_close(
-        rebuilt("mine", store)(x), containers.a_network(asked).eval()(x)[0], rtol=0, atol=0
+        rebuilt("mine", store)(x), containers.a_network(network_plan).eval()(x)[0], rtol=0, atol=0
     )
     assert find_model_card("mine", store).datasets == ("Dataset042_Blobs",)
     verify_model("mine", store)
@@ -99,7 +101,7 @@ def test_totalsegmentator_is_known_by_its_structures(store, tmp_path):
         "SAR",
     )
     part = containers.write_v2(tmp_path / "part")
-    with pytest.raises(FseftError, match="knows 2 structures, the model at 3 mm 117"):
+    with pytest.raises(FseftError, match="has 2 structures, the model at 3 mm has 117"):
         import_model("totalsegmentator", part, store)
 
 
@@ -107,8 +109,8 @@ def test_of_nnssl_the_whole_encoder_is_loaded(store, narrow, tmp_path):
     narrow("nnssl_resencl", (64, 64, 64), **containers.SMALL_RESENC)
     containers.write_nnssl(tmp_path / "checkpoint_final.pth")
     report = import_model("nnssl_resencl", tmp_path / "checkpoint_final.pth", store).report
-    wanted = rebuilt("nnssl_resencl", store).state_dict()
-    assert report.loaded == sum(name.startswith("encoder.") for name in wanted)
+    state = rebuilt("nnssl_resencl", store).state_dict()
+    assert report.loaded == sum(name.startswith("encoder.") for name in state)
     assert report.unused == {}
     assert set(report.missing) == {"decoder"}
 
@@ -122,7 +124,7 @@ def test_stu_net_is_loaded_whole_from_the_container_of_nn_unet_v1(store, a_stune
     assert torch.equal(rebuilt("stunet_s", store)(x), original(x))
 
 
-# --- what is refused --------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------
 
 
 def test_a_file_is_known_by_its_content(store, a_stunet, tmp_path):
@@ -171,16 +173,16 @@ def test_code_runs_only_for_who_trusts_it(store, tmp_path):
 
 QUICK = {"epochs": 1, "crops_per_step": 1, "early_stopping": False, "device": "cpu"}
 
-# --- what can be done with it -----------------------------------------------------------------------------------
+# --- what can be done with it -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
+    "network_plan", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
 )
-def test_a_model_of_nn_unet_is_adapted_and_predicts(asked, store, blobs, tmp_path):
+def test_a_model_of_nn_unet_is_adapted_and_predicts(network_plan, store, blobs, tmp_path):
     import_model(
         "nnunet",
-        containers.write_v2(tmp_path, plans_=containers.plans(architecture=asked)),
+        containers.write_v2(tmp_path, plans_=containers.plans(architecture=network_plan)),
         store,
         rename="mine",
     )
@@ -197,7 +199,7 @@ def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     assert api.predict(image, adapter, tmp_path / "out", device="cpu").segmented == ["a"]
 
 
-# --- the public layouts, in full width ---------------------------------------------------------------------------
+# --- the public layouts, in full width ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,14 +213,14 @@ def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
 def test_each_tensor_of_the_public_layout_is_taken_once(spec, network, file, loaded, parameters):
     with torch.device("meta"):
         tensors = containers.a_network(network, classes=25).state_dict()
-        made = backbone.build_network(
+        ours = backbone.build_network(
             backbone.get_architecture(spec.card.architecture),
             in_channels=1,
             out_channels=25,
             hparams=spec.card.hparams,
             seed=0,
         )
-    report = match_state_dict(tensors, spec.checkpoint, made.state_dict(keep_vars=True))[1]
+    report = match_state_dict(tensors, spec.checkpoint, ours.state_dict(keep_vars=True))[1]
     assert (len(tensors), report.loaded, report.parameters, report.unused) == (
         file,
         loaded,
@@ -227,7 +229,7 @@ def test_each_tensor_of_the_public_layout_is_taken_once(spec, network, file, loa
     )
 
 
-# --- the entries ------------------------------------------------------------------------------------------------
+# --- the entries --------------------------------------------------------------------------------
 
 ENTRIES = [models.NNUNET, models.NNSSL_RESENCL, *models.STUNETS, models.TOTALSEGMENTATOR]
 

@@ -1,17 +1,15 @@
-"""The networks compute what nnU-Net's classes do, from the tensors of its checkpoints, and know their layers."""
+"""The networks compute the same as nnU-Net's classes, and keep the contract of architectures."""
 
 from __future__ import annotations
 
 import re
-from copy import deepcopy
 
 import pytest
 import torch
-from torch import nn
 
 from fseft.errors import FseftError
 from fseft.learn.networks.backbone import build_network, get_architecture
-from fseft.testing import TinyNetwork, method_checks
+from fseft.testing import TinyNetwork, architecture_checks, method_checks
 from fseft_nnunet import models, plans
 
 from . import containers
@@ -38,7 +36,7 @@ def name(request):
 
 
 @pytest.fixture
-def made(name):
+def architecture(name):
     return get_architecture(name)
 
 
@@ -56,66 +54,40 @@ def x():
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "asked", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
+    "network_plan", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
 )
-def test_the_function_is_that_of_nn_unet(asked, x):
-    theirs = containers.a_network(asked).eval()
-    name, hparams = plans._network({"architecture": asked})
+def test_the_function_is_that_of_nn_unet(network_plan, x):
+    theirs = containers.a_network(network_plan).eval()
+    name, hparams = plans._network({"architecture": network_plan})
     ours = build_network(
         get_architecture(name), in_channels=1, out_channels=3, hparams=hparams, seed=1
     ).eval()
-    kept = {
-        k: t
-        for k, t in theirs.state_dict().items()
-        if not any(re.search(p, k) for p in models.TWICE)
+    removed = (*models.TWICE, r"^decoder\.seg_layers\.0\.")
+    one_head = {
+        name: tensor
+        for name, tensor in theirs.state_dict().items()
+        if not any(re.search(pattern, name) for pattern in removed)
     }
-    one_head = {k: t for k, t in kept.items() if not k.startswith("decoder.seg_layers.0.")}
     assert ours.state_dict().keys() == one_head.keys()
     ours.load_state_dict(one_head)
     assert torch.equal(ours(x), theirs(x)[0])
 
 
-@torch.no_grad()
-def test_the_head_classifies_the_features(made, network, x):
-    features, head = made.features(network, x), made.head(network)
-    assert torch.equal(head(features), network(x))
-    made.replace_head(network, nn.Sequential(nn.Conv3d(head.in_channels, 5, 1)))
-    assert network(x).shape == (1, 5, *SHAPE)
+@pytest.mark.parametrize(
+    "check",
+    [
+        check
+        for name, hparams in VARIANTS.items()
+        for check in architecture_checks(name, TinyNetwork(hparams, SHAPE))
+    ],
+)
+def test_an_architecture_keeps_the_contract(check):
+    check()
 
 
-def test_every_tensor_is_there_once_and_learns(made, network, x):
-    state = network.state_dict()
-    assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
-    owned = {id(p) for target in made.targets(network) for p in target.module.parameters()}
-    network.train()(x).square().mean().backward()
-    assert [n for n, p in network.named_parameters() if id(p) not in owned or p.grad is None] == []
-
-
-@torch.no_grad()
-def test_a_copy_is_a_network_of_its_own(network, x):
-    copied, before = deepcopy(network), network(x)
-    for parameter in network.parameters():
-        parameter.zero_()
-    assert torch.equal(copied(x), before)
-
-
-def test_a_norm_follows_exactly_where_the_targets_say_so(made, network, x):
-    """Where one does, the loss does not change with the scale of the weight."""
-    network.double().train()
-    for module in network.modules():
-        if hasattr(module, "eps"):
-            module.eps = 1e-12
-    loss = network(x.double()).square().mean()
-    loss.backward()
-    for target in made.targets(network):
-        if target.role.startswith("conv"):
-            slope = (target.module.weight * target.module.weight.grad).sum().abs() / loss
-            assert bool(slope < 1e-7) is target.followed_by_norm, target.name
-
-
-def test_parts_cover_all_levels(made, network):
+def test_parts_cover_all_levels(architecture, network):
     stages = {part: set() for part in ("encoder", "bottleneck", "decoder", "head")}
-    for target in made.targets(network):
+    for target in architecture.targets(network):
         stages[target.part].add(target.stage)
     (deepest,) = stages["bottleneck"]
     assert stages["encoder"] == stages["decoder"] == set(range(deepest))
@@ -124,17 +96,19 @@ def test_parts_cover_all_levels(made, network):
 @torch.no_grad()
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_smallest_patch_is_large_enough_for_the_defaults(name):
-    made = get_architecture(name)
+    architecture = get_architecture(name)
     small = {"width": 2} if name == "stunet" else {"features_per_stage": [2] * 6}
-    network = build_network(made, in_channels=1, out_channels=2, hparams=small, seed=0)
-    assert network(torch.zeros(1, 1, *made.minimum_patch)).shape == (1, 2, *made.minimum_patch)
+    network = build_network(architecture, in_channels=1, out_channels=2, hparams=small, seed=0)
+    patch = architecture.minimum_patch
+    logits = network(torch.zeros(1, 1, *patch))
+    assert logits.shape == (1, 2, *patch)
 
 
-def test_a_deeper_network_than_patches_are_cut_for_is_refused(made, name):
+def test_a_deeper_network_than_patches_are_cut_for_is_refused(architecture, name):
     deep = {"strides": [2] * 6} if name != "stunet" else {"strides": [2, 2, 2, 2, 4]}
     with pytest.raises(FseftError, match="downsamples by 64"):
         build_network(
-            made, in_channels=1, out_channels=2, hparams={**VARIANTS[name], **deep}, seed=0
+            architecture, in_channels=1, out_channels=2, hparams={**VARIANTS[name], **deep}, seed=0
         )
 
 
@@ -151,7 +125,7 @@ def test_methods_keep_their_contract(check):
     check()
 
 
-# --- STU-Net: names, shapes and sizes ---------------------------------------------------------------------------
+# --- STU-Net: names, shapes and sizes -----------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", models.STUNETS, ids=lambda spec: spec.name)

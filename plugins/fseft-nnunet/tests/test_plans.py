@@ -102,10 +102,10 @@ def test_plans_of_the_first_releases_say_the_same_in_other_words(card_of):
         "pool_op_kernel_sizes": containers.STRIDES,
         "conv_kernel_sizes": containers.KERNELS,
     }
-    before = containers.plans(**old)
-    del before["configurations"]["3d_fullres"]["architecture"]
+    early = containers.plans(**old)
+    del early["configurations"]["3d_fullres"]["architecture"]
     hparams = card_of().hparams
-    assert card_of(before).hparams == {**hparams, "features_per_stage": [4, 6, 6]}
+    assert card_of(early).hparams == {**hparams, "features_per_stage": [4, 6, 6]}
 
 
 def another_layer(**changed):
@@ -126,7 +126,7 @@ UNKNOWN = {**containers.NETWORK, "network_class_name": "my_networks.Primus"}
             containers.plans(preprocessor_name="Mine"),
             "is preprocessed by Mine. Only DefaultPreprocessor",
         ),
-        (containers.plans(use_mask_for_norm=[True]), "normalises inside of a mask"),
+        (containers.plans(use_mask_for_norm=[True]), "normalises inside a mask"),
         (
             containers.plans(normalization_schemes=["NoNormalization"]),
             "normalises by NoNormalization",
@@ -137,25 +137,25 @@ UNKNOWN = {**containers.NETWORK, "network_class_name": "my_networks.Primus"}
         ),
         (
             containers.plans(architecture=UNKNOWN),
-            "the network Primus is not known here. Known: PlainConvUNet",
+            "the network Primus is not supported. Supported: PlainConvUNet",
         ),
         (
             another_layer(norm_op="torch.nn.BatchNorm3d"),
             "the network has norm_op 'torch.nn.BatchNorm3d'",
         ),
         (another_layer(stem_channels=16), "the network has stem_channels 16"),
-        (containers.plans(spacing="fine"), r"is not understood \(ValidationError"),
-        (containers.plans(inherits_from="3d_fullres"), r"is not understood \(RecursionError"),
-        ({"configurations": {}}, r"is not understood \(KeyError: '3d_fullres'\)"),
+        (containers.plans(spacing="fine"), r"is invalid \(ValidationError"),
+        (containers.plans(inherits_from="3d_fullres"), r"is invalid \(RecursionError"),
+        ({"configurations": {}}, r"is invalid \(KeyError: '3d_fullres'\)"),
     ],
 )
-def test_what_cannot_be_done_here_is_refused(plans_, words, card_of):
+def test_unsupported_plans_are_rejected(plans_, words, card_of):
     with pytest.raises(FseftError, match=words):
         card_of(plans_)
 
 
-def test_a_checkpoint_that_says_nothing_is_refused(tmp_path):
-    with pytest.raises(FseftError, match="has no `init_args`"):
+def test_a_checkpoint_without_init_args_is_rejected(tmp_path):
+    with pytest.raises(FseftError, match="lacks `init_args`"):
         plans.card(
             models.NNUNET.card,
             tmp_path / "fold_0" / "checkpoint_final.pth",
@@ -163,7 +163,7 @@ def test_a_checkpoint_that_says_nothing_is_refused(tmp_path):
         )
 
 
-def test_a_checkpoint_without_plans_is_refused(tmp_path):
+def test_a_checkpoint_without_plans_is_rejected(tmp_path):
     with pytest.raises(FseftError, match=r"comes without plans\.json"):
         plans.card(
             models.NNUNET.card,
@@ -172,8 +172,8 @@ def test_a_checkpoint_without_plans_is_refused(tmp_path):
         )
 
 
-def test_plans_that_are_no_json_are_told_by_their_name(card_of, tmp_path):
+def test_invalid_json_is_rejected_with_its_file(card_of, tmp_path):
     card_of()
     (tmp_path / "model" / "plans.json").write_text('{"configurations": ')
-    with pytest.raises(FseftError, match=r"plans\.json: is no JSON"):
+    with pytest.raises(FseftError, match=r"plans\.json: is not valid JSON"):
         plans.card(models.NNUNET.card, tmp_path / "model" / "fold_0" / "c.pth", {"init_args": {}})

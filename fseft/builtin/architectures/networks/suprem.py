@@ -1,4 +1,4 @@
-"""The network of architecture `suprem-unet`: four resolution levels, and the norm of its checkpoints."""
+"""The network of architecture `suprem-unet`, with four levels and the norm of its checkpoints."""
 
 from __future__ import annotations
 

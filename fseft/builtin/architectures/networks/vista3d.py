@@ -1,4 +1,4 @@
-"""The network of architecture `vista3d`: MONAI's image encoder and class head with a pointwise head."""
+"""The network of architecture `vista3d`: MONAI's image encoder and a pointwise head."""
 
 from __future__ import annotations
 

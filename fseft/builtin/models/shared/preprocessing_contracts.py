@@ -1,4 +1,4 @@
-"""Preprocessing that several public models were trained with."""
+"""Preprocessing contracts that several public models share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ def abdomen_ct(
     spacing_mm: Millimetres = (1.5, 1.5, 1.5),
     side: int = 96,
 ) -> Contract:
-    """CT in RAS, a window in HU scaled to [0, 1], cubic patches: the recipe of MONAI's abdominal models."""
+    """Return the contract of MONAI's abdominal models: CT in RAS, scaled to [0, 1], cubic patches.
+
+    Args:
+        low: Lower bound of the intensity window, in HU.
+        high: Upper bound of the intensity window, in HU.
+        spacing_mm: Voxel spacing along right, anterior, superior, in mm.
+        side: Side of the patch, in voxels.
+    """
     return Contract(
         orientation="RAS",
         spacing_mm=spacing_mm,

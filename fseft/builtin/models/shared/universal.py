@@ -1,4 +1,4 @@
-"""What the universal models share: a head that texts drive, and classes that the file tells by their number."""
+"""Common parts of the universal models: the text-driven head, and classes by their number."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ if TYPE_CHECKING:
     from fseft.schemas import ModelCard
 
 TEXT_HEAD = ((r"^(?=(organ_embedding|precls_conv|GAP|controller|text_to_vision)\b)", "text_head."),)
-"""It lies beside the backbone in public files."""
+"""Renames of the text-driven head, which public files store next to the backbone."""
 
 CLASSES = {len(names): names for names in (UNIVERSAL_32, ABDOMENATLAS_25)}
 
 
-def card_by_classes(card: ModelCard, file: Path, content: object) -> ModelCard:  # noqa: ARG001 - the content says it
-    """The card with the classes of a file, which holds one embedded text for each.
+def card_by_classes(card: ModelCard, file: Path, content: object) -> ModelCard:
+    """Return the card with the classes of a file, which has one text embedding per class.
 
     Raises:
-        FseftError: Its classes are not known by their number.
+        FseftError: The file has another number of classes than the public ones.
     """
+    del file
     from fseft.learn.networks.state_dict_mapping import unwrap
 
     texts = [tensor for name, tensor in unwrap(content).items() if name.endswith("organ_embedding")]
     count = len(texts[0]) if texts else len(card.classes)
     if count not in CLASSES:
-        known = " and ".join(map(str, sorted(CLASSES)))
+        supported = " and ".join(map(str, sorted(CLASSES)))
         raise FseftError(
-            f"has texts for {count} classes", hint=f"Known are the files of {known} classes."
+            f"has text embeddings for {count} classes",
+            hint=f"Files with {supported} classes are supported.",
         )
     hparams = {**card.hparams, "text_classes": count}
     return card.model_copy(update={"classes": CLASSES[count], "hparams": hparams})
