@@ -34,9 +34,9 @@ demo: $(STAMP)
 # Weights for fseft/builtin/phantom/weights: 45 minutes of a core that does nothing else.
 embedded-model: $(STAMP)
 	$(BIN)/fseft phantom build/phantoms --embedded
-	$(BIN)/fseft pretrain $(addprefix build/phantoms/,$(EMBEDDED)) --workspace build --out embedded \
+	$(BIN)/fseft pretrain $(addprefix build/phantoms/,$(EMBEDDED)) --workspace build --name embedded \
 	  --architecture resunet --window=-200,300 --patch 48,48,48 --epochs 80 --minutes 52 --learning-rate 1.5e-3 \
-	  --seed 0 --half --licence Apache-2.0
+	  --seed 0 --fp16 --licence Apache-2.0
 	cp build/models/embedded/model.json build/models/embedded/weights.safetensors fseft/builtin/phantom/weights/
 
 # torch first and by itself: whoever wants another build of it installs that one before.

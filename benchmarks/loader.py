@@ -27,7 +27,7 @@ from fseft.learn.training.losses import load_loss, masked_losses, structure_mask
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import derived_seed
 from fseft.pretraining.configure import PretrainRequest
-from fseft.pretraining.datasets import assemble
+from fseft.pretraining.datasets import prepare_training_datasets
 from fseft.training_config import DEFAULT_AUGMENTATIONS
 from fseft.workspace import Workspace
 
@@ -61,9 +61,9 @@ def main() -> None:
         for one in SETS:
             write_phantoms(folder / one.name, one, spacing_mm=3.0)
         request = PretrainRequest(
-            tuple(folder / one.name for one in SETS), "m", validation_share=0.0
+            tuple(folder / one.name for one in SETS), "m", validation_fraction=0.0
         )
-        assembly = assemble(request, Workspace(folder / "work"))
+        assembly = prepare_training_datasets(request, Workspace(folder / "work"))
         odds = sampling_probabilities(
             [len(source.cases) for source in assembly.training], request.temperature
         )
@@ -73,7 +73,7 @@ def main() -> None:
                 draw_crop_request(
                     assembly.training,
                     odds,
-                    request.recipe.foreground_fraction,
+                    request.training.foreground_fraction,
                     derived_seed(0, "crops", step, number),
                 )
                 for number in range(CROPS)

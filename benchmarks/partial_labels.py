@@ -29,8 +29,8 @@ from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.metrics.statistics import paired_difference
 from fseft.parallel import map_cases
-from fseft.pretraining.configure import RECIPE, PretrainRequest
-from fseft.pretraining.datasets import assemble
+from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest
+from fseft.pretraining.datasets import prepare_training_datasets
 from fseft.pretraining.run import pretrain
 from fseft.volume.image import read_labels, write_labels
 from fseft.workspace import Workspace
@@ -50,13 +50,13 @@ def request(data: Path, name: str, masking: str, steps: int, seed: int) -> Pretr
         name,
         hparams=HPARAMS,
         labels=CORE,
-        absent_means=("not-drawn",),
+        missing_label={"": "unannotated"},
         masking=masking,  # type: ignore[arg-type]
-        validation_share=0.0,
+        validation_fraction=0.0,
         window=(-200, 500),
         spacing_mm=(3.9, 3.9, 2.5),
         patch_size=(48, 48, 48),
-        recipe=RECIPE.model_copy(update={"epochs": 10, "learning_rate": 3e-3}),
+        training=DEFAULT_TRAINING.model_copy(update={"epochs": 10, "learning_rate": 3e-3}),
         steps_per_epoch=max(1, steps // 10),
         seed=seed,
         device="cpu",
@@ -123,7 +123,9 @@ def main() -> None:
         for seed in seeds
         for way, masking in WAYS.items()
     }
-    assembly = assemble(asked["naive", seeds[0]], store)  # here, before two processes would
+    assembly = prepare_training_datasets(
+        asked["naive", seeds[0]], store
+    )  # here, before two processes would
     cases = assembly.training[0].cases
     places = {
         name: 1 + assembly.classes.index(resolved) for name, resolved in resolve_names(CORE).items()

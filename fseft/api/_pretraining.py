@@ -30,9 +30,9 @@ def pretrain(
     callbacks: Callbacks | None = None,
     **options: Any,
 ) -> ModelCard:
-    """Train a foundation model on datasets that are labelled only in part.
+    """Train a foundation model on partially labelled datasets.
 
-    A class counts only in the cases that annotate it. Under torchrun, all ranks call this function.
+    A structure counts only in the cases that annotate it. Under torchrun, all ranks call this function.
 
     Args:
         datasets: Folders of datasets.
@@ -44,8 +44,8 @@ def pretrain(
         settings: Training settings that differ from those of pre-training, such as `epochs`.
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the epochs.
-        **options: Other fields of `fseft.pretraining.configure.PretrainRequest`, such as `patch_size`, `seed` or
-            `minutes`.
+        **options: Other fields of `fseft.pretraining.configure.PretrainRequest`, such as
+            `patch_size`, `seed` or `minutes`.
 
     Returns:
         The card of the new model. An interrupted run is resumed, and a finished one is not repeated.
@@ -57,7 +57,7 @@ def pretrain(
         >>> card = pretrain(["livers", "kidneys"], "abdomen", steps_per_epoch=250)  # doctest: +SKIP
     """
     from fseft.experiment.settings import training_config
-    from fseft.pretraining.configure import RECIPE, PretrainRequest
+    from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest
     from fseft.pretraining.run import pretrain as run_pretraining
 
     known = [field.name for field in fields(PretrainRequest)]
@@ -73,24 +73,7 @@ def pretrain(
         architecture=architecture,
         hparams=dict(hparams or {}),
         labels=tuple(labels),
-        recipe=training_config(RECIPE, settings or {}),
+        training=training_config(DEFAULT_TRAINING, settings or {}),
         **options,
     )
-    return run_pretraining(request, as_workspace(workspace), _watcher(callbacks))
-
-
-def _watcher(callbacks: Callbacks | None) -> Any:
-    import logging
-
-    from fseft.pretraining import configure
-
-    if callbacks is None:
-        return None
-    logger = logging.getLogger("fseft.pretraining")
-    return configure.Watcher(
-        epoch=callbacks.on_validation_end,
-        warn=logger.warning,
-        note=logger.info,
-        progress=lambda total, description: callbacks.progress(description, total),
-        step=callbacks.on_step,
-    )
+    return run_pretraining(request, as_workspace(workspace), callbacks)

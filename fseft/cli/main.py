@@ -99,14 +99,17 @@ def fseft(
 
 def _add_commands() -> None:
     for name, module, panel in COMMANDS:
-        command = getattr(importlib.import_module(f"fseft.cli.{module}"), name)
+        imported = importlib.import_module(f"fseft.cli.{module}")
+        command = getattr(imported, name)
         if isinstance(command, typer.Typer):
             for info in [*command.registered_commands, command.registered_callback]:
                 if info is not None and info.callback is not None:
                     info.callback = with_verbosity(info.callback)
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(with_verbosity(command))
+            settings = getattr(imported, "CONTEXT_SETTINGS", None)
+            register = app.command(name, rich_help_panel=panel, context_settings=settings)
+            register(with_verbosity(command))
 
 
 _add_commands()

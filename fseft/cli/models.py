@@ -96,7 +96,7 @@ def import_(
     if trust:
         console.warn(f"{file} may run any code on this machine, as --trust allows")
     with console.working(f"reading {file}"):
-        imported = import_model(name, file, Workspace(workspace), trust=trust, rename=rename)
+        imported = import_model(name, file, Workspace(workspace), allow_pickle=trust, rename=rename)
     _tell(imported, workspace if rename else Path())
 
 

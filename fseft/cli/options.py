@@ -15,7 +15,7 @@ from fseft.cli import console
 from fseft.errors import FseftError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 DATA, MODEL, TRAINING = "Data", "Model and method", "Training"
 COMPUTE, OUTPUT = "Compute", "Output"
@@ -103,6 +103,18 @@ Metrics = Annotated[
 LearningRate = Annotated[
     float, typer.Option(callback=positive, help="Learning rate.", rich_help_panel=TRAINING)
 ]
+
+
+def accept_former_options(names: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of a command that accept former spellings of its options, which no help lists.
+
+    Args:
+        names: Former name -> current name, both without dashes.
+
+    Returns:
+        Keyword arguments of the command's context (`context_settings`).
+    """
+    return {"token_normalize_func": lambda name: names.get(name, name)}
 
 
 def with_verbosity(command: Callable[..., Any]) -> Callable[..., Any]:

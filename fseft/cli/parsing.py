@@ -128,21 +128,20 @@ def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple((name.strip(), value.strip()) for name, _, value in split)
 
 
-def parse_settings(option: str, texts: Iterable[str]) -> dict[str, Any]:
-    """Parse `["rank=4", "loss=dice_ce"]` to {"rank": 4, "loss": "dice_ce"}; the last of two values counts.
+def parse_settings(option: str, texts: Iterable[str], *, example: str = "rank=4") -> dict[str, Any]:
+    """Parses `["rank=4", "loss=dice_ce"]` to `{"rank": 4, "loss": "dice_ce"}`.
 
     Raises:
-        FseftError: A text has no `=`.
+        FseftError: A text has no equals sign.
     """
     from fseft.experiment.settings import parsed_value
 
     settings = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise FseftError(
-                f"{option} {text!r} is no key=value", hint=f"Write for example {option} rank=4."
-            )
+        key, sign, value = text.partition("=")
+        if not sign:
+            cause = f"{option} {text!r}: expected key=value"
+            raise FseftError(cause, hint=f"Write for example {option} {example}.")
         settings[key] = parsed_value(value)
     return settings
 

@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fseft.cli import console
 from fseft.cli.options import (
+    COMPUTE,
+    DATA,
+    MODEL,
+    OUTPUT,
+    TRAINING,
     Cluster,
     Device,
+    Json,
     LearningRate,
     Minutes,
     Seed,
     Workspace,
-    positive,
+    accept_former_options,
 )
 from fseft.errors import FseftError, pluralise
 
 if TYPE_CHECKING:
-    from fseft.learn.networks.state_dict_mapping import LoadReport
+    from collections.abc import Callable, Mapping, Sequence
 
-DATA, TRAINING, MACHINE = "Data", "Training", "Machine"
+    from fseft.learn.training.progress import Epoch
+    from fseft.pretraining.configure import PretrainRequest
+    from fseft.schemas import ModelCard
+
 PATCH = "64,64,64"
+
+CONTEXT_SETTINGS = accept_former_options(
+    {
+        "out": "name",
+        "trust": "allow-pickle",
+        "half": "fp16",
+        "absent-means": "missing-label",
+        "temperature": "sampling",
+        "validation-share": "validation-fraction",
+        "crops": "crops-per-step",
+    }
+)
+
+_OWN_OPTIONS = {
+    "epochs": "--epochs",
+    "learning_rate": "--learning-rate",
+    "crops_per_step": "--crops-per-step",
+}
+"""Settings of the training with a separate option."""
 
 
 def pretrain(
@@ -33,104 +63,111 @@ def pretrain(
             metavar="DATASETS...", help="Dataset folders; each may annotate other structures."
         ),
     ],
-    out: Annotated[str, typer.Option(help="Name of the new model.")],
-    architecture: Annotated[
-        str, typer.Option(help="Network; default resunet, or that of --init.")
-    ] = "",
-    init: Annotated[
-        str, typer.Option(help="Start from a model of the list, or a file of weights.")
-    ] = "",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Let the file of --init run code of its own.")
-    ] = False,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="key=value of the training (loss, optimizer, schedule, weight_decay, "
-            "warmup_fraction, max_grad_norm, ema_decay, "
-            "foreground_fraction, augment, precision), or of "
-            "the network (`fseft show architecture`).",
-        ),
-    ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the new weights.")] = "",
-    half: Annotated[
-        bool, typer.Option("--half", help="Store the weights in half precision.")
-    ] = False,
+    *,
     labels: Annotated[
-        list[str] | None, typer.Option(help="Only these structures: a,b,...", rich_help_panel=DATA)
+        list[str] | None,
+        typer.Option(help="Structures to learn: a,b,... Default: all.", rich_help_panel=DATA),
     ] = None,
-    absent_means: Annotated[
+    missing_label: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[DATASET=]RULE",
-            help="A structure missing from a label file is not-there (default), or not-drawn and unknown; repeatable.",
+            help="Meaning of a structure that a label file does not contain: absent (default) or "
+            "unannotated; repeatable.",
             rich_help_panel=DATA,
         ),
     ] = None,
     masking: Annotated[
-        str,
+        Literal["annotated", "none"],
         typer.Option(
-            help="annotated, or none: what is not annotated counts as background, for comparison.",
+            help="Where a structure counts; none treats unannotated structures as background, for "
+            "comparison.",
             rich_help_panel=DATA,
         ),
     ] = "annotated",
-    balanced: Annotated[
-        bool,
+    sampling: Annotated[
+        str,
         typer.Option(
-            "--balanced", help="Draw every dataset as often (default).", rich_help_panel=DATA
-        ),
-    ] = False,
-    natural: Annotated[
-        bool, typer.Option("--natural", help="Draw every case as often.", rich_help_panel=DATA)
-    ] = False,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            callback=positive,
-            help="Between them: datasets are drawn by cases^(1/T); 1 is natural.",
+            metavar="balanced|natural|FLOAT",
+            help="Draw every dataset equally often, every case equally often, or datasets in "
+            "proportion to cases^(1/FLOAT).",
             rich_help_panel=DATA,
         ),
-    ] = None,
-    validation_share: Annotated[
+    ] = "balanced",
+    balanced: Annotated[bool, typer.Option("--balanced", hidden=True)] = False,
+    natural: Annotated[bool, typer.Option("--natural", hidden=True)] = False,
+    validation_fraction: Annotated[
         float,
         typer.Option(
-            min=0, max=0.9, help="Share of the cases held out for the curve.", rich_help_panel=DATA
+            min=0, max=0.9, help="Fraction of the cases for validation.", rich_help_panel=DATA
         ),
     ] = 0.05,
     spacing: Annotated[
         str,
         typer.Option(
-            help="mm, for example 1.5,1.5,1.5; empty: each dataset's own.", rich_help_panel=DATA
+            help="Voxel spacing in mm, such as 1.5,1.5,1.5. Default: that of each dataset.",
+            rich_help_panel=DATA,
         ),
     ] = "",
     window: Annotated[
-        str, typer.Option(help="HU window for CT, for example -175,250.", rich_help_panel=DATA)
+        str,
+        typer.Option(
+            help="HU window for CT, such as -175,250. Default: from the data.",
+            rich_help_panel=DATA,
+        ),
     ] = "",
     patch: Annotated[str, typer.Option(help="Patch size in voxels.", rich_help_panel=DATA)] = PATCH,
+    architecture: Annotated[
+        str,
+        typer.Option(help="Network; by default that of --init, or resunet.", rich_help_panel=MODEL),
+    ] = "",
+    init: Annotated[
+        str,
+        typer.Option(
+            help="Initial weights: a model, or a file. Default: random.", rich_help_panel=MODEL
+        ),
+    ] = "",
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            help="Allow the file of --init to execute code.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Setting of the training (loss, optimizer, schedule, weight_decay, "
+            "warmup_fraction, max_grad_norm, ema_decay, foreground_fraction, augment, precision) "
+            "or hyper-parameter of the network (`fseft show architecture`); repeatable.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     epochs: Annotated[
         int, typer.Option(min=1, help="Epochs, each with a checkpoint.", rich_help_panel=TRAINING)
     ] = 200,
     steps_per_epoch: Annotated[
-        int, typer.Option(min=1, help="Training steps of an epoch.", rich_help_panel=TRAINING)
+        int, typer.Option(min=1, help="Training steps per epoch.", rich_help_panel=TRAINING)
     ] = 50,
-    crops: Annotated[
-        int, typer.Option(min=1, help="Crops per step, of each rank.", rich_help_panel=TRAINING)
+    crops_per_step: Annotated[
+        int, typer.Option(min=1, help="Crops per step and rank.", rich_help_panel=TRAINING)
     ] = 2,
     minutes: Minutes = None,
     learning_rate: LearningRate = 1e-3,
     seed: Seed = 0,
     keep: Annotated[
-        int, typer.Option(min=1, help="Checkpoints that stay.", rich_help_panel=TRAINING)
+        int, typer.Option(min=1, help="Number of checkpoints to keep.", rich_help_panel=TRAINING)
     ] = 1,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on from a checkpoint or refuse.", rich_help_panel=TRAINING
+            "--resume",
+            help="Resume from a checkpoint; fail if there is none.",
+            rich_help_panel=TRAINING,
         ),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew; replace what has this name.")
     ] = False,
     device: Device = "auto",
     workers: Annotated[
@@ -138,61 +175,89 @@ def pretrain(
         typer.Option(
             min=1,
             help="Processes that preprocess, and that draw crops for each rank.",
-            rich_help_panel=MACHINE,
+            rich_help_panel=COMPUTE,
         ),
     ] = 1,
     cluster: Cluster = "",
     shard: Annotated[
         bool,
         typer.Option(
-            "--shard", help="Share out the network over the ranks (FSDP2).", rich_help_panel=MACHINE
+            "--shard", help="Shard the network over the ranks (FSDP2).", rich_help_panel=COMPUTE
         ),
     ] = False,
     compiled: Annotated[
         bool,
-        typer.Option("--compile", help="torch.compile, where it works.", rich_help_panel=MACHINE),
+        typer.Option("--compile", help="Use torch.compile.", rich_help_panel=COMPUTE),
     ] = False,
     checkpointing: Annotated[
         bool,
         typer.Option(
             "--checkpointing",
-            help="Compute activations again: less memory, more time.",
-            rich_help_panel=MACHINE,
+            help="Recompute activations: less memory, more time.",
+            rich_help_panel=COMPUTE,
         ),
     ] = False,
+    name: Annotated[str, typer.Option(help="Name of the new model.", rich_help_panel=OUTPUT)],
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Discard an existing model or checkpoint of this name. Default: resume it.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    licence: Annotated[
+        str, typer.Option(help="Licence of the new weights.", rich_help_panel=OUTPUT)
+    ] = "",
+    fp16: Annotated[
+        bool,
+        typer.Option("--fp16", help="Store the weights in half precision.", rich_help_panel=OUTPUT),
+    ] = False,
     workspace: Workspace = Path(),
+    as_json: Json = False,
 ) -> None:
-    """Make a foundation model from datasets that are labelled only in part.
+    """Pre-train a foundation model on partially labelled datasets.
 
-    A structure counts only in the cases that annotate it. Runs under torchrun too; a killed run goes on from its last
-    checkpoint when it is started again.
+    A structure counts only in cases that annotate it. Also runs under torchrun. An interrupted run
+    resumes from its last checkpoint when it is started again.
+
+    For example:
+
+    `fseft pretrain livers kidneys --name torso --window=-175,250 --spacing 1.5,1.5,1.5`
+
+    `fseft pretrain livers --name my-livers --init torso --missing-label unannotated`
     """
-    from fseft.cli.console import note, progress, show_lines, warn
-    from fseft.cli.parsing import choice, names, numbers
-    from fseft.cli.training_progress import training_progress, validation_lines
-    from fseft.learn.training.distributed import is_rank_zero
-    from fseft.pretraining.configure import RECIPE, PretrainRequest, Watcher, split_settings
-    from fseft.pretraining.run import pretrain
-    from fseft.workspace import Workspace
+    from fseft.cli.parsing import names, numbers, parse_settings
+    from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest, split_settings
+    from fseft.pretraining.label_presence import parse_missing_label
 
-    recipe, hparams = split_settings(settings or ())
-    own = {"epochs": epochs, "learning_rate": learning_rate, "crops_per_step": crops}
+    values = parse_settings("--set", settings or (), example="ema_decay=0.99")
+    _check_settings(values)
+    training, hparams = split_settings(values)
+    spacing_mm = numbers("--spacing", spacing, float, example="1.5,1.5,1.5")
+    bounds = numbers("--window", window, float, example="-175,250")
+    patch_size = numbers("--patch", patch, int, example=PATCH)
+    training |= {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "crops_per_step": crops_per_step,
+    }
     request = PretrainRequest(
         folders=tuple(datasets),
-        name=out,
+        name=name,
         architecture=architecture,
         hparams=hparams,
         init=init,
-        trust=trust,
+        allow_pickle=allow_pickle,
         labels=names(labels),
-        absent_means=names(absent_means),
-        masking=choice("--masking", masking, ("annotated", "none")),  # type: ignore[arg-type]
-        temperature=_temperature(balanced, natural, temperature),
-        validation_share=validation_share,
-        spacing_mm=numbers("--spacing", spacing, float, example="1.5,1.5,1.5"),  # type: ignore[arg-type]
-        window=numbers("--window", window, float, example="-175,250"),  # type: ignore[arg-type]
-        patch_size=numbers("--patch", patch, int, example=PATCH) or PretrainRequest.patch_size,  # type: ignore[arg-type]
-        recipe=RECIPE.model_copy(update={**recipe, **own}),
+        missing_label=parse_missing_label(missing_label or ()),
+        masking=masking,
+        temperature=_temperature(sampling, balanced=balanced, natural=natural),
+        validation_fraction=validation_fraction,
+        spacing_mm=spacing_mm,  # type: ignore[arg-type]
+        window=bounds,  # type: ignore[arg-type]
+        patch_size=patch_size or PretrainRequest.patch_size,  # type: ignore[arg-type]
+        training=DEFAULT_TRAINING.model_copy(update=training),
         steps_per_epoch=steps_per_epoch,
         minutes=minutes,
         seed=seed,
@@ -200,46 +265,95 @@ def pretrain(
         device=device,
         workers=workers,
         cluster=cluster,
-        half=half,
+        fp16=fp16,
         keep=keep,
         resume=resume,
         overwrite=overwrite,
         shard=shard,
-        compiled=compiled,
-        recompute=checkpointing,
+        compile=compiled,
+        checkpoint_activations=checkpointing,
     )
-    if not is_rank_zero():
-        pretrain(request, Workspace(workspace))
-        return
-    with training_progress("pre-training", minutes, "about") as on_step:
-        watcher = Watcher(validation_lines(), warn, _tell, note, progress, on_step)
-        card = pretrain(request, Workspace(workspace), watcher)
-    made, where = card.provenance, "" if workspace == Path() else f" --workspace {workspace}"
-    early = f" of {epochs}: the time budget ended it" if made["epochs"] < epochs else ""
-    steps = f"{pluralise(made['steps'], 'step')} in {pluralise(made['epochs'], 'epoch')}{early}"
-    show_lines(
-        [
-            f"model {card.name}: {pluralise(len(card.classes), 'structure')}, {steps}",
-            f"use it: fseft adapt DATASET --model {card.name}{where} --method lora --k 5",
-        ]
-    )
+    _run(request, workspace, as_json=as_json)
 
 
-def _temperature(balanced: bool, natural: bool, temperature: float | None) -> float:
-    """How datasets are drawn, said in one of three ways.
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuses settings that have a separate option.
 
     Raises:
-        FseftError: In more than one.
+        FseftError: A setting has one.
     """
-    if balanced + natural + (temperature is not None) > 1:
+    for key, option in _OWN_OPTIONS.items():
+        if key in settings:
+            raise FseftError(f"--set {key}: this setting has an option", hint=f"Use {option}.")
+
+
+def _temperature(sampling: str, *, balanced: bool, natural: bool) -> float:
+    """Sampling temperature of `--sampling`, or of its former options.
+
+    Raises:
+        FseftError: The value is invalid, or an option contradicts another.
+    """
+    if balanced + natural + (sampling != "balanced") > 1:
         raise FseftError(
-            "--balanced, --natural and --temperature exclude each other", hint="Give one of them."
+            "--sampling, --balanced and --natural exclude each other", hint="Use --sampling only."
         )
-    return 1.0 if natural else temperature or math.inf
+    named = {"balanced": math.inf, "natural": 1.0}
+    text = "natural" if natural else sampling
+    try:
+        temperature = named[text] if text in named else float(text)
+    except ValueError:
+        temperature = math.nan
+    if not temperature > 0:
+        cause = f"--sampling {sampling}: must be balanced, natural or a positive number"
+        raise FseftError(cause, hint="Write for example --sampling natural.")
+    return temperature
 
 
-def _tell(report: LoadReport) -> None:
-    """What became of the tensors of `--init`."""
-    from fseft.cli.console import show_lines
+def _run(request: PretrainRequest, workspace: Path, *, as_json: bool) -> None:
+    """Trains, shows the progress, and prints the new model."""
+    from fseft.cli.training_progress import training_progress
+    from fseft.learn.training.distributed import is_rank_zero
+    from fseft.pretraining.run import pretrain
+    from fseft.workspace import Workspace
 
-    show_lines(report.describe())
+    if not is_rank_zero():  # rank 0 speaks for all
+        console.configure_logging(logging.ERROR)
+        pretrain(request, Workspace(workspace))
+        return
+    with training_progress("pre-training", request.minutes, "about") as on_step:
+        card = pretrain(request, Workspace(workspace), _PretrainCallbacks(on_step))
+    if as_json:
+        console.show_json(card.model_dump(mode="json"))
+    else:
+        console.show_lines(_result_lines(card, request.training.epochs, workspace))
+
+
+def _result_lines(card: ModelCard, requested_epochs: int, workspace: Path) -> Sequence[str]:
+    provenance = card.provenance
+    steps, epochs = provenance["steps"], provenance["epochs"]
+    trained = f"{pluralise(steps, 'step')} in {pluralise(epochs, 'epoch')}"
+    if epochs < requested_epochs:
+        trained += f" of {requested_epochs}: ended by the time budget"
+    option = "" if workspace == Path() else f" --workspace {workspace}"
+    return [
+        f"model {card.name}: {pluralise(len(card.classes), 'structure')}, {trained}",
+        f"use it: fseft adapt DATASET --model {card.name}{option} --method lora --k 5",
+    ]
+
+
+class _PretrainCallbacks(console.ConsoleCallbacks):
+    """Progress over cases and steps, and the Dice of validation at intervals."""
+
+    def __init__(self, on_step: Callable[[Epoch], None]) -> None:
+        from fseft.cli.training_progress import validation_lines
+
+        self._on_step = on_step
+        self._on_validation_end = validation_lines()
+
+    def on_step(self, epoch: Epoch) -> None:
+        """Updates the bar."""
+        self._on_step(epoch)
+
+    def on_validation_end(self, epoch: Epoch, dice: Mapping[str, float]) -> None:
+        """Prints the Dice at intervals."""
+        self._on_validation_end(epoch, dice)

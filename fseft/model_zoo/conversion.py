@@ -83,7 +83,7 @@ def checkpoint_of(name: str) -> tuple[FoundationModelSpec, CheckpointSpec]:
 
 
 def import_model(
-    name: str, file: Path, store: Workspace, *, trust: bool = False, rename: str = ""
+    name: str, file: Path, store: Workspace, *, allow_pickle: bool = False, rename: str = ""
 ) -> ImportedModel:
     """Convert the public file of a model, once, and keep it in the user's cache.
 
@@ -91,7 +91,7 @@ def import_model(
         name: The model.
         file: Its public file.
         store: Knows the user's cache.
-        trust: Let the file run code of its own.
+        allow_pickle: Let the file run code of its own.
         rename: Keep it in the workspace instead, as a model of that name.
 
     Raises:
@@ -99,17 +99,17 @@ def import_model(
             is kept then.
     """
     folder = _new_folder(rename, store) if rename else imported_folder(name, store)
-    return keep(convert(name, file, trust=trust), folder, rename)
+    return keep(convert(name, file, allow_pickle=allow_pickle), folder, rename)
 
 
-def convert(name: str, file: Path, *, trust: bool = False) -> ConvertedModel:
+def convert(name: str, file: Path, *, allow_pickle: bool = False) -> ConvertedModel:
     """Read the public file of a model, and try the network that it makes.
 
     Raises:
         FseftError: It is not that model's file (and whose it may be), or not whole.
     """
     spec, checkpoint = checkpoint_of(name)
-    content = read_weights(file, trust=trust)
+    content = read_weights(file, allow_pickle=allow_pickle)
     try:
         tensors = unwrap(content, checkpoint.unwrap)
         others = _look_alikes(name, spec, tensors)

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _SHOWN = 3  # names of code in an error
 
 
-def read_weights(path: Path, *, trust: bool = False) -> Any:
+def read_weights(path: Path, *, allow_pickle: bool = False) -> Any:
     """What a file of weights holds: tensors by name, or what a training program saved around them.
 
     Tensors are read from the file as they are used, where its format lets them be; it must stay as long.
 
     Args:
         path: A safetensors file, or one of `torch.save`, told apart by content.
-        trust: Let the file run code of its own, as pickles may; else only data are read.
+        allow_pickle: Let the file run code of its own, as pickles may; else only data are read.
 
     Raises:
         FseftError: The file is missing, damaged, of another kind, or would run code.
@@ -41,7 +41,7 @@ def read_weights(path: Path, *, trust: bool = False) -> Any:
         raise FseftError("there is no such file", file=path, hint="Check the path.")
     if path.stat().st_size == 0:
         raise FseftError("is empty", file=path, hint="Get it again.")
-    return _safetensors(path) if _is_safetensors(path) else _torch(path, trust=trust)
+    return _safetensors(path) if _is_safetensors(path) else _torch(path, allow_pickle=allow_pickle)
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -99,8 +99,8 @@ def _safetensors(path: Path) -> Any:
         ) from error
 
 
-def _torch(path: Path, *, trust: bool) -> Any:
-    if trust:
+def _torch(path: Path, *, allow_pickle: bool) -> Any:
+    if allow_pickle:
         return _loaded(path, weights_only=False)
     with torch.serialization.safe_globals(_numpy_numbers()):
         if unsafe := _unsafe(path):
@@ -108,7 +108,7 @@ def _torch(path: Path, *, trust: bool) -> Any:
             raise FseftError(
                 f"would run code from {', '.join(unsafe[:_SHOWN])}{more}",
                 file=path,
-                hint="If you trust whoever made it, give --trust; else get it as safetensors.",
+                hint="If you trust its source, allow pickle; else get it as safetensors.",
             )
         return _loaded(path, weights_only=True)
 

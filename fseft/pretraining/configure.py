@@ -1,32 +1,29 @@
-"""What `fseft pretrain` was asked for, what of it cannot be met, and who hears of the rest."""
+"""Request of a pre-training: its options, and the checks that need no data."""
 
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, did_you_mean
-from fseft.experiment.settings import check_components, parsed_value
+from fseft.experiment.settings import check_components
 from fseft.learn.networks.backbone import validate_hparams
 from fseft.model_zoo.catalogue import valid_name
 from fseft.registry import registry
 from fseft.training_config import TrainingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fseft.learn.networks.roles import Architecture
-    from fseft.learn.networks.state_dict_mapping import LoadReport
-    from fseft.learn.training.progress import Epoch
+    from fseft.pretraining.label_presence import MissingLabel
     from fseft.schemas import Millimetres, Triple
 
-RECIPE = TrainingConfig(
+DEFAULT_TRAINING = TrainingConfig(
     loss="dice_ce",
     learning_rate=1e-3,
     weight_decay=1e-5,
@@ -37,9 +34,9 @@ RECIPE = TrainingConfig(
     crops_per_step=2,
     checkpoint_seconds=0,
 )
-"""Two crops per step and rank, each of a case of its own; four in five around a structure; a checkpoint each epoch."""
+"""Two crops per step and rank, drawn independently, and a checkpoint after each epoch."""
 
-SETTINGS = (
+TRAINING_KEYS = (
     "loss",
     "optimizer",
     "schedule",
@@ -51,55 +48,58 @@ SETTINGS = (
     "augment",
     "precision",
 )
-"""The fields of the recipe that have no option of their own."""
+"""Fields of the training configuration that pre-training takes as settings."""
 
-WITH_OPTION = {
-    "epochs": "--epochs",
-    "learning_rate": "--learning-rate",
-    "crops_per_step": "--crops",
-}
-"""Those that have one."""
-
-COUNTING = (
-    *(
-        "labels",
-        "absent_means",
-        "masking",
-        "temperature",
-        "validation_share",
-        "spacing_mm",
-        "window",
-        "patch_size",
-    ),
-    *("steps_per_epoch", "minutes", "seed"),
+_RELEVANT_FIELDS = (
+    "labels",
+    "masking",
+    "validation_fraction",
+    "spacing_mm",
+    "window",
+    "patch_size",
+    "steps_per_epoch",
+    "minutes",
+    "seed",
 )
-"""Fields of a request that the weights depend on."""
+"""Fields of a request that the trained weights depend on, in addition to the sampling and masks."""
 
 
 @dataclass(frozen=True)
 class PretrainRequest:
-    """What `fseft pretrain` was asked for.
+    """Options of a pre-training.
 
     Attributes:
-        folders: The datasets.
-        name: Of the new model.
-        architecture: Empty: that of `init`, or the small one.
-        hparams: Of the network.
-        init: A model's name, or a file of weights.
-        trust: Let that file run code of its own.
-        labels: The only classes, if given.
-        absent_means: Rules for structures that are not in a label file, see `annotations.absent_means`.
-        masking: `none` takes what a case does not annotate for background, for comparison.
-        temperature: How evenly datasets are drawn, see `sampling_probabilities`.
-        validation_share: Of the cases that are held out.
-        steps_per_epoch: Between two checkpoints.
-        workers: Processes that preprocess, and that draw crops.
-        cluster: A dask scheduler whose workers preprocess instead.
-        keep: How many checkpoints stay.
-        resume: Refuse to start anew.
-        overwrite: Start anew, whatever there is under this name.
-        shard: Share out parameters, gradients and moments over the ranks (FSDP2).
-        recompute: Keep no activations inside blocks; compute them again for the backward pass.
+        folders: Folders of the datasets.
+        name: Name of the new model.
+        architecture: Name of the network; empty for that of `init`, or the default.
+        hparams: Hyper-parameters of the network.
+        init: Name of a model, or path of a file of weights; empty for random weights.
+        allow_pickle: Whether the file of weights may execute code.
+        labels: Structures to learn; empty for all.
+        missing_label: Dataset -> meaning of a structure that a label file does not contain; the
+            empty name stands for all other datasets.
+        masking: `none` treats structures that a case does not annotate as background.
+        temperature: Sampling temperature, see `sampling_probabilities`; infinity draws every
+            dataset equally often, 1 draws every case equally often.
+        validation_fraction: Fraction of the cases that are held out.
+        spacing_mm: Voxel spacing (i, j, k) of all datasets; None keeps that of each dataset.
+        window: Lower and upper bound for CT, in HU; None derives them from the data.
+        patch_size: Size (i, j, k) of the crops, in voxels.
+        training: Training configuration.
+        steps_per_epoch: Training steps between two checkpoints.
+        minutes: Time budget of the training.
+        seed: Random seed.
+        licence: Licence of the new weights.
+        device: `auto`, `cpu` or `cuda`.
+        workers: Processes that preprocess, and that draw crops for each rank.
+        cluster: Address of a dask scheduler whose workers preprocess instead.
+        fp16: Whether the weights are stored in half precision.
+        keep: Number of checkpoints to keep.
+        resume: Whether to fail if no checkpoint can be resumed.
+        overwrite: Whether to discard an existing model or checkpoint of this name.
+        shard: Whether parameters, gradients and moments are sharded over the ranks (FSDP2).
+        compile: Whether to use `torch.compile`.
+        checkpoint_activations: Whether to recompute activations in the backward pass.
     """
 
     folders: tuple[Path, ...]
@@ -107,16 +107,16 @@ class PretrainRequest:
     architecture: str = ""
     hparams: dict[str, Any] = field(default_factory=dict)
     init: str = ""
-    trust: bool = False
+    allow_pickle: bool = False
     labels: tuple[str, ...] = ()
-    absent_means: tuple[str, ...] = ()
+    missing_label: Mapping[str, MissingLabel] = field(default_factory=dict)
     masking: Literal["annotated", "none"] = "annotated"
     temperature: float = math.inf
-    validation_share: float = 0.05
+    validation_fraction: float = 0.05
     spacing_mm: Millimetres | None = None
     window: tuple[float, float] | None = None
     patch_size: Triple = (64, 64, 64)
-    recipe: TrainingConfig = RECIPE
+    training: TrainingConfig = DEFAULT_TRAINING
     steps_per_epoch: int = 50
     minutes: float | None = None
     seed: int = 0
@@ -124,136 +124,135 @@ class PretrainRequest:
     device: str = "cpu"
     workers: int = 1
     cluster: str = ""
-    half: bool = False
+    fp16: bool = False
     keep: int = 1
     resume: bool = False
     overwrite: bool = False
     shard: bool = False
-    compiled: bool = False
-    recompute: bool = False
+    compile: bool = False
+    checkpoint_activations: bool = False
 
     def settings(self) -> dict[str, str]:
-        """What the weights depend on besides the data, the start and the number of crops, in words."""
-        own = {key: getattr(self, key) for key in COUNTING}
-        evenly = self.temperature if math.isfinite(self.temperature) else "balanced"
-        told = {
-            **own,
-            "temperature": evenly,
-            **self.recipe.model_dump(include={"epochs", "learning_rate", *SETTINGS}),
+        """Settings that the weights depend on, except data, initialisation and number of crops.
+
+        Returns:
+            Setting -> value in words, as stored with the model.
+        """
+        rules = [f"{name}={rule}" if name else rule for name, rule in self.missing_label.items()]
+        values = {
+            **{key: getattr(self, key) for key in _RELEVANT_FIELDS},
+            "missing_label": rules,
+            "temperature": self.temperature if math.isfinite(self.temperature) else "balanced",
+            **self.training.model_dump(include={"epochs", "learning_rate", *TRAINING_KEYS}),
         }
-        return {key: in_words(value) for key, value in told.items()}
+        return {key: format_setting(value) for key, value in values.items()}
 
 
-def in_words(value: object) -> str:
-    """A setting as the user gives it."""
+def format_setting(value: object) -> str:
+    """Formats the value of a setting as users write it.
+
+    Example:
+        >>> format_setting((1.5, 1.5, 2.0)), format_setting(None), format_setting(0.01)
+        ('1.5,1.5,2', 'default', '0.01')
+    """
     if isinstance(value, list | tuple) and value:
         return ",".join(
-            f"[{in_words(one)}]" if isinstance(one, list | tuple) else in_words(one)
-            for one in value
+            f"[{format_setting(item)}]" if isinstance(item, list | tuple) else format_setting(item)
+            for item in value
         )
     return "default" if value in (None, "", (), []) else str(value).removesuffix(".0")
 
 
-@dataclass(frozen=True)
-class Watcher:
-    """What the caller wants to hear; each rank has a caller of its own.
+def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Separates settings of the training from hyper-parameters of the network.
 
-    Attributes:
-        epoch: Told after each epoch, with the Dice of each class on held-out cases.
-        warn: Told what may disappoint.
-        loaded: Told what became of the tensors of `--init`.
-        note: Told what a dataset's own names were taken for, what is trained on what, and where it is gone on with.
-        progress: Called as progress(total, what) where cases are measured or preprocessed; gives a context whose
-            value is called with the name of each case that is done.
-        step: Told after each step, with the epoch as far as it is.
-    """
+    Args:
+        settings: Setting -> value; former names are accepted.
 
-    epoch: Callable[[Epoch, Mapping[str, float]], None] = lambda _epoch, _dice: None
-    warn: Callable[[str], None] = lambda _: None
-    loaded: Callable[[LoadReport], None] = lambda _: None
-    note: Callable[[str], None] = lambda _: None
-    progress: Callable[[int, str], AbstractContextManager[Callable[[str], None]]] = (
-        lambda _total, _what: nullcontext(lambda _: None)
-    )
-    step: Callable[[Epoch], None] = lambda _: None
-
-
-def split_settings(settings: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`--set key=value`: fields of the recipe, and what else there is as hyperparameters of the network.
+    Returns:
+        Validated fields of the training configuration, and everything else.
 
     Raises:
-        FseftError: No `key=value`, or a value that the recipe does not take.
+        FseftError: A field of the training configuration has an invalid value.
     """
-    given = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise FseftError(
-                f"--set {setting!r} is no key=value", hint="Write for example --set ema_decay=0.99."
-            )
-        given[TrainingConfig.current_name(key)] = parsed_value(value)
-    recipe = {key: value for key, value in given.items() if key in SETTINGS}
+    current = {TrainingConfig.current_name(key): value for key, value in settings.items()}
+    training = {key: value for key, value in current.items() if key in TRAINING_KEYS}
     try:
-        validated = TrainingConfig(**recipe)
+        config = TrainingConfig(**training)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0])
-        raise FseftError(
-            f"--set {key}={recipe[key]}: {first['msg']}", hint="Give another value."
-        ) from error
-    check_components(validated)
-    others = {key: value for key, value in given.items() if key not in recipe}
-    return {key: getattr(validated, key) for key in recipe}, others
+        problem = error.errors()[0]
+        key = str(problem["loc"][0])
+        message = f"invalid setting {key}={training[key]}: {problem['msg']}"
+        raise FseftError(message, hint="Pass another value.") from error
+    check_components(config)
+    hparams = {key: value for key, value in current.items() if key not in training}
+    return {key: getattr(config, key) for key in training}, hparams
 
 
-def check(request: PretrainRequest, architecture: Architecture) -> None:
-    """Refuse what cannot be trained.
+def check_request(request: PretrainRequest, architecture: Architecture) -> None:
+    """Refuses options that cannot be trained with.
 
     Raises:
-        FseftError: Something cannot.
+        FseftError: An option is invalid, or two contradict each other.
     """
-    divisor, least = architecture.divisor, architecture.minimum_patch
-    cause, hint = "", "Choose another."
-    valid_name(request.name, "--out")
+    valid_name(request.name, "the model name")
     if request.name in registry().registrations("model"):
-        cause = (
-            f"--out {request.name}: is a model of the list (`fseft models`), which it would hide"
+        cause = f"the name {request.name!r} belongs to a model of a plugin, which would be hidden"
+        raise FseftError(cause, hint="Choose another; `fseft models` lists the models.")
+    if request.resume and request.overwrite:
+        cause = "resume and overwrite exclude each other"
+        raise FseftError(cause, hint="Choose one of them.")
+    _check_patch_size(request, architecture)
+    _check_values(request)
+
+
+def _check_patch_size(request: PretrainRequest, architecture: Architecture) -> None:
+    divisor, minimum = architecture.divisor, architecture.minimum_patch
+    suitable = tuple(
+        max(smallest, math.ceil(side / step) * step)
+        for side, step, smallest in zip(request.patch_size, divisor, minimum, strict=True)
+    )
+    if suitable != request.patch_size:
+        raise FseftError(
+            f"the patch size {format_setting(request.patch_size)} does not suit the network: sides "
+            f"must be divisible by {format_setting(divisor)} and at least "
+            f"{format_setting(minimum)}",
+            hint=f"Use for example {format_setting(suitable)}.",
         )
-    elif request.resume and request.overwrite:
-        cause, hint = "--resume and --overwrite exclude each other", "Give one of them."
-    elif any(
-        side % d or side < m for side, d, m in zip(request.patch_size, divisor, least, strict=True)
-    ):
-        cause = f"--patch {in_words(request.patch_size)}: sides must be divisible by {in_words(divisor)} and at least "
-        cause += in_words(least)
-        fitting = (
-            max(m, -(-side // d) * d)
-            for side, d, m in zip(request.patch_size, divisor, least, strict=True)
-        )
-        hint = f"Give --patch {in_words(tuple(fitting))}, for example."
-    elif request.window is not None and request.window[0] >= request.window[1]:
-        cause = f"--window={in_words(request.window)}: the first value must be the lower one"
-    elif request.spacing_mm is not None and min(request.spacing_mm) <= 0:
-        cause = f"--spacing {in_words(request.spacing_mm)}: must be more than 0"
+
+
+def _check_values(request: PretrainRequest) -> None:
+    window, spacing_mm = request.window, request.spacing_mm
+    cause = ""
+    if window is not None and window[0] >= window[1]:
+        cause = f"the window {format_setting(window)}: the first value must be the lower one"
+    elif spacing_mm is not None and min(spacing_mm) <= 0:
+        cause = f"the spacing {format_setting(spacing_mm)}: must be more than 0 mm"
     elif not request.temperature > 0:
-        cause = f"--temperature {request.temperature:g}: must be more than 0"
+        cause = f"the sampling temperature {request.temperature:g}: must be more than 0"
     if cause:
-        raise FseftError(cause, hint=hint)
+        raise FseftError(cause, hint="Choose another.")
 
 
 def network_hparams(hparams: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
-    """Validate the hyper-parameters of the network, as JSON values for the model card.
+    """Validates hyper-parameters of the network.
+
+    Args:
+        hparams: Settings that are not part of the training configuration.
+        architecture: The network that they are for.
+
+    Returns:
+        JSON values for the model card.
 
     Raises:
-        FseftError: The architecture has no such hyper-parameter, or it does not accept the value.
+        FseftError: The architecture has no such hyper-parameter, or does not accept the value.
     """
     fields = architecture.config_class.model_fields
-    for key in sorted(hparams.keys() - fields.keys()):
+    unknown = sorted(hparams.keys() - fields.keys())
+    if unknown:
         raise FseftError(
-            f"--set {key}: neither the training nor the network has this setting",
-            hint=f"Give {WITH_OPTION[key]} instead."
-            if key in WITH_OPTION
-            else did_you_mean(key, [*SETTINGS, *fields]),
+            f"neither the training nor the network has a setting {unknown[0]!r}",
+            hint=did_you_mean(unknown[0], [*TRAINING_KEYS, *fields]),
         )
     config = validate_hparams(architecture, hparams)
     return config.model_dump(mode="json", exclude_unset=True)

@@ -1,4 +1,4 @@
-"""A network that was pre-trained becomes a foundation model of the workspace."""
+"""Export of a pre-trained network as a foundation model of the workspace."""
 
 from __future__ import annotations
 
@@ -21,84 +21,115 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.networks.state_dict_mapping import LoadReport
     from fseft.learn.training_loop import Training
-    from fseft.pretraining.configure import PretrainRequest
-    from fseft.pretraining.datasets import TrainingDatasets
+    from fseft.pretraining.data_split import TrainingDatasets
     from fseft.pretraining.initialisation import Initialisation
+    from fseft.pretraining.training import ResolvedPretraining
 
 
-def make_card(
-    request: PretrainRequest,
-    assembly: TrainingDatasets,
-    start: Initialisation,
-    report: LoadReport | None,
-    training: Training,
-    settings: dict[str, str],
+def make_model_card(
+    resolved: ResolvedPretraining, report: LoadReport | None, training: Training
 ) -> ModelCard:
-    """What the new model is, knows and expects, and where it comes from."""
-    names = [source.name for source in assembly.training]
-    began = start.card
-    loaded = {
-        "from": began.name if began else start.path and start.path.name,
-        "sha256": start.sha256,
+    """Describes the new model.
+
+    Args:
+        resolved: Request, datasets and initial weights.
+        report: Report on the initial weights; None for random ones.
+        training: State at the end of the training.
+
+    Returns:
+        The card without the digest of the weights, which `register_model` adds.
+    """
+    request, datasets = resolved.request, resolved.datasets
+    initial = resolved.initialisation.card
+    names = [source.name for source in datasets.training]
+    provenance = {
+        "datasets": _dataset_summary(datasets),
+        DATA: datasets.key,
+        SETTINGS: resolved.settings,
+        "epochs": len(training.losses),
+        "steps": training.step,
+        "minutes": round(training.seconds / 60, 1),
+        "versions": versions(),
+        **_initialisation_provenance(resolved.initialisation, report),
     }
     return ModelCard(
         name=request.name,
         summary=f"pre-trained on {len(names)} partially labelled datasets",
-        architecture=start.architecture,
-        hparams=start.hparams,
+        architecture=resolved.initialisation.architecture,
+        hparams=resolved.initialisation.hparams,
         parameters=backbone.count_parameters(training.adapted.network),
-        classes=assembly.classes,
+        classes=datasets.classes,
         activation="sigmoid",
-        contract=assembly.contract,
-        licence=request.licence or (began.licence if began else ""),
-        shareable=False if began and began.shareable is False else None,
-        datasets=tuple(dict.fromkeys([*(began.datasets if began else ()), *names])),
-        provenance={
-            "datasets": _datasets(assembly),
-            DATA: assembly.key,
-            SETTINGS: settings,
-            "epochs": len(training.losses),
-            "steps": training.step,
-            "minutes": round(training.seconds / 60, 1),
-            "versions": versions(),
-            **({"init": loaded, "load_report": report.model_dump(mode="json")} if report else {}),
-        },
+        contract=datasets.contract,
+        licence=request.licence or (initial.licence if initial else ""),
+        shareable=False if initial and initial.shareable is False else None,
+        datasets=tuple(dict.fromkeys([*(initial.datasets if initial else ()), *names])),
+        provenance=provenance,
     )
 
 
-def _datasets(assembly: TrainingDatasets) -> dict[str, Any]:
-    held_out = {source.name: len(source.cases) for source in assembly.held_out}
+def _initialisation_provenance(
+    initialisation: Initialisation, report: LoadReport | None
+) -> dict[str, Any]:
+    if report is None:
+        return {}
+    name = initialisation.card.name if initialisation.card else ""
+    file = initialisation.path.name if initialisation.path else ""
     return {
-        source.name: {
-            "cases": len(source.cases),
-            "held_out": held_out.get(source.name, 0),
-            "annotated": [
-                assembly.classes[i - 1]
-                for i in sorted({i for c in source.cases for i in c.annotated})
-            ],
-        }
-        for source in assembly.training
+        "init": {"from": name or file, "sha256": initialisation.sha256},
+        "load_report": report.model_dump(mode="json"),
     }
 
 
-def stored_tensors(network: nn.Module, *, half: bool) -> dict[str, Tensor]:
-    """What the file of weights will hold; all ranks must ask."""
+def _dataset_summary(datasets: TrainingDatasets) -> dict[str, Any]:
+    held_out = {source.name: len(source.cases) for source in datasets.held_out}
+    summary = {}
+    for source in datasets.training:
+        annotated = sorted({index for case in source.cases for index in case.annotated})
+        summary[source.name] = {
+            "cases": len(source.cases),
+            "held_out": held_out.get(source.name, 0),
+            "annotated": [datasets.classes[index - 1] for index in annotated],
+        }
+    return summary
+
+
+def collect_tensors(network: nn.Module, *, fp16: bool) -> dict[str, Tensor]:
+    """Collects the tensors of a network on the CPU; a collective call of all ranks.
+
+    Args:
+        network: The network, possibly sharded over the ranks.
+        fp16: Whether floating-point tensors are converted to half precision.
+    """
     state = {
         name: gather_full_tensor(tensor.detach()).cpu().contiguous()
         for name, tensor in network.state_dict().items()
     }
-    if half:  # but not indices and counts, which half precision does not hold beyond 2048
-        state = {
-            name: tensor.half() if tensor.is_floating_point() else tensor
-            for name, tensor in state.items()
-        }
-    return state
+    if not fp16:
+        return state
+    # Integers are kept: half precision does not represent all indices and counts beyond 2048.
+    return {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
 
 
-def register(
+def register_model(
     card: ModelCard, tensors: dict[str, Tensor], architecture: Architecture, folder: Path
 ) -> ModelCard:
-    """Write weights and card. The card goes first and comes last, so that a model is there whole or not at all."""
+    """Writes weights and card to the workspace.
+
+    The card is removed first and written last, so that a model is complete or absent.
+
+    Args:
+        card: Card of the model, see `make_model_card`.
+        tensors: Weights, see `collect_tensors`.
+        architecture: Architecture of the network.
+        folder: Folder of the model.
+
+    Returns:
+        The card with the digest of the weights, and the output for a fixed input.
+    """
     from safetensors.torch import save
 
     network = backbone.build_network(
@@ -110,7 +141,7 @@ def register(
     with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors))
     output = measured_output(architecture, network, card)
-    done = {"sha256": file_digest(path), "provenance": {**card.provenance, "output": output}}
-    card = card.model_copy(update=done)
+    provenance = {**card.provenance, "output": output}
+    card = card.model_copy(update={"sha256": file_digest(path), "provenance": provenance})
     write_document(folder / MODEL_FILE, card)
     return card

@@ -1,4 +1,4 @@
-"""What a pre-training starts from: random weights, a model of the list, or the file of a self-supervised encoder."""
+"""Initial weights of a pre-training: random, of a model, or of a file such as an encoder."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from fseft.model_zoo.catalogue import (
 )
 from fseft.model_zoo.weights_io import read_weights
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
-from fseft.pretraining.configure import in_words
+from fseft.pretraining.configure import format_setting
 from fseft.registry import registry
 from fseft.workspace import file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -44,21 +44,21 @@ if TYPE_CHECKING:
     from fseft.workspace import Workspace
 
 ANY_PART = CheckpointSpec(file="", covers="$^")
-"""A file that may hold any part of the network, under its names."""
+"""A file that may contain any part of the network, under the network's names of tensors."""
 
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Network and weights to begin with.
+    """Network and initial weights.
 
     Attributes:
-        architecture: Of the network.
-        hparams: Of the network.
-        path: Of the weights; None for random ones.
-        sha256: Of that file.
-        checkpoint: How it names its tensors.
-        card: Of the model that is started from, if it is one of the list.
-        trust: Let the file run code of its own.
+        architecture: Name of the network.
+        hparams: Hyper-parameters of the network.
+        path: File of weights; None for random weights.
+        sha256: Digest of that file.
+        checkpoint: Names of the tensors in the file.
+        card: Card of the model that provides the weights, if it is one of the catalogue.
+        allow_pickle: Whether the file may execute code.
     """
 
     architecture: str
@@ -67,146 +67,187 @@ class Initialisation:
     sha256: str = ""
     checkpoint: CheckpointSpec = ANY_PART
     card: ModelCard | None = None
-    trust: bool = False
+    allow_pickle: bool = False
 
     def settings(self) -> dict[str, str]:
-        """What it is, in words."""
-        network = " ".join(
-            f"{key}={in_words(value)}" for key, value in sorted(self.hparams.items())
-        )
+        """Network and weights, as settings in words."""
+        hparams = [f"{key}={format_setting(value)}" for key, value in sorted(self.hparams.items())]
         return {
             "architecture": self.architecture,
-            "network": network or "default",
+            "network": " ".join(hparams) or "default",
             "init": self.sha256[:12] or "random",
         }
 
 
 def resolve_initialisation(
-    init: str, architecture: str, hparams: Mapping[str, Any], store: Workspace, *, trust: bool
+    init: str,
+    architecture: str,
+    hparams: Mapping[str, Any],
+    workspace: Workspace,
+    *,
+    allow_pickle: bool,
 ) -> Initialisation:
-    """Decide what to start from.
+    """Finds network and initial weights.
 
     Args:
-        init: A model's name, or a file; empty for random weights.
-        architecture: Empty: that of `init`.
-        hparams: Go before those of `init`.
-        store: Knows the models of the workspace.
-        trust: Let the file run code of its own.
+        init: Name of a model, or path of a file; empty for random weights.
+        architecture: Name of the network; empty for that of `init`.
+        hparams: Hyper-parameters, which override those of `init`.
+        workspace: Workspace with the models of the user.
+        allow_pickle: Whether the file may execute code.
 
     Raises:
-        FseftError: It is neither model nor file, or of another architecture.
+        FseftError: `init` is neither a model nor a file, or has another architecture.
     """
     if not init:
         return Initialisation(architecture or DEFAULT_ARCHITECTURE, dict(hparams))
-    if init in model_names(store):
-        card, weights = find_model_card(init, store), find_weights(init, store)
-        start = Initialisation(
-            card.architecture, _body(card) | dict(hparams), weights.path, weights.sha256, card=card
-        )
+    if init in model_names(workspace):
+        initialisation = _from_model(init, hparams, workspace)
     elif Path(init).is_file():
-        start = _of_file(Path(init), architecture, hparams, trust=trust)
+        initialisation = _from_file(Path(init), architecture, hparams, allow_pickle=allow_pickle)
     else:
+        cause = f"the initial weights {init!r} are neither a file nor a model"
+        raise FseftError(cause, hint=did_you_mean(init, model_names(workspace)))
+    if architecture and architecture != initialisation.architecture:
         raise FseftError(
-            f"--init {init}: is neither a file nor a model",
-            hint=did_you_mean(init, model_names(store)),
+            f"the initial weights {init!r} have the architecture {initialisation.architecture}, "
+            f"not {architecture}",
+            hint=f"Use the architecture {initialisation.architecture}.",
         )
-    if architecture and architecture != start.architecture:
-        raise FseftError(
-            f"--init {init}: is of the architecture {start.architecture}, not {architecture}",
-            hint=f"Use --architecture {start.architecture}.",
-        )
-    return start
+    return initialisation
 
 
-def _body(card: ModelCard) -> dict[str, Any]:
-    """The hyperparameters, but for a head that texts drive: the new model learns rows for classes of its own."""
+def _from_model(name: str, hparams: Mapping[str, Any], workspace: Workspace) -> Initialisation:
+    card, weights = find_model_card(name, workspace), find_weights(name, workspace)
+    merged = _network_hparams(card) | dict(hparams)
+    return Initialisation(card.architecture, merged, weights.path, weights.sha256, card=card)
+
+
+def _network_hparams(card: ModelCard) -> dict[str, Any]:
+    """Hyper-parameters without a text-driven head: the new model has one row per class."""
     return {key: value for key, value in card.hparams.items() if key != TEXT_CLASSES}
 
 
-def _of_file(
-    path: Path, architecture: str, hparams: Mapping[str, Any], *, trust: bool
+def _from_file(
+    path: Path, architecture: str, hparams: Mapping[str, Any], *, allow_pickle: bool
 ) -> Initialisation:
-    """A public file is known by its content, and then read as the model of the list would be."""
-    sha256, names = file_digest(path), unwrap(read_weights(path, trust=trust))
+    """Recognises a public checkpoint by its tensors, and reads it as that of the catalogue."""
+    tensors = unwrap(read_weights(path, allow_pickle=allow_pickle))
+    initialisation = Initialisation(
+        architecture or DEFAULT_ARCHITECTURE,
+        dict(hparams),
+        path,
+        file_digest(path),
+        allow_pickle=allow_pickle,
+    )
+    for spec, checkpoint in _matching_models(tensors):
+        if architecture in ("", spec.card.architecture):
+            return replace(
+                initialisation,
+                architecture=spec.card.architecture,
+                hparams=_network_hparams(spec.card) | dict(hparams),
+                checkpoint=replace(checkpoint, covers=ANY_PART.covers),
+            )
+    return initialisation
+
+
+def _matching_models(
+    tensors: Iterable[str],
+) -> list[tuple[FoundationModelSpec, CheckpointSpec]]:
     specs = {
-        spec.name: spec
+        spec.name: (spec, spec.checkpoint)
         for spec in registry().specs("model", FoundationModelSpec)
         if spec.checkpoint
     }
-    for name in matching_checkpoints(
-        names, {name: spec.checkpoint for name, spec in specs.items() if spec.checkpoint}
-    ):
-        card, checkpoint = specs[name].card, specs[name].checkpoint
-        if checkpoint and architecture in ("", card.architecture):
-            anyhow = replace(checkpoint, covers=ANY_PART.covers)
-            return Initialisation(
-                card.architecture, _body(card) | dict(hparams), path, sha256, anyhow, trust=trust
-            )
-    return Initialisation(
-        architecture or DEFAULT_ARCHITECTURE, dict(hparams), path, sha256, trust=trust
-    )
+    checkpoints = {name: checkpoint for name, (_, checkpoint) in specs.items()}
+    return [specs[name] for name in matching_checkpoints(tensors, checkpoints)]
 
 
 def build_initialised_network(
-    start: Initialisation, classes: Sequence[str], seed: int
+    initialisation: Initialisation, classes: Sequence[str], seed: int
 ) -> tuple[Architecture, nn.Module, LoadReport | None]:
-    """The network with its first weights, and what became of the file's tensors.
+    """Builds the network with its initial weights.
 
-    Rows of the head are copied for classes that a model of the list knows; the head of a file is left out.
+    Rows of the head are copied for classes that a model of the catalogue knows; the head of a
+    file is left out.
+
+    Args:
+        initialisation: Network and initial weights.
+        classes: Structures, one output each.
+        seed: Seed of random weights.
+
+    Returns:
+        Architecture, network, and a report on the tensors of the file (None for random weights).
 
     Raises:
-        FseftError: The architecture refuses a hyperparameter, or nothing in the file fits the network.
+        FseftError: The architecture rejects a hyper-parameter, or no tensor fits the network.
     """
-    architecture = backbone.get_architecture(start.architecture)
-    keys = f"`fseft show architecture {start.architecture}` lists the keys of --set."
+    architecture = backbone.get_architecture(initialisation.architecture)
+    network = _build_network(architecture, initialisation, len(classes), seed)
+    initialise_to_prior(architecture.head(network))
+    if initialisation.path is None:
+        return architecture, network, None
+    report = _load_weights(architecture, network, initialisation, initialisation.path, classes)
+    return architecture, network, report
+
+
+def _build_network(
+    architecture: Architecture, initialisation: Initialisation, num_classes: int, seed: int
+) -> nn.Module:
+    name, settings = initialisation.architecture, initialisation.settings()["network"]
     try:
         network = backbone.build_network(
             architecture,
             in_channels=1,
-            out_channels=len(classes),
-            hparams=start.hparams,
+            out_channels=num_classes,
+            hparams=initialisation.hparams,
             seed=derived_seed(seed, "init"),
         )
     except FseftError:
         raise
-    except Exception as error:  # networks raise anything for a hyperparameter that they refuse
-        if not start.hparams:
+    except Exception as error:  # networks raise anything for values that they do not support
+        if not initialisation.hparams:
             raise
-        settings = start.settings()["network"]
-        cause = f"the architecture {start.architecture} cannot be built with {settings}"
-        raise FseftError(f"{cause} ({summarise_exception(error)})", hint=keys) from error
-    if empty := [name for name, parameter in network.named_parameters() if parameter.numel() == 0]:
-        raise FseftError(
-            f"the architecture {start.architecture} with {start.settings()['network']} has layers without weights "
-            f"({empty[0]})",
-            hint="Give widths of one or more.",
-        )
-    initialise_to_prior(architecture.head(network))
-    if start.path is None:
-        return architecture, network, None
-    tensors = unwrap(read_weights(start.path, trust=start.trust), start.checkpoint.unwrap)
+        cause = f"the architecture {name} cannot be built with {settings}"
+        hint = f"`fseft show architecture {name}` lists its hyper-parameters."
+        raise FseftError(f"{cause} ({summarise_exception(error)})", hint=hint) from error
+    empty = [key for key, parameter in network.named_parameters() if parameter.numel() == 0]
+    if empty:
+        cause = f"the architecture {name} with {settings} has layers without weights ({empty[0]})"
+        raise FseftError(cause, hint="Use widths of at least 1.")
+    return network
+
+
+def _load_weights(
+    architecture: Architecture,
+    network: nn.Module,
+    initialisation: Initialisation,
+    path: Path,
+    classes: Sequence[str],
+) -> LoadReport:
+    """Loads the tensors of a file that fit the network, except the head."""
+    content = read_weights(path, allow_pickle=initialisation.allow_pickle)
+    tensors = unwrap(content, initialisation.checkpoint.unwrap)
     head = head_names(architecture, network)[0]
     state = network.state_dict(keep_vars=True)
-    body = {name: tensor for name, tensor in state.items() if not name.startswith(f"{head}.")}
-    without_head = replace(
-        start.checkpoint, ignored=(*start.checkpoint.ignored, rf"^{re.escape(head)}\.")
-    )
+    body = {name: state[name] for name in state if not name.startswith(f"{head}.")}
+    ignored = (*initialisation.checkpoint.ignored, rf"^{re.escape(head)}\.")
     try:
-        chosen, report = match_state_dict(tensors, without_head, body)
+        matched, report = match_state_dict(
+            tensors, replace(initialisation.checkpoint, ignored=ignored), body
+        )
     except FseftError as error:
-        raise error.located(file=start.path) from error
+        raise error.located(file=path) from error
     if not report.loaded:
         raise FseftError(
-            f"holds nothing that fits the network {start.architecture}",
-            file=start.path,
-            hint="Give the --architecture that it was made with.",
+            f"contains no tensor that fits the network {initialisation.architecture}",
+            file=path,
+            hint="Choose the architecture that the weights were trained with.",
         )
-    network.load_state_dict(
-        {name: tensor.to(body[name].dtype) for name, tensor in chosen.items()}, strict=False
-    )
-    copied = _copy_rows(architecture.head(network), head, tensors, start.card, classes)
-    ignored = {} if copied else report.ignored
-    return architecture, network, report.model_copy(update={"rows": copied, "ignored": ignored})
+    matched = {name: tensor.to(body[name].dtype) for name, tensor in matched.items()}
+    network.load_state_dict(matched, strict=False)
+    rows = _copy_rows(architecture.head(network), head, tensors, initialisation.card, classes)
+    return report.model_copy(update={"rows": rows, "ignored": {} if rows else report.ignored})
 
 
 @torch.no_grad()
@@ -217,12 +258,12 @@ def _copy_rows(
     card: ModelCard | None,
     classes: Sequence[str],
 ) -> tuple[str, ...]:
-    """Where a sigmoid model knows a class, its row goes on to be learned; gives these classes."""
+    """Copies the rows of classes that a sigmoid model knows; returns these classes."""
     if card is None or card.activation != "sigmoid" or card.scope != "network":
         return ()
     matched = match_classes(classes, card.classes)
-    for own, known in matched.items():
-        row, old = list(classes).index(own), card.classes.index(known)
+    for structure, model_class in matched.items():
+        row, source_row = classes.index(structure), card.classes.index(model_class)
         for kind, parameter in head.named_parameters():
-            parameter[row] = tensors[f"{name}.{kind}"][old]
+            parameter[row] = tensors[f"{name}.{kind}"][source_row]
     return tuple(matched)

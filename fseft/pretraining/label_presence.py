@@ -1,4 +1,4 @@
-"""Which structures each case annotates: what is not in its label file is either not there, or was never drawn."""
+"""Structures that each case annotates: a missing label means absent, or not annotated."""
 
 from __future__ import annotations
 
@@ -9,51 +9,59 @@ from pydantic import TypeAdapter, ValidationError
 from fseft.errors import FseftError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from fseft.schemas import Dataset, Fingerprint
 
-AbsentMeans = Literal["not-there", "not-drawn"]
+MissingLabel = Literal["absent", "unannotated"]
+"""Meaning of a structure that a label file does not contain."""
+
+FORMER_RULES: dict[str, MissingLabel] = {"not-there": "absent", "not-drawn": "unannotated"}
+
 DECLARATION = "annotated.json"
-"""In a dataset's folder: case -> the structures that were looked for in it. It goes before any rule."""
+"""File in a dataset's folder: case -> annotated structures. It takes precedence over any rule."""
 
 _DECLARED = TypeAdapter(dict[str, list[str]])
 
+Structures = frozenset[str]
 
-def drawn_structures(fingerprint: Fingerprint) -> dict[str, frozenset[str]]:
-    """Labelled case -> the structures, by the dataset's own names, of which there are voxels: perhaps none."""
+
+def drawn_structures(fingerprint: Fingerprint) -> dict[str, Structures]:
+    """Structures with voxels in each labelled case, by the dataset's own names."""
     return {case.name: frozenset(case.volumes_mm3) for case in fingerprint.cases if case.labelled}
 
 
 def annotated_structures(
-    folder: Path, dataset: Dataset, fingerprint: Fingerprint, rule: AbsentMeans
-) -> dict[str, frozenset[str]]:
-    """Labelled case -> the structures that count in it, by the dataset's own names.
+    folder: Path, dataset: Dataset, fingerprint: Fingerprint, rule: MissingLabel
+) -> dict[str, Structures]:
+    """Structures that each labelled case annotates, by the dataset's own names.
 
     Args:
-        folder: Of the dataset.
-        dataset: Says which masks there are, where each structure has one of its own.
-        fingerprint: Of the dataset; says what is drawn in each case.
-        rule: `not-there`: a structure that is drawn in any case counts in all, since where it is missing there is
-            none; but where structures have masks, only with a mask. `not-drawn`: it counts only where it is drawn.
+        folder: Folder of the dataset.
+        dataset: The dataset; lists the masks, where each structure has a separate file.
+        fingerprint: Fingerprint of the dataset, with the structures drawn in each case.
+        rule: `absent`: a structure drawn in any case is annotated in all, except where masks are
+            separate files, which must exist. `unannotated`: only where it is drawn.
 
     Raises:
-        FseftError: The declaration is none, or names a case or structure that the dataset has not.
+        FseftError: The declaration is invalid, or names an unknown case or structure.
     """
     drawn = drawn_structures(fingerprint)
-    everywhere = frozenset().union(*drawn.values())
+    in_any_case = frozenset().union(*drawn.values())
     masks = _masks(dataset)
-    looked_for = {
-        case: here if rule == "not-drawn" else everywhere & masks.get(case, everywhere)
-        for case, here in drawn.items()
-    }
-    declared = _declared(folder, fingerprint)
-    return {case: declared.get(case, looked_for[case]) | here for case, here in drawn.items()}
+    declared = _read_declaration(folder, fingerprint)
+    annotated = {}
+    for case, structures in drawn.items():
+        default = structures
+        if rule == "absent":
+            default = in_any_case & masks.get(case, in_any_case)
+        annotated[case] = declared.get(case, default) | structures
+    return annotated
 
 
-def _masks(dataset: Dataset) -> dict[str, frozenset[str]]:
-    """Case -> the structures that it has masks of, perhaps empty ones; without cases that have one label map."""
+def _masks(dataset: Dataset) -> dict[str, Structures]:
+    """Structures with a mask file, possibly empty, of each case that has no label map."""
     names = {value: name for name, value in dataset.labels.items()}
     labels = {case.name: case.label for case in dataset.cases}
     return {
@@ -63,55 +71,72 @@ def _masks(dataset: Dataset) -> dict[str, frozenset[str]]:
     }
 
 
-def absent_means(given: Sequence[str], datasets: list[str]) -> dict[str, AbsentMeans]:
-    """Dataset -> its rule, from `RULE` for all and `DATASET=RULE` for one.
+def parse_missing_label(texts: Iterable[str]) -> dict[str, MissingLabel]:
+    """Parses rules of the form `RULE` or `DATASET=RULE`.
+
+    Returns:
+        Dataset -> rule; the empty name stands for all other datasets.
 
     Raises:
-        FseftError: There is no such rule or dataset.
+        FseftError: A rule is unknown.
+
+    Example:
+        >>> parse_missing_label(["unannotated", "livers=absent"])
+        {'': 'unannotated', 'livers': 'absent'}
     """
-    rules: dict[str, AbsentMeans] = dict.fromkeys(datasets, "not-there")
-    for text in sorted(
-        given, key=lambda text: "=" in text
-    ):  # what is said of one goes before what is said of all
-        name, _, rule = text.rpartition("=")
-        known = get_args(AbsentMeans)
-        if rule not in known:
-            raise FseftError(
-                f"--absent-means {text}: there is no {rule!r}", hint=did_you_mean(rule, known)
-            )
-        if name and name not in rules:
-            raise FseftError(
-                f"--absent-means {text}: no dataset {name!r} is given",
-                hint=did_you_mean(name, datasets),
-            )
-        rules.update(dict.fromkeys([name] if name else datasets, cast("AbsentMeans", rule)))
+    rules: dict[str, MissingLabel] = {}
+    choices = get_args(MissingLabel)
+    for text in texts:
+        dataset, _, rule = text.rpartition("=")
+        rule = FORMER_RULES.get(rule, rule)
+        if rule not in choices:
+            cause = f"unknown rule for missing labels {rule!r}"
+            raise FseftError(cause, hint=did_you_mean(rule, choices))
+        rules[dataset] = cast("MissingLabel", rule)
     return rules
 
 
-def _declared(folder: Path, fingerprint: Fingerprint) -> Mapping[str, frozenset[str]]:
+def missing_label_rules(
+    rules: Mapping[str, MissingLabel], datasets: Sequence[str]
+) -> dict[str, MissingLabel]:
+    """Rule of each dataset; `absent` unless the request says otherwise.
+
+    Args:
+        rules: Rules of a request, see `PretrainRequest.missing_label`.
+        datasets: Names of the datasets.
+
+    Raises:
+        FseftError: A rule names an unknown dataset.
+    """
+    unknown = [name for name in rules if name and name not in datasets]
+    if unknown:
+        cause = f"a rule for missing labels names an unknown dataset {unknown[0]!r}"
+        raise FseftError(cause, hint=did_you_mean(unknown[0], datasets))
+    default = rules.get("", "absent")
+    return {name: rules.get(name, default) for name in datasets}
+
+
+def _read_declaration(folder: Path, fingerprint: Fingerprint) -> Mapping[str, Structures]:
     path = folder / DECLARATION
     if not path.is_file():
         return {}
     try:
-        found = {
-            case: frozenset(names)
-            for case, names in _DECLARED.validate_json(path.read_bytes(), strict=True).items()
-        }
+        content = _DECLARED.validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         raise FseftError(
-            f"is no declaration of what was drawn ({error.errors()[0]['msg']})",
+            f"is not a valid declaration of annotated structures ({error.errors()[0]['msg']})",
             file=path,
             hint='Write {"CASE": ["STRUCTURE", ...], ...}.',
         ) from error
-    cases = [case.name for case in fingerprint.cases]
-    for kind, names, known in (
-        ("case", list(found), cases),
-        ("structure", sorted(frozenset().union(*found.values())), list(fingerprint.labels)),
-    ):
-        if unknown := [name for name in names if name not in known]:
-            raise FseftError(
-                f"there is no {kind} {unknown[0]!r}",
-                file=path,
-                hint=did_you_mean(unknown[0], known),
-            )
-    return found
+    declared = {case: frozenset(names) for case, names in content.items()}
+    structures = sorted(frozenset().union(*declared.values()))
+    _check_names("case", list(declared), [case.name for case in fingerprint.cases], path)
+    _check_names("structure", structures, list(fingerprint.labels), path)
+    return declared
+
+
+def _check_names(kind: str, names: Sequence[str], choices: Sequence[str], path: Path) -> None:
+    unknown = [name for name in names if name not in choices]
+    if unknown:
+        hint = did_you_mean(unknown[0], choices)
+        raise FseftError(f"unknown {kind} {unknown[0]!r}", file=path, hint=hint)

@@ -1,4 +1,4 @@
-"""Which structures several datasets annotate together, and where each is found in its dataset's label maps."""
+"""Common label space of several datasets: the structures, and their label value in each dataset."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from fseft.anatomy.vocabulary import lookup, resolve_names, vocabulary
 from fseft.volume.laterality import LeftRightPair
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from fseft.schemas import Fingerprint
-
 
 LESIONS = ("cyst", "lesion", "mass", "tumor")
 
 
 @dataclass(frozen=True)
 class LabelMapping:
-    """What a dataset annotates.
+    """Mapping of a dataset's labels to the common structures.
 
     Attributes:
-        names: Its own name -> the structure, or those of a pair that are learned.
+        names: The dataset's own name -> the structure, or those sides of a pair that are learned.
         labels: Structure -> label value.
-        pairs: Label value in the files -> the new values of its left and right.
+        pairs: Label value in the files -> the new values of its left and right side.
     """
 
     names: Mapping[str, tuple[str, ...]]
@@ -33,90 +32,98 @@ class LabelMapping:
     pairs: Mapping[int, LeftRightPair]
 
     def __str__(self) -> str:
-        """What its names were taken for: `lkidney -> kidney_left`, and which stay as they are."""
-        told = [
-            f"{name} -> {' + '.join(meant)}"
-            for name, meant in self.names.items()
-            if meant != (name,)
+        """Renamed structures (`lkidney -> kidney_left`), and names unknown to the vocabulary."""
+        parts = [
+            f"{name} -> {' + '.join(structures)}"
+            for name, structures in self.names.items()
+            if structures != (name,)
         ]
-        unknown = [name for name, meant in self.names.items() if lookup(meant[0]) is None]
+        unknown = [name for name, structures in self.names.items() if lookup(structures[0]) is None]
         if unknown:
-            told.append(f"kept as they are, unknown to the vocabulary: {', '.join(unknown)}")
-        return "; ".join(told) or "all names are those of the vocabulary"
+            parts.append(f"kept as they are, unknown to the vocabulary: {', '.join(unknown)}")
+        return "; ".join(parts) or "all names are those of the vocabulary"
 
 
-def agree_on_structures(
+def harmonise_datasets(
     fingerprints: Sequence[Fingerprint],
-    wanted: Sequence[str] = (),
-    looked_for: Mapping[str, Collection[str]] | None = None,
+    requested: Sequence[str] = (),
+    annotated: Mapping[str, Collection[str]] | None = None,
 ) -> list[LabelMapping]:
-    """What is learned of each dataset. What has a label but is drawn in no case is not annotated.
+    """Finds the common structures of several datasets.
+
+    A structure that is declared but drawn in no case counts as not annotated.
 
     Args:
-        fingerprints: Of the datasets.
-        wanted: Structures to learn; by default all.
-        looked_for: Dataset -> structures that are annotated even if no case has any, by its own names.
+        fingerprints: Fingerprints of the datasets.
+        requested: Structures to learn; empty for all.
+        annotated: Dataset -> structures, by its own names, that are annotated even if no case
+            contains them.
+
+    Returns:
+        One mapping per dataset, in the same order.
 
     Raises:
         FseftError: The names contradict each other.
     """
-    declared = looked_for or {}
-    drawn = {
-        one.dataset: resolve_names(
-            [
-                name
-                for name in one.labels
-                if one.classes[name].cases or name in declared.get(one.dataset, ())
-            ],
-            one.meanings,
+    structures = {
+        fingerprint.dataset: resolve_names(
+            _annotated_names(fingerprint, (annotated or {}).get(fingerprint.dataset, ())),
+            fingerprint.meanings,
         )
-        for one in fingerprints
+        for fingerprint in fingerprints
     }
-    agreed = harmonise_labels(drawn, wanted)
-    return [_annotation(agreed[one.dataset], one.labels) for one in fingerprints]
+    harmonised = harmonise_labels(structures, requested)
+    return [_label_mapping(harmonised[item.dataset], item.labels) for item in fingerprints]
 
 
-def lesions_apart(annotations: Mapping[str, LabelMapping]) -> list[str]:
-    """What is odd where one dataset has an organ and its lesions apart, and another the organ alone.
+def _annotated_names(fingerprint: Fingerprint, annotated: Collection[str]) -> list[str]:
+    classes = fingerprint.classes
+    return [name for name in fingerprint.labels if classes[name].cases or name in annotated]
+
+
+def lesion_warnings(mappings: Mapping[str, LabelMapping]) -> list[str]:
+    """Warnings for organs whose lesions are a separate structure in some of the datasets only.
 
     Args:
-        annotations: By the names of the datasets.
+        mappings: Dataset -> label mapping.
     """
     organs = {
-        dataset: {_without_side(name) for name in one.labels}
-        for dataset, one in annotations.items()
-    }
-    apart = {
-        (dataset, organ): lesion
-        for dataset, names in organs.items()
-        for lesion in sorted(names)
-        if (organ := lesion.rpartition("_")[0]) in names and lesion.rpartition("_")[2] in LESIONS
+        dataset: {_without_side(structure) for structure in mapping.labels}
+        for dataset, mapping in mappings.items()
     }
     return [
-        f"{other} has {organ}, {dataset} also {lesion}: if {other} counts lesions as {organ}, the two contradict each "
-        "other; give both one rule"
-        for (dataset, organ), lesion in apart.items()
-        for other, names in organs.items()
-        if organ in names and lesion not in names
+        f"{other} has {organ}, {dataset} also {lesion}: if {other} labels lesions as {organ}, the "
+        "two contradict each other; label both by the same rule"
+        for dataset, structures in organs.items()
+        for organ, lesion in _organs_with_lesion(structures)
+        for other in organs
+        if organ in organs[other] and lesion not in organs[other]
     ]
+
+
+def _organs_with_lesion(structures: Collection[str]) -> Iterator[tuple[str, str]]:
+    for structure in sorted(structures):
+        organ, _, suffix = structure.rpartition("_")
+        if suffix in LESIONS and organ in structures:
+            yield organ, structure
 
 
 def _without_side(structure: str) -> str:
     return structure.removesuffix("_left").removesuffix("_right")
 
 
-def _annotation(agreed: HarmonisedLabels, declared: Mapping[str, int]) -> LabelMapping:
-    labels = {meant: declared[name] for name, meant in agreed.structures.items()}
+def _label_mapping(harmonised: HarmonisedLabels, values: Mapping[str, int]) -> LabelMapping:
+    labels = {structure: values[name] for name, structure in harmonised.structures.items()}
     names: dict[str, tuple[str, ...]] = {
-        name: (meant,) for name, meant in agreed.structures.items()
+        name: (structure,) for name, structure in harmonised.structures.items()
     }
     pairs = {}
-    free = max(declared.values(), default=0) + 1
-    for name, (left, right) in sorted(agreed.pairs.items()):
-        pairs[declared[name]] = LeftRightPair(
-            free, free + 1, expect_both=vocabulary()[left.removesuffix("_left")].sides == "both"
-        )
-        labels |= {left: free, right: free + 1}
-        names[name] = tuple(half for half in (left, right) if half not in agreed.unrequested)
-        free += 2
+    unused_value = max(values.values(), default=0) + 1
+    for name, sides in sorted(harmonised.pairs.items()):
+        structure = vocabulary()[_without_side(sides[0])]
+        pair = LeftRightPair(unused_value, unused_value + 1, expect_both=structure.sides == "both")
+        pairs[values[name]] = pair
+        labels |= {sides[0]: pair.left, sides[1]: pair.right}
+        names[name] = tuple(side for side in sides if side not in harmonised.unrequested)
+        unused_value += 2
     return LabelMapping(names, labels, pairs)

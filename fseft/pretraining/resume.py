@@ -1,4 +1,4 @@
-"""What lies under the name of a new model before its pre-training: a finished model, checkpoints, or nothing."""
+"""Previous run of a pre-training: a finished model or checkpoints under the requested name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
 from fseft.model_zoo.catalogue import find_model_card, find_weights
+from fseft.pretraining.label_presence import FORMER_RULES
 from fseft.training_config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -18,135 +19,178 @@ if TYPE_CHECKING:
     from fseft.workspace import Workspace
 
 SETTINGS = "settings"
-"""Where a model's provenance and a checkpoint hold what they were made with: option -> value, in words."""
+"""Key in a model's provenance: setting -> value in words."""
 
 DATA = "data"
-"""Where they hold the key of the content of all cases."""
+"""Key in provenance and checkpoints: hash of the content of all cases and of their annotations."""
 
 STRUCTURES = "structures"
-"""Where they hold what the network has outputs for."""
+"""Key in checkpoints: outputs of the network."""
 
 CROPS = "crops of a step"
-"""Setting: over all ranks."""
+"""Setting: number of crops per step, over all ranks."""
 
-ADDED = {"loss": "dice_ce", "optimizer": "adamw", "schedule": "cosine"}
+MAY_CHANGE = (CROPS, "licence", "fp16")
+"""Settings that may differ when a checkpoint is resumed."""
+
+MAY_CHANGE_ON_REQUEST = ("learning_rate", "patch_size", DATA)
+"""Settings that may differ, too, if the user requests to resume.
+
+They are what a user changes after a training that ended with a loss of NaN or out of memory.
+"""
+
+_UNRECORDED = {"loss": "dice_ce", "optimizer": "adamw", "schedule": "cosine"}
 """Settings that earlier versions did not record, with the values that they used."""
 
-MAY_CHANGE = (CROPS, "licence", "half")
-"""Settings that a checkpoint may be gone on without."""
+_FORMER_NAMES = {
+    "absent_means": "missing_label",
+    "validation_share": "validation_fraction",
+    "half": "fp16",
+}
 
-MAY_CHANGE_IF_ASKED = ("learning_rate", "patch_size", DATA)
-"""With `--resume` these too: what helps a training that a loss of nan or the want of memory has ended."""
+
+def upgrade_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """Translates setting names and values that earlier versions stored.
+
+    Example:
+        >>> upgrade_settings({"absent_means": "livers=not-drawn", "clip": "1"})
+        {'missing_label': 'livers=unannotated', 'max_grad_norm': '1'}
+    """
+    upgraded = TrainingConfig.upgrade(
+        {_FORMER_NAMES.get(key, key): value for key, value in settings.items()}
+    )
+    for former, rule in FORMER_RULES.items():
+        if "missing_label" in upgraded:
+            upgraded["missing_label"] = upgraded["missing_label"].replace(former, rule)
+    return upgraded
 
 
 @dataclass(frozen=True)
 class PreviousRun:
-    """An earlier answer to a request of that name.
+    """Result of an earlier run under the same name.
 
     Attributes:
-        folder: Of the model.
-        card: Of the finished model, if there is one.
-        finished: What it was made with, as in `SETTINGS`, and the data's key.
-        begun: The same of the newest checkpoint; None where there is none.
+        folder: Folder of the model.
+        card: Card of the finished model, if there is one.
+        model_settings: Settings of the finished model, with the keys of data and structures.
+        checkpoint_settings: The same of the newest checkpoint; None without a checkpoint.
     """
 
     folder: Path
     card: ModelCard | None
-    finished: Mapping[str, str]
-    begun: Mapping[str, str] | None
+    model_settings: Mapping[str, str]
+    checkpoint_settings: Mapping[str, str] | None
 
     @classmethod
-    def of(cls, name: str, checkpoints: CheckpointFolder, store: Workspace) -> PreviousRun:
-        """Read what there is.
+    def read(cls, name: str, checkpoints: CheckpointFolder, workspace: Workspace) -> PreviousRun:
+        """Reads the card of a finished model, and the settings of the newest checkpoint.
 
         Raises:
-            FseftError: It is damaged.
+            FseftError: The card or the checkpoint is damaged.
         """
-        card = _whole_model(name, store)
+        card = _finished_model(name, workspace)
         provenance = card.provenance if card else {}
-        structures = ", ".join(card.classes if card else ())
-        finished = {
-            **ADDED,
-            **TrainingConfig.upgrade(provenance.get(SETTINGS, {})),
+        model_settings = {
+            **_UNRECORDED,
+            **upgrade_settings(provenance.get(SETTINGS, {})),
             DATA: provenance.get(DATA, ""),
-            STRUCTURES: structures,
+            STRUCTURES: ", ".join(card.classes if card else ()),
         }
-        begun = checkpoints.facts()
-        begun = None if begun is None else {**ADDED, **TrainingConfig.upgrade(begun)}
-        return cls(checkpoints.folder, card, finished, begun)
+        stored = checkpoints.facts()
+        checkpoint_settings = None
+        if stored is not None:
+            checkpoint_settings = {**_UNRECORDED, **upgrade_settings(stored)}
+        return cls(checkpoints.folder, card, model_settings, checkpoint_settings)
 
-    def answers(self, asked: Mapping[str, str]) -> bool:
-        """Whether the finished model was made with just this."""
-        return self.card is not None and all(
-            self.finished.get(key) == value for key, value in asked.items()
-        )
+    def is_finished(self, requested: Mapping[str, str]) -> bool:
+        """Returns whether the finished model was trained with the requested settings."""
+        return self.card is not None and _agree(self.model_settings, requested)
 
-    def can_resume(self, asked: Mapping[str, str], *, resume: bool) -> bool:
-        """Whether the checkpoint is gone on with; more may have changed if that is asked for."""
-        free = (*MAY_CHANGE, *(MAY_CHANGE_IF_ASKED if resume else ()))
-        wanted = {key: value for key, value in asked.items() if key not in free}
-        return self.begun is not None and all(
-            self.begun.get(key) == value for key, value in wanted.items()
-        )
-
-    def refuse_other(self, asked: Mapping[str, str], *, resume: bool) -> None:
-        """Refuse to lose what was made with other settings.
+    def can_resume(self, requested: Mapping[str, str], *, resume: bool) -> bool:
+        """Returns whether the checkpoint can be resumed with the requested settings.
 
         Args:
-            asked: Settings of the request; with the data's key where it is known already.
-            resume: Refuse to start anew, too.
+            requested: Settings of the request.
+            resume: Whether the user requests to resume, so that more settings may differ.
+        """
+        if self.checkpoint_settings is None:
+            return False
+        ignored = (*MAY_CHANGE, *(MAY_CHANGE_ON_REQUEST if resume else ()))
+        return _agree(
+            self.checkpoint_settings,
+            {key: value for key, value in requested.items() if key not in ignored},
+        )
+
+    def check_compatible(self, requested: Mapping[str, str], *, resume: bool) -> None:
+        """Refuses to replace a result of other settings.
+
+        Args:
+            requested: Settings of the request; with the keys of data and structures, if known.
+            resume: Whether to refuse a start without a checkpoint, too.
 
         Raises:
-            FseftError: It would be lost, or there is nothing to go on with.
+            FseftError: A result would be lost, or there is nothing to resume.
         """
-        if self.answers(asked) or self.can_resume(asked, resume=resume):
+        if self.is_finished(requested) or self.can_resume(requested, resume=resume):
             return
         if self.card is not None:
+            differences = describe_differences(requested, self.model_settings)
             raise FseftError(
-                f"the model {self.card.name!r} is there already, made with other settings"
-                f"{differences(asked, self.finished)}",
+                f"the model {self.card.name!r} exists already, with other settings{differences}",
                 file=self.folder,
-                hint="Give the same settings, another --out, or --overwrite, after which adapters on it are refused.",
+                hint="Use the same settings or another name, or overwrite it: adapters of the "
+                "existing model are then refused.",
             )
-        if self.begun is None:
-            if resume:
-                raise FseftError(
-                    "there is no checkpoint to go on with",
-                    file=self.folder,
-                    hint="Leave out --resume to start anew.",
-                )
-            return
-        others = "another --out, or --overwrite to start anew"
-        going_on = (
-            "--resume to go on with them"
-            if self.can_resume(asked, resume=True)
-            else "the same settings to go on"
-        )
-        raise FseftError(
-            f"holds an unfinished training with other settings{differences(asked, self.begun)}",
+        if self.checkpoint_settings is not None:
+            raise self._incompatible_checkpoint(requested, self.checkpoint_settings)
+        if resume:
+            raise FseftError(
+                "no checkpoint to resume from",
+                file=self.folder,
+                hint="Start without resume.",
+            )
+
+    def _incompatible_checkpoint(
+        self, requested: Mapping[str, str], stored: Mapping[str, str]
+    ) -> FseftError:
+        differences = describe_differences(requested, stored)
+        remedy = "Use the same settings to resume"
+        if self.can_resume(requested, resume=True):
+            remedy = "Set resume to continue with the requested settings"
+        return FseftError(
+            f"contains an unfinished pre-training with other settings{differences}",
             file=self.folder,
-            hint=f"Give {going_on}, {others}.",
+            hint=f"{remedy}, use another name, or overwrite to start over.",
         )
 
 
-def _whole_model(name: str, store: Workspace) -> ModelCard | None:
-    """The card of a finished model; what has lost its weights is none."""
-    if name not in store.models():
+def _agree(stored: Mapping[str, str], requested: Mapping[str, str]) -> bool:
+    return all(stored.get(key) == value for key, value in requested.items())
+
+
+def _finished_model(name: str, workspace: Workspace) -> ModelCard | None:
+    """Card of a finished model; None if its weights are missing or damaged."""
+    if name not in workspace.models():
         return None
     try:
-        find_weights(name, store)
+        find_weights(name, workspace)
     except FseftError:
         return None
-    return find_model_card(name, store)
+    return find_model_card(name, workspace)
 
 
-def differences(asked: Mapping[str, str], made: Mapping[str, str]) -> str:
-    """` (learning_rate 0.001, not 0.01)`."""
-    if not asked.keys() & made.keys():
-        return " (an earlier version made it, and did not note which)"
-    changed = [key for key, value in asked.items() if key in made and made[key] != value]
-    told = (
-        "the cases or their labels" if key == DATA else f"{key} {made[key]}, not {asked[key]}"
-        for key in changed
-    )
-    return f" ({'; '.join(told)})" if changed else ""
+def describe_differences(requested: Mapping[str, str], stored: Mapping[str, str]) -> str:
+    """Lists settings that differ, in parentheses; empty if none does.
+
+    Example:
+        >>> describe_differences({"seed": "1", "data": "b"}, {"seed": "0", "data": "a"})
+        ' (seed: 0, requested 1; the cases or their labels)'
+    """
+    if not requested.keys() & stored.keys():
+        return " (unknown: an earlier version did not store them)"
+    differences = [
+        "the cases or their labels" if key == DATA else f"{key}: {stored[key]}, requested {value}"
+        for key, value in requested.items()
+        if key in stored and stored[key] != value
+    ]
+    return f" ({'; '.join(differences)})" if differences else ""

@@ -1,4 +1,4 @@
-"""How well a network under training does on cases that are held out: the Dice of each class on fixed crops."""
+"""Validation during pre-training: the Dice of each structure on fixed crops of held-out cases."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fseft.learn.training.distributed import DistributedContext
-    from fseft.pretraining.datasets import TrainingDatasets
+    from fseft.pretraining.data_split import TrainingDatasets
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Fixed crops of the held-out cases, around every class in turn.
+    """Fixed crops of the held-out cases, centred on each structure in turn.
 
     Attributes:
-        crops: One order each.
-        classes: Of the model.
-        world: Each rank does its part of the crops.
+        crops: Batches of one crop each.
+        classes: Structures of the model.
+        world: Ranks, among which the crops are divided.
     """
 
     crops: tuple[BatchRequest, ...]
@@ -37,66 +37,76 @@ class Validation:
     world: DistributedContext
 
     @classmethod
-    def of(
+    def draw(
         cls,
-        assembly: TrainingDatasets,
+        datasets: TrainingDatasets,
         world: DistributedContext,
         *,
         count: int,
-        like: BatchRequest,
+        template: BatchRequest,
         seed: int,
     ) -> Validation:
-        """Draw the crops.
+        """Draws the crops.
 
         Args:
-            assembly: With the held-out cases.
-            world: The ranks.
-            count: How many crops there should be; every class that is held out has one at least.
-            like: Size and structures of the crops.
-            seed: Decides them.
+            datasets: Datasets with the held-out cases.
+            world: Ranks, among which the crops are divided.
+            count: Number of crops; every held-out structure has at least one.
+            template: Batch of the training, with the size and structures of the crops.
+            seed: Random seed.
         """
-        having = [
+        groups = [
             (source, index, cases)
-            for source in assembly.held_out
+            for source in datasets.held_out
             for index, cases in source.cases_with.items()
         ]
-        orders = []
-        for number, (source, index, cases) in enumerate(
-            islice(cycle(having), max(count, len(having)))
-        ):
-            own = derived_seed(seed, "validation", number)
-            case = cases[np.random.default_rng(own).integers(len(cases))]
-            orders.append(
-                BatchRequest(
-                    (CropRequest(source.crops, case, index, own),),
-                    like.size,
-                    like.structures,
-                )
-            )
-        return cls(tuple(orders), assembly.classes, world)
+        crops = []
+        for number, group in enumerate(islice(cycle(groups), max(count, len(groups)))):
+            source, index, cases = group
+            crop_seed = derived_seed(seed, "validation", number)
+            case = cases[np.random.default_rng(crop_seed).integers(len(cases))]
+            pick = CropRequest(source.crops, case, index, crop_seed)
+            crops.append(BatchRequest((pick,), template.size, template.structures))
+        return cls(tuple(crops), datasets.classes, world)
 
     @torch.no_grad()
     def dice(self, network: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Class -> Dice over all voxels of the crops in which it is annotated (as nnU-Net's, Isensee et al. 2021).
+        """Computes the Dice over all voxels of those crops in which a structure is annotated.
 
-        All ranks must ask; each calls the network as often as any other, as sharded networks need.
+        Follows nnU-Net (Isensee et al. 2021). A collective call: every rank calls the network the
+        same number of times, as sharded networks require.
+
+        Args:
+            network: Maps images (1, 1, i, j, k) to logits (1, classes, i, j, k).
+
+        Returns:
+            Structure -> Dice, for structures in any prediction or reference.
         """
         overlap, total = torch.zeros(2, len(self.classes), device=self.world.device)
-        rounds = -(-len(self.crops) // self.world.size)
-        for number in range(self.world.rank, rounds * self.world.size, self.world.size):
-            batch = read_batch(self.crops[number % len(self.crops)])
-            found = network(torch.from_numpy(batch.images).to(self.world.device)).float() > 0
-            labels = torch.from_numpy(batch.labels).to(self.world.device)
-            counts = torch.from_numpy(batch.annotated).to(self.world.device)[0] * (
-                number < len(self.crops)
-            )
-            reference = structure_masks(labels, len(self.classes)) > 0
-            overlap += counts * (found & reference).sum((0, 2, 3, 4))
-            total += counts * (found.sum((0, 2, 3, 4)) + reference.sum((0, 2, 3, 4)))
-        sums = zip(
-            self.classes,
-            self.world.sum(overlap).tolist(),
-            self.world.sum(total).tolist(),
-            strict=True,
-        )
-        return {name: round(2 * both / either, 4) for name, both, either in sums if either}
+        num_rounds = -(-len(self.crops) // self.world.size)
+        for number in range(self.world.rank, num_rounds * self.world.size, self.world.size):
+            crop_overlap, crop_total = self._count_voxels(network, number % len(self.crops))
+            if number < len(self.crops):  # the others only keep the ranks in step
+                overlap += crop_overlap
+                total += crop_total
+        overlaps = self.world.sum(overlap).tolist()
+        totals = self.world.sum(total).tolist()
+        scores = {}
+        for name, both, either in zip(self.classes, overlaps, totals, strict=True):
+            if either:
+                scores[name] = round(2 * both / either, 4)
+        return scores
+
+    def _count_voxels(
+        self, network: Callable[[Tensor], Tensor], number: int
+    ) -> tuple[Tensor, Tensor]:
+        """Voxels (classes,) in prediction and reference, and the sum of both, of a crop."""
+        batch, device = read_batch(self.crops[number]), self.world.device
+        prediction = network(torch.from_numpy(batch.images).to(device)).float() > 0
+        labels = torch.from_numpy(batch.labels).to(device)
+        reference = structure_masks(labels, len(self.classes)) > 0
+        annotated = torch.from_numpy(batch.annotated).to(device)[0]
+        axes = (0, 2, 3, 4)
+        overlap = (prediction & reference).sum(axes)
+        total = prediction.sum(axes) + reference.sum(axes)
+        return annotated * overlap, annotated * total

@@ -19,7 +19,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 USAGE = {  # by kind: how the example is put to use
     "method": "fseft adapt DATASET --model phantom-tiny --method {name}",
     "model": "fseft models import {name} {name}.pt",
-    "architecture": "fseft pretrain DATASET --out my-model --architecture {name}",
+    "architecture": "fseft pretrain DATASET --name my-model --architecture {name}",
     "reader": "fseft plan DATASET",
     "reporter": "fseft adapt DATASET --model phantom-tiny --method lora --reporter {name}",
     "metric": "fseft evaluate PREDICTIONS LABELS --metrics dice,{name}",

@@ -474,27 +474,35 @@ OPTIONS = [
     ("phantom p --structures livr", ["livr", "Did you mean liver?"]),
     ("phantom p --shift 2", ["--shift", "less than or equal to 1", "See fseft phantom --help."]),
     (
-        "pretrain livers --out m --epochs 0",
+        "pretrain livers --name m --epochs 0",
         ["--epochs", "greater than or equal to 1", "See fseft pretrain --help."],
     ),
     (
-        "pretrain livers --out m --patch 64,64",
+        "pretrain livers --name m --patch 64,64",
         ["--patch '64,64' is not 3 whole numbers", "--patch=64,64,64"],
     ),
-    ("pretrain livers --out m --learning-rate 0", ["--learning-rate", "0"]),
+    ("pretrain livers --name m --learning-rate 0", ["--learning-rate", "0"]),
     (
-        "pretrain livers --out m --architecture resunt",
+        "pretrain livers --name m --architecture resunt",
         ["unknown architecture 'resunt'", "Did you mean resunet"],
     ),
-    ("pretrain livers --out ../m", ["../m"]),
+    ("pretrain livers --name ../m", ["../m"]),
     (
-        "pretrain livers --out m --natural --temperature 2",
-        ["--balanced, --natural", "exclude each other"],
+        "pretrain livers --name m --natural --sampling 2",
+        ["--sampling, --balanced and --natural exclude each other"],
     ),
-    ("pretrain livers --out m --absent-means gone", ["--absent-means gone: there is no 'gone'"]),
-    ("pretrain livers --out m --set max_grad_norm=-1", ["--set max_grad_norm=-1"]),
+    ("pretrain livers --name m --missing-label gone", ["unknown rule for missing labels 'gone'"]),
     (
-        "pretrain livers --out m --labels spleen",
+        "pretrain livers --name m --sampling often",
+        ["--sampling often: must be balanced, natural or a positive number"],
+    ),
+    (
+        "pretrain livers --name m --set learning_rate=0.1",
+        ["--set learning_rate: this setting has an option. Use --learning-rate."],
+    ),
+    ("pretrain livers --name m --set max_grad_norm=-1", ["invalid setting max_grad_norm=-1"]),
+    (
+        "pretrain livers --name m --labels spleen",
         ["--labels spleen: no dataset has this structure", "Known: liver, tumour"],
     ),
     ("demo --minutes 0", ["--minutes", "0"]),
@@ -507,9 +515,9 @@ def test_a_bad_option_is_refused(fseft, livers, command, words):
 
 
 def test_a_pretraining_that_has_no_checkpoint_cannot_be_resumed(fseft, livers):
-    ended = fseft("pretrain", "livers", "--out", "m", "--resume", "--device", "cpu")
+    ended = fseft("pretrain", "livers", "--name", "m", "--resume", "--device", "cpu")
     assert ended.status == 2
-    assert ended.lines[-1].startswith("error: models/m: there is no checkpoint to go on with.")
+    assert ended.lines[-1].startswith("error: models/m: no checkpoint to resume from.")
 
 
 @pytest.mark.parametrize(
@@ -527,7 +535,7 @@ def test_a_pretraining_that_has_no_checkpoint_cannot_be_resumed(fseft, livers):
 )
 def test_names_that_contradict_each_other_are_refused(fseft, livers, names, message):
     declare(livers, **names)
-    ended = fseft("pretrain", "livers", "--out", "m", "--device", "cpu")
+    ended = fseft("pretrain", "livers", "--name", "m", "--device", "cpu")
     assert ended.status == 2
     assert ended.lines[-1].startswith(f"error: {message}")
 
@@ -536,7 +544,7 @@ def test_what_names_were_taken_for_is_shown(fseft, livers):
     declare(livers, lkidney=1, Blob=2)
     shown = fseft("plan", "livers", "--model", "none").out
     assert "lkidney -> kidney_left" in shown
-    told = fseft("pretrain", "livers", "--out", "m", "--device", "cpu", "--labels", "livr").lines[
+    told = fseft("pretrain", "livers", "--name", "m", "--device", "cpu", "--labels", "livr").lines[
         -1
     ]
     assert told == "error: --labels livr: no dataset has this structure. Known: blob, kidney_left."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fseft.pretraining.configure import SETTINGS
+from fseft.pretraining.configure import TRAINING_KEYS
 from fseft.version import __version__
 from fseft.workspace import Workspace
 from tests.sample_data import write_dataset, write_model
@@ -347,7 +347,7 @@ def test_an_architecture_shows_what_can_be_set(fseft):
 
 def test_all_settings_of_a_pre_training_are_in_its_help(fseft):
     help_text = fseft("pretrain", "--help").stdout
-    assert all(setting in help_text for setting in SETTINGS)
+    assert all(setting in help_text for setting in TRAINING_KEYS)
 
 
 def test_a_new_plugin_is_a_package_beside_what_there_is(fseft, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fseft.adaptation.run import adapt
 from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig
 from fseft.errors import FseftError
 from fseft.inference.run import PredictRequest, predict
@@ -28,7 +29,6 @@ from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_volume
 from fseft.workspace import read_document, write_document
 from tests import checkpoint_files
-from tests.sample_data import adapt
 
 PUBLIC = sorted(
     checkpoint_files.PUBLIC.keys() - {"voco_h", "voco_l"}
@@ -144,7 +144,7 @@ def reference_logits(parts, features, deepest, index):
 def test_a_head_driven_by_texts_serves_zero_shot(name, shelf, workspace, request_for):
     file = shelf(name)
     import_model(name, file, workspace)
-    request = request_for("zero-shot", model=name, k=1, mapping={"tumour": "Celiac Truck"})
+    request = request_for("zero-shot", model=name, k=1, mapping=(("tumour", "Celiac Truck"),))
     result = adapt(request, workspace)
     assert result.run.head_rows == {"Left kidney": "Left Kidney", "tumour": "Celiac Truck"}
     network = load_adapter(result.adapter, workspace)[0].eval()
@@ -337,13 +337,13 @@ def a_folder(path):
     ("spoil", "words"),
     [
         (cut, "is no file of weights that can be read.*cut off"),
-        (optimizer_only, "contains no weights"),
+        (optimizer_only, "holds no weights"),
         (code, r"would run code from argparse\.Namespace.*--trust"),
         (
             another_width,
             r"of another shape: swinViT\.patch_embed\.proj\.weight is 24×1×2×2×2, the network's is 12×1×2×2×2",
         ),
-        (a_tensor_less, r"contains \d+ of the \d+ required tensors \(missing: encoder2 1\)"),
+        (a_tensor_less, r"holds \d+ of the \d+ tensors that it should \(missing: encoder2 1\)"),
         (another_network, "is no file of 'clipdriven'"),
         (a_folder, "is a folder"),
         (lambda path: path.write_bytes(b""), "is empty"),
@@ -380,13 +380,13 @@ def test_a_bad_file_is_refused_in_one_line_and_nothing_is_kept(spoil, words, she
 def test_code_runs_only_for_who_trusts_it(shelf, workspace):
     file = shelf("clipdriven")
     code(file)
-    assert import_model("clipdriven", file, workspace, trust=True).report.loaded > 0
+    assert import_model("clipdriven", file, workspace, allow_pickle=True).report.loaded > 0
 
 
 def test_of_a_network_that_was_saved_whole_the_weights_are_taken(workspace, shelf):
     file = shelf("btcv")
     whole_network(file)
-    assert import_model("btcv", file, workspace, trust=True).report.missing == {}
+    assert import_model("btcv", file, workspace, allow_pickle=True).report.missing == {}
 
 
 def test_weights_that_come_with_a_package_are_not_imported(shelf, workspace):
@@ -431,7 +431,7 @@ def test_rows_are_copied_for_classes_of_the_same_meaning_or_as_mapped(
     shelf, workspace, request_for
 ):
     import_model("btcv", shelf("btcv"), workspace)
-    mapped = request_for("zero-shot", model="btcv", k=1, mapping={"tumour": "liver"})
+    mapped = request_for("zero-shot", model="btcv", k=1, mapping=(("tumour", "liver"),))
     assert adapt(mapped, workspace).run.head_rows == {
         "Left kidney": "left kidney",
         "tumour": "liver",
@@ -536,7 +536,7 @@ def test_a_full_width_swinunetr_predicts_in_bounded_memory_and_says_how_long(
     report = import_model("btcv", file, workspace).report
     assert (report.loaded, report.parameters) == (159, 62_187_296)
     adapter = adapt(
-        request_for("zero-shot", model="btcv", k=1, mapping={"tumour": "liver"}), workspace
+        request_for("zero-shot", model="btcv", k=1, mapping=(("tumour", "liver"),)), workspace
     ).adapter
     voxels = np.random.default_rng(0).normal(0, 60, (1, 120, 120, 120)).astype(np.int16)
     scan = tmp_path / "scan.nii.gz"

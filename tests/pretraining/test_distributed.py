@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from fseft.pretraining.configure import RECIPE, PretrainRequest, Watcher
+from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest
 from fseft.pretraining.run import pretrain
 from fseft.workspace import Workspace
 from tests.sample_data import equal_tensors, write_dataset
@@ -49,12 +49,12 @@ def datasets(tmp_path_factory):
 def command(datasets, store, *more, steps=STEPS):
     network = [f"--set={key}={value}" for key, value in NETWORK.items()]
     epochs = ["--epochs", str(steps // 5), "--steps-per-epoch", "5"]
-    training = [*epochs, "--crops", "1", "--patch", "32,32,32", "--device", "cpu"]
+    training = [*epochs, "--crops-per-step", "1", "--patch", "32,32,32", "--device", "cpu"]
     options = [
-        "--out",
+        "--name",
         "made",
         "--window=-200,500",
-        "--validation-share",
+        "--validation-fraction",
         "0.5",
         "--workspace",
         str(store.root),
@@ -62,21 +62,21 @@ def command(datasets, store, *more, steps=STEPS):
     return [*TORCHRUN, "pretrain", *map(str, datasets), *network, *training, *options, *more]
 
 
-def alone(datasets, store, warn=lambda _: None, steps=STEPS, **changed):
+def alone(datasets, store, steps=STEPS, **changed):
     """The same in this process, with twice the crops."""
-    recipe = RECIPE.model_copy(update={"epochs": steps // 5, "crops_per_step": 2})
+    training = DEFAULT_TRAINING.model_copy(update={"epochs": steps // 5, "crops_per_step": 2})
     request = PretrainRequest(
         datasets,
         "made",
         hparams=NETWORK,
         window=(-200.0, 500.0),
         patch_size=(32, 32, 32),
-        recipe=recipe,
+        training=training,
         steps_per_epoch=5,
-        validation_share=0.5,
+        validation_fraction=0.5,
         **changed,
     )
-    return pretrain(request, store, Watcher(warn=warn))
+    return pretrain(request, store)
 
 
 def curve(store):
@@ -172,24 +172,24 @@ def test_ranks_that_share_out_the_network_learn_the_same_also_after_a_kill(
 
 
 @linux
-def test_another_number_of_ranks_goes_on_and_says_so(killed, by_two, datasets, tmp_path):
+def test_a_run_resumes_with_another_number_of_ranks(killed, by_two, datasets, tmp_path, caplog):
     store = Workspace(shutil.copytree(killed.root, tmp_path / "copy"))
-    told = []
-    alone(datasets, store, told.append, resume=True)
-    assert told == ["goes on with 1 rank(s), not 2; the crops are the same"]
+    alone(datasets, store, resume=True)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["resuming with 1 rank instead of 2, on the same crops"]
     same_curve(store, by_two)
 
 
 @pytest.mark.parametrize(
     ("folders", "option", "message"),
     [
-        (["nowhere"], "--half", "nowhere: rank 0: does not exist"),
+        (["nowhere"], "--fp16", "nowhere: rank 0: does not exist"),
         (
             ["first", "second"],
             "--set=depth=3",
-            "rank 0: --set depth: neither the training nor the network",
+            "rank 0: neither the training nor the network has a setting 'depth'",
         ),
-        (["first", "second"], "--resume", "rank 0: there is no checkpoint to go on with"),
+        (["first", "second"], "--resume", "rank 0: no checkpoint to resume from"),
     ],
 )
 def test_bad_input_is_told_once(folders, option, message, datasets, tmp_path):

@@ -1,4 +1,4 @@
-"""What a label file does not hold is either not there or was never drawn, by rule or by declaration."""
+"""A structure without a label is absent or not annotated, by rule or by declaration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import pytest
 from fseft.errors import FseftError
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import fingerprint_dataset
-from fseft.pretraining.label_presence import absent_means, annotated_structures
+from fseft.pretraining.label_presence import (
+    annotated_structures,
+    missing_label_rules,
+    parse_missing_label,
+)
 from fseft.volume.image import read_labels, write_labels
 from fseft.workspace import Workspace
 from tests.sample_data import write_dataset
@@ -31,25 +35,25 @@ def folder(tmp_path):
 def annotated(folder, tmp_path):
     dataset = read_dataset(folder)
     fingerprint = fingerprint_dataset(dataset, Workspace(tmp_path / "workspace"))
-    return lambda rule="not-there": annotated_structures(folder, dataset, fingerprint, rule)
+    return lambda rule="absent": annotated_structures(folder, dataset, fingerprint, rule)
 
 
 BOTH, KIDNEY = {"Left kidney", "tumour"}, {"Left kidney"}
 
 
-def test_what_is_drawn_somewhere_is_annotated_everywhere_unless_absence_means_not_drawn(annotated):
+def test_a_structure_that_any_case_contains_is_annotated_in_all_by_default(annotated):
     assert annotated() == {"a": BOTH, "b": BOTH}
-    assert annotated("not-drawn") == {"a": BOTH, "b": KIDNEY}
+    assert annotated("unannotated") == {"a": BOTH, "b": KIDNEY}
 
 
-def test_a_declaration_goes_before_the_rule_and_what_is_drawn_always_counts(folder, annotated):
+def test_a_declaration_takes_precedence_and_drawn_structures_always_count(folder, annotated):
     (folder / "annotated.json").write_text(json.dumps({"b": ["tumour"]}))
-    assert annotated("not-drawn") == {"a": BOTH, "b": BOTH}
+    assert annotated("unannotated") == {"a": BOTH, "b": BOTH}
     (folder / "annotated.json").write_text(json.dumps({"a": [], "b": ["Left kidney"]}))
-    assert annotated("not-there") == {"a": BOTH, "b": KIDNEY}
+    assert annotated("absent") == {"a": BOTH, "b": KIDNEY}
 
 
-def test_where_structures_have_masks_an_empty_one_says_that_there_is_none_and_a_missing_one_nothing(
+def test_an_empty_mask_means_absent_and_a_missing_mask_unannotated(
     tmp_path,
 ):
     source = write_dataset(tmp_path / "set", cases=("a", "b", "c"))
@@ -69,12 +73,12 @@ def test_where_structures_have_masks_an_empty_one_says_that_there_is_none_and_a_
     dataset = read_dataset(folder)
     fingerprint = fingerprint_dataset(dataset, Workspace(tmp_path / "workspace"))
     both, liver = {"liver", "spleen"}, {"liver"}
-    assert annotated_structures(folder, dataset, fingerprint, "not-there") == {
+    assert annotated_structures(folder, dataset, fingerprint, "absent") == {
         "a": both,
         "b": both,
         "c": liver,
     }
-    assert annotated_structures(folder, dataset, fingerprint, "not-drawn") == {
+    assert annotated_structures(folder, dataset, fingerprint, "unannotated") == {
         "a": both,
         "b": liver,
         "c": liver,
@@ -84,28 +88,33 @@ def test_where_structures_have_masks_an_empty_one_says_that_there_is_none_and_a_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1, 2]", "is no declaration"),
-        ("{", "is no declaration"),
-        ('{"a": "tumour"}', "is no declaration"),
-        ('{"c": ["tumour"]}', "there is no case 'c'"),
-        ('{"a": ["tumor"]}', "there is no structure 'tumor'. Did you mean tumour"),
+        ("[1, 2]", "is not a valid declaration"),
+        ("{", "is not a valid declaration"),
+        ('{"a": "tumour"}', "is not a valid declaration"),
+        ('{"c": ["tumour"]}', "unknown case 'c'"),
+        ('{"a": ["tumor"]}', "unknown structure 'tumor'. Did you mean tumour"),
     ],
 )
-def test_a_declaration_that_is_none_is_refused(text, message, folder, annotated):
+def test_an_invalid_declaration_is_refused(text, message, folder, annotated):
     (folder / "annotated.json").write_text(text)
     with pytest.raises(FseftError, match=message):
         annotated()
 
 
-def test_a_rule_is_said_of_all_datasets_or_of_one():
-    assert absent_means([], ["x", "y"]) == {"x": "not-there", "y": "not-there"}
-    assert absent_means(["y=not-there", "not-drawn"], ["x", "y"]) == {
-        "x": "not-drawn",
-        "y": "not-there",
-    }
-    for text, message in (
-        ("x=maybe", "there is no 'maybe'"),
-        ("z=not-drawn", "no dataset 'z' is given"),
-    ):
-        with pytest.raises(FseftError, match=message):
-            absent_means([text], ["x", "y"])
+def test_a_rule_is_for_one_dataset_or_for_all_others():
+    datasets = ["x", "y"]
+    assert missing_label_rules({}, datasets) == {"x": "absent", "y": "absent"}
+    rules = parse_missing_label(["y=absent", "unannotated"])
+    assert missing_label_rules(rules, datasets) == {"x": "unannotated", "y": "absent"}
+
+
+def test_former_names_of_the_rules_are_accepted():
+    rules = parse_missing_label(["y=not-there", "not-drawn"])
+    assert rules == {"y": "absent", "": "unannotated"}
+
+
+def test_unknown_rules_and_datasets_are_refused():
+    with pytest.raises(FseftError, match="unknown rule for missing labels 'maybe'"):
+        parse_missing_label(["x=maybe"])
+    with pytest.raises(FseftError, match="unknown dataset 'z'"):
+        missing_label_rules({"z": "absent"}, ["x", "y"])

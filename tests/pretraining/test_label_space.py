@@ -1,11 +1,11 @@
-"""What datasets annotate together: names, label values, and pairs that are divided."""
+"""Common label space of several datasets: names, label values, and divided pairs."""
 
 from __future__ import annotations
 
 import pytest
 
 from fseft.errors import FseftError
-from fseft.pretraining.label_space import LabelMapping, agree_on_structures, lesions_apart
+from fseft.pretraining.label_space import LabelMapping, harmonise_datasets, lesion_warnings
 from fseft.schemas import ClassFingerprint, Fingerprint
 from fseft.volume.laterality import LeftRightPair
 
@@ -29,19 +29,19 @@ def fingerprint(dataset, labels, *, absent=(), meanings=None):
     )
 
 
-def test_structures_keep_the_values_of_their_own_names():
-    (found,) = agree_on_structures([fingerprint("a", {"lkidney": 4, "Blob": 2})])
-    assert found == LabelMapping(
+def test_structures_keep_their_label_values():
+    (mapping,) = harmonise_datasets([fingerprint("a", {"lkidney": 4, "Blob": 2})])
+    assert mapping == LabelMapping(
         {"lkidney": ("kidney_left",), "Blob": ("blob",)}, {"kidney_left": 4, "blob": 2}, {}
     )
     assert (
-        str(found)
+        str(mapping)
         == "lkidney -> kidney_left; Blob -> blob; kept as they are, unknown to the vocabulary: Blob"
     )
 
 
-def test_a_divided_pair_gets_values_that_are_free():
-    whole, sides = agree_on_structures(
+def test_a_divided_pair_gets_unused_label_values():
+    whole, sides = harmonise_datasets(
         [
             fingerprint("a", {"kidneys": 1, "kidney cyst": 2, "liver": 9}),
             fingerprint("b", {"rkidney": 1, "left kidney cyst": 2}),
@@ -62,8 +62,8 @@ def test_a_divided_pair_gets_values_that_are_free():
     assert sides.pairs == {}
 
 
-def test_what_is_declared_but_never_drawn_is_not_annotated():
-    a, b = agree_on_structures(
+def test_a_declared_structure_that_no_case_contains_is_not_annotated():
+    a, b = harmonise_datasets(
         [
             fingerprint("a", {"kidney": 1}),
             fingerprint("b", {"lkidney": 1, "liver": 2}, absent=("lkidney",)),
@@ -72,27 +72,27 @@ def test_what_is_declared_but_never_drawn_is_not_annotated():
     assert (a.labels, b.labels) == ({"kidney": 1}, {"liver": 2})
 
 
-def test_a_reader_may_say_what_a_name_means():
-    (found,) = agree_on_structures(
+def test_a_reader_may_define_the_meaning_of_a_name():
+    (mapping,) = harmonise_datasets(
         [fingerprint("a", {"cancer": 1}, meanings={"cancer": "lung_tumor"})]
     )
-    assert found.labels == {"lung_tumor": 1}
+    assert mapping.labels == {"lung_tumor": 1}
 
 
-def test_lesions_that_one_dataset_has_apart_from_the_organ_and_another_has_not_are_told():
+def test_lesions_that_only_one_dataset_separates_from_the_organ_are_reported():
     sets = {
         "a": {"liver": 1},
         "b": {"liver": 1, "liver tumour": 2},
         "c": {"kidney": 1},
         "d": {"lung tumour": 1},
     }
-    annotations = agree_on_structures([fingerprint(name, labels) for name, labels in sets.items()])
-    (told,) = lesions_apart(dict(zip(sets, annotations, strict=True)))
-    assert told.startswith(
-        "a has liver, b also liver_tumor: if a counts lesions as liver, the two contradict each other"
+    annotations = harmonise_datasets([fingerprint(name, labels) for name, labels in sets.items()])
+    (warning,) = lesion_warnings(dict(zip(sets, annotations, strict=True)))
+    assert warning.startswith(
+        "a has liver, b also liver_tumor: if a labels lesions as liver, the two contradict each other"
     )
 
 
 def test_bones_by_name_are_parts_of_all_bones():
     with pytest.raises(FseftError, match=r"bone.*rib_1_left"):
-        agree_on_structures([fingerprint("a", {"bone": 1}), fingerprint("b", {"rib_left_1": 1})])
+        harmonise_datasets([fingerprint("a", {"bone": 1}), fingerprint("b", {"rib_left_1": 1})])

@@ -168,7 +168,7 @@ def test_code_runs_only_for_who_trusts_it(store, tmp_path):
     file = containers.write_v2(tmp_path, my_args=argparse.Namespace(lr=1))
     with pytest.raises(FseftError, match=r"would run code from argparse\.Namespace.*--trust"):
         import_model("nnunet", file, store)
-    assert import_model("nnunet", file, store, trust=True).report.loaded > 0
+    assert import_model("nnunet", file, store, allow_pickle=True).report.loaded > 0
 
 
 QUICK = {"epochs": 1, "crops_per_step": 1, "early_stopping": False, "device": "cpu"}
