@@ -1,4 +1,4 @@
-"""The method keeps what every method must keep, audits on cases held out, and comes back small and the same."""
+"""The method fulfils the contract of all methods, and audits on held-out cases."""
 
 import io
 
@@ -17,7 +17,7 @@ NET = get_architecture("resunet")
 RECIPE = TrainingConfig(epochs=12, learning_rate=0.003, checkpoint_seconds=0, early_stopping=False)
 CASES = 3
 
-BRANCHES = {"merges_to_the_names_of_the_base": "a branch stays where it is"}
+BRANCHES = {"merges_to_the_names_of_the_base": "branches cannot be merged"}
 CONVOLUTIONAL = {name: TINY_NETWORKS[name] for name in ("resunet", "mednext")}
 TRANSFORMER = {"swinunetr": TINY_NETWORKS["swinunetr"]}
 SMALL = {"budget": 1, "ranks": (2,)}
@@ -35,21 +35,25 @@ def test_the_contract(check):
 
 
 def adapted(**config):
-    """The method on a small network, with a budget for about a third of its library."""
-    network = build_network(NET, in_channels=1, out_channels=2, hparams=TINY_NETWORKS["resunet"].hparams, seed=0)
-    spec = registry().method("sea")
-    method = registry().create("method", "sea", spec.config(**{"budget": 700, "audits": 4, **config}))
-    return adapt_network(NET, network, method, decoder="frozen", seed=1)
+    """Return a small network with the method, whose budget is about a third of its library."""
+    settings = registry().method("sea").config(**{"budget": 700, "audits": 4, **config})
+    method = registry().create("method", "sea", settings)
+    return adapt_network(NET, base_network(), method, decoder="frozen", seed=1)
+
+
+def base_network():
+    hparams = TINY_NETWORKS["resunet"].hparams
+    return build_network(NET, in_channels=1, out_channels=2, hparams=hparams, seed=0)
 
 
 def a_case(number):
-    """An image, and a label that is its bright voxels."""
+    """Return an image, and a label of its bright voxels."""
     image = torch.randn((1, 1, 16, 16, 16), generator=torch.Generator().manual_seed(number))
     return image, (image[:, 0] > 0.5).long()
 
 
 class Trainer:
-    """The training of fseft on cases of one crop: each step draws a case that is not held out."""
+    """A training on cases of one crop each: each step draws a case that is not held out."""
 
     def __init__(self, adapted, *, cases=CASES, recipe=RECIPE):
         self.training, self.cases, self.recipe = make_training_state(adapted, recipe), cases, recipe
@@ -86,7 +90,7 @@ class Trainer:
 
 
 def through_a_file(state):
-    """As a checkpoint does it."""
+    """Save and load a state as a checkpoint does."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -95,7 +99,7 @@ def through_a_file(state):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A training to its end; nobody may change it."""
+    """Return a finished training; tests must not change it."""
     return Trainer(adapted()).run()
 
 
@@ -113,13 +117,13 @@ def test_no_step_between_two_audits_has_drawn_the_audited_case(trained):
     assert drawn == {0, 1, 2}  # all are trained on once the budget is allocated
 
 
-def test_one_case_is_trained_on_and_audited_and_the_user_is_told(trained):
+def test_a_single_case_is_trained_on_and_audited_and_the_notes_say_so(trained):
     alone = Trainer(adapted(), cases=1).run()
     assert alone.log.count(0) == RECIPE.epochs
     assert alone.log.count("audit of 0") == 4
-    told = "the audits were on the one case that was trained on"
-    assert any(told in note for note in alone.adapted.notes())
-    assert not any(told in note for note in trained.adapted.notes())
+    line = "audits used other crops of the only case"
+    assert any(line in note for note in alone.adapted.notes())
+    assert not any(line in note for note in trained.adapted.notes())
 
 
 def test_what_is_kept_is_within_the_budget_and_has_gained(trained):
@@ -128,19 +132,23 @@ def test_what_is_kept_is_within_the_budget_and_has_gained(trained):
     assert min(kept.values()) > 0
     assert len(kept) < len(trained.adapted.units)
     head = 4 * 2 + 2
-    assert count_parameters(trained.adapted.network, trainable=True) == head + sum(unit.parameters for unit in kept)
+    assert count_parameters(trained.adapted.network, trainable=True) == head + sum(
+        unit.parameters for unit in kept
+    )
 
 
-def test_the_units_that_were_kept_are_told(trained):
+def test_the_notes_list_the_kept_units(trained):
     first, *units = trained.adapted.notes()
     kept = trained.adapted.kept_units()
-    assert first.startswith(f"{len(kept)} of {len(trained.adapted.units)} units kept after 4 audits")
+    assert first.startswith(
+        f"{len(kept)} of {len(trained.adapted.units)} units kept after 4 audits"
+    )
     assert {line.split(":")[0].strip() for line in units} == {unit.name for unit in kept}
 
 
 def test_the_adapter_holds_what_was_kept_alone_and_comes_back_the_same(trained):
     tensors = load(save(trained.adapted.state_dict()))
-    names = [name for unit in trained.adapted.kept_units() for name in unit.additions]
+    names = [name for unit in trained.adapted.kept_units() for name in unit.adapters]
     added = [name for name in tensors if "parametrizations" in name]
     assert {name.rpartition(".")[0] for name in added} == set(names)
     fresh = adapted()
@@ -158,7 +166,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one(epoch, trained):
     resumed.training.restore(trained.states[epoch - 1])
     resumed.run()
     tensors = resumed.adapted.state_dict()
-    assert {n for n, t in trained.adapted.state_dict().items() if not torch.equal(t, tensors[n])} == set()
+    assert {
+        n for n, t in trained.adapted.state_dict().items() if not torch.equal(t, tensors[n])
+    } == set()
     assert resumed.training.losses == trained.training.losses
 
 
@@ -166,13 +176,15 @@ def test_a_resumed_training_equals_an_uninterrupted_one(epoch, trained):
 def test_a_unit_that_does_nothing_gains_nothing_and_is_not_kept():
     network = adapted()
     trainer = Trainer(network)
-    assert torch.equal(network._measured(*trainer.crops_of(0, 1)), torch.zeros(len(network.units)))
+    assert torch.equal(
+        network._measure_gains(*trainer.crops_of(0, 1)), torch.zeros(len(network.units))
+    )
     network.finish()
     assert network.kept_units() == {}
 
 
 def test_the_gain_of_a_unit_is_what_dice_loses_without_it():
-    network = Trainer(adapted(search=0.9)).run().adapted
+    network = Trainer(adapted(search_fraction=0.9)).run().adapted
     assert float(network.extra_state["sea.gains"][-1].abs().max()) > 0.001
     image, label = a_case(0)
     unit = next(iter(network.kept_units()))
@@ -182,8 +194,10 @@ def test_the_gain_of_a_unit_is_what_dice_loses_without_it():
     assert with_it == again != without
 
 
-def test_crops_without_a_structure_tell_nothing(trained):
-    gains = trained.adapted._measured(torch.zeros(1, 1, 16, 16, 16), torch.zeros(1, 16, 16, 16).long())
+def test_crops_without_a_structure_measure_no_gain(trained):
+    gains = trained.adapted._measure_gains(
+        torch.zeros(1, 1, 16, 16, 16), torch.zeros(1, 16, 16, 16).long()
+    )
     assert torch.equal(gains, torch.zeros(len(gains)))
 
 
@@ -201,12 +215,15 @@ def test_no_audit_is_begun_when_the_training_is_nearly_over():
 
 
 @pytest.mark.parametrize(("budget", "parameters"), [(0.5, 0.5), (1, 1.0), (500, 500)])
-def test_the_budget_is_a_share_or_a_number(budget, parameters):
-    base = build_network(NET, in_channels=1, out_channels=2, hparams=TINY_NETWORKS["resunet"].hparams, seed=0)
-    expected = parameters if parameters > 1 else int(parameters * count_parameters(base))
+def test_the_budget_is_a_fraction_or_a_number(budget, parameters):
+    whole = count_parameters(base_network())
+    expected = parameters if parameters > 1 else int(parameters * whole)
     assert adapted(budget=budget).budget == expected
 
 
 def test_a_budget_that_no_unit_fits_is_refused():
-    with pytest.raises(FseftError, match=r"a budget of 2 parameters is less than the smallest unit has.*Set a larger"):
+    with pytest.raises(
+        FseftError,
+        match="budget of 2 parameters is smaller than the smallest unit",
+    ):
         adapted(budget=2)

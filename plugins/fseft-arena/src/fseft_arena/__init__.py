@@ -1,1 +1,1 @@
-"""The method arena for fseft."""
+"""The method `arena` for fseft."""

@@ -1,19 +1,37 @@
-"""ARENA (Baklouti et al. 2025, arXiv:2507.15793): W + U diag(v) V^T with an L1 penalty on v, by proximal steps."""
+"""ARENA: W + U diag(v) V^T with an L1 penalty on v, applied by proximal steps.
+
+Baklouti et al. 2025, arXiv:2507.15793.
+"""
 
 import torch
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import WeightDelta, add_delta, full_rank
-from fseft.learn.adapters.method import require_targets
+from fseft.learn.adapters.method import BaseMethod
 from torch import nn
+from torch.nn import functional as F
 
-ROLES = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2", "conv.spatial", "conv.pointwise", "conv.transposed")
+ROLES = (
+    "attn.qkv",
+    "attn.proj",
+    "mlp.fc1",
+    "mlp.fc2",
+    "conv.spatial",
+    "conv.pointwise",
+    "conv.transposed",
+)
 PARTS = ("encoder", "bottleneck")
 
 
-class SingularChange(WeightDelta):
-    """A change U diag(v) V^T of a weight, which is seen as a matrix; its rank is how many of v are not zero.
+class SVDDelta(WeightDelta):
+    """A delta U diag(v) V^T on a weight seen as a matrix; its rank is the number of nonzero v.
 
     U starts at zero and v at one: without a penalty this is LoRA.
+
+    Args:
+        weight: The base weight; only its shape is used.
+        rank: Initial rank; limited to the full rank of the weight.
+        penalty: Weight of the L1 norm of v.
+        generator: Initialises V.
     """
 
     def __init__(self, weight, rank, penalty, generator):
@@ -26,68 +44,78 @@ class SingularChange(WeightDelta):
         self.penalty = penalty
 
     def delta(self, weight):
-        """The product, in the weight's shape."""
+        """Return U diag(v) V^T, in the shape of the weight."""
         return (self.u * self.v @ self.vt).view_as(weight)
 
     def rank(self):
-        """What is left of the rank."""
+        """Return the current rank, the number of nonzero singular values."""
         return int(self.v.count_nonzero())
 
 
-class ArenaAdapted(AdaptedNetwork):
-    """A network whose singular values are drawn to zero after each step, and cannot be made up for."""
+class ArenaNetwork(AdaptedNetwork):
+    """A network whose singular values shrink after each step.
+
+    Attributes:
+        bound: Weight of the penalty on columns of U and V that are longer than 1.
+    """
 
     bound = 0.0
 
-    def changes(self):
-        """The changes of weights, by name."""
-        return {name: module for name, module in self.network.named_modules() if isinstance(module, SingularChange)}
+    def deltas(self):
+        """Return the deltas, by name in the network."""
+        modules = self.network.named_modules()
+        return {name: module for name, module in modules if isinstance(module, SVDDelta)}
 
     def regularizer(self):
-        """A term of the loss where columns of U or V are longer than one: the square of |u|^2 - 1, and of |v|^2 - 1.
+        """Return the sum of max(0, |u|^2 - 1)^2 and max(0, |v|^2 - 1)^2 over all columns.
 
-        Else they grow as the singular value between them shrinks, and the penalty costs nothing.
+        Otherwise the columns grow as the singular value between them shrinks, and the L1 penalty
+        has no effect.
         """
         if not self.bound:
             return None
-        changes = self.changes().values()
-        lengths = [change.u.square().sum(0) for change in changes] + [change.vt.square().sum(1) for change in changes]
-        return self.bound * nn.functional.relu(torch.cat(lengths) - 1).square().sum()
+        deltas = self.deltas().values()
+        lengths = [delta.u.square().sum(0) for delta in deltas]
+        lengths += [delta.vt.square().sum(1) for delta in deltas]
+        return self.bound * F.relu(torch.cat(lengths) - 1).square().sum()
 
     @torch.no_grad()
     def on_optimizer_step(self, step, total, optimizer):
-        """The proximal step of the penalty, as long as the optimiser's was: v becomes sign(v) max(|v| - t, 0)."""
-        penalties = {change.v: change.penalty for change in self.changes().values()}
+        """Take the proximal step of the penalty: v becomes sign(v) max(|v| - penalty * lr, 0)."""
+        penalties = {delta.v: delta.penalty for delta in self.deltas().values()}
         for group in optimizer.param_groups:
             for v in penalties.keys() & set(group["params"]):
-                v.copy_(nn.functional.softshrink(v, penalties[v] * group["lr"]))
+                v.copy_(F.softshrink(v, penalties[v] * group["lr"]))
 
 
-class Arena:
-    """The method `arena`."""
+class Arena(BaseMethod):
+    """Method `arena`."""
 
-    def __init__(self, config):
-        self.config = config
+    name, needs = "arena", "linear or convolutional layers before the decoder"
+    learning_rate, head_lr_multiplier = 1e-3, 10.0
 
-    def select(self, architecture, network):
-        """The linear and convolutional layers before the decoder."""
-        targets = [
-            target
-            for target in architecture.targets(network)
-            if target.part in PARTS and target.role in ROLES and target.weight_has_effect
-        ]
-        return require_targets(targets, "linear or convolutional layers before the decoder", "arena")
+    def wants(self, target):
+        """Return True for linear and convolutional layers before the decoder."""
+        return target.part in PARTS and target.role in ROLES and target.weight_has_effect
+
+    def attach(self, target, generator):
+        """Add a delta to the weight of a layer."""
+        weight, config = target.module.get_parameter("weight"), self.config
+        delta = SVDDelta(weight, config.rank, config.penalty, generator)
+        return [add_delta(target, delta)]
+
+    def lr_multipliers(self, network):
+        """Return the multiple for the singular values."""
+        modules = network.named_modules()
+        names = [name for name, module in modules if isinstance(module, SVDDelta)]
+        return {f"{name}.v": self.config.v_lr_ratio for name in names}
+
+    def adapted_type(self):
+        """Return the class with the penalties."""
+        return ArenaNetwork
 
     def apply(self, architecture, network, *, generator):
-        """Put a change on each of these weights; all but the changes and the head is frozen."""
-        changes = []
-        for target in self.select(architecture, network):
-            weight = target.module.get_parameter("weight")
-            change = SingularChange(weight, self.config.rank, self.config.penalty, generator)
-            changes.append(add_delta(target, change))
-        rates = {f"{change}.v": self.config.ratio for change in changes}
-        adapted = ArenaAdapted.freeze_except(
-            changes, architecture, network, learning_rate=1e-3, head_lr_multiplier=10.0, lr_multipliers=rates
-        )
+        """Add the deltas, and freeze everything but them and the head."""
+        adapted = super().apply(architecture, network, generator=generator)
         adapted.bound = self.config.bound
         return adapted

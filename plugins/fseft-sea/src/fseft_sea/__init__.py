@@ -1,1 +1,1 @@
-"""The method sea for fseft."""
+"""The method `sea` for fseft."""

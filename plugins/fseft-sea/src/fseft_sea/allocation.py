@@ -1,4 +1,4 @@
-"""From audits to a choice: gains smoothed over the audits, and a knapsack filled greedily."""
+"""Allocation of the budget: gains smoothed over the audits, and a greedy knapsack."""
 
 from functools import reduce
 
@@ -6,11 +6,16 @@ import torch
 
 
 def smoothed(audits, weight):
-    """The exponential moving average of each unit's gains, those outside its interquartile range moved to the edge.
+    """Return the exponential moving average of each unit's gains.
+
+    Gains outside the interquartile range of a unit are clipped to it first.
 
     Args:
         audits: Gains (audits, units), in the order of the audits.
-        weight: Of each audit against those before it.
+        weight: Weight of each audit relative to the earlier ones, from 0 to 1.
+
+    Returns:
+        Smoothed gains (units,); zeros without an audit.
     """
     if not len(audits):
         return torch.zeros(audits.shape[1])
@@ -20,10 +25,23 @@ def smoothed(audits, weight):
 
 
 def fill(gains, sizes, budget):
-    """Indices of what fits the budget and gains anything, the most gain for its size first."""
-    kept, left = [], budget
+    """Fill a budget greedily by gain per size; units without a gain are never selected.
+
+    Args:
+        gains: Gain of each unit.
+        sizes: Size of each unit, in the unit of the budget.
+        budget: Maximum total size.
+
+    Returns:
+        Indices of the selected units, the highest gain per size first.
+
+    Example:
+        >>> fill([0.1, 0.4, -0.2], [10, 20, 5], budget=25)
+        [1]
+    """
+    selected, remaining = [], budget
     for index in sorted(range(len(gains)), key=lambda index: -gains[index] / sizes[index]):
-        if gains[index] > 0 and sizes[index] <= left:
-            kept.append(index)
-            left -= sizes[index]
-    return kept
+        if gains[index] > 0 and sizes[index] <= remaining:
+            selected.append(index)
+            remaining -= sizes[index]
+    return selected

@@ -1,4 +1,8 @@
-"""The library of adapters: every kind, on all layers of its roles in one part and stage, is a unit to keep or drop."""
+"""The library of adapters.
+
+A unit is one kind of adapter on all matching layers in one part and stage of the network: it is
+audited, kept and pruned as a whole.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,66 +29,96 @@ LAYERS = {
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of adapter: where it goes, how it is added to a target, and the multiple of the rate that it learns at."""
+    """A kind of adapter.
+
+    Attributes:
+        name: Name for the user.
+        roles: Roles of the layers that it is added to.
+        add: `add(target, generator)` adds it to a layer and returns the names of what it added.
+        lr_multiplier: Multiple of the learning rate.
+    """
 
     name: str
     roles: tuple[str, ...]
     add: Callable
-    rate: float = 1.0
+    lr_multiplier: float = 1.0
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What is audited, kept and dropped as one: additions to the network, by name, and the size of all of them."""
+    """Adapters that are audited, kept and pruned together.
+
+    Attributes:
+        name: Part, stage and kind.
+        adapters: Names of the adapters in the network.
+        parameters: Total number of their parameters.
+        lr_multiplier: Multiple of the learning rate.
+    """
 
     name: str
-    additions: tuple[str, ...]
+    adapters: tuple[str, ...]
     parameters: int
+    lr_multiplier: float = 1.0
 
 
 def kinds(ranks):
-    """All kinds; each changes nothing before it is trained."""
+    """Yield all kinds; each leaves the output unchanged until it is trained."""
     for rank in ranks:
         for layers, roles in LAYERS.items():
-            yield Kind(f"lora-{rank} {layers}", roles, partial(_low_rank, rank))
-        yield Kind(f"bottleneck-{rank}", ("mlp",), partial(_bottleneck, rank), rate=10.0)
-    yield Kind("pointwise", ("conv.spatial",), _pointwise)
-    yield Kind("affine", ("norm",), _affine, rate=10.0)
+            yield Kind(f"lora-{rank} {layers}", roles, partial(_add_low_rank, rank))
+        yield Kind(f"bottleneck-{rank}", ("mlp",), partial(_add_bottleneck, rank), 10.0)
+    yield Kind("pointwise", ("conv.spatial",), _add_pointwise)
+    yield Kind("affine", ("norm",), _add_affine, 10.0)
 
 
 def add_units(targets, ranks, network, generator):
-    """Put the whole library into the network.
+    """Add the whole library to the network.
+
+    Args:
+        targets: The layers to adapt.
+        ranks: Ranks of the low-rank deltas, and widths of the bottlenecks.
+        network: The network; it is changed in place.
+        generator: Source of random numbers.
 
     Returns:
-        The units, and the multiples of the learning rate by tensor.
+        The units.
     """
-    places = sorted({(target.stage, target.part) for target in targets})
-    units, rates = [], {}
+    units = []
     for kind in kinds(ranks):
-        for stage, part in places:
-            here = [t for t in targets if (t.stage, t.part) == (stage, part) and t.role in kind.roles]
-            additions = tuple(name for target in here for name in kind.add(target, generator))
-            tensors = {f"{a}.{n}": p for a in additions for n, p in network.get_submodule(a).named_parameters()}
-            if tensors:
-                size = sum(tensor.numel() for tensor in tensors.values())
-                units.append(Unit(f"{part} {stage} {kind.name}", additions, size))
-                rates.update(dict.fromkeys(tensors, kind.rate))
-    return tuple(units), rates
+        for stage, part in sorted({(target.stage, target.part) for target in targets}):
+            adapters = [
+                name
+                for target in targets
+                if (target.stage, target.part) == (stage, part) and target.role in kind.roles
+                for name in kind.add(target, generator)
+            ]
+            if adapters:
+                size = sum(_count_parameters(network, name) for name in adapters)
+                name = f"{part} {stage} {kind.name}"
+                units.append(Unit(name, tuple(adapters), size, kind.lr_multiplier))
+    return tuple(units)
 
 
-def _low_rank(rank, target, generator):
+def _count_parameters(network, adapter):
+    return sum(parameter.numel() for parameter in network.get_submodule(adapter).parameters())
+
+
+def _add_low_rank(rank, target, generator):
     return [add_delta(target, LowRank(target.module.weight, rank, 2.0, generator))]
 
 
-def _bottleneck(rank, target, generator):
-    first = next(module for module in target.module.modules() if isinstance(module, nn.Linear))
-    return [add_branch(target, Bottleneck(first.in_features, rank, 0.1, generator))]
+def _add_bottleneck(rank, target, generator):
+    layers = (module for module in target.module.modules() if isinstance(module, nn.Linear))
+    width = next(layers).in_features
+    return [add_branch(target, Bottleneck(width, rank, 0.1, generator))]
 
 
-def _pointwise(target, generator):
-    return [add_delta(target, CentreTapDelta(target.module.weight))] if CentreTapDelta.fits(target.module) else []
+def _add_pointwise(target, generator):
+    if not CentreTapDelta.fits(target.module):
+        return []
+    return [add_delta(target, CentreTapDelta(target.module.weight))]
 
 
-def _affine(target, generator):
+def _add_affine(target, generator):
     scale = add_delta(target, ChannelScale(target.module.weight, 0))
     return [scale, add_delta(target, BiasShift(target.module.bias), "bias")]

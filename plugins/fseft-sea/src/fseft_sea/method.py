@@ -1,4 +1,7 @@
-"""SEA (Ly and Nguyen 2026, arXiv:2603.05822): search, audit, allocate; here audited on held-out support cases."""
+"""SEA: search, audit and allocate, with audits on held-out support cases.
+
+Ly and Nguyen 2026, arXiv:2603.05822.
+"""
 
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from fseft.errors import FseftError
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
-from fseft.learn.adapters.method import require_targets
+from fseft.learn.adapters.method import BaseMethod
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.losses import Predictions, structure_masks
 from torch import nn
@@ -16,16 +19,17 @@ from fseft_sea.library import PARTS, Unit, add_units, kinds
 from fseft_sea.plugin import SeaConfig
 
 SEARCHING = -1
+"""Value of `sea.searched` until the budget is allocated."""
 
 
 @dataclass
-class SeaAdapted(AdaptedNetwork):
-    """A network with a library of units, of which those are kept that the audits found worth their parameters.
+class SeaNetwork(AdaptedNetwork):
+    """A network with a library of units, some of which are kept after the search.
 
     Attributes:
-        config: Of the method.
+        config: Settings of the method.
         units: The library.
-        budget: Most parameters of the units that are kept.
+        budget: Maximum number of parameters of the kept units.
     """
 
     config: SeaConfig = None
@@ -33,86 +37,114 @@ class SeaAdapted(AdaptedNetwork):
     budget: int = 0
 
     def held_out_cases(self, epoch, cases):
-        """The support case that the next audit is on, if there are others to train on."""
-        searching = self._record("searched") == SEARCHING
-        return (self._record("audits") % cases,) if searching and cases > 1 else ()
+        """Hold out the case of the next audit, if others remain to train on."""
+        if self._searched() != SEARCHING or cases == 1:
+            return ()
+        return (self._state("audits") % cases,)
 
     def on_epoch_validation(self, epoch, cases, crops_of):
-        """Measure what each unit gains; when the search is over, allocate the budget."""
-        done, share = self._record("audits"), epoch.progress / self.config.search
-        if self._record("searched") != SEARCHING or share < (done + 1) / self.config.audits:
+        """Measure the gain of each unit; allocate the budget at the end of the search."""
+        number, config = self._state("audits"), self.config
+        progress = epoch.progress / config.search_fraction
+        if self._searched() != SEARCHING or progress < (number + 1) / config.audits:
             return
-        if epoch.progress < (1 + self.config.search) / 2:  # later, after few long epochs, no time is left for it
-            self.extra_state["sea.gains"][done] = self._measured(*crops_of(done % cases, self.config.audit_crops))
+        # If few long epochs leave no time for training after the search, skip the audit.
+        if epoch.progress < (1 + config.search_fraction) / 2:
+            images, labels = crops_of(number % cases, config.audit_crops)
+            self.extra_state["sea.gains"][number] = self._measure_gains(images, labels)
             self.extra_state["sea.audits"] += 1
             self.extra_state["sea.cases"].fill_(cases)
-        if share >= 1:
+        if progress >= 1:
             self._allocate(epoch.number)
 
     def plateau_losses(self, losses):
-        """The epochs after the search."""
-        searched = self._record("searched")
+        """Return the losses after the search."""
+        searched = self._searched()
         return () if searched == SEARCHING else losses[searched:]
 
     def finish(self):
-        """Allocate, if the training was over before the search was."""
-        if self._record("searched") == SEARCHING:
+        """Allocate the budget if training ended before the search."""
+        if self._searched() == SEARCHING:
             self._allocate(0)
 
     def kept_units(self):
-        """The units that are still there, and what each gains."""
-        gains = self._gains()
-        there = [not isinstance(self.network.get_submodule(unit.additions[0]), nn.Identity) for unit in self.units]
-        return {unit: gain for unit, gain, kept in zip(self.units, gains, there, strict=True) if kept}
+        """Return the units that were not pruned, with their smoothed gains."""
+        gains = dict(zip(self.units, self._smoothed_gains(), strict=True))
+        kept = [unit for unit in self.units if not self._is_pruned(unit)]
+        return {unit: gains[unit] for unit in kept}
 
     def notes(self):
-        """Which units were kept, those first that gain most."""
-        kept = self.kept_units()
+        """Return the kept units, those with the largest gain first."""
+        kept, audits = self.kept_units(), self._state("audits")
         size = sum(unit.parameters for unit in kept)
-        audits, cases = self._record("audits"), self._record("cases")
-        return (
+        lines = [
             f"{len(kept)} of {len(self.units)} units kept after {audits} audits, "
-            f"{size:,} parameters of at most {self.budget:,}",
-            *(
-                f"  {unit.name}: {unit.parameters:,} parameters, Dice {gain:+.2g}"
-                for unit, gain in sorted(kept.items(), key=lambda item: -item[1])
-            ),
-            *(["the audits were on the one case that was trained on, on other crops of it"] if cases == 1 else []),
-        )
+            f"{size:,} of at most {self.budget:,} parameters"
+        ]
+        for unit, gain in sorted(kept.items(), key=lambda item: -item[1]):
+            lines.append(f"  {unit.name}: {unit.parameters:,} parameters, Dice {gain:+.2g}")
+        if self._state("cases") == 1:
+            lines.append("audits used other crops of the only case, which was also trained on")
+        return tuple(lines)
 
-    def _record(self, name):
+    def _state(self, name):
         return int(self.extra_state[f"sea.{name}"])
 
+    def _searched(self):
+        """Return the number of epochs until the budget was allocated, or SEARCHING."""
+        return self._state("searched")
+
+    def _is_pruned(self, unit):
+        return isinstance(self.network.get_submodule(unit.adapters[0]), nn.Identity)
+
     def _allocate(self, epochs):
-        kept = fill(self._gains(), [unit.parameters for unit in self.units], self.budget)
-        self.prune(a for index, unit in enumerate(self.units) if index not in kept for a in unit.additions)
+        """Prune the units that the budget does not include."""
+        sizes = [unit.parameters for unit in self.units]
+        kept = fill(self._smoothed_gains(), sizes, self.budget)
+        for index, unit in enumerate(self.units):
+            if index not in kept:
+                self.prune(unit.adapters)
         self.extra_state["sea.searched"].fill_(epochs)
 
-    def _gains(self):
-        """Of each unit, smoothed over the audits."""
-        audits = self.extra_state["sea.gains"][: self._record("audits")]
+    def _smoothed_gains(self):
+        """Return the gain of each unit, smoothed over the audits."""
+        audits = self.extra_state["sea.gains"][: self._state("audits")]
         return smoothed(audits, self.config.smoothing).tolist()
 
-    def _measured(self, images, labels):
-        """What Dice loses without each unit, (units,): the mean over the crops that show a structure."""
-        samples = [[0.0] * len(self.units)] if not labels.any() else []
+    def _measure_gains(self, images, labels):
+        """Measure the decrease of soft Dice without each unit.
+
+        Args:
+            images: Crops (B, C, i, j, k).
+            labels: Labels (B, i, j, k).
+
+        Returns:
+            Means (units,) over the crops that show a structure; zeros if none does.
+        """
+        samples = []
         for image, label in zip(images.split(1), labels.split(1), strict=True):
             if label.any():
-                whole = self._dice(image, label)
-                samples.append([whole - self._dice(image, label, unit) for unit in self.units])
-        return torch.tensor(samples).mean(0)
+                dice = self._dice(image, label)
+                samples.append([dice - self._dice(image, label, unit) for unit in self.units])
+        return torch.tensor(samples or [[0.0] * len(self.units)]).mean(0)
 
     def _dice(self, image, label, without=None):
-        """Soft Dice, the mean over the structures of a crop."""
-        with self._off(without.additions if without else ()):
+        """Return the mean soft Dice over the structures of a crop.
+
+        Args:
+            image: The crop (1, C, i, j, k).
+            label: Its labels (1, i, j, k).
+            without: A unit to switch off.
+        """
+        with self._switched_off(without.adapters if without else ()):
             logits = self.network(image).float()
         masks = structure_masks(label, logits.shape[1] - 1)
         dice = Predictions(logits, masks, label).dice()
         return float(dice[masks.flatten(2).any(2)].mean())
 
     @contextmanager
-    def _off(self, additions):
-        modules = [self.network.get_submodule(name) for name in additions]
+    def _switched_off(self, adapters):
+        modules = [self.network.get_submodule(name) for name in adapters]
         try:
             for module in modules:
                 module.enabled = False
@@ -122,47 +154,67 @@ class SeaAdapted(AdaptedNetwork):
                 module.enabled = True
 
 
-class Sea:
-    """The method `sea`."""
+class Sea(BaseMethod):
+    """Method `sea`."""
 
-    def __init__(self, config):
-        self.config = config
+    name, needs = "sea", "layers before the decoder"
+    learning_rate, head_lr_multiplier = 1e-3, 10.0
 
-    def select(self, architecture, network):
-        """The layers before the decoder that some kind of adapter fits."""
-        roles = {role for kind in kinds(self.config.ranks) for role in kind.roles}
-        targets = [
-            target
-            for target in architecture.targets(network)
-            if target.part in PARTS and target.role in roles and target.weight_has_effect
-        ]
-        return require_targets(targets, "layers before the decoder", "sea")
+    def wants(self, target):
+        """Return True for layers before the decoder that some kind of adapter fits."""
+        if target.part not in PARTS:
+            return False
+        fits = any(target.role in kind.roles for kind in kinds(self.config.ranks))
+        return fits and target.weight_has_effect
 
     def apply(self, architecture, network, *, generator):
-        """Put all units in; all but them and the head is frozen.
+        """Add all units; everything else but the head is frozen.
 
         Raises:
-            FseftError: No unit fits the budget.
+            FseftError: The budget is smaller than the smallest unit.
         """
-        allowed = self.config.budget
-        budget = int(allowed if allowed > 1 else allowed * count_parameters(network))
+        config = self.config
+        fraction = config.budget if config.budget <= 1 else None
+        budget = int(config.budget if fraction is None else fraction * count_parameters(network))
         targets = self.select(architecture, network)
-        units, rates = add_units(targets, self.config.ranks, network, generator)
-        smallest = min(unit.parameters for unit in units)
-        if smallest > budget:
-            raise FseftError(
-                f"a budget of {budget:,} parameters is less than the smallest unit has, which is {smallest:,}",
-                hint="Set a larger budget.",
-            )
-        additions = tuple(name for unit in units for name in unit.additions)
-        adapted = SeaAdapted.freeze_except(
-            additions, architecture, network, learning_rate=1e-3, head_lr_multiplier=10.0, lr_multipliers=rates
+        units = add_units(targets, config.ranks, network, generator)
+        _require_budget(budget, units)
+        adapters = tuple(name for unit in units for name in unit.adapters)
+        adapted = SeaNetwork.freeze_except(
+            adapters,
+            architecture,
+            network,
+            learning_rate=self.learning_rate,
+            head_lr_multiplier=self.head_lr_multiplier,
+            lr_multipliers=_lr_multipliers(units, network),
         )
-        adapted.prunable, adapted.config, adapted.units, adapted.budget = additions, self.config, units, budget
+        adapted.config, adapted.units, adapted.budget = config, units, budget
+        adapted.prunable = adapters
         adapted.extra_state = {
-            "sea.gains": torch.zeros(self.config.audits, len(units)),  # of Dice
+            "sea.gains": torch.zeros(config.audits, len(units)),  # of Dice
             "sea.audits": torch.tensor(0),
             "sea.cases": torch.tensor(0),
-            "sea.searched": torch.tensor(SEARCHING),  # epochs until the budget was allocated
+            "sea.searched": torch.tensor(SEARCHING),
         }
         return adapted
+
+
+def _require_budget(budget, units):
+    """Raise an error if not even the smallest unit fits the budget."""
+    smallest = min(unit.parameters for unit in units)
+    if smallest > budget:
+        raise FseftError(
+            f"the budget of {budget:,} parameters is smaller than the smallest unit, "
+            f"which has {smallest:,}",
+            hint="Set a larger budget.",
+        )
+
+
+def _lr_multipliers(units, network):
+    """Return the multiple of the learning rate of each parameter, by name."""
+    multipliers = {}
+    for unit in units:
+        for adapter in unit.adapters:
+            for name, _ in network.get_submodule(adapter).named_parameters():
+                multipliers[f"{adapter}.{name}"] = unit.lr_multiplier
+    return multipliers
