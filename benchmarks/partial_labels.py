@@ -135,7 +135,7 @@ def main() -> None:
     }
     named = {one.name: one for one in asked.values()}
     found = map_cases(
-        partial(score, store=store), named, workers=2, done=lambda name: print(name, flush=True)
+        partial(score, store=store), named, workers=2, progress=lambda name: print(name, flush=True)
     )
     scores = {way: [found[asked[way, seed].name] for seed in seeds] for way in WAYS}
     print(f"\n| Dice, % ({options.steps} steps) | not drawn in | {' | '.join(WAYS)} |")
