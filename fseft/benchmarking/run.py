@@ -13,7 +13,7 @@ from fseft.benchmarking.results import Benchmark, Trial, aggregate_trials
 from fseft.benchmarking.tables import to_csv, to_markdown
 from fseft.benchmarking.test_split import TestSplit, external, hold_out
 from fseft.benchmarking.trial import BenchmarkData, TrialConfig, run_trial
-from fseft.errors import FseftError, pluralise
+from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import Callbacks
 from fseft.metrics.fields import MetricColumn
 from fseft.metrics.selection import DEFAULT_BENCHMARK_METRICS, select_metrics
@@ -105,16 +105,16 @@ def _empty_result(request: BenchmarkRequest, data: BenchmarkData) -> Benchmark:
 
 
 def _with_trials(
-    result: Benchmark, trials: Sequence[Trial], failed: Mapping[str, FseftError]
+    result: Benchmark, trials: Sequence[Trial], failed: Mapping[str, Exception]
 ) -> Benchmark:
     """Return the document with all trials, and the rows that average them."""
     rows = aggregate_trials(trials, result.seeds, result.metrics[0], result.baseline)
-    messages = {name: str(error) for name, error in failed.items()}
+    messages = {name: _message(error) for name, error in failed.items()}
     update = {"rows": rows, "trials": tuple(trials), "failed": messages}
     return result.model_copy(update=update)
 
 
-def _check_success(trials: Sequence[Trial], failed: Mapping[str, FseftError]) -> None:
+def _check_success(trials: Sequence[Trial], failed: Mapping[str, Exception]) -> None:
     """Raise an error if no trial has scores."""
     if not all(trial.incompatibility for trial in trials):
         return
@@ -247,20 +247,28 @@ def _trial_configs(
 
 def _run_trials(
     configs: Mapping[str, TrialConfig], workers: Workers, callbacks: Callbacks
-) -> tuple[list[Trial], dict[str, FseftError]]:
-    """Return the finished trials in their order, and the error of each failed trial."""
+) -> tuple[list[Trial], dict[str, Exception]]:
+    """Return the finished trials in their order, and the exception of each failed trial."""
     trials: dict[str, Trial] = {}
-    failed: dict[str, FseftError] = {}
+    failed: dict[str, Exception] = {}
+    outcomes = each_case(run_trial, configs.items(), workers=workers, catch=Exception)
     with callbacks.progress("benchmark", len(configs)) as advance:
-        for name, outcome in each_case(run_trial, configs.items(), workers=workers):
+        for name, outcome in outcomes:
             if isinstance(outcome, FseftError):
                 failed[name] = _without_trial_name(outcome, name)
                 logger.warning("%s: %s", name, failed[name])
+            elif isinstance(outcome, Exception):  # a bug, perhaps of a plugin: others may work
+                failed[name] = outcome
+                logger.error("%s: %s", name, _message(outcome), exc_info=outcome)
             else:
                 trials[name] = outcome
                 callbacks.on_trial_end(outcome)
             advance(name)
     return [trials[name] for name in configs if name in trials], failed
+
+
+def _message(error: Exception) -> str:
+    return str(error) if isinstance(error, FseftError) else summarise_exception(error)
 
 
 def _without_trial_name(error: FseftError, name: str) -> FseftError:

@@ -11,6 +11,7 @@ import pytest
 
 from fseft import api
 from fseft.benchmarking.results import Trial, aggregate_trials
+from fseft.builtin.methods.full import Full
 from fseft.cli.parsing import parse_settings
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
@@ -327,6 +328,18 @@ def test_one_trial_that_fails_does_not_lose_the_others(compare, tmp_path):
     assert list(found.failed) == ["tiny, full, k = 1, seed 0"]
     assert [row.method for row in found.rows] == ["linear-probe"]
     assert "full, k = 1, seed 0 failed: " in (tmp_path / "bench" / "benchmark.md").read_text()
+
+
+def test_an_exception_in_a_trial_is_logged_with_its_traceback(compare, monkeypatch, caplog):
+    def fail(*_arguments, **_named):
+        raise KeyError("no.such.layer")
+
+    monkeypatch.setattr(Full, "apply", fail)
+    result = compare()
+    assert [row.method for row in result.rows] == ["linear-probe"]
+    assert result.failed == {"tiny, full, k = 1, seed 0": "KeyError: 'no.such.layer'"}
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert isinstance(record.exc_info[1], KeyError)
 
 
 def test_tables_stay_where_every_trial_fails(compare, tmp_path):
