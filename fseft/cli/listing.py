@@ -44,6 +44,10 @@ class Kind(str, Enum):
     reader = "reader"
     reporter = "reporter"
     metric = "metric"
+    loss = "loss"
+    augmentation = "augmentation"
+    schedule = "schedule"
+    optimizer = "optimizer"
 
 
 def plugins(as_json: Json = False) -> None:

@@ -21,7 +21,11 @@ def _plugin() -> None:
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of what the plugin offers.")],
     kind: Annotated[
-        str, typer.Option(help="method, model, architecture, reader, reporter or metric.")
+        str,
+        typer.Option(
+            help="method, model, architecture, reader, reporter, metric, loss, augmentation, schedule "
+            "or optimizer."
+        ),
     ],
     output: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""`fseft plugin new`: write a package that extends fseft, complete and with one working example, from templates."""
+"""`fseft plugin new`: create a plugin package with a working example from templates."""
 
 from __future__ import annotations
 
@@ -14,34 +14,41 @@ from fseft.version import __version__
 from fseft.workspace import require_empty, write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
-"""Folders with what any plugin has, and with what one of each kind has; names of files are templates as well."""
+"""The folder `any` with files of all plugins, and a folder of each kind; paths are templates too."""
 
-USAGE = {  # by kind: how the example is put to use
+_ADAPT = "fseft adapt DATASET --model phantom-tiny --method lora"
+USAGE = {
     "method": "fseft adapt DATASET --model phantom-tiny --method {name}",
     "model": "fseft models import {name} {name}.pt",
     "architecture": "fseft pretrain DATASET --name my-model --architecture {name}",
     "reader": "fseft plan DATASET",
-    "reporter": "fseft adapt DATASET --model phantom-tiny --method lora --reporter {name}",
+    "reporter": f"{_ADAPT} --reporter {{name}}",
     "metric": "fseft evaluate PREDICTIONS LABELS --metrics dice,{name}",
+    "loss": f"{_ADAPT} --set loss={{name}}",
+    "augmentation": f"{_ADAPT} --set augment=default,{{name}}",
+    "schedule": f"{_ADAPT} --set schedule={{name}}",
+    "optimizer": f"{_ADAPT} --set optimizer={{name}}",
 }
+"""Kind of component -> a command that uses the example."""
+
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 PREFIX = "fseft-"
 
 
 def new_plugin(name: str, kind: str, folder: Path) -> None:
-    """Write the package `fseft-NAME`, which offers one thing of that name.
+    """Create the package `fseft-NAME` with a component.
 
     Args:
-        name: Of the method, model, architecture, reader, reporter or metric.
-        kind: A key of `USAGE`.
-        folder: Of the package; new or empty.
+        name: Name of the component.
+        kind: Kind of the component, a key of `USAGE`.
+        folder: Folder of the package; new or empty.
 
     Raises:
-        FseftError: The name is of another form or taken, or the folder holds something.
+        FseftError: The name is invalid or taken, or the folder is not empty.
     """
-    _check(name, kind)
+    _check_name(name, kind)
     require_empty(folder)
-    words = {
+    variables = {
         "name": name,
         "kind": kind,
         "package": f"{PREFIX}{name}".replace("-", "_"),
@@ -50,25 +57,30 @@ def new_plugin(name: str, kind: str, folder: Path) -> None:
         "api": API_VERSION,
         "version": __version__,
     }
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - none of it is HTML
+    # No escaping: the output is not HTML.
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     for root in (TEMPLATES / "any", TEMPLATES / kind):
         for template in root.rglob("*.jinja"):
-            path, text = str(template.relative_to(root)), template.read_text(encoding="utf-8")
-            path, text = (environment.from_string(source).render(words) for source in (path, text))
-            write_text(folder / path.removesuffix(".jinja"), text)
+            name_template = environment.from_string(str(template.relative_to(root)))
+            text_template = environment.from_string(template.read_text(encoding="utf-8"))
+            path = name_template.render(variables).removesuffix(".jinja")
+            write_text(folder / path, text_template.render(variables))
 
 
-def _check(name: str, kind: str) -> None:
+def _check_name(name: str, kind: str) -> None:
     if name.startswith(PREFIX):
-        hint = f"Say {name.removeprefix(PREFIX)}: the package is called {name} by itself."
-        raise FseftError(f"the name {name!r} begins with {PREFIX!r}", hint=hint)
-    if not NAME.fullmatch(name):
-        hint = (
-            "Take lower case letters and digits, a letter first, with single hyphens between words."
+        without_prefix = name.removeprefix(PREFIX)
+        raise FseftError(
+            f"the name {name!r} begins with {PREFIX!r}",
+            hint=f"Use {without_prefix}: the package becomes {name}.",
         )
-        raise FseftError(f"{name!r} is no name for a {kind}", hint=hint)
+    if not NAME.fullmatch(name):
+        raise FseftError(
+            f"{name!r} is not a valid name of a {kind}",
+            hint="Use lower case letters and digits, a letter first, and single hyphens.",
+        )
     if name in registry().names(kind):
         owner = registry().provenance(kind, name).distribution
         raise FseftError(
-            f"there is a {kind} {name!r} already, of {owner}", hint="Take another name."
+            f"the {kind} {name!r} exists already, in {owner}", hint="Use another name."
         )

@@ -15,6 +15,7 @@ MODULES = (
     "resume",
     "method_harness",
     "lazy_imports",
+    "training_components",
 )
 pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES))
 
@@ -27,15 +28,25 @@ from fseft.testing.models import model_checks  # noqa: E402
 from fseft.testing.readers import reader_checks  # noqa: E402
 from fseft.testing.reporters import reporter_checks  # noqa: E402
 from fseft.testing.tiny_networks import TINY_NETWORKS, TinyNetwork  # noqa: E402
+from fseft.testing.training_components import (  # noqa: E402
+    augmentation_checks,
+    loss_checks,
+    optimizer_checks,
+    schedule_checks,
+)
 
 __all__ = [
     "TINY_NETWORKS",
     "TinyNetwork",
     "architecture_checks",
+    "augmentation_checks",
+    "loss_checks",
     "method_checks",
     "metric_checks",
     "model_checks",
     "only_plugins",
+    "optimizer_checks",
     "reader_checks",
     "reporter_checks",
+    "schedule_checks",
 ]
