@@ -79,7 +79,7 @@ def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
         started = time.process_time()
         done = preprocess(dataset, plan.model_copy(update={"preprocessing": spacing}), store)
         result = _measured(started)
-        voxels = sum(_voxels(done.folder, case) for case in done.done)
+        voxels = sum(_voxels(done.folder, case) for case in done.processed)
         return result | {
             "output_mvoxel": voxels / 1e6,
             "mvoxel_per_cpu_s": voxels / 1e6 / result["cpu_s"],

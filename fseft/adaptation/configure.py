@@ -1,4 +1,4 @@
-"""The configuration of an adaptation: everything that is decided, and refused, before any training."""
+"""The configuration of an adaptation: everything that is decided before any training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from fseft.anatomy.vocabulary import has_sides, match_classes
 from fseft.errors import FseftError, IncompatibleError, did_you_mean, pluralise
-from fseft.experiment.callbacks import Callbacks
 from fseft.learn.training.prefetch import derived_seed
 from fseft.planning.plan import make_plan, restrict_intensity
 from fseft.registry import registry
@@ -18,9 +17,10 @@ from fseft.schemas import SupportSet
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from fseft.experiment.callbacks import Callbacks
     from fseft.experiment.settings import ConfiguredMethod
     from fseft.model_zoo.catalogue import FoundationModel, Weights
     from fseft.parallel import Workers
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AdaptRequest:
-    """What to adapt, to which data, and how; all names are resolved.
+    """The model, the data and the options of an adaptation; all names are resolved.
 
     Attributes:
         dataset: The dataset, with at least `k` labelled cases.
@@ -43,7 +43,8 @@ class AdaptRequest:
         seed: Seed of everything random: support cases, initialisation, crops.
         labels: The structures to segment; empty for all of the dataset.
         cases: Draw the support cases from these only; empty for all labelled cases.
-        mapping: Structure -> class of the model whose head row to start from, where the names differ.
+        mapping: Structure -> class of the model whose head row to start from, where the names
+            differ.
         minutes: Training time budget; None for no limit.
         half: Store the adapter in half precision.
         output: Folder of the run; None for the one of the workspace.
@@ -115,7 +116,7 @@ class AdaptConfig:
 
     @property
     def backbone_sha256(self) -> str:
-        """The sha256 of the weights that the adapter requires; empty where it starts from random ones."""
+        """The sha256 of the weights that the adapter requires; empty for random weights."""
         return self.weights.sha256 if self.weights else ""
 
 
@@ -134,12 +135,34 @@ def configure(
     Raises:
         FseftError: Names, settings, structures or cases that do not fit together, or a broken case.
     """
-    callbacks = callbacks or Callbacks()
     _check_model(request)
-    spec, card = request.method.spec, request.model.card
-    weights = request.model.weights() if spec.needs_model else None
+    weights = request.model.weights() if request.method.spec.needs_model else None
     for name in request.reporters:
         registry().resolve("reporter", name)
+    fingerprint, plan = _plan(request, workspace, callbacks)
+    labels = select_labels(fingerprint, request.labels)
+    matched = _match_head_rows(request, labels, fingerprint)
+    _check_structures(request, list(labels), matched)
+    support = _support_set(request, labels, fingerprint)
+    contract, cases = request.model.card.contract, support.cases
+    images = {case.name: case.images for case in request.dataset.cases if case.name in cases}
+    return AdaptConfig(
+        request=request,
+        plan=restrict_intensity(plan, contract, request.dataset, cases),
+        channels=fingerprint.channels,
+        labels=labels,
+        support=support,
+        matched=matched,
+        weights=weights,
+        case_contents=tuple(case.content for case in fingerprint.cases if case.name in cases),
+        image_digests=tuple(map(content_digest, images.values())),
+    )
+
+
+def _plan(
+    request: AdaptRequest, workspace: Workspace, callbacks: Callbacks | None
+) -> tuple[Fingerprint, Plan]:
+    """Plan the dataset, or take the stored plan, and log its warnings."""
     fingerprint, plan = make_plan(
         request.dataset,
         request.model,
@@ -152,36 +175,41 @@ def configure(
     )
     for warning in plan.warnings:
         logger.warning("%s", warning)
-    labels = select_labels(fingerprint, request.labels)
-    # Only a whole network has a head whose rows can be copied; a text-driven head is used unchanged.
+    return fingerprint, plan
+
+
+def _match_head_rows(
+    request: AdaptRequest, labels: Mapping[str, int], fingerprint: Fingerprint
+) -> dict[str, str]:
+    """Match structures with classes of the model, from whose head rows they start."""
+    spec, card = request.method.spec, request.model.card
+    # Only a whole network has a head with rows to copy; a text-driven head is used unchanged.
     has_rows = spec.needs_model and (card.scope == "network" or not spec.trains)
     classes = card.classes if has_rows else ()
-    matched = match_classes(list(labels), classes, dict(request.mapping), fingerprint.meanings)
-    _check_structures(request, list(labels), matched)
-    labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
-    support = select_support(labelled, request.k, request.seed, request.cases)
-    if absent := _absent(fingerprint, labels, support):
+    return match_classes(list(labels), classes, dict(request.mapping), fingerprint.meanings)
+
+
+def _support_set(
+    request: AdaptRequest, labels: Mapping[str, int], fingerprint: Fingerprint
+) -> SupportSet:
+    """Draw the support cases, and warn of structures that none of them shows."""
+    volumes = {case.name: case.volumes_mm3 for case in fingerprint.cases if case.volumes_mm3}
+    cases = select_support(list(volumes), request.k, request.seed, request.cases)
+    shown = {structure for case in cases for structure in volumes[case]}
+    if absent := [name for name in labels if name not in shown]:
         logger.warning("no support case shows %s: it cannot be learned", ", ".join(absent))
-    images = {case.name: case.images for case in request.dataset.cases}
-    return AdaptConfig(
-        request=request,
-        plan=restrict_intensity(plan, card.contract, request.dataset, support),
-        channels=fingerprint.channels,
-        labels=labels,
-        support=SupportSet(
-            dataset=fingerprint.dataset, k=request.k, seed=request.seed, cases=support
-        ),
-        matched=matched,
-        weights=weights,
-        case_contents=tuple(case.content for case in fingerprint.cases if case.name in support),
-        image_digests=tuple(content_digest(images[name]) for name in images if name in support),
+    return SupportSet(
+        dataset=fingerprint.dataset,
+        k=request.k,
+        seed=request.seed,
+        cases=cases,
     )
 
 
 def select_support(
     labelled: Sequence[str], k: int, seed: int, pool: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Draw k of the labelled cases: the first k of one random order, so that a smaller k is part of a larger one.
+    """Draw k of the labelled cases in a random order, so that a smaller k is part of a larger one.
 
     Args:
         labelled: Names of all labelled cases.
@@ -193,7 +221,8 @@ def select_support(
         The names of the cases, in the order in which they were drawn.
 
     Raises:
-        FseftError: k is larger than the number of cases, or the pool names a case that is not labelled.
+        FseftError: k is larger than the number of cases, or the pool names a case that is not
+            labelled.
 
     Example:
         >>> cases = ["a", "b", "c", "d"]
@@ -203,7 +232,7 @@ def select_support(
     for name in pool:
         if name not in labelled:
             hint = did_you_mean(name, list(labelled))
-            raise FseftError("is no labelled case of the dataset", case=name, hint=hint)
+            raise FseftError("is not a labelled case of the dataset", case=name, hint=hint)
     candidates = sorted(set(pool) or set(labelled))
     count = len(candidates)
     if not 1 <= k <= count:
@@ -260,8 +289,8 @@ def _check_model(request: AdaptRequest) -> None:
         )
     if spec.access == "black-box" and spec.needs_model and card.scope == "encoder":
         raise IncompatibleError(
-            f"the weights of {card.name!r} are an encoder only: its output features would be random, "
-            f"and the method {spec.name!r} learns from nothing else",
+            f"the weights of {card.name!r} are an encoder only: its output features would be "
+            f"random, and the method {spec.name!r} learns from nothing else",
             hint="Use a white-box method, such as lora, or another model.",
         )
 
@@ -272,18 +301,11 @@ def _check_structures(
     """Refuse structures that method, model and augmentation do not allow."""
     if not request.method.spec.trains and not matched:
         raise IncompatibleError(
-            f"the model {request.model.name!r} knows none of the structures {', '.join(structures)}",
+            f"the model {request.model.name!r} knows none of the structures "
+            f"{', '.join(structures)}",
             hint="Use a method that trains, such as lora.",
         )
     if request.method.training.mirror and has_sides(structures):
         raise FseftError(
             "mirror=true would swap left and right structures", hint="Leave mirroring off."
         )
-
-
-def _absent(fingerprint: Fingerprint, labels: Iterable[str], support: Sequence[str]) -> list[str]:
-    """Return the structures that no support case shows."""
-    shown = {
-        name for case in fingerprint.cases if case.name in support for name in case.volumes_mm3
-    }
-    return [name for name in labels if name not in shown]

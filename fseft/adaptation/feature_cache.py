@@ -1,4 +1,4 @@
-"""Features of a frozen network on crops of the support cases: computed once, and cached for other methods."""
+"""Features of a frozen network on crops of the support cases, cached for other methods."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def feature_crops(
 ) -> list[CachedCase]:
     """Compute, or find in the cache, features of the crops of the first training steps.
 
-    As many passes over the support cases as `feature_passes` allows, or fewer where they would exceed
-    `LIMIT_BYTES`. The head of the network does not matter.
+    As many passes over the support cases as `feature_passes` allows, or fewer where they would
+    exceed `LIMIT_BYTES`. The head of the network does not matter.
 
     Args:
         config: The resolved configuration.
@@ -96,7 +96,7 @@ def _folder(config: AdaptConfig, workspace: Workspace) -> Path:
 
 
 def _remove_old(folder: Path) -> None:
-    """Mark the features of a folder as used, and remove those that were not used for the longest time."""
+    """Mark the features of a folder as used, and remove the least recently used ones."""
     folder.touch()
     by_use = sorted(folder.parent.glob("features-*"), key=lambda path: path.stat().st_mtime)
     for old in by_use[:-KEPT]:

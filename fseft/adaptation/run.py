@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,9 @@ def adapt(
 ) -> Adaptation:
     """Adapt a model to the structures of a dataset.
 
-    Preprocesses the support cases, trains, and writes `adapter.safetensors`, `run.json`, `support.json` and
-    `log.jsonl` to the run folder. An interrupted run resumes from its checkpoint; a finished run is not repeated,
-    except with `overwrite`.
+    Preprocesses the support cases, trains, and writes `adapter.safetensors`, `run.json`,
+    `support.json` and `log.jsonl` to the run folder. An interrupted run resumes from its
+    checkpoint; a finished run is not repeated, except with `overwrite`.
 
     Args:
         config: The resolved configuration, from `fseft.adaptation.configure.configure`.
@@ -74,53 +75,73 @@ def adapt(
         callbacks: Observe the preprocessing and the training.
 
     Raises:
-        FseftError: The folder contains a run with other settings, another process works in it, or training fails.
+        FseftError: The folder contains a run with other settings, another process works in it, or
+            training fails.
     """
     request = config.request
     folder = request.output or workspace.run(
         config.plan.dataset, request.model.name, request.method.name, request.k, request.seed
     )
     with exclusive_lock(folder):
-        return _adapt(config, folder, workspace, callbacks or Callbacks())
+        run, adapter = _run_document(config), folder / NAME
+        previous = _previous_run(folder, run, overwrite=request.overwrite)
+        if previous and previous.outcome == "finished" and adapter.is_file():
+            return Adaptation(previous, folder, adapter, already_done=True)
+        return _adapt(config, run, folder, workspace, callbacks or Callbacks())
 
 
 def _adapt(
-    config: AdaptConfig, folder: Path, workspace: Workspace, callbacks: Callbacks
+    config: AdaptConfig, run: Run, folder: Path, workspace: Workspace, callbacks: Callbacks
 ) -> Adaptation:
     """Train in a folder that this process has locked."""
     adapter, checkpoint = folder / NAME, folder / CHECKPOINT
-    new = _run_document(config)
-    previous = _previous_run(folder, new, overwrite=config.request.overwrite)
-    if previous is not None and previous.outcome == "finished" and adapter.is_file():
-        return Adaptation(previous, folder, adapter, already_done=True)
-    state = load_checkpoint(checkpoint) if checkpoint.is_file() else None
+    state = _load_state(checkpoint)
     resumed_from = len(state["losses"]) if state else 0
     callbacks.on_start(config, 1 + resumed_from)
     architecture, adapted = _build_network(config)
-    run = new.model_copy(
-        update={"trained_parameters": count_parameters(adapted.network, trainable=True)}
-    )
-    reporters = ReporterCallbacks(config.request.reporters, folder)
+    run = _with_parameter_count(run, adapted)
+    request = config.request
+    reporters = ReporterCallbacks(request.reporters, folder)
     # Preprocessing takes long: everything that can be refused was refused before.
     cached = _cached_support(config, workspace, callbacks)
-    write_document(folder / "support.json", config.support)
-    write_document(folder / "run.json", run)
-    reporters.run = run
-    reporters.on_start(config, 1 + resumed_from)
+    _write_documents(config, run, folder)
+    reporters.start(run, 1 + resumed_from)
     events = CallbackList((reporters, callbacks))
-    try:
+    with _reported(events):
         run = _train(config, run, architecture, adapted, cached, workspace, folder, events, state)
         manifest = _manifest(config, run)
-        write_adapter(adapter, adapted.state_dict(), manifest, half=config.request.half)
-        write_document(folder / "run.json", run)
-    except Exception as error:
-        events.on_end(str(error) if isinstance(error, FseftError) else summarise_exception(error))
-        raise
-    reporters.run = run
-    events.on_checkpoint_saved(adapter)
-    events.on_end("finished")
+        write_adapter(adapter, adapted.state_dict(), manifest, half=request.half)
+        _write_documents(config, run, folder)
+        reporters.run = run
+        events.on_checkpoint_saved(adapter)
     checkpoint.unlink(missing_ok=True)
     return Adaptation(run, folder, adapter, resumed_from=resumed_from)
+
+
+def _load_state(checkpoint: Path) -> dict[str, Any] | None:
+    return load_checkpoint(checkpoint) if checkpoint.is_file() else None
+
+
+def _with_parameter_count(run: Run, adapted: AdaptedNetwork) -> Run:
+    count = count_parameters(adapted.network, trainable=True)
+    return run.model_copy(update={"trained_parameters": count})
+
+
+@contextmanager
+def _reported(events: Callbacks) -> Iterator[None]:
+    """Report how the context ends."""
+    try:
+        yield
+    except Exception as error:
+        is_user_error = isinstance(error, FseftError)
+        events.on_end(str(error) if is_user_error else summarise_exception(error))
+        raise
+    events.on_end("finished")
+
+
+def _write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
+    write_document(folder / "support.json", config.support)
+    write_document(folder / "run.json", run)
 
 
 def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
@@ -173,7 +194,7 @@ def _run_document(config: AdaptConfig) -> Run:
 
 
 def _sources(config: AdaptConfig) -> dict[str, str]:
-    """Digest the data, the plan without its prose, and the weights: the trained tensors depend on them."""
+    """Digest what the trained tensors depend on: data, decisions of the plan, weights."""
     plan = config.plan
     preprocessing = plan.preprocessing.model_dump(mode="json")
     decisions = (preprocessing, plan.crops_per_step, plan.architecture, plan.hparams)
@@ -194,7 +215,7 @@ def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
 
 
 def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
-    """Return the run in the folder if it has the same settings; with `overwrite`, remove its results.
+    """Return the run in the folder if it can be resumed; with `overwrite`, remove its results.
 
     Raises:
         FseftError: It has other settings and results, which are not to be overwritten.
@@ -307,7 +328,7 @@ def _train(
     callbacks: Callbacks,
     state: dict[str, Any] | None,
 ) -> Run:
-    """Train, and return the finished run document; a method without training is finished at once."""
+    """Train, and return the document of the finished run."""
     method = config.request.method
     if not method.spec.trains:
         return run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
@@ -334,7 +355,7 @@ def _train(
 
 
 def _check_length(steps: int, losses: list[float], stopped_by: str) -> None:
-    """Refuse a training without any step, and warn of one that ended while its loss still decreased."""
+    """Refuse a training without steps, and warn if its loss still decreased at the end."""
     if stopped_by == SOLVED:
         return
     if steps == 0:
@@ -344,7 +365,8 @@ def _check_length(steps: int, losses: list[float], stopped_by: str) -> None:
         )
     if is_undertrained(losses):
         logger.warning(
-            "training ended after %s (%s) before its loss settled; train longer for a better adapter",
+            "training ended after %s (%s) before its loss settled; "
+            "train longer for a better adapter",
             pluralise(len(losses), "epoch"),
             stopped_by,
         )

@@ -1,4 +1,4 @@
-"""The training of an adapter: on crops of the support cases, or on cached features of a frozen network."""
+"""Train an adapter on crops of the support cases, or on cached features of a frozen network."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SOLVED = "the solver"
 VOXELS_PER_CROP, VOXELS_PER_STEP = 20_000, 32_768
 LOSS = "dice"
 LOSS_ON_WINDOWS = "dice_ce"
-"""Few windows contain a given structure: with Dice alone, training ends with background everywhere."""
+"""Few windows contain a structure: with Dice alone, everything ends as background."""
 WINDOW = 24
 """Voxels along each axis of the part of a feature crop on which the loss is computed."""
 
@@ -116,7 +116,7 @@ def train_adapter(
     return training
 
 
-# --- on crops -----------------------------------------------------------------------------------------------
+# --- on crops -----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -148,7 +148,8 @@ def draw(
 ) -> Crops:
     """Draw the crops of a step, all from one support case.
 
-    Each epoch takes every case once, in a random order; where cases are held out, the others are taken again.
+    Each epoch takes every case once, in a random order; where cases are held out, the others are
+    taken again.
 
     Args:
         config: The resolved configuration.
@@ -206,7 +207,8 @@ def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]
     held_out = frozenset(adapted.held_out_cases(epoch, cases))
     if held_out - set(range(cases)):
         raise PluginError(
-            f"held_out_cases() returned {sorted(held_out)}, but the support cases are 0 to {cases - 1}"
+            f"held_out_cases() returned {sorted(held_out)}, but the support cases are "
+            f"0 to {cases - 1}"
         )
     if len(held_out) == cases:
         raise PluginError(
@@ -223,7 +225,9 @@ def _validate(
 
     def crops_of(case: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed = derived_seed(config.request.seed, "audit", epoch.number, case)
-        return _tensors(config, source.draw(cached[case], count, np.random.default_rng(seed)))
+        rng = np.random.default_rng(seed)
+        crops = source.draw(cached[case], count, rng)
+        return _tensors(config, crops)
 
     adapted.network.eval()
     with torch.no_grad(), autocast(config.plan.device, config.training.precision):
@@ -231,7 +235,7 @@ def _validate(
     adapted.train()
 
 
-# --- on cached features -------------------------------------------------------------------------------------
+# --- on cached features -------------------------------------------------------------------------
 
 
 @contextmanager
@@ -243,7 +247,7 @@ def _feature_losses(
     workspace: Workspace,
     callbacks: Callbacks,
 ) -> Iterator[StepLoss]:
-    """Yield the loss of a step on cached features: on voxels for a pointwise head, else on windows of crops."""
+    """Yield the loss of a step on cached features: on voxels for a pointwise head, or windows."""
     network = training.adapted.network
     crops = feature_crops(
         config,
@@ -264,7 +268,7 @@ def _feature_losses(
 def _voxel_loss(
     config: AdaptConfig, training: Training, crops: list[CachedCase], head: torch.nn.Conv3d
 ) -> StepLoss:
-    """Return the loss on a sample of voxels; a method with a solver is fitted to all of them at once."""
+    """Return the loss on batches of voxels; a method with a solver is fitted to all voxels."""
     seed = config.request.seed
     rng = np.random.default_rng(derived_seed(seed, "voxels"))
     samples = [
@@ -323,18 +327,18 @@ def _window_loss(
 def _windows(
     config: AdaptConfig, crops: list[CachedCase], step: int, margin: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[list[slice]]]:
-    """Read windows of random feature crops, half of them around a voxel of a structure where the crop has one.
+    """Read windows of random feature crops, half of them around a voxel of a structure.
 
     Args:
         config: The resolved configuration.
         crops: Feature crops with their labels.
         step: Number of the step; seeds everything random.
-        margin: Receptive field radius of the head, in voxels: features are read that far around a window, as far as
-            the crop extends.
+        margin: Receptive field radius of the head, in voxels: features are read that far around a
+            window, as far as the crop extends.
 
     Returns:
-        Features (n, F, i, j, k), labels (n, i, j, k) of the windows without margin, and the slices of each window
-        within its features.
+        Features (n, F, i, j, k), labels (n, i, j, k) of the windows without margin, and the slices
+        of each window within its features.
     """
     rng = np.random.default_rng(derived_seed(config.request.seed, "windows", step))
     windows = [
@@ -349,14 +353,16 @@ def _window(
     crop: CachedCase, margin: int, rng: np.random.Generator, *, around_structure: bool
 ) -> Window:
     """Read one window of a feature crop at a random position."""
-    size = np.minimum(WINDOW, crop.shape)
-    size_with_margin = np.minimum(WINDOW + 2 * margin, crop.shape)
-    slack = np.subtract(crop.shape, size)
-    corner = rng.integers(slack + 1)
+    shape = np.asarray(crop.shape)
+    size = np.minimum(WINDOW, shape)
+    padded_size = np.minimum(WINDOW + 2 * margin, shape)
+    corner = rng.integers(shape - size + 1)
     if around_structure and crop.classes:
         places = crop.locations(int(rng.choice(crop.classes)))
-        corner = np.clip(places[rng.integers(len(places))] - size // 2, 0, slack)
-    start = np.clip(corner - margin, 0, np.subtract(crop.shape, size_with_margin))
-    features = crop.read_image(tuple(start), tuple(size_with_margin)).astype(np.float32)
+        place = places[rng.integers(len(places))]
+        corner = np.clip(place - size // 2, 0, shape - size)
+    start = np.clip(corner - margin, 0, shape - padded_size)
+    features = crop.read_image(tuple(start), tuple(padded_size)).astype(np.float32)
     labels = crop.read_label(tuple(corner), tuple(size)).astype(np.int64)
-    return features, labels, [*map(slice, corner - start, corner - start + size)]
+    first = corner - start
+    return features, labels, [*map(slice, first, first + size)]

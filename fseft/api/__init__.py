@@ -1,7 +1,7 @@
 """The Python interface: functions that take plain values, resolve them once, and call the packages.
 
-Datasets, models and workspaces may be paths and names, or the objects that they stand for. Importing this module does
-not import PyTorch; `import fseft` offers the same names.
+Datasets, models and workspaces may be paths and names, or the objects that they stand for.
+Importing this module does not import PyTorch; `import fseft` offers the same names.
 """
 
 from __future__ import annotations

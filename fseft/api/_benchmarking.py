@@ -46,7 +46,7 @@ def benchmark(
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> Benchmark:
-    """Compare methods and models: each adapts with every k and seed, and all are scored on the same unseen cases.
+    """Compare methods and models with every k and seed, scored on the same unseen cases.
 
     Args:
         dataset: Folder of the dataset.
@@ -116,7 +116,7 @@ def benchmark(
 def _configured_methods(
     names: Sequence[str], settings: Mapping[str, Any]
 ) -> tuple[ConfiguredMethod, ...]:
-    """Resolve methods with the settings of all, and those written as `METHOD.key` for one of them."""
+    """Resolve methods with the shared settings and their own, written as `METHOD.key`."""
     from fseft.experiment.settings import configure_method
 
     shared: dict[str, Any] = {}

@@ -41,15 +41,16 @@ def evaluate(
         tolerance_mm: Surface deviation that the normalised surface Dice accepts.
         include_support: Also score cases that the adapter was trained on.
         output: Folder for `metrics.json` and `metrics.csv`; None to write no file.
-        workers: Processes, or the address of a dask scheduler; None for a number that suits the cases.
+        workers: Processes, or the address of a dask scheduler; None for a number that suits the
+            cases.
         callbacks: Observe the progress.
 
     Returns:
         The scores: `mean` of each metric, `classes` by structure, `cases` by case and structure.
 
     Raises:
-        FseftError: No case or structure in common, a damaged file, or different grids. All other cases are scored
-            first.
+        FseftError: No case or structure in common, a damaged file, or different grids. All other
+            cases are scored first.
 
     Example:
         >>> scores = evaluate("segmented", "livers/labelsTs")  # doctest: +SKIP

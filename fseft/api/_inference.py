@@ -37,19 +37,22 @@ def predict(
         scans: Files, folders of files, or folders of DICOM series.
         adapter: One or several adapters, their files, or the folders of their runs.
         output: Folder for the segmentations.
-        overlap: How several adapters share a voxel: "probability" (the highest), "first", or "separate" folders.
+        overlap: How several adapters share a voxel: "probability" (the highest), "first", or
+            "separate" folders.
         probabilities: Write the probabilities of all classes too.
         tta: Average over mirrored copies of each scan.
         device: "auto", "cpu" or "cuda".
         workers: Processes, or the address of a dask scheduler.
-        workspace: Where models of the user are stored; None for the adapter's own, or the current folder.
+        workspace: Where models of the user are stored; None for the adapter's own, or the current
+            folder.
         callbacks: Observe the progress.
 
     Returns:
         Which cases were segmented now, and which before.
 
     Raises:
-        FseftError: A scan cannot be read, or an adapter does not fit; all other scans are segmented first.
+        FseftError: A scan cannot be read, or an adapter does not fit; all other scans are segmented
+            first.
 
     Example:
         >>> predict(["scan.nii.gz"], adapter, output="segmented")  # doctest: +SKIP

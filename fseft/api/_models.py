@@ -51,19 +51,19 @@ def load_model(
 
     Args:
         model: Name of a foundation model; "none" for random weights.
-        structures: Structures of a new head. Rows of classes with the same meaning are copied from the model's
-            head, all others are random. Empty for the classes of the model.
+        structures: Structures of a new head. Rows of classes with the same meaning are copied from
+            the model's head, all others are random. Empty for the classes of the model.
         channels: Number of input channels; None for those of the model.
         seed: Seed of random weights.
         workspace: Folder with the models of the user.
 
     Returns:
-        A network that maps images (B, channels, i, j, k) in float32, preprocessed as the card of the model
-        describes, to logits (B, 1 + structures, i, j, k), the background first.
+        A network that maps images (B, channels, i, j, k) in float32, preprocessed as the card of
+        the model describes, to logits (B, 1 + structures, i, j, k), the background first.
 
     Raises:
-        FseftError: The model is unknown, its weights are missing, or structures are required, as the model has no
-            classes.
+        FseftError: The model is unknown, its weights are missing, or structures are required, as
+            the model has no classes.
 
     Example:
         >>> network = load_model("phantom-tiny", ["liver", "spleen"])  # doctest: +SKIP

@@ -44,7 +44,8 @@ def plan(
         The fingerprint and the plan; both are stored in the workspace too. Warnings are logged.
 
     Raises:
-        FseftError: The dataset is broken, the model unknown or of other channels, or the memory too small.
+        FseftError: The dataset is broken, the model unknown or of other channels, or the memory too
+            small.
     """
     from fseft.planning.plan import make_plan
 

@@ -48,7 +48,8 @@ def pretrain(
             `patch_size`, `seed` or `minutes`.
 
     Returns:
-        The card of the new model. An interrupted run is resumed, and a finished one is not repeated.
+        The card of the new model. An interrupted run is resumed, and a finished one is not
+        repeated.
 
     Raises:
         FseftError: Unknown options, a broken dataset, or a loss that is not finite.
@@ -60,10 +61,10 @@ def pretrain(
     from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest
     from fseft.pretraining.run import pretrain as run_pretraining
 
-    known = [field.name for field in fields(PretrainRequest)]
+    names = [field.name for field in fields(PretrainRequest)]
     for option in options:
-        if option not in known:
-            hint = did_you_mean(option, known)
+        if option not in names:
+            hint = did_you_mean(option, names)
             raise FseftError(f"pre-training has no option {option!r}", hint=hint)
     folders = [datasets] if isinstance(datasets, str | Path) else datasets
     request = PretrainRequest(

@@ -21,6 +21,7 @@ from fseft.cli.options import (
     Workspace,
 )
 from fseft.errors import pluralise
+from fseft.schemas import PartMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from fseft.adaptation.configure import AdaptConfig
     from fseft.inference.adapter import Adapter
     from fseft.learn.training.progress import Epoch
-
-BESIDE = ("", "frozen", "fine-tuned", "new", "low-rank")
-"""What becomes of decoder and bottleneck; empty: as by default."""
 
 
 def adapt(
@@ -43,7 +41,7 @@ def adapt(
         list[str] | None,
         typer.Option(
             "--set",
-            help="key=value of method or training, or preset=NAME; `fseft show method NAME` lists them.",
+            help="Setting of method or training, or preset=NAME. See `fseft show method NAME`.",
         ),
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="Only these structures: a,b,...")] = None,
@@ -57,21 +55,21 @@ def adapt(
         list[str] | None,
         typer.Option(
             "--map",
-            help="STRUCTURE=CLASS of the model that it starts from, where the names differ; repeatable.",
+            help="STRUCTURE=CLASS of the model to start from, where names differ; repeatable.",
         ),
     ] = None,
     decoder: Annotated[
-        str,
+        PartMode | None,
         typer.Option(
-            help="frozen, fine-tuned, new or low-rank. Default: fine-tuned for white-box methods."
+            help="Mode of the decoder. Default: fine-tuned for white-box methods, else frozen."
         ),
-    ] = "",
+    ] = None,
     bottleneck: Annotated[
-        str,
+        PartMode | None,
         typer.Option(
-            help="The same for the deepest level, between encoder and decoder. Default: frozen."
+            help="Mode of the deepest level, between encoder and decoder. Default: frozen."
         ),
-    ] = "",
+    ] = None,
     minutes: Minutes = None,
     half: Annotated[
         bool, typer.Option("--half", help="Store the adapter in half precision: half the size.")
@@ -90,21 +88,23 @@ def adapt(
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Start anew, whatever run is there; leave it out to go on."
+            "--overwrite", help="Discard an existing run and start over. Default: resume it."
         ),
     ] = False,
     reporter: Annotated[
-        list[str] | None, typer.Option(help="Observer of the run beside its log; repeatable.")
+        list[str] | None,
+        typer.Option(help="Additional reporter (log.jsonl is always written); repeatable."),
     ] = None,
     workspace: Workspace = Path(),
 ) -> None:
     """Adapt a model to your structures with k labelled volumes.
 
-    Plans and preprocesses first where that is missing. Writes adapter.safetensors, run.json, log.jsonl and
-    support.json. A killed run goes on from its last checkpoint; a run with other settings is never replaced unasked.
+    Plans and preprocesses first where necessary. Writes adapter.safetensors, run.json, log.jsonl
+    and support.json. An interrupted run resumes from its last checkpoint. A run with different
+    settings is overwritten only with --overwrite.
     """
     from fseft import api
-    from fseft.cli.parsing import case_names, choice, names, pairs, parse_memory, parse_settings
+    from fseft.cli.parsing import case_names, names, pairs, parse_memory, parse_settings
     from fseft.cli.training_progress import training_progress
 
     with training_progress(f"{method}, k = {k}", minutes) as on_step:
@@ -118,8 +118,8 @@ def adapt(
             labels=names(labels),
             cases=case_names(cases),
             class_mapping=dict(pairs("--map", mapping or ())),
-            decoder=choice("--decoder", decoder, BESIDE) or None,  # type: ignore[arg-type]
-            bottleneck=choice("--bottleneck", bottleneck, BESIDE) or None,  # type: ignore[arg-type]
+            decoder=decoder,
+            bottleneck=bottleneck,
             minutes=minutes,
             fp16=half,
             output=output,

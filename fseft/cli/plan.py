@@ -39,7 +39,8 @@ def plan(
 ) -> None:
     """Measure a dataset and decide how it is processed for a model.
 
-    Writes fingerprint.json and plan.MODEL.json below fingerprints/. Files are measured again only if one has changed.
+    Writes fingerprint.json and plan.MODEL.json below fingerprints/. Files are measured again only
+    if one has changed.
     """
     from fseft import api
     from fseft.workspace import Workspace
@@ -68,8 +69,8 @@ def _show(fingerprint: Fingerprint, decided: Plan) -> None:
     if fingerprint.classes:
         names = show_resolved(resolve_names(fingerprint.classes, fingerprint.meanings))
         rows = [
-            (names[name], str(found.id), str(found.cases), _ml(found.median_volume_mm3))
-            for name, found in fingerprint.classes.items()
+            (names[name], str(entry.id), str(entry.cases), _ml(entry.median_volume_mm3))
+            for name, entry in fingerprint.classes.items()
         ]
         console.show_table(
             ("structure", "label", "cases", "median ml"),
@@ -86,7 +87,8 @@ def _summary(fingerprint: Fingerprint, axes: str) -> Iterator[str]:
     cases = fingerprint.cases
     labelled = sum(bool(case.volumes_mm3) for case in cases)
     channels = ", ".join(fingerprint.channels)
-    yield f"{fingerprint.dataset} ({fingerprint.reader}): {len(cases)} cases, {labelled} with structures"
+    counts = f"{len(cases)} cases, {labelled} with structures"
+    yield f"{fingerprint.dataset} ({fingerprint.reader}): {counts}"
     yield f"modality {fingerprint.modality}, channels {channels}"
     shapes = [permute_to_orientation(case.shape, case.orientation, axes) for case in cases]
     spacings = [permute_to_orientation(case.spacing_mm, case.orientation, axes) for case in cases]

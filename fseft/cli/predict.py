@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,9 +24,9 @@ def predict(
         list[Path], typer.Option(help="adapter.safetensors, or the folder of its run; repeatable.")
     ],
     overlap: Annotated[
-        str,
+        Literal["probability", "first", "separate"],
         typer.Option(
-            help="Of several adapters: probability (the surest wins), first, or separate (a folder each)."
+            help="Of several adapters: probability (the highest wins), first, or separate folders."
         ),
     ] = "probability",
     probabilities: Annotated[
@@ -42,18 +42,18 @@ def predict(
 ) -> None:
     """Segment new scans on their own grid.
 
-    Needs the scan, the adapter and the backbone, nothing else. Scans that are done already are skipped. Several
-    adapters that learned from the same frozen features share one pass of the network.
+    Needs the scan, the adapter and the backbone, nothing else. Scans that are done already are
+    skipped. Several adapters that learned from the same frozen features share one pass of the
+    network.
     """
     from fseft import api
     from fseft.cli.console import out
-    from fseft.cli.parsing import choice
 
     result = api.predict(
         inputs,
         adapter,
         output,
-        overlap=choice("--overlap", overlap, ("probability", "first", "separate")),  # type: ignore[arg-type]
+        overlap=overlap,
         probabilities=probabilities,
         tta=tta,
         device=device,

@@ -1,4 +1,4 @@
-"""`fseft preprocess`: bring a dataset onto a model's grid, once."""
+"""`fseft preprocess`: resample a dataset to the grid of a model."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def preprocess(
 ) -> None:
     """Resample a dataset to a model's grid and store it compressed.
 
-    Plans first. Cases that are there already, made of the same files, are left as they are; a run that was
-    killed goes on where it was.
+    Plans first. Cases that were preprocessed before, from the same files, are skipped, so that an
+    interrupted run resumes.
     """
     from fseft import api
 
@@ -46,6 +46,5 @@ def preprocess(
         workspace=workspace,
         callbacks=ConsoleCallbacks(),
     )
-    done, skipped = len(result.done), len(result.skipped)
-    summary = f"{done} cases preprocessed, {skipped} were there already: {result.folder}"
-    console.show_lines([summary])
+    counts = f"{len(result.processed)} cases preprocessed, {len(result.skipped)} skipped"
+    console.show_lines([f"{counts}: {result.folder}"])

@@ -137,10 +137,10 @@ class ReporterCallbacks(Callbacks):
             logger.warning("%s failed in %s (%s); the run continues", name, hook, reason)
             logger.debug("The traceback of %s", name, exc_info=error)
 
-    def on_start(self, config: Any, first_epoch: int) -> None:
-        """Report the start of the run."""
-        del config
-        self._notify("fseft_run_start", epoch=first_epoch)
+    def start(self, run: Run, epoch: int) -> None:
+        """Report the start of a run, or its resumption at an epoch."""
+        self.run = run
+        self._notify("fseft_run_start", epoch=epoch)
 
     def on_epoch_end(self, epoch: Epoch) -> None:
         """Report an epoch."""

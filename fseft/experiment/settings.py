@@ -25,7 +25,7 @@ PRESET = "preset"
 
 @dataclass(frozen=True)
 class ConfiguredMethod:
-    """A method with everything that is set about it, resolved once by `configure_method` and then passed on.
+    """A method with its settings, resolved once by `configure_method` and then passed on.
 
     Attributes:
         name: As the user wrote it; `package:name` where two packages offer the same name.
@@ -51,7 +51,7 @@ class ConfiguredMethod:
 
     @property
     def caches_features(self) -> bool:
-        """Whether training runs on features that are computed once, as only the head of the network changes."""
+        """Whether training runs on cached features, as only the head of the network changes."""
         return (
             self.spec.access == "black-box"
             and set(self.part_modes.values()) == {"frozen"}
@@ -60,7 +60,7 @@ class ConfiguredMethod:
 
 
 def default_decoder_mode(spec: MethodSpec) -> PartMode:
-    """Return the mode of the decoder unless requested otherwise: fine-tuned for white-box methods."""
+    """Return the default mode of the decoder: fine-tuned for white-box methods."""
     frozen = spec.access == "black-box" or not spec.needs_model
     return "frozen" if frozen else "fine-tuned"
 
@@ -76,14 +76,15 @@ def configure_method(
 
     Args:
         name: As listed by `fseft methods`.
-        settings: Keys of the method's configuration and of `TrainingConfig`, and `preset`. A key of both belongs
-            to the method. Values may be text from a command line, such as "1,2" for a tuple.
+        settings: Keys of the method's configuration and of `TrainingConfig`, and `preset`. A key of
+            both belongs to the method. Values may be text from a command line, such as "1,2" for a
+            tuple.
         decoder: Mode of the decoder; None for the default of the method.
         bottleneck: Mode of the bottleneck; None for "frozen".
 
     Raises:
-        FseftError: Unknown method, key or preset (with the nearest names), an invalid value, or modes that
-            contradict the method.
+        FseftError: Unknown method, key or preset (with the nearest names), an invalid value, or
+            modes that contradict the method.
     """
     spec = registry().method(name)
     config, training = split_settings(spec, settings, decoder or default_decoder_mode(spec))
@@ -150,7 +151,7 @@ def _current_name(spec: MethodSpec, key: str) -> str:
 
 
 def parsed_value(value: str) -> Any:
-    """Parse the text of a setting: JSON, a list of JSON values separated by commas, or else the text itself."""
+    """Parse text as JSON, or as JSON values separated by commas, or return the text."""
     for text in (value, f"[{value}]") if "," in value else (value,):
         try:
             return json.loads(text)
@@ -195,11 +196,11 @@ def training_config(defaults: TrainingConfig, settings: Mapping[str, Any]) -> Tr
         50
     """
     settings = TrainingConfig.upgrade(settings)
-    known = TrainingConfig.model_fields
+    names = TrainingConfig.model_fields
     for key in settings:
-        if key not in known:
+        if key not in names:
             cause = f"the training has no setting {key!r}"
-            raise FseftError(cause, hint=did_you_mean(key, list(known)))
+            raise FseftError(cause, hint=did_you_mean(key, list(names)))
     changed = {**defaults.model_dump(), **settings}
     config: TrainingConfig = _validate(TrainingConfig, changed, "Use another value.")
     check_components(config)
@@ -222,7 +223,7 @@ def _validate(model: type[Any], values: Mapping[str, Any], hint: str) -> Any:
 
 
 def _as_field(model: type[FrozenModel], key: str, value: Any) -> Any:
-    """Split text, and wrap a single number, where the field is a tuple: `stages=1`, `parts=encoder,decoder`."""
+    """Turn text and single values into a list where the field is a tuple, as in `stages=1`."""
     if not _takes_tuple(model.model_fields[key].annotation) or isinstance(value, list | tuple):
         return value
     if not isinstance(value, str):

@@ -31,7 +31,8 @@ class Adapter:
 
     Attributes:
         path: The file `adapter.safetensors`.
-        workspace: Where models of the user are stored; the adapter requires the model that it was trained on.
+        workspace: Where models of the user are stored; the adapter requires the model that it was
+            trained on.
 
     Example:
         >>> adapter = Adapter.load("runs/livers/phantom-tiny/lora-k5-s0")  # doctest: +SKIP
@@ -63,7 +64,7 @@ class Adapter:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The description in the header of the file: method, model, preprocessing, structures, support cases."""
+        """The description in the header of the file: method, model, preprocessing, structures."""
         from fseft.model_zoo.adapter_file import read_manifest
 
         return read_manifest(self.path)
@@ -75,19 +76,20 @@ class Adapter:
 
     @property
     def run(self) -> Run | None:
-        """The document of the run in the folder of the adapter, with its loss and its times; None without one."""
+        """The document of the run in the folder of the adapter; None without one."""
         path = self.path.with_name("run.json")
         return read_document(path, Run) if path.is_file() else None
 
     @cached_property
     def network(self) -> nn.Module:
-        """The adapted network on the CPU, in evaluation mode, with the adapter merged into its weights.
+        """The adapted network in evaluation mode, with the adapter merged into its weights.
 
-        Its input is (B, C, i, j, k) in float32, preprocessed as `manifest.preprocessing` describes; its output is
-        logits (B, 1 + structures, i, j, k), the background first.
+        Its input is (B, C, i, j, k) in float32, preprocessed as `manifest.preprocessing` describes;
+        its output is logits (B, 1 + structures, i, j, k), the background first.
 
         Raises:
-            FseftError: The method or the model of the adapter is not installed, or the model has other weights.
+            FseftError: The method or the model of the adapter is not installed, or the model has
+                other weights.
         """
         from fseft.model_zoo.adapter_file import load_adapter
 
@@ -107,16 +109,20 @@ class Adapter:
 
         Args:
             image: (i, j, k) or (channel, i, j, k); Hounsfield units for CT.
-            affine: (4, 4), maps voxel indices (i, j, k, 1) to RAS millimetres, as in nibabel and MONAI.
-            spacing_mm: Voxel spacing along i, j and k, instead of an affine, for an image in RAS orientation.
+            affine: (4, 4), maps voxel indices (i, j, k, 1) to RAS millimetres, as in nibabel and
+                MONAI.
+            spacing_mm: Voxel spacing along i, j and k, instead of an affine, for an image in RAS
+                orientation.
             device: "auto", "cpu" or "cuda".
             tta: Average over mirrored copies of the image.
 
         Returns:
-            Labels (i, j, k), uint8 unless a label value exceeds 255; `labels` maps structures to values.
+            Labels (i, j, k), uint8 unless a label value exceeds 255; `labels` maps structures to
+            values.
 
         Raises:
-            FseftError: The image has other dimensions or channels, or neither affine nor spacing is given.
+            FseftError: The image has other dimensions or channels, or neither affine nor spacing is
+                given.
         """
         import numpy as np
 
@@ -164,6 +170,6 @@ def _volume(
         )
     ras = np.diag([*spacing_mm, 1.0]) if spacing_mm is not None else np.asarray(affine, np.float64)
     if ras.shape != (4, 4) or not abs(np.linalg.det(ras)) > 0:
-        raise FseftError("the affine is no invertible 4x4 matrix", hint="Check it.")
+        raise FseftError("the affine is not an invertible 4x4 matrix", hint="Check it.")
     i, j, k = array.shape[1:]
     return Volume(array, Geometry((i, j, k), np.diag(_LPS_FROM_RAS) @ ras))

@@ -1,4 +1,4 @@
-"""Plan how a dataset is processed for a model, from its contract, the fingerprint and the resources."""
+"""Plan how a dataset is processed for a model, from contract, fingerprint and resources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fseft.schemas import Contract, Decision, Fingerprint, Plan, Preprocessing
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from fseft.learn.networks.roles import Architecture
     from fseft.model_zoo.catalogue import FoundationModel
@@ -31,7 +31,7 @@ CPU_BUDGET = 64**3
 CUDA_BUDGET = 128**3
 """Voxels of a patch for a GPU."""
 MEMORY_FRACTION = 0.8
-"""Part of the memory that a plan may use unless a limit is given: of a GPU's free memory, or of a computer's whole."""
+"""Fraction of the memory that a plan uses by default: free memory of a GPU, all of a computer."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ def make_plan(
         device: "auto", "cpu" or "cuda".
         workers: Processes, or the address of a dask scheduler.
         callbacks: Observe the fingerprinting.
-        reuse: Return the stored plan if it was made for this model and these files, its device exists, and neither
-            memory nor device is requested.
+        reuse: Return the stored plan if it was made for this model and these files, its device
+            exists, and neither memory nor device is requested.
 
     Returns:
         The fingerprint and the plan.
 
     Raises:
-        FseftError: A case is broken, the model has other input channels, the device does not exist, or the smallest
-            training step exceeds the memory.
+        FseftError: A case is broken, the model has other input channels, the device does not exist,
+            or the smallest training step exceeds the memory.
     """
     _check_channels(model, dataset)
     callbacks = callbacks or Callbacks()
@@ -107,7 +107,7 @@ def plan_for(
     memory_bytes: int | None = None,
     device: str = "auto",
 ) -> Plan:
-    """Plan a fingerprinted dataset, without writing the plan; arguments and errors are those of `make_plan`."""
+    """Plan a fingerprinted dataset without writing the plan; arguments as for `make_plan`."""
     return _plan(model, fingerprint, _resources(device, memory_bytes))
 
 
@@ -127,8 +127,8 @@ def restrict_intensity(
 ) -> Plan:
     """Replace the intensity statistics of a plan by those of the support cases.
 
-    A label that is used for any decision counts in k, and statistics of the foreground are such a decision. An
-    intensity scheme that the model's contract prescribes stays.
+    A label that is used for any decision counts in k, and statistics of the foreground are such a
+    decision. An intensity scheme that the model's contract prescribes stays.
 
     Args:
         plan: The plan of the dataset.
@@ -177,32 +177,20 @@ def _plan(model: FoundationModel, fingerprint: Fingerprint, resources: _Resource
     from fseft.planning.rules import check_contract
     from fseft.volume.intensity import select_intensity_scheme
 
-    card, contract, modality = model.card, model.card.contract, fingerprint.modality
+    card, contract = model.card, model.card.contract
     spacing, spacing_reason = _spacing(card, fingerprint)
     intensity, intensity_reason = select_intensity_scheme(
-        contract, modality, fingerprint.intensities
+        contract, fingerprint.modality, fingerprint.intensities
     )
-    architecture = model.architecture()
-    step = _training_step(card, fingerprint, spacing, architecture, resources)
+    step = _training_step(card, fingerprint, spacing, model.architecture(), resources)
     preprocessing = Preprocessing(
         orientation=contract.orientation,
         spacing_mm=spacing,
-        modality=modality,
+        modality=fingerprint.modality,
         intensity=intensity,
         patch_size=step.patch,
     )
-    schemes = "; ".join(dict.fromkeys(scheme.describe() for scheme in intensity))
-    decisions = (
-        ("modality", modality, _modality_reason(fingerprint)),
-        ("orientation", contract.orientation, _orientation_reason(fingerprint)),
-        ("spacing", f"{_times(spacing)} mm", spacing_reason),
-        ("intensity", schemes, intensity_reason),
-        ("patch size", f"{_times(step.patch)} voxels", step.reason),
-        ("crops per step", str(step.crops), _crops_reason(step)),
-        ("memory", show_bytes(step.memory_bytes), _memory_reason(resources)),
-        ("architecture", card.architecture, _architecture_reason(model, architecture)),
-        ("device", resources.device, _device_reason(resources)),
-    )
+    reasons = {"spacing": spacing_reason, "intensity": intensity_reason}
     return Plan(
         dataset=fingerprint.dataset,
         model=card.name,
@@ -214,11 +202,34 @@ def _plan(model: FoundationModel, fingerprint: Fingerprint, resources: _Resource
         crops_per_step=step.crops,
         memory_bytes=step.memory_bytes,
         device=resources.device,
-        decisions=tuple(
-            Decision(name=name, value=value, reason=reason) for name, value, reason in decisions
-        ),
+        decisions=_decisions(model, fingerprint, preprocessing, step, resources, reasons),
         warnings=(*fingerprint.warnings, *check_contract(contract, fingerprint, preprocessing)),
     )
+
+
+def _decisions(
+    model: FoundationModel,
+    fingerprint: Fingerprint,
+    preprocessing: Preprocessing,
+    step: _TrainingStep,
+    resources: _Resources,
+    reasons: Mapping[str, str],
+) -> tuple[Decision, ...]:
+    """List every decision with its value and its reason."""
+    schemes = dict.fromkeys(scheme.describe() for scheme in preprocessing.intensity)
+    architecture = _architecture_reason(model, model.architecture())
+    rows = (
+        ("modality", preprocessing.modality, _modality_reason(fingerprint)),
+        ("orientation", preprocessing.orientation, _orientation_reason(fingerprint)),
+        ("spacing", f"{_times(preprocessing.spacing_mm)} mm", reasons["spacing"]),
+        ("intensity", "; ".join(schemes), reasons["intensity"]),
+        ("patch size", f"{_times(step.patch)} voxels", step.reason),
+        ("crops per step", str(step.crops), _crops_reason(step)),
+        ("memory", show_bytes(step.memory_bytes), _memory_reason(resources)),
+        ("architecture", model.card.architecture, architecture),
+        ("device", resources.device, _device_reason(resources)),
+    )
+    return tuple(Decision(name=name, value=value, reason=reason) for name, value, reason in rows)
 
 
 def _spacing(card: ModelCard, fingerprint: Fingerprint) -> tuple[Millimetres, str]:
@@ -251,7 +262,7 @@ def _training_step(
     from fseft.learn.training.memory_estimate import training_bytes
 
     best, reason = _best_patch(card, fingerprint, spacing, architecture, resources.device)
-    # Two crops of a smaller patch train better than one, where neither the model nor the user prescribes the patch.
+    # Two crops of a smaller patch train better than one of a larger patch.
     min_crops = 1 if card.contract.patch_size or resources.requested else 2
     for patch, crops in _candidates(best, spacing, architecture, min_crops):
         needed = training_bytes(
@@ -266,8 +277,8 @@ def _training_step(
             smaller = f"{_times(best)} would not fit the memory"
             return _TrainingStep(patch, crops, needed, reason if patch == best else smaller)
     raise FseftError(
-        f"the smallest training step of {card.architecture} needs {show_bytes(needed)} (one crop of "
-        f"{_times(patch)} voxels), the limit is {show_bytes(resources.limit)}",
+        f"the smallest training step of {card.architecture} needs {show_bytes(needed)} "
+        f"(one crop of {_times(patch)} voxels), the limit is {show_bytes(resources.limit)}",
         hint="Allow more memory, or use a smaller model.",
     )
 

@@ -35,19 +35,19 @@ class Preprocessed:
 
     Attributes:
         folder: The cache, for `fseft.volume.cache.open_case(folder, case)`.
-        done: Cases that were preprocessed now.
+        processed: Cases that were preprocessed now.
         skipped: Cases that were preprocessed before, from the same files.
     """
 
     folder: Path
-    done: tuple[str, ...]
+    processed: tuple[str, ...]
     skipped: tuple[str, ...]
 
 
 def cache_folder(
     plan: Plan, workspace: Workspace, pairs: Mapping[int, LeftRightPair] | None = None
 ) -> Path:
-    """Return the folder for the arrays of a plan; plans that differ only in patch size or intensities share it."""
+    """Return the folder for the arrays of a plan; patch size and intensities do not matter."""
     preprocessing = plan.preprocessing
     crop = "above -500" if preprocessing.modality == "ct" else "above minimum"
     divided = [
@@ -68,7 +68,7 @@ def preprocess(
     pairs: Mapping[int, LeftRightPair] | None = None,
     callbacks: Callbacks | None = None,
 ) -> Preprocessed:
-    """Crop and resample the cases of a dataset into the array cache; cases in the cache, of the same files, are kept.
+    """Crop and resample the cases of a dataset into the array cache, except those cached already.
 
     Args:
         dataset: The dataset.
@@ -83,8 +83,8 @@ def preprocess(
         The folder of the cache, and which cases were preprocessed now.
 
     Raises:
-        FseftError: The plan is for another dataset, a case is unknown or broken, or the disk is full. All other
-            cases are preprocessed first.
+        FseftError: The plan is for another dataset, a case is unknown or broken, or the disk is
+            full. All other cases are preprocessed first.
     """
     if dataset.name != plan.dataset:
         cause = f"the plan is for the dataset {plan.dataset!r}, not for {dataset.name!r}"
@@ -104,13 +104,13 @@ def preprocess(
         _warn_of_uncertain_sides(folder, selected, dataset)
     return Preprocessed(
         folder=folder,
-        done=tuple(name for name in is_new if is_new[name]),
+        processed=tuple(name for name in is_new if is_new[name]),
         skipped=tuple(name for name in is_new if not is_new[name]),
     )
 
 
 def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
-    """Return the metadata of a cached case, from which `GridTransform.from_json` restores the original grid."""
+    """Return the metadata of a cached case; `GridTransform.from_json` restores its grid from it."""
     return {
         "content": content,
         **prepared.to_json(),
@@ -125,7 +125,7 @@ def _select(cases: dict[str, Case], names: Iterable[str] | None) -> dict[str, Ca
     selected = {}
     for name in names:
         if name not in cases:
-            raise FseftError(f"there is no case {name!r}", hint=did_you_mean(name, list(cases)))
+            raise FseftError(f"unknown case {name!r}", hint=did_you_mean(name, list(cases)))
         selected[name] = cases[name]
     return selected
 
@@ -193,7 +193,7 @@ def _is_cached(folder: Path, name: str, content: str) -> bool:
 
 
 def _label_values(prepared: PreparedVolume) -> list[int]:
-    """Return the label values that occur; names are not stored, so that they can change without the arrays."""
+    """Return the label values that occur; names may change without the arrays."""
     import numpy as np
 
     if prepared.label is None:

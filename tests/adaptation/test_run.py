@@ -105,7 +105,7 @@ def test_only_cases_of_the_pool_are_chosen(names, seed, data):
         (5, (), "k is 5, but there are 4 labelled cases to choose from. Use k between 1 and 4"),
         (0, (), "k is 0"),
         (3, ("a", "b"), "k is 3, but there are 2"),
-        (1, ("a", "bb"), "case bb: is no labelled case"),
+        (1, ("a", "bb"), "case bb: is not a labelled case"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(k, pool, message):
@@ -402,7 +402,7 @@ def test_a_damaged_checkpoint_is_told_with_its_file(request_for, workspace):
         ({"model": "tinny"}, "unknown model 'tinny'. Did you mean tiny"),
         ({"labels": ("tumor",)}, "the dataset has no structure 'tumor'. Did you mean tumour"),
         ({"settings": ("epoch=3",)}, "no setting 'epoch'. Did you mean epochs"),
-        ({"cases": ("z",)}, "case z: is no labelled case"),
+        ({"cases": ("z",)}, "case z: is not a labelled case"),
         ({"k": 9}, "k is 9, but there are 4"),
         (
             {"method": "lora", "model": "none"},

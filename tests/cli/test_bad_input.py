@@ -351,7 +351,7 @@ OPTIONS = [
     (f"{PLAN} --devise cpu", ["No such option: --devise", "--device", "See fseft plan --help."]),
     (f"{PLAN} --workers many", ["--workers", "valid integer", "See fseft plan --help."]),
     (f"{PLAN} --workers 0", ["--workers", "greater than or equal to 1", "See fseft plan --help."]),
-    (f"{PLAN} --device gpu", ["unknown device 'gpu'", "Use auto, cpu or cuda."]),
+    (f"{PLAN} --device gpu", ["--device", "'gpu' is not one of 'auto', 'cpu', 'cuda'"]),
     (
         f"{PLAN} --memory plenty",
         ["--memory 'plenty' is not an amount of memory", "for example 12GB"],
@@ -390,9 +390,12 @@ OPTIONS = [
         ["'--k'", "valid integer", "See fseft adapt --help."],
     ),
     (f"{SCRATCH} --labels livr", ["the dataset has no structure 'livr'", "Did you mean liver?"]),
-    (f"{SCRATCH} --cases a,d", ["case d: is no labelled case of the dataset", "Known: a, b, c."]),
+    (
+        f"{SCRATCH} --cases a,d",
+        ["case d: is not a labelled case of the dataset", "Known: a, b, c."],
+    ),
     (f"{SCRATCH} --reporter json", ["unknown reporter 'json'", "Did you mean jsonl?"]),
-    (f"{SCRATCH} --decoder frosen", ["--decoder 'frosen' is not known", "Did you mean frozen?"]),
+    (f"{SCRATCH} --decoder frosen", ["--decoder", "'frosen' is not one of", "'frozen'"]),
     (
         f"{SCRATCH} --memory plenty",
         ["--memory 'plenty' is not an amount of memory", "for example 12GB"],
@@ -400,7 +403,7 @@ OPTIONS = [
     (f"{SCRATCH} --seed -1", ["--seed", "greater than or equal to 0", "See fseft adapt --help."]),
     (
         f"{SCRATCH} --cases {','.join(['case_of_the_hospital'] * 20)}",
-        ["case_of_the_hospital: is no labelled"],
+        ["case_of_the_hospital: is not a labelled"],
     ),
     (f"{SCRATCH} --minutes -1", ["--minutes", "-1", "must be a positive number"]),
     (f"{SCRATCH} --set epochs", ["--set 'epochs' is no key=value", "for example --set rank=4"]),

@@ -87,9 +87,5 @@ def test_strict_refuses_what_is_incomplete(call):
 
 
 def test_preprocess_tells_what_it_did(call):
-    assert "2 cases preprocessed, 0 were there already" in " ".join(
-        call("preprocess").output.split()
-    )
-    assert "0 cases preprocessed, 2 were there already" in " ".join(
-        call("preprocess").output.split()
-    )
+    assert "2 cases preprocessed, 0 skipped" in " ".join(call("preprocess").output.split())
+    assert "0 cases preprocessed, 2 skipped" in " ".join(call("preprocess").output.split())

@@ -115,7 +115,7 @@ def test_a_tuned_bottleneck_is_in_the_adapter_and_comes_back(how, request_for, w
         (
             "full",
             {"decoder": "low-rank"},
-            "trains the whole decoder: --decoder low-rank would change nothing",
+            "trains the whole decoder: low-rank would change nothing",
         ),
         ("full", {"bottleneck": "low-rank"}, "trains the whole bottleneck"),
         ("decoder-only", {"decoder": "frozen"}, "trains the whole decoder"),

@@ -107,7 +107,7 @@ def test_relative_paths_reach_the_same_files(cluster, blobs, workspace, tmp_path
     _, local = api.plan(blobs, "none", device="cpu", workspace=workspace)
     _, remote = api.plan("blobs", "none", device="cpu", workers=cluster, workspace=store)
     assert remote == local
-    assert len(api.preprocess("blobs", "none", workers=cluster, workspace=store).done) == 4
+    assert len(api.preprocess("blobs", "none", workers=cluster, workspace=store).processed) == 4
 
 
 def test_scans_are_segmented_and_scored_on_it_as_in_one_process(

@@ -77,7 +77,7 @@ def a_plan(**changed):
 
 def test_every_case_is_cached_with_its_way_back(dataset, store):
     made = preprocess(dataset, a_plan(), store)
-    assert (made.done, made.skipped) == (NAMES, ())
+    assert (made.processed, made.skipped) == (NAMES, ())
     case = cache.open_case(made.folder, "a")
     image, label = case.read_all()
     assert image.dtype == np.int16
@@ -93,7 +93,7 @@ def test_a_second_run_does_nothing(dataset, store):
     folder = preprocess(dataset, a_plan(), store).folder
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     again = preprocess(dataset, a_plan(), store)
-    assert (again.done, again.skipped) == ((), NAMES)
+    assert (again.processed, again.skipped) == ((), NAMES)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
@@ -111,7 +111,7 @@ def test_a_case_whose_file_changed_is_done_again(dataset, store, kind):
     for path, content in kept.items():
         path.write_bytes(content)
     again = preprocess(dataset, a_plan(), store)
-    assert (again.done, again.skipped) == (("b",), ("a", "c"))
+    assert (again.processed, again.skipped) == (("b",), ("a", "c"))
 
 
 def test_a_run_that_was_stopped_goes_on(dataset, store, monkeypatch):
@@ -128,7 +128,7 @@ def test_a_run_that_was_stopped_goes_on(dataset, store, monkeypatch):
         preprocess(dataset, a_plan(), store)
     monkeypatch.undo()
     made = preprocess(dataset, a_plan(), store)
-    assert (made.done, made.skipped) == (("b", "c"), ("a",))
+    assert (made.processed, made.skipped) == (("b", "c"), ("a",))
 
 
 def test_a_broken_case_leaves_the_others_done(dataset, store):
@@ -152,8 +152,8 @@ def test_plans_that_differ_in_the_grid_do_not(store, change):
 
 
 def test_only_the_chosen_cases_are_done(dataset, store):
-    assert preprocess(dataset, a_plan(), store, cases=["c"]).done == ("c",)
-    with pytest.raises(FseftError, match="no case 'd'"):
+    assert preprocess(dataset, a_plan(), store, cases=["c"]).processed == ("c",)
+    with pytest.raises(FseftError, match="unknown case 'd'"):
         preprocess(dataset, a_plan(), store, cases=["d"])
 
 
@@ -191,7 +191,7 @@ def test_public_cases_come_back_to_their_grid(real_data, store):
     folder = real_data / "headneck"
     _, plan = api.plan(folder, "none", device="cpu", workspace=store)
     made = preprocess(folder, plan, store, cases=["pt_100", "pt_101"])
-    assert len(made.done) == 2
+    assert len(made.processed) == 2
     case = cache.open_case(made.folder, "pt_100")
     _, label = case.read_all()
     ids = (0, *case.classes)
@@ -213,7 +213,7 @@ def test_a_dicom_series_is_a_case(real_data, store, tmp_path):
     fingerprint, plan = api.plan(folder, "none", device="cpu", workspace=store)
     assert fingerprint.modality == "ct"
     assert fingerprint.cases[0].spacing_mm[0] == pytest.approx(2)
-    assert preprocess(folder, plan, store).done == ("straight",)
+    assert preprocess(folder, plan, store).processed == ("straight",)
 
 
 def test_a_4d_image_has_its_channels(store, tmp_path):
@@ -267,7 +267,7 @@ def test_pairs_are_divided_once_and_doubts_are_told_each_time(paired, tmp_path, 
     for done in (("a", "b"), ()):
         caplog.clear()
         made = preprocess(paired, plan, store, pairs=pairs)
-        assert made.done == done
+        assert made.processed == done
         (message,) = caplog.messages
         doubt = "a: left and right of 'kidney' are uncertain: no component is on the right"
         assert doubt in message
