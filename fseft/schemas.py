@@ -1,4 +1,4 @@
-"""The documents: frozen, versioned JSON that travels between steps, and the parts they are made of."""
+"""Schemas of JSON documents and of their parts: immutable, validated and versioned."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PartMode = Literal["frozen", "fine-tuned", "new", "low-rank"]
 class FrozenModel(BaseModel):
     """Immutable data with validated fields; unknown fields are an error.
 
-    A renamed field keeps its old spelling in `former_names`, so that files and commands of earlier versions
-    still work. Only the current names are written, listed and documented.
+    A renamed field keeps its old spelling in `former_names`, so that files and commands of earlier
+    versions still work. Only the current names are written, listed and documented.
 
     Example:
         >>> class Training(FrozenModel):
@@ -39,7 +39,7 @@ class FrozenModel(BaseModel):
 
     @classmethod
     def current_name(cls, key: str) -> str:
-        """Return the current name of a field; a name that is current or unknown is returned unchanged."""
+        """Return the current name of a field; current and unknown names are returned unchanged."""
         return cls.former_names.get(key, key)
 
     @classmethod
@@ -72,16 +72,19 @@ class FrozenModel(BaseModel):
 
 
 class Document(FrozenModel):
-    """What lies in a file of its own."""
+    """The content of one JSON file, with the version of its format."""
 
     schema_version: int = 1
 
 
-# --- datasets -----------------------------------------------------------------------------------------------
-
-
 class Case(FrozenModel):
-    """One patient's volume: one file per channel (or one with all), and a label map, or masks by their values."""
+    """One patient's volume and its labels.
+
+    Attributes:
+        name: Case identifier, unique in the dataset.
+        images: One file per channel, or one file with all channels.
+        label: A label map, or one mask per value, or None for an unlabelled case.
+    """
 
     name: str
     images: tuple[Path, ...]
@@ -89,34 +92,54 @@ class Case(FrozenModel):
 
 
 class Dataset(FrozenModel):
-    """What a reader found. `labels` maps structure names to voxel values, background left out."""
+    """The cases and labels of a dataset, as a reader lists them.
+
+    Attributes:
+        name: Name of the folder.
+        reader: Name of the reader.
+        folder: Absolute path of the dataset; set by `read_dataset`.
+        channels: Name of each image channel, such as "CT".
+        labels: Structure name -> voxel value, without background; empty if the names are unknown.
+        meanings: Ambiguous structure name -> its meaning, such as `cancer` -> `lung_tumor`.
+        cases: All cases, sorted by name.
+        warnings: Messages for the user.
+
+    Example:
+        >>> case = Case(name="a", images=(Path("a_0000.nii.gz"),), label=Path("a.nii.gz"))
+        >>> dataset = Dataset(
+        ...     name="livers", reader="nnunet", channels=("CT",), labels={"liver": 1}, cases=(case,)
+        ... )
+        >>> [case.name for case in dataset.labelled]
+        ['a']
+    """
 
     name: str
     reader: str
-    folder: Path = Field(default=Path(), description="absolute; set by `read_dataset`")
+    folder: Path = Path()
     channels: tuple[str, ...]
     labels: dict[str, int] = {}
-    meanings: dict[str, str] = Field(
-        default={}, description="of names that do not say of what: cancer -> lung_tumor"
-    )
+    meanings: dict[str, str] = {}
     cases: tuple[Case, ...]
     warnings: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> tuple[Case, ...]:
-        """The cases with a label."""
+        """Cases with a label."""
         return tuple(case for case in self.cases if case.label is not None)
 
 
-# --- preprocessing --------------------------------------------------------------------------------------------
-
-
 class Intensity(FrozenModel):
-    """How stored intensities become network input.
+    """Normalisation of the intensities of one channel.
 
-    `window`: clip to [low, high], map to [0, 1]. `clip-zscore`: clip to [low, high], subtract `mean`, divide by
-    `std` (nnU-Net's CT rule). `zscore`: subtract the case's mean, divide by its standard deviation.
-    `minmax`: map the case's extremes to -1 and 1.
+    Attributes:
+        scheme: `window` clips to [low, high] and maps to [0, 1]; `clip-zscore` clips to [low,
+            high], subtracts `mean` and divides by `std` (nnU-Net's rule for CT); `zscore` uses mean
+            and standard deviation of each case; `minmax` maps the extremes of each case to -1 and
+            1.
+        low: Lower limit, in stored units.
+        high: Upper limit, in stored units.
+        mean: Mean of the foreground of the dataset.
+        std: Standard deviation of the foreground of the dataset.
     """
 
     scheme: Literal["window", "clip-zscore", "zscore", "minmax"]
@@ -126,17 +149,21 @@ class Intensity(FrozenModel):
     std: float | None = None
 
     def describe(self) -> str:
-        """The scheme in a few words."""
-        if self.scheme in ("zscore", "minmax"):
-            return (
-                "z-score per case" if self.scheme == "zscore" else "each case's extremes to [-1, 1]"
-            )
+        """Return the scheme in a few words."""
+        if self.scheme == "zscore":
+            return "z-score per case"
+        if self.scheme == "minmax":
+            return "each case's extremes to [-1, 1]"
         clip = f"clip to [{self.low:g}, {self.high:g}]"
         return f"{clip}, scale to [0, 1]" if self.scheme == "window" else f"{clip}, z-score"
 
 
 class Contract(FrozenModel):
-    """What a foundation model expects of its input. What it leaves open (None, {}) the fingerprint decides."""
+    """Preprocessing contract: the input that a foundation model expects.
+
+    What is left at None or {} is decided by the fingerprint of the dataset. Spacing and patch size
+    are along the axes of `orientation`, a three-letter code.
+    """
 
     orientation: str = "RAS"
     spacing_mm: Millimetres | None = None
@@ -146,7 +173,11 @@ class Contract(FrozenModel):
 
 
 class Preprocessing(FrozenModel):
-    """How arrays are made of a scan, fully decided; stored in the plan and in the adapter."""
+    """Complete preprocessing of scans for a network; stored in the plan and in the adapter.
+
+    Spacing and patch size are along the axes of `orientation`; `intensity` has one entry per
+    channel.
+    """
 
     orientation: str
     spacing_mm: Millimetres
@@ -155,11 +186,8 @@ class Preprocessing(FrozenModel):
     patch_size: Triple
 
 
-# --- plan ---------------------------------------------------------------------------------------------------
-
-
 class CaseFingerprint(FrozenModel):
-    """What was measured on one case; axes as stored in the file."""
+    """Measurements of one case; axes as stored in the file."""
 
     name: str
     content: str
@@ -168,14 +196,14 @@ class CaseFingerprint(FrozenModel):
     spacing_mm: Millimetres
     orientation: str
     voxels: str = ""
-    """A key of the image's voxels: the same scan in another file has the same one."""
+    """A key of the image's voxels, equal for the same scan in another file."""
     labelled: bool = False
     volumes_mm3: dict[str, float] = {}
     extents_mm: dict[str, Millimetres] = {}
 
 
 class IntensityStats(FrozenModel):
-    """Foreground intensities of one channel, every case with the same weight."""
+    """Foreground intensities of one channel, with equal weights of all cases."""
 
     mean: float
     std: float
@@ -187,7 +215,7 @@ class IntensityStats(FrozenModel):
 
 
 class ClassFingerprint(FrozenModel):
-    """One structure over all cases that have it; extents along left-right, back-front, foot-head."""
+    """One structure over all cases that have it; extents along the axes RAS."""
 
     id: int
     cases: int
@@ -204,7 +232,7 @@ class ClassFingerprint(FrozenModel):
 
 
 class Fingerprint(Document):
-    """What was measured on the dataset."""
+    """Measurements of a dataset, from which plans are made."""
 
     dataset: str
     reader: str
@@ -221,7 +249,7 @@ class Fingerprint(Document):
 
 
 class Decision(FrozenModel):
-    """One line of the plan: what was chosen, and why."""
+    """One decision of a plan: its name, the chosen value and the reason."""
 
     name: str
     value: str
@@ -229,7 +257,7 @@ class Decision(FrozenModel):
 
 
 class Plan(Document):
-    """Contract + fingerprint + resources -> how this dataset is processed for this model."""
+    """How a dataset is processed for a model: from contract, fingerprint and resources."""
 
     dataset: str
     model: str
@@ -245,11 +273,8 @@ class Plan(Document):
     warnings: tuple[str, ...] = ()
 
 
-# --- models and results -----------------------------------------------------------------------------------------
-
-
 class ModelCard(Document):
-    """A foundation model: what it is, what it knows, what it expects, and who may share what it becomes."""
+    """A foundation model: architecture, classes, preprocessing contract, licence and provenance."""
 
     name: str
     summary: str = ""
@@ -261,21 +286,21 @@ class ModelCard(Document):
     contract: Contract = Contract()
     licence: str = ""
     shareable: bool | None = Field(
-        default=None, description="whether what becomes of it may be shared; None: unclear"
+        default=None, description="whether derived weights may be shared; None: unclear"
     )
     home: str = Field(default="", description="page of the owner")
     datasets: tuple[str, ...] = ()
     reference: str = ""
     scope: Literal["network", "body", "encoder"] = Field(
         default="network",
-        description="what the weights hold: all, all but the head, the encoder; the rest is random",
+        description="part of the network in the weights; other parts are initialised randomly",
     )
     sha256: str = ""
     provenance: dict[str, Any] = {}
 
 
 class Provenance(FrozenModel):
-    """Which package, in which version, gave a named thing."""
+    """The package and version that provide a component."""
 
     name: str
     distribution: str
@@ -283,7 +308,7 @@ class Provenance(FrozenModel):
 
 
 class SupportSet(Document):
-    """The k labelled cases, by case id; nested in k for one seed."""
+    """The k labelled training cases; for one seed, smaller sets are subsets of larger ones."""
 
     dataset: str
     k: int
@@ -292,7 +317,7 @@ class SupportSet(Document):
 
 
 class Manifest(Document):
-    """The adapter's own description, in the header of its safetensors file: all that `predict` needs to know."""
+    """Description of an adapter, in the header of its safetensors file."""
 
     method: Provenance
     config: dict[str, Any]
@@ -307,23 +332,23 @@ class Manifest(Document):
     labels: dict[str, int]
     support: tuple[str, ...]
     support_images: tuple[str, ...] = Field(
-        default=(), description="content keys: these scans are no unseen ones"
+        default=(), description="content keys of the training scans"
     )
     dataset: str
     seed: int
-    mirror: bool = Field(default=False, description="whether it has learned from mirrored images")
+    mirror: bool = Field(default=False, description="whether it was trained with mirrored images")
     trained_parameters: int
     licence: str = ""
     versions: dict[str, str] = {}
 
     @property
-    def beside(self) -> dict[str, PartMode]:
-        """What became of decoder and bottleneck beside the method."""
+    def part_modes(self) -> dict[str, PartMode]:
+        """How decoder and bottleneck were trained, in addition to the method."""
         return {"decoder": self.decoder, "bottleneck": self.bottleneck}
 
 
 class PredictedCase(FrozenModel):
-    """One segmentation: what it was made of, the sha256 of its adapters, and whether one had learned from the scan."""
+    """Provenance of a segmentation: sha256 of its adapters, whether one was trained on the scan."""
 
     key: str
     adapter: str
@@ -332,7 +357,7 @@ class PredictedCase(FrozenModel):
 
 
 class Predictions(Document):
-    """What a folder of segmentations holds: structures and their voxel values, adapters (sha256: path) and cases."""
+    """Index of a folder of segmentations: label values, adapters (sha256 -> path) and cases."""
 
     labels: dict[str, int]
     adapters: dict[str, str] = {}
@@ -340,7 +365,7 @@ class Predictions(Document):
 
 
 class Run(Document):
-    """One execution of `adapt`: what was asked for and how it ended."""
+    """One execution of `adapt`: its settings and its outcome."""
 
     dataset: str
     model: str
@@ -354,14 +379,14 @@ class Run(Document):
     seed: int
     sources: dict[str, str] = Field(
         default={},
-        description="support cases, and digests of their data, of the plan and of the weights",
+        description="training cases, and digests of their data, the plan and the weights",
     )
     trained_parameters: int
     backbone: dict[str, Any] = Field(
-        default={}, description="sha256 of the weights, and how they were loaded"
+        default={}, description="sha256 of the weights, and their load report"
     )
     head_rows: dict[str, str] = Field(
-        default={}, description="structure -> the model's class it was started from"
+        default={}, description="structure -> class of the model that initialised its output"
     )
     outcome: Literal["running", "finished"] = "running"
     epochs: int = 0
@@ -369,6 +394,4 @@ class Run(Document):
     final_loss: float | None = None
     seconds: float = 0.0
     plugins: tuple[Provenance, ...] = ()
-    notes: tuple[str, ...] = Field(
-        default=(), description="what the method has to say of its result"
-    )
+    notes: tuple[str, ...] = Field(default=(), description="remarks of the method on its result")

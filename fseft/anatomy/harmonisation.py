@@ -1,4 +1,4 @@
-"""What datasets that are learned together call their structures: one name for each, and no part beside its whole."""
+"""Harmonise the label names of several datasets: one name per structure, and no overlaps."""
 
 from __future__ import annotations
 
@@ -18,148 +18,166 @@ from fseft.errors import FseftError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_NAMED = 3  # structures that an error names
+_MAX_NAMES = 3  # structures in an error
 
 
 @dataclass(frozen=True)
 class HarmonisedLabels:
-    """One dataset's own names, and what is learned of them.
+    """Names of one dataset, and the structures to learn from them.
 
     Attributes:
-        structures: Own name -> structure, of all that stay as they are drawn.
-        pairs: Own name -> the left and the right structure that its voxels are divided into.
-        unrequested: Sides of pairs that are not to be learned: background, as all that nobody asked for.
+        structures: Name in the dataset -> structure.
+        pairs: Name in the dataset -> left and right structure, into which its voxels are split.
+        unrequested: Sides of pairs that are background because only the other side is to be
+            learned.
     """
 
     structures: Mapping[str, str]
     pairs: Mapping[str, tuple[str, str]]
     unrequested: frozenset[str] = frozenset()
 
+    def names(self) -> tuple[str, ...]:
+        """Return all structures to learn from the dataset."""
+        sides = [side for pair in self.pairs.values() for side in pair]
+        requested = [side for side in sides if side not in self.unrequested]
+        return (*self.structures.values(), *requested)
+
 
 def harmonise_labels(
-    datasets: Mapping[str, Mapping[str, str]], wanted: Sequence[str] = ()
+    datasets: Mapping[str, Mapping[str, str]], requested: Sequence[str] = ()
 ) -> dict[str, HarmonisedLabels]:
-    """Decide what the structures of several datasets are called, and which pairs are divided.
+    """Choose the name of each structure, and the pairs to split into left and right.
 
-    A pair that one dataset draws as a whole (`kidney`) is divided into left and right where another dataset, or the
-    user, names a side of it. Else it stays whole: nothing would be gained by guessing sides that nobody drew.
+    A pair with one label in a dataset (`kidney`) is split if another dataset, or the user, names
+    one of its sides. Otherwise it stays a pair, as splitting it would add guesses but no
+    information.
 
     Args:
-        datasets: Dataset -> its own names -> what they mean, of `resolve`.
-        wanted: Structures to learn, by any of their names; a pair stands for both sides. By default all.
+        datasets: Dataset -> its names -> their canonical names, see `resolve_names`.
+        requested: Structures to learn, by any of their names; a pair stands for both sides. By
+            default all.
+
+    Returns:
+        Dataset -> its labels.
 
     Raises:
-        FseftError: A dataset has two names for one structure or none that is wanted, a structure is wanted that no
-            dataset has, one has a structure whole and it or another has it in parts, or two have a name that does
-            not say of what.
+        FseftError: A dataset has two names for one structure or no requested structure, no dataset
+            has a requested structure, a structure and a part of it both occur, or two datasets
+            share an ambiguous name.
+
+    Example:
+        >>> labels = harmonise_labels({"a": {"kidney": "kidney"}, "b": {"lkidney": "kidney_left"}})
+        >>> labels["a"].pairs
+        {'kidney': ('kidney_left', 'kidney_right')}
     """
+    occurring = {resolve_name(name) for name in requested}
     for dataset, names in datasets.items():
-        _refuse_twice(dataset, names)
-    sides = {meant for names in datasets.values() for meant in names.values()} | {
-        resolve_name(name) for name in wanted
-    }
-    agreed = {dataset: _divided(names, sides) for dataset, names in datasets.items()}
-    if wanted:
-        agreed = _chosen(agreed, wanted)
-    _refuse_vague(agreed)
-    _refuse_parts(agreed)
-    return agreed
+        _refuse_synonyms(dataset, names)
+        occurring |= set(names.values())
+    labels = {dataset: _split_pairs(names, occurring) for dataset, names in datasets.items()}
+    if requested:
+        labels = _restrict(labels, requested)
+    _refuse_ambiguous_names(labels)
+    _refuse_overlaps(labels)
+    return labels
 
 
-def _divided(names: Mapping[str, str], sides: set[str]) -> HarmonisedLabels:
-    pairs = {
-        name: pair
-        for name, meant in names.items()
-        if (pair := split_pair(meant)) is not None
-        and sides & set(pair)
-        and not set(pair) & set(names.values())
-    }
-    return HarmonisedLabels(
-        {name: meant for name, meant in names.items() if name not in pairs}, pairs
-    )
+def _split_pairs(names: Mapping[str, str], occurring: set[str]) -> HarmonisedLabels:
+    """Split the pairs of a dataset of which any dataset, but not this one, has a side."""
+    structures, pairs = {}, {}
+    for name, canonical in names.items():
+        sides = split_pair(canonical)
+        if sides and occurring & set(sides) and not set(sides) & set(names.values()):
+            pairs[name] = sides
+        else:
+            structures[name] = canonical
+    return HarmonisedLabels(structures, pairs)
 
 
-def _chosen(
-    agreed: Mapping[str, HarmonisedLabels], wanted: Sequence[str]
+def _restrict(
+    datasets: Mapping[str, HarmonisedLabels], requested: Sequence[str]
 ) -> dict[str, HarmonisedLabels]:
-    """What is wanted of each dataset; a divided pair is kept where one of its sides is."""
-    had = {meant for one in agreed.values() for meant in _all(one)}
-    asked: set[str] = set()
-    for name in wanted:
-        meant = {resolve_name(name), normalise_name(name)}
-        found = (meant | {half for one in meant for half in split_pair(one) or ()}) & had
-        if not found:
-            hint = did_you_mean(normalise_name(name), sorted(had))
-            raise FseftError(f"--labels {name}: no dataset has this structure", hint=hint)
-        asked |= found
-    kept = {
-        dataset: HarmonisedLabels(
-            {name: meant for name, meant in one.structures.items() if meant in asked},
-            {name: pair for name, pair in one.pairs.items() if asked & set(pair)},
-            frozenset(
-                half
-                for pair in one.pairs.values()
-                for half in pair
-                if asked & set(pair) and half not in asked
-            ),
-        )
-        for dataset, one in agreed.items()
-    }
-    for dataset, one in kept.items():
-        if not _all(one):
-            cause = f"annotates none of {', '.join(wanted)}"
-            raise FseftError(
-                cause, file=dataset, hint="Leave the dataset out, or ask for more --labels."
-            )
-    return kept
+    """Restrict datasets to requested structures; a split pair stays if one side is requested."""
+    available = {name for labels in datasets.values() for name in labels.names()}
+    selected: set[str] = set()
+    for name in requested:
+        selected |= _matching(name, available)
+    restricted = {}
+    for dataset, labels in datasets.items():
+        kept = _restrict_one(labels, selected)
+        if not kept.names():
+            cause = f"annotates none of {', '.join(requested)}"
+            hint = "Exclude the dataset, or request more labels."
+            raise FseftError(cause, file=dataset, hint=hint)
+        restricted[dataset] = kept
+    return restricted
 
 
-def _refuse_twice(dataset: str, names: Mapping[str, str]) -> None:
+def _matching(name: str, available: set[str]) -> set[str]:
+    """Return the available structures that a requested name denotes."""
+    candidates = {resolve_name(name), normalise_name(name)}
+    sides = {side for candidate in candidates for side in split_pair(candidate) or ()}
+    matching = (candidates | sides) & available
+    if not matching:
+        hint = did_you_mean(normalise_name(name), sorted(available))
+        raise FseftError(f"no dataset has the requested structure {name!r}", hint=hint)
+    return matching
+
+
+def _restrict_one(labels: HarmonisedLabels, selected: set[str]) -> HarmonisedLabels:
+    structures = dict(labels.structures)
+    for name, structure in labels.structures.items():
+        if structure not in selected:
+            del structures[name]
+    pairs = dict(labels.pairs)
+    for name, pair in labels.pairs.items():
+        if not selected & set(pair):
+            del pairs[name]
+    sides = {side for pair in pairs.values() for side in pair}
+    return HarmonisedLabels(structures, pairs, frozenset(sides - selected))
+
+
+def _refuse_synonyms(dataset: str, names: Mapping[str, str]) -> None:
+    """Refuse two names of one structure in a dataset."""
     first: dict[str, str] = {}
-    for name, meant in names.items():
-        if first.setdefault(meant, name) != name:
-            hint = "Rename one in dataset.json, or give both one value in the label files."
+    for name, canonical in names.items():
+        if first.setdefault(canonical, name) != name:
             raise FseftError(
-                f"names {meant} twice: {first[meant]!r} and {name!r}", file=dataset, hint=hint
+                f"names {canonical} twice: {first[canonical]!r} and {name!r}",
+                file=dataset,
+                hint="Rename one in dataset.json, or give both one value in the label files.",
             )
 
 
-def _refuse_vague(agreed: Mapping[str, HarmonisedLabels]) -> None:
-    """Two datasets may well mean different things by `tumour`."""
-    users: dict[str, str] = {}
-    for dataset, one in agreed.items():
-        for name, meant in one.structures.items():
-            vague = resolve_name(meant)
-            if vague not in AMBIGUOUS_NAMES and not GENERIC_NAME.fullmatch(vague):
+def _refuse_ambiguous_names(datasets: Mapping[str, HarmonisedLabels]) -> None:
+    """Refuse shared names, such as `tumour`, that may have different meanings in two datasets."""
+    first: dict[str, str] = {}
+    for dataset, labels in datasets.items():
+        for name, structure in labels.structures.items():
+            canonical = resolve_name(structure)
+            ambiguous = canonical in AMBIGUOUS_NAMES
+            if not ambiguous and not GENERIC_NAME.fullmatch(canonical):
                 continue
-            name_it = (
-                f"liver_{vague}"
-                if vague in AMBIGUOUS_NAMES
-                else '"labels": {"background": 0, "liver": 1}'
-            )
-            if vague in users:
+            if canonical in first:
+                labels_example = '"labels": {"background": 0, "liver": 1}'
+                example = f"liver_{canonical}" if ambiguous else labels_example
                 raise FseftError(
-                    f"{users[vague]} and {dataset} both name a structure {name!r}, which does not say what it is",
-                    hint=f"Give it a name in each dataset.json, for example {name_it}.",
+                    f"{first[canonical]} and {dataset} share the ambiguous structure name {name!r}",
+                    hint=f"Use a specific name in each dataset.json, for example {example}.",
                 )
-            users[vague] = dataset
+            first[canonical] = dataset
 
 
-def _refuse_parts(agreed: Mapping[str, HarmonisedLabels]) -> None:
-    """The structures of a model must not overlap."""
-    having = {meant: dataset for dataset, one in agreed.items() for meant in _all(one)}
-    for whole in having:
-        parts = sorted(part for part in having if whole in ancestors(part))
+def _refuse_overlaps(datasets: Mapping[str, HarmonisedLabels]) -> None:
+    """Refuse a structure together with its parts, as the classes of a model must not overlap."""
+    dataset_of = {name: dataset for dataset, labels in datasets.items() for name in labels.names()}
+    for whole in dataset_of:
+        parts = sorted(part for part in dataset_of if whole in ancestors(part))
         if parts:
-            named = ", ".join(parts[:_NAMED]) + (", ..." if len(parts) > _NAMED else "")
+            more = ", ..." if len(parts) > _MAX_NAMES else ""
+            listed = ", ".join(parts[:_MAX_NAMES]) + more
+            other = dataset_of[parts[0]]
             raise FseftError(
-                f"{having[whole]} has {whole} whole, {having[parts[0]]} in parts ({named})",
-                hint="Name the structures to learn with --labels, the whole or its parts.",
+                f"{dataset_of[whole]} has {whole}, and {other} parts of it ({listed})",
+                hint="Request either the whole or its parts as the labels to learn.",
             )
-
-
-def _all(one: HarmonisedLabels) -> tuple[str, ...]:
-    halves_of = (
-        half for pair in one.pairs.values() for half in pair if half not in one.unrequested
-    )
-    return (*one.structures.values(), *halves_of)

@@ -1,6 +1,6 @@
-"""Names of structures: one spelling, and which names mean the same. Imports no torch.
+"""The vocabulary of anatomical structures: canonical names, sides, part-of relations and synonyms.
 
-The vocabulary itself is `structures.csv`: a structure's name, its sides, what it is part of, and its other names.
+The vocabulary is `structures.csv`, with one structure per row.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ WORDS = {
     "oesophagus": "esophagus",
     "vertebra": "vertebrae",
 }
-"""Words that are replaced wherever they stand."""
+"""Words that are replaced wherever they occur in a name."""
 
 GENERIC_NAME = re.compile(
     r"(class|label|structure|segment|region|roi)?_?\d+|foreground|organ|structure|roi|object"
 )
-"""Names that do not say what a structure is: of values without a name, or of whatever was drawn."""
+"""Names that do not identify a structure, such as `class_1` or `foreground`."""
 AMBIGUOUS_NAMES = frozenset(
     {"cyst", "lesion", "lesions", "mass", "metastasis", "nodule", "tumor", "vein", "vessel"}
 )
-"""Names that do not say of what."""
+"""Names that lack the organ."""
 
 _TABLE = Path(__file__).with_name("structures.csv")
 
@@ -48,10 +48,12 @@ class Structure:
     """A row of the vocabulary.
 
     Attributes:
-        name: Canonical, without a side where there are two.
-        sides: `both`: a left and a right one, normally both there; `either`: each may be missing; empty: one only.
-        part_of: The canonical name of the whole, which may have a side; the halves of a pair are parts of the pair.
-        aliases: Other names, in canonical spelling, without a side where there are two.
+        name: Canonical name, without a side.
+        sides: `both`: a pair, of which every patient has both; `either`: a pair, of which each may
+            be missing; empty: not a pair.
+        part_of: Canonical name of the whole, possibly with a side; the halves of a pair are parts
+            of the pair.
+        aliases: Synonyms in canonical spelling, without a side.
     """
 
     name: str
@@ -62,142 +64,193 @@ class Structure:
 
 @cache
 def vocabulary() -> Mapping[str, Structure]:
-    """Every structure by its name."""
+    """Return all structures by name."""
     with _TABLE.open(newline="", encoding="utf-8") as file:
         _, *rows = csv.reader(file)
-    return {
-        name: Structure(name, sides, whole, tuple(aliases.split("|")))
-        for name, sides, whole, aliases in rows
-    }
+    structures = {}
+    for name, sides, whole, aliases in rows:
+        structures[name] = Structure(name, sides, whole, tuple(aliases.split("|")))
+    return structures
 
 
 @cache
-def _known() -> Mapping[str, str]:
-    """Each name and alias, with side and without, and what it means."""
-    found: dict[str, str] = {}
-    for row in vocabulary().values():
-        for side in ("", *((f"_{LEFT}", f"_{RIGHT}") if row.sides else ())):
-            names = (row.name, *filter(None, row.aliases))
-            found |= {f"{_worded(name)}{side}": f"{row.name}{side}" for name in names}
-    return found
+def _canonical_names() -> Mapping[str, str]:
+    """Return the canonical name of each name and alias, with and without a side."""
+    canonical: dict[str, str] = {}
+    for structure in vocabulary().values():
+        names = (structure.name, *filter(None, structure.aliases))
+        suffixes = ("", f"_{LEFT}", f"_{RIGHT}") if structure.sides else ("",)
+        for suffix in suffixes:
+            for name in names:
+                canonical[_replace_words(name) + suffix] = structure.name + suffix
+    return canonical
 
 
 def normalise_name(name: str) -> str:
-    """One spelling for a structure's name: words in lower case, side last (`Left kidney` -> `kidney_left`)."""
+    """Return the canonical spelling of a structure's name: lower case, side last.
+
+    Example:
+        >>> normalise_name("Left kidney")
+        'kidney_left'
+    """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = [SIDES.get(word, word) for word in re.findall(r"[^\W_]+", spaced.lower())]
+    words = re.findall(r"[^\W_]+", spaced.lower())
+    words = [SIDES.get(word, word) for word in words]
     sides = [word for word in words if word in (LEFT, RIGHT)]
-    return "_".join([word for word in words if word not in sides] + sides)
+    others = [word for word in words if word not in (LEFT, RIGHT)]
+    return "_".join(others + sides)
 
 
 def lookup(name: str) -> str | None:
-    """The name of a structure in the vocabulary (`Postcava` -> `inferior_vena_cava`), or None where it has none.
+    """Return the canonical name of a structure, or None if the vocabulary lacks it.
 
-    A first letter is a side where the rest is the name of a pair (`lkidney`).
+    A first letter is a side if the rest is the name of a pair (`lkidney`).
+
+    Example:
+        >>> lookup("Postcava"), lookup("lkidney"), lookup("something")
+        ('inferior_vena_cava', 'kidney_left', None)
     """
-    plain = _worded(name)
-    if plain in _known():
-        return _known()[plain]
-    rest = f"{plain[1:]}_{SIDES[plain[0]]}" if plain[:1] in SIDES else ""
-    return _known().get(rest)
+    plain = _replace_words(name)
+    if plain in _canonical_names():
+        return _canonical_names()[plain]
+    side = SIDES.get(plain[:1])
+    return _canonical_names().get(f"{plain[1:]}_{side}") if side else None
 
 
 def resolve_name(name: str) -> str:
-    """The name in the vocabulary, or the canonical spelling of one that it does not have."""
-    return lookup(name) or _worded(name)
+    """Return the canonical name, or the canonical spelling of a name outside the vocabulary."""
+    return lookup(name) or _replace_words(name)
 
 
 def split_pair(structure: str) -> tuple[str, str] | None:
-    """The left and the right one of a pair that is named as a whole (`kidney`), else None."""
+    """Return the left and the right structure of a pair, or None if it is not a pair.
+
+    Example:
+        >>> split_pair("kidney")
+        ('kidney_left', 'kidney_right')
+    """
     row = vocabulary().get(structure)
-    return (
-        (f"{structure}_{LEFT}", f"{structure}_{RIGHT}") if row is not None and row.sides else None
-    )
+    if row is None or not row.sides:
+        return None
+    return f"{structure}_{LEFT}", f"{structure}_{RIGHT}"
 
 
 def ancestors(structure: str) -> tuple[str, ...]:
-    """What a structure is part of, the nearest first (`lung_upper_lobe_left` -> `lung_left`, `lung`)."""
-    if (row := vocabulary().get(structure)) is not None:
+    """Return the structures that contain a structure, the nearest first.
+
+    Example:
+        >>> ancestors("lung_upper_lobe_left")
+        ('lung_left', 'lung')
+    """
+    row = vocabulary().get(structure)
+    if row is not None:
         return (row.part_of, *ancestors(row.part_of)) if row.part_of else ()
     pair, _, side = structure.rpartition("_")
     if side not in (LEFT, RIGHT) or not split_pair(pair):
         return ()
-    same_side = (
-        f"{whole}_{side}" for whole in ancestors(pair) if split_pair(whole)
-    )  # a left head is of the left femur
+    # A part on the left belongs to the left one of a pair: a left femoral head to the left femur.
+    same_side = [f"{whole}_{side}" for whole in ancestors(pair) if split_pair(whole)]
     return (*same_side, pair, *ancestors(pair))
 
 
 def resolve_names(
     names: Iterable[str], meanings: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """A dataset's own names -> what they mean; a name that the vocabulary does not have keeps its words.
+    """Return the canonical name of each name of a dataset; unknown names keep their words.
 
     Args:
-        names: Of the dataset.
-        meanings: What some of them mean where they do not say so themselves (`cancer` -> `lung_tumor`).
+        names: Structure names of the dataset.
+        meanings: Ambiguous name -> its meaning (`cancer` -> `lung_tumor`).
     """
-    given = meanings or {}
-    return {name: lookup(given.get(name, name)) or normalise_name(name) for name in names}
+    meanings = meanings or {}
+    resolved = {}
+    for name in names:
+        meaning = meanings.get(name, name)
+        resolved[name] = lookup(meaning) or normalise_name(name)
+    return resolved
 
 
 def show_resolved(resolved: Mapping[str, str]) -> dict[str, str]:
-    """A dataset's own names -> how they are shown: `lkidney -> kidney_left` where that is another word."""
+    """Return names for display, with the canonical name if it differs.
+
+    Example:
+        >>> show_resolved({"lkidney": "kidney_left", "liver": "liver"})
+        {'lkidney': 'lkidney -> kidney_left', 'liver': 'liver'}
+    """
     return {
-        name: name if meant == name else f"{name} -> {meant}" for name, meant in resolved.items()
+        name: name if canonical == name else f"{name} -> {canonical}"
+        for name, canonical in resolved.items()
     }
 
 
 def match_classes(
     structures: Sequence[str],
     classes: Sequence[str],
-    given: Mapping[str, str] | None = None,
+    mapping: Mapping[str, str] | None = None,
     meanings: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Structure -> the model's class that means the same, where there is one.
+    """Match the structures of a dataset with the classes of a model.
 
     Args:
-        structures: Of the dataset.
-        classes: Of the model.
-        given: Structure -> class as the user says, which goes before what the names say; an empty class means none.
-        meanings: What some structures mean where their names do not say so.
+        structures: Structure names of the dataset.
+        classes: Class names of the model.
+        mapping: Structure -> class, taking precedence over the names; an empty class means none.
+        meanings: Ambiguous structure name -> its meaning.
+
+    Returns:
+        Structure -> class, without structures that the model lacks.
 
     Raises:
-        FseftError: What was given names no structure or no class.
+        FseftError: The mapping names an unknown structure or class.
+
+    Example:
+        >>> match_classes(["Left kidney", "bone"], ["kidney_left", "liver"])
+        {'Left kidney': 'kidney_left'}
     """
-    given, meanings = given or {}, meanings or {}
-    for name, wanted in given.items():
-        for kind, value, there in (
-            ("structure", name, structures),
-            ("class of the model", wanted, classes),
-        ):
-            if value and value not in there:
-                raise FseftError(
-                    f"--map {name}={wanted}: there is no {kind} {value!r}",
-                    hint=did_you_mean(value, list(there)),
-                )
-    meant = {
+    mapping, meanings = mapping or {}, meanings or {}
+    for structure, class_name in mapping.items():
+        _check_known("structure", structure, structures)
+        if class_name:
+            _check_known("class of the model", class_name, classes)
+    by_canonical = {
         resolve_name(name): name
         for name in classes
         if not GENERIC_NAME.fullmatch(normalise_name(name))
     }
-    found = {
-        name: given[name]
-        if name in given
-        else meant.get(resolve_name(meanings.get(name, name)), "")
-        for name in structures
-    }
-    return {name: wanted for name, wanted in found.items() if wanted}
+    matches = {}
+    for structure in structures:
+        canonical = resolve_name(meanings.get(structure, structure))
+        class_name = mapping.get(structure, by_canonical.get(canonical, ""))
+        if class_name:
+            matches[structure] = class_name
+    return matches
+
+
+def _check_known(kind: str, name: str, names: Sequence[str]) -> None:
+    """Refuse a name in a mapping that is not among the names of this kind."""
+    if name not in names:
+        hint = did_you_mean(name, list(names))
+        raise FseftError(f"unknown {kind} {name!r} in the mapping", hint=hint)
 
 
 def has_sides(structures: Sequence[str]) -> bool:
-    """Whether a name says left or right, so that a mirrored image would be wrongly labelled."""
-    names = {normalise_name(name) for name in structures} | {
-        resolve_name(name) for name in structures
-    }
-    said = any({LEFT, RIGHT} & set(name.split("_")) for name in names)
-    return said or any(f"l{name[1:]}" in names and f"r{name[1:]}" in names for name in names)
+    """Return whether a name contains left or right, so that mirrored images need other labels.
+
+    Example:
+        >>> has_sides(["liver", "kidney_left"]), has_sides(["liver"]), has_sides(["lhand", "rhand"])
+        (True, False, True)
+    """
+    names = set()
+    for structure in structures:
+        names |= {normalise_name(structure), resolve_name(structure)}
+    words = {word for name in names for word in name.split("_")}
+    if words & {LEFT, RIGHT}:
+        return True
+    remainders = {letter: {n[1:] for n in names if n.startswith(letter)} for letter in "lr"}
+    return bool(remainders["l"] & remainders["r"])
 
 
-def _worded(name: str) -> str:
-    return "_".join(WORDS.get(word, word) for word in normalise_name(name).split("_"))
+def _replace_words(name: str) -> str:
+    """Return the canonical spelling with British and other variants of words replaced."""
+    words = normalise_name(name).split("_")
+    return "_".join(WORDS.get(word, word) for word in words)

@@ -144,7 +144,7 @@ def _has_frozen_features(adapter: OpenAdapter) -> bool:
     spec = registry().method(method_name(manifest, adapter.path))
     if not spec.trains and TEXT_CLASSES in manifest.hparams:
         return False  # a text-driven head takes features of deeper levels too
-    return spec.access == "black-box" and set(manifest.beside.values()) == {"frozen"}
+    return spec.access == "black-box" and set(manifest.part_modes.values()) == {"frozen"}
 
 
 def load_adapter_group(adapters: AdapterGroup, workspace: Workspace) -> nn.Module:

@@ -136,7 +136,7 @@ def load_adapter_onto(body: Backbone, path: Path, manifest: Manifest) -> nn.Modu
         body.network,
         method,
         manifest.config,
-        manifest.beside,
+        manifest.part_modes,
         manifest.seed,
         body.random,
     )

@@ -277,7 +277,8 @@ def test_what_the_user_says_goes_before_the_names():
 
 
 @pytest.mark.parametrize(
-    ("given", "words"), [({"livr": "liver"}, "no structure 'livr'"), ({"liver": "splen"}, "spleen")]
+    ("given", "words"),
+    [({"livr": "liver"}, "unknown structure 'livr'"), ({"liver": "splen"}, "spleen")],
 )
 def test_a_mapping_of_unknown_names_is_refused(given, words):
     with pytest.raises(FseftError, match=words):

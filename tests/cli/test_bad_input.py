@@ -506,7 +506,7 @@ OPTIONS = [
     ("pretrain livers --name m --set max_grad_norm=-1", ["invalid setting max_grad_norm=-1"]),
     (
         "pretrain livers --name m --labels spleen",
-        ["--labels spleen: no dataset has this structure", "Known: liver, tumour"],
+        ["no dataset has the requested structure 'spleen'", "Known: liver, tumour"],
     ),
     ("demo --minutes 0", ["--minutes", "0"]),
 ]
@@ -532,7 +532,7 @@ def test_a_pretraining_that_has_no_checkpoint_cannot_be_resumed(fseft, livers):
         ),
         (
             {"lung": 1, "left lung upper lobe": 2},
-            "livers has lung whole, livers in parts (lung_upper_lobe_left). Name",
+            "livers has lung, and livers parts of it (lung_upper_lobe_left). Request",
         ),
     ],
 )
@@ -550,4 +550,4 @@ def test_what_names_were_taken_for_is_shown(fseft, livers):
     told = fseft("pretrain", "livers", "--name", "m", "--device", "cpu", "--labels", "livr").lines[
         -1
     ]
-    assert told == "error: --labels livr: no dataset has this structure. Known: blob, kidney_left."
+    assert told == "error: no dataset has the requested structure 'livr'. Known: blob, kidney_left."

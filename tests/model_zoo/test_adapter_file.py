@@ -86,7 +86,7 @@ def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
         card, weights, manifest.labels, 1, seed=manifest.seed
     )
     adapted = apply_method(
-        architecture, network, method, manifest.config, manifest.beside, manifest.seed
+        architecture, network, method, manifest.config, manifest.part_modes, manifest.seed
     )
     adapted.load_state_dict(load_file(result.adapter))
     x = torch.randn(1, 1, 32, 32, 32)

@@ -507,7 +507,7 @@ def test_names_that_contradict_each_other_are_refused(base, workspace, tmp_path)
     other = write_dataset(tmp_path / "other", labels={"tumor": 7}, keep=(7,))
     with pytest.raises(
         FseftError,
-        match="second and other both name a structure 'tumor', which does not say what it is",
+        match="second and other share the ambiguous structure name 'tumor'",
     ):
         pretrain(replace(base, folders=(*base.folders, other)), workspace)
 
@@ -582,7 +582,7 @@ def test_a_validation_fraction_without_a_case_is_reported(base, workspace, log):
         ({"labels": ("tumour",)}, "first: annotates none of tumour"),
         (
             {"labels": ("tumours",)},
-            "--labels tumours: no dataset has this structure. Did you mean tumour",
+            "no dataset has the requested structure 'tumours'. Did you mean tumour",
         ),
         ({"init": "nothing"}, "'nothing' are neither a file nor a model"),
         (

@@ -19,10 +19,12 @@ SPEC = ReporterSpec(
 
 
 class JsonlReporter:
-    """Appends the epochs of a run to its log; a resumed run's log equals that of an uninterrupted one.
+    """Append the epochs of a run to its log.
+
+    The log of a resumed run equals that of an uninterrupted one.
 
     Args:
-        run_folder: Where `log.jsonl` lies.
+        run_folder: Folder of `log.jsonl`.
     """
 
     def __init__(self, run_folder: Path) -> None:
@@ -30,7 +32,7 @@ class JsonlReporter:
 
     @hookimpl
     def fseft_run_start(self, epoch: int) -> None:
-        """Drop the lines of epochs that will be done again, and a line that a kill left half-written."""
+        """Remove lines of epochs that will be repeated, and a line that is incomplete."""
         if not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -39,18 +41,17 @@ class JsonlReporter:
 
     @hookimpl
     def fseft_epoch_end(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Append one line."""
-        line = {
-            "epoch": epoch,
-            **{key: metrics[key] for key in ("loss", "learning_rate", "seconds")},
-        }
+        """Append a line."""
+        line: dict[str, float] = {"epoch": epoch}
+        for key in ("loss", "learning_rate", "seconds"):
+            line[key] = metrics[key]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
 
 
 def _epoch(line: str) -> int:
-    """The epoch of a line; -1 where the line is damaged."""
+    """Return the epoch of a line, or -1 if the line is damaged."""
     try:
         return int(json.loads(line)["epoch"])
     except (ValueError, KeyError, TypeError):
