@@ -1,4 +1,4 @@
-"""What the tests of architectures share."""
+"""Fixtures for the tests of architectures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 
 @pytest.fixture
 def places():
-    """Of an architecture and a network: name -> part, stage, role, and whether a norm follows."""
+    """Return a function from architecture and network to the roles of the layers by name."""
 
-    def of(architecture, network):
+    def layer_roles(architecture, network):
         return {
             t.name: (t.part, t.stage, t.role, t.followed_by_norm)
             for t in architecture.targets(network)
         }
 
-    return of
+    return layer_roles

@@ -1,4 +1,4 @@
-"""Every network keeps the contract that authors of plugins are given, and is a U-Net to the methods."""
+"""Built-in architectures pass the checks for plugin authors, and have the parts of a U-Net."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ def test_a_network_keeps_the_contract(check):
 
 @pytest.mark.parametrize("name", TINY_NETWORKS)
 def test_the_smallest_patch_leaves_two_voxels_for_the_deepest_norm(name):
-    made = get_architecture(name)
-    assert min(m // d for m, d in zip(made.minimum_patch, made.divisor, strict=True)) >= 2
+    architecture = get_architecture(name)
+    for side, divisor in zip(architecture.minimum_patch, architecture.divisor, strict=True):
+        assert side // divisor >= 2
 
 
 @pytest.mark.parametrize(("name", "toy"), VARIANTS)
@@ -82,18 +83,18 @@ def test_parts_cover_all_levels(name, toy):
 
 
 @pytest.mark.parametrize(("name", "toy"), TINY_NETWORKS.items(), ids=TINY_NETWORKS.keys())
-def test_what_a_method_puts_into_the_network_has_no_role(name, toy):
+def test_modules_added_by_a_method_are_not_targets(name, toy):
     arch = get_architecture(name)
     network = build_network(arch, in_channels=1, out_channels=2, hparams=toy.hparams, seed=0)
-    before = [target.name for target in arch.targets(network)]
+    names = [target.name for target in arch.targets(network)]
     for target in arch.targets(network):
         added = AdapterModule()
         added.add_module("conv", nn.Conv3d(2, 2, 3))
         target.module.add_module("added", added)
-    assert [target.name for target in arch.targets(network)] == before
+    assert [target.name for target in arch.targets(network)] == names
 
 
-def test_a_deeper_network_than_patches_are_cut_for_is_refused():
+def test_a_network_deeper_than_its_divisor_is_rejected():
     with pytest.raises(
         FseftError, match=r"downsamples by 32, which does not divide \(16, 16, 16\)"
     ):
@@ -105,7 +106,7 @@ def method(name):
 
 
 @pytest.mark.parametrize("name", sorted(TINY_NETWORKS.keys() - {"swinunetr"}))
-def test_a_network_without_transformer_blocks_is_told(name):
+def test_a_method_for_transformers_rejects_a_convolutional_network(name):
     with pytest.raises(
         FseftError, match="'adaptformer' requires transformer blocks, which this network lacks"
     ):
@@ -114,7 +115,7 @@ def test_a_network_without_transformer_blocks_is_told(name):
         )
 
 
-def test_a_network_whose_norms_have_no_parameters_is_told():
+def test_a_method_for_norms_rejects_norms_without_parameters():
     network = a_network("unet", {**UNET, "affine": False})
     with pytest.raises(FseftError, match="'affine' needs norm layers with parameters"):
         method("affine").select(get_architecture("unet"), network)

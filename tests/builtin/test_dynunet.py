@@ -16,7 +16,7 @@ def build(**more):
     return DynUNet().build(in_channels=1, out_channels=3, config=DynUNetConfig(**{**SMALL, **more}))
 
 
-def test_the_default_is_as_wide_as_nn_unet():
+def test_the_default_has_the_parameters_of_nnunet():
     network = DynUNet().build(in_channels=1, out_channels=2, config=DynUNetConfig())
     assert sum(p.numel() for p in network.parameters()) == 31_189_410
     assert len(network.state_dict()) == 73
@@ -24,7 +24,7 @@ def test_the_default_is_as_wide_as_nn_unet():
 
 @torch.no_grad()
 @pytest.mark.parametrize("res_block", [False, True])
-def test_weights_of_monai_fit_but_for_the_names_that_are_there_twice(res_block):
+def test_it_computes_the_same_as_monai_from_its_weights(res_block):
     from monai.networks.nets import DynUNet as Network
 
     theirs = Network(
@@ -48,13 +48,13 @@ def test_weights_of_monai_fit_but_for_the_names_that_are_there_twice(res_block):
     assert torch.equal(network(x), theirs(x))
 
 
-def test_an_axis_that_shrinks_too_much_is_refused():
+def test_an_axis_with_too_much_downsampling_is_rejected():
     with pytest.raises(FseftError, match="downsamples by 64"):
         build(filters=(4,) * 7, strides=((2, 2, 1), *[2] * 5), kernel_size=3)
     build(filters=(4,) * 7, strides=((2, 2, 1), (1, 1, 2), *[2] * 4), kernel_size=3)
 
 
-def test_parts_and_stages_lie_where_they_should(places):
+def test_layers_have_their_parts_stages_and_roles(places):
     expected = {
         "input_block.conv3.conv": ("encoder", 0, "conv.pointwise", True),
         "downsamples.0.conv1.conv": ("encoder", 1, "conv.spatial", True),

@@ -17,7 +17,7 @@ SIZES = {
 
 
 @torch.no_grad()
-def test_the_default_is_the_small_one_but_for_the_order_of_the_heads_weight():
+def test_the_default_is_mednext_s_with_a_transposed_head():
     network, theirs = (
         MedNeXt().build(in_channels=1, out_channels=2, config=MedNeXtConfig()),
         create_mednext("S", out_channels=2),
@@ -32,7 +32,7 @@ def test_the_default_is_the_small_one_but_for_the_order_of_the_heads_weight():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_the_sizes_of_the_paper_are_a_matter_of_numbers(size):
+def test_the_hyperparameters_cover_the_sizes_of_the_paper(size):
     with torch.device("meta"):
         network = MedNeXt().build(
             in_channels=1, out_channels=2, config=MedNeXtConfig(**SIZES[size])
@@ -52,7 +52,7 @@ def network():
     )
 
 
-def test_parts_and_stages_lie_where_they_should(network, places):
+def test_layers_have_their_parts_stages_and_roles(network, places):
     expected = {
         "stem": ("encoder", 0, "conv.pointwise", False),
         "enc_stages.1.0.conv1": ("encoder", 1, "conv.spatial", True),
@@ -66,7 +66,7 @@ def test_parts_and_stages_lie_where_they_should(network, places):
     assert expected.items() <= places(MedNeXt(), network).items()
 
 
-def test_blocks_that_keep_the_resolution_are_told(network):
+def test_blocks_that_keep_the_resolution_have_the_role_block(network):
     blocks = {target.name for target in MedNeXt().targets(network) if target.role == "block"}
     levels = [
         "enc_stages.0.0",

@@ -260,7 +260,7 @@ def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate
 
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS_ONLY))
-def test_a_network_without_transformer_blocks_is_told(name):
+def test_a_method_for_transformers_rejects_a_convolutional_network(name):
     with pytest.raises(
         FseftError, match=f"'{name}' requires transformer blocks, which this network lacks"
     ):

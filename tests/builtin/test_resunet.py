@@ -22,7 +22,7 @@ def named(network):
 
 
 @torch.no_grad()
-def test_it_enters_at_half_resolution_and_gives_the_size_of_the_input(network):
+def test_it_starts_at_half_resolution_and_returns_the_size_of_the_input(network):
     seen = []
     network.get_submodule("body.model.0").register_forward_hook(
         lambda *call: seen.append(call[-1].shape[2:])
@@ -31,7 +31,7 @@ def test_it_enters_at_half_resolution_and_gives_the_size_of_the_input(network):
     assert seen == [(16, 24, 16)]
 
 
-def test_parts_lie_where_they_should(network):
+def test_layers_have_their_parts(network):
     targets = named(network)
     assert {target.part for target in targets.values() if target.role == "conv.transposed"} == {
         "decoder"
@@ -44,7 +44,7 @@ def test_parts_lie_where_they_should(network):
     assert targets["head"].part == "head"
 
 
-def test_layers_before_a_norm_are_told_apart(network):
+def test_layers_before_a_norm_are_marked(network):
     last = "body.model.2.1.conv.unit0.conv"
     for name, target in named(network).items():
         alone = (
@@ -53,6 +53,6 @@ def test_layers_before_a_norm_are_told_apart(network):
         assert target.followed_by_norm is not alone
 
 
-def test_the_default_width_is_as_the_summary_says():
+def test_the_default_has_the_parameters_of_the_summary():
     network = ResUNet().build(in_channels=1, out_channels=12, config=ResUNetConfig())
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 2.8

@@ -36,7 +36,7 @@ def test_dropout_acts_in_training_only_and_adds_no_tensor():
     assert not torch.equal(dropping.train()(x), plain(x))
 
 
-def test_parts_and_stages_lie_where_they_should(places):
+def test_layers_have_their_parts_stages_and_roles(places):
     expected = {
         "convInit.conv": ("encoder", 0, "conv.spatial", False),
         "down_layers.1.0.conv": ("encoder", 1, "conv.spatial", False),

@@ -1,4 +1,4 @@
-"""SegResNetDS: the names of CT-FM, one output, and batch statistics that stay frozen with the network."""
+"""SegResNetDS: the names of CT-FM, one output, and frozen batch statistics."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ def x():
 
 
 @pytest.mark.parametrize(("classes", "parameters"), [(2, 87_163_298), (118, 87_167_126)])
-def test_the_default_has_the_entries_of_ct_fm_but_for_the_heads_of_coarser_levels(
-    classes, parameters
-):
+def test_the_default_has_the_entries_of_ct_fm_with_one_head(classes, parameters):
     network = build_network(SegResNetDS(), in_channels=1, out_channels=classes, hparams={}, seed=0)
     state = network.state_dict()
     assert len(state) == 215
@@ -42,21 +40,21 @@ def test_the_default_has_the_entries_of_ct_fm_but_for_the_heads_of_coarser_level
     assert {name: tuple(state[name].shape) for name in shapes} == shapes
 
 
-def test_in_training_too_there_is_one_output(network, x):
+def test_it_has_one_output_in_training(network, x):
     assert network.train()(x).shape == (2, 3, 16, 16, 16)
 
 
 def test_a_frozen_network_keeps_its_batch_statistics(network, x):
     method = registry().create("method", "lora", registry().method("lora").config())
     adapted = adapt_network(SegResNetDS(), network, method, decoder="frozen", seed=0)
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    initial = {name: buffer.clone() for name, buffer in network.named_buffers()}
     network.train(adapted.train_mode)(x)
-    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+    assert all(torch.equal(buffer, initial[name]) for name, buffer in network.named_buffers())
     network.train()(x)
-    assert not all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())
+    assert not all(torch.equal(buffer, initial[name]) for name, buffer in network.named_buffers())
 
 
-def test_parts_and_stages_lie_where_they_should(network, places):
+def test_layers_have_their_parts_stages_and_roles(network, places):
     expected = {
         "encoder.conv_init": ("encoder", 0, "conv.spatial", False),
         "encoder.layers.1.blocks.0.conv1": ("encoder", 1, "conv.spatial", True),

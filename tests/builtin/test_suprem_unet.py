@@ -44,14 +44,14 @@ def test_all_but_the_head_has_the_entries_and_parameters_of_public_checkpoints()
 
 
 @torch.no_grad()
-def test_a_volume_alone_and_in_a_batch_gives_the_same(network, batch):
+def test_a_volume_has_the_same_logits_alone_and_in_a_batch(network, batch):
     for mode in (True, False):
         together = network.train(mode)(batch)
         torch.testing.assert_close(network(batch[:1]), together[:1], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
-def test_alone_it_is_the_original_whose_norms_use_the_statistics_of_the_batch(network, batch):
+def test_for_one_volume_it_equals_the_original_with_batch_statistics(network, batch):
     alone = network(batch[:1])
     for module in network.modules():
         if isinstance(module, VolumeNorm):
@@ -64,18 +64,18 @@ def test_alone_it_is_the_original_whose_norms_use_the_statistics_of_the_batch(ne
 
 @torch.no_grad()
 def test_running_statistics_are_neither_used_nor_changed(network, batch):
-    before = network(batch)
+    expected = network(batch)
     statistics = {name: buffer for name, buffer in network.named_buffers() if "running" in name}
     assert len(statistics) == 28
     for buffer in statistics.values():
         buffer.fill_(7)
     for mode in (True, False):
-        assert torch.equal(network.train(mode)(batch), before)
+        assert torch.equal(network.train(mode)(batch), expected)
     assert all((buffer == 7).all() for buffer in statistics.values())
 
 
 @torch.no_grad()
-def test_it_is_the_network_that_the_tensors_describe(network, batch):
+def test_it_equals_a_reimplementation_from_its_tensors(network, batch):
     """Written once more, from the names."""
     state = network.state_dict()
 
@@ -102,7 +102,7 @@ def test_it_is_the_network_that_the_tensors_describe(network, batch):
     torch.testing.assert_close(SuPreMUNet().features(network, batch), x, rtol=0, atol=1e-5)
 
 
-def test_parts_and_stages_lie_where_they_should(network, places):
+def test_layers_have_their_parts_stages_and_roles(network, places):
     expected = {
         "down_tr64.ops.0.conv1": ("encoder", 0, "conv.spatial", True),
         "down_tr256.ops.1.bn1": ("encoder", 2, "norm", False),

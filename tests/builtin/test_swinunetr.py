@@ -46,21 +46,21 @@ def test_the_second_version_adds_its_residual_blocks(network, places):
     assert second.state_dict().keys() - network.state_dict().keys() == {
         f"{name}.weight" for name in blocks
     }
-    found = places(SwinUNETR(), second)
-    assert {found[name] for name in blocks} == {
+    roles = places(SwinUNETR(), second)
+    assert {roles[name] for name in blocks} == {
         ("encoder", n, "conv.spatial", True) for n in (1, 2, 3, 4)
     }
 
 
 @torch.no_grad()
-def test_the_mergings_are_two_functions_of_the_same_weights(network, x):
+def test_both_patch_mergings_differ_for_the_same_weights(network, x):
     repaired = build("fixed")
     repaired.load_state_dict(network.state_dict())
     assert (network(x) - repaired(x)).abs().max() > 0.01
 
 
 @torch.no_grad()
-def test_the_old_merging_takes_the_octants_that_it_took(x):
+def test_the_legacy_merging_uses_the_octants_of_old_monai(x):
     torch.manual_seed(0)
     merging = legacy_merging()(dim=4, spatial_dims=3)
     voxels = torch.randn(2, 4, 6, 8, 4)
@@ -75,7 +75,7 @@ def test_the_old_merging_takes_the_octants_that_it_took(x):
     )
 
 
-def test_parts_and_stages_lie_where_they_should(network, places):
+def test_layers_have_their_parts_stages_and_roles(network, places):
     expected = {
         "swinViT.patch_embed.proj": ("encoder", 0, "patch_embed", False),
         "swinViT.layers1.0.blocks.0.attn": ("encoder", 1, "pos_bias", False),

@@ -34,14 +34,14 @@ def test_its_body_is_that_of_monai():
     assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 4.8
 
 
-def test_of_the_same_widths_it_is_the_small_residual_network():
+def test_resunet_is_a_unet_with_other_defaults():
     widths = {"channels": (4, 8, 8), "features": 4}
     config = ResUNetConfig(**widths)
     network = ResUNet().build(in_channels=1, out_channels=3, config=config)
     assert network.state_dict().keys() == build().state_dict().keys()
 
 
-def test_a_stride_of_one_enters_at_full_resolution():
+def test_a_first_stride_of_one_starts_at_full_resolution():
     network, seen = build(strides=(1, 2)), []
     network.get_submodule("body.model.0").register_forward_hook(
         lambda *call: seen.append(call[-1].shape)
@@ -51,7 +51,7 @@ def test_a_stride_of_one_enters_at_full_resolution():
 
 
 @pytest.mark.parametrize(("norm", "entries"), [("instance", 2), ("batch", 5)])
-def test_norms_are_of_the_kind_that_was_asked_for(norm, entries):
+def test_the_norm_is_selectable(norm, entries):
     network = build(norm=norm)
     assert len([name for name in network.state_dict() if name.startswith("norm.")]) == entries
     assert not [
@@ -61,7 +61,7 @@ def test_norms_are_of_the_kind_that_was_asked_for(norm, entries):
     ]
 
 
-def test_parts_and_stages_of_a_plain_network_lie_where_they_should(places):
+def test_layers_of_a_plain_network_have_their_parts_stages_and_roles(places):
     expected = {
         "body.model.0.conv": ("encoder", 0, "conv.spatial", True),
         "body.model.0.adn.A": ("encoder", 0, "act", False),

@@ -38,7 +38,7 @@ def test_all_but_the_head_has_the_entries_of_public_checkpoints():
 
 
 @torch.no_grad()
-def test_rows_of_known_classes_give_the_logits_of_their_prompts():
+def test_head_rows_compute_the_logits_of_their_class_prompts():
     torch.manual_seed(0)
     theirs, classes = vista3d132(encoder_embed_dim=8).eval(), [1, 5, 132]
     network = (
@@ -61,7 +61,7 @@ def network():
     )
 
 
-def test_parts_and_stages_lie_where_they_should(network, places):
+def test_layers_have_their_parts_stages_and_roles(network, places):
     expected = {
         "image_encoder.encoder.conv_init": ("encoder", 0, "conv.spatial", False),
         "image_encoder.encoder.layers.1.blocks.0.conv1": ("encoder", 1, "conv.spatial", True),

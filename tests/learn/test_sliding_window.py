@@ -1,4 +1,4 @@
-"""Sliding windows: the seams are invisible, and every size of volume works."""
+"""Sliding-window inference: no seams, any volume size, the values of MONAI."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATCH = (16, 16, 16)
 
 
 class Pointwise(nn.Module):
-    """Two classes; each voxel for itself."""
+    """Two classes, computed from each voxel alone."""
 
     def forward(self, x):
         assert x.shape[2:] == PATCH
@@ -39,7 +39,7 @@ def test_a_pointwise_network_is_reproduced_whatever_the_size(shape, overlap):
     np.testing.assert_allclose(logits, np.concatenate([image, 1 - image**2]), atol=1e-5)
 
 
-def test_flipping_changes_nothing_for_a_network_that_does_not_mind():
+def test_mirroring_does_not_change_a_pointwise_network():
     image = an_image((20, 24, 18))
     plain = sliding_window_logits(Pointwise(), image, patch_size=PATCH)
     flipped = sliding_window_logits(Pointwise(), image, patch_size=PATCH, mirror_axes=(0, 1, 2))
@@ -48,7 +48,7 @@ def test_flipping_changes_nothing_for_a_network_that_does_not_mind():
 
 def test_flips_are_averaged_over_the_given_axes_only():
     class Ramp(nn.Module):
-        """Grows along the last axis, whatever it sees."""
+        """Output that increases along the last axis, for any input."""
 
         def forward(self, x):
             return torch.linspace(-1, 1, 16).repeat(x.shape[0], 1, 16, 16, 1)
@@ -69,30 +69,30 @@ def test_the_number_of_windows_per_batch_does_not_matter():
     image = an_image((30, 20, 40))
     torch.manual_seed(0)
     network = nn.Conv3d(1, 3, 3, padding=1)
-    one, many = (
+    single, batched = (
         sliding_window_logits(network, image, patch_size=PATCH, windows_per_batch=count)
         for count in (1, 8)
     )
-    np.testing.assert_allclose(one, many, atol=1e-5)
+    np.testing.assert_allclose(single, batched, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (7, 5, 3), (33, 17, 24), (48, 20, 9)])
 @pytest.mark.parametrize("mirror_axes", [(), (0, 2)])
 def test_progress_counts_every_window(shape, mirror_axes):
-    told = []
+    calls = []
     sliding_window_logits(
         Pointwise(),
         an_image(shape),
         patch_size=PATCH,
         mirror_axes=mirror_axes,
-        progress=lambda *n: told.append(n),
+        progress=lambda *n: calls.append(n),
     )
-    assert told[0][0] == 0
-    assert told[-1][0] == told[-1][1]
+    assert calls[0][0] == 0
+    assert calls[-1][0] == calls[-1][1]
 
 
 def a_network():
-    """Three features that depend on where in the window a voxel lies: zeros are padded."""
+    """Three features that depend on the position in the window: zeros are padded."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv3d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv3d(4, 3, 3, padding=1))
 
@@ -105,14 +105,14 @@ def a_head(classes, kernel_size=3):
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (9, 8, 14), (21, 13, 8), (30, 8, 8)])
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
-def test_it_is_what_the_windows_of_monai_give(shape, overlap):
+def test_the_logits_equal_those_of_monai(shape, overlap):
     network, image = a_network(), an_image(shape)
     with torch.no_grad():
         expected = sliding_window_inference(
             torch.from_numpy(image)[None], (8, 8, 8), 2, network, overlap=overlap, mode="gaussian"
         )
-    found = sliding_window_logits(network, image, patch_size=(8, 8, 8), overlap=overlap)
-    np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-5)
+    logits = sliding_window_logits(network, image, patch_size=(8, 8, 8), overlap=overlap)
+    np.testing.assert_allclose(logits, expected[0].numpy(), atol=1e-5)
 
 
 @settings(deadline=None, max_examples=25)
@@ -123,15 +123,15 @@ def test_it_is_what_the_windows_of_monai_give(shape, overlap):
     rows=st.integers(1, 8),
     small=st.sampled_from([0, 500, sliding_window.SMALL]),
 )
-def test_a_head_apart_sees_the_features_of_the_whole_volume(
+def test_a_split_network_applies_its_head_to_the_features_of_the_whole_volume(
     shape, overlap, kernel_size, rows, small
 ):
     body, image = a_network(), an_image(shape)
     head = ParallelHeads([a_head(2, kernel_size), nn.Conv3d(3, 2, 1), a_head(5)])
-    how = {"patch_size": (8, 8, 8), "overlap": overlap}
+    options = {"patch_size": (8, 8, 8), "overlap": overlap}
     filled = np.pad(image, [(0, 0), *((0, max(0, 8 - side)) for side in shape)], mode="edge")
     with torch.no_grad():
-        expected = head(torch.from_numpy(sliding_window_logits(body, filled, **how))[None])[
+        expected = head(torch.from_numpy(sliding_window_logits(body, filled, **options))[None])[
             0
         ].numpy()
     with (
@@ -139,15 +139,15 @@ def test_a_head_apart_sees_the_features_of_the_whole_volume(
     ):  # in pieces that are thinner than what the head sees, or all at once
         patch.setattr(sliding_window, "ROWS", rows)
         patch.setattr(sliding_window, "SMALL", small)
-        found = sliding_window_logits(SplitNetwork(body, head), image, **how)
-    np.testing.assert_allclose(found, expected[:, : shape[0], : shape[1], : shape[2]], atol=1e-4)
+        logits = sliding_window_logits(SplitNetwork(body, head), image, **options)
+    np.testing.assert_allclose(logits, expected[:, : shape[0], : shape[1], : shape[2]], atol=1e-4)
 
 
 @pytest.mark.parametrize("mirror_axes", [(), (0, 1, 2)])
-def test_a_pointwise_head_may_as_well_be_apart(mirror_axes):
+def test_a_split_network_with_a_pointwise_head_equals_the_whole_network(mirror_axes):
     body, head, image = a_network(), nn.Conv3d(3, 4, 1), an_image((19, 9, 12))
-    how = {"patch_size": (8, 8, 8), "mirror_axes": mirror_axes}
-    whole = sliding_window_logits(nn.Sequential(body, head), image, **how)
+    options = {"patch_size": (8, 8, 8), "mirror_axes": mirror_axes}
+    whole = sliding_window_logits(nn.Sequential(body, head), image, **options)
     np.testing.assert_allclose(
-        sliding_window_logits(SplitNetwork(body, head), image, **how), whole, atol=1e-5
+        sliding_window_logits(SplitNetwork(body, head), image, **options), whole, atol=1e-5
     )

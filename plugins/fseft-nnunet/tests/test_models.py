@@ -66,7 +66,9 @@ def a_stunet(narrow, tmp_path):
     "network_plan", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
 )
 @pytest.mark.parametrize("separate_plans", [True, False])
-def test_any_model_of_nn_unet_computes_what_it_did(network_plan, separate_plans, store, tmp_path):
+def test_an_imported_model_of_nnunet_computes_the_same(
+    network_plan, separate_plans, store, tmp_path
+):
     file = containers.write_v2(
         tmp_path, plans_=containers.plans(architecture=network_plan), separate_plans=separate_plans
     )
@@ -80,7 +82,7 @@ def test_any_model_of_nn_unet_computes_what_it_did(network_plan, separate_plans,
     verify_model("mine", store)
 
 
-def test_the_files_beside_a_checkpoint_go_before_its_copies(store, tmp_path):
+def test_files_in_the_model_folder_take_precedence_over_copies_in_the_checkpoint(store, tmp_path):
     file = containers.write_v2(tmp_path)
     path = file.parents[1] / "plans.json"
     path.write_text(path.read_text().replace("345.0", "300.0"))
@@ -89,7 +91,7 @@ def test_the_files_beside_a_checkpoint_go_before_its_copies(store, tmp_path):
     assert find_model_card("nnunet", store).contract == card.contract
 
 
-def test_totalsegmentator_is_known_by_its_structures(store, tmp_path):
+def test_totalsegmentator_is_identified_by_its_number_of_structures(store, tmp_path):
     labels = {"background": 0, **{f"structure_{n}": n for n in range(1, 118)}}
     file = containers.write_v2(
         tmp_path / "3mm", dataset_=containers.dataset(labels=labels), classes=118
@@ -105,7 +107,7 @@ def test_totalsegmentator_is_known_by_its_structures(store, tmp_path):
         import_model("totalsegmentator", part, store)
 
 
-def test_of_nnssl_the_whole_encoder_is_loaded(store, narrow, tmp_path):
+def test_the_encoder_of_nnssl_is_loaded_completely(store, narrow, tmp_path):
     narrow("nnssl_resencl", (64, 64, 64), **containers.SMALL_RESENC)
     containers.write_nnssl(tmp_path / "checkpoint_final.pth")
     report = import_model("nnssl_resencl", tmp_path / "checkpoint_final.pth", store).report
@@ -116,7 +118,7 @@ def test_of_nnssl_the_whole_encoder_is_loaded(store, narrow, tmp_path):
 
 
 @torch.no_grad()
-def test_stu_net_is_loaded_whole_from_the_container_of_nn_unet_v1(store, a_stunet):
+def test_stunet_is_loaded_completely_from_nnunet_v1_checkpoints(store, a_stunet):
     original, file = a_stunet
     report = import_model("stunet_s", file, store).report
     assert (report.unused, report.missing, report.ignored) == ({}, {}, {"seg_outputs": 8})
@@ -127,25 +129,21 @@ def test_stu_net_is_loaded_whole_from_the_container_of_nn_unet_v1(store, a_stune
 # --- what is refused ----------------------------------------------------------------------------
 
 
-def test_a_file_is_known_by_its_content(store, a_stunet, tmp_path):
-    with pytest.raises(
-        FseftError, match=r"is no file of 'nnunet'.*looks like that of stunet_b or stunet_h"
-    ):
+def test_a_file_is_identified_by_its_content(store, a_stunet, tmp_path):
+    with pytest.raises(FseftError, match=r"'nnunet'.*looks like that of stunet_b or stunet_h"):
         import_model("nnunet", a_stunet[1], store)
-    with pytest.raises(
-        FseftError, match=r"is no file of 'stunet_s'.*It looks like that of nnunet or totalseg"
-    ):
+    with pytest.raises(FseftError, match=r"'stunet_s'.*looks like that of nnunet or totalseg"):
         import_model("stunet_s", containers.write_v2(tmp_path), store)
 
 
-def test_another_size_of_stu_net_is_refused(store, a_stunet):
+def test_another_size_of_stunet_is_rejected(store, a_stunet):
     with pytest.raises(
         FseftError, match=r"of another shape: .* is 4×1×3×3×3, the network's is 32×1×3×3×3"
     ):
         import_model("stunet_b", a_stunet[1], store)
 
 
-def test_other_classes_than_the_plans_name_are_refused(store, tmp_path):
+def test_a_number_of_classes_that_contradicts_the_plans_is_rejected(store, tmp_path):
     file = containers.write_v2(tmp_path, classes=5)
     with pytest.raises(
         FseftError, match=r"of another shape: decoder\.seg_layers\.1\.weight is 5×4×1×1×1"
@@ -153,7 +151,7 @@ def test_other_classes_than_the_plans_name_are_refused(store, tmp_path):
         import_model("nnunet", file, store)
 
 
-def test_a_tensor_less_is_refused(store, tmp_path):
+def test_a_missing_tensor_is_rejected(store, tmp_path):
     file = containers.write_v2(tmp_path)
     content = read_weights(file)
     del content["network_weights"]["decoder.transpconvs.0.weight"]
@@ -164,7 +162,7 @@ def test_a_tensor_less_is_refused(store, tmp_path):
         import_model("nnunet", file.with_name("less.pth"), store)
 
 
-def test_code_runs_only_for_who_trusts_it(store, tmp_path):
+def test_pickled_code_runs_only_if_trusted(store, tmp_path):
     file = containers.write_v2(tmp_path, my_args=argparse.Namespace(lr=1))
     with pytest.raises(FseftError, match=r"would run code from argparse\.Namespace.*--trust"):
         import_model("nnunet", file, store)
@@ -179,7 +177,7 @@ QUICK = {"epochs": 1, "crops_per_step": 1, "early_stopping": False, "device": "c
 @pytest.mark.parametrize(
     "network_plan", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
 )
-def test_a_model_of_nn_unet_is_adapted_and_predicts(network_plan, store, blobs, tmp_path):
+def test_a_model_of_nnunet_is_adapted_and_predicts(network_plan, store, blobs, tmp_path):
     import_model(
         "nnunet",
         containers.write_v2(tmp_path, plans_=containers.plans(architecture=network_plan)),
@@ -192,7 +190,7 @@ def test_a_model_of_nn_unet_is_adapted_and_predicts(network_plan, store, blobs, 
     assert api.predict(image, adapter, tmp_path / "out", device="cpu").segmented == ["a"]
 
 
-def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
+def test_stunet_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     import_model("stunet_s", a_stunet[1], store)
     adapter = api.adapt(blobs, "stunet_s", "linear-probe", k=1, workspace=store, **QUICK)
     image = blobs / "imagesTr" / "a_0000.nii.gz"
@@ -210,7 +208,7 @@ def test_stu_net_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     ],
     ids=["nnunet", "nnssl_resencl"],
 )
-def test_each_tensor_of_the_public_layout_is_taken_once(spec, network, file, loaded, parameters):
+def test_each_tensor_of_the_public_layout_is_loaded_once(spec, network, file, loaded, parameters):
     with torch.device("meta"):
         tensors = containers.a_network(network, classes=25).state_dict()
         ours = backbone.build_network(
@@ -240,7 +238,7 @@ def test_an_entry_keeps_the_contract(check):
 
 
 @pytest.mark.parametrize("spec", ENTRIES, ids=lambda spec: spec.name)
-def test_an_entry_says_where_it_comes_from_and_under_which_licence(spec):
+def test_an_entry_is_registered_with_a_licence(spec):
     assert isinstance(spec, FoundationModelSpec)
     assert isinstance(spec.card, ModelCard)
     assert spec.name in registry().names("model")
@@ -249,7 +247,7 @@ def test_an_entry_says_where_it_comes_from_and_under_which_licence(spec):
     assert spec.card.reference
 
 
-def test_stu_net_has_the_classes_of_totalsegmentator_by_the_alphabet():
+def test_stunet_has_the_classes_of_totalsegmentator_in_alphabetical_order():
     classes = models.STUNETS[0].card.classes
     assert len(classes) == 104
     assert classes == tuple(sorted(classes))

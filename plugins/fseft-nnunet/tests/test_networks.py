@@ -56,7 +56,7 @@ def x():
 @pytest.mark.parametrize(
     "network_plan", [containers.NETWORK, containers.residual()], ids=["plain", "residual"]
 )
-def test_the_function_is_that_of_nn_unet(network_plan, x):
+def test_the_network_computes_the_same_as_that_of_nnunet(network_plan, x):
     theirs = containers.a_network(network_plan).eval()
     name, hparams = plans._network({"architecture": network_plan})
     ours = build_network(
@@ -104,7 +104,7 @@ def test_the_smallest_patch_is_large_enough_for_the_defaults(name):
     assert logits.shape == (1, 2, *patch)
 
 
-def test_a_deeper_network_than_patches_are_cut_for_is_refused(architecture, name):
+def test_a_network_deeper_than_its_divisor_is_rejected(architecture, name):
     deep = {"strides": [2] * 6} if name != "stunet" else {"strides": [2, 2, 2, 2, 4]}
     with pytest.raises(FseftError, match="downsamples by 64"):
         build_network(
@@ -146,7 +146,7 @@ def test_the_sizes_are_the_published_ones(spec):
     )  # weight and bias of four heads of deep supervision
 
 
-def test_the_public_plans_shrink_two_axes_four_times_only():
+def test_the_public_plans_downsample_two_axes_four_times():
     network = build_network(
         get_architecture("stunet"), in_channels=1, out_channels=2, hparams={"width": 2}, seed=0
     )

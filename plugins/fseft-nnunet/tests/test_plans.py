@@ -35,7 +35,7 @@ def test_ct_is_clipped_and_scaled_by_the_numbers_of_the_plans(card_of):
     assert card_of().contract.intensity == {"ct": ct}
 
 
-def test_plans_of_the_first_releases_name_the_statistics_otherwise(card_of):
+def test_plans_of_the_first_releases_are_read_with_other_keys_of_the_statistics(card_of):
     old = containers.plans()
     old["foreground_intensity_properties_by_modality"] = old.pop(
         "foreground_intensity_properties_per_channel"
@@ -43,7 +43,7 @@ def test_plans_of_the_first_releases_name_the_statistics_otherwise(card_of):
     assert card_of(old).contract == card_of().contract
 
 
-def test_anything_else_is_scaled_by_its_own_mean_and_deviation(card_of):
+def test_other_modalities_have_a_z_score_per_case(card_of):
     schemes = {
         "normalization_schemes": ["ZScoreNormalization"] * 2,
         "use_mask_for_norm": [False, False],
@@ -73,7 +73,7 @@ def test_classes_are_in_the_order_of_their_values(card_of):
     assert card_of(dataset_=ignore).classes == ("a", "b")
 
 
-def test_regions_that_overlap_are_channels_of_their_own(card_of):
+def test_overlapping_regions_are_separate_channels(card_of):
     card = card_of(
         dataset_=containers.dataset(labels={"background": 0, "whole": [1, 2], "core": [2]})
     )
@@ -91,7 +91,7 @@ def test_the_network_is_that_of_the_plans(card_of):
     assert card_of(containers.plans(architecture=containers.residual())).architecture == "resenc"
 
 
-def test_plans_of_the_first_releases_say_the_same_in_other_words(card_of):
+def test_plans_of_the_first_releases_describe_the_same_network(card_of):
     old = {
         "UNet_class_name": "PlainConvUNet",
         "UNet_base_num_features": 4,

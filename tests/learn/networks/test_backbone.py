@@ -1,4 +1,4 @@
-"""Networks are built by seed alone, and weights fit wholly or not at all."""
+"""Building networks from validated hyper-parameters, and loading weights completely."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ TINY = {"channels": [4, 8], "features": 4}
 
 
 def a_network(seed=0, out=3):
-    made = backbone.get_architecture("resunet")
-    return backbone.build_network(made, in_channels=1, out_channels=out, hparams=TINY, seed=seed)
+    architecture = backbone.get_architecture("resunet")
+    return backbone.build_network(
+        architecture, in_channels=1, out_channels=out, hparams=TINY, seed=seed
+    )
 
 
 def equal(a, b):
@@ -30,13 +32,13 @@ def test_weights_depend_on_the_seed_alone():
     assert not equal(first, a_network(seed=1))
 
 
-def test_building_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
+def test_building_does_not_change_the_global_generator():
+    state = torch.get_rng_state()
     a_network()
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_an_unknown_architecture_names_the_nearest():
+def test_an_unknown_architecture_is_rejected_with_a_suggestion():
     with pytest.raises(FseftError, match=r"resnet.*Did you mean resunet"):
         backbone.get_architecture("resnet")
 
@@ -66,7 +68,7 @@ def test_weights_are_loaded_and_half_precision_becomes_full():
         ),
     ],
 )
-def test_weights_that_do_not_fit_are_refused_and_change_nothing(change, message):
+def test_weights_that_do_not_fit_are_rejected_and_change_nothing(change, message):
     network, tensors = a_network(seed=0), dict(a_network(seed=1).state_dict())
     change(tensors)
     with pytest.raises(FseftError, match=message):

@@ -1,4 +1,4 @@
-"""The new head starts from what the model knows, whatever the structures are called."""
+"""Heads: rows from the model's classes, residual heads, and several heads in parallel."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ def build_head(old, structures, activation="sigmoid", *, never=False, seed=0):
     )
 
 
-def test_zero_shot_of_a_sigmoid_model_is_its_own_largest_positive_logit(old, features):
+def test_zero_shot_of_a_sigmoid_model_predicts_its_largest_positive_logit(old, features):
     logits = old(features)[:, [2, 0]]  # spleen, liver
-    own = torch.where(logits.amax(1) > 0, 1 + logits.argmax(1), 0)
-    found = build_head(old, ["Spleen", "liver"], never=True)(features).argmax(1)
-    assert torch.equal(found, own)
-    assert set(own.unique().tolist()) == {0, 1, 2}
+    expected = torch.where(logits.amax(1) > 0, 1 + logits.argmax(1), 0)
+    predicted = build_head(old, ["Spleen", "liver"], never=True)(features).argmax(1)
+    assert torch.equal(predicted, expected)
+    assert set(expected.unique().tolist()) == {0, 1, 2}
 
 
-def test_a_softmax_model_gives_its_background_row_too(features):
+def test_the_background_row_of_a_softmax_model_is_copied(features):
     torch.manual_seed(2)
     old = nn.Conv3d(5, 1 + len(CLASSES), 1)
     head = build_head(old, ["spleen", "liver"], "softmax")
     assert torch.allclose(head(features), old(features)[:, [0, 3, 1]], atol=1e-6)
 
 
-def test_rows_without_a_match_never_win_for_zero_shot(old, features):
+def test_zero_shot_never_predicts_structures_without_a_match(old, features):
     head = build_head(old, ["tumour", "liver", "cyst"], never=True)
     assert set(head(1000 * features).argmax(1).unique().tolist()) <= {0, 2}
 
 
-def test_rows_without_a_match_start_unlikely_and_by_the_seed(old, features):
+def test_rows_without_a_match_start_with_a_low_probability_and_depend_on_the_seed(old, features):
     first, same, other = (build_head(old, ["tumour"], seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first.weight, same.weight)
     assert not torch.equal(first.weight, other.weight)
@@ -70,7 +70,7 @@ def test_the_old_head_may_have_no_bias(features):
 
 
 @pytest.mark.parametrize("classes", [3, 20])
-def test_a_residual_head_classifies_what_its_convolutions_changed(classes):
+def test_a_residual_head_classifies_the_changed_features(classes):
     head = ResidualHead(nn.Conv3d(8, classes, 1), 3, torch.Generator().manual_seed(0))
     nn.init.normal_(head.second.weight)
     x = torch.randn(2, 8, 5, 6, 7)
@@ -79,7 +79,7 @@ def test_a_residual_head_classifies_what_its_convolutions_changed(classes):
     )
 
 
-def test_several_heads_give_the_logits_of_each_in_order_and_neighbours_that_look_at_features_alike_are_one():
+def test_parallel_heads_concatenate_logits_and_fuse_adjacent_heads():
     pointwise = [nn.Conv3d(8, classes, 1) for classes in (2, 3, 4)]
     residual = [
         ResidualHead(nn.Conv3d(8, classes, 1), 3, torch.Generator().manual_seed(0))
@@ -96,7 +96,7 @@ def test_several_heads_give_the_logits_of_each_in_order_and_neighbours_that_look
     )
 
 
-def test_heads_that_are_not_pointwise_or_have_no_bias_stay_as_they_are():
+def test_heads_that_are_not_pointwise_or_lack_a_bias_are_not_fused():
     several = [nn.Conv3d(8, 2, 1), nn.Conv3d(8, 2, 3, padding=1), nn.Conv3d(8, 3, 1, bias=False)]
     x = torch.randn(2, 8, 5, 6, 7)
     heads = ParallelHeads(several)
@@ -104,7 +104,7 @@ def test_heads_that_are_not_pointwise_or_have_no_bias_stay_as_they_are():
     torch.testing.assert_close(heads(x), torch.cat([head(x) for head in several], dim=1))
 
 
-def test_it_is_known_how_far_a_head_of_convolutions_sees():
+def test_the_receptive_field_radius_of_a_head():
     plain = nn.Conv3d(5, 2, 1)
     residual = [ResidualHead(plain, size, torch.Generator()) for size in (1, 3, 5)]
     assert [receptive_field_radius(head) for head in (plain, *residual)] == [0, 0, 2, 4]
@@ -114,7 +114,7 @@ def test_it_is_known_how_far_a_head_of_convolutions_sees():
     )
 
 
-def test_a_head_that_something_was_added_to_is_not_taken_for_a_plain_one():
+def test_a_head_with_hooks_or_branches_is_not_fused():
     x = torch.randn(1, 8, 4, 4, 4)
     for add in (hook, branch):
         head = nn.Conv3d(8, 2, 1)
