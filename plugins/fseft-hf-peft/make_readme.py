@@ -1,4 +1,7 @@
-"""Renews the table of `README.md`: `python plugins/fseft-hf-peft/make_readme.py`; it takes a minute."""
+"""Update the table of `README.md`, which takes a minute.
+
+python plugins/fseft-hf-peft/make_readme.py
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,17 @@ TITLE = "| method | trains | layers | merges | note |"
 
 
 def row(tuner: Tuner) -> str:
-    """What the README says of a tuner, without numbers."""
-    convolution = "conv.spatial" in tuner.roles
-    layers = "norm" if tuner.roles == NORM else "linear, convolution" if convolution else "linear"
-    return f"| `{tuner.method}` | {tuner.summary} | {layers} | {'yes' if tuner.merges else 'no'} | {tuner.note} |"
+    """Return the row of a tuner, without the measured numbers."""
+    layers = "linear, convolution" if "conv.spatial" in tuner.roles else "linear"
+    if tuner.roles == NORM:
+        layers = "norm"
+    merges = "yes" if tuner.merges else "no"
+    cells = (f"`{tuner.method}`", tuner.summary, layers, merges, tuner.note)
+    return f"| {' | '.join(cells)} |"
 
 
 def measured(tuners: Iterable[Tuner]) -> dict[str, str]:
-    """Trained parameters and the adapter's size on SwinUNETR at a feature size of 48, with the head, by method."""
+    """Return trained parameters and adapter size by method, on SwinUNETR (feature size 48)."""
     from safetensors.torch import save
 
     from fseft.learn.adapters.apply import adapt_network
@@ -33,17 +39,17 @@ def measured(tuners: Iterable[Tuner]) -> dict[str, str]:
 
     swinunetr = get_architecture("swinunetr")
     base = build_network(swinunetr, in_channels=1, out_channels=1, hparams={}, seed=0)
-    found = {}
+    cells = {}
     for tuner in tuners:
         method = registry().create("method", tuner.method, registry().method(tuner.method).config())
         adapted = adapt_network(swinunetr, deepcopy(base), method, decoder="frozen", seed=0)
         trained = sum(parameter.numel() for _, parameter in adapted.trainable_parameters())
-        found[tuner.method] = f" {trained:,} | {len(save(adapted.state_dict())) / 1000:,.0f} KB |"
-    return found
+        cells[tuner.method] = f" {trained:,} | {len(save(adapted.state_dict())) / 1000:,.0f} KB |"
+    return cells
 
 
 def main() -> None:
-    """Write the table between its title and the next empty line."""
+    """Replace the table between its title and the next empty line."""
     numbers = measured(TUNERS)
     rows = "\n".join(row(tuner) + numbers[tuner.method] for tuner in TUNERS)
     table = f"{TITLE} trained | adapter |\n|---|---|---|---|---|---:|---:|\n{rows}\n"

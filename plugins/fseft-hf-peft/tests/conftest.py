@@ -1,4 +1,4 @@
-"""A transformer that is small in everything but its width, which is that of SwinUNETR at full resolution."""
+"""A tiny transformer with the width of SwinUNETR at full resolution."""
 
 from __future__ import annotations
 

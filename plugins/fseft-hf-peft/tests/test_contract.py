@@ -1,4 +1,4 @@
-"""Every tuner keeps what every method must keep, but for what PEFT itself cannot."""
+"""Every tuner fulfils the contract of all methods, except for known limitations of PEFT."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from fseft.testing import TINY_NETWORKS, TinyNetwork, method_checks
 from fseft_hf_peft.tuners import TUNERS
 
 TOKENS = {"tokens": TinyNetwork({}, (4, 8, 8))}
-CONVOLUTIONAL = {
-    name: toy for name, toy in TINY_NETWORKS.items() if name != "swinunetr"
-}  # which takes minutes
+# SwinUNETR takes minutes.
+CONVOLUTIONAL = {name: toy for name, toy in TINY_NETWORKS.items() if name != "swinunetr"}
 RESUNET = {"resunet": TINY_NETWORKS["resunet"]}
 ALL = ("encoder", "bottleneck", "decoder")
 
 STARTS_CLOSE = {"starts_as_the_base": "PEFT draws both factors of the change at random"}
-DEAD_MAGNITUDES = {"gives_every_tensor_a_gradient": "PEFT trains magnitudes that a norm takes away"}
+DEAD_MAGNITUDES = {"gives_every_tensor_a_gradient": "PEFT trains magnitudes that a norm cancels"}
 XFAIL = {
     "hf-adamss": {"gives_every_tensor_a_gradient": "PEFT's layer works in single precision only"},
     "hf-lily": {"merges_to_the_names_of_the_base": "the change depends on the input"},
@@ -26,7 +25,7 @@ XFAIL = {
 
 
 def everywhere():
-    """Each tuner on the transformer, and those with other than linear layers on the other networks."""
+    """Each tuner on the transformer; those with other than linear layers on more networks."""
     for tuner in TUNERS:
         yield from method_checks(tuner.method, toys=TOKENS, xfail=XFAIL.get(tuner.method))
     for method in ("hf-ia3", "hf-ln", "hf-lora"):
@@ -35,7 +34,7 @@ def everywhere():
 
 
 def settings():
-    """What changes which layers there are."""
+    """Settings that change the set of layers."""
     for key in ("use_dora", "use_rslora"):
         yield from method_checks("hf-lora", toys=TOKENS, config={key: True})
     yield from method_checks(

@@ -1,4 +1,4 @@
-"""What PEFT's layers do in a network of fseft, beyond the contract."""
+"""PEFT's layers in a network of fseft, beyond the contract."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fseft.registry import registry
 from fseft.testing import TINY_NETWORKS
 from fseft.training_config import TrainingConfig
 from fseft_hf_peft.library import peft
-from fseft_hf_peft.method import computed_right
+from fseft_hf_peft.method import is_supported
 from fseft_hf_peft.tuners import TUNERS
 
 RECIPE = TrainingConfig(epochs=6, learning_rate=0.01, early_stopping=False)
@@ -29,8 +29,8 @@ def adapted(method, network="tokens", seed=1, **config):
     arch = get_architecture(network)
     hparams = {} if network == "tokens" else TINY_NETWORKS[network].hparams
     base = build_network(arch, in_channels=1, out_channels=2, hparams=hparams, seed=0)
-    made = registry().create("method", method, registry().method(method).config(**config))
-    return adapt_network(arch, base, made, decoder="frozen", seed=seed)
+    tuner = registry().create("method", method, registry().method(method).config(**config))
+    return adapt_network(arch, base, tuner, decoder="frozen", seed=seed)
 
 
 def loss_of(network):
@@ -41,7 +41,7 @@ def names(network):
     return {re.sub(r"\.peft\..*", "", name) for name, _ in network.trainable_parameters()}
 
 
-# --- the table of tuners ---------------------------------------------------------------------------------------
+# --- the table of tuners -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("tuner", TUNERS, ids=lambda tuner: tuner.name)
@@ -61,7 +61,7 @@ def test_a_setting_reaches_the_layers():
     } == {3}
 
 
-# --- where they work -------------------------------------------------------------------------------------------
+# --- where they work -----------------------------------------------------------------------------
 
 
 def test_layers_are_chosen_by_role():
@@ -97,42 +97,41 @@ def test_no_layer_is_changed_whose_name_only_ends_the_same():
 )
 def test_convolutions_that_peft_computes_or_merges_wrongly_are_left_alone(options, right):
     conv = nn.Conv3d(4, 4, **options)
-    assert computed_right(conv) is right
-    assert (
-        peft_can_merge(conv) is right
-    )  # where that changes, with another PEFT, the layer can be taken too
+    assert is_supported(conv) is right
+    # If this fails with a newer PEFT, `is_supported` can accept the layer.
+    assert peft_can_merge(conv) is right
 
 
 def peft_can_merge(conv):
-    """Whether PEFT's layer around it computes, and still computes the same after it is merged."""
+    """Return whether PEFT's layer computes the same output after merging."""
     config = peft.LoraConfig(r=2, target_modules=["0"], init_lora_weights=False)
     x = torch.randn(1, 4, 7, 7, 7)
     try:
         network = peft.inject_adapter_in_model(config, nn.Sequential(conv))
-        before = network(x)
+        unmerged = network(x)
         network[0].merge()
-        return torch.allclose(before, network(x), atol=1e-4)
+        return torch.allclose(unmerged, network(x), atol=1e-4)
     except (NotImplementedError, RuntimeError, UserWarning):
         return False
 
 
 @pytest.mark.parametrize(
-    ("method", "network", "config", "said"),
+    ("method", "network", "config", "message"),
     [
-        ("hf-lokr", "resunet", {}, "'hf-lokr' needs attn.qkv or"),
+        ("hf-lokr", "resunet", {}, "'hf-lokr' requires attn.qkv or"),
         ("hf-lora", "mednext", {}, "that PEFT can change"),
         ("hf-psoft", "tokens", {"r": 100}, "must be less than or equal"),
         ("hf-c3a", "tokens", {"block_size": 7}, "7"),
         ("hf-lora", "tokens", {"r": 0}, "positive"),
     ],
 )
-def test_what_peft_cannot_do_is_said_in_one_line(method, network, config, said):
-    with pytest.raises(FseftError, match=said) as told:
+def test_layers_and_settings_that_peft_refuses_are_errors(method, network, config, message):
+    with pytest.raises(FseftError, match=message) as caught:
         adapted(method, network, **config)
-    assert method in str(told.value)
+    assert method in str(caught.value)
 
 
-# --- what they do in training ----------------------------------------------------------------------------------
+# --- what they do in training --------------------------------------------------------------------
 
 
 def test_another_seed_starts_elsewhere():
@@ -143,9 +142,9 @@ def test_another_seed_starts_elsewhere():
 
 def test_the_global_generator_is_left_as_it_was():
     torch.manual_seed(3)
-    before = torch.get_rng_state()
+    state = torch.get_rng_state()
     adapted("hf-vera")
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_pvera_samples_in_training_only():
@@ -178,7 +177,7 @@ def test_adalora_keeps_its_factors_close_to_orthonormal():
     assert float(adapted("hf-adalora").regularizer().detach()) > 0.1
 
 
-def test_adalora_goes_on_as_if_it_had_not_been_cut_off():
+def test_adalora_resumes_to_the_same_result():
     def trained(result, state=None):
         training = make_training_state(result, RECIPE)
         if state:

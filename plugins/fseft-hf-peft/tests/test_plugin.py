@@ -15,7 +15,7 @@ from fseft_hf_peft.tuners import TUNERS
 FOLDER = Path(__file__).parents[1]
 
 
-def test_fseft_knows_it():
+def test_fseft_finds_the_methods():
     source = registry().resolve("method", "hf-lora").source
     assert source.distribution == "fseft-hf-peft"
     assert source.problems == []
@@ -23,7 +23,10 @@ def test_fseft_knows_it():
 
 
 def test_listing_loads_no_peft():
-    code = "import sys, fseft_hf_peft.plugin as p; list(p.fseft_methods()); sys.exit('peft' in sys.modules)"
+    code = (
+        "import sys, fseft_hf_peft.plugin as p; "
+        "list(p.fseft_methods()); sys.exit('peft' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -32,7 +35,10 @@ def test_a_torchvision_that_cannot_be_loaded_does_no_harm(tmp_path, first):
     (tmp_path / "torchvision.py").write_text(
         "raise RuntimeError('operator torchvision::nms does not exist')\n"
     )
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {first}; from fseft_hf_peft.library import peft"
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+        f"import {first}; from fseft_hf_peft.library import peft"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

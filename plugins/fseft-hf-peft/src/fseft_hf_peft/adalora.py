@@ -1,4 +1,7 @@
-"""AdaLoRA (Zhang et al. 2023, arXiv:2303.10512): what it does during training, beyond its layers."""
+"""AdaLoRA during training: regularisation and the schedule of its rank budget.
+
+Zhang et al. 2023, arXiv:2303.10512.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from fseft_hf_peft.library import RankAllocator, peft
-from fseft_hf_peft.method import PeftAdapted, PeftMethod
+from fseft_hf_peft.method import PeftMethod, PeftNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,32 +21,38 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import Architecture, Target
 
 AVERAGES = ("exp_avg_ipt", "exp_avg_unc")
+"""Attributes of PEFT's allocator: moving averages of importance and of its uncertainty."""
 
 
 @dataclass
-class AdaLoRAAdapted(PeftAdapted):
-    """A network whose changes share a budget of ranks.
+class AdaLoRANetwork(PeftNetwork):
+    """A network whose deltas share a budget of ranks.
 
     Attributes:
-        allocator: PEFT's; it knows how important each singular value was so far.
+        allocator: PEFT's allocator, which tracks the importance of each singular value.
     """
 
     allocator: Any = field(default=None)
 
     def regularizer(self) -> Tensor | None:
-        """How far the singular vectors are from orthonormal (eq. 4), on average over the matrices."""
-        trained = self.trainable_parameters()
-        matrices = [p for name, p in trained if "lora_A" in name] + [
-            p.T for name, p in trained if "lora_B" in name
-        ]
-        distances = [
-            torch.linalg.norm(m @ m.T - torch.eye(len(m), device=m.device)) for m in matrices
-        ]
+        """Return the mean distance of the singular vectors from orthonormality (eq. 4)."""
+        matrices: list[Tensor] = []
+        for name, parameter in self.trainable_parameters():
+            if "lora_A" in name:
+                matrices.append(parameter)
+            elif "lora_B" in name:
+                matrices.append(parameter.T)
+        distances = [_distance_from_orthonormal(matrix) for matrix in matrices]
         weight: float = self.allocator.peft_config.orth_reg_weight
         return weight * torch.stack(distances).mean()
 
-    def on_optimizer_step(self, step: int, total: int, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
-        """Lower the budget (eq. 12), and set to zero the least important singular values beyond it (eq. 6)."""
+    def on_optimizer_step(
+        self,
+        step: int,
+        total: int,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002
+    ) -> None:
+        """Lower the budget (eq. 12), and zero the least important singular values (eq. 6)."""
         self.allocator.set_total_step(total)
         self.allocator.update_ipt(self.network)
         budget, due = self.allocator.budget_schedule(step)
@@ -51,40 +60,45 @@ class AdaLoRAAdapted(PeftAdapted):
             self.allocator.mask_to_budget(self.network, budget)
 
     def training_state(self) -> dict[str, Tensor]:
-        """The averages of importance and of its changes."""
-        averages = {kind: getattr(self.allocator, kind) for kind in AVERAGES}
+        """Return the moving averages of the allocator."""
         return {
-            f"{kind}:{name}": tensor
-            for kind, found in averages.items()
-            for name, tensor in found.items()
+            f"{average}:{name}": tensor
+            for average in AVERAGES
+            for name, tensor in getattr(self.allocator, average).items()
         }
 
     def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the averages back."""
+        """Restore the moving averages."""
         parameters = dict(self.network.named_parameters())
         for key, tensor in tensors.items():
-            kind, _, name = key.partition(":")
-            getattr(self.allocator, kind)[name] = tensor.to(parameters[name].device)
+            average, _, name = key.partition(":")
+            getattr(self.allocator, average)[name] = tensor.to(parameters[name].device)
             self.allocator.ipt[name] = torch.zeros_like(parameters[name])
+
+
+def _distance_from_orthonormal(matrix: Tensor) -> Tensor:
+    """Return |M M^T - I| for a matrix (r, n)."""
+    identity = torch.eye(len(matrix), device=matrix.device)
+    distance: Tensor = torch.linalg.norm(matrix @ matrix.T - identity)
+    return distance
 
 
 class AdaLoRA(PeftMethod):
     """Method `hf-adalora`."""
 
-    adapted: ClassVar[type[PeftAdapted]] = AdaLoRAAdapted
+    network_type: ClassVar[type[PeftNetwork]] = AdaLoRANetwork
 
     def settings(self, targets: Sequence[Target]) -> dict[str, Any]:
-        """PEFT wants the number of steps, which is known with the first one only."""
+        """Add a number of steps, which PEFT requires; the real one is set at the first step."""
         settings = super().settings(targets)
         return {**settings, "total_step": settings["tinit"] + 1}
 
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> PeftAdapted:
-        """As all tuners, and with an allocator."""
+    ) -> PeftNetwork:
+        """Insert PEFT's layers, and create the allocator."""
         adapted = super().apply(architecture, network, generator=generator)
-        assert isinstance(adapted, AdaLoRAAdapted)  # noqa: S101
-        adapted.allocator = RankAllocator(
-            network, peft.AdaLoraConfig(**self.settings([])), "default"
-        )
+        assert isinstance(adapted, AdaLoRANetwork)  # noqa: S101
+        config = peft.AdaLoraConfig(**self.settings([]))
+        adapted.allocator = RankAllocator(network, config, "default")
         return adapted

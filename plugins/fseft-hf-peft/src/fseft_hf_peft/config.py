@@ -1,4 +1,4 @@
-"""The configuration of each method: where it works, and the settings of its tuner under PEFT's own names."""
+"""The settings of each method: the selected layers, and PEFT's settings under PEFT's names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TunerConfig(Config):
-    """What all tuners have; `roles` are those that PEFT has layers for."""
+    """Settings of all tuners; subclasses add `roles`, the kinds of layers that PEFT supports."""
 
     tuner: ClassVar[Tuner]
 
@@ -25,12 +25,12 @@ class TunerConfig(Config):
     )
 
     def settings(self) -> dict[str, Any]:
-        """The arguments of PEFT's own configuration, but for the names of the layers."""
+        """Return the arguments of PEFT's configuration, except the names of the layers."""
         return {key: getattr(self, key) for key in self.tuner.settings} | dict(self.tuner.fixed)
 
 
 def config_type(tuner: Tuner) -> type[TunerConfig]:
-    """The configuration of one tuner; its fields are the keys of `--set`."""
+    """Return the configuration class of a tuner; its fields are the keys of `--set`."""
     roles: Any = Literal[tuner.roles]
     fields: dict[str, Any] = {
         "roles": (tuple[roles, ...], Field(default=tuner.roles, description="roles of the layers")),
@@ -39,6 +39,6 @@ def config_type(tuner: Tuner) -> type[TunerConfig]:
             for key, value in tuner.settings.items()
         },
     }
-    made = create_model(tuner.config, __base__=TunerConfig, __module__=__name__, **fields)
-    made.tuner = tuner
-    return made
+    config = create_model(tuner.config, __base__=TunerConfig, __module__=__name__, **fields)
+    config.tuner = tuner
+    return config

@@ -1,7 +1,8 @@
-"""Hugging Face PEFT, imported so that a torchvision which cannot be loaded does no harm.
+"""Imports Hugging Face PEFT, even if torchvision is installed and cannot be loaded.
 
-transformers, which PEFT needs, takes torchvision where it is installed, and fails with one that was built for another
-torch, such as PyPI's beside a torch for CPUs. PEFT's tuners have no use for it.
+PEFT requires transformers, which imports torchvision if it is installed, and fails if torchvision
+was built for another torch, such as PyPI's torchvision with a CPU build of torch. PEFT's tuners do
+not use it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import sys
 
 
 def _hide_torchvision() -> None:
-    """Let it count as not installed, also for a transformers that has looked already, when MONAI asked for it."""
-    sys.modules["torchvision"] = None  # type: ignore[assignment]  # Python's own sign for what cannot be imported
+    """Mark torchvision as not installed, and clear what transformers has cached about it."""
+    # None makes Python raise ImportError. MONAI may have imported transformers already.
+    sys.modules["torchvision"] = None  # type: ignore[assignment]
     from transformers.utils import import_utils
 
-    for answer in (import_utils.is_torchvision_available, import_utils.is_torchvision_v2_available):
-        answer.cache_clear()
+    for check in (import_utils.is_torchvision_available, import_utils.is_torchvision_v2_available):
+        check.cache_clear()
 
 
 try:
@@ -23,7 +25,7 @@ try:
 except (ImportError, OSError, RuntimeError):
     _hide_torchvision()
 
-# After torchvision is known to be there or hidden.
+# Only after torchvision was imported or hidden.
 import peft  # noqa: E402
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING  # noqa: E402
 from peft.tuners.adalora import RankAllocator  # noqa: E402

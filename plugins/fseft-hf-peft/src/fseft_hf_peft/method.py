@@ -1,4 +1,7 @@
-"""PEFT's layers in a network of fseft: each stands beside its base layer, which keeps its place and its names."""
+"""PEFT's layers in a network of fseft.
+
+Each is inserted parallel to its base layer, which keeps its place and the names of its tensors.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 
 from fseft.errors import IncompatibleError
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
-from fseft.learn.adapters.method import require_targets
+from fseft.learn.adapters.method import BaseMethod
 from fseft.learn.networks.adapter_module import AdapterModule
 from fseft_hf_peft.library import PEFT_TYPE_TO_TUNER_MAPPING, BaseTunerLayer, peft
 from fseft_hf_peft.tuners import HEAD_RATE
@@ -26,46 +29,50 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import Architecture, Target
     from fseft_hf_peft.config import TunerConfig
 
-HARMLESS = (
-    "Failed to load the CUDA extension",  # BOFT does without
+HARMLESS_WARNINGS = (
+    "Failed to load the CUDA extension",  # BOFT works without it
     "Setting boft_n_butterfly_factor to 1",
-    "Specified to not save",  # random bases are drawn again from their seed
-    "Unsupported layer type",  # norms have no inputs and outputs to count
+    "Specified to not save",  # random bases are recomputed from their seed
+    "Unsupported layer type",  # norms have no input and output features
 )
 
 
-class Beside(AdapterModule):
-    """A layer of PEFT's beside the layer that it changes.
+class ParallelLayer(AdapterModule):
+    """A layer of PEFT that computes in place of the layer that it changes.
 
-    PEFT would put it around that layer, and so change the names of the base. Here the base layer is known to it, but
-    no part of it, and the base layer's `forward` asks it.
+    PEFT wraps the base layer, which changes the names of its tensors. Here the base layer stays in
+    the network, holds this module as `peft`, and delegates its `forward` to it.
 
     Args:
-        layer: Of PEFT.
+        layer: The layer of PEFT.
         base: The layer that it changes.
     """
 
     def __init__(self, layer: Any, base: nn.Module) -> None:
         super().__init__()
         self.layer = layer
+        # A plain attribute: as a submodule the base's tensors would have a second name.
         del layer._modules["base_layer"]
         vars(layer)["base_layer"] = base
         layer.train(base.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The changed layer's output; meanwhile the base layer, when PEFT asks it, answers as the base."""
+        """Return the output of the changed layer.
+
+        PEFT calls the base layer inside, which must not delegate to this module again.
+        """
         self.enabled = False
         try:
-            changed: Tensor = self.layer(x)
+            output: Tensor = self.layer(x)
         finally:
             self.enabled = True
-        return changed
+        return output
 
     def merge(self) -> dict[str, Tensor]:
-        """Fold the change into the base layer, as PEFT does it.
+        """Merge the change into the base layer, as PEFT does.
 
         Returns:
-            The tensors of another layer that is to take the base layer's place, if there are any (LN tuning).
+            The tensors of a layer that replaces the base layer; empty except for LN tuning.
         """
         base = self.layer.get_base_layer()
         self.layer.merge(safe_merge=True)
@@ -74,78 +81,85 @@ class Beside(AdapterModule):
 
 
 def _forward(module: nn.Module, x: Tensor) -> Tensor:
-    """A method of the changed layer, so that copies of a network have one of their own."""
-    beside: Beside = module.get_submodule("peft")  # type: ignore[assignment]
-    output: Tensor = beside(x) if beside.enabled else type(module).forward(module, x)
+    """Compute a changed layer; bound to the module, so that copies of a network use their own."""
+    parallel: ParallelLayer = module.get_submodule("peft")  # type: ignore[assignment]
+    output: Tensor = parallel(x) if parallel.enabled else type(module).forward(module, x)
     return output
 
 
 @dataclass
-class PeftAdapted(AdaptedNetwork):
-    """A network with layers of PEFT's.
+class PeftNetwork(AdaptedNetwork):
+    """A network with layers of PEFT.
 
     Attributes:
-        merges: Whether they can be folded into the weights.
+        merges: Whether they can be merged into the weights.
     """
 
     merges: bool = True
 
-    def changed(self) -> dict[nn.Module, Beside]:
-        """The changed layers."""
+    def parallel_layers(self) -> dict[nn.Module, ParallelLayer]:
+        """Return the layers of PEFT, by the layers that they change."""
         inner = {module: getattr(module, "peft", None) for module in self.network.modules()}
-        return {module: beside for module, beside in inner.items() if isinstance(beside, Beside)}
+        return {
+            module: layer for module, layer in inner.items() if isinstance(layer, ParallelLayer)
+        }
 
     def train(self) -> None:
-        """As for all methods, but PEFT's layers are always in the mode of training: dropout and sampling are theirs."""
+        """Set the training mode; PEFT's layers, with their dropout, are always in it."""
         super().train()
-        for beside in self.changed().values():
-            beside.train()
+        for layer in self.parallel_layers().values():
+            layer.train()
 
     def merge(self) -> nn.Module:
-        """Fold the changes into the weights where the tuner can; else its layers stay where they are."""
+        """Merge the changes into the weights if the tuner allows it; otherwise its layers stay."""
         if self.merges:
-            for module, beside in self.changed().items():
-                replaced = beside.merge()
+            for module, layer in self.parallel_layers().items():
+                replaced = layer.merge()
                 del module.peft, module.forward
                 module.load_state_dict(replaced, strict=False)
         return super().merge()
 
 
-class PeftMethod:
-    """A tuner of PEFT; which one is in the type of the configuration."""
+class PeftMethod(BaseMethod):
+    """A tuner of PEFT; the type of its configuration states which one."""
 
-    adapted: ClassVar[type[PeftAdapted]] = PeftAdapted
+    network_type: ClassVar[type[PeftNetwork]] = PeftNetwork
+    config: TunerConfig
 
     def __init__(self, config: TunerConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.tuner = config.tuner
+        self.roles: tuple[str, ...] = config.roles  # type: ignore[attr-defined]
+        self.name, self.learning_rate = self.tuner.method, self.tuner.rate
+        self.needs = f"{' or '.join(self.roles)} layers that PEFT can change"
+        self.head_lr_multiplier = HEAD_RATE / self.tuner.rate
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """The layers of the chosen parts, stages and roles, but for those that PEFT does not compute right."""
+    def wants(self, target: Target) -> bool:
+        """Return True for the layers of the selected parts, stages and roles that PEFT supports."""
         config = self.config
-        chosen = [
-            target
-            for target in architecture.targets(network)
-            if target.part in config.parts
-            and target.role in config.roles  # type: ignore[attr-defined]
+        return (
+            target.part in config.parts
+            and target.role in self.roles
             and (not config.stages or target.stage in config.stages)
             and target.weight_has_effect
-            and computed_right(target.module)
-        ]
-        roles = " or ".join(config.roles)  # type: ignore[attr-defined]
-        return require_targets(chosen, f"{roles} layers that PEFT can change", self.tuner.method)
+            and is_supported(target.module)
+        )
+
+    def adapted_type(self) -> type[AdaptedNetwork]:
+        """Return the class that merges PEFT's layers."""
+        return self.network_type
 
     def settings(self, targets: Sequence[Target]) -> dict[str, Any]:  # noqa: ARG002
-        """The arguments of PEFT's configuration, but for the layers."""
+        """Return the arguments of PEFT's configuration, except the names of the layers."""
         return self.config.settings()
 
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
-    ) -> PeftAdapted:
-        """Put a layer of PEFT's beside each chosen one; all but these and the head is frozen.
+    ) -> PeftNetwork:
+        """Insert a layer of PEFT parallel to each selected one, and freeze the rest but the head.
 
         Raises:
-            MisfitError: PEFT refuses the settings or a layer.
+            IncompatibleError: PEFT refuses the settings or a layer.
         """
         targets = self.select(architecture, network)
         settings = self.settings(targets)
@@ -153,17 +167,18 @@ class PeftMethod:
             self._inject(network, targets, settings, generator)
         except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             raise IncompatibleError(
-                f"the method {self.tuner.method!r} cannot be used so: {error}".rstrip("."),
-                hint=f"Set what PEFT asks for, or other stages: `fseft show method {self.tuner.method}`.",
+                f"PEFT refuses the settings of the method {self.name!r}: {error}".rstrip("."),
+                hint=f"Change the settings or the stages: `fseft show method {self.name}`.",
             ) from error
-        trained = [
-            name for name, parameter in network.named_parameters() if parameter.requires_grad
-        ]
-        rate = self.tuner.rate
-        adapted = self.adapted.freeze_except(
-            trained, architecture, network, learning_rate=rate, head_lr_multiplier=HEAD_RATE / rate
+        parameters = network.named_parameters()
+        adapted = self.network_type.freeze_except(
+            [name for name, parameter in parameters if parameter.requires_grad],
+            architecture,
+            network,
+            learning_rate=self.learning_rate,
+            head_lr_multiplier=self.head_lr_multiplier,
         )
-        assert isinstance(adapted, PeftAdapted)  # noqa: S101 - `frozen_but` makes what it is asked of
+        assert isinstance(adapted, PeftNetwork)  # noqa: S101 - the type of the class method
         adapted.merges = self.tuner.merges
         return adapted
 
@@ -174,13 +189,14 @@ class PeftMethod:
         settings: dict[str, Any],
         generator: Generator,
     ) -> None:
-        """Let PEFT replace the layers, and put them back with PEFT's beside them."""
+        """Let PEFT wrap the layers, then restore them with PEFT's layers parallel to them."""
         seed = int(torch.randint(2**31, (), generator=generator))
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            for message in HARMLESS:
+            for message in HARMLESS_WARNINGS:
                 warnings.filterwarnings("ignore", message=message)
             torch.manual_seed(seed)
-            config = getattr(peft, self.tuner.config)(target_modules=exactly(targets), **settings)
+            config_type = getattr(peft, self.tuner.config)
+            config = config_type(target_modules=exact_pattern(targets), **settings)
             PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](network, config, "default")
         del network.peft_config
         for target in targets:
@@ -188,37 +204,35 @@ class PeftMethod:
             assert isinstance(layer, BaseTunerLayer)  # noqa: S101
             parent, _, name = target.name.rpartition(".")
             network.get_submodule(parent).add_module(name, target.module)
-            target.module.add_module("peft", Beside(layer, target.module))
+            target.module.add_module("peft", ParallelLayer(layer, target.module))
             target.module.forward = MethodType(_forward, target.module)
 
 
 class IA3(PeftMethod):
-    """Method `hf-ia3`: all layers but queries, keys and values are scaled at their inputs."""
+    """Method `hf-ia3`: layers other than queries, keys and values are scaled at their inputs."""
 
-    def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """Without the scale of a lone input channel that a norm layer takes away again."""
-        chosen = [
-            target
-            for target in super().select(architecture, network)
-            if not (target.followed_by_norm and target.module.get_parameter("weight").shape[1] == 1)
-        ]
-        return require_targets(chosen, "layers with several input channels", self.tuner.method)
+    def wants(self, target: Target) -> bool:
+        """Return False for a single input channel, whose scale a norm layer cancels."""
+        if not super().wants(target):
+            return False
+        inputs = target.module.get_parameter("weight").shape[1]
+        return not (target.followed_by_norm and inputs == 1)
 
     def settings(self, targets: Sequence[Target]) -> dict[str, Any]:
-        """PEFT scales outputs unless it is told otherwise."""
+        """Return the layers that are scaled at their inputs; PEFT scales outputs by default."""
         scaled_at_input = [target for target in targets if target.role != "attn.qkv"]
-        return {"feedforward_modules": exactly(scaled_at_input)}
+        return {"feedforward_modules": exact_pattern(scaled_at_input)}
 
 
-def exactly(targets: Sequence[Target]) -> str:
-    """A pattern of these layers and no others: PEFT takes plain names for the ends of names, too."""
+def exact_pattern(targets: Sequence[Target]) -> str:
+    """Return a pattern of exactly these layers: PEFT matches plain names as suffixes too."""
     return "|".join(re.escape(target.name) for target in targets) or "(?!)"
 
 
-def computed_right(module: nn.Module) -> bool:
-    """Whether PEFT, up to 0.21.2, can change and merge this layer.
+def is_supported(module: nn.Module) -> bool:
+    """Return whether PEFT, up to 0.21.2, computes and merges this layer correctly.
 
-    It forgets the dilation and the kind of padding of a convolution, and can merge neither groups nor kernels of
+    It ignores dilation and padding mode of a convolution, and merges neither groups nor kernels of
     1x1xk (huggingface/peft issues 3697 and 3768).
     """
     if not isinstance(module, nn.Conv3d):

@@ -1,4 +1,4 @@
-"""What fseft reads to know of the methods; imports neither torch nor PEFT."""
+"""Registers the methods with fseft; imports neither torch nor PEFT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FSEFT_API = 1
 
 @hookimpl
 def fseft_methods() -> Iterator[MethodSpec]:
-    """One method for each tuner."""
+    """Return one method per tuner."""
     for tuner in TUNERS:
         yield MethodSpec(
             name=tuner.method,

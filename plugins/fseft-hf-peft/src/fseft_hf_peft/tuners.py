@@ -14,31 +14,31 @@ NORM = ("norm",)
 
 HEAD_RATE = 1e-2
 VECTORS_RATE = 1e-2
-"""Of tuners that train vectors only; those with matrices take a tenth."""
+"""Learning rate of tuners that train vectors only; a tenth of it for matrices."""
 
 OWN_BASES = {"save_projection": False}
-"""Random matrices that never change are drawn again from their own seed, instead of being saved."""
+"""Constant random matrices are recomputed from their seed instead of being saved."""
 
 WIDTH = 12
-"""Divides all widths of SwinUNETR; for tuners whose blocks must divide those of the layers."""
+"""A divisor of all widths of SwinUNETR, for tuners whose block size must divide the width."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuner:
-    """One tuner.
+    """A tuner of PEFT.
 
     Attributes:
-        name: `hf-` before it is the method's name.
-        config: PEFT's configuration class.
-        summary: What is trained.
-        settings: Keys of PEFT's configuration that can be set, with our defaults.
-        fixed: Keys that cannot.
-        roles: Of the layers that PEFT can change.
+        name: Name of the method without `hf-`.
+        config: Name of PEFT's configuration class.
+        summary: Description of the trained parameters.
+        settings: Keys of PEFT's configuration that can be set, with the defaults of this package.
+        fixed: Keys with a fixed value.
+        roles: Roles of the layers that PEFT can change.
         rate: Default learning rate.
-        merges: Whether what was learnt can be folded into the weights.
-        factory: The method's class.
-        reference: The paper.
-        note: What a user should know.
+        merges: Whether the change can be merged into the weights.
+        factory: Class of the method.
+        reference: Reference of the paper.
+        note: Limitations, for the user.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Tuner:
 
     @property
     def method(self) -> str:
-        """The method's name."""
+        """Name of the method."""
         return f"hf-{self.name}"
 
 
@@ -63,7 +63,7 @@ TUNERS = (
     Tuner(
         name="adalora",
         config="AdaLoraConfig",
-        summary="AdaLoRA: low-rank changes in SVD form that share a budget of ranks",
+        summary="AdaLoRA: low-rank deltas in SVD form that share a budget of ranks",
         settings={
             "target_r": 8,
             "init_r": 12,
@@ -77,19 +77,20 @@ TUNERS = (
         },
         factory="fseft_hf_peft.adalora:AdaLoRA",
         reference="Zhang et al. 2023, arXiv:2303.10512",
-        note="the budget falls with the recipe's steps: a time limit may end it above `target_r`",
+        note="the budget is scheduled over the planned steps: a time limit may end it above "
+        "`target_r`",
     ),
     Tuner(
         name="adamss",
         config="AdamssConfig",
         summary="AdaMSS: changes within clustered subspaces of the weight's singular vectors",
         settings={"r": 32, "num_subspaces": 5, "subspace_rank": 1},
-        note="`r` singular vectors are kept of each layer, fewer where it has fewer",
+        note="`r` singular vectors of each layer are kept, or its full rank if that is lower",
     ),
     Tuner(
         name="beft",
         config="BeftConfig",
-        summary="BEFT: a trained bias beside each layer",
+        summary="BEFT: an additional trained bias of each layer",
         rate=VECTORS_RATE,
         reference="arXiv:2509.15974",
     ),
@@ -113,20 +114,20 @@ TUNERS = (
     Tuner(
         name="deft",
         config="DeftConfig",
-        summary="DEFT: a low-rank part of the weight is projected out and learnt anew",
+        summary="DEFT: a low-rank part of the weight is projected out and relearnt",
         settings={"r": 8, "decomposition_method": "relu", "para": False, "deft_dropout": 0.0},
     ),
     Tuner(
         name="delora",
         config="DeloraConfig",
-        summary="DeLoRA: low-rank changes with directions and strength apart",
+        summary="DeLoRA: low-rank deltas with separate direction and strength",
         settings={"r": 8, "delora_lambda": 15, "module_dropout": 0.0},
         reference="Bini et al. 2025, arXiv:2503.18225",
     ),
     Tuner(
         name="fourierft",
         config="FourierFTConfig",
-        summary="FourierFT: a few coefficients of the change's Fourier transform",
+        summary="FourierFT: a few coefficients of the delta's Fourier transform",
         settings={"n_frequency": 1000, "scaling": 150.0, "random_loc_seed": 777},
         fixed={"init_weights": True},
         rate=VECTORS_RATE,
@@ -154,7 +155,7 @@ TUNERS = (
         summary="HRA: Householder reflections of the weight",
         settings={"r": 8, "apply_GS": False},
         reference="Yuan et al. 2024, arXiv:2405.17484",
-        note="`r` must be even for the start to be the base",
+        note="for an odd `r` the initial output differs from the base",
     ),
     Tuner(
         name="ia3",
@@ -169,11 +170,11 @@ TUNERS = (
     Tuner(
         name="lily",
         config="LilyConfig",
-        summary="Lily: low-rank changes from parts that layers share, chosen by a router",
+        summary="Lily: low-rank deltas from parts that layers share, selected by a router",
         settings={"r": 32, "stride_A": 1, "num_B": 2, "scaling": 1.0},
         merges=False,
         reference="arXiv:2407.09946",
-        note="depends on the input, so that it stays beside the layers",
+        note="depends on the input, and cannot be merged",
     ),
     Tuner(
         name="ln",
@@ -206,7 +207,7 @@ TUNERS = (
     Tuner(
         name="lora",
         config="LoraConfig",
-        summary="LoRA: low-rank changes, with rsLoRA and DoRA",
+        summary="LoRA: low-rank deltas, with rsLoRA and DoRA",
         settings={
             "r": 8,
             "lora_alpha": 8,
@@ -216,7 +217,7 @@ TUNERS = (
         },
         roles=CONVOLUTION,
         reference="Hu et al. 2021, arXiv:2106.09685",
-        note="fseft's own `lora` has all of it, and transposed and pointwise convolutions too",
+        note="the method `lora` of fseft supports transposed and pointwise convolutions too",
     ),
     Tuner(
         name="miss",
@@ -247,12 +248,12 @@ TUNERS = (
         settings={},
         rate=1e-4,
         reference="arXiv:2504.07097",
-        note="half of the rank is trained, which makes the adapter large",
+        note="half of the rank is trained: the adapter is large",
     ),
     Tuner(
         name="peanut",
         config="PeanutConfig",
-        summary="PEANuT: a small network of the weight gives the change",
+        summary="PEANuT: a small network predicts the delta from the weight",
         settings={"r": 32, "depth": 0, "act_fn": "relu", "scaling": 1.0},
         reference="arXiv:2410.01870",
     ),
@@ -321,19 +322,20 @@ TUNERS = (
     Tuner(
         name="unilora",
         config="UniLoraConfig",
-        summary="Uni-LoRA: one short vector, spread over all low-rank changes",
+        summary="Uni-LoRA: one short vector, spread over all low-rank deltas",
         settings={"r": 4, "theta_d_length": 256, "proj_seed": 42},
         rate=VECTORS_RATE,
         reference="arXiv:2506.00799",
-        note="starts close to the base, not as the base",
+        note="the initial output is only close to the base",
     ),
     Tuner(
         name="vblora",
         config="VBLoRAConfig",
-        summary="VB-LoRA: low-rank changes made of vectors that layers share",
+        summary="VB-LoRA: low-rank deltas composed of vectors that layers share",
         settings={"r": 4, "num_vectors": 256, "vector_length": WIDTH, "topk": 2},
         reference="Li et al. 2024, arXiv:2405.15179",
-        note="the vector length must divide the sides of each layer; starts close to the base, not as the base",
+        note="the vector length must divide the widths of each layer; the initial output is only "
+        "close to the base",
     ),
     Tuner(
         name="vera",
@@ -347,7 +349,7 @@ TUNERS = (
     Tuner(
         name="waveft",
         config="WaveFTConfig",
-        summary="WaveFT: a few coefficients of the change's wavelet transform",
+        summary="WaveFT: a few coefficients of the delta's wavelet transform",
         settings={"n_frequency": 1000, "scaling": 25.0, "random_loc_seed": 777},
         rate=VECTORS_RATE,
         reference="arXiv:2505.12532",
