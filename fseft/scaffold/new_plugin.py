@@ -14,7 +14,7 @@ from fseft.version import __version__
 from fseft.workspace import require_empty, write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
-"""The folder `any` with files of all plugins, and a folder of each kind; paths are templates too."""
+"""The folder `any` with files of all plugins, and a folder per kind; paths are templates too."""
 
 _ADAPT = "fseft adapt DATASET --model phantom-tiny --method lora"
 USAGE = {
