@@ -215,7 +215,7 @@ class ReporterSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MetricSpec(Spec):
-    """A score of one structure in one case. Factory: a function of a `fseft.metrics.masks.MaskPair`.
+    """A score of a structure in a case. Factory: a function of a `fseft.metrics.masks.MaskPair`.
 
     The function returns a number, or None where the metric is undefined. It is called where both
     masks have voxels; `missing` and `both_empty` decide the other cases.

@@ -79,7 +79,7 @@ def test_hyperparameters_that_an_architecture_rejects_are_named(override):
     override(build=fail)
     start = Initialisation(architecture="custom", hparams=HPARAMS)
     with pytest.raises(
-        FseftError, match=r"cannot be built with .*channels.*no luck.*keys of --set"
+        FseftError, match=r"cannot be built with .*channels.*no luck.*hyper-parameters"
     ):
         build_initialised_network(start, ["liver"], seed=0)
 

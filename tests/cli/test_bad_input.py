@@ -282,7 +282,7 @@ DATASETS = [
     ),
     (
         one_case_in_two_files,
-        ["case b_0000, ", "b_0000.nrrd: there is also b_0000.nii.gz", "Remove one"],
+        ["case b_0000, ", "b_0000.nrrd: b_0000.nii.gz is another image of this case", "Remove one"],
     ),
     (another_shape, ["case b, ", LABEL, GRIDS, "20×18×16", "20×18×15", "resample the label"]),
     (another_spacing, ["case b, ", LABEL, GRIDS, "spacing", "2.5", "resample the label"]),
@@ -358,7 +358,7 @@ OPTIONS = [
     ),
     (
         f"{PLAN} --memory 1MB",
-        ["the smallest training step of resunet needs", "limit is 1 MB", "--memory"],
+        ["the smallest training step of resunet needs", "limit is 1 MB", "Allow more memory"],
     ),
     ("preprocess livers --model nothing", ["unknown model 'nothing'", "Did you mean none?"]),
     ("show method lorra", ["unknown method 'lorra'", "Did you mean lora"]),
@@ -406,23 +406,23 @@ OPTIONS = [
         ["case_of_the_hospital: is not a labelled"],
     ),
     (f"{SCRATCH} --minutes -1", ["--minutes", "-1", "must be a positive number"]),
-    (f"{SCRATCH} --set epochs", ["--set 'epochs' is no key=value", "for example --set rank=4"]),
+    (f"{SCRATCH} --set epochs", ["--set 'epochs': expected key=value", "for example --set rank=4"]),
     (f"{SCRATCH} --set epoch=3", ["has no setting 'epoch'", "Did you mean epochs"]),
     (
         f"{SCRATCH} --set epochs=many",
-        ["--set epochs='many'", "valid integer", "fseft show method scratch"],
+        ["setting epochs='many'", "valid integer", "fseft show method scratch"],
     ),
     (
         f"{SCRATCH} --set epochs=0",
-        ["--set epochs=0", "greater than or equal to 1", "fseft show method"],
+        ["setting epochs=0", "greater than or equal to 1", "fseft show method"],
     ),
     (
         f"{SCRATCH} --set loss=dise",
-        ["--set loss='dise'", "'dice' or 'dice_ce'", "fseft show method"],
+        ["unknown loss 'dise'", "Did you mean dice or dice_ce?"],
     ),
     (f"{LORA} --set rnk=4", ["'lora' has no setting 'rnk'", "Did you mean rank"]),
-    (f"{LORA} --set rank=4.5", ["--set rank=4.5", "valid integer", "fseft show method lora"]),
-    (f"{LORA} --set parts=encodr", ["--set parts=", "'encoder'", "fseft show method lora"]),
+    (f"{LORA} --set rank=4.5", ["setting rank=4.5", "valid integer", "fseft show method lora"]),
+    (f"{LORA} --set parts=encodr", ["setting parts=", "'encoder'", "fseft show method lora"]),
     (
         f"{EVALUATE} --tolerance wide",
         ["the tolerance 'wide' is not a length in mm", "Write it as 2mm."],
