@@ -32,7 +32,8 @@ def pretrain(
 ) -> ModelCard:
     """Train a foundation model on partially labelled datasets.
 
-    A structure counts only in the cases that annotate it. Under torchrun, all ranks call this function.
+    A structure counts only in the cases that annotate it. Under torchrun, all ranks call this
+    function.
 
     Args:
         datasets: Folders of datasets.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fseft.volume.image import Volume
 
     Array = npt.NDArray[Any]
+
+logger = logging.getLogger(__name__)
 
 _LPS_FROM_RAS = (-1.0, -1.0, 1.0, 1.0)
 
@@ -121,17 +124,25 @@ class Adapter:
             values.
 
         Raises:
-            FseftError: The image has other dimensions or channels, or neither affine nor spacing is
-                given.
+            FseftError: The image has other dimensions or channels, neither affine nor spacing is
+                passed, or `tta` is set for an adapter that was trained without mirroring.
         """
         import numpy as np
 
         from fseft.experiment.devices import select_device
         from fseft.inference.segment_case import predict_logits
+        from fseft.volume.intensity import modality_warnings
         from fseft.volume.preprocessing import LabelMerger, preprocess_volume
 
+        if tta and not self.manifest.mirror:
+            cause = (
+                "test-time augmentation mirrors the image, and the adapter has seen no mirrored one"
+            )
+            raise FseftError(cause, hint="Leave it out, or adapt with mirror=true.")
         volume = _volume(image, affine, spacing_mm, len(self.manifest.channels))
         preprocessing, values = self.manifest.preprocessing, list(self.labels.values())
+        for warning in modality_warnings(volume.array, preprocessing.modality):
+            logger.warning("the image is unusual: %s", warning)
         prepared = preprocess_volume(
             volume,
             None,

@@ -110,6 +110,7 @@ def test_a_spacing_stands_for_an_image_in_ras_orientation(adapter):
         ((8, 8), {"spacing_mm": (1, 1, 1)}, r"an image of shape \(8, 8\)"),
         ((8, 8, 8), {}, "position of the image is not defined"),
         ((8, 8, 8), {"spacing_mm": (1, 1, 1), "affine": np.eye(4)}, "either affine or spacing_mm"),
+        ((8, 8, 8), {"affine": np.eye(4), "tta": True}, "has seen no mirrored one"),
         ((8, 8, 8), {"affine": np.zeros((4, 4))}, "not an invertible 4x4 matrix"),
     ],
 )
@@ -126,7 +127,7 @@ def test_an_adapter_is_a_plain_module_with_its_documents(adapter, workspace):
     assert logits.shape == (1, 1 + len(loaded.labels), 32, 32, 32)
 
 
-def test_a_file_that_is_no_adapter_is_refused_when_it_is_loaded(tmp_path):
+def test_another_file_is_refused_when_it_is_loaded(tmp_path):
     with pytest.raises(FseftError, match="there is no adapter"):
         fseft.Adapter.load(tmp_path / "nowhere")
 
