@@ -1,4 +1,4 @@
-"""What every reporter must keep, and its checks as parameters of a test."""
+"""The checks of a reporter, as parameters of a test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
 
 FILES = ("adapter.safetensors", "checkpoint.pt", "run.json", "support.json")
-"""Of a run, whoever watches it."""
+"""Files of a run, which reporters must not change."""
 RUN = Run(
     dataset="livers",
     model="phantom-tiny",
@@ -35,7 +35,7 @@ RUN = Run(
 
 
 def reporter_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """The checks of a reporter, to be called one by one.
+    """Return the checks of a reporter, as parameters of a test that calls each.
 
     ```python
     @pytest.mark.parametrize("check", reporter_checks("my-reporter"))
@@ -44,34 +44,34 @@ def reporter_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> lis
     ```
 
     Args:
-        name: Its name in the registry.
-        xfail: Check -> why the reporter cannot keep it; it must then fail.
+        name: Name of the reporter in the registry.
+        xfail: Reason for each check that must fail.
 
     Raises:
-        ValueError: There is no check of a name in `xfail`.
+        ValueError: `xfail` contains an unknown check.
     """
-    return parameters(name, CHECKS, Watching(name), xfail)
+    return parameters(name, CHECKS, SimulatedRuns(name), xfail)
 
 
 @dataclass(frozen=True)
-class Watching:
-    """A reporter, and the runs that it is told of."""
+class SimulatedRuns:
+    """Runs that are reported to a reporter, without training."""
 
     name: str
 
     def reporter(self, folder: Path) -> object:
-        """A new one."""
-        made: object = registry().create("reporter", self.name, folder)
-        return made
+        """Return a new instance for a run folder."""
+        reporter: object = registry().create("reporter", self.name, folder)
+        return reporter
 
     def run(self, folder: Path, first: int, last: int, *, outcome: str = "finished") -> None:
-        """Tell a new reporter of a run as `fseft adapt` does, from the first epoch to the last; it must not fail.
+        """Report a run to a new reporter as `fseft adapt` does; the reporter must not fail.
 
         Args:
-            folder: Of the run.
-            first: Its number.
-            last: Its number.
-            outcome: How the run ends; a run that was killed does not.
+            folder: Folder of the run.
+            first: First epoch.
+            last: Last epoch.
+            outcome: "finished", "killed" or the message of an error. A killed run reports no end.
         """
         reporters = Reporters({self.name: self.reporter(folder)})
         folder.mkdir(exist_ok=True)
@@ -91,67 +91,66 @@ class Watching:
             failures |= reporters.notify("fseft_run_end", run=ended, outcome=outcome)
         assert failures == {}
 
-    def left(self, *parts: tuple[int, int, str]) -> dict[str, bytes]:
-        """The files in a folder after these parts of a run, each with its first epoch, its last, and its outcome."""
+    def files_after(self, *parts: tuple[int, int, str]) -> dict[str, bytes]:
+        """Return the files after parts of a run, each (first epoch, last epoch, outcome)."""
         with TemporaryDirectory() as parent:
             folder = Path(parent) / "run"
             for first, last, outcome in parts:
                 self.run(folder, first, last, outcome=outcome)
-            return {
-                str(path.relative_to(folder)): path.read_bytes()
-                for path in folder.rglob("*")
-                if path.is_file()
-            }
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def waits_for_the_run_to_start(watching: Watching) -> None:
-    """Made for a folder that is not there yet, it leaves nothing behind: the run may still be refused."""
+def waits_for_the_run_to_start(runs: SimulatedRuns) -> None:
+    """Its creation writes no file, because the run may still be refused."""
     with TemporaryDirectory() as parent:
-        watching.reporter(Path(parent) / "run")
+        runs.reporter(Path(parent) / "run")
         assert list(Path(parent).iterdir()) == []
 
 
-def leaves_the_files_of_the_run_alone(watching: Watching) -> None:
-    """Adapter, checkpoint and documents are the run's own."""
-    left = watching.left((1, 4, "finished"))
-    assert {name: left.get(name) for name in FILES} == {name: name.encode() for name in FILES}
+def leaves_the_files_of_the_run_alone(runs: SimulatedRuns) -> None:
+    """It does not change adapter, checkpoint and documents of the run."""
+    files = runs.files_after((1, 4, "finished"))
+    for name in FILES:
+        assert files.get(name) == name.encode()
 
 
-def hears_of_a_run_that_failed(watching: Watching) -> None:
-    """A run may end before its first epoch is done, with the line of an error."""
-    watching.left((1, 0, "the loss is nan at step 0. Lower the rate."))
+def handles_a_failed_run(runs: SimulatedRuns) -> None:
+    """A run may fail before the end of its first epoch."""
+    runs.files_after((1, 0, "the loss is nan at step 0. Lower the rate."))
 
 
-def goes_on_after_a_kill(watching: Watching) -> None:
-    """Some epochs are done again; in the end all is as after a run that was never killed."""
-    whole = watching.left((1, 4, "finished"))
-    assert watching.left((1, 3, "killed"), (2, 4, "finished")) == whole
-    assert watching.left((1, 0, "killed"), (1, 4, "finished")) == whole
+def resumes_after_a_kill(runs: SimulatedRuns) -> None:
+    """Though some epochs are repeated, the files equal those of an uninterrupted run."""
+    uninterrupted = runs.files_after((1, 4, "finished"))
+    killed_late = runs.files_after((1, 3, "killed"), (2, 4, "finished"))
+    killed_early = runs.files_after((1, 0, "killed"), (1, 4, "finished"))
+    assert killed_late == uninterrupted
+    assert killed_early == uninterrupted
 
 
-def may_come_late(watching: Watching) -> None:
-    """A run that goes on may not have had this reporter before."""
-    watching.left((3, 4, "finished"))
+def joins_a_resumed_run(runs: SimulatedRuns) -> None:
+    """A run may be resumed with a reporter that it did not have at first."""
+    runs.files_after((3, 4, "finished"))
 
 
-def starts_anew_with_a_new_run(watching: Watching) -> None:
-    """In the folder of an earlier run it leaves what it would leave in an empty one."""
-    assert watching.left((1, 4, "finished"), (1, 2, "finished")) == watching.left(
-        (1, 2, "finished")
-    )
+def starts_over_with_a_new_run(runs: SimulatedRuns) -> None:
+    """A new run in the same folder leads to the same files as in an empty folder."""
+    expected = runs.files_after((1, 2, "finished"))
+    assert runs.files_after((1, 4, "finished"), (1, 2, "finished")) == expected
 
 
-def loads_no_torch_before_it_is_chosen(watching: Watching) -> None:
-    """The plugin that offers the reporter is listed without torch."""
-    assert_listed_without_torch("reporter", watching.name)
+def loads_no_torch_before_it_is_chosen(runs: SimulatedRuns) -> None:
+    """Listing the plugin of the reporter does not import torch."""
+    assert_listed_without_torch("reporter", runs.name)
 
 
-CHECKS: tuple[Callable[[Watching], None], ...] = (
+CHECKS: tuple[Callable[[SimulatedRuns], None], ...] = (
     waits_for_the_run_to_start,
     leaves_the_files_of_the_run_alone,
-    hears_of_a_run_that_failed,
-    goes_on_after_a_kill,
-    may_come_late,
-    starts_anew_with_a_new_run,
+    handles_a_failed_run,
+    resumes_after_a_kill,
+    joins_a_resumed_run,
+    starts_over_with_a_new_run,
     loads_no_torch_before_it_is_chosen,
 )

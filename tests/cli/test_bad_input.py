@@ -268,7 +268,7 @@ DATASETS = [
     (empty, ["livers: is empty", "nnU-Net", "Decathlon", "imagesTr and labelsTr"]),
     (unknown_layout, ["livers: has an unknown dataset layout", "nnU-Net", "Decathlon"]),
     (no_image_at_all, ["livers: has no image", "Put images into imagesTr."]),
-    (broken_json, ["livers/dataset.json: is no valid JSON", "Repair or remove it."]),
+    (broken_json, ["livers/dataset.json: is not valid JSON", "Repair or remove it."]),
     (
         a_region,
         [

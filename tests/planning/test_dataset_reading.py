@@ -194,7 +194,7 @@ def test_labels_that_are_no_object_are_refused(tmp_path):
     folder = declare(
         bare(tmp_path / "d", ["a_0000"], ["a"]), channel_names={"0": "CT"}, labels=["liver"]
     )
-    with pytest.raises(FseftError, match="labels that are no object but a list"):
+    with pytest.raises(FseftError, match="labels that are not an object but a list"):
         read_dataset(folder)
 
 
@@ -212,5 +212,7 @@ def test_images_without_their_channel_number_are_told_apart_from_none(tmp_path):
     folder = declare(
         bare(tmp_path / "d", ["a", "b"], ["a"]), channel_names=channels, labels={"liver": 1}
     )
-    with pytest.raises(FseftError, match="imagesTr: holds 2 images, none of them named CASE_0000"):
+    with pytest.raises(
+        FseftError, match="imagesTr: contains 2 images, none of them named CASE_0000"
+    ):
         read_dataset(folder)

@@ -8,7 +8,7 @@ from fseft.builtin.reporters.jsonl import JsonlReporter
 from fseft.plugin import hookimpl
 from fseft.registry import registry
 from fseft.testing import reporter_checks, reporters
-from fseft.testing.reporters import Watching
+from fseft.testing.reporters import SimulatedRuns
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ class NeedsItsFile(Writes):
 
 
 def watched(flawed):
-    class OfTheFlawed(Watching):
+    class OfTheFlawed(SimulatedRuns):
         def reporter(self, folder):
             return flawed(folder)
 
@@ -76,10 +76,10 @@ def test_a_reporter_that_is_right_passes(check):
     [
         (WritesAtOnce, reporters.waits_for_the_run_to_start),
         (CleansUp, reporters.leaves_the_files_of_the_run_alone),
-        (NeedsEpochs, reporters.hears_of_a_run_that_failed),
-        (Writes, reporters.goes_on_after_a_kill),
-        (NeedsItsFile, reporters.may_come_late),
-        (Writes, reporters.starts_anew_with_a_new_run),
+        (NeedsEpochs, reporters.handles_a_failed_run),
+        (Writes, reporters.resumes_after_a_kill),
+        (NeedsItsFile, reporters.joins_a_resumed_run),
+        (Writes, reporters.starts_over_with_a_new_run),
     ],
 )
 def test_a_flaw_is_found(flawed, check):

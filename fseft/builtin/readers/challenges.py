@@ -1,4 +1,4 @@
-"""Public datasets that come as files of telling names: BTCV, FLARE22, LiTS, KiTS, AbdomenCT-1K, CT-ORG, 12organ."""
+"""Public datasets that are recognised by their file names, such as BTCV, FLARE22, LiTS and KiTS."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ SPEC = ReaderSpec(
 
 @dataclass(frozen=True)
 class Layout:
-    """How a public dataset is recognised and what its label values mean.
+    """File names and labels of a public dataset.
 
     Attributes:
-        name: As it is called.
-        case: Pattern of a case's name.
-        example: One of them.
-        image: What an image is called, with the case for `{}`; with its folder, where that is called after the case.
-        label: What its label is called.
+        name: Name of the dataset.
+        case: Regular expression of case names.
+        example: A case name.
+        image: Name of an image, with `{}` for the case; includes a folder that is named after the
+            case.
+        label: Name of a label file, likewise.
         labels: Structure -> value.
-        page: Of the owner.
-        pretraining: Volumes of it among the 2,042 that the FSEFT paper pre-trained on.
+        page: Web page of the owner.
+        pretraining: Number of its volumes among the 2,042 for pre-training in the FSEFT paper.
     """
 
     name: str
@@ -58,8 +59,9 @@ LAYOUTS = (
         image="img{}.nii.gz",
         label="label{}.nii.gz",
         labels=_numbered(
-            "spleen kidney_right kidney_left gallbladder esophagus liver stomach aorta inferior_vena_cava "
-            "portal_vein_and_splenic_vein pancreas adrenal_gland_right adrenal_gland_left"
+            "spleen kidney_right kidney_left gallbladder esophagus liver stomach aorta "
+            "inferior_vena_cava portal_vein_and_splenic_vein pancreas adrenal_gland_right "
+            "adrenal_gland_left"
         ),
         page="https://www.synapse.org/Synapse:syn3193805",
         pretraining=25,
@@ -71,8 +73,8 @@ LAYOUTS = (
         image="{}_0000.nii.gz",
         label="{}.nii.gz",
         labels=_numbered(
-            "liver kidney_right spleen pancreas aorta inferior_vena_cava adrenal_gland_right adrenal_gland_left "
-            "gallbladder esophagus stomach duodenum kidney_left"
+            "liver kidney_right spleen pancreas aorta inferior_vena_cava adrenal_gland_right "
+            "adrenal_gland_left gallbladder esophagus stomach duodenum kidney_left"
         ),
         page="https://flare22.grand-challenge.org",
     ),
@@ -132,8 +134,8 @@ LAYOUTS = (
         image="{}_0000.nii.gz",
         label="{}.nii.gz",
         labels=_numbered(
-            "liver kidney spleen pancreas aorta inferior_vena_cava stomach gallbladder esophagus adrenal_gland_right "
-            "adrenal_gland_left celiac_trunk"
+            "liver kidney spleen pancreas aorta inferior_vena_cava stomach gallbladder "
+            "esophagus adrenal_gland_right adrenal_gland_left celiac_trunk"
         ),
         page="https://zenodo.org/records/7860267",
         pretraining=43,
@@ -142,33 +144,29 @@ LAYOUTS = (
 
 
 class Reader:
-    """Reader `challenges`: files keep their owners' names, and lie in the folder or in folders in it."""
+    """Reader `challenges`; files keep their original names, in the folder or its subfolders."""
 
     def detects(self, folder: Path) -> bool:
-        """Whether there is an image with its label, both named as in one of these datasets, and no `dataset.json`."""
-        files = {} if (folder / DECLARATION).exists() else _files(folder)
+        """Return whether the folder has an image and its label, but no `dataset.json`."""
+        if (folder / DECLARATION).exists():
+            return False
+        files = _files(folder)
         return any(case.label for layout in LAYOUTS for case in _cases(layout, files))
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases of that dataset of which most labels are there.
+        """List the cases of the dataset with the most labels in the folder.
 
         Raises:
-            FseftError: An image is there twice.
+            FseftError: Two images have the name of one case.
         """
         files = _files(folder)
-        layout = max(
-            LAYOUTS, key=lambda one: sum(case.label is not None for case in _cases(one, files))
-        )
-        cases = {case.name: case for case in _cases(layout, files)}
+        layout = max(LAYOUTS, key=lambda layout: _count_labels(layout, files))
+        cases: dict[str, Case] = {}
         for case in _cases(layout, files):
-            if case.images != cases[case.name].images:
-                twice = cases[case.name].images[0]
-                raise FseftError(
-                    f"there is also {twice}",
-                    case=case.name,
-                    file=case.images[0],
-                    hint="Remove one.",
-                )
+            if case.name in cases:
+                cause = f"is a duplicate of {cases[case.name].images[0]}"
+                raise FseftError(cause, case=case.name, file=case.images[0], hint="Remove one.")
+            cases[case.name] = case
         return Dataset(
             name=folder.name,
             reader="challenges",
@@ -179,25 +177,31 @@ class Reader:
 
 
 def _files(folder: Path) -> dict[Path, str]:
-    """All files of the folder and of the folders in it, and what they are called: `folder/name`."""
-    inside = (
-        sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        if folder.is_dir()
-        else []
-    )
-    below = [file for path in inside if path.is_dir() for file in sorted(path.iterdir())]
-    return {path: f"{path.parent.name}/{path.name}" for path in (*inside, *below) if path.is_file()}
+    """Return the files of a folder and of its subfolders, with names as in `folder/name`."""
+    if not folder.is_dir():
+        return {}
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    nested = [file for path in visible if path.is_dir() for file in sorted(path.iterdir())]
+    files = [path for path in (*visible, *nested) if path.is_file()]
+    return {path: f"{path.parent.name}/{path.name}" for path in files}
 
 
 def _cases(layout: Layout, files: Mapping[Path, str]) -> list[Case]:
-    """The images of a dataset, with their labels; empty where it is another dataset."""
-    ends = {end: path for path, called in files.items() for end in (called, path.name)}
-    before, after = map(re.escape, layout.image.split("{}"))
-    pattern = re.compile(f"(?:.*/)?{before}({layout.case}){after}")
-    matched = [
-        (path, match[1]) for path, called in files.items() if (match := pattern.fullmatch(called))
-    ]
-    return [
-        Case(name=name, images=(path,), label=ends.get(layout.label.format(name)))
-        for path, name in matched
-    ]
+    """Return the images of a dataset with their labels; empty if the layout does not match."""
+    by_name: dict[str, Path] = {}
+    for path, name in files.items():
+        by_name[name] = path
+        by_name[path.name] = path
+    prefix, suffix = map(re.escape, layout.image.split("{}"))
+    pattern = re.compile(f"(?:.*/)?{prefix}({layout.case}){suffix}")
+    cases = []
+    for path, name in files.items():
+        if match := pattern.fullmatch(name):
+            case = match[1]
+            label = by_name.get(layout.label.format(case))
+            cases.append(Case(name=case, images=(path,), label=label))
+    return cases
+
+
+def _count_labels(layout: Layout, files: Mapping[Path, str]) -> int:
+    return sum(case.label is not None for case in _cases(layout, files))

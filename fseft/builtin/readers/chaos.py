@@ -1,4 +1,4 @@
-"""CHAOS: `1/DICOM_anon` and `1/Ground` for CT, `1/T2SPIR/DICOM_anon` and `1/T2SPIR/Ground` for MR, PNG labels."""
+"""CHAOS: DICOM series with PNG labels, `1/DICOM_anon` and `1/Ground`, for MR below `1/T2SPIR`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SERIES = (
     ("MR", "_T1DUAL", "T1DUAL/DICOM_anon/InPhase", "T1DUAL/Ground"),
     ("MR", "_T2SPIR", "T2SPIR/DICOM_anon", "T2SPIR/Ground"),
 )
-"""Channel, what is added to the patient's name, series and pictures below the patient's folder."""
+"""Channel, suffix of the patient's name, and folders of the series and the PNG labels."""
 
 LABELS = {
     "CT": {"liver": 255},
@@ -34,41 +34,42 @@ class Reader:
     """Reader `chaos`: the folder `CT` or `MR` of its training set."""
 
     def detects(self, folder: Path) -> bool:
-        """Whether a folder in it has a series and its pictures."""
+        """Return whether a subfolder contains a series and its labels."""
         return any(case.label for _, case in _cases(folder))
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases; each sequence of MR is one.
+        """List the cases; each sequence of MR is a case.
 
         Raises:
-            FseftError: CT and MR lie side by side.
+            FseftError: The folder contains both CT and MR.
         """
-        found = _cases(folder)
-        channels = {channel for channel, _ in found}
+        channels_and_cases = _cases(folder)
+        channels = {channel for channel, _ in channels_and_cases}
         if len(channels) > 1:
-            raise FseftError("holds CT and MR", file=folder, hint="Make a dataset of each.")
+            hint = "Make a dataset of each."
+            raise FseftError("contains CT and MR", file=folder, hint=hint)
         (channel,) = channels
-        cases = tuple(sorted((case for _, case in found), key=lambda case: case.name))
+        cases = [case for _, case in channels_and_cases]
         return Dataset(
             name=folder.name,
             reader="chaos",
             channels=(channel,),
             labels=LABELS[channel],
-            cases=cases,
+            cases=tuple(sorted(cases, key=lambda case: case.name)),
         )
 
 
 def _cases(folder: Path) -> list[tuple[str, Case]]:
-    """Channel and case of each series."""
-    found = []
+    """Return channel and case of each series."""
+    cases = []
     for patient in sorted(folder.iterdir()) if folder.is_dir() else ():
-        for channel, sequence, series, ground in SERIES:
-            if (patient / series).is_dir():
-                label = patient / ground if (patient / ground).is_dir() else None
-                found.append(
-                    (
-                        channel,
-                        Case(name=patient.name + sequence, images=(patient / series,), label=label),
-                    )
+        for channel, suffix, series, ground_truth in SERIES:
+            image, label = patient / series, patient / ground_truth
+            if image.is_dir():
+                case = Case(
+                    name=patient.name + suffix,
+                    images=(image,),
+                    label=label if label.is_dir() else None,
                 )
-    return found
+                cases.append((channel, case))
+    return cases

@@ -1,4 +1,4 @@
-"""Medical Segmentation Decathlon: `dataset.json` with `modality` and a list `training` of image and label."""
+"""Medical Segmentation Decathlon: `dataset.json` with `modality` and the list `training`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fseft.builtin.readers.folders import DECLARATION, declaration, meanings, named
+from fseft.builtin.readers.folders import DECLARATION, checked_labels, declaration, meanings
 from fseft.errors import FseftError, pluralise
 from fseft.plugin import Case, Dataset, ReaderSpec
 
@@ -22,19 +22,19 @@ SPEC = ReaderSpec(
 
 
 _AMOS_MR = re.compile(r"amos_0(5(?!00)\d\d|600)")
-"""Cases 501 to 600 (Ji et al. 2022, arXiv:2206.08023); its dataset.json has those below, of CT, in the same list."""
+"""MR cases 501 to 600 of AMOS22 (arXiv:2206.08023), listed among its CT cases in dataset.json."""
 
 
 class Reader:
-    """Reader `decathlon`: an image with several channels is one 4D file."""
+    """Reader `decathlon`; an image with several channels is one 4D file."""
 
     def detects(self, folder: Path) -> bool:
-        """Whether there is a `dataset.json` with a list of training cases."""
+        """Return whether the folder has a `dataset.json` with a list of training cases."""
         content = declaration(folder)
         return isinstance(content.get("training"), list) and "modality" in content
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases in `training`; a file that is listed but missing counts as not there.
+        """List the cases in `training`; listed files that do not exist are ignored.
 
         Raises:
             FseftError: `dataset.json` is wrong, or lists a case twice.
@@ -44,24 +44,21 @@ class Reader:
         for entry in content["training"]:
             case = _case(entry, folder)
             if case.name in cases:
-                raise FseftError(
-                    "is listed twice", case=case.name, file=path, hint="Remove one entry."
-                )
+                hint = "Remove one entry."
+                raise FseftError("is listed twice", case=case.name, file=path, hint=hint)
             cases[case.name] = case
         labels = _labels(content.get("labels", {}), path)
-        channels = _by_number(content["modality"], path)
-        others = [
-            name for name in sorted(cases) if channels == ("CT",) and _AMOS_MR.fullmatch(name)
-        ]
-        some = f"{pluralise(len(others), 'case')} of MR, which AMOS22 lists as CT ({', '.join(others[:1])}, ...)"
+        channels = _channels(content["modality"], path)
+        is_ct = channels == ("CT",)
+        mr_cases = [name for name in sorted(cases) if is_ct and _AMOS_MR.fullmatch(name)]
         return Dataset(
             name=folder.name,
             reader="decathlon",
             channels=channels,
             labels=labels,
             meanings=meanings(content, labels),
-            cases=tuple(cases[name] for name in sorted(cases.keys() - set(others))),
-            warnings=(f"{some}: left out; make a dataset of them",) if others else (),
+            cases=tuple(cases[name] for name in sorted(cases.keys() - set(mr_cases))),
+            warnings=_warn_mr(mr_cases),
         )
 
 
@@ -81,19 +78,34 @@ def _case(entry: Any, folder: Path) -> Case:
     )
 
 
-def _by_number(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
-    if not isinstance(names, dict) or not names or not all(str(key).isdigit() for key in names):
+def _channels(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
+    """Return the channel names in the order of their numbers."""
+    valid = isinstance(names, dict) and names and all(str(key).isdigit() for key in names)
+    if not valid:
         hint = 'Write it as {"0": "CT"}.'
         raise FseftError("has a modality that is not numbered from 0 on", file=path, hint=hint)
-    return tuple(str(names[key]) for key in sorted(names, key=int))
+    numbers = sorted(names, key=int)
+    return tuple(str(names[number]) for number in numbers)
 
 
 def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Structure names to values, background left out."""
-    if not all(
-        str(value).isdigit() and isinstance(name, str)
-        for value, name in named(labels, path).items()
-    ):
-        hint = 'Write them as {"0": "background", "1": "liver"}.'
-        raise FseftError("has labels that are not numbered", file=path, hint=hint)
-    return {name: int(value) for value, name in labels.items() if int(value) != 0}
+    """Return structure name -> value, without background."""
+    values = {}
+    for value, name in checked_labels(labels, path).items():
+        if not str(value).isdigit() or not isinstance(name, str):
+            hint = 'Write them as {"0": "background", "1": "liver"}.'
+            raise FseftError("has labels that are not numbered", file=path, hint=hint)
+        if int(value) != 0:
+            values[name] = int(value)
+    return values
+
+
+def _warn_mr(cases: list[str]) -> tuple[str, ...]:
+    if not cases:
+        return ()
+    subject = pluralise(len(cases), "case")
+    warning = (
+        f"{subject} of MR, which AMOS22 lists as CT ({cases[0]}, ...): excluded; make a separate "
+        "dataset of them"
+    )
+    return (warning,)

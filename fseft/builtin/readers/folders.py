@@ -1,4 +1,4 @@
-"""Bare folders: `imagesTr` and `labelsTr` with the same file names, or images numbered by channel."""
+"""Folders `imagesTr` and `labelsTr` with the same file names, or images numbered by channel."""
 
 from __future__ import annotations
 
@@ -32,47 +32,49 @@ MEANINGS = {
         "lad": "adrenal_gland_left",
     },
 }
-"""By the `name` in `dataset.json`, of tasks of the Medical Segmentation Decathlon and others of its form: names of
-structures that do not say which, or only there."""
+"""Ambiguous structure names of public datasets -> meaning, by the `name` in `dataset.json`."""
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 class Reader:
-    """Reader `folders`: knows no names, so structures are called after their values."""
+    """Reader `folders`; structures have no names, and are called after their values."""
 
     def detects(self, folder: Path) -> bool:
-        """Whether there is a folder `imagesTr`."""
+        """Return whether the folder contains `imagesTr`."""
         return (folder / IMAGES).is_dir()
 
     def read(self, folder: Path) -> Dataset:
         """List the cases.
 
         Raises:
-            FseftError: Two files claim one case, or a case lacks a channel.
+            FseftError: Two files have the name of one case, or a case lacks a channel.
         """
         images, labels = images_in(folder / IMAGES), images_in(folder / LABELS)
-        numbered = _numbered(images, labels)
-        cases = by_channel(images) if numbered else {name: (path,) for name, path in images.items()}
+        if _are_numbered(images, labels):
+            cases = by_channel(images)
+        else:
+            cases = {name: (path,) for name, path in images.items()}
         count = max(map(len, cases.values()), default=1)
         check_channels(cases, count)
-        unused = f"{DECLARATION} is of no form that is known here: its names are not used"
+        warnings: tuple[str, ...] = ()
+        if (folder / DECLARATION).exists():
+            warnings = (f"{DECLARATION} has an unknown form: its names are not used",)
+        channels = ["image"] if count == 1 else [f"image_{index}" for index in range(count)]
         return Dataset(
             name=folder.name,
             reader="folders",
-            channels=("image",)
-            if count == 1
-            else tuple(f"image_{index}" for index in range(count)),
+            channels=tuple(channels),
             cases=paired(cases, labels),
-            warnings=(unused,) if (folder / DECLARATION).exists() else (),
+            warnings=warnings,
         )
 
 
 def declaration(folder: Path) -> Mapping[str, Any]:
-    """What `dataset.json` holds; nothing where there is none.
+    """Return the content of `dataset.json`, empty if the file does not exist.
 
     Raises:
-        FseftError: It is no JSON object.
+        FseftError: It is not a JSON object.
     """
     path = folder / DECLARATION
     if not path.is_file():
@@ -80,41 +82,46 @@ def declaration(folder: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:
-        raise FseftError(
-            f"is no valid JSON ({error})", file=path, hint="Repair or remove it."
-        ) from error
+        cause = f"is not valid JSON ({error})"
+        raise FseftError(cause, file=path, hint="Repair or remove it.") from error
     if not isinstance(content, dict):
-        raise FseftError("holds no JSON object", file=path, hint="Repair or remove it.")
+        raise FseftError("is not a JSON object", file=path, hint="Repair or remove it.")
     return content
 
 
-def named(labels: Any, path: Path) -> dict[str, Any]:
-    """The labels of a declaration, which must be an object.
+def checked_labels(labels: Any, path: Path) -> dict[str, Any]:
+    """Return the labels of a declaration.
 
     Raises:
-        FseftError: They are not.
+        FseftError: They are not a JSON object.
     """
     if not isinstance(labels, dict):
-        cause = f"has labels that are no object but a {type(labels).__name__}"
+        cause = f"has labels that are not an object but a {type(labels).__name__}"
         raise FseftError(cause, file=path, hint='Write them as {"background": 0, "liver": 1}.')
     return labels
 
 
 def meanings(content: Mapping[str, Any], labels: Iterable[str]) -> dict[str, str]:
-    """What some of the labels of a declaration mean, where it is of a public dataset with names that do not say it."""
-    known = MEANINGS.get(str(content.get("name")), {})
-    return {name: known[name] for name in labels if name in known}
+    """Return the meaning of ambiguous label names of a public dataset.
+
+    Args:
+        content: Content of `dataset.json`.
+        labels: Names of the structures.
+    """
+    name = str(content.get("name"))
+    of_dataset = MEANINGS.get(name, {})
+    return {label: of_dataset[label] for label in labels if label in of_dataset}
 
 
 def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
-    """Returns the images of a folder by case name, in order, without hidden files.
+    """Return the images of a folder by name without suffix, sorted; hidden files are skipped.
 
     Args:
-        folder: Folder of images; a missing folder counts as empty.
-        ending: Required end of file names; by default all readable files and DICOM series.
+        folder: Folder of image files or of folders with DICOM series; may not exist.
+        ending: Only files with this ending; by default all supported images.
 
     Raises:
-        FseftError: Two files of one case differ in their suffix only.
+        FseftError: Two files differ only in the suffix.
     """
     from fseft.volume.image import case_name, is_image
 
@@ -131,24 +138,27 @@ def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
 
 
 def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
-    """Group images `CASE_0000`, `CASE_0001`, ... by case; other names are left out."""
-    channels: dict[str, dict[int, Path]] = {}
+    """Group images `CASE_0000`, `CASE_0001`, ... by case; other names are ignored.
+
+    Raises:
+        FseftError: A case lacks a channel.
+    """
+    numbered: dict[str, dict[int, Path]] = {}
     for name, path in images.items():
         if match := _CHANNEL.fullmatch(name):
-            channels.setdefault(match[1], {})[int(match[2])] = path
-    for case, numbers in channels.items():
-        if missing := sorted(set(range(max(numbers) + 1)) - numbers.keys()):
-            raise FseftError(
-                f"has no channel {_four(missing)}", case=case, hint="Add the missing file."
-            )
-    return {
-        case: tuple(path for _, path in sorted(numbers.items()))
-        for case, numbers in channels.items()
-    }
+            numbered.setdefault(match[1], {})[int(match[2])] = path
+    cases = {}
+    for case, channels in numbered.items():
+        missing = sorted(set(range(max(channels) + 1)) - channels.keys())
+        if missing:
+            cause = f"has no channel {', '.join(f'_{number:04d}' for number in missing)}"
+            raise FseftError(cause, case=case, hint="Add the missing file.")
+        cases[case] = tuple(channels[number] for number in sorted(channels))
+    return cases
 
 
 def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:
-    """Refuse a case with more or fewer files than there are channels."""
+    """Refuse a case whose number of files differs from the number of channels."""
     for case, paths in cases.items():
         if len(paths) != count:
             cause = f"has {len(paths)} image files, expected {count} (one per channel)"
@@ -156,24 +166,22 @@ def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:
 
 
 def paired(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path]) -> tuple[Case, ...]:
-    """All cases, sorted by name, also those with an image or a label alone."""
+    """Return all cases sorted by name, including those with only an image or only a label."""
     names = sorted(images.keys() | labels.keys())
     return tuple(
         Case(name=name, images=images.get(name, ()), label=labels.get(name)) for name in names
     )
 
 
-def _numbered(images: Mapping[str, Path], labels: Iterable[str]) -> bool:
-    """Whether image names end in a channel number: labels tell; without any, each must have a channel 0."""
+def _are_numbered(images: Mapping[str, Path], labels: Iterable[str]) -> bool:
+    """Return whether image names end in a channel number.
+
+    If there are labels, their names decide; otherwise each case must have a channel 0.
+    """
     labels = set(labels)
-    stripped = {match[1] for name in images if (match := _CHANNEL.fullmatch(name))}
+    matches = [match for name in images if (match := _CHANNEL.fullmatch(name))]
+    cases = {match[1] for match in matches}
     if labels:
-        return len(stripped & labels) > len(images.keys() & labels)
-    return bool(images) and all(
-        (match := _CHANNEL.fullmatch(name)) is not None and f"{match[1]}_0000" in images
-        for name in images
-    )
-
-
-def _four(numbers: Iterable[int]) -> str:
-    return ", ".join(f"_{number:04d}" for number in numbers)
+        return len(cases & labels) > len(images.keys() & labels)
+    all_numbered = bool(images) and len(matches) == len(images)
+    return all_numbered and all(f"{case}_0000" in images for case in cases)

@@ -1,4 +1,4 @@
-"""TotalSegmentator and its like: `CASE/ct.nii.gz` with one mask per structure, `CASE/segmentations/liver.nii.gz`."""
+"""One mask per structure, as in TotalSegmentator: `CASE/ct.nii.gz` and `CASE/segmentations/`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fseft.errors import FseftError, pluralise
 from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SPEC = ReaderSpec(
@@ -23,49 +24,62 @@ MASKS = "segmentations"
 
 
 class Reader:
-    """Reader `masks`: structures are called after their files, and numbered in the order of their names."""
+    """Reader `masks`; structures are named after their files and numbered in the order of names."""
 
     def detects(self, folder: Path) -> bool:
-        """Whether a folder in it has an image and a folder `segmentations`."""
+        """Return whether a subfolder contains an image and a folder `segmentations`."""
         return any((image.parent / MASKS).is_dir() for image in _images(folder))
 
     def read(self, folder: Path) -> Dataset:
         """List the cases.
 
         Raises:
-            FseftError: CT and MR lie side by side.
+            FseftError: The folder contains both CT and MR.
         """
         images = _images(folder)
         channels = sorted({CHANNELS[image.name] for image in images})
         if len(channels) > 1:
-            raise FseftError("holds CT and MR", file=folder, hint="Make a dataset of each.")
+            hint = "Make a dataset of each."
+            raise FseftError("contains CT and MR", file=folder, hint=hint)
         masks = {image: images_in(image.parent / MASKS) for image in images}
-        names = sorted({name for found in masks.values() for name in found})
+        names = sorted({name for files in masks.values() for name in files})
         values = {name: value for value, name in enumerate(names, start=1)}
-        lacking = [
-            image.parent.name for image, found in masks.items() if found and len(found) < len(names)
+        incomplete = [
+            image.parent.name for image, files in masks.items() if 0 < len(files) < len(names)
         ]
-        some = f"{pluralise(len(lacking), 'case')} without the mask of some structure ({', '.join(lacking[:1])}, ...)"
         return Dataset(
             name=folder.name,
             reader="masks",
             channels=tuple(channels),
             labels=values,
-            cases=tuple(
-                Case(
-                    name=image.parent.name,
-                    images=(image,),
-                    label={values[name]: path for name, path in found.items()} or None,
-                )
-                for image, found in masks.items()
-            ),
-            warnings=(f"{some}: it is background for adapt, unknown for pretrain",)
-            if lacking
-            else (),
+            cases=tuple(_case(image, files, values) for image, files in masks.items()),
+            warnings=_warn_incomplete(incomplete),
         )
 
 
 def _images(folder: Path) -> list[Path]:
-    """One of each folder, in the order of their names."""
-    cases = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [case / name for case in cases for name in CHANNELS if (case / name).is_file()]
+    """Return the images of all subfolders, sorted by subfolder."""
+    subfolders = sorted(folder.iterdir()) if folder.is_dir() else []
+    candidates = [subfolder / name for subfolder in subfolders for name in CHANNELS]
+    return [path for path in candidates if path.is_file()]
+
+
+def _case(image: Path, masks: Mapping[str, Path], values: Mapping[str, int]) -> Case:
+    """Return a case; `values` maps the names of all structures to label values."""
+    label = {values[name]: path for name, path in masks.items()}
+    return Case(
+        name=image.parent.name,
+        images=(image,),
+        label=label or None,
+    )
+
+
+def _warn_incomplete(cases: list[str]) -> tuple[str, ...]:
+    if not cases:
+        return ()
+    subject = pluralise(len(cases), "case")
+    warning = (
+        f"{subject} without the mask of some structure ({cases[0]}, ...): "
+        "it is background for adapt, unknown for pretrain"
+    )
+    return (warning,)

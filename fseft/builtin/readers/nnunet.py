@@ -1,6 +1,7 @@
-"""nnU-Net v2: `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`, `dataset.json` with `channel_names`.
+"""nnU-Net v2: `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz` and `dataset.json`.
 
-A single channel needs no `_0000`: so a `dataset.json` gives names to bare folders as well.
+With a single channel, `_0000` is optional, so that a `dataset.json` names the structures of bare
+folders too.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from fseft.builtin.readers.folders import (
     LABELS,
     by_channel,
     check_channels,
+    checked_labels,
     declaration,
     images_in,
     meanings,
-    named,
     paired,
 )
 from fseft.errors import FseftError
@@ -38,7 +39,7 @@ class Reader:
     """Reader `nnunet`."""
 
     def detects(self, folder: Path) -> bool:
-        """Whether there is a `dataset.json` with channel names."""
+        """Return whether the folder has a `dataset.json` with channel names."""
         return "channel_names" in declaration(folder)
 
     def read(self, folder: Path) -> Dataset:
@@ -56,7 +57,7 @@ class Reader:
             images = {name: (path,) for name, path in files.items()}
         if files and not images:
             raise FseftError(
-                f"holds {len(files)} images, none of them named CASE_0000{ending}",
+                f"contains {len(files)} images, none of them named CASE_0000{ending}",
                 file=folder / IMAGES,
                 hint="Add the channel number _0000 to their names.",
             )
@@ -73,36 +74,30 @@ class Reader:
 
 
 def _channels(names: Any, path: Path) -> tuple[str, ...]:
-    """Names by number, from 0 on without a gap."""
-    if (
-        not isinstance(names, dict)
-        or sorted(names) != sorted(map(str, range(len(names))))
-        or not names
-    ):
+    """Return the channel names, which must be numbered from 0 on."""
+    numbers = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
+    if not numbers or sorted(names) != sorted(numbers):
         hint = 'Write them as {"0": "CT"}.'
         raise FseftError("has channel_names that are not numbered from 0 on", file=path, hint=hint)
-    return tuple(str(names[str(number)]) for number in range(len(names)))
+    return tuple(str(names[number]) for number in numbers)
 
 
 def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Structure names to values, background left out."""
-    found: dict[str, int] = {}
-    for name, value in named(labels, path).items():
+    """Return structure name -> value, without background."""
+    values: dict[str, int] = {}
+    for name, value in checked_labels(labels, path).items():
         if isinstance(value, list):
+            cause = f"declares a region ({name!r}: {value}), which is not supported"
             hint = "Give each structure one value in the label files."
-            raise FseftError(
-                f"declares a region ({name!r}: {value}), not read here", file=path, hint=hint
-            )
+            raise FseftError(cause, file=path, hint=hint)
         if name == "ignore":
-            hint = "Remove those voxels' cases, or draw what is in them, and remove the entry."
-            raise FseftError(
-                f"declares an ignore label ({value}), not read here", file=path, hint=hint
-            )
+            cause = f"declares an ignore label ({value}), which is not supported"
+            hint = "Remove cases with it, or annotate its voxels, and remove the entry."
+            raise FseftError(cause, file=path, hint=hint)
         if not isinstance(value, int):
+            cause = f"has the label {name!r} = {value!r}, which is not an integer"
             hint = 'Write labels as {"background": 0, "liver": 1}.'
-            raise FseftError(
-                f"has the label {name!r} = {value!r}, which is no number", file=path, hint=hint
-            )
+            raise FseftError(cause, file=path, hint=hint)
         if value != 0:
-            found[name] = value
-    return found
+            values[name] = value
+    return values

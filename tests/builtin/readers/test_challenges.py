@@ -78,7 +78,7 @@ def test_images_without_a_label_are_listed(tmp_path):
 
 def test_an_image_that_is_there_twice_is_refused(tmp_path):
     folder = tree(tmp_path, "a/volume-1.nii", "a/segmentation-1.nii", "b/volume-1.nii")
-    with pytest.raises(FseftError, match=r"case 1.*there is also .*volume-1.nii. Remove one."):
+    with pytest.raises(FseftError, match=r"case 1.*is a duplicate of .*volume-1.nii. Remove one."):
         Reader().read(folder)
 
 

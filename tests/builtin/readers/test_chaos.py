@@ -98,5 +98,5 @@ def test_pictures_that_do_not_fit_are_refused(greys, size, message, tmp_path):
 def test_a_mixture_of_modalities_is_refused(tmp_path):
     (tmp_path / "1" / "DICOM_anon").mkdir(parents=True)
     (tmp_path / "2" / "T2SPIR" / "DICOM_anon").mkdir(parents=True)
-    with pytest.raises(FseftError, match="holds CT and MR"):
+    with pytest.raises(FseftError, match="contains CT and MR"):
         Reader().read(tmp_path)

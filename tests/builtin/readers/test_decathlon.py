@@ -110,6 +110,6 @@ def test_amos_is_read_by_its_declaration(tmp_path):
     dataset = Reader().read(tmp_path)
     assert [case.name for case in dataset.cases] == ["amos_0001"]
     assert dataset.warnings == (
-        "1 case of MR, which AMOS22 lists as CT (amos_0507, ...): left out; make a dataset of them",
+        "1 case of MR, which AMOS22 lists as CT (amos_0507, ...): excluded; make a separate dataset of them",
     )
     assert dataset.labels == {name: value for value, name in enumerate(names, start=1)}

@@ -47,5 +47,5 @@ def test_magnetic_resonance_is_told_by_the_file(tmp_path):
 def test_a_mixture_of_modalities_is_refused(tmp_path):
     a_case(tmp_path, "s0000", ["aorta"], image="mri.nii.gz")
     a_case(tmp_path, "s0001", ["aorta"])
-    with pytest.raises(FseftError, match=r"holds CT and MR\. Make a dataset of each"):
+    with pytest.raises(FseftError, match=r"contains CT and MR\. Make a dataset of each"):
         read_dataset(tmp_path)
