@@ -1,4 +1,4 @@
-"""A method on a toy, ready to be checked."""
+"""A method on a tiny network, as the subject of checks."""
 
 from __future__ import annotations
 
@@ -28,23 +28,34 @@ if TYPE_CHECKING:
     from fseft.testing.tiny_networks import TinyNetwork
 
 CLASSES = 3
-STEPS = TrainingConfig(epochs=2, learning_rate=0.01, early_stopping=False)
+"""Number of output classes of the tiny networks."""
+TRAINING = TrainingConfig(epochs=2, learning_rate=0.01, early_stopping=False)
 
 
 @dataclass(eq=False)
 class MethodHarness:
-    """A method on a toy; what several checks need is made once."""
+    """A method on a tiny network; the results that several checks need are computed once.
+
+    Attributes:
+        name: Name of the method in the registry.
+        settings: Settings of the method that differ from the defaults.
+        decoder: Treatment of the decoder.
+        architecture_name: Name of the architecture in the registry.
+        tiny: Hyper-parameters and input shape of the network.
+        tolerance: Maximum difference of outputs that need not be equal bit for bit, relative to
+            the largest logit if that exceeds 1.
+    """
 
     name: str
     settings: dict[str, Any]
     decoder: PartMode
     architecture_name: str
-    toy: TinyNetwork
+    tiny: TinyNetwork
     tolerance: float
 
     @cached_property
     def spec(self) -> MethodSpec:
-        """The method's."""
+        """The method's spec."""
         return registry().method(self.name)
 
     @cached_property
@@ -55,26 +66,29 @@ class MethodHarness:
     @cached_property
     def method(self) -> Method:
         """The method."""
-        made: Method = registry().create("method", self.name, self.config)
-        return made
+        method: Method = registry().create("method", self.name, self.config)
+        return method
 
     @cached_property
     def architecture(self) -> Architecture:
-        """The toy's."""
+        """The architecture of the network."""
         return get_architecture(self.architecture_name)
 
     @cached_property
     def x(self) -> Tensor:
-        """An input."""
-        return noise(self.toy.shape)
+        """A random input, (1, 1, i, j, k)."""
+        return noise(self.tiny.shape)
 
     def network(self, classes: int = CLASSES) -> nn.Module:
-        """The base, as it is."""
-        return deepcopy(_base(self.architecture_name, self.toy, classes))
+        """Return a copy of the base network."""
+        return deepcopy(_base(self.architecture_name, self.tiny, classes))
 
     @cached_property
     def refusal(self) -> str:
-        """Why the method cannot be used on this architecture; one that cannot be had at all is no such case."""
+        """Message of the method's refusal of this architecture, or an empty string.
+
+        An architecture or method that cannot be created is an error instead.
+        """
         method, network = self.method, self.network()
         try:
             method.select(self.architecture, network)
@@ -84,88 +98,91 @@ class MethodHarness:
 
     @property
     def base_output(self) -> Tensor:
-        """Of the base."""
-        return _base_output(self.architecture_name, self.toy)
+        """The output of the base network."""
+        return _base_output(self.architecture_name, self.tiny)
 
     def adapted(self, classes: int = CLASSES) -> AdaptedNetwork:
-        """The method applied to the base, not yet trained."""
+        """Apply the method to a copy of the base network."""
         return adapt_network(
             self.architecture, self.network(classes), self.method, decoder=self.decoder, seed=1
         )
 
     @cached_property
     def trained(self) -> AdaptedNetwork:
-        """After two steps; nobody may change it."""
+        """The adapted network after two steps; checks must not change it."""
         adapted = self.adapted()
         if adapted.trainable_parameters():
             adapted.train()
-            train(
-                make_training_state(adapted, STEPS),
-                lambda _: self.loss(adapted.network),
-                STEPS,
-                steps_per_epoch=1,
-            )
+            training = make_training_state(adapted, TRAINING)
+            train(training, lambda _: self.loss(adapted.network), TRAINING, steps_per_epoch=1)
         adapted.network.eval()
         return adapted
 
     @cached_property
     def trained_output(self) -> Tensor:
-        """After two steps."""
+        """The output of the trained network."""
         return self.output(self.trained.network)
 
     @torch.no_grad()
     def output(self, network: nn.Module) -> Tensor:
-        """For the input."""
+        """Return the logits of a network for the input."""
         logits: Tensor = network(self.x)
         return logits
 
     def crops(self, count: int, *, shift: int = 0) -> tuple[Tensor, Tensor]:
-        """Images (count, C, i, j, k) and labels (count, i, j, k); other ones for another shift."""
-        images = self.x.roll(shift, dims=-1).expand(count, *self.x.shape[1:])
+        """Return images (count, C, i, j, k) and labels (count, i, j, k).
+
+        Args:
+            count: Number of crops.
+            shift: Voxels by which the input is rolled, for other crops.
+        """
+        rolled = self.x.roll(shift, dims=-1)
+        images = rolled.expand(count, *rolled.shape[1:])
         return images, (images[:, 0] > 0).long()
 
     def loss(self, network: nn.Module, *, shift: int = 0) -> Tensor:
-        """A loss on which all of the network can improve; another one for another shift."""
+        """Return a loss to which all parts of the network contribute."""
         images, labels = self.crops(1, shift=shift)
-        return F.cross_entropy(network(images.to(next(network.parameters()).dtype)), labels)
+        dtype = next(network.parameters()).dtype
+        return F.cross_entropy(network(images.to(dtype)), labels)
 
     def backward(self, adapted: AdaptedNetwork) -> dict[str, Tensor | None]:
-        """The gradients of what is trained."""
+        """Return the gradients of the loss for all trained parameters, by name."""
         if adapted.trainable_parameters():
             self.loss(adapted.network).backward()  # type: ignore[no-untyped-call]
-        return {name: p.grad for name, p in adapted.trainable_parameters()}
+        return {name: parameter.grad for name, parameter in adapted.trainable_parameters()}
 
-    def assert_close(self, one: Tensor, other: Tensor) -> None:
-        """Equal within the tolerance, of one or of the largest logit."""
-        assert float((one - other).abs().max()) <= self.tolerance * max(
-            1.0, float(other.abs().max())
-        )
+    def assert_close(self, output: Tensor, expected: Tensor) -> None:
+        """Assert that two outputs are equal within the tolerance."""
+        difference = float((output - expected).abs().max())
+        largest = float(expected.abs().max())
+        assert difference <= self.tolerance * max(1.0, largest)
 
 
 def noise(shape: Triple, *, batch: int = 1) -> Tensor:
-    """An input."""
+    """Return a random input (batch, 1, *shape), always the same."""
     return torch.randn((batch, 1, *shape), generator=torch.Generator().manual_seed(0))
 
 
-def exact(network: nn.Module) -> nn.Module:
-    """Change it to double precision, and its norms to take all of a scale before them away."""
+def to_exact_precision(network: nn.Module) -> nn.Module:
+    """Convert a network to double precision, with norms that cancel a scale completely."""
     for module in network.double().modules():
         if hasattr(module, "eps"):
-            setattr(module, "eps", 1e-24)  # noqa: B010 - few modules have one
+            setattr(module, "eps", 1e-24)  # noqa: B010 - `nn.Module` does not declare it
     return network
 
 
 @lru_cache
-def _base(name: str, toy: TinyNetwork, classes: int) -> nn.Module:
-    """The network that all subjects copy."""
-    network = build_network(
-        get_architecture(name), in_channels=1, out_channels=classes, hparams=toy.hparams, seed=0
-    )
-    return network.eval()
+def _base(name: str, tiny: TinyNetwork, classes: int) -> nn.Module:
+    """Build the network that all harnesses copy."""
+    architecture = get_architecture(name)
+    return build_network(
+        architecture, in_channels=1, out_channels=classes, hparams=tiny.hparams, seed=0
+    ).eval()
 
 
 @lru_cache
 @torch.no_grad()
-def _base_output(name: str, toy: TinyNetwork) -> Tensor:
-    logits: Tensor = _base(name, toy, CLASSES)(noise(toy.shape))
+def _base_output(name: str, tiny: TinyNetwork) -> Tensor:
+    logits: Tensor = _base(name, tiny, CLASSES)(noise(tiny.shape))
     return logits

@@ -1,4 +1,4 @@
-"""The checks of a method, as parameters of a test."""
+"""Checks of a method, as parameters of a test."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def method_checks(
     *,
     config: Mapping[str, Any] | None = None,
     decoder: PartMode = "frozen",
-    toys: Mapping[str, TinyNetwork] = TINY_NETWORKS,
+    networks: Mapping[str, TinyNetwork] = TINY_NETWORKS,
     layers: Iterable[str] = LAYERS,
     xfail: Mapping[str, str] | None = None,
     tolerance: float = 1e-5,
 ) -> list[ParameterSet]:
-    """The checks of a method, to be called one by one.
+    """Return the checks of a method, as parameters of a test that calls each.
 
     ```python
     @pytest.mark.parametrize("check", method_checks("my-method"))
@@ -39,47 +39,47 @@ def method_checks(
         check()
     ```
 
-    A check is skipped where the method refuses the architecture; one network at least must fit. That merging is exact
-    is also checked on convolutions that no toy has, unless the method refuses them, or cannot merge exactly at all.
+    A check is skipped on an architecture that the method refuses; it must accept at least one.
+    Exact merging is also checked on convolutions that no tiny network contains, unless the method
+    refuses them or `xfail` contains `merges_exactly`.
 
     Args:
-        method: Its name in the registry.
-        config: Keys of its configuration, where they are not the defaults.
-        decoder: What becomes of the decoder beside it.
-        toys: The networks to try it on, by architecture.
-        layers: The convolutions to try merging on, of `fseft.testing.layers.LAYERS`.
-        xfail: Check -> why the method cannot keep it; it must then fail.
-        tolerance: By how much outputs may differ that need not be equal bit for bit.
+        method: Name of the method in the registry.
+        config: Settings of the method that differ from the defaults.
+        decoder: Treatment of the decoder.
+        networks: Tiny networks to check on, by architecture.
+        layers: Convolutions to check merging on, of `fseft.testing.layers.LAYERS`.
+        xfail: Reason for each check that must fail.
+        tolerance: Maximum difference of outputs that need not be equal bit for bit.
 
     Raises:
-        ValueError: There is no check of a name in `xfail`.
+        ValueError: `xfail` contains an unknown check.
     """
-    label = [f"{key}={value}" for key, value in (config or {}).items()]
-    found, subjects = [], []
-    for name, toy in toys.items():
-        subject = MethodHarness(method, dict(config or {}), decoder, name, toy, tolerance)
-        found += parameters("-".join((method, *label, name, decoder)), CHECKS, subject, xfail, _run)
+    settings = dict(config or {})
+    label = "-".join((method, *(f"{key}={value}" for key, value in settings.items())))
+    checks, subjects = [], []
+    for name, tiny in networks.items():
+        subject = MethodHarness(method, settings, decoder, name, tiny, tolerance)
+        checks += parameters(f"{label}-{name}-{decoder}", CHECKS, subject, xfail, _run)
         subjects.append(subject)
-    cannot_merge = merges_exactly.__name__ in (xfail or {})
-    for name in () if cannot_merge else layers:
-        lone: MethodHarness = LayerSubject(
-            method, dict(config or {}), decoder, name, CUBE, tolerance
-        )
-        found += parameters("-".join((method, *label, name)), (merges_exactly,), lone, None, _run)
-    whole = pytest.param(
-        partial(_fits_a_network, subjects), id="-".join((method, *label, "fits_a_network"))
-    )
-    return [*found, whole] if len(subjects) > 1 else found
+    if merges_exactly.__name__ not in (xfail or {}):
+        for name in layers:
+            layer: MethodHarness = LayerSubject(method, settings, decoder, name, CUBE, tolerance)
+            checks += parameters(f"{label}-{name}", (merges_exactly,), layer, None, _run)
+    if len(subjects) > 1:
+        accepts = partial(_accepts_a_network, subjects)
+        checks.append(pytest.param(accepts, id=f"{label}-accepts_a_network"))
+    return checks
 
 
 def _run(check: Callable[[MethodHarness], None], subject: MethodHarness) -> None:
+    """Run a check, or skip it if the method refuses the architecture."""
     if subject.refusal:
         pytest.skip(subject.refusal)
     run_check(check, subject)
 
 
-def _fits_a_network(subjects: Sequence[MethodHarness]) -> None:
-    """A method that refuses every architecture would skip all checks."""
-    assert not all(subject.refusal for subject in subjects), (
-        f"no network fits: {subjects[0].refusal}"
-    )
+def _accepts_a_network(subjects: Sequence[MethodHarness]) -> None:
+    """Assert that not all checks are skipped."""
+    refusals = [subject.refusal for subject in subjects]
+    assert not all(refusals), f"the method accepts no network: {refusals[0]}"

@@ -11,7 +11,7 @@ from torch import nn
 from fseft.learn.networks.backbone import load_weights
 from fseft.registry import registry
 from fseft.testing.lazy_imports import assert_listed_without_torch
-from fseft.testing.method_harness import CLASSES, exact
+from fseft.testing.method_harness import CLASSES, to_exact_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,7 +159,7 @@ def marks_layers_before_a_norm(built: BuiltNetwork) -> None:
 
     With the scale s of the weight W, dL / d log s = <W, dL/dW> = 0.
     """
-    network = exact(built.network()).train()
+    network = to_exact_precision(built.network()).train()
     loss = network(built.x().double()).square().mean()
     loss.backward()
     marked, invariant = {}, {}

@@ -1,4 +1,4 @@
-"""Another process, which has nothing of this one but what a file holds."""
+"""Runs an adapter in another process, which shares nothing with this one but a file's content."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def output_elsewhere(subject: MethodHarness) -> Tensor:
-    """Of the trained adapter, saved here, loaded on a base that another process makes."""
-    told = (
+def output_in_other_process(subject: MethodHarness) -> Tensor:
+    """Return the output of the trained adapter, loaded on a base that another process builds."""
+    fields = (
         subject.name,
         subject.settings,
         subject.decoder,
         subject.architecture_name,
-        subject.toy,
+        subject.tiny,
         subject.tolerance,
     )
     content = save(subject.trained.state_dict())
     try:
-        return load(_process().submit(_output, told, content).result())["output"]
+        return load(_process().submit(_output, fields, content).result())["output"]
     except BrokenProcessPool:
         _process.cache_clear()
         raise
@@ -37,7 +37,7 @@ def output_elsewhere(subject: MethodHarness) -> Tensor:
 
 @lru_cache(maxsize=1)
 def installed() -> Registry:
-    """What another process finds."""
+    """Return the registry of a new process, without registrations of this one."""
     return discover()
 
 
@@ -46,8 +46,8 @@ def _process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
-def _output(told: tuple[Any, ...], content: bytes) -> bytes:
-    subject = MethodHarness(*told)
+def _output(fields: tuple[Any, ...], content: bytes) -> bytes:
+    subject = MethodHarness(*fields)
     adapted = subject.adapted()
     adapted.load_state_dict(load(content))
     adapted.network.eval()

@@ -1,4 +1,4 @@
-"""A training that is cut off and goes on, as `fseft adapt` does after a kill."""
+"""Interrupts a training and resumes it from its checkpoint, as `fseft adapt` does."""
 
 from __future__ import annotations
 
@@ -15,70 +15,82 @@ if TYPE_CHECKING:
 
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.training.progress import Epoch
-    from fseft.learn.training_loop import Training
     from fseft.testing.method_harness import MethodHarness
 
-CASES, EPOCHS, CUT = 2, 2, 1
-"""k, how long the training is, and after how many epochs it is cut off."""
-RECIPE = TrainingConfig(
+CASES = 2
+"""k, the number of support cases, which is the number of steps per epoch."""
+EPOCHS, INTERRUPTED_AFTER = 2, 1
+"""Length of the training, and the number of epochs before it is interrupted."""
+TRAINING = TrainingConfig(
     epochs=EPOCHS, learning_rate=0.01, early_stopping=False, checkpoint_seconds=0
 )
 
 
-def goes_on_after_a_kill(subject: MethodHarness) -> None:
-    """Cut off after an epoch, and gone on with from its checkpoint, it ends at the very same adapter."""
+def resumes_to_the_same_adapter(subject: MethodHarness) -> None:
+    """Interrupted after an epoch and resumed, a training ends with exactly the same adapter."""
     if not subject.adapted().trainable_parameters():
         return
-    states: list[bytes] = []
-    whole, whole_losses = _ended(subject, None, states)
-    resumed, losses = _ended(subject, states[CUT - 1], [])
-    before, after = whole.state_dict(), resumed.state_dict()
-    assert after.keys() == before.keys()
-    assert [name for name, tensor in after.items() if not torch.equal(tensor, before[name])] == []
-    assert losses == whole_losses
-    assert resumed.notes() == whole.notes()
+    uninterrupted = _Trainer(subject)
+    uninterrupted.run()
+    resumed = _Trainer(subject, uninterrupted.checkpoints[INTERRUPTED_AFTER - 1])
+    resumed.run()
+    expected, tensors = uninterrupted.adapted.state_dict(), resumed.adapted.state_dict()
+    assert tensors.keys() == expected.keys()
+    assert [name for name in tensors if not torch.equal(tensors[name], expected[name])] == []
+    assert resumed.training.losses == uninterrupted.training.losses
+    assert resumed.adapted.notes() == uninterrupted.adapted.notes()
 
 
-def _ended(
-    subject: MethodHarness, state: bytes | None, states: list[bytes]
-) -> tuple[AdaptedNetwork, list[float]]:
-    """The adapted network after a training, from the start or from a state, and the losses.
+class _Trainer:
+    """A training of the method from the start, or from a checkpoint.
 
-    Args:
-        subject: What is trained.
-        state: A checkpoint's content.
-        states: Gets those of this training.
+    Attributes:
+        checkpoints: Contents of the checkpoints that were saved, one per epoch.
     """
-    adapted = subject.adapted()
-    adapted.train()
-    if state is None:
-        adapted.calibrate(iter([subject.x] * CASES))
-    training = make_training_state(adapted, RECIPE)
-    if state is not None:
-        training.restore(torch.load(io.BytesIO(state), weights_only=True))
 
-    def loss_of(step: int) -> Tensor:
-        held_out = frozenset(adapted.held_out_cases(1 + step // CASES, CASES))
-        torch.manual_seed(step)  # of dropout
-        return subject.loss(adapted.network, shift=step + CASES * EPOCHS * sum(held_out))
+    def __init__(self, subject: MethodHarness, checkpoint: bytes | None = None) -> None:
+        self.subject = subject
+        self.checkpoints: list[bytes] = []
+        self.adapted: AdaptedNetwork = subject.adapted()
+        self.adapted.train()
+        if checkpoint is None:
+            self.adapted.calibrate(iter([subject.x] * CASES))
+        self.training = make_training_state(self.adapted, TRAINING)
+        if checkpoint is not None:
+            self.training.restore(torch.load(io.BytesIO(checkpoint), weights_only=True))
 
-    def on_epoch_validation(epoch: Epoch) -> None:
-        adapted.network.eval()
+    def run(self) -> None:
+        """Train to the end."""
+        train(
+            self.training,
+            self.loss_of,
+            TRAINING,
+            steps_per_epoch=CASES,
+            on_epoch=self.on_epoch,
+            save=self.save,
+        )
+        self.adapted.finish()
+
+    def loss_of(self, step: int) -> Tensor:
+        """Return the loss of a step; the crop depends on the step and on the held-out cases."""
+        held_out = frozenset(self.adapted.held_out_cases(1 + step // CASES, CASES))
+        torch.manual_seed(step)  # for dropout
+        shift = step + CASES * EPOCHS * sum(held_out)
+        return self.subject.loss(self.adapted.network, shift=shift)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Validate on crops that depend on the epoch and the case."""
+
+        def crops_of(case: int, count: int) -> tuple[Tensor, Tensor]:
+            return self.subject.crops(count, shift=epoch.number + case)
+
+        self.adapted.network.eval()
         with torch.no_grad():
-            adapted.on_epoch_validation(
-                epoch, CASES, lambda case, count: subject.crops(count, shift=epoch.number + case)
-            )
-        adapted.train()
+            self.adapted.on_epoch_validation(epoch, CASES, crops_of)
+        self.adapted.train()
 
-    _fit(training, loss_of, on_epoch_validation, states)
-    adapted.finish()
-    return adapted, training.losses
-
-
-def _fit(training: Training, loss_of: Any, audit: Any, states: list[bytes]) -> None:
-    def save(state: dict[str, Any]) -> None:
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep the content of a checkpoint."""
         content = io.BytesIO()
         torch.save(state, content)
-        states.append(content.getvalue())
-
-    train(training, loss_of, RECIPE, steps_per_epoch=CASES, on_epoch=audit, save=save)
+        self.checkpoints.append(content.getvalue())

@@ -46,7 +46,7 @@ DEAD_LAST_BIAS = {
 }
 KEEPS_A_BRANCH = {"merges_to_the_names_of_the_base": "a branch with a nonlinearity stays a branch"}
 STARTS_ANEW = dict.fromkeys(
-    ("starts_as_the_base", "keeps_the_base", "can_be_switched_off"),
+    ("starts_as_the_base", "restores_the_base_weights", "can_be_switched_off"),
     "the base that the method gets has a new decoder",
 )
 
@@ -78,7 +78,7 @@ def checks(method, architectures=tuple(TINY_NETWORKS), decoder="frozen", config=
             method,
             config=config,
             decoder=decoder,
-            toys={architecture: TINY_NETWORKS[architecture]},
+            networks={architecture: TINY_NETWORKS[architecture]},
             layers=(),
             xfail=exceptions(method, architecture, decoder),
         )
@@ -91,9 +91,9 @@ def matrix():
 
 def layers():
     for method in registry().names("method"):
-        yield from method_checks(method, toys={})
+        yield from method_checks(method, networks={})
     for config in LORA:
-        yield from method_checks("lora", toys={}, config=config)
+        yield from method_checks("lora", networks={}, config=config)
 
 
 def decoders():

@@ -23,7 +23,7 @@ from fseft.testing.method_harness import MethodHarness
 from fseft.testing.parameters import run_check
 
 SEEDS = count()
-NEED_A_PACKAGE = (checks.comes_back_in_another_process,)  # where another process finds the method
+NEED_A_PACKAGE = (checks.loads_in_another_process,)  # where another process finds the method
 
 
 class Flawed:
@@ -208,10 +208,10 @@ def test_a_method_that_is_right_passes(check):
         (TrainsElsewhere, checks.trains_where_it_selects),
         (Hides, checks.can_be_switched_off),
         (TrainsNothing, checks.trains_what_it_adds),
-        (HoldsAllOut, checks.answers_all_hooks),
-        (NotesASingleLine, checks.answers_all_hooks),
-        (ForgetsWhatItHasSeen, checks.goes_on_after_a_kill),
-        (FindsNothing, checks.says_which_role_is_missing),
+        (HoldsAllOut, checks.hooks_return_documented_types),
+        (NotesASingleLine, checks.hooks_return_documented_types),
+        (ForgetsWhatItHasSeen, checks.resumes_to_the_same_adapter),
+        (FindsNothing, checks.refuses_a_network_without_its_layers),
     ],
 )
 def test_a_flaw_is_found(flawed, check):
@@ -247,11 +247,11 @@ def test_a_method_that_is_no_black_box_is_found():
     subject = subject_of(Flawed())
     subject.spec = replace(subject.spec, access="black-box")
     with pytest.raises(AssertionError):
-        checks.leaves_features_alone_as_a_black_box(subject)
+        checks.keeps_features_unchanged_as_a_black_box(subject)
 
 
 def test_a_method_that_keeps_what_it_has_seen_passes():
-    checks.goes_on_after_a_kill(subject_of(RemembersWhatItHasSeen()))
+    checks.resumes_to_the_same_adapter(subject_of(RemembersWhatItHasSeen()))
 
 
 @pytest.mark.parametrize("decoder", ["frozen", "fine-tuned", "low-rank"])
@@ -277,11 +277,13 @@ def test_what_is_added_as_fixed_stays_fixed(decoder):
         for name, p in adapted.network.named_parameters()
         if name in adapted.saved_constants
     )
-    checks.comes_back_from_its_file(subject)
+    checks.loads_from_its_file(subject)
 
 
 def test_a_failing_check_says_first_what_it_checks():
-    with pytest.raises(AssertionError, match=r"^Before training the output is the base's\. "):
+    with pytest.raises(
+        AssertionError, match=r"^Before training, the output is that of the base\. "
+    ):
         run_check(checks.starts_as_the_base, subject_of(StartsElsewhere()))
 
 
@@ -289,10 +291,10 @@ def test_a_method_that_fits_no_network_does_not_pass_by_skipping_all():
     *_, fits = method_checks(
         "lora",
         config={"roles": ["pos_bias"]},
-        toys={"resunet": TINY_NETWORKS["resunet"], "unet": TINY_NETWORKS["unet"]},
+        networks={"resunet": TINY_NETWORKS["resunet"], "unet": TINY_NETWORKS["unet"]},
     )
     with pytest.raises(
-        AssertionError, match="no network fits: the method 'lora' requires pos_bias layers"
+        AssertionError, match="accepts no network: the method 'lora' requires pos_bias layers"
     ):
         fits.values[0]()
 
@@ -300,7 +302,7 @@ def test_a_method_that_fits_no_network_does_not_pass_by_skipping_all():
 def test_a_method_that_is_not_installed_fails_its_checks_instead_of_skipping_them():
     check, *_ = (
         parameter.values[0]
-        for parameter in method_checks("missing", toys={"resunet": TINY_NETWORKS["resunet"]})
+        for parameter in method_checks("missing", networks={"resunet": TINY_NETWORKS["resunet"]})
     )
     with pytest.raises((FseftError, pytest.skip.Exception)) as ended:
         check()
@@ -309,14 +311,14 @@ def test_a_method_that_is_not_installed_fails_its_checks_instead_of_skipping_the
 
 def test_what_is_not_saved_is_missed_in_another_process():
     subject = MethodHarness("lora", {}, "frozen", "resunet", TINY_NETWORKS["resunet"], 1e-5)
-    checks.comes_back_in_another_process(subject)
+    checks.loads_in_another_process(subject)
     changed = replace(subject)
     changed.trained = subject.trained
     for module in changed.trained.network.modules():
         if isinstance(module, LowRank):
             module.scale *= 2
     with pytest.raises(AssertionError):
-        checks.comes_back_in_another_process(changed)
+        checks.loads_in_another_process(changed)
 
 
 def test_tests_of_a_plugin_find_no_other(tmp_path):

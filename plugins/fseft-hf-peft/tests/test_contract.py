@@ -27,21 +27,21 @@ XFAIL = {
 def everywhere():
     """Each tuner on the transformer; those with other than linear layers on more networks."""
     for tuner in TUNERS:
-        yield from method_checks(tuner.method, toys=TOKENS, xfail=XFAIL.get(tuner.method))
+        yield from method_checks(tuner.method, networks=TOKENS, xfail=XFAIL.get(tuner.method))
     for method in ("hf-ia3", "hf-ln", "hf-lora"):
-        yield from method_checks(method, toys=CONVOLUTIONAL, layers=())
-    yield from method_checks("hf-hira", toys=RESUNET, layers=())
+        yield from method_checks(method, networks=CONVOLUTIONAL, layers=())
+    yield from method_checks("hf-hira", networks=RESUNET, layers=())
 
 
 def settings():
     """Settings that change the set of layers."""
     for key in ("use_dora", "use_rslora"):
-        yield from method_checks("hf-lora", toys=TOKENS, config={key: True})
+        yield from method_checks("hf-lora", networks=TOKENS, config={key: True})
     yield from method_checks(
-        "hf-lora", toys=RESUNET, config={"use_dora": True}, layers=(), xfail=DEAD_MAGNITUDES
+        "hf-lora", networks=RESUNET, config={"use_dora": True}, layers=(), xfail=DEAD_MAGNITUDES
     )
     yield from method_checks(
-        "hf-lora", toys=RESUNET, config={"parts": ALL}, layers=(), decoder="low-rank"
+        "hf-lora", networks=RESUNET, config={"parts": ALL}, layers=(), decoder="low-rank"
     )
 
 

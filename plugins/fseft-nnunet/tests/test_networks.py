@@ -116,7 +116,7 @@ def checks():
     for name, hparams in VARIANTS.items():
         for method in ("linear-probe", "lora", "affine"):
             yield from method_checks(
-                method, toys={name: TinyNetwork(hparams, (12, 16, 16))}, layers=()
+                method, networks={name: TinyNetwork(hparams, (12, 16, 16))}, layers=()
             )
 
 

@@ -26,8 +26,8 @@ SMALL = {"budget": 1, "ranks": (2,)}
 @pytest.mark.parametrize(
     "check",
     [
-        *method_checks("sea", config=SMALL, toys=CONVOLUTIONAL),
-        *method_checks("sea", config=SMALL, toys=TRANSFORMER, layers=(), xfail=BRANCHES),
+        *method_checks("sea", config=SMALL, networks=CONVOLUTIONAL),
+        *method_checks("sea", config=SMALL, networks=TRANSFORMER, layers=(), xfail=BRANCHES),
     ],
 )
 def test_the_contract(check):
