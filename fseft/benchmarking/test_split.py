@@ -155,10 +155,7 @@ def external(
     references = _references(labels, dataset, structures)
     channels = len(dataset.channels)
     all_scans = gather_scans([images], channels)
-    scans = _with_label(all_scans, references)
-    if not scans:
-        message = "no scan has a label of the same name"
-        raise FseftError(message, file=images, hint="Give the folder of their labels.")
+    scans = _with_label(all_scans, references, images)
     files = {name: references.files[name] for name in scans}
     voxels = {_check_scan(name, scan, files[name], channels) for name, scan in scans.items()}
     scored = {case.name for case in fingerprint.cases if case.voxels in voxels}
@@ -176,9 +173,14 @@ def external(
 
 
 def _with_label(
-    scans: Mapping[str, tuple[Path, ...]], references: ReferenceLabels
+    scans: Mapping[str, tuple[Path, ...]], references: ReferenceLabels, images: Path
 ) -> dict[str, tuple[Path, ...]]:
-    return {name: files for name, files in scans.items() if name in references.files}
+    """Return the scans of a folder that have a label."""
+    labelled = {name: files for name, files in scans.items() if name in references.files}
+    if not labelled:
+        message = "no scan has a label of the same name"
+        raise FseftError(message, file=images, hint="Give the folder of their labels.")
+    return labelled
 
 
 def _references(labels: Path, dataset: Dataset, structures: Collection[str]) -> ReferenceLabels:

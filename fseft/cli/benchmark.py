@@ -1,4 +1,4 @@
-"""`fseft benchmark`."""
+"""`fseft benchmark`: compare methods and models."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import typer
 
 from fseft.cli.console import ConsoleCallbacks
 from fseft.cli.options import (
+    COMPUTE,
+    DATA,
+    MODEL,
+    OUTPUT,
+    TRAINING,
     DatasetFolder,
     Device,
     Json,
@@ -28,106 +33,144 @@ if TYPE_CHECKING:
 
 def benchmark(
     dataset: DatasetFolder,
-    model: Annotated[list[str], typer.Option(help="Foundation models: a,b,...")],
+    model: Annotated[
+        list[str],
+        typer.Option(help="Foundation models, as in a,b.", rich_help_panel=MODEL),
+    ],
     method: Annotated[
-        list[str], typer.Option(help="Methods: a,b,...; `fseft methods` lists them.")
+        list[str],
+        typer.Option(help="Methods, as in a,b (see `fseft methods`).", rich_help_panel=MODEL),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the tables, runs and predictions.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for tables, runs and predictions.",
+            rich_help_panel=OUTPUT,
+        ),
     ],
     k: Annotated[
         list[str] | None,
-        typer.Option("--k", "-k", help="Numbers of cases to learn from. [default: 5]"),
+        typer.Option(
+            "--k", "-k", help="Numbers of support cases. [default: 5]", rich_help_panel=DATA
+        ),
     ] = None,
     seed: Annotated[
         list[str] | None,
-        typer.Option(help="Each draws its own k cases, for all methods the same. [default: 0]"),
+        typer.Option(
+            help="Random seeds; each draws its own support cases. [default: 0]",
+            rich_help_panel=TRAINING,
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="key=value for all methods, METHOD.key=value for one; as of `adapt`."
+            "--set",
+            help="key=value for all methods, METHOD.key=value for one; as for `adapt`.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
-    labels: Annotated[list[str] | None, typer.Option(help="Only these structures: a,b,...")] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="Structures to segment. Default: all.", rich_help_panel=DATA),
+    ] = None,
     cases: Annotated[
         list[str] | None,
-        typer.Option(help="Use these cases alone: a,b,... or a text file with one name per line."),
+        typer.Option(
+            help="Use these cases only: names, or a text file with a name per line.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     test: Annotated[
         list[str] | None,
         typer.Option(
-            help="Labelled cases that are scored and never learned from: a number, names, or a text file."
+            help="Test cases, never trained on: their number, names, or a text file.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     test_images: Annotated[
-        Path | None, typer.Option(help="Score these scans instead; a folder.")
+        Path | None,
+        typer.Option(help="Folder of separate test scans.", rich_help_panel=DATA),
     ] = None,
-    test_labels: Annotated[Path | None, typer.Option(help="Their labels; a folder.")] = None,
+    test_labels: Annotated[
+        Path | None, typer.Option(help="Folder of their labels.", rich_help_panel=DATA)
+    ] = None,
     mapping: Annotated[
-        list[str] | None, typer.Option("--map", help="STRUCTURE=CLASS, as of `adapt`.")
+        list[str] | None,
+        typer.Option("--map", help="STRUCTURE=CLASS, as for `adapt`.", rich_help_panel=MODEL),
     ] = None,
     minutes: Minutes = None,
     metrics: Metrics = None,
     baseline: Annotated[
         str,
-        typer.Option(help="Method to compare the others with. Default: the best for each k."),
+        typer.Option(
+            help="Method to compare the others with. Default: the best for each k.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "",
     against: Annotated[str, typer.Option(hidden=True)] = "",
-    tolerance: Annotated[str, typer.Option(help="Surface deviation that NSD accepts.")] = "2mm",
+    tolerance: Annotated[
+        str,
+        typer.Option(help="Surface deviation that NSD accepts.", rich_help_panel=OUTPUT),
+    ] = "2mm",
     memory: Memory = "",
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one trial each.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Number of processes over trials.", rich_help_panel=COMPUTE),
+    ] = 1,
     cluster: Annotated[
         str,
         typer.Option(
             metavar="tcp://HOST:PORT",
-            help="A running dask scheduler, whose workers take the trials.",
+            help="Address of a running dask scheduler that runs the trials instead.",
+            rich_help_panel=COMPUTE,
         ),
     ] = "",
     strict: Strict = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make all runs anew; leave it out to go on.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Discard existing runs. Default: resume or keep them.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     as_json: Json = False,
     workspace: Workspace = Path(),
 ) -> None:
-    """Compare methods and models: every one with every k and seed, scored on the same unseen cases.
+    """Compare methods and models with every k and seed, scored on the same unseen cases.
 
-    By default 20 labelled cases are held out, or half of fewer than 40. Writes benchmark.md, benchmark.csv and
-    benchmark.json. Run again to go on, or with more methods or seeds beside these: what is there is not made again.
+    By default 20 labelled cases are held out, or half of fewer than 40. Writes benchmark.md,
+    benchmark.csv and benchmark.json. Run again to resume, or with more methods or seeds: finished
+    trials are kept.
+
+    Example: fseft benchmark livers --model phantom-tiny --method lora,full -k 1,5 -o bench
     """
     from fseft import api
-    from fseft.cli import console
-    from fseft.cli.parsing import (
-        case_names,
-        names,
-        pairs,
-        parse_memory,
-        parse_settings,
-        whole_numbers,
-    )
+    from fseft.cli import console, parsing
     from fseft.evaluation.run import parse_tolerance
 
-    found = api.benchmark(
+    result = api.benchmark(
         dataset,
-        names(model),
-        names(method),
+        parsing.names(model),
+        parsing.names(method),
         output,
-        ks=whole_numbers("--k", k or ["5"], minimum=1),
-        seeds=whole_numbers("--seed", seed or ["0"], minimum=0),
-        settings=parse_settings("--set", settings or ()),
-        labels=names(labels),
-        cases=case_names(cases),
-        test=case_names(test),
+        ks=parsing.whole_numbers("--k", k or ["5"], minimum=1),
+        seeds=parsing.whole_numbers("--seed", seed or ["0"], minimum=0),
+        settings=parsing.parse_settings("--set", settings or ()),
+        labels=parsing.names(labels),
+        cases=parsing.case_names(cases),
+        test=parsing.case_names(test),
         test_images=test_images,
         test_labels=test_labels,
-        class_mapping=dict(pairs("--map", mapping or ())),
+        class_mapping=dict(parsing.pairs("--map", mapping or ())),
         minutes=minutes,
-        metrics=names(metrics),
+        metrics=parsing.names(metrics),
         baseline=baseline or against,
         tolerance_mm=parse_tolerance(tolerance),
-        memory_bytes=parse_memory(memory) if memory else None,
+        memory_bytes=parsing.parse_memory(memory) if memory else None,
         device=device,
         workers=cluster or workers,
         strict=strict,
@@ -135,24 +178,32 @@ def benchmark(
         workspace=workspace,
         callbacks=_BenchmarkCallbacks(),
     )
-    _warn(found)
+    _report_warnings(result)
     if as_json:
-        console.show_json(found.model_dump(mode="json"))
+        console.show_json(result.model_dump(mode="json"))
     else:
-        _show(found, output)
-    if found.failed:
-        cause = f"{len(found.failed)} of {pluralise(len(found.failed) + len(found.trials), 'trial')} failed"
-        raise FseftError(cause, hint="Mend what is told above, and run again: the others are kept.")
+        _show(result, output)
+    _check_failures(result)
 
 
-def _show(found: Benchmark, output: Path) -> None:
+def _show(result: Benchmark, output: Path) -> None:
+    """Print the tables and where they are stored."""
     from fseft.benchmarking.tables import excluded, explanation, tables
     from fseft.cli import console
 
-    for columns, rows in tables(found):
+    for columns, rows in tables(result):
         console.show_table(columns, rows, right=columns[1:])
     files = f"{output / 'benchmark.md'}, benchmark.csv and benchmark.json"
-    console.show_lines([*excluded(found), explanation(found), files])
+    console.show_lines([*excluded(result), explanation(result), files])
+
+
+def _check_failures(result: Benchmark) -> None:
+    """Raise an error if a trial failed; its message has been shown."""
+    failed = len(result.failed)
+    if failed:
+        trials = pluralise(failed + len(result.trials), "trial")
+        hint = "Fix the causes above, and run again: the other trials are kept."
+        raise FseftError(f"{failed} of {trials} failed", hint=hint)
 
 
 class _BenchmarkCallbacks(ConsoleCallbacks):
@@ -161,14 +212,14 @@ class _BenchmarkCallbacks(ConsoleCallbacks):
     metric: MetricColumn
 
     def on_start(self, config: BenchmarkRequest, first_epoch: int) -> None:
-        """Note the metric to show."""
+        """Remember the metric to show."""
         from fseft.metrics.fields import MetricColumn
 
         del first_epoch
         self.metric = MetricColumn.of(config.metrics[0])
 
     def on_trial_end(self, trial: Trial) -> None:
-        """Show how a trial ended."""
+        """Show the score of a trial and its training time."""
         from fseft.cli.console import duration, note
 
         if trial.incompatibility:
@@ -178,14 +229,15 @@ class _BenchmarkCallbacks(ConsoleCallbacks):
         note(f"{trial.name}: {score}, trained in {duration(trial.seconds)}")
 
 
-def _warn(found: Benchmark) -> None:
-    """What may disappoint, once for all trials."""
+def _report_warnings(result: Benchmark) -> None:
+    """Print each warning of the trials once."""
     from fseft.cli.console import warn
 
     trials: dict[str, list[str]] = {}
-    for trial in found.trials:
+    for trial in result.trials:
         for warning in trial.warnings:
             trials.setdefault(warning, []).append(trial.name)
     for warning, names in trials.items():
-        more = f" and {pluralise(len(names) - 1, 'more trial')}" if len(names) > 1 else ""
+        others = len(names) - 1
+        more = f" and {pluralise(others, 'more trial')}" if others else ""
         warn(f"{names[0]}{more}: {warning}")

@@ -1,4 +1,4 @@
-"""`fseft demo`."""
+"""`fseft demo`: the whole workflow on synthetic phantoms."""
 
 from __future__ import annotations
 
@@ -7,35 +7,52 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli.options import Seed, positive
+from fseft.cli.options import OUTPUT, TRAINING, Json, Seed, positive
 
 
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for all that it makes.")
+        Path,
+        typer.Option("--output", "-o", help="Folder for all results.", rich_help_panel=OUTPUT),
     ] = Path("demo"),
     minutes: Annotated[
-        float, typer.Option(callback=positive, help="Training time of each method.")
-    ] = 1.2,
+        float | None,
+        typer.Option(
+            callback=positive,
+            help="Time budget of each training, in minutes. Default: a fixed number of steps.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     seed: Seed = 0,
+    as_json: Json = False,
 ) -> None:
-    """Try the whole chain on made-up scans: about four minutes on two cores, no network."""
+    """Run the whole workflow on synthetic phantoms: about four minutes on two cores, no network.
+
+    Example: fseft demo -o demo
+    """
     from fseft.cli.callbacks import StepCallbacks
-    from fseft.cli.console import out, show_table
+    from fseft.cli.console import show_json, show_lines, show_table
     from fseft.cli.training_progress import training_progress
-    from fseft.demo.run import DemoRequest, run_demo, table_rows
+    from fseft.demo.page import table_rows
+    from fseft.demo.results import DemoRequest
+    from fseft.demo.run import run_demo
 
+    request = DemoRequest(output, minutes=minutes, seed=seed)
     with training_progress("training") as on_step:
-        callbacks = StepCallbacks(on_step)
-        done = run_demo(DemoRequest(output, minutes=minutes, seed=seed), callbacks)
+        result = run_demo(request, StepCallbacks(on_step))
+    rows = table_rows(result.results)
+    if as_json:
+        keys = ("method", "trained_parameters", "adapter_mb", "dice_known", "dice_new")
+        methods = [dict(zip(keys, row, strict=True)) for row in rows]
+        show_json({"methods": methods, "page": str(result.page)})
+        return
     columns = ("method", "trained parameters", "adapter MB", "Dice known", "Dice new")
-    rows = [
-        (str(name), f"{count:,}", f"{size:.2f}", _score(known), _score(new))
-        for name, count, size, known, new in table_rows(done.results)
-    ]
-    show_table(columns, rows, right=columns[1:])
-    out.print(f"page: {done.page}", soft_wrap=True)
+    cells = []
+    for method, parameters, size, *dice in rows:
+        cells.append((str(method), f"{parameters:,}", f"{size:.2f}", *map(_number, dice)))
+    show_table(columns, cells, right=columns[1:])
+    show_lines([f"page: {result.page}"])
 
 
-def _score(value: object) -> str:
+def _number(value: str | float | None) -> str:
     return "-" if value is None else f"{value:.3f}"

@@ -1,23 +1,26 @@
-"""`fseft phantom`."""
+"""`fseft phantom`: write synthetic datasets."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from fseft.cli.options import Seed
+from fseft.cli.options import OUTPUT, Json, Seed
 from fseft.errors import pluralise
 
 
 def phantom(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write the dataset.")],
-    cases: Annotated[int, typer.Option(min=0, help="Labelled cases.")] = 10,
-    test_cases: Annotated[int, typer.Option(min=0, help="Cases in imagesTs and labelsTs.")] = 0,
-    modality: Annotated[str, typer.Option(help="ct or mr.")] = "ct",
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="New folder for the dataset.")],
+    cases: Annotated[int, typer.Option(min=0, help="Number of labelled cases.")] = 10,
+    test_cases: Annotated[
+        int, typer.Option(min=0, help="Number of cases in imagesTs and labelsTs.")
+    ] = 0,
+    modality: Annotated[Literal["ct", "mr"], typer.Option(help="Modality.")] = "ct",
     structures: Annotated[
-        list[str] | None, typer.Option(help="Only these are labelled: a,b,...")
+        list[str] | None,
+        typer.Option(help="Annotated structures, as in liver,spleen. Default: all."),
     ] = None,
     shift: Annotated[
         float, typer.Option(min=0, max=1, help="Domain shift: another scanner.")
@@ -25,28 +28,45 @@ def phantom(
     seed: Seed = 0,
     embedded: Annotated[
         bool,
-        typer.Option("--embedded", help="Write the datasets that phantom-tiny is pre-trained on."),
+        typer.Option(
+            "--embedded",
+            help="Write the datasets that phantom-tiny is pre-trained on.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Write a dataset of made-up scans in nnU-Net's layout, to try things on."""
-    from fseft.cli.console import out, progress
-    from fseft.cli.parsing import choice, names
+    """Write a synthetic dataset in the layout of nnU-Net, to try other commands on.
+
+    Example: fseft phantom livers --cases 10 --test-cases 3
+    """
+    from fseft.cli.console import ConsoleCallbacks, show_json, show_lines
+    from fseft.cli.parsing import names
     from fseft.demo.phantom import EMBEDDED, PhantomSet, VariedSet, write_phantoms, write_varied
     from fseft.workspace import require_empty
 
-    chosen = choice("--modality", modality, ("ct", "mr"))
-    one = PhantomSet(folder.name, chosen, names(structures), cases, seed)  # type: ignore[arg-type]
-    sets = {folder / s.name: s for s in EMBEDDED} if embedded else {folder: one}
+    sets: dict[Path, PhantomSet | VariedSet]
+    if embedded:
+        sets = {folder / varied.name: varied for varied in EMBEDDED}
+    else:
+        sets = {folder: PhantomSet(folder.name, modality, names(structures), cases, seed)}
     for path in sets:
         require_empty(path)
-    with progress(sum(s.cases + test_cases for s in sets.values()), "phantoms") as advance:
-        for path, each in sets.items():
-            if isinstance(each, VariedSet):
-                write_varied(path, each, test_cases=test_cases, done=advance)
-            else:
-                write_phantoms(path, each, test_cases=test_cases, shift=shift, done=advance)
-    for path, each in sets.items():
-        out.print(
-            f"{pluralise(each.cases, 'labelled case')} and {test_cases} for testing: {path}",
-            soft_wrap=True,
+    callbacks = ConsoleCallbacks()
+    for path, phantoms in sets.items():
+        if isinstance(phantoms, VariedSet):
+            write_varied(path, phantoms, test_cases=test_cases, callbacks=callbacks)
+        else:
+            write_phantoms(path, phantoms, test_cases=test_cases, shift=shift, callbacks=callbacks)
+    if as_json:
+        show_json(
+            [
+                {"folder": str(path), "cases": phantoms.cases, "test_cases": test_cases}
+                for path, phantoms in sets.items()
+            ]
         )
+        return
+    show_lines(
+        f"{pluralise(phantoms.cases, 'labelled case')} and {test_cases} for testing: {path}"
+        for path, phantoms in sets.items()
+    )

@@ -1,23 +1,31 @@
-"""`fseft phantom`: write a dataset of made-up scans, and the recipe of the embedded model's training data."""
+"""Synthetic datasets: for trying the workflow, and for pre-training the embedded model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from fseft.experiment.callbacks import Callbacks
 from fseft.registry import import_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 LEFT_OUT = ("spleen", "stomach", "aorta")
-"""Structures that the embedded model never saw, so that there is something new to adapt to."""
+"""Structures that the embedded model was not pre-trained on."""
 
 
 @dataclass(frozen=True)
 class PhantomSet:
-    """One synthetic dataset: which structures its imaginary site annotated."""
+    """A synthetic dataset of torsos.
+
+    Attributes:
+        name: Name of the dataset.
+        modality: "ct" or "mr".
+        structures: Annotated structures; empty for all.
+        cases: Number of labelled cases.
+        seed: Random seed.
+    """
 
     name: str
     modality: Literal["ct", "mr"]
@@ -28,13 +36,24 @@ class PhantomSet:
 
 @dataclass(frozen=True)
 class VariedSet:
-    """One synthetic dataset with domain randomisation: parts of torsos, or made-up organs where there is an atlas."""
+    """A synthetic dataset with domain randomisation, for pre-training.
+
+    Attributes:
+        name: Name of the dataset.
+        modality: "ct" or "mr".
+        spacing_mm: Isotropic voxel size.
+        seed: Random seed.
+        structures: Annotated structures; empty for all.
+        cases: Number of labelled cases.
+        atlas: Number of the atlas of artificial organs; 0 for parts of torsos.
+        reach_mm: Extent of the artificial organs.
+    """
 
     name: str
     modality: Literal["ct", "mr"]
     spacing_mm: float
     seed: int
-    structures: tuple[str, ...] = ()  # all if empty
+    structures: tuple[str, ...] = ()
     cases: int = 24
     atlas: int = 0
     reach_mm: float = 0.0
@@ -55,7 +74,7 @@ EMBEDDED = (
     VariedSet("scene3-ct", "ct", 1.0, 23, cases=40, atlas=3, reach_mm=30.0),
     VariedSet("scene3-mr", "mr", 1.0, 23, cases=40, atlas=3, reach_mm=30.0),
 )
-"""What `phantom-tiny` is pre-trained on: partially labelled datasets, CT and MR-like, of torsos and made-up organs."""
+"""Partially labelled datasets, CT and MR-like, that `phantom-tiny` is pre-trained on."""
 
 
 def write_phantoms(
@@ -65,26 +84,35 @@ def write_phantoms(
     test_cases: int = 0,
     shift: float = 0.0,
     spacing_mm: float | None = None,
-    done: Callable[[str], None] = lambda _: None,
+    callbacks: Callbacks | None = None,
 ) -> None:
-    """Write one synthetic dataset.
+    """Write a synthetic dataset of torsos in the layout of nnU-Net.
+
+    Args:
+        folder: New folder for the dataset.
+        phantoms: The dataset.
+        test_cases: Number of cases in `imagesTs` and `labelsTs`.
+        shift: Domain shift from 0 to 1: another scanner.
+        spacing_mm: Isotropic voxel size. Default: varies.
+        callbacks: Observer of the progress.
 
     Raises:
-        FseftError: Unknown structure, or the folder cannot be written.
+        FseftError: A structure is unknown, or the folder cannot be written.
     """
     write_dataset = import_object("fseft.builtin.phantom.dataset:write_dataset")
-    write_dataset(
-        folder,
-        cases=phantoms.cases,
-        test_cases=test_cases,
-        seed=phantoms.seed,
-        modality=phantoms.modality,
-        structures=phantoms.structures or None,
-        shift=shift,
-        name=phantoms.name,
-        spacing_mm=None if spacing_mm is None else (spacing_mm,) * 3,
-        progress=lambda count, _: done(str(count)),
-    )
+    options: dict[str, Any] = {
+        "cases": phantoms.cases,
+        "test_cases": test_cases,
+        "seed": phantoms.seed,
+        "modality": phantoms.modality,
+        "structures": phantoms.structures or None,
+        "shift": shift,
+        "name": phantoms.name,
+        "spacing_mm": None if spacing_mm is None else (spacing_mm,) * 3,
+    }
+    total = phantoms.cases + test_cases
+    with (callbacks or Callbacks()).progress(f"phantoms {phantoms.name}", total) as advance:
+        write_dataset(folder, **options, progress=lambda case, _: advance(str(case)))
 
 
 def write_varied(
@@ -92,29 +120,38 @@ def write_varied(
     varied: VariedSet,
     *,
     test_cases: int = 0,
-    done: Callable[[str], None] = lambda _: None,
+    callbacks: Callbacks | None = None,
 ) -> None:
-    """Write one dataset for pre-training.
+    """Write a synthetic dataset for pre-training in the layout of nnU-Net.
+
+    Args:
+        folder: New folder for the dataset.
+        varied: The dataset.
+        test_cases: Number of cases in `imagesTs` and `labelsTs`.
+        callbacks: Observer of the progress.
 
     Raises:
         FseftError: The folder cannot be written.
     """
-    if varied.atlas:
-        scenes = import_object("fseft.builtin.phantom.domain:Scenes")
-        source = scenes(varied.modality, varied.spacing_mm, varied.atlas, varied.reach_mm)
-    else:
-        source = import_object("fseft.builtin.phantom.domain:Torsos")(
-            varied.modality, varied.spacing_mm
-        )
+    source = _source(varied)
     write = import_object("fseft.builtin.phantom.dataset:write_phantoms")
-    write(
-        folder,
-        source.make,
-        cases=varied.cases,
-        test_cases=test_cases,
-        seed=varied.seed,
-        modality=varied.modality,
-        structures=varied.structures or source.structures,
-        name=varied.name,
-        progress=lambda count, _: done(str(count)),
-    )
+    options: dict[str, Any] = {
+        "cases": varied.cases,
+        "test_cases": test_cases,
+        "seed": varied.seed,
+        "modality": varied.modality,
+        "structures": varied.structures or source.structures,
+        "name": varied.name,
+    }
+    total = varied.cases + test_cases
+    with (callbacks or Callbacks()).progress(f"phantoms {varied.name}", total) as advance:
+        write(folder, source.make, **options, progress=lambda case, _: advance(str(case)))
+
+
+def _source(varied: VariedSet) -> Any:
+    """Return the generator of the phantoms of a dataset."""
+    if not varied.atlas:
+        torsos = import_object("fseft.builtin.phantom.domain:Torsos")
+        return torsos(varied.modality, varied.spacing_mm)
+    scenes = import_object("fseft.builtin.phantom.domain:Scenes")
+    return scenes(varied.modality, varied.spacing_mm, varied.atlas, varied.reach_mm)

@@ -67,8 +67,8 @@ class MaskPair:
     @property
     def image_diagonal_mm(self) -> float:
         """Length of the diagonal of the uncropped image, in mm."""
-        sides = zip(self.spacing_mm, self.image_shape, strict=True)
-        return math.hypot(*(step * voxels for step, voxels in sides))
+        lengths = np.multiply(self.spacing_mm, self.image_shape)
+        return math.hypot(*lengths)
 
     @cached_property
     def surface_distances_mm(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

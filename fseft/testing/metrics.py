@@ -68,8 +68,9 @@ def returns_a_number(name: str) -> None:
 
 
 def prefers_a_perfect_prediction(name: str) -> None:
-    """The reference itself scores at least as well as another mask, by the direction of the spec."""
-    perfect, other = _score(name, _box(2, 5), _box(2, 5)), _score(name, _box(1, 3), _box(2, 5))
+    """The reference scores at least as well as another mask, by the direction of the spec."""
+    perfect = _score(name, _box(2, 5), _box(2, 5))
+    other = _score(name, _box(1, 3), _box(2, 5))
     assert perfect is not None
     assert other is not None
     column = MetricColumn.of(select_metrics([name])[0])
@@ -96,8 +97,10 @@ def leaves_the_masks_unchanged(name: str) -> None:
 
 def is_read_from_its_own_file(name: str) -> None:
     """A score with the metric is the same after it was written and read."""
-    score = score_structure(_masks(_box(1, 4), _box(2, 5)), select_metrics([name]))
-    assert StructureScore.model_validate_json(score.model_dump_json()) == score
+    masks = _masks(_box(1, 4), _box(2, 5))
+    score = score_structure(masks, select_metrics([name]))
+    text = score.model_dump_json()
+    assert StructureScore.model_validate_json(text) == score
 
 
 def loads_no_torch_before_it_is_chosen(name: str) -> None:

@@ -25,7 +25,7 @@ from fseft.builtin.phantom.domain import (
 )
 from fseft.builtin.phantom.scenes import HU, ORGANS, build_scene, random_atlas
 from fseft.demo.phantom import EMBEDDED, LEFT_OUT, write_varied
-from fseft.demo.run import KNOWN
+from fseft.demo.results import KNOWN
 from fseft.volume.geometry import geometry_mismatch
 from fseft.volume.image import read_labels, read_volume
 

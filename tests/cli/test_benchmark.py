@@ -1,4 +1,4 @@
-"""`fseft benchmark` as a person sees it."""
+"""`fseft benchmark` on the command line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.sample_data import write_dataset, write_model
 
 
 @pytest.fixture
-def compared(fseft, tmp_path):
-    """A small benchmark, and how it ended."""
+def benchmark(fseft, tmp_path):
+    """Run a small benchmark of three methods; further arguments are added."""
     write_dataset(tmp_path / "blobs")
     write_model(Workspace(tmp_path))
     quick = "--set epochs=1 --set crops_per_step=1 --device cpu -k 1 -o bench"
@@ -21,34 +21,42 @@ def compared(fseft, tmp_path):
     return lambda *more: fseft(*shlex.split(command), *more)
 
 
-def test_it_tells_what_is_scored_each_trial_and_both_tables(compared):
-    ended = compared()
+def starting_with(lines, *words):
+    return [line.split() for line in lines if line.split()[: len(words)] == list(words)]
+
+
+def test_it_shows_the_test_cases_each_trial_and_both_tables(benchmark):
+    ended = benchmark()
     assert ended.status == 0, ended.err
     assert "3 trials, scored on 2 cases: " in ended.err
     assert "tiny, full, k = 1, seed 0: Dice 0." in ended.err
     lines = ended.out.splitlines()
     assert max(map(len, lines[:6])) <= 80
-    heads = [line.split() for line in lines if line.split()[:2] == ["method", "k"]]
-    assert [head[2] for head in heads] == ["Dice", "Dice"]
-    assert sum(line.split()[:2] == ["full", "1"] for line in lines) == 2
+    headings = starting_with(lines, "method", "k")
+    assert [heading[2] for heading in headings] == ["Dice", "Dice"]
+    assert len(starting_with(lines, "full", "1")) == 2
     assert sum("the best" in line for line in lines) == 2  # a heading, and the row
-    assert "adaptformer: the method 'adaptformer' needs transformer blocks" in ended.out
+    assert "adaptformer: the method 'adaptformer' requires transformer blocks" in ended.out
     assert "bench/benchmark.md, benchmark.csv and benchmark.json" in ended.out
 
 
-def test_json_is_the_written_document_and_nothing_else(compared, tmp_path):
-    assert json.loads(compared("--json").out) == json.loads(
-        (tmp_path / "bench" / "benchmark.json").read_text()
-    )
+def test_the_former_name_of_the_baseline_is_read(benchmark):
+    assert "Dice minus that of full" in benchmark("--against", "full").out
 
 
-def test_a_trial_that_fails_is_told_beside_the_tables_of_the_others(compared, tmp_path):
-    compared()
-    (tmp_path / "bench" / "runs" / "blobs" / "tiny" / "full-k1-s0" / "run.json").write_text("{}")
-    ended = compared()
+def test_json_is_the_written_document_and_nothing_else(benchmark, tmp_path):
+    shown = benchmark("--json").out
+    written = (tmp_path / "bench" / "benchmark.json").read_text()
+    assert json.loads(shown) == json.loads(written)
+
+
+def test_a_failed_trial_is_reported_after_the_tables_of_the_others(benchmark, tmp_path):
+    benchmark()
+    run = tmp_path / "bench" / "runs" / "blobs" / "tiny" / "full-k1-s0"
+    (run / "run.json").write_text("{}")
+    ended = benchmark()
     assert ended.status == 2
     assert "warning: tiny, full, k = 1, seed 0: " in ended.err
-    assert ended.lines[-1].startswith(
-        "error: 1 of 3 trials failed. Mend what is told above, and run again"
-    )
-    assert any(line.split()[:2] == ["linear-probe", "1"] for line in ended.out.splitlines())
+    message = "error: 1 of 3 trials failed. Fix the causes above, and run again"
+    assert ended.lines[-1].startswith(message)
+    assert starting_with(ended.out.splitlines(), "linear-probe", "1")
