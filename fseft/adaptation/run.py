@@ -110,7 +110,7 @@ def _adapt(
     with _reported(events):
         run = _train(config, run, architecture, adapted, cached, workspace, folder, events, state)
         manifest = _manifest(config, run)
-        write_adapter(adapter, adapted.state_dict(), manifest, half=request.half)
+        write_adapter(adapter, adapted.state_dict(), manifest, fp16=request.half)
         _write_documents(config, run, folder)
         reporters.run = run
         events.on_checkpoint_saved(adapter)
@@ -155,7 +155,7 @@ def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
         len(config.channels),
         seed=seed,
         matched=config.matched,
-        unmatched_never=not request.method.spec.trains,
+        suppress_unmatched=not request.method.spec.trains,
     )
     adapted = apply_method(
         architecture,

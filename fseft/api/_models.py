@@ -89,6 +89,6 @@ def load_model(
         channels or entry.card.contract.channels,
         seed=seed,
         matched=matched,
-        unmatched_never=not structures,
+        suppress_unmatched=not structures,
     )
     return network.eval()

@@ -1,4 +1,4 @@
-"""`fseft models`: list, show, import, pull and verify foundation models."""
+"""`fseft models`: lists, shows, imports, downloads and verifies foundation models."""
 
 from __future__ import annotations
 
@@ -9,95 +9,135 @@ import typer
 
 from fseft.cli import console
 from fseft.cli.listing import SHAREABLE, show_model
-from fseft.cli.options import Json, Workspace
+from fseft.cli.options import MODEL, OUTPUT, Json, Workspace, accept_former_options
 from fseft.errors import FseftError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fseft.model_zoo.catalogue import FoundationModel
     from fseft.model_zoo.conversion import ImportedModel
 
-models = typer.Typer(help="List the foundation models; get, check and show them.")
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The model; `fseft models` lists them.")]
+models = typer.Typer(help="List, download, verify and show foundation models.")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Model, see `fseft models`.")]
 
 
 @models.callback(invoke_without_command=True)
 def _models(context: typer.Context, workspace: Workspace = Path(), as_json: Json = False) -> None:
-    """List the foundation models: those of plugins, those that were imported, and those of the workspace."""
+    """List the foundation models of plugins and of the workspace.
+
+    For example:
+
+    `fseft models`
+
+    `fseft models pull suprem_unet`
+    """
     if context.invoked_subcommand is None:
         list_models(workspace, as_json)
 
 
 @models.command("list")
 def list_models(workspace: Workspace = Path(), as_json: Json = False) -> None:
-    """List the models, and whether their weights are here."""
-    from fseft.model_zoo.catalogue import SCRATCH, find_model_card, has_weights, model_names
+    """List the models, and whether their weights are installed.
+
+    For example:
+
+    `fseft models list`
+
+    `fseft models list --json`
+    """
+    from fseft.model_zoo.catalogue import SCRATCH, find_model, model_names
     from fseft.workspace import Workspace
 
-    store, cards = Workspace(workspace), []
-    for name in model_names(store):
+    installed = []
+    for name in model_names(Workspace(workspace)):
         if name != SCRATCH:
             try:
-                cards.append(find_model_card(name, store))
-            except FseftError as error:  # the others are there all the same
+                installed.append(find_model(name, Workspace(workspace)))
+            except FseftError as error:  # the others are listed all the same
                 console.warn(str(error))
-    present = {card.name: has_weights(card.name, store) for card in cards}
     if as_json:
-        console.show_json(
-            [{**card.model_dump(mode="json"), "present": present[card.name]} for card in cards]
-        )
+        cards = [
+            {**model.card.model_dump(mode="json"), "present": model.has_weights}
+            for model in installed
+        ]
+        console.show_json(cards)
         return
-    rows = [
-        (
-            card.name,
-            card.architecture,
-            f"{card.parameters / 1e6:.1f}" if card.parameters else "",
-            str(len(card.classes) or ""),
-            card.licence,
-            "yes" if present[card.name] else "-",
-        )
-        for card in cards
-    ]
-    columns = ("model", "architecture", "M", "classes", "licence", "here")
-    console.show_table(columns, rows, right=["M", "classes"])
+    columns = ("model", "architecture", "M", "classes", "licence", "installed")
+    console.show_table(columns, [_row(model) for model in installed], right=["M", "classes"])
     console.note(
-        "M: million parameters. `fseft models pull NAME` or `import NAME FILE` gets the weights of a model."
+        "M: million parameters. `fseft models pull NAME` or `import NAME FILE` installs weights."
+    )
+
+
+def _row(model: FoundationModel) -> tuple[str, ...]:
+    card = model.card
+    return (
+        card.name,
+        card.architecture,
+        f"{card.parameters / 1e6:.1f}" if card.parameters else "",
+        str(len(card.classes) or ""),
+        card.licence,
+        "yes" if model.has_weights else "-",
     )
 
 
 @models.command()
 def show(name: Name, workspace: Workspace = Path(), as_json: Json = False) -> None:
-    """Show a model: classes, contract, licence, where it comes from."""
+    """Show classes, preprocessing, licence and origin of a model.
+
+    For example:
+
+    `fseft models show phantom-tiny`
+
+    `fseft models show clipdriven --json`
+    """
     show_model(name, workspace, as_json)
 
 
-@models.command("import")
+@models.command(
+    "import", context_settings=accept_former_options({"as": "name", "trust": "allow-pickle"})
+)
 def import_(
-    name: Name,
+    model: Name,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The public checkpoint, as its owner hosts it.")
+        Path, typer.Argument(metavar="FILE", help="Public checkpoint, as its owner provides it.")
     ],
-    trust: Annotated[
+    allow_pickle: Annotated[
         bool,
         typer.Option(
-            "--trust", help="Let the file run code of its own; only if you trust whoever made it."
+            "--allow-pickle",
+            help="Allow the file to execute code; only if you trust its source.",
+            rich_help_panel=MODEL,
         ),
     ] = False,
-    rename: Annotated[
+    name: Annotated[
         str,
         typer.Option(
-            "--as", metavar="NAME", help="Keep it in this workspace only, as a model of this name."
+            help="Store it under this name, in this workspace only.", rich_help_panel=OUTPUT
         ),
     ] = "",
     workspace: Workspace = Path(),
+    as_json: Json = False,
 ) -> None:
-    """Convert a public checkpoint once, and keep it in the cache (FSEFT_MODELS) for all workspaces."""
+    """Convert a public checkpoint, and store it in the model cache (FSEFT_MODELS).
+
+    For example:
+
+    `fseft models import clipdriven swinunetr.pth`
+
+    `fseft models import nnunet checkpoint_final.pth --name my-nnunet`
+    """
     from fseft.model_zoo.conversion import import_model
     from fseft.workspace import Workspace
 
-    if trust:
-        console.warn(f"{file} may run any code on this machine, as --trust allows")
+    if allow_pickle:
+        console.warn(f"{file} may execute any code on this machine, as --allow-pickle permits")
     with console.working(f"reading {file}"):
-        imported = import_model(name, file, Workspace(workspace), allow_pickle=trust, rename=rename)
-    _tell(imported, workspace if rename else Path())
+        imported = import_model(
+            model, file, Workspace(workspace), allow_pickle=allow_pickle, save_as=name
+        )
+    _show_imported(imported, workspace if name else Path(), as_json=as_json)
 
 
 @models.command()
@@ -106,51 +146,101 @@ def pull(
     accept_licence: Annotated[
         bool,
         typer.Option(
-            "--accept-licence", help="You have read the licence of the weights, and accept it."
+            "--accept-licence",
+            help="Accept the licence of the weights, which you have read.",
+            rich_help_panel=MODEL,
         ),
     ] = False,
     workspace: Workspace = Path(),
+    as_json: Json = False,
 ) -> None:
-    """Download a model's public checkpoint from its owner, or the rest of it, and import it."""
+    """Download the public checkpoint of a model from its owner, and import it.
+
+    An interrupted download continues.
+
+    For example:
+
+    `fseft models pull suprem_unet`
+
+    `fseft models pull clipdriven --accept-licence`
+    """
     from fseft.model_zoo.download import pull_model
     from fseft.workspace import Workspace
 
-    with console.download(name) as progress:
+    with console.download(name) as on_bytes:
         imported = pull_model(
-            name, Workspace(workspace), accept_licence=accept_licence, progress=progress
+            name,
+            Workspace(workspace),
+            accept_licence=accept_licence,
+            callbacks=_DownloadCallbacks(on_bytes),
         )
-    _tell(imported, Path())
+    _show_imported(imported, Path(), as_json=as_json)
+
+
+class _DownloadCallbacks(console.ConsoleCallbacks):
+    """Progress of a download."""
+
+    def __init__(self, on_bytes: Callable[[int, int], None]) -> None:
+        self._on_bytes = on_bytes
+
+    def on_download(self, name: str, received: int, total: int) -> None:
+        """Updates the bar."""
+        del name
+        self._on_bytes(received, total)
 
 
 @models.command()
-def verify(name: Name, workspace: Workspace = Path()) -> None:
-    """Check that a model's weights are those that were imported, and still compute the same."""
+def verify(name: Name, workspace: Workspace = Path(), as_json: Json = False) -> None:
+    """Verify the weights of a model, and the output of its network.
+
+    For example:
+
+    `fseft models verify clipdriven`
+
+    `fseft models verify my-model --workspace work --json`
+    """
     from fseft.learn.networks.state_dict_mapping import LoadReport
     from fseft.model_zoo.conversion import verify_model
     from fseft.workspace import Workspace
 
-    with console.working(f"trying {name}"):
+    with console.working(f"verifying {name}"):
         card = verify_model(name, Workspace(workspace))
     report = card.provenance.get("load_report")
-    whose = "imported" if report else "made"
-    console.show_lines(
-        [
-            f"{name}: the weights are those that were {whose} (sha256 {card.sha256[:12]}), and compute the same",
-            *(LoadReport.model_validate(report).describe() if report else ()),
-        ]
-    )
+    if as_json:
+        console.show_json(
+            {"name": name, "verified": True, "sha256": card.sha256, "load_report": report}
+        )
+        return
+    origin = "import" if report else "pre-training"
+    digest = f"sha256 {card.sha256[:12]}"
+    lines = [f"{name}: weights ({digest}) and output are the same as after the {origin}"]
+    if report:
+        lines += LoadReport.model_validate(report).describe()
+    console.show_lines(lines)
 
 
-def _tell(imported: ImportedModel, workspace: Path) -> None:
+def _show_imported(imported: ImportedModel, workspace: Path, *, as_json: bool) -> None:
     card = imported.card
-    old = f"it replaces other weights (sha256 {imported.replaced[:12]}), which adapters made on them still need"
-    where = f" --workspace {workspace}" if workspace != Path() else ""
-    console.show_lines(
-        [
-            *([] if imported.fresh else [f"{card.name} was here before; nothing to download"]),
-            *imported.report.describe(),
-            f"licence: {card.licence or 'none is told'}; {SHAREABLE[card.shareable]}",
-            *([old] if imported.replaced else []),
-            f"{card.name} is ready, in {imported.folder}; `fseft models show {card.name}{where}` tells what it knows",
-        ]
-    )
+    if as_json:
+        console.show_json(
+            {
+                "card": card.model_dump(mode="json"),
+                "load_report": imported.report.model_dump(mode="json"),
+                "folder": str(imported.folder),
+                "is_new": imported.is_new,
+                "replaced_sha256": imported.replaced or None,
+            }
+        )
+        return
+    lines = [] if imported.is_new else [f"{card.name} is installed already; nothing to download"]
+    lines += imported.report.describe()
+    lines.append(f"licence: {card.licence or '(not stated)'}; {SHAREABLE[card.shareable]}")
+    if imported.replaced:
+        lines.append(
+            f"replaced other weights (sha256 {imported.replaced[:12]}); adapters that were trained "
+            "on them still need those"
+        )
+    option = f" --workspace {workspace}" if workspace != Path() else ""
+    shown = f"`fseft models show {card.name}{option}`"
+    lines.append(f"{card.name} is ready, in {imported.folder}; {shown} describes it")
+    console.show_lines(lines)

@@ -65,6 +65,9 @@ class Callbacks:
     def on_window(self, scan: str, finished: int, total: int) -> None:
         """Called after each sliding window of a scan in this process; `finished` starts with 0."""
 
+    def on_download(self, name: str, received: int, total: int) -> None:
+        """Called while a model is downloaded, with the bytes received and their total (0: unknown)."""
+
     def on_end(self, outcome: str) -> None:
         """Called when training has ended: "finished", or the line of the error that ended it."""
 
@@ -124,6 +127,11 @@ class CallbackList(Callbacks):
         """Forward the event."""
         for callbacks in self.callbacks:
             callbacks.on_window(scan, finished, total)
+
+    def on_download(self, name: str, received: int, total: int) -> None:
+        """Forward the event."""
+        for callbacks in self.callbacks:
+            callbacks.on_download(name, received, total)
 
     def on_end(self, outcome: str) -> None:
         """Forward the event."""

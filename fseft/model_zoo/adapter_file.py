@@ -1,9 +1,9 @@
-"""Adapters on disk: one safetensors file with the trained tensors and a manifest in its header."""
+"""Adapter files: safetensors with the trained tensors, and a manifest in the header."""
 
 from __future__ import annotations
 
 import json
-import warnings
+import logging
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -32,92 +32,124 @@ if TYPE_CHECKING:
     from fseft.schemas import ModelCard, Provenance
     from fseft.workspace import Workspace
 
+logger = logging.getLogger(__name__)
+
 HEADER = "fseft"
 NAME = "adapter.safetensors"
 
 
 def write_adapter(
-    path: Path, tensors: Mapping[str, Tensor], manifest: Manifest, *, half: bool = False
+    path: Path, tensors: Mapping[str, Tensor], manifest: Manifest, *, fp16: bool = False
 ) -> None:
-    """Write an adapter atomically; in half precision, if wanted, what is no index or count."""
+    """Writes an adapter atomically.
+
+    Args:
+        path: Target file.
+        tensors: Trained tensors by name.
+        manifest: Everything that is needed to rebuild the network.
+        fp16: Whether floating-point tensors are stored in half precision.
+    """
     from safetensors.torch import save
 
-    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    if half:
-        tensors = {
-            name: tensor.half() if tensor.is_floating_point() else tensor
-            for name, tensor in tensors.items()
-        }
+    stored = {}
+    for name, tensor in tensors.items():
+        is_halved = fp16 and tensor.is_floating_point()
+        stored[name] = (tensor.half() if is_halved else tensor).contiguous()
     with atomic_write(path) as temporary:
-        # As bytes: safetensors' own file would be closed to the group.
-        temporary.write_bytes(save(dict(tensors), metadata={HEADER: manifest.model_dump_json()}))
+        # As bytes: files that safetensors writes deny access to the group.
+        temporary.write_bytes(save(stored, metadata={HEADER: manifest.model_dump_json()}))
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest in an adapter's header.
+    """Reads the manifest of an adapter.
+
+    Args:
+        path: The adapter file, or the folder of a run.
 
     Raises:
-        FseftError: Missing, no safetensors file, or not an adapter of fseft.
+        FseftError: The file is missing, or not an adapter of fseft.
     """
-    from safetensors import SafetensorError, safe_open
-
     if path.is_dir():
         path = path / NAME
     if not path.is_file():
-        below = next(iter(sorted(path.parent.rglob(NAME))), None)
-        hint = f"Did you mean {below.parent}?" if below else f"Give the {NAME} of a finished run."
-        raise FseftError("there is no adapter", file=path, hint=hint)
-    try:
-        path.open(
-            "rb"
-        ).close()  # safe_open tells a file that may not be read as one that is not there
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(HEADER)
-    except OSError as error:
-        raise FseftError(
-            f"cannot be read ({error.strerror or error})", file=path, hint="Check its rights."
-        ) from error
-    except SafetensorError as error:
-        raise FseftError(
-            f"is not a safetensors file ({error})", file=path, hint="Copy it again."
-        ) from error
+        nested = next(iter(sorted(path.parent.rglob(NAME))), None)
+        hint = f"Did you mean {nested.parent}?" if nested else f"Pass the {NAME} of a finished run."
+        raise FseftError("the adapter does not exist", file=path, hint=hint)
+    header = _read_header(path)
     if header is None:
-        raise FseftError("is no adapter of fseft: the manifest is missing", file=path)
+        raise FseftError("is not an adapter of fseft: the manifest is missing", file=path)
     try:
         return Manifest.model_validate_json(header)
     except ValidationError as error:
         raise FseftError(
-            f"the manifest is not understood ({error.error_count()} problems)",
+            f"the manifest is invalid ({error.error_count()} problems)",
             file=path,
-            hint="It was made by another version of fseft: adapt again, or install that version.",
+            hint="Another version of fseft wrote it: adapt again, or install that version.",
         ) from error
 
 
-def load_adapter(path: Path, store: Workspace) -> tuple[nn.Module, Manifest]:
-    """The adapted network of an adapter file: backbone, method and trained tensors, merged to a plain module.
+def _read_header(path: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        path.open("rb").close()  # safetensors reports an unreadable file as missing
+        with safe_open(path, framework="pt") as file:
+            header: str | None = (file.metadata() or {}).get(HEADER)
+    except OSError as error:
+        cause = f"cannot be read ({error.strerror or error})"
+        raise FseftError(cause, file=path, hint="Check its permissions.") from error
+    except SafetensorError as error:
+        cause = f"is not a safetensors file ({error})"
+        raise FseftError(cause, file=path, hint="Copy it again.") from error
+    return header
+
+
+def load_adapter(path: Path, workspace: Workspace) -> tuple[nn.Module, Manifest]:
+    """Loads the network of an adapter: backbone, method and trained tensors, merged.
+
+    Args:
+        path: The adapter file, or the folder of a run.
+        workspace: Workspace with the models of the user.
+
+    Returns:
+        A module from images (B, C, i, j, k) to logits (B, 1 + structures, i, j, k), and the
+        manifest.
 
     Raises:
-        FseftError: The adapter is of another backbone, or its method or model is not installed.
+        FseftError: The adapter has another backbone, or its method or model is not installed.
     """
     manifest = read_manifest(path)
-    body = load_adapter_backbone(path, manifest, store)
-    return load_adapter_onto(body, path / NAME if path.is_dir() else path, manifest), manifest
+    model = load_adapter_backbone(path, manifest, workspace)
+    return load_adapter_onto(model, path / NAME if path.is_dir() else path, manifest), manifest
 
 
-def load_adapter_backbone(path: Path, manifest: Manifest, store: Workspace) -> Backbone:
-    """The network that an adapter was made with, as it was before.
+def load_adapter_backbone(path: Path, manifest: Manifest, workspace: Workspace) -> Backbone:
+    """Loads the network that an adapter was trained on, without the adapter.
+
+    Args:
+        path: The adapter file, for errors.
+        manifest: Manifest of the adapter.
+        workspace: Workspace with the models of the user.
 
     Raises:
-        FseftError: The adapter is of another backbone, or its model is not installed.
+        FseftError: The adapter has another backbone, or its model is not installed.
     """
-    card, weights = find_backbone(path, manifest, store)
+    card, weights = find_backbone(path, manifest, workspace)
     return load_backbone(
         card, weights, len(manifest.channels), structures=len(manifest.labels), seed=manifest.seed
     )
 
 
-def load_adapter_onto(body: Backbone, path: Path, manifest: Manifest) -> nn.Module:
-    """Put an adapter on its network, which may have the head of another one by now.
+def load_adapter_onto(model: Backbone, path: Path, manifest: Manifest) -> nn.Module:
+    """Applies an adapter to its backbone, whose head is replaced.
+
+    Args:
+        model: The backbone of the adapter; it may have the head of another one.
+        path: The adapter file.
+        manifest: Manifest of the adapter.
+
+    Returns:
+        The network with the adapter merged into it.
 
     Raises:
         FseftError: The method of the adapter is not installed.
@@ -125,20 +157,20 @@ def load_adapter_onto(body: Backbone, path: Path, manifest: Manifest) -> nn.Modu
     from safetensors.torch import load_file
 
     method = method_name(manifest, path)
-    _doubt_another_version(manifest, path, registry().provenance("method", method))
-    body.put_head(
+    _warn_of_other_version(manifest, path, registry().provenance("method", method))
+    model.put_head(
         list(manifest.labels),
         seed=manifest.seed,
-        unmatched_never=not registry().method(method).trains,
+        suppress_unmatched=not registry().method(method).trains,
     )
     adapted = apply_method(
-        body.architecture,
-        body.network,
+        model.architecture,
+        model.network,
         method,
         manifest.config,
         manifest.part_modes,
         manifest.seed,
-        body.random,
+        model.missing_keys,
     )
     try:
         adapted.load_state_dict(load_file(path))
@@ -147,72 +179,83 @@ def load_adapter_onto(body: Backbone, path: Path, manifest: Manifest) -> nn.Modu
     return adapted.merge()
 
 
-def _doubt_another_version(manifest: Manifest, path: Path, here: Provenance) -> None:
-    made = manifest.method
-    if made.distribution != "fseft" and made.version != here.version:
-        told = (
-            f"was made by {made.distribution} {made.version}, and {here.version} is installed: "
-            "results may differ"
+def _warn_of_other_version(manifest: Manifest, path: Path, installed: Provenance) -> None:
+    method = manifest.method
+    if method.distribution != "fseft" and method.version != installed.version:
+        logger.warning(
+            "%s: was trained with %s %s, and %s is installed: results may differ",
+            path,
+            method.distribution,
+            method.version,
+            installed.version,
         )
-        warnings.warn(f"{path}: {told}", stacklevel=2)
 
 
 def find_backbone(
     path: Path,
     manifest: Manifest,
-    store: Workspace,
+    workspace: Workspace,
     weights_of: Callable[[str, Workspace], Weights] = find_weights,
 ) -> tuple[ModelCard, Weights | None]:
-    """The model that an adapter was made with, and its weights; none where it started from random ones.
+    """Finds the model that an adapter was trained on.
 
     Args:
-        path: Of the adapter.
-        manifest: What it says of itself.
-        store: Where models of the workspace lie.
-        weights_of: Finds a model's weights; one that remembers them reads each file only once.
+        path: The adapter file, for errors.
+        manifest: Manifest of the adapter.
+        workspace: Workspace with the models of the user.
+        weights_of: Finds the weights of a model; may cache them.
+
+    Returns:
+        Card and weights; None for random weights.
 
     Raises:
-        FseftError: The model here is another one, or missing.
+        FseftError: The model is missing, or differs from that of the adapter.
     """
-    card = find_model_card(manifest.model, store)
-    made_with = {"architecture": manifest.architecture, "hparams": manifest.hparams}
-    if manifest.backbone_sha256 and made_with != card.model_dump(
-        mode="json", include={"architecture", "hparams"}
-    ):
+    card = find_model_card(manifest.model, workspace)
+    network = {"architecture": manifest.architecture, "hparams": manifest.hparams}
+    if not manifest.backbone_sha256:
+        return card.model_copy(update=network), None
+    mismatch = "the adapter is for another backbone"
+    if network != card.model_dump(mode="json", include={"architecture", "hparams"}):
         raise FseftError(
-            f"the adapter is for another backbone: {card.name!r} is built otherwise now than when it was made",
+            f"{mismatch}: the network of {card.name!r} has changed since",
             file=path,
             hint=f"It was {manifest.architecture} with {manifest.hparams}.",
         )
-    weights = weights_of(manifest.model, store) if manifest.backbone_sha256 else None
-    if weights and weights.sha256 != manifest.backbone_sha256:
+    weights = weights_of(manifest.model, workspace)
+    if weights.sha256 != manifest.backbone_sha256:
         raise FseftError(
-            f"the adapter is for another backbone: the weights of {card.name!r} here are not those it was made with",
+            f"{mismatch}: the installed weights of {card.name!r} are not those of the training",
             file=path,
-            hint="Get the weights whose sha256 starts with " + manifest.backbone_sha256[:12] + ".",
+            hint=f"Get the weights whose sha256 starts with {manifest.backbone_sha256[:12]}.",
         )
-    return card.model_copy(update=made_with), weights
+    return card.model_copy(update=network), weights
 
 
 def method_name(manifest: Manifest, path: Path) -> str:
-    """The name of an adapter's method in full, as another package may offer one of the same name.
+    """Returns the full name of an adapter's method, `package:name`.
+
+    Args:
+        manifest: Manifest of the adapter.
+        path: The adapter file, for errors.
 
     Raises:
-        FseftError: It is not installed.
+        FseftError: The method is not installed.
     """
-    made = manifest.method
-    short = made.name.rpartition(":")[2]
-    full = f"{made.distribution}:{short}"
+    method = manifest.method
+    name = method.name.rpartition(":")[2]
+    full_name = f"{method.distribution}:{name}"
     try:
-        registry().method(full)
+        registry().method(full_name)
     except FseftError as error:
+        package = f"{method.distribution} {method.version}"
         raise FseftError(
-            f"the adapter needs the method {short!r} of the package {made.distribution} {made.version}, "
-            "which is not installed or does not work here",
+            f"the adapter needs the method {name!r} of the package {package}, which is not "
+            "installed or cannot be used",
             file=path,
-            hint="Install it, or see what `fseft plugins` says of it.",
+            hint="Install it, or check it with `fseft plugins`.",
         ) from error
-    return full
+    return full_name
 
 
 def apply_method(
@@ -220,45 +263,57 @@ def apply_method(
     network: nn.Module,
     name: str,
     config: Mapping[str, Any],
-    beside: Mapping[str, str],
+    part_modes: Mapping[str, str],
     seed: int,
-    random: Sequence[str] = (),
+    missing_keys: Sequence[str] = (),
 ) -> AdaptedNetwork:
-    """Make the method of that name with its configuration and apply it.
+    """Applies a method to a network.
 
-    Parameters that are still `random` are trained beside what the method trains: nothing random is ever frozen.
+    Args:
+        architecture: Architecture of the network.
+        network: The network; changed in place.
+        name: Name of the method.
+        config: Configuration of the method, not validated.
+        part_modes: Modes of decoder and bottleneck.
+        seed: Seed of new weights.
+        missing_keys: Parameters without pre-trained values, which are trained as well: random
+            weights are never frozen.
+
+    Raises:
+        FseftError: The configuration is not valid for the installed version of the method.
     """
     spec = registry().method(name)
     try:
-        valid = spec.config.model_validate_json(json.dumps(dict(config)))
+        validated = spec.config.model_validate_json(json.dumps(dict(config)))
     except ValidationError as error:
         raise FseftError(
-            f"the method {name!r} does not know these settings ({error.errors()[0]['msg']})",
-            hint="Install the version of its package that made the adapter.",
+            f"the method {name!r} does not accept these settings ({error.errors()[0]['msg']})",
+            hint="Install the version of its package that the adapter was trained with.",
         ) from error
-    method = registry().create("method", name, valid)
-    adapted = adapt_network(architecture, network, method, seed=seed, missing_keys=random, **beside)
-    if spec.access == "black-box" and set(beside.values()) == {"frozen"}:
-        _check_frozen(adapted, head_names(architecture, network), random)
+    method = registry().create("method", name, validated)
+    adapted = adapt_network(
+        architecture, network, method, seed=seed, missing_keys=missing_keys, **part_modes
+    )
+    if spec.access == "black-box" and set(part_modes.values()) == {"frozen"}:
+        _check_frozen(adapted, head_names(architecture, network), missing_keys)
     return adapted
 
 
-def _check_frozen(adapted: AdaptedNetwork, heads: Sequence[str], random: Sequence[str]) -> None:
-    """A method that says it is a black-box one shares the features of the frozen network with others."""
-    homes = tuple(f"{head}." for head in heads)
-    changed = [
-        name
-        for name, _ in adapted.trainable_parameters()
-        if not name.startswith(homes) and name not in random
-    ]
-    if changed:
-        raise PluginError(
-            f"apply() trains {changed[0]}, which is not part of the head, but the method is declared black-box"
-        )
+def _check_frozen(
+    adapted: AdaptedNetwork, heads: Sequence[str], missing_keys: Sequence[str]
+) -> None:
+    """Checks that a black-box method trains the head only, as adapters share features."""
+    prefixes = tuple(f"{head}." for head in heads)
+    for name, _ in adapted.trainable_parameters():
+        if not name.startswith(prefixes) and name not in missing_keys:
+            raise PluginError(
+                f"apply() trains {name}, which is not part of the head, but the method is declared "
+                "black-box"
+            )
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on."""
+    """Versions of the packages that results depend on."""
     from fseft.version import __version__
 
     return {"fseft": __version__, **{name: metadata.version(name) for name in ("torch", "monai")}}

@@ -1,4 +1,4 @@
-"""Which foundation models there are: those of plugins, imported or not, and those made in the workspace."""
+"""Catalogue of foundation models: those of plugins, imported or not, and of the workspace."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from fseft.workspace import Workspace
 
 SCRATCH = "none"
-"""The name that stands for training from random weights, planned from the fingerprint alone."""
+"""Name that stands for random weights, planned from the fingerprint alone."""
 
 DEFAULT_ARCHITECTURE = "resunet"
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
 
 
 def scratch_card() -> ModelCard:
-    """The card of `--model none`: no weights, no classes, and a contract that leaves everything open."""
+    """Card of the model `none`, without weights and classes, for any preprocessing."""
     return ModelCard(
         name=SCRATCH,
         summary="random weights, planned from the fingerprint",
@@ -33,22 +33,20 @@ def scratch_card() -> ModelCard:
     )
 
 
-def model_names(store: Workspace) -> list[str]:
-    """All names that `--model` takes."""
-    return sorted({SCRATCH, *registry().registrations("model"), *store.models()})
+def model_names(workspace: Workspace) -> list[str]:
+    """Names of all models, including `none`."""
+    return sorted({SCRATCH, *registry().registrations("model"), *workspace.models()})
 
 
-def valid_name(name: str, option: str) -> str:
-    """A name for a model of the workspace, or an error.
+def check_model_name(name: str) -> None:
+    """Refuses invalid names of new models.
 
     Raises:
-        FseftError: It is none.
+        FseftError: The name has other characters than allowed, or is reserved.
     """
     if not NAME.fullmatch(name) or name == SCRATCH:
-        raise FseftError(
-            f"{option} {name}: is no name for a model", hint="Use a-z, 0-9, '.', '_' and '-'."
-        )
-    return name
+        cause = f"{name!r} is not a valid name of a model"
+        raise FseftError(cause, hint="Use a-z, 0-9, '.', '_' and '-'.")
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,11 @@ class FoundationModel:
 
     Attributes:
         card: Architecture, preprocessing contract, classes and licence.
-        weights_path: The safetensors file, which may still have to be downloaded; None for random weights.
+        weights_path: The safetensors file, which may not be downloaded yet; None for random
+            weights.
         remedy: How to obtain the weights where they are missing.
-        source: The plugin package that offers the model; None for a model of the workspace and for random weights.
+        source: The plugin package that provides the model; None for a model of the workspace and
+            for random weights.
     """
 
     card: ModelCard
@@ -91,7 +91,7 @@ class FoundationModel:
         return self.weights_path is not None and self.weights_path.is_file()
 
     def architecture(self) -> Architecture:
-        """Load the architecture of the network (imports torch).
+        """Loads the architecture of the network (imports torch).
 
         Raises:
             FseftError: The architecture is unknown or cannot be loaded.
@@ -101,7 +101,7 @@ class FoundationModel:
         return get_architecture(self.card.architecture)
 
     def weights(self) -> Weights:
-        """Verify the file with the weights by its sha256, which reads the file once.
+        """Verifies the file with the weights by its sha256, which reads the file once.
 
         Raises:
             FseftError: The file is missing, or differs from the one that the card describes.
@@ -118,15 +118,16 @@ class FoundationModel:
 
 
 def find_model(name: str, workspace: Workspace) -> FoundationModel:
-    """Resolve the name of a foundation model; no weights are read.
+    """Resolves the name of a foundation model; no weights are read.
 
     Args:
-        name: As listed by `fseft models`; "none" stands for random weights. A model of the workspace takes
-            precedence over a plugin's model of the same name.
+        name: As listed by `fseft models`; "none" stands for random weights. A model of the
+            workspace takes precedence over a plugin's model of the same name.
         workspace: Where models of the user are stored.
 
     Raises:
-        FseftError: The model is unknown (with the nearest names), or its card is missing or damaged.
+        FseftError: The model is unknown (with the nearest names), or its card is missing or
+            damaged.
     """
     if name == SCRATCH:
         return FoundationModel(scratch_card())
@@ -134,7 +135,7 @@ def find_model(name: str, workspace: Workspace) -> FoundationModel:
     if not in_workspace and not _is_registered(name):
         hint = did_you_mean(name, model_names(workspace))
         if not workspace.models():
-            hint += " A model of your own lies in the --workspace that it was made in."
+            hint += " Your models are stored in the workspace of their pre-training."
         raise FseftError(f"unknown model {name!r}", hint=hint)
     path, remedy = weights_path(name, workspace)
     if in_workspace:
@@ -151,77 +152,72 @@ def _is_registered(name: str) -> bool:
     }
 
 
-def find_model_card(name: str, store: Workspace) -> ModelCard:
-    """Return the card of a model; see `find_model`."""
-    return find_model(name, store).card
+def find_model_card(name: str, workspace: Workspace) -> ModelCard:
+    """Returns the card of a model; see `find_model`."""
+    return find_model(name, workspace).card
 
 
-def find_weights(name: str, store: Workspace) -> Weights:
-    """Verify and return the weights of a model; see `FoundationModel.weights`."""
-    return find_model(name, store).weights()
+def find_weights(name: str, workspace: Workspace) -> Weights:
+    """Verifies and returns the weights of a model; see `FoundationModel.weights`."""
+    return find_model(name, workspace).weights()
 
 
 def model_spec(name: str) -> FoundationModelSpec:
-    """The entry of a plugin's model.
+    """Returns the registered entry of a plugin's model.
 
     Raises:
-        FseftError: Unknown, or claimed by two packages.
+        FseftError: The model is unknown, or two packages provide it.
     """
     spec = registry().resolve("model", name).spec
-    assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - the registry lets no other in
+    assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - checked at registration
     return spec
 
 
-def imported_folder(name: str, store: Workspace) -> Path:
-    """Where the weights of a plugin's model lie once they are imported; packages may have models of one name."""
-    offer = registry().resolve("model", name)
-    return store.imported(offer.source.distribution, offer.spec.name)
+def imported_folder(name: str, workspace: Workspace) -> Path:
+    """Returns the folder of a plugin's model after its import, which names the package."""
+    registration = registry().resolve("model", name)
+    return workspace.imported(registration.source.distribution, registration.spec.name)
 
 
-def _as_imported(name: str, store: Workspace) -> dict[str, Any]:
-    """What the entry of a public checkpoint cannot know: facts about the weights here, or all that their file told."""
-    spec, path = model_spec(name), imported_folder(name, store) / MODEL_FILE
+def _as_imported(name: str, workspace: Workspace) -> dict[str, Any]:
+    """Returns fields of the card at import, which take precedence over the registered card."""
+    spec, path = model_spec(name), imported_folder(name, workspace) / MODEL_FILE
     if spec.checkpoint is None or not path.is_file():
         return {}
-    card = dict(read_card(name, store))
-    return (
-        card if spec.checkpoint.card else {field: card[field] for field in ("sha256", "provenance")}
-    )
+    card = read_card(name, workspace)
+    if spec.checkpoint.card:  # the file determines the whole card
+        return dict(card)
+    return {"sha256": card.sha256, "provenance": card.provenance}
 
 
-def read_card(name: str, store: Workspace) -> ModelCard:
-    """The card beside a model's weights.
+def read_card(name: str, workspace: Workspace) -> ModelCard:
+    """Reads the card that is stored with a model's weights.
 
     Raises:
-        FseftError: It is missing or damaged, and how to get the model again.
+        FseftError: The card is missing or damaged.
     """
-    path, remedy = weights_path(name, store)
+    path, remedy = weights_path(name, workspace)
     try:
         return read_document(path.with_name(MODEL_FILE), ModelCard)
     except FseftError as error:
         raise FseftError(error.cause, file=error.file, hint=remedy) from error
 
 
-def has_weights(name: str, store: Workspace) -> bool:
-    """Whether a model's weights are here; they are not read."""
-    return weights_path(name, store)[0].is_file()
+def has_weights(name: str, workspace: Workspace) -> bool:
+    """Returns whether the file of a model's weights exists; the file is not read."""
+    return weights_path(name, workspace)[0].is_file()
 
 
-def weights_path(name: str, store: Workspace) -> tuple[Path, str]:
-    """Where a model's weights lie, or would, and how to get them."""
-    if name in store.models():
-        return store.model(
-            name
-        ) / WEIGHTS_FILE, "Make them again with `fseft pretrain` or `fseft models import`."
+def weights_path(name: str, workspace: Workspace) -> tuple[Path, str]:
+    """Returns the path of a model's weights, which may not exist, and how to obtain them."""
+    if name in workspace.models():
+        remedy = "Repeat its pre-training, or `fseft models import`."
+        return workspace.model(name) / WEIGHTS_FILE, remedy
     spec = model_spec(name)
     if spec.checkpoint is None:
         return registry().create("model", name), "Install its package again."
-    by_hand = (
-        f"{spec.checkpoint.file} from {spec.card.home}, then `fseft models import {name} FILE`."
-    )
-    remedy = (
-        f"Run `fseft models pull {name}`, or get {by_hand}"
-        if spec.checkpoint.url
-        else f"Get {by_hand}"
-    )
-    return imported_folder(name, store) / WEIGHTS_FILE, remedy
+    manual = f"{spec.checkpoint.file} from {spec.card.home}, then `fseft models import {name} FILE`"
+    remedy = f"Download {manual}."
+    if spec.checkpoint.url:
+        remedy = f"Run `fseft models pull {name}`, or download {manual}."
+    return imported_folder(name, workspace) / WEIGHTS_FILE, remedy

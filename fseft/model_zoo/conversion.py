@@ -1,4 +1,4 @@
-"""`fseft models import` and `verify`: a public checkpoint becomes safetensors, complete and known, or is refused."""
+"""Conversion of public checkpoints to safetensors, and verification of imported models."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from fseft.model_zoo.adapter_file import versions
 from fseft.model_zoo.catalogue import (
     MODEL_FILE,
     WEIGHTS_FILE,
+    check_model_name,
     find_weights,
     imported_folder,
     model_spec,
     read_card,
-    valid_name,
 )
 from fseft.model_zoo.loading import output_channels
 from fseft.model_zoo.weights_io import read_weights, write_weights
@@ -35,7 +35,7 @@ from fseft.registry import import_object, registry
 from fseft.workspace import atomic_write, file_digest, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -45,12 +45,18 @@ if TYPE_CHECKING:
     from fseft.workspace import Workspace
 
 TOLERANCE = 1e-3
-"""Relative difference of outputs that libraries and processors may make."""
+"""Relative difference of outputs between libraries and processors."""
 
 
 @dataclass(frozen=True)
 class ConvertedModel:
-    """What a public file gives: a network's tensors, as stored, and all that is to be told of them."""
+    """A converted checkpoint.
+
+    Attributes:
+        card: Card of the model.
+        report: Report on the tensors of the file.
+        tensors: Tensors by the network's names, in the precision of the file.
+    """
 
     card: ModelCard
     report: LoadReport
@@ -59,71 +65,87 @@ class ConvertedModel:
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model that can be used now, and what became of its file."""
+    """A model that is ready for use.
+
+    Attributes:
+        card: Card of the model.
+        report: Report on the tensors of the public file.
+        folder: Folder of weights and card.
+        replaced: The sha256 of other weights that were replaced; empty if there were none.
+        is_new: Whether this call has imported it.
+    """
 
     card: ModelCard
     report: LoadReport
     folder: Path
-    replaced: str = ""  # sha256 of other weights that were here
-    fresh: bool = True
+    replaced: str = ""
+    is_new: bool = True
 
 
 def checkpoint_of(name: str) -> tuple[FoundationModelSpec, CheckpointSpec]:
-    """The entry of a model whose weights are imported.
+    """Returns the entry of a model whose weights are imported, and its public checkpoint.
 
     Raises:
-        FseftError: Unknown, or its weights come with its package.
+        FseftError: The model is unknown, or its package includes the weights.
     """
     spec = model_spec(name)
     if spec.checkpoint is None:
-        raise FseftError(
-            f"the weights of {name!r} come with its package", hint="There is nothing to import."
-        )
+        cause = f"the package of the model {name!r} includes its weights"
+        raise FseftError(cause, hint="No import is necessary.")
     return spec, spec.checkpoint
 
 
 def import_model(
-    name: str, file: Path, store: Workspace, *, allow_pickle: bool = False, rename: str = ""
+    name: str,
+    file: Path,
+    workspace: Workspace,
+    *,
+    allow_pickle: bool = False,
+    save_as: str = "",
 ) -> ImportedModel:
-    """Convert the public file of a model, once, and keep it in the user's cache.
+    """Converts the public checkpoint of a model, and stores it in the cache of the user.
 
     Args:
-        name: The model.
-        file: Its public file.
-        store: Knows the user's cache.
-        allow_pickle: Let the file run code of its own.
-        rename: Keep it in the workspace instead, as a model of that name.
+        name: Name of the model.
+        file: Its public checkpoint.
+        workspace: Workspace that determines the model cache.
+        allow_pickle: Whether the file may execute code.
+        save_as: Name under which the model is stored in the workspace instead; empty for the cache.
 
     Raises:
-        FseftError: It is not that model's file (and whose it may be), or not whole, or the name is taken; nothing
-            is kept then.
+        FseftError: The file is incomplete or belongs to another model, or the name is taken; no
+            file is written then.
     """
-    folder = _new_folder(rename, store) if rename else imported_folder(name, store)
-    return keep(convert(name, file, allow_pickle=allow_pickle), folder, rename)
+    folder = _new_folder(save_as, workspace) if save_as else imported_folder(name, workspace)
+    converted = convert_checkpoint(name, file, allow_pickle=allow_pickle)
+    return write_converted(converted, folder, save_as)
 
 
-def convert(name: str, file: Path, *, allow_pickle: bool = False) -> ConvertedModel:
-    """Read the public file of a model, and try the network that it makes.
+def convert_checkpoint(name: str, file: Path, *, allow_pickle: bool = False) -> ConvertedModel:
+    """Reads the public checkpoint of a model, and computes the output of its network.
+
+    Args:
+        name: Name of the model.
+        file: Its public checkpoint.
+        allow_pickle: Whether the file may execute code.
 
     Raises:
-        FseftError: It is not that model's file (and whose it may be), or not whole.
+        FseftError: The file is incomplete, or belongs to another model.
     """
     spec, checkpoint = checkpoint_of(name)
     content = read_weights(file, allow_pickle=allow_pickle)
     try:
         tensors = unwrap(content, checkpoint.unwrap)
-        others = _look_alikes(name, spec, tensors)
-        card = (
-            import_object(checkpoint.card)(spec.card, file, content)
-            if checkpoint.card
-            else spec.card
-        )
-        architecture, network = _network(card, seed=0)
-        chosen, report = _fitted(tensors, checkpoint, network, others)
-        _refuse_broken(chosen)
+        others = _other_matches(name, spec, tensors)
+        card = spec.card
+        if checkpoint.card:
+            card = import_object(checkpoint.card)(spec.card, file, content)
+        architecture, network = _build_network(card, seed=0)
+        matched, report = _match_tensors(tensors, checkpoint, network, others)
+        _check_finite(matched)
     except FseftError as error:
         raise error.located(file=file) from error
-    network.load_state_dict(_as_stored(chosen, network), strict=False)
+    network.load_state_dict(_in_network_precision(matched, network), strict=False)
     provenance = {
         "file": file.name,
         "file_sha256": file_digest(file),
@@ -131,176 +153,204 @@ def convert(name: str, file: Path, *, allow_pickle: bool = False) -> ConvertedMo
         "output": measured_output(architecture, network, card),
         "versions": versions(),
     }
-    told = {"provenance": provenance, "parameters": backbone.count_parameters(network)}
-    return ConvertedModel(card.model_copy(update=told), report, chosen)
+    update = {"provenance": provenance, "parameters": backbone.count_parameters(network)}
+    return ConvertedModel(card.model_copy(update=update), report, matched)
 
 
-def keep(converted: ConvertedModel, folder: Path, name: str = "") -> ImportedModel:
-    """Write a converted model, whole or not at all, under its own name or another.
+def write_converted(converted: ConvertedModel, folder: Path, name: str = "") -> ImportedModel:
+    """Writes weights and card of a converted model atomically.
+
+    Args:
+        converted: The model.
+        folder: Target folder; an existing one is replaced.
+        name: Name of the model; empty for its own.
 
     Raises:
         FseftError: The folder cannot be written, or the disk is full.
     """
-    earlier = folder / WEIGHTS_FILE
-    before = file_digest(earlier) if earlier.is_file() else ""
+    existing = folder / WEIGHTS_FILE
+    replaced = file_digest(existing) if existing.is_file() else ""
     with atomic_write(folder) as temporary:
         temporary.mkdir()
         write_weights(temporary / WEIGHTS_FILE, converted.tensors)
-        told = {
+        update = {
             "name": name or converted.card.name,
             "sha256": file_digest(temporary / WEIGHTS_FILE),
         }
-        card = converted.card.model_copy(update=told)
+        card = converted.card.model_copy(update=update)
         write_document(temporary / MODEL_FILE, card)
-    return ImportedModel(
-        card, converted.report, folder, replaced=before if before != card.sha256 else ""
-    )
+    if replaced == card.sha256:
+        replaced = ""
+    return ImportedModel(card, converted.report, folder, replaced)
 
 
-def imported_before(name: str, store: Workspace, file_sha256: str) -> ImportedModel | None:
-    """The model as it was imported from that very file, if its weights are still whole."""
+def find_imported(name: str, workspace: Workspace, file_sha256: str) -> ImportedModel | None:
+    """Returns a model that was imported from a certain file, if its weights are intact.
+
+    Args:
+        name: Name of the model.
+        workspace: Workspace that determines the model cache.
+        file_sha256: Digest of the public checkpoint; empty if unknown.
+    """
     try:
-        find_weights(name, store)
-        card = read_card(name, store)
+        find_weights(name, workspace)
+        card = read_card(name, workspace)
     except FseftError:
         return None
-    told = card.provenance
-    if not file_sha256 or told.get("file_sha256") != file_sha256:
+    if not file_sha256 or card.provenance.get("file_sha256") != file_sha256:
         return None
-    report = LoadReport.model_validate(told["load_report"])
-    return ImportedModel(card, report, imported_folder(name, store), fresh=False)
+    report = LoadReport.model_validate(card.provenance["load_report"])
+    return ImportedModel(card, report, imported_folder(name, workspace), is_new=False)
 
 
-def verify_model(name: str, store: Workspace) -> ModelCard:
-    """Check that an imported model is still what it was: its file, and the function that the network computes.
+def verify_model(name: str, workspace: Workspace) -> ModelCard:
+    """Verifies the file of a model, and the output of its network for a fixed input.
+
+    Args:
+        name: Name of the model.
+        workspace: Workspace with the models of the user.
 
     Raises:
-        FseftError: The file changed, or the libraries here compute something else from it.
+        FseftError: The file has changed, or the installed libraries compute another output.
     """
-    weights = find_weights(name, store)
-    card = read_card(name, store)
-    architecture, network = _network(card, seed=0)
-    network.load_state_dict(_as_stored(load_file(weights.path), network), strict=False)
-    before, now = card.provenance.get("output"), measured_output(architecture, network, card)
-    if before is None:
+    weights = find_weights(name, workspace)
+    card = read_card(name, workspace)
+    expected = card.provenance.get("output")
+    if expected is None:
         raise FseftError(
-            f"the model {name!r} has no output to compare with",
-            hint="Its weights are those of its card; more cannot be told.",
+            f"no output of the model {name!r} is stored for comparison",
+            hint="Its weights have the sha256 of its card.",
         )
-    if not _alike(before, now):
-        made = ", ".join(
-            f"{library} {version}"
-            for library, version in card.provenance.get("versions", {}).items()
-        )
+    architecture, network = _build_network(card, seed=0)
+    tensors = _in_network_precision(load_file(weights.path), network)
+    network.load_state_dict(tensors, strict=False)
+    output = measured_output(architecture, network, card)
+    if not _outputs_agree(expected, output):
+        versions_then = card.provenance.get("versions", {}).items()
+        libraries = ", ".join(f"{library} {version}" for library, version in versions_then)
         raise FseftError(
-            f"the model {name!r} computes something else than when it was imported (mean {now['mean']:.4g}, then "
-            f"{before['mean']:.4g})",
-            hint=f"Go back to {made}, or import it again.",
+            f"the output of the model {name!r} differs from that at import (mean "
+            f"{output['mean']:.4g}, expected {expected['mean']:.4g})",
+            hint=f"Install {libraries}, or import it again.",
         )
     return card
 
 
-def _new_folder(name: str, store: Workspace) -> Path:
-    if valid_name(name, "--as") in store.models():
-        raise FseftError(
-            f"there is a model {name!r} already",
-            file=store.model(name),
-            hint="Choose another name.",
-        )
+def _new_folder(name: str, workspace: Workspace) -> Path:
+    """Folder of a new model of the workspace."""
+    check_model_name(name)
+    folder = workspace.model(name)
+    if name in workspace.models():
+        cause = f"a model {name!r} exists already"
+        raise FseftError(cause, file=folder, hint="Choose another name.")
     if name in registry().names("model"):
-        raise FseftError(
-            f"--as {name}: is the name of another model", hint="Choose a name of your own."
-        )
-    return store.model(name)
+        cause = f"the name {name!r} belongs to a model of a plugin"
+        raise FseftError(cause, hint="Choose another name.")
+    return folder
 
 
-def _look_alikes(name: str, spec: FoundationModelSpec, tensors: dict[str, Tensor]) -> list[str]:
-    """The other models whose file has the same names: a file is known by its content.
+def _other_matches(
+    name: str, spec: FoundationModelSpec, tensors: Mapping[str, Tensor]
+) -> list[str]:
+    """Other models whose checkpoint has the same names of tensors.
 
     Raises:
-        FseftError: It is not this model's.
+        FseftError: The tensors do not belong to this model.
     """
-    specs = {known: offer.spec for known, offer in registry().registrations("model").items()}
-    files = {
-        known: s.checkpoint
-        for known, s in specs.items()
-        if isinstance(s, FoundationModelSpec) and s.checkpoint
+    specs = {key: item.spec for key, item in registry().registrations("model").items()}
+    checkpoints = {
+        key: item.checkpoint
+        for key, item in specs.items()
+        if isinstance(item, FoundationModelSpec) and item.checkpoint
     }
-    alike = matching_checkpoints(tensors, files)
-    if not any(specs[known] is spec for known in alike):
-        whose = (
-            f"It looks like that of {' or '.join(alike)}."
-            if alike
-            else f"Give the public file; see `fseft models show {name}`."
-        )
-        raise FseftError(
-            f"is no file of {name!r} ({pluralise(len(tensors), 'tensor')}, first {min(tensors)})",
-            hint=whose,
-        )
-    return [known for known in alike if specs[known] is not spec]
+    matches = matching_checkpoints(tensors, checkpoints)
+    if not any(specs[key] is spec for key in matches):
+        hint = f"Pass its public checkpoint; see `fseft models show {name}`."
+        if matches:
+            hint = f"It looks like that of {' or '.join(matches)}."
+        count = pluralise(len(tensors), "tensor")
+        cause = f"is not a checkpoint of {name!r} ({count}, first {min(tensors)})"
+        raise FseftError(cause, hint=hint)
+    return [key for key in matches if specs[key] is not spec]
 
 
-def _fitted(
+def _match_tensors(
     tensors: dict[str, Tensor], checkpoint: CheckpointSpec, network: nn.Module, others: list[str]
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """The network's tensors of those of the file.
+    """Tensors of the network among those of the file.
 
     Raises:
-        FseftError: They do not fit, and whose names they have as well.
+        FseftError: They do not fit; names other models that the file may belong to.
     """
     try:
         return match_state_dict(tensors, checkpoint, network.state_dict(keep_vars=True))
     except FseftError as error:
-        whose = f" It may be that of {' or '.join(others)}." if others else ""
-        raise FseftError(error.cause, hint=error.hint + whose) from error
+        owners = f" It may be that of {' or '.join(others)}." if others else ""
+        raise FseftError(error.cause, hint=error.hint + owners) from error
 
 
-def _refuse_broken(tensors: dict[str, Tensor]) -> None:
-    """Raises: FseftError: there are no numbers in some, from which a network computes none either."""
-    broken = [
-        name for name, t in tensors.items() if t.is_floating_point() and not t.isfinite().all()
+def _check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuses weights with NaN or infinity, from which a network computes NaN."""
+    invalid = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
-    if broken:
+    if invalid:
         raise FseftError(
-            f"{pluralise(len(broken), 'tensor')} with NaN or infinity in it (first {broken[0]})",
-            hint="Get it again; if it is the same then, its training had failed.",
+            f"{pluralise(len(invalid), 'tensor')} with NaN or infinity in it (first {invalid[0]})",
+            hint="Download it again; if it stays the same, its training had failed.",
         )
 
 
-def _network(card: ModelCard, seed: int) -> tuple[Architecture, nn.Module]:
+def _build_network(card: ModelCard, seed: int) -> tuple[Architecture, nn.Module]:
     architecture = backbone.get_architecture(card.architecture)
-    return architecture, backbone.build_network(
+    network = backbone.build_network(
         architecture,
         in_channels=card.contract.channels,
         out_channels=output_channels(card),
         hparams=card.hparams,
         seed=seed,
     )
+    return architecture, network
 
 
-def _as_stored(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
-    return {name: tensor.to(types[name]) for name, tensor in tensors.items()}
+def _in_network_precision(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Tensors, each converted to the dtype that it has in the network."""
+    state = network.state_dict()
+    converted = {}
+    for name, tensor in tensors.items():
+        converted[name] = tensor.to(state[name].dtype)
+    return converted
 
 
 @torch.no_grad()
 def measured_output(
     architecture: Architecture, network: nn.Module, card: ModelCard
 ) -> dict[str, Any]:
-    """What the network computes from a fixed input, to be known by."""
+    """Computes a fingerprint of the output for a fixed random input.
+
+    Args:
+        architecture: Architecture of the network.
+        network: The network; evaluated at the smallest patch.
+        card: Card of the model. Features are used instead if its weights include no head.
+
+    Returns:
+        JSON values: mean, standard deviation and some values of the output.
+    """
     shape = (1, card.contract.channels, *architecture.minimum_patch)
-    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    network.eval()  # features, where the head is random
-    return output_fingerprint(
-        network(x) if card.scope == "network" else architecture.features(network, x)
-    )
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    network.eval()
+    if card.scope == "network":
+        return output_fingerprint(network(image))
+    return output_fingerprint(architecture.features(network, image))
 
 
-def _alike(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    scale = max(abs(before["std"]), 1e-12)
+def _outputs_agree(expected: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
+    scale = max(abs(expected["std"]), 1e-12)
     pairs: Iterable[tuple[float, float]] = zip(
-        [before["mean"], before["std"], *before["values"]],
-        [now["mean"], now["std"], *now["values"]],
+        [expected["mean"], expected["std"], *expected["values"]],
+        [output["mean"], output["std"], *output["values"]],
         strict=True,
     )
     return all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE * scale) for a, b in pairs)

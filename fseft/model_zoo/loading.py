@@ -1,4 +1,4 @@
-"""A foundation model as a network: its weights, and a head for the structures of a dataset."""
+"""Foundation models as networks: pre-trained weights, and a head for given structures."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A network with a model's weights, on which heads are put, one instead of the other.
+    """Network with the weights of a model, whose head can be replaced.
 
     Attributes:
-        card: The model.
-        architecture: Knows the network's roles.
-        network: With any head.
-        head: The model's own; None where there are no weights, and the network's random head stays.
-        texts: The model's own that texts drive, if it has one.
-        random: Parameters that are random although there are weights.
+        card: Card of the model.
+        architecture: Architecture of the network.
+        network: The network with its current head.
+        head: Head of the model; None for random weights, whose random head is kept.
+        text_head: Text-driven head of the model, if it has one.
+        missing_keys: Parameters that the weights do not include, such as those of a decoder.
     """
 
     card: ModelCard
     architecture: Architecture
     network: nn.Module
     head: nn.Conv3d | None = None
-    texts: nn.Module | None = None
-    random: list[str] = field(default_factory=list)
+    text_head: nn.Module | None = None
+    missing_keys: list[str] = field(default_factory=list)
 
     def put_head(
         self,
@@ -47,16 +47,16 @@ class Backbone:
         *,
         seed: int,
         matched: Mapping[str, str] | None = None,
-        unmatched_never: bool = False,
+        suppress_unmatched: bool = False,
     ) -> None:
-        """Put on a head for the structures; the arguments are those of `build_adaptable_network`."""
+        """Replaces the head by one for the structures; see `build_adaptable_network`."""
         import torch
 
         if self.head is None:
             return
         if (
-            unmatched_never
-            and self.texts is not None
+            suppress_unmatched
+            and self.text_head is not None
             and isinstance(self.architecture, TextHeadArchitecture)
         ):
             classes = self.card.classes
@@ -64,7 +64,7 @@ class Backbone:
                 classes.index(matched[name]) if matched and name in matched else None
                 for name in structures
             ]
-            head = self.architecture.make_text_driven_head(self.network, self.texts, indices)
+            head = self.architecture.make_text_driven_head(self.network, self.text_head, indices)
         else:
             head = new_head(
                 self.head,
@@ -73,7 +73,7 @@ class Backbone:
                 self.card.activation,
                 matched or {},
                 torch.Generator().manual_seed(seed),
-                suppress_unmatched=unmatched_never,
+                suppress_unmatched=suppress_unmatched,
             )
         self.architecture.replace_head(self.network, head)
 
@@ -81,10 +81,17 @@ class Backbone:
 def load_backbone(
     card: ModelCard, weights: Weights | None, channels: int, *, structures: int, seed: int
 ) -> Backbone:
-    """A model's network; without weights a random one, with a head for so many structures.
+    """Loads the network of a model.
+
+    Args:
+        card: Card of the model.
+        weights: Weights of the model; None for random weights.
+        channels: Input channels of the data.
+        structures: Number of structures of a random head.
+        seed: Seed of random weights.
 
     Raises:
-        FseftError: The weights do not fit, or take another number of channels.
+        FseftError: The weights do not fit the network, or need another number of channels.
     """
     from safetensors.torch import load_file
 
@@ -97,20 +104,20 @@ def load_backbone(
         return Backbone(card, architecture, network)
     if channels != card.contract.channels:
         raise FseftError(
-            f"the model {card.name!r} takes {card.contract.channels} channel(s), the data have {channels}",
-            hint="Choose the channel that the model was trained on, or --model none.",
+            f"the model {card.name!r} takes {card.contract.channels} channel(s), the data have "
+            f"{channels}",
+            hint="Choose the channel that the model was trained on, or the model none.",
         )
-    random = backbone.load_weights(
+    missing_keys = backbone.load_weights(
         network, load_file(weights.path), source=str(weights.path), partial=card.scope != "network"
     )
-    texts = (
-        architecture.detach_text_head(network)
-        if isinstance(architecture, TextHeadArchitecture)
-        else None
-    )
-    old_head = head_names(architecture, network)
-    random = [name for name in random if name.rpartition(".")[0] not in old_head]
-    return Backbone(card, architecture, network, architecture.head(network), texts, random)
+    text_head = None
+    if isinstance(architecture, TextHeadArchitecture):
+        text_head = architecture.detach_text_head(network)
+    heads = head_names(architecture, network)  # which are replaced
+    missing_keys = [name for name in missing_keys if name.rpartition(".")[0] not in heads]
+    head = architecture.head(network)
+    return Backbone(card, architecture, network, head, text_head, missing_keys)
 
 
 def build_adaptable_network(
@@ -121,26 +128,38 @@ def build_adaptable_network(
     *,
     seed: int,
     matched: Mapping[str, str] | None = None,
-    unmatched_never: bool = False,
+    suppress_unmatched: bool = False,
 ) -> tuple[Architecture, nn.Module, list[str]]:
-    """A network with the model's weights and a head for the structures.
-
-    The third result names the parameters that are random although there are weights: these hold an encoder only.
+    """Builds a network with the weights of a model and a head for the structures.
 
     Args:
-        card: The model.
-        weights: The model's; random ones without.
-        structures: Names, in the order of the rows after the background.
+        card: Card of the model.
+        weights: Weights of the model; None for random weights.
+        structures: Names of the structures, in the order of the outputs after the background.
         channels: Input channels of the data.
-        seed: Draws what is random.
-        matched: Structure -> class whose row is copied.
-        unmatched_never: Rows without a match never win (zero-shot).
+        seed: Seed of random weights.
+        matched: Structure -> class of the model whose row of the head is copied.
+        suppress_unmatched: Whether structures without a match are never predicted (zero-shot).
+
+    Returns:
+        Architecture, network, and the parameters that the weights do not include.
     """
-    body = load_backbone(card, weights, channels, structures=len(structures), seed=seed)
-    body.put_head(list(structures), seed=seed, matched=matched, unmatched_never=unmatched_never)
-    return body.architecture, body.network, body.random
+    model = load_backbone(card, weights, channels, structures=len(structures), seed=seed)
+    model.put_head(
+        list(structures), seed=seed, matched=matched, suppress_unmatched=suppress_unmatched
+    )
+    return model.architecture, model.network, model.missing_keys
 
 
 def output_channels(card: ModelCard) -> int:
-    """Of the model's own head: its classes, and a background for softmax; one where the weights hold no head."""
-    return len(card.classes) + (card.activation == "softmax") if card.scope == "network" else 1
+    """Number of outputs of a model's head.
+
+    Args:
+        card: Card of the model.
+
+    Returns:
+        The classes, and the background for softmax; 1 if the weights include no head.
+    """
+    if card.scope != "network":
+        return 1
+    return len(card.classes) + (card.activation == "softmax")

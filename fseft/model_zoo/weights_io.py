@@ -1,4 +1,4 @@
-"""Files of weights: safetensors, or PyTorch's from elsewhere, of which no code is run unasked."""
+"""Files of weights: safetensors and PyTorch, read without executing code by default."""
 
 from __future__ import annotations
 
@@ -20,32 +20,40 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_SHOWN = 3  # names of code in an error
+_MAX_NAMED = 3  # functions that an error lists
+_LENGTH_BYTES, _MAX_HEADER_BYTES = 8, 100_000_000  # of safetensors
 
 
 def read_weights(path: Path, *, allow_pickle: bool = False) -> Any:
-    """What a file of weights holds: tensors by name, or what a training program saved around them.
+    """Reads a file of weights.
 
-    Tensors are read from the file as they are used, where its format lets them be; it must stay as long.
+    Tensors are memory-mapped where the format permits: keep the file as long as they are used.
 
     Args:
-        path: A safetensors file, or one of `torch.save`, told apart by content.
-        allow_pickle: Let the file run code of its own, as pickles may; else only data are read.
+        path: A safetensors file or one of `torch.save`, distinguished by content.
+        allow_pickle: Whether the file may execute code, as pickles can.
+
+    Returns:
+        Tensors by name, or the nested content of a training checkpoint.
 
     Raises:
-        FseftError: The file is missing, damaged, of another kind, or would run code.
+        FseftError: The file is missing, damaged, of another format, or would execute code.
     """
     if path.is_dir():
-        raise FseftError("is a folder", file=path, hint="Give the file with the weights in it.")
+        raise FseftError("is a folder", file=path, hint="Pass the file of weights in it.")
     if not path.is_file():
-        raise FseftError("there is no such file", file=path, hint="Check the path.")
+        raise FseftError("the file does not exist", file=path, hint="Check the path.")
     if path.stat().st_size == 0:
-        raise FseftError("is empty", file=path, hint="Get it again.")
-    return _safetensors(path) if _is_safetensors(path) else _torch(path, allow_pickle=allow_pickle)
+        raise FseftError("is empty", file=path, hint="Download it again.")
+    return (
+        _read_safetensors(path)
+        if _is_safetensors(path)
+        else _read_torch(path, allow_pickle=allow_pickle)
+    )
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file, without a copy of the tensors in memory; not atomic.
+    """Writes a safetensors file without copying the tensors in memory; not atomic.
 
     Raises:
         OSError: The disk is full, or the folder cannot be written.
@@ -54,40 +62,42 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     path.touch()
-    rights = path.stat().st_mode
+    mode = path.stat().st_mode
     try:
-        save_file(_apart(tensors), path)
+        save_file(_without_shared_memory(tensors), path)
     except SafetensorError as error:
-        told = re.search(r"os error (\d+)", str(error))
-        if told is None:
+        match = re.search(r"os error (\d+)", str(error))
+        if match is None:
             raise
-        raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
-    path.chmod(rights)  # safetensors closes its files to the group
+        number = int(match[1])
+        raise OSError(number, os.strerror(number)) from error
+    path.chmod(mode)  # safetensors denies access to the group
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, each in memory of its own."""
-    users = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
-    return {
-        name: tensor.contiguous()
-        if users[tensor.untyped_storage().data_ptr()] == 1
-        else tensor.clone()
-        for name, tensor in tensors.items()
-    }
+def _without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that share no memory, as safetensors requires."""
+    uses = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    separate = {}
+    for name, tensor in tensors.items():
+        is_shared = uses[tensor.untyped_storage().data_ptr()] > 1
+        separate[name] = tensor.clone() if is_shared else tensor.contiguous()
+    return separate
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Its head is the length of a JSON object, then the object."""
-    head = _head(path, 9)
-    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000
+    """Whether a file starts with the length of a JSON object, and the object."""
+    start = _read_start(path, _LENGTH_BYTES + 1)
+    if len(start) <= _LENGTH_BYTES or start[_LENGTH_BYTES:] != b"{":
+        return False
+    return int.from_bytes(start[:_LENGTH_BYTES], "little") < _MAX_HEADER_BYTES
 
 
-def _head(path: Path, count: int) -> bytes:
+def _read_start(path: Path, count: int) -> bytes:
     with path.open("rb") as file:
         return file.read(count)
 
 
-def _safetensors(path: Path) -> Any:
+def _read_safetensors(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -95,66 +105,69 @@ def _safetensors(path: Path) -> Any:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise FseftError(
-            f"is a damaged safetensors file ({error})", file=path, hint="Get it again."
+            f"is a damaged safetensors file ({error})", file=path, hint="Download it again."
         ) from error
 
 
-def _torch(path: Path, *, allow_pickle: bool) -> Any:
+def _read_torch(path: Path, *, allow_pickle: bool) -> Any:
     if allow_pickle:
-        return _loaded(path, weights_only=False)
-    with torch.serialization.safe_globals(_numpy_numbers()):
-        if unsafe := _unsafe(path):
-            more = f" and {len(unsafe) - _SHOWN} more" if len(unsafe) > _SHOWN else ""
+        return _load(path, weights_only=False)
+    with torch.serialization.safe_globals(_numpy_scalars()):
+        unsafe = _unsafe_globals(path)
+        if unsafe:
+            more = len(unsafe) - _MAX_NAMED
+            suffix = f" and {more} more" if more > 0 else ""
             raise FseftError(
-                f"would run code from {', '.join(unsafe[:_SHOWN])}{more}",
+                f"would execute code from {', '.join(unsafe[:_MAX_NAMED])}{suffix}",
                 file=path,
-                hint="If you trust its source, allow pickle; else get it as safetensors.",
+                hint="If you trust its source, repeat with allow-pickle, or use a safetensors "
+                "file.",
             )
-        return _loaded(path, weights_only=True)
+        return _load(path, weights_only=True)
 
 
-def _loaded(path: Path, *, weights_only: bool) -> Any:
+def _load(path: Path, *, weights_only: bool) -> Any:
     try:
         return torch.load(
             path, map_location="cpu", weights_only=weights_only, mmap=zipfile.is_zipfile(path)
         )
     except Exception as error:  # unpickling fails in any way
-        why, remedy = _unreadable(path, error)
+        reason, remedy = _explain(path, error)
         raise FseftError(
-            f"is no file of weights that can be read ({why})", file=path, hint=remedy
+            f"cannot be read as a file of weights ({reason})", file=path, hint=remedy
         ) from error
 
 
-def _unreadable(path: Path, error: Exception) -> tuple[str, str]:
-    """Why a file cannot be read, and what to do about it."""
-    start = _head(path, 200).lstrip().lower()
+def _explain(path: Path, error: Exception) -> tuple[str, str]:
+    """Reason why a file cannot be read, and the remedy."""
+    start = _read_start(path, 200).lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return (
             "it is a web page",
-            "Get the file itself; its owner's page may ask for a login first.",
+            "Download the file itself; its owner's page may require a login.",
         )
     if start.startswith(b"version https://git-lfs"):
-        return "it only points to one, for Git LFS", "Get the file itself, with `git lfs pull`."
+        return "it is a pointer of Git LFS", "Download the file itself by `git lfs pull`."
     if isinstance(error, ImportError):
-        return str(error), "Install that, or get it as safetensors."
+        return str(error), "Install the package, or use a safetensors file."
     if (
         isinstance(error, EOFError)
         or "EOF" in str(error)
         or (start[:2] == b"pk" and not zipfile.is_zipfile(path))
     ):
-        return "the file is cut off", "Get it again."
-    return "it is damaged, or of another kind", "Get it again."
+        return "the file is incomplete", "Download it again."
+    return "it is damaged, or has another format", "Download it again."
 
 
-def _unsafe(path: Path) -> list[str]:
-    """What the file would call, besides tensors and plain numbers."""
-    with suppress(Exception):  # a file that cannot be scanned is told by the reader, with its cause
+def _unsafe_globals(path: Path) -> list[str]:
+    """Functions that a pickle would call, except those of tensors and plain numbers."""
+    with suppress(Exception):  # reading the file then raises the error, with its cause
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     return []
 
 
-def _numpy_numbers() -> list[Any]:
-    """NumPy's numbers, which older programs saved as scores; NumPy 2 has moved what the old files name."""
+def _numpy_scalars() -> list[Any]:
+    """Scalars of NumPy, which older programs saved as scores, also by their names in NumPy 1."""
     core = np._core.multiarray  # type: ignore[attr-defined]
     kinds = {
         type(np.dtype(kind)) for kind in ("float64", "float32", "float16", "int64", "int32", "bool")

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from fseft.errors import FseftError, did_you_mean
 from fseft.experiment.settings import check_components
 from fseft.learn.networks.backbone import validate_hparams
-from fseft.model_zoo.catalogue import valid_name
+from fseft.model_zoo.catalogue import check_model_name
 from fseft.registry import registry
 from fseft.training_config import TrainingConfig
 
@@ -195,7 +195,7 @@ def check_request(request: PretrainRequest, architecture: Architecture) -> None:
     Raises:
         FseftError: An option is invalid, or two contradict each other.
     """
-    valid_name(request.name, "the model name")
+    check_model_name(request.name)
     if request.name in registry().registrations("model"):
         cause = f"the name {request.name!r} belongs to a model of a plugin, which would be hidden"
         raise FseftError(cause, hint="Choose another; `fseft models` lists the models.")

@@ -128,7 +128,7 @@ def test_an_adapter_is_a_plain_module_with_its_documents(adapter, workspace):
 
 
 def test_another_file_is_refused_when_it_is_loaded(tmp_path):
-    with pytest.raises(FseftError, match="there is no adapter"):
+    with pytest.raises(FseftError, match="the adapter does not exist"):
         fseft.Adapter.load(tmp_path / "nowhere")
 
 

@@ -467,7 +467,7 @@ OPTIONS = [
     (f"{BENCHMARK} --tolerance wide", ["the tolerance 'wide' is not a length in mm"]),
     (
         "predict livers/imagesTr -o out --adapter none.st",
-        ["none.st: there is no adapter", "Give the adapter"],
+        ["none.st: the adapter does not exist", "Pass the adapter"],
     ),
     ("phantom p --modality pet", ["--modality 'pet' is not known", "Known: ct, mr."]),
     (

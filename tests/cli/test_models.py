@@ -43,23 +43,23 @@ def here(tmp_path, monkeypatch):
 BAD = [
     (
         "import clipdriven selfsup.pt",
-        ["selfsup.pt: is no file of 'clipdriven'", "It looks like that of selfsup."],
+        ["selfsup.pt: is not a checkpoint of 'clipdriven'", "It looks like that of selfsup."],
     ),
     (
         "import btcv selfsup.pt",
-        ["selfsup.pt: is no file of 'btcv'", "It looks like that of selfsup."],
+        ["selfsup.pt: is not a checkpoint of 'btcv'", "It looks like that of selfsup."],
     ),
     (
         "import suprem_swinunetr clipdriven.pt",
-        ["is no file of 'suprem_swinunetr'", "like that of clipdriven."],
+        ["is not a checkpoint of 'suprem_swinunetr'", "like that of clipdriven."],
     ),
     (
         "import clipdriven cut.pt",
-        ["cut.pt: is no file of weights that can be read", "cut off", "Get it again."],
+        ["cut.pt: cannot be read as a file of weights", "incomplete", "Download it again."],
     ),
     (
         "import clipdriven code.pt",
-        ["code.pt: would run code from argparse.Namespace", "give --trust"],
+        ["code.pt: would execute code from argparse.Namespace", "allow-pickle"],
     ),
     (
         "import clipdriven optimizer.pt",
@@ -71,25 +71,28 @@ BAD = [
     ),
     (
         "import clipdriven other.safetensors",
-        ["other.safetensors: is no file of 'clipdriven' (1 tensor, first conv."],
+        ["other.safetensors: is not a checkpoint of 'clipdriven' (1 tensor, first conv."],
     ),
-    ("import clipdriven folder", ["folder: is a folder", "Give the file with the weights in it."]),
-    ("import clipdriven nowhere.pt", ["nowhere.pt: there is no such file", "Check the path."]),
+    ("import clipdriven folder", ["folder: is a folder", "Pass the file of weights in it."]),
+    ("import clipdriven nowhere.pt", ["nowhere.pt: the file does not exist", "Check the path."]),
     (
         "import clipdrivn clipdriven.pt",
         ["unknown model 'clipdrivn'", "Did you mean clipdriven"],
     ),
-    ("import phantom-tiny clipdriven.pt", ["the weights of 'phantom-tiny' come with its package"]),
-    ("import clipdriven clipdriven.pt --as none", ["--as none: is no name for a model"]),
+    (
+        "import phantom-tiny clipdriven.pt",
+        ["the package of the model 'phantom-tiny' includes its weights"],
+    ),
+    ("import clipdriven clipdriven.pt --name none", ["'none' is not a valid name of a model"]),
     (
         "pull clipdriven",
-        ["licence CC-BY-NC-ND-4.0", "Read it at https://", "give --accept-licence"],
+        ["licence CC-BY-NC-ND-4.0", "Read it at https://", "accept-licence"],
     ),
     (
         "pull fseft",
         [
-            "'fseft' can only be got by hand",
-            "Get fseft.pth from https://",
+            "'fseft' must be downloaded manually",
+            "Download fseft.pth from https://",
             "fseft models import fseft FILE",
         ],
     ),
@@ -121,9 +124,7 @@ def test_a_model_is_imported_verified_shown_and_listed(here, fseft):
         "clipdriven is ready, in ",
     ):
         assert words in imported.out
-    assert fseft("models", "verify", "clipdriven").out.startswith(
-        "clipdriven: the weights are those that were"
-    )
+    assert fseft("models", "verify", "clipdriven").out.startswith("clipdriven: weights (sha256 ")
     shown = fseft("models", "show", "clipdriven").out
     for words in (
         "1:Spleen",
@@ -138,7 +139,7 @@ def test_a_model_is_imported_verified_shown_and_listed(here, fseft):
     assert [name for name, present in listed.items() if present] == ["clipdriven", "phantom-tiny"]
 
 
-def test_a_damaged_model_is_told_with_its_remedy_and_hides_no_other(here, fseft):
+def test_a_damaged_model_is_reported_and_hides_no_other(here, fseft):
     assert fseft("models", "import", "selfsup", "selfsup.pt").status == 0
     (here / "cache" / "fseft" / "selfsup" / "model.json").write_text("{")
     words = ["model.json: is not a valid model card (Invalid", "models pull selfsup"]
@@ -149,8 +150,24 @@ def test_a_damaged_model_is_told_with_its_remedy_and_hides_no_other(here, fseft)
     assert {"btcv", "phantom-tiny"} <= {card["name"] for card in json.loads(listed.out)}
 
 
-def test_what_is_told_of_a_model_of_a_workspace_finds_it(here, fseft):
+def test_the_shown_command_finds_a_model_of_the_workspace(here, fseft):
     imported = fseft(
-        "models", "import", "selfsup", "selfsup.pt", "--as", "mine", "--workspace", "work"
+        "models", "import", "selfsup", "selfsup.pt", "--name", "mine", "--workspace", "work"
     )
-    assert "`fseft models show mine --workspace work` tells" in imported.out
+    assert "`fseft models show mine --workspace work` describes it" in imported.out
+
+
+def test_former_options_of_import_mean_the_same(here, fseft):
+    imported = fseft("models", "import", "selfsup", "selfsup.pt", "--as", "mine", "--trust")
+    assert imported.status == 0
+    assert "as --allow-pickle permits" in imported.warnings[0]
+    assert "mine" in fseft("models").out
+
+
+def test_json_is_all_that_stdout_holds(here, fseft):
+    imported = json.loads(fseft("models", "import", "selfsup", "selfsup.pt", "--json").out)
+    assert imported["card"]["name"] == "selfsup"
+    assert imported["is_new"]
+    verified = json.loads(fseft("models", "verify", "selfsup", "--json").out)
+    assert (verified["name"], verified["verified"]) == ("selfsup", True)
+    assert verified["load_report"] == imported["load_report"]

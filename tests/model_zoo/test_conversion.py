@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fseft.adaptation.run import adapt
 from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig
 from fseft.errors import FseftError
 from fseft.inference.run import PredictRequest, predict
@@ -29,6 +28,7 @@ from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_volume
 from fseft.workspace import read_document, write_document
 from tests import checkpoint_files
+from tests.sample_data import adapt
 
 PUBLIC = sorted(
     checkpoint_files.PUBLIC.keys() - {"voco_h", "voco_l"}
@@ -73,7 +73,7 @@ def spec_of(name):
 def test_every_public_checkpoint_is_loaded_whole(name, shelf, workspace):
     report = import_model(name, shelf(name), workspace).report
     architecture = backbone.get_architecture(spec_of(name).card.architecture)
-    network = conversion._network(spec_of(name).card, seed=0)[1]
+    network = conversion._build_network(spec_of(name).card, seed=0)[1]
     wanted = {key for key, value in network.state_dict().items() if value.is_floating_point()}
     kept = load_file(find_weights(name, workspace).path)
     covered = {
@@ -89,7 +89,7 @@ def test_every_public_checkpoint_is_loaded_whole(name, shelf, workspace):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_loaded_numbers_are_those_of_the_file(name, shelf, workspace):
     import_model(name, shelf(name), workspace)
-    network = conversion._network(find_model_card(name, workspace), seed=1)[1]
+    network = conversion._build_network(find_model_card(name, workspace), seed=1)[1]
     backbone.load_weights(
         network, load_file(find_weights(name, workspace).path), source="", partial=True
     )
@@ -144,7 +144,7 @@ def reference_logits(parts, features, deepest, index):
 def test_a_head_driven_by_texts_serves_zero_shot(name, shelf, workspace, request_for):
     file = shelf(name)
     import_model(name, file, workspace)
-    request = request_for("zero-shot", model=name, k=1, mapping=(("tumour", "Celiac Truck"),))
+    request = request_for("zero-shot", model=name, k=1, mapping={"tumour": "Celiac Truck"})
     result = adapt(request, workspace)
     assert result.run.head_rows == {"Left kidney": "Left Kidney", "tumour": "Celiac Truck"}
     network = load_adapter(result.adapter, workspace)[0].eval()
@@ -181,7 +181,7 @@ def test_a_file_is_known_by_its_content_not_by_its_name(shelf, workspace):
     file = shelf("selfsup", "btcv.pt")
     assert import_model("selfsup", file, workspace).report.loaded > 0
     with pytest.raises(
-        FseftError, match=r"btcv\.pt: is no file of 'btcv'.*It looks like that of selfsup"
+        FseftError, match=r"btcv\.pt: is not a checkpoint of 'btcv'.*It looks like that of selfsup"
     ):
         import_model("btcv", file, workspace)
 
@@ -220,7 +220,7 @@ def test_packages_may_have_models_of_one_name(shelf, workspace, monkeypatch):
         ):
             use("btcv")
     with pytest.raises(
-        FseftError, match=r"Run `fseft models pull fseft-other:btcv`, or get swin_unetr"
+        FseftError, match=r"Run `fseft models pull fseft-other:btcv`, or download swin_unetr"
     ):
         find_weights("fseft-other:btcv", workspace)
     import_model("fseft-other:btcv", file, workspace)
@@ -261,21 +261,19 @@ def test_what_only_the_file_knows_goes_before_the_entry(told, workspace):
 
 
 def test_a_model_may_be_kept_under_a_name_of_ones_own(told, workspace):
-    imported = import_model("btcv", told, workspace, rename="mine")
+    imported = import_model("btcv", told, workspace, save_as="mine")
     assert find_model_card("mine", workspace).model_dump(mode="json") == imported.card.model_dump(
         mode="json"
     )
     assert imported.card.name == "mine"
     assert not has_weights("btcv", workspace)
     verify_model("mine", workspace)
-    with pytest.raises(FseftError, match="there is a model 'mine' already"):
-        import_model("btcv", told, workspace, rename="mine")
-    with pytest.raises(
-        FseftError, match=r"--as vista3d: is the name of another model\. Choose a name of your own"
-    ):
-        import_model("btcv", told, workspace, rename="vista3d")
-    with pytest.raises(FseftError, match="--as none: is no name for a model"):
-        import_model("btcv", told, workspace, rename="none")
+    with pytest.raises(FseftError, match="a model 'mine' exists already"):
+        import_model("btcv", told, workspace, save_as="mine")
+    with pytest.raises(FseftError, match=r"'vista3d' belongs to a model of a plugin"):
+        import_model("btcv", told, workspace, save_as="vista3d")
+    with pytest.raises(FseftError, match="'none' is not a valid name of a model"):
+        import_model("btcv", told, workspace, save_as="none")
 
 
 # --- what is refused ------------------------------------------------------------------------------------------
@@ -336,36 +334,36 @@ def a_folder(path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (cut, "is no file of weights that can be read.*cut off"),
-        (optimizer_only, "holds no weights"),
-        (code, r"would run code from argparse\.Namespace.*--trust"),
+        (cut, "cannot be read as a file of weights.*incomplete"),
+        (optimizer_only, "contains no weights"),
+        (code, r"would execute code from argparse\.Namespace.*allow-pickle"),
         (
             another_width,
             r"of another shape: swinViT\.patch_embed\.proj\.weight is 24×1×2×2×2, the network's is 12×1×2×2×2",
         ),
-        (a_tensor_less, r"holds \d+ of the \d+ tensors that it should \(missing: encoder2 1\)"),
-        (another_network, "is no file of 'clipdriven'"),
+        (a_tensor_less, r"contains \d+ of the \d+ required tensors \(missing: encoder2 1\)"),
+        (another_network, "is not a checkpoint of 'clipdriven'"),
         (a_folder, "is a folder"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (
             nan,
             r"1 tensor with NaN or infinity in it \(first encoder2\.layer\.conv1\.conv\.weight\)",
         ),
-        (whole_network, r"would run code from \S+, \S+, \S+ and \d+ more\."),
-        (cut_old, r"cut off\)\. Get it again"),
+        (whole_network, r"would execute code from \S+, \S+, \S+ and \d+ more\."),
+        (cut_old, r"incomplete\)\. Download it again"),
         (
             lambda path: path.write_text("not found"),
-            r"damaged, or of another kind\)\. Get it again",
+            r"damaged, or has another format\)\. Download it again",
         ),
         (
             lambda path: path.write_text(" <!DOCTYPE html>"),
-            r"it is a web page\)\. Get the file itself",
+            r"it is a web page\)\. Download the file itself",
         ),
         (
             lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"),
-            "points to one.*git lfs pull",
+            "is a pointer of Git LFS.*git lfs pull",
         ),
-        (lambda path: path.unlink(), "there is no such file"),
+        (lambda path: path.unlink(), "the file does not exist"),
     ],
 )
 def test_a_bad_file_is_refused_in_one_line_and_nothing_is_kept(spoil, words, shelf, workspace):
@@ -390,7 +388,9 @@ def test_of_a_network_that_was_saved_whole_the_weights_are_taken(workspace, shel
 
 
 def test_weights_that_come_with_a_package_are_not_imported(shelf, workspace):
-    with pytest.raises(FseftError, match="weights of 'phantom-tiny' come with its package"):
+    with pytest.raises(
+        FseftError, match="package of the model 'phantom-tiny' includes its weights"
+    ):
         import_model("phantom-tiny", shelf("btcv"), workspace)
 
 
@@ -400,7 +400,7 @@ def test_a_function_that_changed_is_noticed(shelf, workspace, monkeypatch):
     card = read_document(workspace.imported("fseft", "btcv") / "model.json", ModelCard)
     fixed = card.model_copy(update={"hparams": {**card.hparams, "patch_merging": "fixed"}})
     write_document(workspace.imported("fseft", "btcv") / "model.json", fixed)
-    with pytest.raises(FseftError, match="computes something else than when it was imported"):
+    with pytest.raises(FseftError, match="differs from that at import"):
         verify_model("btcv", workspace)
 
 
@@ -431,7 +431,7 @@ def test_rows_are_copied_for_classes_of_the_same_meaning_or_as_mapped(
     shelf, workspace, request_for
 ):
     import_model("btcv", shelf("btcv"), workspace)
-    mapped = request_for("zero-shot", model="btcv", k=1, mapping=(("tumour", "liver"),))
+    mapped = request_for("zero-shot", model="btcv", k=1, mapping={"tumour": "liver"})
     assert adapt(mapped, workspace).run.head_rows == {
         "Left kidney": "left kidney",
         "tumour": "liver",
@@ -536,7 +536,7 @@ def test_a_full_width_swinunetr_predicts_in_bounded_memory_and_says_how_long(
     report = import_model("btcv", file, workspace).report
     assert (report.loaded, report.parameters) == (159, 62_187_296)
     adapter = adapt(
-        request_for("zero-shot", model="btcv", k=1, mapping=(("tumour", "liver"),)), workspace
+        request_for("zero-shot", model="btcv", k=1, mapping={"tumour": "liver"}), workspace
     ).adapter
     voxels = np.random.default_rng(0).normal(0, 60, (1, 120, 120, 120)).astype(np.int16)
     scan = tmp_path / "scan.nii.gz"

@@ -1,12 +1,15 @@
-"""A public file is downloaded whole, gone on with where it was cut off, and the same every time."""
+"""Public checkpoints are downloaded completely, resumed after an interruption, and verified."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import re
 import shutil
+import sys
 import threading
+import types
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,9 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from fseft.errors import FseftError
+from fseft.experiment.callbacks import Callbacks
 from fseft.model_zoo import conversion
 from fseft.model_zoo.catalogue import has_weights
 from fseft.model_zoo.download import pull_model
+from fseft.model_zoo.https import LOOPBACK_SWITCH
+from fseft.model_zoo.hub import fetch_from_hub
 from fseft.registry import Registration, registry
 from fseft.workspace import file_digest, model_cache
 from tests import checkpoint_files
@@ -25,7 +31,7 @@ from .test_conversion import narrow
 
 
 class Owner:
-    """A server on loopback that hosts one file, and may cut it off, change it, or send on to another place."""
+    """A server on loopback with a single file, which it may cut off, change or redirect."""
 
     def __init__(self, content):
         self.content, self.tag, self.cut_after, self.elsewhere, self.asked = (
@@ -70,8 +76,9 @@ def serving(owner):
 
 @pytest.fixture
 def hosted(tmp_path, monkeypatch):
-    """The model `suprem_unet` at small width, hosted on loopback under an open licence; the owner may be changed."""
+    """The model `suprem_unet` at small width, on loopback under an open licence; may be changed."""
     monkeypatch.setenv("FSEFT_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv(LOOPBACK_SWITCH, "1")
     checkpoint_files.write("suprem_unet", tmp_path / "file")
     owner = Owner((tmp_path / "file").read_bytes())
     with serving(owner) as address:
@@ -89,32 +96,42 @@ def entry(monkeypatch, *, licence="MIT", **changed):
 
 
 def test_a_model_is_downloaded_and_imported_and_the_download_is_not_kept(hosted, workspace):
-    told = []
-    pulled = pull_model(
-        "suprem_unet", workspace, progress=lambda done, total: told.append((done, total))
-    )
+    class Recorder(Callbacks):
+        received = None
+
+        def on_download(self, name, received, total):
+            self.received = (name, received, total)
+
+    recorder = Recorder()
+    pulled = pull_model("suprem_unet", workspace, callbacks=recorder)
     assert has_weights("suprem_unet", workspace)
     assert pulled.report.loaded == 104 + 13  # the backbone, and the head that texts drive
-    assert told[-1] == (len(hosted.content), len(hosted.content))
+    assert recorder.received == ("suprem_unet", len(hosted.content), len(hosted.content))
     assert list((model_cache() / "downloads").iterdir()) == []
 
 
-def test_what_is_here_and_whole_is_not_downloaded_again(hosted, workspace):
+def test_an_intact_model_is_not_downloaded_again(hosted, workspace):
     first = pull_model("suprem_unet", workspace)
-    assert (first.fresh, first.replaced) == (True, "")
+    assert (first.is_new, first.replaced) == (True, "")
     again = pull_model("suprem_unet", workspace)
-    assert (again.fresh, again.card, again.report) == (False, first.card, first.report)
+    assert (again.is_new, again.card, again.report) == (False, first.card, first.report)
     assert hosted.asked == [None]
     weights = first.folder / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
     damaged = file_digest(weights)
     mended = pull_model("suprem_unet", workspace)
-    assert (mended.fresh, mended.card.sha256, mended.replaced) == (True, first.card.sha256, damaged)
+    assert (mended.is_new, mended.card.sha256, mended.replaced) == (
+        True,
+        first.card.sha256,
+        damaged,
+    )
 
 
-def test_a_download_that_was_cut_off_is_gone_on_with(hosted, workspace):
+def test_an_interrupted_download_is_resumed(hosted, workspace):
     hosted.cut_after = 50_000
-    with pytest.raises(FseftError, match=r"cut off after 50,000 of .* bytes.*Run again to go on"):
+    with pytest.raises(
+        FseftError, match=r"interrupted after 50,000 of .* bytes.*Run again to continue"
+    ):
         pull_model("suprem_unet", workspace)
     assert not has_weights("suprem_unet", workspace)
     hosted.cut_after = None
@@ -124,10 +141,10 @@ def test_a_download_that_was_cut_off_is_gone_on_with(hosted, workspace):
 
 
 @pytest.mark.parametrize(("first", "second"), [('"first"', '"second"'), ('W/"weak"', 'W/"weak"')])
-def test_an_old_part_is_not_glued_to_a_file_that_may_be_another(first, second, hosted, workspace):
+def test_a_partial_file_is_not_completed_by_another_version(first, second, hosted, workspace):
     good, hosted.content = hosted.content, bytes(len(hosted.content))
     hosted.tag, hosted.cut_after = first, 50_000
-    with pytest.raises(FseftError, match="cut off"):
+    with pytest.raises(FseftError, match="interrupted"):
         pull_model("suprem_unet", workspace)
     hosted.content, hosted.tag, hosted.cut_after = good, second, None
     assert pull_model("suprem_unet", workspace).report.loaded > 0
@@ -135,7 +152,9 @@ def test_an_old_part_is_not_glued_to_a_file_that_may_be_another(first, second, h
 
 def test_a_redirect_to_an_address_that_is_not_encrypted_is_not_followed(hosted, workspace):
     hosted.elsewhere = "http://example.org/weights"
-    with pytest.raises(FseftError, match=r"^http://example\.org/weights: is no https address"):
+    with pytest.raises(
+        FseftError, match=r"^http://example\.org/weights: refusing an address that is not https"
+    ):
         pull_model("suprem_unet", workspace)
 
 
@@ -153,12 +172,14 @@ def test_a_full_disk_costs_no_second_download(hosted, workspace, monkeypatch):
     assert has_weights("suprem_unet", workspace)
 
 
-def test_the_first_download_decides_which_file_it_is(hosted, workspace, tmp_path):
+def test_without_a_published_digest_the_first_download_is_the_reference(
+    hosted, workspace, tmp_path
+):
     pull_model("suprem_unet", workspace)
     pinned = json.loads((model_cache() / "pins.json").read_text())
     hosted.content += b"\0"
     shutil.rmtree(model_cache() / "fseft")
-    with pytest.raises(FseftError, match="is not the one of the first download"):
+    with pytest.raises(FseftError, match="differs from the first download"):
         pull_model("suprem_unet", workspace)
     assert json.loads((model_cache() / "pins.json").read_text()) == pinned
     assert list((model_cache() / "downloads").iterdir()) == []
@@ -174,7 +195,8 @@ def test_a_file_of_another_size_than_the_entry_s_is_refused(hosted, workspace, m
 def test_a_licence_that_is_not_open_is_to_be_accepted(hosted, workspace, monkeypatch):
     entry(monkeypatch, licence="CC-BY-NC-ND-4.0")
     with pytest.raises(
-        FseftError, match=r"licence CC-BY-NC-ND-4\.0\. Read it at https://.*--accept-licence"
+        FseftError,
+        match=r"licence CC-BY-NC-ND-4\.0, which must be accepted\. Read it at https://.*accept-licence",
     ):
         pull_model("suprem_unet", workspace)
     assert hosted.asked == []
@@ -186,34 +208,112 @@ def test_a_licence_that_is_not_open_is_to_be_accepted(hosted, workspace, monkeyp
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("", "can only be got by hand.*fseft models import suprem_unet FILE"),
-        ("http://example.org/weights", "is no https address"),
+        ("", "must be downloaded manually.*fseft models import suprem_unet FILE"),
+        ("file://localhost/etc/hostname", "refusing an address that is not https"),
+        ("ftp://localhost/weights", "refusing an address that is not https"),
+        ("http://example.org/weights", "refusing an address that is not https"),
         (
             "http://127.0.0.1:9/weights",
-            r"cannot be had.*Check the network and run again, or get .* models import",
+            r"download failed.*Check the network and run again, or download .* models import",
         ),
     ],
 )
-def test_what_cannot_be_had_is_told(url, words, hosted, workspace, monkeypatch):
+def test_a_failed_download_is_reported_with_a_remedy(url, words, hosted, workspace, monkeypatch):
     entry(monkeypatch, url=url)
     with pytest.raises(FseftError, match=words):
         pull_model("suprem_unet", workspace)
 
 
-def test_a_file_that_is_gone_is_told_with_its_address(hosted, workspace, monkeypatch):
+def test_a_missing_file_is_reported_with_its_address(hosted, workspace, monkeypatch):
     entry(
         monkeypatch, url=registry().resolve("model", "suprem_unet").spec.checkpoint.url + "-moved"
     )
     with pytest.raises(
-        FseftError, match=r"-moved: cannot be had \(404 .*has moved it.*models import suprem_unet"
+        FseftError,
+        match=r"-moved: download failed \(404 .*may have moved.*models import suprem_unet",
     ):
         pull_model("suprem_unet", workspace)
 
 
-def test_what_is_no_model_is_neither_kept_nor_pinned(hosted, workspace):
+def test_a_file_that_is_not_a_model_is_neither_kept_nor_pinned(hosted, workspace):
     good, hosted.content = hosted.content, b"<html>come back later</html>"
-    with pytest.raises(FseftError, match="no file of weights"):
+    with pytest.raises(FseftError, match="cannot be read as a file of weights"):
         pull_model("suprem_unet", workspace)
     assert list((model_cache() / "downloads").iterdir()) == []
     hosted.content = good
     assert pull_model("suprem_unet", workspace).report.loaded > 0
+
+
+def test_http_from_this_machine_needs_the_switch(hosted, workspace, monkeypatch):
+    monkeypatch.delenv(LOOPBACK_SWITCH)
+    with pytest.raises(FseftError, match="refusing an address that is not https"):
+        pull_model("suprem_unet", workspace)
+    assert hosted.asked == []
+
+
+def test_a_published_digest_is_verified_instead_of_a_pin(hosted, workspace, monkeypatch):
+    entry(monkeypatch, sha256=hashlib.sha256(hosted.content).hexdigest())
+    assert pull_model("suprem_unet", workspace).is_new
+    assert not (model_cache() / "pins.json").exists()
+    assert not pull_model("suprem_unet", workspace).is_new
+    assert len(hosted.asked) == 1
+
+
+def test_a_file_with_another_digest_is_refused_and_removed(hosted, workspace, monkeypatch):
+    entry(monkeypatch, sha256="0" * 64)
+    with pytest.raises(FseftError, match=r"has the sha256 \w+, expected 000000000000"):
+        pull_model("suprem_unet", workspace)
+    assert list((model_cache() / "downloads").iterdir()) == []
+    assert not has_weights("suprem_unet", workspace)
+
+
+HUB_URL = "https://huggingface.co/owner/name/resolve/main/weights/model.pt"
+
+
+class GatedRepoError(Exception):
+    """The error of the hub for a repository whose conditions were not accepted."""
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A fake `huggingface_hub` that provides a file, or raises an error."""
+    module = types.ModuleType("huggingface_hub")
+    module.calls, module.content, module.error = [], b"", None
+
+    def hf_hub_download(repo_id, filename, *, revision, local_dir):
+        module.calls.append((repo_id, filename, revision))
+        if module.error:
+            raise module.error
+        path = local_dir / filename
+        path.parent.mkdir(parents=True)
+        path.write_bytes(module.content)
+        return str(path)
+
+    module.hf_hub_download = hf_hub_download
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+    return module
+
+
+def test_files_of_the_hub_are_downloaded_by_its_package(hub, hosted, workspace, monkeypatch):
+    entry(monkeypatch, url=HUB_URL)
+    hub.content = hosted.content
+    assert pull_model("suprem_unet", workspace).is_new
+    assert hub.calls == [("owner/name", "weights/model.pt", "main")]
+    assert list((model_cache() / "downloads").iterdir()) == []
+
+
+def test_a_gated_repository_is_reported_with_what_to_do(hub, hosted, workspace, monkeypatch):
+    entry(monkeypatch, url=HUB_URL)
+    hub.error = GatedRepoError("403")
+    with pytest.raises(FseftError, match=r"must be requested.*huggingface\.co/owner/name, log in"):
+        pull_model("suprem_unet", workspace)
+
+
+def test_other_addresses_are_downloaded_without_the_package(hub, hosted, workspace):
+    assert pull_model("suprem_unet", workspace).is_new
+    assert hub.calls == []
+
+
+def test_without_the_package_files_of_the_hub_are_downloaded_over_https(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert not fetch_from_hub(HUB_URL, tmp_path / "file")

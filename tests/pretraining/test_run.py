@@ -470,7 +470,7 @@ def test_what_is_declared_but_never_drawn_is_not_annotated(base, workspace, tmp_
             "spacing of 0.0001,0.0001,0.0001 mm has .* voxels, which needs",
         ),
         ({"patch_size": (30, 32, 32)}, "sides must be divisible by"),
-        ({"name": "none"}, "the model name none: is no name for a model"),
+        ({"name": "none"}, "'none' is not a valid name of a model"),
     ],
 )
 def test_what_cannot_be_trained_with_is_refused(changed, message, base, workspace):

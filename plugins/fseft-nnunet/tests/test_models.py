@@ -72,7 +72,7 @@ def test_an_imported_model_of_nnunet_computes_the_same(
     file = containers.write_v2(
         tmp_path, plans_=containers.plans(architecture=network_plan), separate_plans=separate_plans
     )
-    report = import_model("nnunet", file, store, rename="mine").report
+    report = import_model("nnunet", file, store, save_as="mine").report
     assert (report.unused, report.missing) == ({}, {})
     x = torch.randn(1, 1, 16, 32, 32)
     torch.testing.assert_close(
@@ -164,7 +164,9 @@ def test_a_missing_tensor_is_rejected(store, tmp_path):
 
 def test_pickled_code_runs_only_if_trusted(store, tmp_path):
     file = containers.write_v2(tmp_path, my_args=argparse.Namespace(lr=1))
-    with pytest.raises(FseftError, match=r"would run code from argparse\.Namespace.*--trust"):
+    with pytest.raises(
+        FseftError, match=r"would execute code from argparse\.Namespace.*allow-pickle"
+    ):
         import_model("nnunet", file, store)
     assert import_model("nnunet", file, store, allow_pickle=True).report.loaded > 0
 
@@ -182,7 +184,7 @@ def test_a_model_of_nnunet_is_adapted_and_predicts(network_plan, store, blobs, t
         "nnunet",
         containers.write_v2(tmp_path, plans_=containers.plans(architecture=network_plan)),
         store,
-        rename="mine",
+        save_as="mine",
     )
     adapter = api.adapt(blobs, "mine", "lora", k=1, workspace=store, **QUICK)
     assert adapter.run.head_rows == {"left kidney": "kidney_left"}
