@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fseft.learn.training.progress import Epoch
-    from fseft.pretraining.configure import PretrainRequest
     from fseft.schemas import ModelCard
 
 PATCH = "64,64,64"
@@ -228,7 +227,7 @@ def pretrain(
     `fseft pretrain livers --name my-livers --init torso --missing-label unannotated`
     """
     from fseft.cli.parsing import names, numbers, parse_settings
-    from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest, split_settings
+    from fseft.pretraining.configure import split_settings
     from fseft.pretraining.label_presence import parse_missing_label
 
     values = parse_settings("--set", settings or (), example="ema_decay=0.99")
@@ -242,38 +241,39 @@ def pretrain(
         "learning_rate": learning_rate,
         "crops_per_step": crops_per_step,
     }
-    request = PretrainRequest(
-        folders=tuple(datasets),
-        name=name,
-        architecture=architecture,
-        hparams=hparams,
-        init=init,
-        allow_pickle=allow_pickle,
-        labels=names(labels),
-        missing_label=parse_missing_label(missing_label or ()),
-        masking=masking,
-        temperature=_temperature(sampling, balanced=balanced, natural=natural),
-        validation_fraction=validation_fraction,
-        spacing_mm=spacing_mm,  # type: ignore[arg-type]
-        window=bounds,  # type: ignore[arg-type]
-        patch_size=patch_size or PretrainRequest.patch_size,  # type: ignore[arg-type]
-        training=DEFAULT_TRAINING.model_copy(update=training),
-        steps_per_epoch=steps_per_epoch,
-        minutes=minutes,
-        seed=seed,
-        licence=licence,
-        device=device,
-        workers=workers,
-        cluster=cluster,
-        fp16=fp16,
-        keep=keep,
-        resume=resume,
-        overwrite=overwrite,
-        shard=shard,
-        compile=compiled,
-        checkpoint_activations=checkpointing,
-    )
-    _run(request, workspace, as_json=as_json)
+    options: dict[str, Any] = {
+        "datasets": datasets,
+        "name": name,
+        "architecture": architecture,
+        "hparams": hparams,
+        "init": init,
+        "allow_pickle": allow_pickle,
+        "labels": names(labels),
+        "missing_label": parse_missing_label(missing_label or ()),
+        "masking": masking,
+        "temperature": _temperature(sampling, balanced=balanced, natural=natural),
+        "validation_fraction": validation_fraction,
+        "spacing_mm": spacing_mm,
+        "window": bounds,
+        "settings": training,
+        "steps_per_epoch": steps_per_epoch,
+        "minutes": minutes,
+        "seed": seed,
+        "licence": licence,
+        "device": device,
+        "workers": workers,
+        "cluster": cluster,
+        "fp16": fp16,
+        "keep": keep,
+        "resume": resume,
+        "overwrite": overwrite,
+        "shard": shard,
+        "compile": compiled,
+        "checkpoint_activations": checkpointing,
+    }
+    if patch_size is not None:
+        options["patch_size"] = patch_size
+    _run(options, workspace, as_json=as_json)
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
@@ -309,23 +309,23 @@ def _temperature(sampling: str, *, balanced: bool, natural: bool) -> float:
     return temperature
 
 
-def _run(request: PretrainRequest, workspace: Path, *, as_json: bool) -> None:
+def _run(options: Mapping[str, Any], workspace: Path, *, as_json: bool) -> None:
     """Trains, shows the progress, and prints the new model."""
+    from fseft import api
     from fseft.cli.training_progress import training_progress
     from fseft.learn.training.distributed import is_rank_zero
-    from fseft.pretraining.run import pretrain
-    from fseft.workspace import Workspace
 
     if not is_rank_zero():  # rank 0 speaks for all
         console.configure_logging(logging.ERROR)
-        pretrain(request, Workspace(workspace))
+        api.pretrain(**options, workspace=workspace)
         return
-    with training_progress("pre-training", request.minutes, "about") as on_step:
-        card = pretrain(request, Workspace(workspace), _PretrainCallbacks(on_step))
+    with training_progress("pre-training", options["minutes"], "about") as on_step:
+        callbacks = _PretrainCallbacks(on_step)
+        card = api.pretrain(**options, workspace=workspace, callbacks=callbacks)
     if as_json:
         console.show_json(card.model_dump(mode="json"))
     else:
-        console.show_lines(_result_lines(card, request.training.epochs, workspace))
+        console.show_lines(_result_lines(card, options["settings"]["epochs"], workspace))
 
 
 def _result_lines(card: ModelCard, requested_epochs: int, workspace: Path) -> Sequence[str]:
