@@ -20,7 +20,8 @@ class FseftError(Exception):
 
     Args:
         cause: The problem, with the offending value.
-        hint: A sentence that says how to fix it.
+        hint: A sentence that says how to fix it. A parameter of `fseft.api` is in backticks, as in
+            "Raise `memory`."; the command line shows the name of its option instead.
         case: The case identifier, if a single case is affected.
         file: The file or folder, if a single one is affected.
 

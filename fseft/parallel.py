@@ -247,7 +247,7 @@ def _outcome(case: str, future: Future[Any], catch: type[E]) -> Any:
             raise FseftError("the cluster is gone", case=case, hint=hint) from error
         if _is_worker_killed(error):
             cause = "the worker was killed, most likely because memory ran out"
-            raise FseftError(cause, case=case, hint="Use fewer workers.") from error
+            raise FseftError(cause, case=case, hint="Use fewer `workers`.") from error
         if not isinstance(error, catch):
             raise
         return error.located(case=case) if isinstance(error, FseftError) else error

@@ -71,7 +71,7 @@ def test_further_failures_are_counted():
 
 
 def test_running_out_of_memory_names_the_remedy():
-    with pytest.raises(FseftError, match="Use fewer workers"):
+    with pytest.raises(FseftError, match="Use fewer `workers`"):
         map_cases(exhausted, ITEMS)
 
 

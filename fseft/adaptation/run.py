@@ -230,7 +230,7 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
         raise FseftError(
             f"already contains a run with {differences}",
             file=folder,
-            hint="Use the same settings to resume it, another output folder, or overwrite it.",
+            hint="Use the same settings to resume it, another `output`, or `overwrite`.",
         )
     for file in results:
         file.unlink()

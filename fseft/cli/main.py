@@ -6,6 +6,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -218,7 +219,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         _report_usage(error)
         status = USER_ERROR
     except Exception as error:
-        status = _report_exception(error, debug=debug)
+        status = _report_exception(error, arguments, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
     except Terminated:
@@ -238,10 +239,10 @@ def _show_reference(*, as_json: bool) -> None:
         console.show_lines(reference_lines(description))
 
 
-def _report_exception(error: Exception, *, debug: bool) -> int:
+def _report_exception(error: Exception, arguments: Sequence[str], *, debug: bool) -> int:
     """Print an error line, with the traceback if nobody expected the error or in debug mode."""
     message = _user_message(error)
-    console.fail(message or summarise_exception(error))
+    console.fail(_with_flags(message, arguments) or summarise_exception(error))
     if debug or not message:
         traceback.print_exception(error)
     return USER_ERROR if message else UNEXPECTED
@@ -258,6 +259,24 @@ def _user_message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror or error}. Check the path and its permissions."
     return ""
+
+
+def _with_flags(message: str, arguments: Sequence[str]) -> str:
+    """Replace names of parameters by the options of the command, as in `allow_pickle`.
+
+    Args:
+        message: An error of the library, with parameters in backticks.
+        arguments: The command line.
+    """
+    command = get_group(app)
+    for argument in arguments:
+        command = getattr(command, "commands", {}).get(argument, command)
+    flags = {}
+    for parameter in command.params:
+        flags[str(parameter.name)] = next(
+            (option for option in parameter.opts if option.startswith("--")), parameter.name
+        )
+    return re.sub(r"`(\w+)`", lambda match: f"`{flags.get(match[1], match[1])}`", message)
 
 
 def _report_usage(error: typer.TyperException) -> None:

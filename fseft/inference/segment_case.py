@@ -115,7 +115,7 @@ def segment_scan(
     """
     files = scan.files[0] if len(scan.files) == 1 else scan.files
     num_channels = len(config.groups[0][0].manifest.channels)
-    remedy = "Free some, use fewer workers or the CPU, or crop the scan."
+    remedy = "Free some, use fewer `workers` or the CPU, or crop the scan."
     with report_out_of_memory("the scan", remedy):
         volume = read_volume(files, channels=num_channels, case=scan.name)
         warnings = [f", {scan.files[0]}: {warning}" for warning in _scan_warnings(scan, volume)]

@@ -279,7 +279,7 @@ def _training_step(
     raise FseftError(
         f"the smallest training step of {card.architecture} needs {show_bytes(needed)} "
         f"(one crop of {_times(patch)} voxels), the limit is {show_bytes(resources.limit)}",
-        hint="Allow more memory, or use a smaller model.",
+        hint="Raise `memory`, or use a smaller model.",
     )
 
 

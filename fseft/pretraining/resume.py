@@ -138,7 +138,7 @@ class PreviousRun:
             raise FseftError(
                 f"the model {self.card.name!r} exists already, with other settings{differences}",
                 file=self.folder,
-                hint="Use the same settings or another name, or overwrite it: adapters of the "
+                hint="Use the same settings, another `name`, or `overwrite`: adapters of the "
                 "existing model are then refused.",
             )
         if self.checkpoint_settings is not None:
@@ -147,7 +147,7 @@ class PreviousRun:
             raise FseftError(
                 "no checkpoint to resume from",
                 file=self.folder,
-                hint="Start without resume.",
+                hint="Start without `resume`.",
             )
 
     def _incompatible_checkpoint(
@@ -156,11 +156,11 @@ class PreviousRun:
         differences = describe_differences(requested, stored)
         remedy = "Use the same settings to resume"
         if self.can_resume(requested, resume=True):
-            remedy = "Set resume to continue with the requested settings"
+            remedy = "Set `resume` to continue with the requested settings"
         return FseftError(
             f"contains an unfinished pre-training with other settings{differences}",
             file=self.folder,
-            hint=f"{remedy}, use another name, or overwrite to start over.",
+            hint=f"{remedy}, use another `name`, or `overwrite` to start over.",
         )
 
 

@@ -358,7 +358,7 @@ OPTIONS = [
     ),
     (
         f"{PLAN} --memory 1MB",
-        ["the smallest training step of resunet needs", "limit is 1 MB", "Allow more memory"],
+        ["the smallest training step of resunet needs", "limit is 1 MB", "Raise `--memory`"],
     ),
     ("preprocess livers --model nothing", ["unknown model 'nothing'", "Did you mean none?"]),
     ("show method lorra", ["unknown method 'lorra'", "Did you mean lora"]),

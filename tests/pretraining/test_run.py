@@ -212,7 +212,7 @@ def test_resume_allows_another_learning_rate_and_other_cases(base, workspace, lo
     mended = replace(base, training=TRAINING.model_copy(update={"learning_rate": 0.0001}))
     (base.folders[0] / "labelsTr" / "b.nii.gz").unlink()
     with pytest.raises(
-        FseftError, match=r"learning_rate: 0.001, requested 0.0001\).*Set resume to continue"
+        FseftError, match=r"learning_rate: 0.001, requested 0.0001\).*Set `resume` to continue"
     ):
         pretrain(mended, workspace)
     recorder = Recorder()

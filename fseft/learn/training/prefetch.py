@@ -81,7 +81,7 @@ class BatchPrefetcher(Generic[B]):
         except BrokenProcessPool as error:
             raise FseftError(
                 "a process that draws crops was killed, most likely for lack of memory",
-                hint="Use fewer worker processes.",
+                hint="Use fewer `workers`.",
             ) from error
 
 

@@ -83,6 +83,6 @@ def killed(_):
 def test_a_process_that_was_killed_is_told_with_its_remedy():
     with (
         BatchPrefetcher(killed, processes=2) as ahead,
-        pytest.raises(FseftError, match=r"was killed.*fewer worker processes"),
+        pytest.raises(FseftError, match=r"was killed.*fewer `workers`"),
     ):
         ahead.batch(0)
