@@ -213,6 +213,17 @@ def test_callbacks_observe_every_case_and_every_epoch(request_for, workspace):
     assert preprocessed == {*select_support(CASES, 2, 0)}
 
 
+def test_a_run_with_the_former_names_of_its_settings_is_not_repeated(request_for, workspace):
+    first = adapt(request_for("lora", settings=("ratio=4", "warm_up=0.1")), workspace)
+    path = first.folder / "run.json"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    run["config"]["ratio"] = run["config"].pop("lora_plus_ratio")
+    run["recipe"]["warm_up"] = run["recipe"].pop("warmup_fraction")
+    path.write_text(json.dumps(run), encoding="utf-8")
+    request = request_for("lora", settings=("lora_plus_ratio=4", "warmup_fraction=0.1"))
+    assert adapt(request, workspace).already_done
+
+
 def test_a_time_budget_ends_the_run(request_for, workspace):
     result = adapt(request_for(minutes=4 / 60, settings=("epochs=100000",)), workspace)
     assert result.run.stopped_by == "time budget"

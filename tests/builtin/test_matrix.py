@@ -1,8 +1,9 @@
-"""Every method on every architecture keeps the contract that authors of plugins are given.
+"""Every method on every architecture fulfils the contract that plugin authors test.
 
-All checks run on all pairs of a method and an architecture that has what the method needs, with their defaults and a
-frozen decoder. The other decoders run beside `linear-probe`, which leaves the decoder to them, on all architectures but
-`swinunetr`, which takes long, and beside methods of other kinds on `resunet`, as do the settings of `lora`.
+All checks run on all pairs of a method and an architecture with the layers that it requires, with
+default settings and a frozen decoder. The other decoders run with `linear-probe`, which leaves the
+decoder to them, on all architectures except `swinunetr`, which takes long, and with methods of
+other kinds on `resunet`, as do the settings of `lora`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ LORA = [
     {"init": "pissa", "dora": True},
 ]
 
-# --- what cannot be kept ----------------------------------------------------------------------------------------
+# --- expected failures ---------------------------------------------------------------------------
 
 BIAS_BEFORE_A_NORM = {"mednext", "resunet", "suprem-unet", "unet"}
-"""Convolutions have biases that the norms after them take away; a method that trains whole layers trains them too."""
+"""The norms cancel biases of convolutions, which methods that train whole layers train too."""
 NORM_AFTER_A_RESIDUAL = {"resunet"}
-"""The last convolution's scale has an effect, as it is added to something, but the norm takes its bias away."""
+"""The last convolution is added to a residual: its scale has an effect, its bias is cancelled."""
 LONE_CHANNEL_BEFORE_A_NORM = {"swinunetr"}
-"""A pointwise convolution of the image is nothing but a scale, which the norm takes away."""
+"""A pointwise convolution of a single channel is a scale, which the norm cancels."""
 
 WHOLE_NETWORK = {"full", "scratch"}
 WHOLE_LAYERS = {"decoder-only", *WHOLE_NETWORK}
@@ -36,40 +37,40 @@ SELECTED_BIASES = {"bias", "ssf"}
 BRANCHES = {"adaptformer", "spatial-adapter"}
 
 DEAD_BIASES = {
-    "gives_every_tensor_a_gradient": "a norm takes biases away that are trained with their layers"
+    "gives_every_tensor_a_gradient": "a norm cancels biases that are trained with their layers"
 }
 DEAD_WEIGHT = {
-    "gives_every_tensor_a_gradient": "a norm takes a weight away that is one factor for each output"
+    "gives_every_tensor_a_gradient": "a norm cancels a weight that is a single factor per output"
 }
-DEAD_LAST_BIAS = {
-    "gives_every_tensor_a_gradient": "a norm after a residual takes the last bias away"
+DEAD_LAST_BIAS = {"gives_every_tensor_a_gradient": "a norm after a residual cancels the last bias"}
+KEEPS_A_BRANCH = {
+    "merges_to_the_names_of_the_base": "a branch with a nonlinearity cannot be merged"
 }
-KEEPS_A_BRANCH = {"merges_to_the_names_of_the_base": "a branch with a nonlinearity stays a branch"}
-STARTS_ANEW = dict.fromkeys(
+NEW_DECODER = dict.fromkeys(
     ("starts_as_the_base", "restores_the_base_weights", "can_be_switched_off"),
-    "the base that the method gets has a new decoder",
+    "the base has a new decoder",
 )
 
 
 def exceptions(method, architecture, decoder):
-    """The checks that cannot be kept, and why."""
-    found = {}
+    """Return the checks that must fail, with the reasons."""
+    reasons = {}
     if method in BRANCHES:
-        found |= KEEPS_A_BRANCH
+        reasons |= KEEPS_A_BRANCH
     if method in SELECTED_BIASES and architecture in NORM_AFTER_A_RESIDUAL:
-        found |= DEAD_LAST_BIAS
+        reasons |= DEAD_LAST_BIAS
     if (
         method in WHOLE_LAYERS or decoder in ("fine-tuned", "new")
     ) and architecture in BIAS_BEFORE_A_NORM:
-        found |= DEAD_BIASES
+        reasons |= DEAD_BIASES
     if method in WHOLE_NETWORK and architecture in LONE_CHANNEL_BEFORE_A_NORM:
-        found |= DEAD_WEIGHT
+        reasons |= DEAD_WEIGHT
     if decoder == "new":
-        found |= STARTS_ANEW
-    return found
+        reasons |= NEW_DECODER
+    return reasons
 
 
-# --- what is checked --------------------------------------------------------------------------------------------
+# --- checks --------------------------------------------------------------------------------------
 
 
 def checks(method, architectures=tuple(TINY_NETWORKS), decoder="frozen", config=None):
@@ -111,11 +112,11 @@ def settings():
 
 
 @pytest.mark.parametrize("check", [*matrix(), *layers(), *decoders(), *settings()])
-def test_a_method_keeps_the_contract(check):
+def test_a_method_fulfils_the_contract(check):
     check()
 
 
-def test_there_is_a_toy_of_every_architecture():
+def test_every_architecture_has_a_tiny_network():
     assert TINY_NETWORKS.keys() == set(registry().names("architecture"))
 
 

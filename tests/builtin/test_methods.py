@@ -1,4 +1,4 @@
-"""What the built-in methods train, where and how much; `test_matrix.py` has what they all keep."""
+"""Trained parameters of the built-in methods; `test_matrix.py` checks their contract."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_new_decoder_differs_from_the_pre_trained_one_and_the_encoder_stays():
     assert {targets[name].part for name in changed} == {"decoder"}
 
 
-# --- LoRA ---------------------------------------------------------------------------------------------------
+# --- LoRA ----------------------------------------------------------------------------------------
 
 
 def added(adapted):
@@ -137,12 +137,19 @@ def test_lora_scales_by_alpha_over_the_rank_or_its_root(config, scale):
     )
 
 
-def test_lora_plus_gives_b_a_rate_of_its_own():
-    adapted = applied("lora", {"lora_plus_ratio": 16.0})
-    rates = {id(p): group["lr"] for group in adapted.param_groups(0.01) for p in group["params"]}
-    for name, parameter in adapted.trainable_parameters():
-        expected = 0.16 if name.endswith(".b") else 0.1 if name.startswith("head") else 0.01
-        assert rates[id(parameter)] == pytest.approx(expected)
+def learning_rates(adapted, rate):
+    """Return the learning rate of each trained parameter, by name."""
+    names = {id(parameter): name for name, parameter in adapted.trainable_parameters()}
+    groups = adapted.param_groups(rate)
+    return {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+
+
+def test_lora_plus_trains_b_at_another_rate():
+    rates = learning_rates(applied("lora", {"lora_plus_ratio": 16.0}), 0.01)
+    factors = {"a": 0.01, "b": 0.16}
+    for name, rate in rates.items():
+        expected = 0.1 if name.startswith("head") else factors[name.rpartition(".")[2]]
+        assert rate == pytest.approx(expected), name
 
 
 @pytest.mark.parametrize(
@@ -211,9 +218,11 @@ def test_lora_refuses_settings_that_mean_nothing(wrong):
         LoRAConfig(**wrong)
 
 
-# --- parity by parameter count ------------------------------------------------------------------------------
+# --- parity by parameter count -------------------------------------------------------------------
 
-PUBLISHED = [  # on SwinUNETR-48 with one output class, head included: settings beside the preset, rate, decoder, count
+# Of SwinUNETR-48 with one output class, with its head. Columns: method, settings in addition to the
+# preset, learning rate, decoder, number of trained parameters.
+PUBLISHED = [
     ("linear-probe", (), 1e-2, "frozen", 49),
     ("spatial-adapter", ("kernel_size=1",), 1e-4, "frozen", 4_657),
     ("spatial-adapter", (), 1e-4, "frozen", 124_465),
@@ -256,7 +265,7 @@ def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate
     } == {rate}
 
 
-# --- what only transformers have --------------------------------------------------------------------------------
+# --- what only transformers have -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(TRANSFORMERS_ONLY))
@@ -292,8 +301,8 @@ def test_a_cnn_adapter_stands_beside_kernels_with_a_middle_at_the_voxel_alone():
         torch.nn.init.normal_(delta.point)
         add_delta(Target("layer", convolution, "encoder", 0, "conv.spatial"), delta)
         point = delta.point[..., None, None, None]
-        beside = torch.nn.functional.conv3d(x, point, stride=convolution.stride)
-        torch.testing.assert_close(convolution(x), plain + beside, atol=1e-5, rtol=1e-5)
+        parallel = torch.nn.functional.conv3d(x, point, stride=convolution.stride)
+        torch.testing.assert_close(convolution(x), plain + parallel, atol=1e-5, rtol=1e-5)
 
 
 def test_ia3_scales_keys_and_values_with_their_bias():
@@ -312,32 +321,35 @@ def test_ia3_scales_keys_and_values_with_their_bias():
         assert torch.equal(layer.weight[third:], 2 * weight[third:])
 
 
+@pytest.fixture
+def tiny_swinunetr():
+    hparams = TINY_NETWORKS["swinunetr"].hparams
+    return build_network(SWIN, in_channels=1, out_channels=3, hparams=hparams, seed=0)
+
+
+def adapt_qkv(network, init):
+    """Apply LoRA to the fused projections; return the adapted network and the name of the first."""
+    name = next(target.name for target in SWIN.targets(network) if target.role == "attn.qkv")
+    chosen = method("lora", rank=2, lora_plus_ratio=16, roles=("attn.qkv",), init=init)
+    return adapt_network(SWIN, network, chosen, decoder="frozen", seed=1), name
+
+
 @pytest.mark.parametrize("init", ["zero", "pissa"])
-def test_queries_keys_and_values_have_a_low_rank_change_each(init):
-    network = build_network(
-        SWIN, in_channels=1, out_channels=3, hparams=TINY_NETWORKS["swinunetr"].hparams, seed=0
-    )
-    (name, *_) = [t.name for t in SWIN.targets(network) if t.role == "attn.qkv"]
-    layer = network.get_submodule(name)
-    weight = layer.weight.detach().clone()
-    adapted = adapt_network(
-        SWIN,
-        network,
-        method("lora", rank=2, lora_plus_ratio=16, roles=("attn.qkv",), init=init),
-        decoder="frozen",
-        seed=1,
-    )
+def test_queries_keys_and_values_have_separate_low_rank_deltas(init, tiny_swinunetr):
+    original = deepcopy(tiny_swinunetr)
+    _, name = adapt_qkv(tiny_swinunetr, init)
+    layer, weight = tiny_swinunetr.get_submodule(name), original.get_submodule(name).weight
     torch.testing.assert_close(layer.weight, weight)
-    parts = layer.parametrizations.weight[0].parts
-    parts[1].b.data += 1.0
+    layer.parametrizations.weight[0].parts[1].b.data += 1.0
     queries, keys, values = (layer.weight - weight).chunk(3)
     assert torch.linalg.matrix_rank(keys, rtol=1e-4) in (1, 2)
-    torch.testing.assert_close(
-        torch.cat([queries, values]), torch.zeros(2 * len(queries), weight.shape[1])
-    )
-    rates = {
-        n.rpartition(".")[2]: adapted.lr_multipliers.get(n, 1.0)
-        for n, _ in adapted.trainable_parameters()
-        if "parametriz" in n
-    }
-    assert rates == {"a": 1.0, "b": 16}
+    for unchanged in (queries, values):
+        torch.testing.assert_close(unchanged, torch.zeros_like(unchanged))
+
+
+@pytest.mark.parametrize("init", ["zero", "pissa"])
+def test_lora_plus_applies_to_separate_deltas(init, tiny_swinunetr):
+    adapted, _ = adapt_qkv(tiny_swinunetr, init)
+    rates = learning_rates(adapted, 1.0)
+    deltas = {name.rpartition(".")[2]: rate for name, rate in rates.items() if ".parts." in name}
+    assert deltas == {"a": 1.0, "b": 16.0}

@@ -1,4 +1,4 @@
-"""The checks find what they are there to find."""
+"""The checks of methods find the flaws that they are for."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from fseft.testing.method_harness import MethodHarness
 from fseft.testing.parameters import run_check
 
 SEEDS = count()
-NEED_A_PACKAGE = (checks.loads_in_another_process,)  # where another process finds the method
+NEEDS_A_PACKAGE = (checks.loads_in_another_process,)  # where another process finds the method
 
 
 class Flawed:
-    """A method that is right but for what the subclasses do."""
+    """A correct method, to which each subclass adds a flaw."""
 
     config = Config()
 
     def select(self, architecture, network):
-        found = [
-            target for target in architecture.targets(network) if target.role == "conv.spatial"
-        ]
-        return require_targets(found, "convolutions", "lora")
+        targets = architecture.targets(network)
+        convolutions = [target for target in targets if target.role == "conv.spatial"]
+        return require_targets(convolutions, "convolutions", "lora")
 
     def apply(self, architecture, network, *, generator):
         targets = self.select(architecture, network)
@@ -59,7 +58,7 @@ class StartsElsewhere(Flawed):
         return delta
 
 
-class DrawsByItself(Flawed):
+class IgnoresTheGenerator(Flawed):
     delta = staticmethod(
         lambda weight, _: LowRank(weight, 2, 1.0, torch.Generator().manual_seed(next(SEEDS)))
     )
@@ -75,7 +74,7 @@ class TrainsElsewhere(Flawed):
 
 
 class Hides(Flawed):
-    """What it adds beside a module hangs on a closure: nobody else knows of it."""
+    """Adds a branch by a closure, which is not part of the network."""
 
     def apply(self, architecture, network, *, generator):
         branch = Branch()
@@ -95,7 +94,7 @@ class TrainsNothing(Flawed):
         return delta
 
 
-class HoldsAllOut(Flawed):
+class HoldsOutAllCases(Flawed):
     def apply(self, architecture, network, *, generator):
         adapted = super().apply(architecture, network, generator=generator)
         adapted.held_out_cases = lambda _, cases: range(cases)
@@ -110,7 +109,7 @@ class NotesASingleLine(Flawed):
 
 
 class Counts(AdaptedNetwork):
-    """What its penalty is, hangs on how many steps it has seen."""
+    """Its penalty depends on the number of steps."""
 
     seen = 0
 
@@ -145,14 +144,14 @@ class RemembersWhatItHasSeen(ForgetsWhatItHasSeen):
 
 
 class FindsNothing(Flawed):
-    """Where it finds none of its layers, it says nothing."""
+    """Does not complain if the network lacks its layers."""
 
     def select(self, architecture, network):
         return [target for target in architecture.targets(network) if target.role == "conv.spatial"]
 
 
 class PlainConvolution(AdapterModule):
-    """As if every convolution beside which it stands were plain."""
+    """A parallel convolution that ignores stride and dilation of the base."""
 
     def __init__(self, width, generator):
         super().__init__()
@@ -194,8 +193,10 @@ def subject_of(method):
     return subject
 
 
-@pytest.mark.parametrize("check", [check for check in checks.CHECKS if check not in NEED_A_PACKAGE])
-def test_a_method_that_is_right_passes(check):
+@pytest.mark.parametrize(
+    "check", [check for check in checks.CHECKS if check not in NEEDS_A_PACKAGE]
+)
+def test_a_correct_method_passes(check):
     check(subject_of(Flawed()))
 
 
@@ -204,11 +205,11 @@ def test_a_method_that_is_right_passes(check):
     [
         (ScalesBeforeANorm, checks.gives_every_tensor_a_gradient),
         (StartsElsewhere, checks.starts_as_the_base),
-        (DrawsByItself, checks.starts_the_same_for_the_same_seed),
+        (IgnoresTheGenerator, checks.starts_the_same_for_the_same_seed),
         (TrainsElsewhere, checks.trains_where_it_selects),
         (Hides, checks.can_be_switched_off),
         (TrainsNothing, checks.trains_what_it_adds),
-        (HoldsAllOut, checks.hooks_return_documented_types),
+        (HoldsOutAllCases, checks.hooks_return_documented_types),
         (NotesASingleLine, checks.hooks_return_documented_types),
         (ForgetsWhatItHasSeen, checks.resumes_to_the_same_adapter),
         (FindsNothing, checks.refuses_a_network_without_its_layers),
@@ -243,19 +244,19 @@ def test_a_layer_that_a_method_refuses_when_it_is_applied_is_skipped():
     assert subject.refusal == "cannot change grouped convolutions."
 
 
-def test_a_method_that_is_no_black_box_is_found():
+def test_a_method_that_changes_features_is_not_a_black_box():
     subject = subject_of(Flawed())
     subject.spec = replace(subject.spec, access="black-box")
     with pytest.raises(AssertionError):
         checks.keeps_features_unchanged_as_a_black_box(subject)
 
 
-def test_a_method_that_keeps_what_it_has_seen_passes():
+def test_a_method_that_saves_its_training_state_passes():
     checks.resumes_to_the_same_adapter(subject_of(RemembersWhatItHasSeen()))
 
 
 @pytest.mark.parametrize("decoder", ["frozen", "fine-tuned", "low-rank"])
-def test_what_is_added_as_fixed_stays_fixed(decoder):
+def test_constants_of_adapters_are_not_trained(decoder):
     class FixesA(Flawed):
         def delta(self, weight, generator):
             delta = super().delta(weight, generator)
@@ -269,7 +270,7 @@ def test_what_is_added_as_fixed_stays_fixed(decoder):
     names = [
         name
         for name, _ in adapted.trainable_parameters()
-        if any(name.startswith(f"{one}.") for one in encoder)
+        if any(name.startswith(f"{module}.") for module in encoder)
     ]
     assert {name.rpartition(".")[2] for name in names} == {"b"}
     assert all(
@@ -309,7 +310,7 @@ def test_a_method_that_is_not_installed_fails_its_checks_instead_of_skipping_the
     assert ended.type is FseftError
 
 
-def test_what_is_not_saved_is_missed_in_another_process():
+def test_unsaved_state_is_found_in_another_process():
     subject = MethodHarness("lora", {}, "frozen", "resunet", TINY_NETWORKS["resunet"], 1e-5)
     checks.loads_in_another_process(subject)
     changed = replace(subject)
@@ -328,14 +329,15 @@ def test_tests_of_a_plugin_find_no_other(tmp_path):
     )
     (tmp_path / "test_it.py").write_text(
         "from fseft.registry import registry\n"
-        "def test_it():\n    assert [plugin.name for plugin in registry().plugins] == ['builtin']\n",
+        "def test_it():\n"
+        "    assert [plugin.name for plugin in registry().plugins] == ['builtin']\n",
         encoding="utf-8",
     )
     environment = {key: value for key, value in os.environ.items() if key != "FSEFT_NO_PLUGINS"}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "pytest", tmp_path],
         env=environment,
         check=False,
         capture_output=True,
     )
-    assert done.returncode == 0, done.stdout.decode()
+    assert result.returncode == 0, result.stdout.decode()

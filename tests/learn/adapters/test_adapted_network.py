@@ -40,7 +40,7 @@ def test_a_frozen_network_has_no_batch_statistics_to_save():
 
 
 def with_additions():
-    """Two layers, with two changes of the first one's weight and a branch beside the second, as if trained."""
+    """Return two layers, with two deltas on the first and a branch of the second, as if trained."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).requires_grad_(False)
     targets = [

@@ -1,4 +1,4 @@
-"""Weight deltas change nothing until trained, can be switched off, and merge exactly into any layer."""
+"""Weight deltas start at zero, can be switched off, and merge exactly into any layer."""
 
 from __future__ import annotations
 
@@ -92,14 +92,14 @@ def with_delta(layer, kind="lora", *, trained=False, seed=0):
 
 def test_a_fresh_delta_changes_no_bit_of_the_output(layer, kind):
     x = an_input(layer)
-    before = layer(x)
-    assert torch.equal(with_delta(layer, kind).network(x), before)
+    base = layer(x)
+    assert torch.equal(with_delta(layer, kind).network(x), base)
 
 
 def test_a_trained_delta_changes_the_output(layer, kind):
     x = an_input(layer)
-    before = layer(x)
-    assert not torch.allclose(with_delta(layer, kind, trained=True).network(x), before, atol=1e-2)
+    base = layer(x)
+    assert not torch.allclose(with_delta(layer, kind, trained=True).network(x), base, atol=1e-2)
 
 
 def test_merging_keeps_the_function_and_the_names_of_the_base(layer, kind):
@@ -131,9 +131,10 @@ def test_switched_off_is_the_base_bit_for_bit_and_ends_with_the_context(layer, k
 
 
 def test_the_product_has_the_rank_and_the_scale_of_the_paper():
-    delta = LowRank(torch.zeros(10, 4, 3, 3, 3), 2, 0.25, torch.Generator().manual_seed(0))
+    weight = torch.zeros(10, 4, 3, 3, 3)
+    delta = LowRank(weight, 2, 0.25, torch.Generator().manual_seed(0))
     nn.init.normal_(delta.b)
-    matrix = delta.delta(torch.zeros(10, 4, 3, 3, 3)).reshape(10, -1)
+    matrix = delta.delta(weight).flatten(1)
     assert torch.linalg.matrix_rank(matrix) == 2
     assert torch.allclose(matrix, 0.25 * delta.b @ delta.a)
 
@@ -146,18 +147,16 @@ def test_the_principal_start_is_the_best_approximation_of_its_rank(layer):
     assert torch.allclose(torch.linalg.svdvals(rest)[: len(values) - 3], values[3:], atol=1e-5)
 
 
-def test_a_principal_start_comes_back_on_another_machine(layer):
-    """Where the singular vectors have other signs."""
+def test_a_principal_start_loads_on_another_machine(layer):
+    """There, the singular vectors may have other signs."""
     x = an_input(layer)
-    here, there = (
-        with_delta(copy.deepcopy(layer), "pissa", trained=True),
-        with_delta(layer, "pissa"),
-    )
+    saved = with_delta(copy.deepcopy(layer), "pissa", trained=True)
+    loaded = with_delta(layer, "pissa")
     with torch.no_grad():
-        for name, tensor in [*there.network.named_buffers(), *there.trainable_parameters()]:
+        for name, tensor in [*loaded.network.named_buffers(), *loaded.trainable_parameters()]:
             tensor.neg_() if name.endswith(("a", "a0")) else tensor.zero_()
-    there.load_state_dict(here.state_dict())
-    assert torch.equal(there.network(x), here.network(x))
+    loaded.load_state_dict(saved.state_dict())
+    assert torch.equal(loaded.network(x), saved.network(x))
 
 
 def test_magnitudes_are_the_norms_of_the_outputs_whatever_the_direction():
@@ -226,14 +225,14 @@ CONVOLUTIONS = ("conv 3x3x3", "strided", "dilated")
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_a_changed_middle_is_a_pointwise_convolution_beside(name):
+def test_a_centre_tap_delta_equals_a_parallel_pointwise_convolution(name):
     torch.manual_seed(0)
     layer = LAYERS[name]()
     delta = CentreTapDelta(layer.weight)
     nn.init.normal_(delta.point)
     x = an_input(layer)
-    beside = nn.functional.conv3d(x, delta.point[..., None, None, None], stride=layer.stride)
-    expected = layer(x) + beside
+    point = delta.point[..., None, None, None]
+    expected = layer(x) + nn.functional.conv3d(x, point, stride=layer.stride)
     add_delta(as_target(layer), delta)
     torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=1e-5)
 

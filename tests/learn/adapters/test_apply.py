@@ -86,9 +86,10 @@ def swinunetr():
 
 def bottleneck_parameters(network):
     """Return the names of all parameters of the deepest level."""
-    targets = [t for t in SWINUNETR.targets(network) if t.part == "bottleneck"]
-    (deepest,) = {target.name.split(".")[0] for target in targets}
-    return {name for name, _ in network.named_parameters() if name.startswith(f"{deepest}.")}
+    targets = SWINUNETR.targets(network)
+    deepest = {target.name.split(".")[0] for target in targets if target.part == "bottleneck"}
+    names = {name for name, _ in network.named_parameters()}
+    return {name for name in names if name.split(".")[0] in deepest}
 
 
 def adapt_with_bottleneck(network, mode):

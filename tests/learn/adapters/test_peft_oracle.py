@@ -1,4 +1,4 @@
-"""Our deltas against the layers of Hugging Face PEFT, which comes with its plugin: same numbers, same function."""
+"""Deltas compute and train exactly as the layers of Hugging Face PEFT do, where PEFT has them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def an_input(layer):
 
 
 def injected(layer, config):
-    """A copy of the layer in which PEFT has put its own, with other numbers than at the start."""
+    """Return a copy of the layer with a layer of PEFT, as if trained."""
     network = peft.inject_adapter_in_model(config, nn.Sequential(copy.deepcopy(layer)))
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
@@ -58,14 +58,14 @@ def ours(layer, *deltas):
 
 
 def assert_same(network, theirs, layer, mine, x):
-    """Output, and gradients of the paired parameters."""
+    """Assert equal outputs, and equal gradients of the paired parameters."""
     expected, output = network(x), layer(x)
     torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
     expected.square().mean().backward()
     output.square().mean().backward()
-    for one, other in zip(mine, theirs, strict=True):
+    for parameter, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(
-            one.grad.reshape(-1), other.grad.reshape(-1), atol=1e-5, rtol=1e-4
+            parameter.grad.reshape(-1), other.grad.reshape(-1), atol=1e-5, rtol=1e-4
         )
 
 
@@ -82,8 +82,8 @@ def test_low_rank_changes_are_those_of_peft(layer, options, kind, scale):
     low_rank = kind(layer.weight, RANK, scale, torch.Generator())
     deltas = [low_rank, Magnitude(layer.weight, 0)] if "use_dora" in options else [low_rank]
     mine = [p for delta in deltas for p in delta.parameters()]
-    for one, other in zip(mine, theirs, strict=True):
-        one.data.copy_(other.detach().reshape(one.shape))
+    for parameter, other in zip(mine, theirs, strict=True):
+        parameter.data.copy_(other.detach().reshape(parameter.shape))
     assert_same(network, theirs, ours(layer, *deltas), mine, x)
 
 
