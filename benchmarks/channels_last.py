@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,6 +36,10 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def _train_step(network: torch.nn.Module, images: torch.Tensor) -> None:
+    network(images).square().mean().backward()
+
+
 def main() -> None:
     """Measure all networks."""
     images = torch.randn(CROPS, 1, SIDE, SIDE, SIDE)
@@ -49,10 +54,8 @@ def main() -> None:
         for turn in range(1 + TURNS):
             for layout, network in layouts.items():
                 with torch.no_grad():
-                    predicting = seconds(lambda network=network: network(images))  # type: ignore[misc]
-                training = seconds(
-                    lambda network=network: network(images).square().mean().backward()
-                )  # type: ignore[misc]
+                    predicting = seconds(partial(network, images))
+                training = seconds(partial(_train_step, network, images))
                 if turn:  # the first one warms up
                     found.setdefault(f"predict, {layout}", []).append(predicting)
                     found.setdefault(f"train, {layout}", []).append(training)

@@ -90,8 +90,9 @@ def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
 def _predict(data: Path, workspace: Path) -> dict[str, float]:
     from fseft import api
 
-    options = {"minutes": 0.01, "device": "cpu", "workspace": workspace}
-    adapter = api.adapt(data, "phantom-tiny", "linear-probe", k=1, **options)
+    adapter = api.adapt(
+        data, "phantom-tiny", "linear-probe", k=1, minutes=0.01, device="cpu", workspace=workspace
+    )
     scan = next((data / "imagesTr").iterdir())
     started = time.process_time()
     api.predict(scan, adapter, workspace / "predictions", device="cpu")

@@ -22,7 +22,9 @@ def dice(task: Task, model: str, method: str, k: int, options: argparse.Namespac
         Trial(task, model, method, k, seed, options.work, minutes=options.minutes)
         for seed in options.seeds
     ]
-    return [row.dice for row in (trial.measured() for trial in trials) if isinstance(row, Row)]
+    return [
+        row.scores["dice"] for row in (trial.measured() for trial in trials) if isinstance(row, Row)
+    ]
 
 
 def row(task: Task, k: int, options: argparse.Namespace) -> str:

@@ -1,10 +1,13 @@
-"""Every method on real volumes, CT and MR: one Markdown table.
+"""Scores of every method on real CT and MR volumes, as a Markdown table.
 
-`FSEFT_REAL_DATA=... python benchmarks/real_volumes.py [--data hippocampus,headneck] [--methods lora,full]` types the
-commands of a user. Every row has the same support cases and crops, and the same unseen cases; scores are on the native
-grid. Training takes --epochs; black-box methods, whose steps cost next to nothing, take their own number. The minutes
-are those of one core that `fseft adapt` keeps busy, so that other work on the machine does not count. What was measured
-before is kept in --work: a run that was cut off goes on. `--dry-run` prints the commands.
+    FSEFT_REAL_DATA=... python benchmarks/real_volumes.py [--data hippocampus,headneck]
+                                                          [--methods lora,full]
+
+All rows use the same support cases, crops and unseen cases, and the commands that a user would
+type; scores are computed on the native grid. Training takes --epochs; black-box methods, whose
+steps cost little, take their default number. Minutes are CPU minutes of `fseft adapt`, so that
+other processes on the machine do not count. Results are stored in --work: an interrupted benchmark
+resumes. `--dry-run` prints the commands.
 """
 
 from __future__ import annotations
@@ -15,23 +18,34 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from fseft.metrics.fields import MetricColumn
+from fseft.metrics.selection import DEFAULT_BENCHMARK_METRICS, select_metrics
 from fseft.model_zoo.catalogue import SCRATCH
 from fseft.registry import registry
 
 MODEL = "phantom-tiny"
-TEST = 20
-"""Cases that are scored, where there are so many."""
-HEAD = """\
-| data | model | method | trained parameters | MB | min | Dice | NSD 2 mm | HD95 mm |
-|---|---|---|---|---|---|---|---|---|"""
+TEST_CASES = 20
+"""Maximum number of unseen cases to score."""
+HEADNECK_STRUCTURES = "brainstem,spinal_cord,parotid_right,parotid_left,mandible"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset, the cases to learn from, and the unseen ones, which are of the pool where settings are chosen."""
+    """A dataset, the cases to draw support cases from, and the unseen cases.
+
+    Attributes:
+        name: Name in the table.
+        folder: Folder of the dataset.
+        pool: Cases to draw support cases from.
+        scans: Unseen scans.
+        labels: Folder of their labels.
+        structures: Structures to segment; empty for all.
+        validate: Whether the unseen cases are validation cases, for choosing settings.
+    """
 
     name: str
     folder: Path
@@ -43,46 +57,61 @@ class Task:
 
     @property
     def split(self) -> str:
-        """Name of what is learned from and scored."""
+        """Name of dataset and split, for folders."""
         return f"{self.folder.name}{'-validate' if self.validate else ''}"
 
 
-def hippocampus(data: Path, unseen: int = TEST, *, validate: bool = False) -> Task:
-    """MR of the hippocampus; of the last 20 labelled cases, which are never learned from, the first are scored.
+def hippocampus(data: Path, unseen: int = TEST_CASES, *, validate: bool = False) -> Task:
+    """Return the task on MR of the hippocampus.
 
-    To validate, the 20 before them are.
+    The last 20 labelled cases are the test cases, the 20 before them the validation cases; the
+    first `unseen` of them are scored.
     """
     folder = data / "hippocampus"
     images = {path.name for path in (folder / "imagesTr").iterdir()}
-    both = sorted(path.name for path in (folder / "labelsTr").iterdir() if path.name in images)
-    both, tested = _split(both, TEST)
+    labels = {path.name for path in (folder / "labelsTr").iterdir()}
+    pool, held_out = _split(sorted(images & labels))
     if validate:
-        both, tested = _split(both, TEST)
-    pool = tuple(name.removesuffix(".nii.gz") for name in both)
-    scans = tuple(folder / "imagesTr" / name for name in tested[:unseen])
-    return Task("hippocampus (MR)", folder, pool, scans, folder / "labelsTr", validate=validate)
+        pool, held_out = _split(pool)
+    scans = [folder / "imagesTr" / name for name in held_out[:unseen]]
+    return Task(
+        "hippocampus (MR)",
+        folder,
+        tuple(name.removesuffix(".nii.gz") for name in pool),
+        tuple(scans),
+        folder / "labelsTr",
+        validate=validate,
+    )
 
 
-def headneck(data: Path, unseen: int = TEST, *, validate: bool = False) -> Task:
-    """Planning CT; support from the completely contoured cases, of the 16 test cases the first are scored.
+def headneck(data: Path, unseen: int = TEST_CASES, *, validate: bool = False) -> Task:
+    """Return the task on planning CT of head and neck.
 
-    To validate, the last 20 of those with all contours are.
+    Support cases are drawn from the completely contoured cases. The first `unseen` of the 16 test
+    cases are scored, or of the last 20 completely contoured cases to validate.
     """
     folder = data / "headneck"
-    pool = json.loads((folder / "splits.json").read_text())["complete"]
-    scans, labels = sorted((folder / "imagesTs").iterdir()), folder / "labelsTs"
+    splits = json.loads((folder / "splits.json").read_text())
+    pool = splits["complete"]
+    scans = sorted((folder / "imagesTs").iterdir())
+    labels = folder / "labelsTs"
     if validate:
-        pool, held_out = _split(pool, TEST)
-        scans, labels = (
-            [folder / "imagesTr" / f"{name}_0000.nii.gz" for name in held_out],
-            folder / "labelsTr",
-        )
-    core = "brainstem,spinal_cord,parotid_right,parotid_left,mandible"
-    return Task("headneck (CT)", folder, tuple(pool), tuple(scans[:unseen]), labels, core, validate)
+        pool, held_out = _split(pool)
+        scans = [folder / "imagesTr" / f"{name}_0000.nii.gz" for name in held_out]
+        labels = folder / "labelsTr"
+    return Task(
+        "headneck (CT)",
+        folder,
+        tuple(pool),
+        tuple(scans[:unseen]),
+        labels,
+        HEADNECK_STRUCTURES,
+        validate,
+    )
 
 
-def _split(names: list[str], count: int) -> tuple[list[str], list[str]]:
-    return names[:-count], names[-count:]
+def _split(names: list[str]) -> tuple[list[str], list[str]]:
+    return names[:-TEST_CASES], names[-TEST_CASES:]
 
 
 TASKS = {"hippocampus": hippocampus, "headneck": headneck}
@@ -90,14 +119,32 @@ TASKS = {"hippocampus": hippocampus, "headneck": headneck}
 
 @dataclass(frozen=True)
 class Row:
-    """What one adaptation cost, and how well it segments the unseen cases."""
+    """Costs of an adaptation, and its scores on the unseen cases by metric."""
 
     trained_parameters: int
     megabytes: float
     minutes: float
-    dice: float
-    nsd: float
-    hd95_mm: float
+    scores: dict[str, float]
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Row:
+        """Read a row; in files, each score is a key."""
+        scores = dict(values)
+        return cls(
+            trained_parameters=scores.pop("trained_parameters"),
+            megabytes=scores.pop("megabytes"),
+            minutes=scores.pop("minutes"),
+            scores=scores,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as it is stored."""
+        costs = {
+            "trained_parameters": self.trained_parameters,
+            "megabytes": self.megabytes,
+            "minutes": self.minutes,
+        }
+        return costs | self.scores
 
 
 @dataclass(frozen=True)
@@ -117,177 +164,194 @@ class Trial:
 
     @property
     def run(self) -> Path:
-        """The folder of the adapter."""
-        length = f"{self.epochs}-{self.minutes}{self.decoder and f'-{self.decoder}'}"
-        length += "".join(f"-{setting}" for setting in self.settings)
-        return (
-            self.work
-            / "runs"
-            / self.task.split
-            / f"{self.model}-{self.method}-k{self.k}-s{self.seed}-{length}"
-        )
+        """Folder of the adapter."""
+        parts = [self.model, self.method, f"k{self.k}", f"s{self.seed}"]
+        parts += [str(self.epochs), str(self.minutes)]
+        parts += [part for part in (self.decoder, *self.settings) if part]
+        return self.work / "runs" / self.task.split / "-".join(parts)
 
     @property
     def predictions(self) -> Path:
-        """Where the unseen cases are segmented and scored."""
+        """Folder of the predictions and their scores."""
         return self.run / f"predictions-{len(self.task.scans)}"
 
     def commands(self) -> list[list[str]]:
-        """What a user would type."""
+        """Return the commands that a user would type."""
         task = self.task
-        pool = self.work / f"{task.split}-pool.txt"
-        pool.parent.mkdir(parents=True, exist_ok=True)
-        pool.write_text("\n".join(task.pool))
-        common = ["--model", self.model, "--workspace", str(self.work)]
+        workspace = ["--workspace", str(self.work)]
+        model = ["--model", self.model, *workspace]
         structures = ["--labels", task.structures] if task.structures else []
-        chance = ["--k", str(self.k), "--seed", str(self.seed), "--cases", str(pool)]
-        training = ["--set", "early_stopping=false", "--set", "crops_per_step=2"]
-        training += ["--set", f"epochs={self.epochs}"] if self.epochs else []
-        training += ["--minutes", str(self.minutes)] if self.minutes else []
-        training += ["--decoder", self.decoder] if self.decoder else []
-        training += [part for setting in self.settings for part in ("--set", setting)]
-        run, predicted = str(self.run), str(self.predictions)
+        scans = [str(scan) for scan in task.scans]
+        run, output = str(self.run), str(self.predictions)
         return [
-            ["preprocess", str(task.folder), *common],
-            [
-                "adapt",
-                str(task.folder),
-                *common,
-                "--method",
-                self.method,
-                *chance,
-                *training,
-                "-o",
-                run,
-                *structures,
-            ],
-            [
-                "predict",
-                *map(str, task.scans),
-                "-o",
-                predicted,
-                "--adapter",
-                run,
-                "--workspace",
-                str(self.work),
-            ],
-            ["evaluate", predicted, str(task.labels), *structures],
+            ["preprocess", str(task.folder), *model],
+            ["adapt", str(task.folder), *model, *self._training(), "-o", run, *structures],
+            ["predict", *scans, "-o", output, "--adapter", run, *workspace],
+            ["evaluate", output, str(task.labels), *structures],
         ]
 
+    def _training(self) -> list[str]:
+        """Return the options of the training, and write the list of cases."""
+        pool = self.work / f"{self.task.split}-pool.txt"
+        pool.parent.mkdir(parents=True, exist_ok=True)
+        pool.write_text("\n".join(self.task.pool))
+        options = ["--method", self.method, "--k", str(self.k), "--seed", str(self.seed)]
+        options += ["--cases", str(pool)]
+        settings = ["early_stopping=false", "crops_per_step=2"]
+        if self.epochs:
+            settings.append(f"epochs={self.epochs}")
+        if self.minutes:
+            options += ["--minutes", str(self.minutes)]
+        if self.decoder:
+            options += ["--decoder", self.decoder]
+        for setting in (*settings, *self.settings):
+            options += ["--set", setting]
+        return options
+
     def measured(self) -> Row | str:
-        """Run the commands, if that was not done before; where `adapt` refuses the method, its line says why."""
-        kept = self.predictions / "row.json"
-        if kept.is_file():
-            return Row(**json.loads(kept.read_text()))
-        preprocess, adapt, *rest = self.commands()
+        """Run the commands unless they ran before.
+
+        Returns:
+            The row; the message of `fseft adapt` if it refuses the method.
+        """
+        stored = self.predictions / "row.json"
+        if stored.is_file():
+            return Row.from_json(json.loads(stored.read_text()))
+        preprocess, adapt, *others = self.commands()
         fseft(preprocess)
-        before = _busy_seconds()
-        if refused := fseft(adapt):
-            return refused
-        seconds = _busy_seconds() - before
-        for command in rest:
+        start = _cpu_seconds()
+        if message := fseft(adapt):
+            return message
+        seconds = _cpu_seconds() - start
+        for command in others:
             fseft(command)
-        metrics = json.loads((self.predictions / "metrics.json").read_text())
-        row = Row(
-            trained_parameters=json.loads((self.run / "run.json").read_text())[
-                "trained_parameters"
-            ],
-            megabytes=(self.run / "adapter.safetensors").stat().st_size / 1e6,
-            minutes=seconds / 60,
-            dice=metrics["mean_dice"],
-            nsd=metrics["mean_nsd"],
-            hd95_mm=metrics["mean_hd95_mm"],
-        )
-        kept.write_text(json.dumps(asdict(row)))
+        row = self._row(seconds)
+        stored.write_text(json.dumps(row.to_json()))
         return row
+
+    def _row(self, seconds: float) -> Row:
+        run = json.loads((self.run / "run.json").read_text())
+        scores = json.loads((self.predictions / "metrics.json").read_text())
+        adapter = self.run / "adapter.safetensors"
+        return Row(
+            trained_parameters=run["trained_parameters"],
+            megabytes=adapter.stat().st_size / 1e6,
+            minutes=seconds / 60,
+            scores={column.key: scores[f"mean_{column.key}"] for column in columns()},
+        )
+
+
+def columns() -> list[MetricColumn]:
+    """Return the metrics of the table."""
+    return [MetricColumn.of(metric) for metric in select_metrics(DEFAULT_BENCHMARK_METRICS)]
 
 
 def fseft(arguments: list[str]) -> str:
-    """Run one command; gives its line where it refuses its input.
+    """Run a command.
+
+    Returns:
+        Its message if it refuses its input, otherwise an empty text.
 
     Raises:
-        RuntimeError: It failed in another way.
+        RuntimeError: The command failed in another way.
     """
     command = [sys.executable, "-m", "fseft", *arguments]
-    done = subprocess.run(
+    process = subprocess.run(
         command, check=False, stdout=sys.stderr, stderr=subprocess.PIPE, text=True
     )
-    if done.returncode == 2:
-        return done.stderr.strip().splitlines()[-1].removeprefix("error: ")
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+    if process.returncode == 2:
+        return process.stderr.strip().splitlines()[-1].removeprefix("error: ")
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{process.stderr}")
     return ""
 
 
-def _busy_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _cpu_seconds() -> float:
+    """Return the CPU time of all finished child processes."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def heading() -> str:
+    """Return the first two lines of the table."""
+    cells = ["data", "model", "method", "trained parameters", "MB", "min"]
+    cells += [f"{column.title} {column.unit}".strip() for column in columns()]
+    return f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}"
 
 
 def line(trial: Trial) -> str:
-    """One line of the table."""
+    """Return a line of the table."""
     row = trial.measured()
-    start = f"| {trial.task.name} | {trial.model} | {trial.method} |"
+    cells = [trial.task.name, trial.model, trial.method]
     if isinstance(row, str):
-        return f"{start} {row} |" + 5 * " |"
-    return (
-        f"{start} {row.trained_parameters:,} | {row.megabytes:.2f} | {row.minutes:.1f} "
-        f"| {row.dice:.3f} | {row.nsd:.3f} | {row.hd95_mm:.1f} |"
-    )
+        cells += [row, *[""] * (2 + len(columns()))]
+    else:
+        cells += [f"{row.trained_parameters:,}", f"{row.megabytes:.2f}", f"{row.minutes:.1f}"]
+        cells += [column.text(row.scores) for column in columns()]
+    return f"| {' | '.join(cells)} |"
 
 
 def core_methods() -> list[str]:
-    """Those that come with fseft, whatever plugins are installed."""
-    known = registry()
-    return [
-        name
-        for name in known.names("method")
-        if known.provenance("method", name).distribution == "fseft"
-    ]
+    """Return the methods of fseft itself, without those of plugins."""
+    names = registry().names("method")
+    return [name for name in names if registry().provenance("method", name).distribution == "fseft"]
+
+
+def parse_options() -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", default=",".join(TASKS))
+    add("--methods", default=",".join(core_methods()))
+    add("--epochs", type=int, default=20, help="epochs of k steps")
+    add("--minutes", type=float, help="additional time budget of each training")
+    add("--decoder", default="", help="mode of the decoder")
+    add("--set", action="append", default=[], dest="settings", help="key=value for `adapt`")
+    add("--unseen", type=int, default=TEST_CASES, help="maximum number of unseen cases")
+    add("--validate", action="store_true", help="score validation cases, to choose settings")
+    add("--k", type=int, default=5)
+    add("--seed", type=int, default=0)
+    add("--work", type=Path, default=Path("benchmark-work"))
+    add("--dry-run", action="store_true", help="print the commands only")
+    return parser.parse_args()
+
+
+def trials(options: argparse.Namespace) -> list[Trial]:
+    """Return a trial for each dataset and method."""
+    data = Path(os.environ["FSEFT_REAL_DATA"])
+    selected = []
+    for name in options.data.split(","):
+        task = TASKS[name](data, options.unseen, validate=options.validate)
+        for method in options.methods.split(","):
+            spec = registry().method(method)
+            trial = Trial(
+                task,
+                MODEL if spec.needs_model else SCRATCH,
+                method,
+                options.k,
+                options.seed,
+                options.work,
+                epochs=None if spec.access == "black-box" else options.epochs,
+                minutes=options.minutes,
+                decoder=options.decoder,
+                settings=tuple(options.settings),
+            )
+            selected.append(trial)
+    return selected
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default=",".join(TASKS))
-    parser.add_argument("--methods", default=",".join(core_methods()))
-    parser.add_argument("--epochs", type=int, default=20, help="each has k steps")
-    parser.add_argument("--minutes", type=float, help="at most so many, where that is less")
-    parser.add_argument("--decoder", default="", help="another than by default")
-    parser.add_argument(
-        "--set", action="append", default=[], dest="settings", help="key=value for `adapt`"
-    )
-    parser.add_argument(
-        "--unseen", type=int, default=TEST, help="so many unseen cases are scored, at most"
-    )
-    parser.add_argument(
-        "--validate",
-        action="store_true",
-        help="for choosing settings: score cases of the pool, kept from learning",
-    )
-    parser.add_argument("--k", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path, default=Path("benchmark-work"))
-    parser.add_argument("--dry-run", action="store_true")
-    options = parser.parse_args()
-    folder = Path(os.environ["FSEFT_REAL_DATA"])
-    trials = []
-    for task in (
-        TASKS[name](folder, options.unseen, validate=options.validate)
-        for name in options.data.split(",")
-    ):
-        for method in options.methods.split(","):
-            spec = registry().method(method)
-            model = MODEL if spec.needs_model else SCRATCH
-            epochs = None if spec.access == "black-box" else options.epochs
-            how = (options.work, epochs, options.minutes, options.decoder, tuple(options.settings))
-            trials.append(Trial(task, model, method, options.k, options.seed, *how))
+    """Print the table, or the commands."""
+    options = parse_options()
     if options.dry_run:
-        for command in (command for trial in trials for command in trial.commands()):
-            print("fseft", *command)
+        for trial in trials(options):
+            for command in trial.commands():
+                print("fseft", *command)
         return
-    print(HEAD, flush=True)
-    for trial in trials:
+    print(heading(), flush=True)
+    for trial in trials(options):
         print(line(trial), flush=True)
 
 
