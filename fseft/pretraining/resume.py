@@ -55,10 +55,14 @@ def upgrade_settings(settings: Mapping[str, str]) -> dict[str, str]:
     Example:
         >>> upgrade_settings({"absent_means": "livers=not-drawn", "clip": "1"})
         {'missing_label': 'livers=unannotated', 'max_grad_norm': '1'}
+        >>> upgrade_settings({"augment": "shift"})
+        {'augment': 'shift'}
     """
-    upgraded = TrainingConfig.upgrade(
-        {_FORMER_NAMES.get(key, key): value for key, value in settings.items()}
-    )
+    renamed = {_FORMER_NAMES.get(key, key): value for key, value in settings.items()}
+    upgraded = TrainingConfig.upgrade(renamed)
+    # The stored settings are text, where a list is separated by commas.
+    for key, value in upgraded.items():
+        upgraded[key] = value if isinstance(value, str) else ",".join(value)
     for former, rule in FORMER_RULES.items():
         if "missing_label" in upgraded:
             upgraded["missing_label"] = upgraded["missing_label"].replace(former, rule)
