@@ -1,4 +1,4 @@
-"""The loop ends when it should, and what is interrupted goes on as if nothing had happened."""
+"""The training loop stops as configured, and an interrupted training resumes exactly."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ RECIPE = TrainingConfig(epochs=6, learning_rate=0.05, early_stopping=False, chec
 
 
 def a_problem():
-    """A network, and the loss of a step that depends on the step's number alone."""
+    """A network, and the loss of a step, which depends on the number of the step alone."""
     torch.manual_seed(0)
     network = nn.Linear(4, 2)
 
     def loss_of(step):
-        x = torch.randn((8, 4), generator=torch.Generator().manual_seed(step))
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn((8, 4), generator=generator)
         return (network(x) - x[:, :2]).square().mean()
 
     return AdaptedNetwork(network, learning_rate=0.01), loss_of
@@ -50,15 +51,17 @@ def test_training_makes_the_loss_smaller():
     assert (len(training.losses), training.step, training.stopped_by) == (6, 18, "all epochs")
 
 
+@pytest.mark.parametrize(("optimizer", "schedule"), [("adamw", "cosine"), ("sgd", "poly")])
 @pytest.mark.parametrize("at", range(1, 7))
-def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(at):
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(at, optimizer, schedule):
+    config = RECIPE.model_copy(update={"optimizer": optimizer, "schedule": schedule})
     states = []
-    whole = trained(save=lambda state: states.append(through_a_file(state)))
+    whole = trained(config, save=lambda state: states.append(through_a_file(state)))
     adapted, loss_of = a_problem()
-    resumed = make_training_state(adapted, RECIPE)
+    resumed = make_training_state(adapted, config)
     resumed.restore(states[at - 1])
     assert len(resumed.losses) == at
-    train(resumed, loss_of, RECIPE, steps_per_epoch=3)
+    train(resumed, loss_of, config, steps_per_epoch=3)
     assert resumed.losses == whole.losses
     assert resumed.step == whole.step
     for name, tensor in whole.adapted.state_dict().items():
@@ -108,7 +111,7 @@ def test_one_rate_is_that_of_all_groups(uniform_learning_rate, rates):
     assert {group["base"] for group in training.optimizer.param_groups} == rates
 
 
-def test_every_epoch_is_told():
+def test_every_epoch_is_reported():
     epochs = []
     trained(on_epoch=epochs.append)
     assert [epoch.number for epoch in epochs] == [1, 2, 3, 4, 5, 6]
@@ -117,12 +120,14 @@ def test_every_epoch_is_told():
     assert all(0 < epoch.learning_rate <= 0.05 for epoch in epochs)
 
 
-def test_every_step_is_told_as_an_epoch_so_far():
+def test_every_step_is_reported_as_an_epoch_so_far():
     steps, epochs = [], []
     trained(on_step=steps.append, on_epoch=epochs.append)
-    assert [step.number for step in steps] == [n for n in range(1, 7) for _ in range(3)]
-    assert [step.loss for step in steps[2::3]] == [epoch.loss for epoch in epochs]
-    assert [step.progress for step in steps] == pytest.approx([n / 18 for n in range(1, 19)])
+    last_steps = steps[2::3]
+    for number, (step, epoch) in enumerate(zip(last_steps, epochs, strict=True), start=1):
+        assert (step.number, step.loss) == (number, epoch.loss)
+    for number, step in enumerate(steps, start=1):
+        assert step.progress == pytest.approx(number / 18)
 
 
 def test_states_are_saved_after_the_first_epoch_then_no_oftener_than_asked_and_at_the_end():
@@ -166,7 +171,7 @@ def test_a_budget_too_small_for_a_step_ends_at_once(minutes):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_is_an_error(value):
     adapted, loss_of = a_problem()
-    before = adapted.state_dict()
+    initial = adapted.state_dict()
     with pytest.raises(FseftError, match=r"loss is (nan|inf) at step 0.*Lower the learning rate"):
         train(
             make_training_state(adapted, RECIPE),
@@ -174,7 +179,7 @@ def test_a_loss_that_is_no_number_is_an_error(value):
             RECIPE,
             steps_per_epoch=3,
         )
-    assert all(torch.equal(before[name], tensor) for name, tensor in adapted.state_dict().items())
+    assert all(torch.equal(initial[name], tensor) for name, tensor in adapted.state_dict().items())
 
 
 def test_a_plateau_of_the_loss_stops_the_training_if_asked_to():
@@ -199,7 +204,7 @@ def test_a_plateau_of_the_loss_stops_the_training_if_asked_to():
     )
 
 
-def test_no_plateau_is_told_of_losses_that_the_method_leaves_out():
+def test_early_stopping_ignores_losses_that_the_method_leaves_out():
     recipe = RECIPE.model_copy(update={"epochs": 100, "early_stopping": True})
     adapted, loss_of = a_problem()
     adapted.plateau_losses = lambda losses: losses[7:]
@@ -220,15 +225,15 @@ def test_the_recipe_s_rate_goes_before_the_method_s_and_ratios_multiply_it():
         assert {group["lr"] for group in groups} == {rate, 4 * rate}
 
 
-def test_a_method_may_add_to_the_loss_and_is_told_of_every_step():
+def test_a_method_may_add_to_the_loss_and_is_called_after_every_step():
     adapted, loss_of = a_problem()
-    told = []
-    adapted.on_optimizer_step = lambda step, total, optimizer: told.append(
+    steps = []
+    adapted.on_optimizer_step = lambda step, total, optimizer: steps.append(
         (step, total, type(optimizer))
     )
     adapted.regularizer = lambda: 10 * sum(p.square().sum() for p in adapted.network.parameters())
     pulled = train(make_training_state(adapted, RECIPE), loss_of, RECIPE, steps_per_epoch=3)
-    assert told == [(step, 18, torch.optim.AdamW) for step in range(1, 19)]
+    assert steps == [(step, 18, torch.optim.AdamW) for step in range(1, 19)]
     free = trained()
     assert pulled.adapted.network.weight.norm() < free.adapted.network.weight.norm()
 
@@ -259,12 +264,12 @@ def test_a_gradient_is_never_longer_than_the_clip():
 def test_a_gradient_that_is_no_number_is_an_error_before_it_does_harm():
     adapted, loss_of = a_problem()
     recipe = RECIPE.model_copy(update={"max_grad_norm": 1.0})
-    before = adapted.state_dict()
+    initial = adapted.state_dict()
     for parameter in adapted.network.parameters():
         parameter.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(FseftError, match="the gradient is nan at step 0"):
         train(make_training_state(adapted, recipe), loss_of, recipe, steps_per_epoch=3)
-    assert all(torch.equal(before[name], tensor) for name, tensor in adapted.state_dict().items())
+    assert all(torch.equal(initial[name], tensor) for name, tensor in adapted.state_dict().items())
 
 
 def test_averaged_weights_take_the_place_of_the_last_ones_also_after_a_kill():

@@ -1,4 +1,4 @@
-"""Crops of several datasets: how often each is drawn, around what, and what counts in them."""
+"""Crops of several datasets: their probabilities, places and annotated structures."""
 
 from __future__ import annotations
 
@@ -29,86 +29,105 @@ COUNTS = st.lists(st.integers(1, 10_000), min_size=1, max_size=8)
 
 
 @given(COUNTS, st.floats(0.1, 100))
-def test_shares_are_shares_and_larger_sets_have_larger_ones(counts, temperature):
-    found = sampling_probabilities(counts, temperature)
-    assert found.sum() == pytest.approx(1)
-    assert (np.diff(found[np.argsort(counts)]) >= -1e-12).all()
+def test_probabilities_sum_to_one_and_increase_with_the_cases(counts, temperature):
+    probabilities = sampling_probabilities(counts, temperature)
+    assert probabilities.sum() == pytest.approx(1)
+    by_count = probabilities[np.argsort(counts)]
+    assert (np.diff(by_count) >= -1e-12).all()
 
 
 @given(COUNTS)
 def test_temperature_one_is_natural_and_infinity_is_balanced(counts):
-    np.testing.assert_allclose(sampling_probabilities(counts, 1), np.asarray(counts) / sum(counts))
-    np.testing.assert_allclose(sampling_probabilities(counts, float("inf")), 1 / len(counts))
+    natural = np.asarray(counts) / sum(counts)
+    balanced = np.full(len(counts), 1 / len(counts))
+    np.testing.assert_allclose(sampling_probabilities(counts, 1), natural)
+    np.testing.assert_allclose(sampling_probabilities(counts, float("inf")), balanced)
 
 
 @pytest.fixture
-def sources(tmp_path):
-    """One dataset of three cases with structure 1, a rare 2 in one of them; one of a single case with structure 3."""
+def make_case(tmp_path):
+    """Write a case with some structures in its label map."""
 
-    def case(name, drawn, annotated):
+    def make(name, drawn, annotated):
+        image = np.zeros((1, 24, 24, 24), np.int16)
         label = np.zeros((24, 24, 24), np.uint8)
         for index in drawn:
-            label[6 * index : 6 * index + 4, 8:12, 8:12] = index
+            first = 6 * index
+            label[first : first + 4, 8:12, 8:12] = index
         meta = {"means": [0.0], "stds": [1.0]}
-        write_case(tmp_path, name, np.zeros((1, 24, 24, 24), np.int16), label, meta, classes=drawn)
-        return PartiallyLabelledCase(
-            f"case {name}", open_case(tmp_path, name), tuple(drawn), annotated
-        )
+        write_case(tmp_path, name, image, label, meta, classes=drawn)
+        cached = open_case(tmp_path, name)
+        return PartiallyLabelledCase(f"case {name}", cached, tuple(drawn), annotated)
 
-    crops = CropSource(
-        SIZE, (Intensity(scheme="window", low=-1000, high=1000),), "ct", {1: 1, 2: 2, 3: 3}
+    return make
+
+
+@pytest.fixture
+def sources(make_case):
+    """Three cases with structure 1 (and 2 in one of them); a dataset with structure 3."""
+    window = Intensity(scheme="window", low=-1000, high=1000)
+    crops = CropSource(SIZE, (window,), "ct", {1: 1, 2: 2, 3: 3})
+    first = (
+        make_case("a", [1], (1, 2)),
+        make_case("b", [1], (1, 2)),
+        make_case("c", [1, 2], (1, 2)),
     )
-    first = tuple(
-        case(name, drawn, (1, 2)) for name, drawn in (("a", [1]), ("b", [1]), ("c", [1, 2]))
-    )
-    return DatasetSource("first", crops, first), DatasetSource(
-        "second", crops, (case("d", [3], (3,)),)
-    )
+    second = (make_case("d", [3], (3,)),)
+    return DatasetSource("first", crops, first), DatasetSource("second", crops, second)
 
 
-def picks(sources, count=600, odds=(0.5, 0.5), foreground=0.8):
-    return [draw_crop_request(sources, np.asarray(odds), foreground, seed) for seed in range(count)]
+def requests(sources, count=600, probabilities=(0.5, 0.5), foreground_fraction=0.8):
+    of_datasets = np.asarray(probabilities)
+    return [
+        draw_crop_request(sources, of_datasets, foreground_fraction, seed) for seed in range(count)
+    ]
 
 
-def order(*chosen, augmented=False):
+def batch_of(*crops, augmented=False):
     config = TrainingConfig(augment=augmented)
-    return BatchRequest(chosen, SIZE, 3, load_augmentations(config.augmentations))
+    return BatchRequest(crops, SIZE, 3, load_augmentations(config.augmentations))
 
 
-def test_datasets_are_drawn_as_the_odds_say(sources):
-    names = Counter(one.case.name for one in picks(sources, odds=(0.25, 0.75)))
+def test_datasets_are_drawn_with_their_probabilities(sources):
+    drawn = requests(sources, probabilities=(0.25, 0.75))
+    names = Counter(request.case.name for request in drawn)
     assert names["case d"] / 600 == pytest.approx(0.75, abs=0.06)
 
 
-def test_four_in_five_crops_are_around_a_structure_and_each_structure_comes_as_often(sources):
-    around = Counter(one.structure for one in picks(sources, odds=(1.0, 0.0)))
-    assert around[None] / 600 == pytest.approx(0.2, abs=0.06)
-    assert around[1] / around[2] == pytest.approx(1, abs=0.3)
-    assert {one.case.name for one in picks(sources) if one.structure == 2} == {"case c"}
+def test_structures_are_drawn_with_equal_probability(sources):
+    drawn = requests(sources, probabilities=(1.0, 0.0))
+    structures = Counter(request.structure for request in drawn)
+    anywhere = structures[None] / len(drawn)
+    assert anywhere == pytest.approx(0.2, abs=0.06)
+    ratio = structures[1] / structures[2]
+    assert ratio == pytest.approx(1, abs=0.3)
+    for request in drawn:
+        if request.structure == 2:
+            assert request.case.name == "case c"
 
 
-def test_a_crop_around_a_structure_holds_some_of_it(sources):
-    for one in picks(sources, 40, foreground=1.0):
-        assert (read_batch(order(one)).labels == one.structure).any()
+def test_a_crop_near_a_structure_shows_it(sources):
+    for request in requests(sources, 40, foreground_fraction=1.0):
+        labels = read_batch(batch_of(request)).labels
+        assert (labels == request.structure).any()
 
 
-def test_a_batch_says_what_counts_in_each_crop(sources):
-    from_both = [
-        next(one for one in picks(sources) if one.case.name == name)
-        for name in ("case a", "case d")
-    ]
-    batch = read_batch(order(*from_both))
+def test_a_batch_lists_the_annotated_structures_of_each_crop(sources):
+    by_case = {request.case.name: request for request in requests(sources)}
+    batch = read_batch(batch_of(by_case["case a"], by_case["case d"]))
     assert batch.annotated.tolist() == [[1, 1, 0], [0, 0, 1]]
     assert batch.images.shape == (2, 1, *SIZE)
     assert batch.labels.shape == (2, *SIZE)
-    assert [origin.split(",")[0] for origin in batch.origins] == ["case a", "case d"]
+    assert batch.origins[0].startswith("case a,")
+    assert batch.origins[1].startswith("case d,")
 
 
 @pytest.mark.parametrize("augmented", [False, True])
-def test_a_crop_is_the_same_alone_and_in_company(sources, augmented):
-    some = picks(sources, 6)
-    together = read_batch(order(*some, augmented=augmented))
-    for number, one in enumerate(some):
-        alone = read_batch(copy.deepcopy(order(one, augmented=augmented)))
+def test_a_crop_is_the_same_alone_and_in_a_batch(sources, augmented):
+    crops = requests(sources, 6)
+    together = read_batch(batch_of(*crops, augmented=augmented))
+    for number, crop in enumerate(crops):
+        request = copy.deepcopy(batch_of(crop, augmented=augmented))
+        alone = read_batch(request)
         np.testing.assert_array_equal(alone.images[0], together.images[number])
         np.testing.assert_array_equal(alone.labels[0], together.labels[number])

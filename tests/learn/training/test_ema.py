@@ -1,4 +1,4 @@
-"""The moving average follows the weights, takes their place for a while or for good, and goes on after a kill."""
+"""The moving average follows the weights and can replace them, within a context or for good."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_it_is_the_exponential_moving_average():
     assert average.tensors[0].item() == pytest.approx(expected)
 
 
-def test_the_first_weights_are_soon_forgotten():
+def test_the_first_weights_soon_have_no_effect():
     (weight,) = parameters = weights(1000.0)
     average = ExponentialMovingAverage(parameters, 0.9999)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def test_the_first_weights_are_soon_forgotten():
     assert average.tensors[0].item() == pytest.approx(1.0, abs=0.01)
 
 
-def test_it_is_in_place_while_the_context_lasts_and_for_good_when_settled():
+def test_it_replaces_the_weights_within_a_context_or_for_good():
     parameters = weights(1.0, 2.0)
     average = ExponentialMovingAverage(parameters, 0.5)
     average.restore([torch.tensor([5.0]), torch.tensor([6.0])])

@@ -1,4 +1,4 @@
-"""Losses: their range, their order, and that partial labels teach nothing about what they leave out."""
+"""Losses: their range, weights of voxels, and partial labels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from fseft.registry import Plugin, Registry
 
 @pytest.fixture
 def labels():
+    """Labels (2, 12, 12, 12) of two structures."""
     labels = torch.zeros((2, 12, 12, 12), dtype=torch.long)
-    labels[:, 2:8, 2:8, 2:8], labels[:, 9:, 9:, 9:] = 1, 2
+    labels[:, 2:8, 2:8, 2:8] = 1
+    labels[:, 9:, 9:, 9:] = 2
     return labels
 
 
@@ -27,13 +29,14 @@ def loss_of(logits, labels, name):
 
 
 def sure(labels):
-    """Logits that say just this."""
+    """Logits that predict the labels with certainty."""
     return 100.0 * F.one_hot(labels, 3).movedim(-1, 1)
 
 
 def test_a_perfect_prediction_costs_nothing(labels):
-    assert loss_of(sure(labels), labels, "dice") == pytest.approx(0, abs=1e-5)
-    assert loss_of(sure(labels), labels, "dice_ce") == pytest.approx(0, abs=1e-5)
+    for name in ("dice", "dice_ce"):
+        loss = loss_of(sure(labels), labels, name)
+        assert loss == pytest.approx(0, abs=1e-5)
 
 
 def test_the_worst_prediction_costs_one(labels):
@@ -42,22 +45,28 @@ def test_the_worst_prediction_costs_one(labels):
 
 def test_cross_entropy_comes_on_top_of_dice(labels):
     logits = torch.randn((2, 3, 12, 12, 12), generator=torch.Generator().manual_seed(0))
-    dice, both = (loss_of(logits, labels, kind) for kind in ("dice", "dice_ce"))
-    assert both - dice == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-5)
+    dice = loss_of(logits, labels, "dice")
+    both = loss_of(logits, labels, "dice_ce")
+    cross_entropy = F.cross_entropy(logits, labels).item()
+    assert both - dice == pytest.approx(cross_entropy, abs=1e-5)
     assert both > dice
 
 
 def test_dice_is_counted_over_the_batch_with_a_linear_denominator():
-    probabilities = torch.tensor([0.5, 1.0, 0.0, 1.0]).view(2, 1, 1, 1, 2)
-    reference = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(2, 1, 1, 1, 2)
-    expected = (2 * 1.5 + 1) / (2.5 + 2 + 1)
+    shape = (2, 1, 1, 1, 2)
+    probabilities = torch.tensor([0.5, 1.0, 0.0, 1.0]).view(shape)
+    reference = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(shape)
+    overlap, total = 1.5, 2.5 + 2
+    expected = (2 * overlap + 1) / (total + 1)
     predictions = Predictions(probabilities.logit(), reference, pooled=True)
     assert predictions.dice().tolist() == [[pytest.approx(expected)]]
 
 
 def test_a_class_absent_from_labels_and_prediction_costs_nothing(labels):
-    logits = F.pad(sure(labels), (0, 0, 0, 0, 0, 0, 0, 1), value=-100.0)
-    assert loss_of(logits, labels, "dice") == pytest.approx(0, abs=1e-5)
+    absent = torch.full((2, 1, 12, 12, 12), -100.0)
+    logits = torch.cat([sure(labels), absent], dim=1)
+    loss = loss_of(logits, labels, "dice")
+    assert loss == pytest.approx(0, abs=1e-5)
 
 
 def test_half_precision_logits_are_summed_in_full_precision(labels):
@@ -90,26 +99,33 @@ def test_a_class_that_is_not_annotated_has_no_gradient_at_all(multilabel):
 
 def test_the_masked_loss_is_the_mean_over_what_is_annotated(multilabel):
     logits = torch.randn(multilabel.shape, generator=torch.Generator().manual_seed(0))
-    single = [masked_loss(logits, multilabel, torch.eye(4)[index].view(2, 2)) for index in range(4)]
-    assert masked_loss(logits, multilabel, torch.ones(2, 2)) == pytest.approx(
-        sum(single).item() / 4, abs=1e-6
-    )
-    assert masked_loss(logits, multilabel, torch.zeros(2, 2)) == 0
+    total = 0.0
+    for annotated in torch.eye(4):
+        total += masked_loss(logits, multilabel, annotated.view(2, 2)).item()
+    everything = masked_loss(logits, multilabel, torch.ones(2, 2))
+    assert everything == pytest.approx(total / 4, abs=1e-6)
+    nothing = masked_loss(logits, multilabel, torch.zeros(2, 2))
+    assert nothing == 0
 
 
 def test_the_masked_loss_of_a_perfect_prediction_is_nothing(multilabel):
     logits = 200 * multilabel - 100
-    assert masked_loss(logits, multilabel, torch.ones(2, 2)) == pytest.approx(0, abs=1e-5)
-    assert masked_loss(-logits, multilabel, torch.ones(2, 2)) > 10
+    annotated = torch.ones(2, 2)
+    perfect = masked_loss(logits, multilabel, annotated)
+    assert perfect == pytest.approx(0, abs=1e-5)
+    worst = masked_loss(-logits, multilabel, annotated)
+    assert worst > 10
 
 
 def tversky_loss(predictions):
     """A loss of a plugin."""
-    probabilities, reference = predictions.probabilities, predictions.reference
+    probabilities = predictions.probabilities
+    reference = predictions.reference
     overlap = predictions.sum(probabilities * reference)
     missed = predictions.sum((1 - probabilities) * reference)
     false = predictions.sum(probabilities * (1 - reference))
-    return 1 - (overlap + 1) / (overlap + 0.7 * missed + 0.3 * false + 1)
+    total = overlap + 0.7 * missed + 0.3 * false
+    return 1 - (overlap + 1) / (total + 1)
 
 
 def test_a_plugin_adds_a_loss_for_all_kinds_of_labels(labels, multilabel, monkeypatch):

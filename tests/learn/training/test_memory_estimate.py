@@ -1,4 +1,4 @@
-"""The memory estimate grows with what is asked for and takes whatever a model card may say."""
+"""The memory estimate grows with crops, voxels, outputs and widths."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ def needed(patch=(32, 32, 32), crops=1, channels=1, outputs=3, hparams=TINY):
 
 
 def test_twice_the_crops_or_voxels_need_about_twice_the_memory():
-    assert needed(crops=2) == pytest.approx(2 * needed(), rel=0.1)
-    assert needed(patch=(64, 32, 32)) == pytest.approx(needed(crops=2), rel=0.01)
+    one_crop, two_crops = needed(crops=1), needed(crops=2)
+    assert two_crops == pytest.approx(2 * one_crop, rel=0.1)
+    larger_patch = needed(patch=(64, 32, 32))
+    assert larger_patch == pytest.approx(two_crops, rel=0.01)
 
 
-def test_every_structure_needs_its_share():
+def test_the_memory_is_linear_in_the_outputs():
     assert needed(outputs=105) - needed(outputs=5) == 100 * 20 * 32**3
 
 
@@ -27,16 +29,20 @@ def test_a_wider_network_needs_more():
     assert needed(hparams={"channels": (8, 16), "features": 8}) > needed() > 0
 
 
-def test_the_memory_of_a_container_is_what_it_may_use(tmp_path, monkeypatch):
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     whole = installed_bytes()
-    for text, told in (("1000000\n", 1_000_000), ("max\n", whole), ("9223372036854771712", whole)):
+    for text, expected in (
+        ("1000000\n", 1_000_000),
+        ("max\n", whole),
+        ("9223372036854771712", whole),
+    ):
         (tmp_path / "memory.max").write_text(text)
         monkeypatch.setattr(
             "fseft.learn.training.memory_estimate.LIMITS",
             (tmp_path / "memory.max", tmp_path / "none"),
         )
-        assert installed_bytes() == told
+        assert installed_bytes() == expected
 
 
-def test_lists_as_they_come_from_json_are_as_good_as_tuples():
+def test_lists_from_json_equal_tuples():
     assert needed(hparams={"channels": [4, 8], "features": 4}) == needed()

@@ -85,8 +85,8 @@ def test_sgd_is_that_of_nnunet_with_a_larger_default_learning_rate():
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_given_learning_rate_counts_as_it_is(optimizer):
-    made = optimizer_of(optimizer=optimizer, learning_rate=0.5, uniform_learning_rate=True)
-    assert made.param_groups[0]["base"] == 0.5
+    created = optimizer_of(optimizer=optimizer, learning_rate=0.5, uniform_learning_rate=True)
+    assert created.param_groups[0]["base"] == 0.5
 
 
 def test_names_are_checked():

@@ -19,7 +19,8 @@ def crop():
     labels = np.zeros((16, 18, 20), np.uint8)
     labels[3:11, 4:12, 5:13] = 1
     labels[12:14, 13:15, 14:16] = 2
-    return rng.normal(size=(FEATURES, *labels.shape)).astype(np.float16), labels
+    features = rng.normal(size=(FEATURES, *labels.shape))
+    return features.astype(np.float16), labels
 
 
 @pytest.fixture
@@ -66,8 +67,10 @@ def test_small_structures_and_borders_have_their_share(crop):
 
 
 def test_batches_are_drawn_from_all_crops_the_same_way_for_the_same_seed(crop):
-    voxels = concatenate([sample_voxels(*crop, 600, np.random.default_rng(n)) for n in range(3)])
-    one, other = (voxels.batch(100, torch.Generator().manual_seed(7)) for _ in range(2))
-    assert torch.equal(one.features, other.features)
-    assert len(one.labels) == 100
+    generators = [np.random.default_rng(seed) for seed in range(3)]
+    voxels = concatenate([sample_voxels(*crop, 600, rng) for rng in generators])
+    first = voxels.batch(100, torch.Generator().manual_seed(7))
+    second = voxels.batch(100, torch.Generator().manual_seed(7))
+    assert torch.equal(first.features, second.features)
+    assert len(first.labels) == 100
     assert voxels.batch(10**6, torch.Generator()) is voxels
