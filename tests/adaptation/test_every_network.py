@@ -1,4 +1,4 @@
-"""A small network of every architecture is adapted and predicts, from the model's files to the segmentation."""
+"""A small network of every architecture is adapted, and predicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Black-box methods train on features that were computed once, and that other methods find again."""
+"""Black-box methods train on features that are computed once and cached."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def passes(monkeypatch):
 ONCE = ("epochs=6", "crops_per_step=2", "feature_passes=2", "early_stopping=false")
 
 
-def test_the_network_passes_once_whatever_the_epochs(request_for, workspace, passes):
+def test_features_are_computed_once_for_all_epochs(request_for, workspace, passes):
     adapt(request_for(settings=ONCE), workspace)
     assert passes == [f"{n:04d}-{crop}" for n in range(4) for crop in range(2)]
 
 
-def test_another_black_box_method_finds_the_features(request_for, workspace, passes):
+def test_another_black_box_method_reuses_the_features(request_for, workspace, passes):
     adapt(request_for("linear-probe", settings=ONCE), workspace)
     first = len(passes)
     adapt(request_for("spatial-adapter", settings=ONCE), workspace)
@@ -43,7 +43,7 @@ def test_another_black_box_method_finds_the_features(request_for, workspace, pas
 
 
 @pytest.mark.parametrize("what", ["seed", "structures", "weights", "cases"])
-def test_features_of_something_else_are_not_taken(what, request_for, workspace, passes):
+def test_features_of_other_inputs_are_not_reused(what, request_for, workspace, passes):
     adapt(request_for(settings=ONCE), workspace)
     first = len(passes)
     if what == "weights":
@@ -60,7 +60,7 @@ def test_features_of_something_else_are_not_taken(what, request_for, workspace, 
 
 
 @pytest.mark.parametrize(("method", "decoder"), [("lora", None), ("linear-probe", "fine-tuned")])
-def test_features_that_change_in_training_are_not_kept(
+def test_features_that_change_in_training_are_not_cached(
     method, decoder, request_for, workspace, passes
 ):
     result = adapt(request_for(method, decoder=decoder, settings=ONCE), workspace)
@@ -68,7 +68,7 @@ def test_features_that_change_in_training_are_not_kept(
     assert result.run.trained_parameters > 100
 
 
-def test_features_that_were_used_longest_ago_are_removed(request_for, workspace, monkeypatch):
+def test_least_recently_used_features_are_removed(request_for, workspace, monkeypatch):
     monkeypatch.setattr(step, "KEPT", 2)
     for seed in (0, 1, 0, 2):
         adapt(request_for(settings=ONCE, seed=seed, overwrite=True), workspace)
@@ -79,7 +79,7 @@ def test_features_that_were_used_longest_ago_are_removed(request_for, workspace,
     assert len(set(found) & set(kept)) == 1
 
 
-def test_features_of_another_version_of_the_network_are_not_taken(
+def test_features_of_another_version_of_the_network_are_not_reused(
     request_for, workspace, passes, monkeypatch
 ):
     adapt(request_for(settings=ONCE), workspace)
@@ -89,7 +89,7 @@ def test_features_of_another_version_of_the_network_are_not_taken(
     assert len(passes) == 2 * first
 
 
-def test_the_room_is_bounded(request_for, workspace, passes, monkeypatch):
+def test_the_size_of_the_features_is_limited(request_for, workspace, passes, monkeypatch):
     monkeypatch.setattr(step, "LIMIT_BYTES", 1)
     adapt(request_for(settings=ONCE), workspace)
     assert len(passes) == 2 * 2  # one round: both cases, two crops each
@@ -105,7 +105,9 @@ def test_the_same_request_gives_the_same_adapter(method, request_for, workspace,
 
 
 @pytest.mark.parametrize("method", ["linear-probe", "spatial-adapter"])
-def test_kept_and_fresh_features_lead_to_about_the_same(method, request_for, workspace, tmp_path):
+def test_cached_and_recomputed_features_reach_about_the_same_loss(
+    method, request_for, workspace, tmp_path
+):
     losses = {}
     for way in ("cached", "recomputed"):
         settings = (
@@ -122,7 +124,7 @@ def test_kept_and_fresh_features_lead_to_about_the_same(method, request_for, wor
     assert losses["cached"] == pytest.approx(losses["recomputed"], abs=0.1)
 
 
-def test_the_pass_is_told_and_counts_in_the_time(request_for, workspace):
+def test_the_feature_extraction_reports_its_progress(request_for, workspace):
     stages = []
 
     class Stages(Callbacks):
@@ -148,12 +150,14 @@ def test_the_solver_needs_no_epochs(request_for, workspace, tmp_path):
         {"settings": ("solver=lbfgs",), "decoder": "new"},
     ],
 )
-def test_a_solver_without_kept_features_is_refused_before_any_work(changed, request_for, workspace):
+def test_a_solver_without_cached_features_is_refused_before_any_work(
+    changed, request_for, workspace
+):
     with pytest.raises(FseftError, match="requires cached features"):
         configure(request_for(**changed), workspace)
 
 
-def test_want_of_memory_in_the_pass_is_one_line(request_for, workspace, monkeypatch):
+def test_too_little_memory_for_features_is_one_line(request_for, workspace, monkeypatch):
     def too_large(*_):
         return torch.empty(2**50)
 

@@ -1,4 +1,4 @@
-"""Adapting: which cases, what lies in the run's folder, and that nothing is done twice or lost."""
+"""Adaptation: support cases, files of a run, resumption, and what is refused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def log_of(folder):
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-# --- the support set ------------------------------------------------------------------------------------------
+# --- the support set ------------------------------------------------------------------------------
 
 
 @given(NAMES, st.integers(0, 1000), st.data())
@@ -108,12 +108,12 @@ def test_only_cases_of_the_pool_are_chosen(names, seed, data):
         (1, ("a", "bb"), "case bb: is not a labelled case"),
     ],
 )
-def test_what_cannot_be_chosen_is_refused(k, pool, message):
+def test_an_impossible_choice_of_cases_is_refused(k, pool, message):
     with pytest.raises(FseftError, match=message):
         select_support(CASES, k, 0, pool)
 
 
-# --- the run's folder ---------------------------------------------------------------------------------------
+# --- the files of a run ---------------------------------------------------------------------------
 
 
 def test_a_run_leaves_the_adapter_the_run_the_log_and_the_support_set(request_for, workspace):
@@ -189,7 +189,7 @@ def test_the_output_folder_and_the_cases_can_be_chosen(request_for, workspace, t
 def test_every_method_sees_the_same_cases_and_crops(request_for, workspace):
     losses = {}
     for method in ("linear-probe", "lora"):
-        # At a rate of nothing each loss tells of the crop alone: a fresh delta changes nothing.
+        # Without training each loss depends on the crop alone.
         settings = ("learning_rate=1e-30", "features=recomputed")
         result = adapt(request_for(method, settings=settings, decoder="frozen"), workspace)
         losses[method] = [line["loss"] for line in log_of(result.folder)]
@@ -230,7 +230,7 @@ def test_a_time_budget_ends_the_run(request_for, workspace):
     assert result.run.seconds < 60  # far less than the epochs would take, on however busy a machine
 
 
-def test_what_cannot_be_is_refused_before_anything_is_preprocessed_or_written(
+def test_an_impossible_rank_is_refused_before_anything_is_preprocessed_or_written(
     request_for, workspace
 ):
     stages = []
@@ -247,7 +247,7 @@ def test_what_cannot_be_is_refused_before_anything_is_preprocessed_or_written(
     assert not any(path.name == "run.json" for path in workspace.root.rglob("*"))
 
 
-# --- once, and going on ---------------------------------------------------------------------------------------
+# --- finished and interrupted runs ----------------------------------------------------------------
 
 
 def test_a_second_call_does_nothing(request_for, workspace):
@@ -261,7 +261,7 @@ def test_a_second_call_does_nothing(request_for, workspace):
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "differences"),
     [
         ({"settings": ("weight_decay=0.1",)}, "weight_decay 0.0, not 0.1"),
         ({"labels": ("tumour",)}, "structures Left kidney, tumour"),
@@ -269,10 +269,12 @@ def test_a_second_call_does_nothing(request_for, workspace):
         ({"mapping": {"tumour": "liver"}}, "rows of the head from Left kidney=kidney_left"),
     ],
 )
-def test_another_request_for_the_same_folder_is_done_anew(changed, told, request_for, workspace):
+def test_a_run_with_other_settings_is_overwritten_only_on_request(
+    changed, differences, request_for, workspace
+):
     adapt(request_for(cases=("c", "d")), workspace)
     other = request_for(**{"cases": ("c", "d"), **changed})
-    with pytest.raises(FseftError, match=rf"already contains a run with {told}\."):
+    with pytest.raises(FseftError, match=rf"already contains a run with {differences}\."):
         adapt(other, workspace)
     again = adapt(replace(other, overwrite=True), workspace)
     assert not again.already_done
@@ -288,7 +290,7 @@ def test_a_time_that_allows_no_step_leaves_no_adapter(method, request_for, works
     assert adapt(request_for(method), workspace).run.epochs == 2
 
 
-def test_a_step_that_does_not_fit_the_memory_is_told_in_a_line(request_for, workspace, monkeypatch):
+def test_too_little_memory_for_a_step_is_one_line(request_for, workspace, monkeypatch):
     def short(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
@@ -309,7 +311,7 @@ def test_intensities_are_scaled_as_the_model_was_trained(request_for, workspace)
     assert read_manifest(adapted.adapter).preprocessing.intensity == (scale,)
 
 
-def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
+def test_a_run_with_other_weights_of_the_model_is_not_reused(request_for, workspace):
     first = load_file(adapt(request_for(), workspace).adapter)
     write_model(workspace, seed=5)
     with pytest.raises(FseftError, match=r"already contains a run with other weights\."):
@@ -319,7 +321,7 @@ def test_other_weights_of_the_model_are_adapted_anew(request_for, workspace):
     assert not equal_tensors(load_file(again.adapter), first)
 
 
-def test_a_finished_run_is_made_anew_if_asked_to(request_for, workspace):
+def test_a_finished_run_is_repeated_with_overwrite(request_for, workspace):
     first = adapt(request_for(), workspace)
     again = adapt(request_for(overwrite=True), workspace, Epochs())
     assert not again.already_done
@@ -358,7 +360,7 @@ adapt(*pickle.load(sys.stdin.buffer))
 """
 
 
-def test_a_killed_run_goes_on_to_the_very_same_adapter(request_for, workspace, tmp_path):
+def test_a_killed_run_resumes_to_the_same_adapter(request_for, workspace, tmp_path):
     settings = ("epochs=12", "checkpoint_seconds=0")
     request = request_for("lora", settings=settings, output=tmp_path / "killed")
     process = subprocess.Popen(
@@ -383,7 +385,7 @@ def test_a_killed_run_goes_on_to_the_very_same_adapter(request_for, workspace, t
     }
 
 
-def test_a_checkpoint_of_another_request_is_not_gone_on_with(request_for, workspace, tmp_path):
+def test_a_checkpoint_of_unknown_settings_is_not_resumed(request_for, workspace, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"of something else")
     with pytest.raises(FseftError, match="already contains a run with unknown settings"):
@@ -393,7 +395,7 @@ def test_a_checkpoint_of_another_request_is_not_gone_on_with(request_for, worksp
     assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
-def test_a_damaged_checkpoint_is_told_with_its_file(request_for, workspace):
+def test_a_damaged_checkpoint_is_reported_with_its_file(request_for, workspace):
     result = adapt(request_for(), workspace)
     result.adapter.unlink()
     (result.folder / "checkpoint.pt").write_bytes(b"damaged")
@@ -403,7 +405,7 @@ def test_a_damaged_checkpoint_is_told_with_its_file(request_for, workspace):
         adapt(request_for(), workspace)
 
 
-# --- what is refused --------------------------------------------------------------------------------------------
+# --- refused requests -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -477,10 +479,10 @@ def test_random_weights_need_no_model(request_for, tmp_path):
     assert result.run.head_rows == {}
 
 
-# --- what decides, and what is left behind ----------------------------------------------------------------------
+# --- plans, callbacks and reporters ---------------------------------------------------------------
 
 
-def test_a_plan_that_is_there_is_followed(request_for, workspace, blobs, caplog):
+def test_a_stored_plan_is_used(request_for, workspace, blobs, caplog):
     _, plan = api.plan(blobs, "tiny", workspace=workspace, device="cpu", memory_bytes=10**9)
     edited = plan.model_copy(update={"crops_per_step": 3, "warnings": ("watch out",)})
     write_document(workspace.plan("blobs", "tiny"), edited)
@@ -489,7 +491,7 @@ def test_a_plan_that_is_there_is_followed(request_for, workspace, blobs, caplog)
     assert read_document(workspace.plan("blobs", "tiny"), Plan) == edited
 
 
-def test_the_prose_of_a_plan_does_not_make_a_run_anew(request_for, workspace, blobs):
+def test_other_wording_of_a_plan_does_not_repeat_a_run(request_for, workspace, blobs):
     adapt(request_for(device="auto"), workspace)
     plan = read_document(workspace.plan("blobs", "tiny"), Plan)
     other = plan.model_copy(update={"decisions": (), "warnings": ("new words",), "memory_bytes": 1})
@@ -497,7 +499,7 @@ def test_the_prose_of_a_plan_does_not_make_a_run_anew(request_for, workspace, bl
     assert adapt(request_for(device="auto"), workspace).already_done
 
 
-def test_a_run_with_other_settings_is_not_replaced_unasked(request_for, workspace):
+def test_a_run_with_other_settings_is_kept_without_overwrite(request_for, workspace):
     first = adapt(request_for(), workspace)
     before = first.adapter.read_bytes()
     other = request_for(settings=("epochs=3",), minutes=1.0)
@@ -524,7 +526,7 @@ def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(
     assert not first.adapter.exists()
 
 
-def test_what_was_decided_is_told_before_the_training(request_for, workspace):
+def test_callbacks_receive_the_configuration_before_training(request_for, workspace):
     events = []
 
     class Recorder(Callbacks):
@@ -538,7 +540,7 @@ def test_what_was_decided_is_told_before_the_training(request_for, workspace):
     assert events == [(read_manifest(result.adapter).support, 1), 1, 2]
 
 
-def test_a_training_that_ended_far_too_early_is_told(request_for, workspace, caplog):
+def test_a_training_that_ended_too_early_is_a_warning(request_for, workspace, caplog):
     adapt(request_for(), workspace)
     (message,) = caplog.messages
     assert message.startswith("training ended after 2 epochs (all epochs) before its loss settled")
@@ -581,13 +583,13 @@ def reporter(monkeypatch):
     return offer
 
 
-def test_reporters_hear_of_the_adapter_when_it_is_there(request_for, workspace, reporter):
+def test_reporters_learn_of_the_adapter_once_it_exists(request_for, workspace, reporter):
     reporter("Watcher")
     adapt(request_for(reporters=("foreign",)), workspace)
     assert WATCHED[-2:] == ["adapter.safetensors", ("finished", "finished", True)]
 
 
-def test_reporters_hear_of_a_run_whose_adapter_cannot_be_written(
+def test_reporters_learn_of_a_run_whose_adapter_cannot_be_written(
     request_for, workspace, reporter, monkeypatch
 ):
     def full(*_, **__):
@@ -603,7 +605,7 @@ def test_reporters_hear_of_a_run_whose_adapter_cannot_be_written(
 @pytest.mark.parametrize(
     "reporters", [("foreign",), ("foreign", "jsonl", "fseft-foreign:foreign"), ("jsonl",)]
 )
-def test_the_log_is_written_once_whoever_else_watches(reporters, request_for, workspace, reporter):
+def test_the_log_is_written_once_with_any_reporters(reporters, request_for, workspace, reporter):
     reporter("Watcher")
     folder = adapt(request_for(reporters=reporters), workspace).folder
     assert [line["epoch"] for line in log_of(folder)] == [1, 2]
@@ -620,7 +622,7 @@ class Fails:
         raise ConnectionError("no luck")
 
 
-def test_a_reporter_that_fails_is_told_once_with_its_package(
+def test_a_failing_reporter_is_logged_once_with_its_package(
     request_for, workspace, reporter, caplog
 ):
     reporter("Fails")
@@ -633,14 +635,14 @@ def test_a_reporter_that_fails_is_told_once_with_its_package(
 
 
 @pytest.mark.parametrize(
-    ("factory", "told"),
+    ("factory", "message"),
     [("gives_nothing", "a NoneType without"), ("missing", "cannot be imported")],
 )
 def test_a_reporter_that_cannot_be_used_is_refused_with_its_package(
-    factory, told, request_for, workspace, reporter
+    factory, message, request_for, workspace, reporter
 ):
     reporter(factory)
-    with pytest.raises(PluginError, match=rf"(?=.*fseft-foreign 1\.0).*{told}"):
+    with pytest.raises(PluginError, match=rf"(?=.*fseft-foreign 1\.0).*{message}"):
         adapt(request_for(reporters=("foreign",)), workspace)
     assert not list((workspace.root / "runs").rglob("run.json"))
 

@@ -1,4 +1,4 @@
-"""A method may hold cases out of training, audit on them, and drop what it has added, also in a resumed run."""
+"""Methods that hold out cases, validate on them and drop additions, also in resumed runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fseft.volume.cache import open_case, write_case
 from fseft.workspace import read_document
 from tests.sample_data import adapt, equal_tensors
 
-# With the patch as large as the scans, what the network sees tells the case.
+# With a patch as large as the scans, the sum of the input identifies the case.
 SETTINGS = ("augment=false", "epochs=5", "checkpoint_seconds=0", "learning_rate=0.01")
 AUDITS = 3
 
@@ -81,7 +81,7 @@ class TinyNetwork:
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What the toy saw; it stands in for LoRA."""
+    """The inputs that a toy method in place of LoRA saw."""
     log = []
     original = registry().create
     monkeypatch.setattr(
@@ -104,7 +104,7 @@ def run(request_for, workspace, seen, tmp_path):
 
 
 def rounds(seen):
-    """For each audit the image that it was on, and those that were trained on since the one before; then the rest."""
+    """Return each validation image with the training images since the last one, and the rest."""
     found, trained = [], []
     items = iter(seen)
     for item in items:
@@ -116,10 +116,10 @@ def rounds(seen):
     return found, trained
 
 
-def test_no_step_since_the_last_audit_has_drawn_the_case_that_is_held_out(run, seen):
+def test_steps_never_draw_the_case_that_is_held_out(run, seen):
     run()
     audits, rest = rounds(seen)
-    assert len(audits) == 5  # one after each epoch; the toy goes on asking
+    assert len(audits) == 5  # after each epoch
     for image, trained in audits[:AUDITS]:
         assert len(trained) == 3  # an epoch is as long as ever
         assert image not in trained
@@ -136,9 +136,7 @@ def test_an_audit_sees_structures_and_neither_gradients_nor_dropout(run, seen):
     assert seen[-1] == "finish"
 
 
-def test_what_was_dropped_is_not_in_the_file_and_the_adapter_comes_back_without(
-    run, seen, workspace
-):
+def test_dropped_additions_are_neither_in_the_file_nor_in_the_loaded_network(run, seen, workspace):
     result = run()
     tensors = load_file(result.adapter)
     assert sum(name.endswith(".a") for name in tensors) == 1
@@ -151,13 +149,13 @@ def test_what_was_dropped_is_not_in_the_file_and_the_adapter_comes_back_without(
     assert not any("parametriz" in name for name in names)
 
 
-def test_what_the_method_says_of_its_result_is_in_the_run(run, seen):
+def test_the_notes_of_the_method_are_in_the_run(run, seen):
     result = run()
     assert read_document(result.folder / "run.json", Run).notes == result.run.notes == ("5 audits",)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
-def test_a_run_that_was_cut_off_goes_on_to_the_very_same_adapter(epoch, run, seen):
+def test_an_interrupted_run_resumes_to_the_same_adapter(epoch, run, seen):
     class CutOff(Callbacks):
         def on_epoch_end(self, ended):
             if ended.number == epoch + 1:
@@ -176,9 +174,7 @@ def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_
     """Where the loss looks, a head sees all that it would see in the crop."""
     shape = (30, 40, 33)
     features = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
-    labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(
-        shape
-    )  # so that a label tells its place
+    labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)  # a label is its position
     write_case(tmp_path, "a", features, labels, {}, classes=[0, 20_000])
     generator = torch.Generator().manual_seed(0)
     head = ResidualHead(torch.nn.Conv3d(2, 3, 1), kernel_size, generator)

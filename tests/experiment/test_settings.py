@@ -1,4 +1,4 @@
-"""`--set key=value`: each key finds its place, and what does not fit is told in one line."""
+"""Settings: keys of the method and of the training, presets, and invalid values."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_key_of_both_means_the_method_s():
     [
         ("rnak=4", "the method 'lora' has no setting 'rnak'. Did you mean rank"),
         ("epoch=4", "no setting 'epoch'. Did you mean epochs"),
-        ("rank", "--set 'rank' is no key=value"),
+        ("rank", "--set 'rank': expected key=value"),
         ("=3", "no setting ''"),
         ("rank=many", "setting rank='many': Input should be a valid integer"),
         ("rank=0", "setting rank=0: Input should be greater than or equal to 1"),
@@ -84,14 +84,14 @@ def test_a_key_of_both_means_the_method_s():
         ("stages=deep", "setting stages=['deep']: Input should be a valid integer"),
     ],
 )
-def test_what_does_not_fit_is_told_in_one_line(setting, message):
+def test_an_invalid_setting_is_one_line(setting, message):
     with pytest.raises(FseftError) as caught:
         split(setting)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_preset_sets_keys_of_method_and_recipe_and_what_is_set_beside_it_wins():
+def test_other_settings_take_precedence_over_a_preset():
     config, recipe = split("rank=4", "preset=reference", "epochs=7")
     assert (config.rank, config.roles) == (4, ("attn.qkv",))
     assert (recipe.epochs, recipe.learning_rate, recipe.uniform_learning_rate) == (7, 1e-3, True)
@@ -106,7 +106,7 @@ def test_a_preset_may_differ_where_the_decoder_is_trained():
     assert rates == {"frozen": 1e-3, "fine-tuned": 1e-4, "new": 1e-4, "low-rank": 1e-4}
 
 
-def test_an_unknown_preset_is_told():
+def test_an_unknown_preset_is_refused():
     with pytest.raises(
         FseftError, match=r"the method 'lora' has no preset 'paper'. Known: reference"
     ):

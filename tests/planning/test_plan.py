@@ -1,4 +1,4 @@
-"""The plan: every decision has a value and a reason, within the resources, and nothing is measured twice."""
+"""The plan: decisions with reasons, within the resources, and nothing measured twice."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_the_models_contract_goes_first(dataset, store):
     assert chosen.intensity == (window,)
 
 
-def test_what_will_hurt_is_told(dataset, store):
+def test_a_plan_warns_of_a_poor_fit(dataset, store):
     a_model(
         store,
         spacing_mm=(20, 20, 20),

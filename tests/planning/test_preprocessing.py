@@ -1,4 +1,4 @@
-"""Preprocessing does what is not there yet, once, and loses nothing when it is stopped."""
+"""Preprocessing: every case once, also after an interruption or an error."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def a_plan(**changed):
     )
 
 
-def test_every_case_is_cached_with_its_way_back(dataset, store):
-    made = preprocess(dataset, a_plan(), store)
-    assert (made.processed, made.skipped) == (NAMES, ())
-    case = cache.open_case(made.folder, "a")
+def test_every_case_is_cached_with_its_original_grid(dataset, store):
+    result = preprocess(dataset, a_plan(), store)
+    assert (result.processed, result.skipped) == (NAMES, ())
+    case = cache.open_case(result.folder, "a")
     image, label = case.read_all()
     assert image.dtype == np.int16
     assert image.shape == (1, 16, 20, 24)
@@ -114,7 +114,7 @@ def test_a_case_whose_file_changed_is_done_again(dataset, store, kind):
     assert (again.processed, again.skipped) == (("b",), ("a", "c"))
 
 
-def test_a_run_that_was_stopped_goes_on(dataset, store, monkeypatch):
+def test_an_interrupted_preprocessing_resumes(dataset, store, monkeypatch):
     write, written = cache.write_case, []
 
     def dies_at_the_second(root, case, *arguments, **named):
@@ -127,8 +127,8 @@ def test_a_run_that_was_stopped_goes_on(dataset, store, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         preprocess(dataset, a_plan(), store)
     monkeypatch.undo()
-    made = preprocess(dataset, a_plan(), store)
-    assert (made.processed, made.skipped) == (("b", "c"), ("a",))
+    result = preprocess(dataset, a_plan(), store)
+    assert (result.processed, result.skipped) == (("b", "c"), ("a",))
 
 
 def test_a_broken_case_leaves_the_others_done(dataset, store):
@@ -190,9 +190,9 @@ def test_processes_give_the_same_arrays(dataset, store, tmp_path):
 def test_public_cases_come_back_to_their_grid(real_data, store):
     folder = real_data / "headneck"
     _, plan = api.plan(folder, "none", device="cpu", workspace=store)
-    made = preprocess(folder, plan, store, cases=["pt_100", "pt_101"])
-    assert len(made.processed) == 2
-    case = cache.open_case(made.folder, "pt_100")
+    result = preprocess(folder, plan, store, cases=["pt_100", "pt_101"])
+    assert len(result.processed) == 2
+    case = cache.open_case(result.folder, "pt_100")
     _, label = case.read_all()
     ids = (0, *case.classes)
     scores = np.stack([label == value for value in ids]).astype(np.float32)
@@ -228,16 +228,16 @@ def test_a_4d_image_has_its_channels(store, tmp_path):
     write_volume(folder / "imagesTr" / "a.nii.gz", image, geometry)
     write_labels(folder / "labelsTr" / "a.nii.gz", np.ones(SHAPE, np.uint8), geometry)
     (folder / "dataset.json").write_text(json.dumps(declared))
-    made = preprocess(folder, a_plan(spacing_mm=(1, 1, 1), modality="mr"), store)
-    assert cache.open_case(made.folder, "a").channels == 2
+    result = preprocess(folder, a_plan(spacing_mm=(1, 1, 1), modality="mr"), store)
+    assert cache.open_case(result.folder, "a").channels == 2
 
 
-# --- left and right -------------------------------------------------------------------------------------------
+# --- left and right -------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def paired(tmp_path):
-    """A round body with a structure on its left and, in the case `b`, one on its right; both have the value 1."""
+    """A round body with a structure of value 1 on its left and, in case `b`, also on its right."""
     shape, geometry = (40, 30, 12), Geometry((40, 30, 12), np.diag([-6.0, -6.0, 6.0, 1.0]))
     i, j, _ = np.indices(shape)
     image = np.where(((i - 20) / 16) ** 2 + ((j - 15) / 11) ** 2 < 1, 40, -1000).astype(np.int16)
@@ -260,18 +260,18 @@ def paired(tmp_path):
     return tmp_path / "pairs"
 
 
-def test_pairs_are_divided_once_and_doubts_are_told_each_time(paired, tmp_path, caplog):
+def test_pairs_are_divided_once_and_doubts_are_logged_each_time(paired, tmp_path, caplog):
     store = Workspace(tmp_path / "workspace")
     _, plan = api.plan(paired, "none", device="cpu", workspace=store)
     pairs = {1: LeftRightPair(2, 3)}
     for done in (("a", "b"), ()):
         caplog.clear()
-        made = preprocess(paired, plan, store, pairs=pairs)
-        assert made.processed == done
+        result = preprocess(paired, plan, store, pairs=pairs)
+        assert result.processed == done
         (message,) = caplog.messages
         doubt = "a: left and right of 'kidney' are uncertain: no component is on the right"
         assert doubt in message
-    left_only, both = (open_case(made.folder, name) for name in ("a", "b"))
+    left_only, both = (open_case(result.folder, name) for name in ("a", "b"))
     assert (left_only.classes, both.classes) == ((2,), (2, 3))
     assert both.locations(2)[:, 0].max() < both.locations(3)[:, 0].min()  # the axes are RAS
 
