@@ -1,4 +1,4 @@
-"""`fseft adapt`."""
+"""`fseft adapt`: adapt a model to a dataset with k labelled cases."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.console import ConsoleCallbacks, show_lines, show_table
+from fseft.cli.console import ConsoleCallbacks, show_json, show_lines, show_table
 from fseft.cli.options import (
+    DATA,
+    MODEL,
+    OUTPUT,
+    TRAINING,
     Cluster,
     DatasetFolder,
     Device,
+    Json,
     Memory,
     Minutes,
     Model,
@@ -19,6 +24,7 @@ from fseft.cli.options import (
     Strict,
     Workers,
     Workspace,
+    accept_former_options,
 )
 from fseft.errors import pluralise
 from fseft.schemas import PartMode
@@ -30,25 +36,38 @@ if TYPE_CHECKING:
     from fseft.inference.adapter import Adapter
     from fseft.learn.training.progress import Epoch
 
+CONTEXT_SETTINGS = accept_former_options({"half": "fp16"})
+
 
 def adapt(
     dataset: DatasetFolder,
     model: Model,
-    method: Annotated[str, typer.Option(help="Method; `fseft methods` lists them.")],
-    k: Annotated[int, typer.Option("--k", "-k", help="Number of labelled cases to learn from.")],
+    method: Annotated[
+        str, typer.Option(help="Method (see `fseft methods`).", rich_help_panel=MODEL)
+    ],
+    k: Annotated[
+        int,
+        typer.Option(
+            "--k", "-k", help="Number of labelled cases to train on.", rich_help_panel=DATA
+        ),
+    ],
     seed: Seed = 0,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             help="Setting of method or training, or preset=NAME. See `fseft show method NAME`.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
-    labels: Annotated[list[str] | None, typer.Option(help="Only these structures: a,b,...")] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="Only these structures: a,b,...", rich_help_panel=DATA)
+    ] = None,
     cases: Annotated[
         list[str] | None,
         typer.Option(
-            help="Choose the k among these cases: a,b,... or a text file with one name per line."
+            help="Draw the k cases from these: a,b,... or a text file with one name per line.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     mapping: Annotated[
@@ -56,28 +75,39 @@ def adapt(
         typer.Option(
             "--map",
             help="STRUCTURE=CLASS of the model to start from, where names differ; repeatable.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     decoder: Annotated[
         PartMode | None,
         typer.Option(
-            help="Mode of the decoder. Default: fine-tuned for white-box methods, else frozen."
+            help="Mode of the decoder. Default: fine-tuned for white-box methods, else frozen.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     bottleneck: Annotated[
         PartMode | None,
         typer.Option(
-            help="Mode of the deepest level, between encoder and decoder. Default: frozen."
+            help="Mode of the deepest level, between encoder and decoder. Default: frozen.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     minutes: Minutes = None,
     half: Annotated[
-        bool, typer.Option("--half", help="Store the adapter in half precision: half the size.")
+        bool,
+        typer.Option(
+            "--fp16",
+            help="Store the adapter in half precision: half the size.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Run folder; default runs/DATASET/MODEL/METHOD-kK-sSEED."
+            "--output",
+            "-o",
+            help="Run folder. Default: runs/DATASET/MODEL/METHOD-kK-sSEED.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     memory: Memory = "",
@@ -88,20 +118,32 @@ def adapt(
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Discard an existing run and start over. Default: resume it."
+            "--overwrite",
+            help="Discard an existing run and start over. Default: resume it.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     reporter: Annotated[
         list[str] | None,
-        typer.Option(help="Additional reporter (log.jsonl is always written); repeatable."),
+        typer.Option(
+            help="Additional reporter (log.jsonl is always written); repeatable.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     workspace: Workspace = Path(),
+    as_json: Json = False,
 ) -> None:
     """Adapt a model to your structures with k labelled volumes.
 
     Plans and preprocesses first where necessary. Writes adapter.safetensors, run.json, log.jsonl
     and support.json. An interrupted run resumes from its last checkpoint. A run with different
     settings is overwritten only with --overwrite.
+
+    For example:
+
+    fseft adapt livers --model phantom-tiny --method lora --k 5
+
+    fseft adapt livers --model phantom-tiny --method lora --k 5 --set rank=4 --minutes 10
     """
     from fseft import api
     from fseft.cli.parsing import case_names, names, pairs, parse_memory, parse_settings
@@ -130,19 +172,26 @@ def adapt(
             overwrite=overwrite,
             reporters=tuple(reporter or ()),
             workspace=workspace,
-            callbacks=_AdaptCallbacks(on_step),
+            callbacks=_AdaptCallbacks(on_step, show_config=not as_json),
         )
-    _show(adapter)
+    if as_json:
+        run = adapter.run.model_dump(mode="json") if adapter.run else {}
+        show_json({"adapter": str(adapter.path), **run})
+    else:
+        _show(adapter)
 
 
 class _AdaptCallbacks(ConsoleCallbacks):
-    """Show what was decided before it takes time, and the training."""
+    """Shows the configuration before training, and the progress of training."""
 
-    def __init__(self, on_step: Callable[[Epoch], None]) -> None:
+    def __init__(self, on_step: Callable[[Epoch], None], *, show_config: bool) -> None:
         self._on_step = on_step
+        self._show_config = show_config
 
     def on_start(self, config: AdaptConfig, first_epoch: int) -> None:
-        """Show the support cases, the structures and the rows of the head."""
+        """Prints the support cases, the structures and the rows of the head."""
+        if not self._show_config:
+            return
         lines = {
             "support cases": ", ".join(config.support.cases),
             "structures": ", ".join(config.labels),
@@ -156,7 +205,7 @@ class _AdaptCallbacks(ConsoleCallbacks):
             show_table(("structure", "starts from the model's"), rows)
 
     def on_step(self, epoch: Epoch) -> None:
-        """Update the bar."""
+        """Updates the progress bar."""
         self._on_step(epoch)
 
 

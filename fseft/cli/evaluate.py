@@ -59,6 +59,12 @@ def evaluate(
 
     A structure that only one side has gets the worst score (Dice 0, image diagonal as HD95). A
     structure that neither side has is excluded from the means and counted.
+
+    For example:
+
+    fseft evaluate segmented livers/labelsTs
+
+    fseft evaluate segmented livers/labelsTs --metrics dice,assd --json
     """
     from fseft import api
     from fseft.cli import console

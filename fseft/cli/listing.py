@@ -1,4 +1,4 @@
-"""What there is to choose from: `fseft plugins`, `fseft methods` and `fseft show`."""
+"""List and show components: `fseft plugins`, `fseft methods` and `fseft show`."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 SCOPE = {
     "network": "the whole network",
-    "body": "all but a head of rows",
-    "encoder": "the encoder; all else starts from random weights",
+    "body": "the body, without a head of rows",
+    "encoder": "the encoder; all other parts start from random weights",
 }
-"""What the weights of a card hold."""
+"""Content of a model's weights, by the scope of its card."""
 
 SHAREABLE = {
-    True: "what becomes of it may be shared",
-    False: "what becomes of it may not be shared",
-    None: "it is unclear whether what becomes of it may be shared",
+    True: "derived models may be shared",
+    False: "derived models may not be shared",
+    None: "it is unclear whether derived models may be shared",
 }
 
 
 class Kind(str, Enum):
-    """What can be shown."""
+    """Kinds of components."""
 
     method = "method"
     model = "model"
@@ -51,7 +51,10 @@ class Kind(str, Enum):
 
 
 def plugins(as_json: Json = False) -> None:
-    """List the plugins, what they offer, and their problems."""
+    """List the installed plugins, their components, and their problems.
+
+    For example: fseft plugins --json
+    """
     from fseft.registry import registry
 
     entries = registry().plugins
@@ -68,7 +71,10 @@ def plugins(as_json: Json = False) -> None:
 
 
 def methods(as_json: Json = False) -> None:
-    """List the adaptation methods."""
+    """List the adaptation methods.
+
+    For example: fseft methods --json
+    """
     from fseft.plugin import MethodSpec
     from fseft.registry import registry
 
@@ -81,18 +87,25 @@ def methods(as_json: Json = False) -> None:
 
 
 def show(
-    kind: Annotated[Kind, typer.Argument(help="What it is.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of the component.")],
     name: Annotated[
-        str, typer.Argument(help="Its name; left out, all names are told.", metavar="NAME")
+        str, typer.Argument(help="Name; omit it to list all names.", metavar="NAME")
     ] = "",
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
-    """Show one method, with its configuration, or one model, architecture, reader, reporter or metric."""
+    """Show a component: a method with its settings, a model, an architecture, a metric, ...
+
+    For example:
+
+    fseft show method lora
+
+    fseft show architecture resunet
+    """
     from fseft.registry import registry
 
     if not name:
-        _ask_for_one_of(kind.value, registry().names(kind.value))
+        _refuse_without_name(kind.value, registry().names(kind.value))
     if kind is Kind.model:
         show_model(name, workspace, as_json)
         return
@@ -110,37 +123,37 @@ def show(
         _show_config("--set (training)", TrainingConfig)
 
 
-def _ask_for_one_of(kind: str, names: Iterable[str]) -> NoReturn:
-    """Tell what there is.
+def _refuse_without_name(kind: str, names: Iterable[str]) -> NoReturn:
+    """Lists all names.
 
     Raises:
         FseftError: Always.
     """
-    raise FseftError(f"no {kind} is named", hint=f"There are {', '.join(sorted(names))}.")
+    raise FseftError(
+        f"the name of the {kind} is missing", hint=f"Known: {', '.join(sorted(names))}."
+    )
 
 
 def show_model(name: str, workspace: Path, as_json: bool) -> None:
-    """Print the card of a model, and where its weights are or how they are got."""
+    """Prints the card of a model, and the path of its weights or how to get them."""
     from fseft.model_zoo.catalogue import SCRATCH, find_model_card, weights_path
     from fseft.workspace import Workspace
 
     store = Workspace(workspace)
     card = find_model_card(name, store)
-    path, remedy = (
-        weights_path(name, store) if name != SCRATCH else (None, "Random ones are drawn.")
-    )
-    here = path is not None and path.is_file()
+    path, remedy = weights_path(name, store) if name != SCRATCH else (None, "They are random.")
+    present = path is not None and path.is_file()
     if as_json:
-        console.show_json({**card.model_dump(mode="json"), "present": here})
+        console.show_json({**card.model_dump(mode="json"), "present": present})
     else:
-        _show_facts(_card_facts(card, str(path) if here else f"none here. {remedy}"))
+        _show_facts(_card_facts(card, str(path) if present else f"not downloaded. {remedy}"))
 
 
 def _card_facts(card: ModelCard, weights: str) -> dict[str, Any]:
-    """What a person wants to know of a model, in words."""
+    """Returns the facts about a model, as text."""
     contract = card.contract
     facts = {"name": card.name, "summary": card.summary, "weights": weights}
-    told = {
+    texts = {
         "scope": SCOPE[card.scope],
         "parameters": f"{card.parameters:,}" if card.parameters else "",
         "classes": _numbered(card.classes),
@@ -157,21 +170,19 @@ def _card_facts(card: ModelCard, weights: str) -> dict[str, Any]:
             if key not in ("load_report", "output")
         },
     }
-    return facts | {**card.model_dump(mode="json", exclude={"schema_version"}), **told}
+    return facts | {**card.model_dump(mode="json", exclude={"schema_version"}), **texts}
 
 
 def _numbered(classes: Sequence[str]) -> str:
-    """Classes with their indices, the background being 0, and what unusual names mean."""
+    """Classes with their indices (0 is the background), and the canonical form of aliases."""
     from fseft.anatomy.vocabulary import normalise_name, resolve_name
 
-    means = (
-        f" ({resolve_name(name)})" if resolve_name(name) != normalise_name(name) else ""
-        for name in classes
-    )
-    return ", ".join(
-        f"{n}:{name}{meant}"
-        for n, (name, meant) in enumerate(zip(classes, means, strict=True), start=1)
-    )
+    texts = []
+    for index, name in enumerate(classes, start=1):
+        canonical = resolve_name(name)
+        alias = f" ({canonical})" if canonical != normalise_name(name) else ""
+        texts.append(f"{index}:{name}{alias}")
+    return ", ".join(texts)
 
 
 def _describe(kind: str, name: str, spec: Spec) -> dict[str, Any]:
@@ -220,14 +231,14 @@ def _show_config(title: str, config: type[FrozenModel]) -> None:
 
 
 def _below(item: object) -> str:
-    """A value after its key: on the same line, or indented below where it has keys itself."""
+    """Formats a value after its key: on the same line, or indented below if it is a mapping."""
     if not isinstance(item, dict):
         return f" {_text(item)}"
     return "".join(f"\n  {line}" for line in _text(item).splitlines())
 
 
 def _type(annotation: Any) -> str:
-    """A type as the user gives it: the words that there are, `list of ...`, or its name."""
+    """Formats a type: the choices of a literal, `list of ...`, or its name."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " | ".join(map(str, parts))
@@ -237,10 +248,10 @@ def _type(annotation: Any) -> str:
 
 
 def _text(value: object) -> str:
-    """A value of a card or a configuration, as a person writes it; what is not given is left out."""
+    """Formats a value of a card or a configuration; omits empty values."""
     if isinstance(value, dict):
-        given = {key: item for key, item in value.items() if item not in (None, {}, [], "")}
-        return "\n".join(f"{key}:{_below(item)}" for key, item in given.items())
+        items = {key: item for key, item in value.items() if item not in (None, {}, [], "")}
+        return "\n".join(f"{key}:{_below(item)}" for key, item in items.items())
     if isinstance(value, list | tuple | frozenset):
         return ", ".join(_text(item) for item in value)
     return str(value)

@@ -1,42 +1,55 @@
-"""`fseft plugin`: make a plugin."""
+"""`fseft plugin`: write the package of a new plugin."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from fseft.cli import console
 
-plugin = typer.Typer(help="Make a plugin of your own.", no_args_is_help=True)
+Kind = Literal[
+    "method",
+    "model",
+    "architecture",
+    "reader",
+    "reporter",
+    "metric",
+    "loss",
+    "augmentation",
+    "schedule",
+    "optimizer",
+]
+
+plugin = typer.Typer(help="Write the package of a new plugin.", no_args_is_help=True)
 
 
 @plugin.callback()
 def _plugin() -> None:
-    """Make a plugin of your own."""
+    """Write the package of a new plugin."""
 
 
 @plugin.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of what the plugin offers.")],
-    kind: Annotated[
-        str,
-        typer.Option(
-            help="method, model, architecture, reader, reporter, metric, loss, augmentation, schedule "
-            "or optimizer."
-        ),
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the component.")],
+    kind: Annotated[Kind, typer.Option(help="Kind of the component.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of the package. [default: fseft-NAME]"),
     ] = None,
 ) -> None:
-    """Write a package with one working example, tests and CI, ready to be filled and published."""
-    from fseft.cli.parsing import choice
-    from fseft.scaffold.new_plugin import PREFIX, USAGE, new_plugin
+    """Write a package with a working example, tests and CI.
+
+    For example:
+
+    fseft plugin new my-method --kind method
+
+    fseft plugin new my-metric --kind metric --output my-metric
+    """
+    from fseft.scaffold.new_plugin import PREFIX, new_plugin
 
     folder = output or Path(f"{PREFIX}{name}")
-    new_plugin(name, choice("--kind", kind, tuple(USAGE)), folder)
+    new_plugin(name, kind, folder)
     console.show_lines([f"the package {PREFIX}{name}: {folder}"])
     console.note(f"next: pip install -e {folder}; fseft show {kind} {name}; pytest {folder}")

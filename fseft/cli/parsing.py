@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -144,18 +144,6 @@ def parse_settings(option: str, texts: Iterable[str], *, example: str = "rank=4"
             raise FseftError(cause, hint=f"Write for example {option} {example}.")
         settings[key] = parsed_value(value)
     return settings
-
-
-def choice(option: str, value: str, choices: tuple[str, ...]) -> str:
-    """Returns the value if it is one of the choices.
-
-    Raises:
-        FseftError: The value is not one of them.
-    """
-    if value not in choices:
-        names = [name for name in choices if name]
-        raise FseftError(f"{option} {value!r} is not known", hint=did_you_mean(value, names))
-    return value
 
 
 def parse_memory(text: str) -> int:

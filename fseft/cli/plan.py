@@ -37,10 +37,16 @@ def plan(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a dataset and decide how it is processed for a model.
+    """Fingerprint a dataset, and plan its preprocessing for a model.
 
-    Writes fingerprint.json and plan.MODEL.json below fingerprints/. Files are measured again only
-    if one has changed.
+    Writes fingerprint.json and plan.MODEL.json below fingerprints/. Only new and changed files are
+    measured.
+
+    For example:
+
+    fseft plan livers --model phantom-tiny
+
+    fseft plan livers --model none --memory 8GB
     """
     from fseft import api
     from fseft.workspace import Workspace

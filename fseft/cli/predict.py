@@ -1,4 +1,4 @@
-"""`fseft predict`."""
+"""`fseft predict`: segment scans with one or several adapters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fseft.cli.callbacks import PredictCallbacks
-from fseft.cli.options import Cluster, Device, Workers, Workspace
+from fseft.cli.options import MODEL, OUTPUT, Cluster, Device, Json, Workers, Workspace
 from fseft.errors import pluralise
 
 
@@ -19,35 +19,56 @@ def predict(
             metavar="SCANS...", help="Scans: files, folders of files, DICOM series folders."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the segmentations.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for the segmentations.", rich_help_panel=OUTPUT
+        ),
+    ],
     adapter: Annotated[
-        list[Path], typer.Option(help="adapter.safetensors, or the folder of its run; repeatable.")
+        list[Path],
+        typer.Option(
+            help="adapter.safetensors, or the folder of its run; repeatable.", rich_help_panel=MODEL
+        ),
     ],
     overlap: Annotated[
         Literal["probability", "first", "separate"],
         typer.Option(
-            help="Of several adapters: probability (the highest wins), first, or separate folders."
+            help="Several adapters: the highest probability wins, the first, or separate folders.",
+            rich_help_panel=OUTPUT,
         ),
     ] = "probability",
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write one channel per class.")
+        bool,
+        typer.Option(
+            "--probabilities", help="Also write one channel per class.", rich_help_panel=OUTPUT
+        ),
     ] = False,
     tta: Annotated[
-        bool, typer.Option("--tta", help="Average over mirrored copies of the scan: slower.")
+        bool,
+        typer.Option(
+            "--tta", help="Average over mirrored copies of the scan: slower.", rich_help_panel=MODEL
+        ),
     ] = False,
     device: Device = "auto",
     workers: Workers = 1,
     cluster: Cluster = "",
     workspace: Workspace = Path(),
+    as_json: Json = False,
 ) -> None:
     """Segment new scans on their own grid.
 
-    Needs the scan, the adapter and the backbone, nothing else. Scans that are done already are
-    skipped. Several adapters that learned from the same frozen features share one pass of the
-    network.
+    Needs the scan, the adapter and the backbone only. Scans that were segmented before by the same
+    adapters are skipped. Adapters on the same frozen features share one forward pass.
+
+    For example:
+
+    fseft predict livers/imagesTs -o segmented --adapter runs/livers/phantom-tiny/lora-k5-s0
+
+    fseft predict scan.nii.gz -o segmented --adapter liver.safetensors --adapter spleen.safetensors
     """
     from fseft import api
-    from fseft.cli.console import out
+    from fseft.cli.console import show_json, show_lines
 
     result = api.predict(
         inputs,
@@ -61,7 +82,9 @@ def predict(
         workspace=workspace,
         callbacks=PredictCallbacks(),
     )
+    if as_json:
+        outcome = {"segmented": result.segmented, "skipped": result.skipped}
+        show_json({"output": str(output), **outcome})
+        return
     skipped = f", {len(result.skipped)} existed already" if result.skipped else ""
-    out.print(
-        f"{pluralise(len(result.segmented), 'scan')} segmented{skipped}: {output}", soft_wrap=True
-    )
+    show_lines([f"{pluralise(len(result.segmented), 'scan')} segmented{skipped}: {output}"])

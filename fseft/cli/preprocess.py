@@ -10,6 +10,7 @@ from fseft.cli.options import (
     Cluster,
     DatasetFolder,
     Device,
+    Json,
     Memory,
     Model,
     Strict,
@@ -28,11 +29,18 @@ def preprocess(
     strict: Strict = False,
     device: Device = "auto",
     memory: Memory = "",
+    as_json: Json = False,
 ) -> None:
     """Resample a dataset to a model's grid and store it compressed.
 
     Plans first. Cases that were preprocessed before, from the same files, are skipped, so that an
     interrupted run resumes.
+
+    For example:
+
+    fseft preprocess livers --model phantom-tiny
+
+    fseft preprocess livers --model phantom-tiny --workers 8
     """
     from fseft import api
 
@@ -46,5 +54,9 @@ def preprocess(
         workspace=workspace,
         callbacks=ConsoleCallbacks(),
     )
+    if as_json:
+        cases = {"processed": list(result.processed), "skipped": list(result.skipped)}
+        console.show_json({"folder": str(result.folder), **cases})
+        return
     counts = f"{len(result.processed)} cases preprocessed, {len(result.skipped)} skipped"
     console.show_lines([f"{counts}: {result.folder}"])

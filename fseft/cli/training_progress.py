@@ -1,4 +1,4 @@
-"""How training looks while it goes on: a bar with loss and time left, or a line now and then."""
+"""Training progress: a bar with loss and remaining time on a terminal, else a line now and then."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fseft.cli.console import duration, err, note
+from fseft.cli.console import duration, err, is_quiet, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,27 +19,39 @@ SECONDS_BETWEEN_LINES = 20.0
 
 @contextmanager
 def training_progress(
-    description: str, minutes: float | None = None, left: str = "at most"
+    description: str, minutes: float | None = None, bound: str = "at most"
 ) -> Iterator[Callable[[Epoch], None]]:
-    """Give a function to call after each step; `minutes` is the time budget, if there is one."""
-    with _bar(description) if err.is_terminal else _lines(description, minutes, left) as on_step:
+    """Shows the progress of a training on stderr.
+
+    Args:
+        description: Name of the training.
+        minutes: Training time budget, if any.
+        bound: Qualifier of the remaining time.
+
+    Yields:
+        A function to call after each step.
+    """
+    if is_quiet():
+        yield lambda _: None
+        return
+    with _bar(description) if err.is_terminal else _lines(description, minutes, bound) as on_step:
         yield on_step
 
 
 def validation_lines() -> Callable[[Epoch, Mapping[str, float]], None]:
-    """A function to call with what the validation gives after an epoch: a line now and then, and at the end."""
+    """Returns a function that prints the Dice of a validation, now and then and at the end."""
     last = -math.inf
 
-    def on_validated(epoch: Epoch, dice: Mapping[str, float]) -> None:
+    def on_validation_end(epoch: Epoch, dice: Mapping[str, float]) -> None:
         nonlocal last
-        if dice and (epoch.progress == 1 or time.monotonic() - last >= SECONDS_BETWEEN_LINES):
+        due = time.monotonic() - last >= SECONDS_BETWEEN_LINES
+        if dice and (due or epoch.progress == 1):
             last = time.monotonic()
-            each = ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
-            note(
-                f"validation, epoch {epoch.number}: mean Dice {sum(dice.values()) / len(dice):.3f} ({each})"
-            )
+            mean = sum(dice.values()) / len(dice)
+            scores = ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
+            note(f"validation, epoch {epoch.number}: mean Dice {mean:.3f} ({scores})")
 
-    return on_validated
+    return on_validation_end
 
 
 @contextmanager
@@ -61,14 +73,16 @@ def _bar(description: str) -> Iterator[Callable[[Epoch], None]]:
     )
     with Progress(*columns, console=err) as bar:
         task = bar.add_task(description, total=1.0, epoch=0, loss="–")
-        yield lambda e: bar.update(task, completed=e.progress, epoch=e.number, loss=f"{e.loss:.4f}")
+        yield lambda epoch: bar.update(
+            task, completed=epoch.progress, epoch=epoch.number, loss=f"{epoch.loss:.4f}"
+        )
 
 
 @contextmanager
 def _lines(
     description: str, minutes: float | None, bound: str
 ) -> Iterator[Callable[[Epoch], None]]:
-    """A line after the first step, then now and then, with the time left as the steps between tell it."""
+    """A line after the first step, then now and then, with the extrapolated remaining time."""
     last, first = -math.inf, None
 
     def on_step(epoch: Epoch) -> None:
@@ -77,11 +91,18 @@ def _lines(
         if time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
-        done = f"{description}: epoch {epoch.number} ({epoch.progress:.0%}), loss {epoch.loss:.4f}"
-        left = math.inf if minutes is None else 60 * minutes - epoch.seconds
-        if epoch.progress > first.progress:
-            pace = (epoch.seconds - first.seconds) / (epoch.progress - first.progress)
-            left = min(left, pace * (1 - epoch.progress))
-        note(f"{done}, {bound} {duration(max(left, 0))} left" if math.isfinite(left) else done)
+        state = f"epoch {epoch.number} ({epoch.progress:.0%}), loss {epoch.loss:.4f}"
+        remaining = _remaining_seconds(first, epoch, minutes)
+        suffix = f", {bound} {duration(remaining)} left" if math.isfinite(remaining) else ""
+        note(f"{description}: {state}{suffix}")
 
     yield on_step
+
+
+def _remaining_seconds(first: Epoch, epoch: Epoch, minutes: float | None) -> float:
+    """Seconds to the end of the training or of its budget; infinite if neither is known."""
+    remaining = math.inf if minutes is None else 60 * minutes - epoch.seconds
+    if epoch.progress > first.progress:
+        pace = (epoch.seconds - first.seconds) / (epoch.progress - first.progress)
+        remaining = min(remaining, pace * (1 - epoch.progress))
+    return max(remaining, 0)

@@ -114,7 +114,7 @@ def test_each_bad_call_is_refused_in_one_line_and_leaves_nothing(here, fseft):
 
 def test_a_model_is_imported_verified_shown_and_listed(here, fseft):
     missing = fseft("models", "show", "clipdriven")
-    assert "none here. Run `fseft models pull clipdriven`" in " ".join(missing.out.split())
+    assert "not downloaded. Run `fseft models pull clipdriven`" in " ".join(missing.out.split())
     imported = fseft("models", "import", "clipdriven", "clipdriven.pt")
     assert imported.status == 0
     for words in (

@@ -28,6 +28,18 @@ def test_every_command_can_be_quiet_or_verbose(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_has_an_example(name):
+    help_text = COMMANDS[name]["help"]
+    assert "xample" in help_text
+    assert f"{name} " in help_text.partition("xample")[2]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_prints_json(name):
+    assert name == "fseft plugin new" or "--json" in flags(COMMANDS[name])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_parameter_has_a_help_text(name):
     parameters = COMMANDS[name]["parameters"]
     assert [parameter["name"] for parameter in parameters if not parameter["help"]] == []
