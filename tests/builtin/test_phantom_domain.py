@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from fseft.builtin.phantom.anatomy import STRUCTURES
 from fseft.builtin.phantom.domain import (
-    LEAST,
-    MOST,
+    MAX_SIDE,
+    MIN_SIDE,
     TORSO_HU,
     TORSO_MM,
     Scenes,
@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_volume_and_another_seed_another(make):
 @given(seed=SEEDS, spacing_mm=st.floats(0.5, 8.0))
 def test_a_field_of_view_has_as_many_voxels_as_a_volume_may_have(seed, spacing_mm):
     frame = random_frame(np.random.default_rng(seed), TORSO_MM, spacing_mm)
-    assert all(LEAST <= side <= MOST for side in frame.shape)
+    assert all(MIN_SIDE <= side <= MAX_SIDE for side in frame.shape)
     assert all(0.7 * spacing_mm < size < 3 * spacing_mm for size in frame.spacing_mm)
 
 

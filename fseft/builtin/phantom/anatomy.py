@@ -1,4 +1,4 @@
-"""The torso of one random person: labelled and unlabelled solids, in the order in which they are painted."""
+"""The torso of a random person: labelled and unlabelled solids, in painting order."""
 
 from __future__ import annotations
 
@@ -32,12 +32,19 @@ STRUCTURES: tuple[str, ...] = (
     "gallbladder",
     "colon",
 )
-SCATTERED = ("ribs", "vertebrae", "colon")  # these may be in many pieces
+SCATTERED = ("ribs", "vertebrae", "colon")  # structures with many components
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One solid: what it is made of, the label that it sets, and how much of each voxel it fills."""
+    """One solid in painting order.
+
+    Attributes:
+        tissue: Tissue, which decides the intensity.
+        label: Label of its voxels, 0 for background, or `KEEP`.
+        box: Box of the grid.
+        occupancy: Fraction of each voxel of the box that it fills.
+    """
 
     tissue: str
     label: int
@@ -46,9 +53,11 @@ class Layer:
 
 
 def fill(grid: Grid, tissue: str, shape: Shape, label: int) -> Layer:
-    """The layer of a solid; voxels that its surface cuts are filled in part."""
+    """Return the layer of a solid; voxels at its surface are partially filled."""
     edge = np.float32(np.mean(grid.spacing_mm))
-    return Layer(tissue, label, shape.box, np.clip(shape.distance / edge + np.float32(0.5), 0, 1))
+    voxels = shape.distance / edge
+    occupancy = np.clip(voxels + np.float32(0.5), 0, 1)
+    return Layer(tissue, label, shape.box, occupancy)
 
 
 @dataclass(frozen=True)
@@ -67,13 +76,13 @@ class Habitus:
 
     @property
     def width_mm(self) -> float:
-        """From the right to the left flank."""
+        """Width of the body from flank to flank, in mm."""
         return 2 * (150.0 + self.fat_mm) * self.scale[0]
 
 
 @dataclass
 class Scene:
-    """The body while it is built: its grid, the walls of its cavities, and the layers painted so far."""
+    """A body under construction: grid, walls of the cavities, and the layers so far."""
 
     grid: Grid
     habitus: Habitus
@@ -85,7 +94,7 @@ class Scene:
     def paint(
         self, tissue: str, shape: Shape, label: str | int = 0, *, gap_mm: float = 0.0
     ) -> None:
-        """Put a solid over what is there, with a rim of fat around it where `gap_mm` is given."""
+        """Paint a solid over earlier ones, with a margin of fat of `gap_mm`."""
         if shape.distance.size == 0:
             return
         if gap_mm:
@@ -94,12 +103,14 @@ class Scene:
         self.layers.append(fill(self.grid, tissue, shape, number))
 
     def abdominal(self, shape: Shape) -> Shape:
-        """A shape kept inside the abdominal wall and below the diaphragm."""
-        return shape.within(self.cage - np.float32(8.0), -self.diaphragm - np.float32(3.0))
+        """Return a shape restricted to the abdominal cavity."""
+        wall = self.cage - np.float32(8.0)
+        below = -self.diaphragm - np.float32(3.0)
+        return shape.within(wall, below)
 
 
 def random_habitus(rng: np.random.Generator) -> Habitus:
-    """Draw a person: small or large, slim or obese, breathing in or out, and what of them is scanned."""
+    """Draw a person: size, obesity, phase of breathing and the scanned region."""
     size = float(np.clip(rng.normal(1.0, 0.06), 0.86, 1.14))
     obesity = float(rng.beta(1.6, 3.0))
     return Habitus(
@@ -122,23 +133,34 @@ def random_habitus(rng: np.random.Generator) -> Habitus:
 def random_grid(
     rng: np.random.Generator, habitus: Habitus, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> Grid:
-    """Lay a voxel grid over the person, off-centre, and bend it so that no border is a perfect ellipsoid."""
+    """Return an off-centre grid of the person, deformed so that no surface is an ellipsoid.
+
+    Args:
+        rng: Source of randomness.
+        habitus: Build of the person.
+        shape: Voxels (i, j, k).
+        spacing_mm: Voxel size.
+    """
     low, high = {"torso": (5, 40), "abdomen": (-55, -15), "chest": (105, 140)}[habitus.region]
     centre = (rng.normal(0, 5), habitus.belly_mm / 4 + rng.normal(0, 5), rng.uniform(low, high))
-    axes = [
-        (c * f + (np.arange(n) - (n - 1) / 2) * s) / f
-        for c, f, n, s in zip(centre, habitus.scale, shape, spacing_mm, strict=True)
-    ]
-    position = np.meshgrid(*(a.astype(np.float32) for a in axes), indexing="ij", sparse=True)
+    axes = []
+    for axis in range(3):
+        voxels = np.arange(shape[axis]) - (shape[axis] - 1) / 2
+        scale = habitus.scale[axis]
+        positions = (centre[axis] * scale + voxels * spacing_mm[axis]) / scale
+        axes.append(positions.astype(np.float32))
+    undeformed = np.meshgrid(*axes, indexing="ij", sparse=True)
     bend = rng.uniform(0.6, 1.1)
+    coarse, fine = np.float32(5.0 * bend), np.float32(1.6 * bend)
     x, y, z = (
-        p
-        + np.float32(5.0 * bend) * smooth_noise(rng, shape, spacing_mm, 110.0)
-        + np.float32(1.6 * bend) * smooth_noise(rng, shape, spacing_mm, 38.0)
-        for p in position
+        position
+        + coarse * smooth_noise(rng, shape, spacing_mm, 110.0)
+        + fine * smooth_noise(rng, shape, spacing_mm, 38.0)
+        for position in undeformed
     )
-    turn = np.float32(rng.normal(0, 0.04))  # the patient lies a little rotated
-    return Grid(x + turn * y, y - turn * x, z, (spacing_mm[0], spacing_mm[1], spacing_mm[2]))
+    turn = np.float32(rng.normal(0, 0.04))  # patients are slightly rotated
+    i, j, k = spacing_mm
+    return Grid(x + turn * y, y - turn * x, z, (i, j, k))
 
 
 def build_anatomy(
@@ -147,13 +169,13 @@ def build_anatomy(
     """Build one person on a voxel grid.
 
     Args:
-        rng: Decides everything that differs between two persons of the same habitus.
-        habitus: The build of the person.
-        shape: Voxels (i, j, k); the axes grow to right, anterior and superior.
+        rng: Source of the variation between persons of the same habitus.
+        habitus: Build of the person.
+        shape: Voxels (i, j, k); the axes are RAS.
         spacing_mm: Voxel size in mm along each axis.
 
     Returns:
-        Layers in painting order: what comes later covers what came before.
+        Layers in painting order; later ones cover earlier ones.
     """
     from fseft.builtin.phantom import abdomen, thorax
 
@@ -180,7 +202,15 @@ def build_anatomy(
 def paint_labels(
     layers: Sequence[Layer], shape: Sequence[int], structures: Sequence[str] = STRUCTURES
 ) -> NDArray[np.uint8]:
-    """The hard labels (i, j, k): the last solid that fills half of a voxel owns it; specks are dropped."""
+    """Return the label map (i, j, k) without small components.
+
+    A voxel belongs to the last solid that fills half of it.
+
+    Args:
+        layers: Layers in painting order.
+        shape: Voxels (i, j, k).
+        structures: Names of the labels from 1.
+    """
     from scipy import ndimage
 
     labels = np.zeros(tuple(shape), np.uint8)
@@ -190,9 +220,9 @@ def paint_labels(
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is None or structures[number - 1] in SCATTERED:
             continue
-        pieces, count = ndimage.label(labels[box] == number)
+        components, count = ndimage.label(labels[box] == number)
         if count > 1:
-            sizes = np.bincount(pieces.ravel())[1:]
-            specks = np.flatnonzero(sizes < 0.2 * sizes.max()) + 1
-            labels[box][np.isin(pieces, specks)] = 0
+            sizes = np.bincount(components.ravel())[1:]
+            small = np.flatnonzero(sizes < 0.2 * sizes.max()) + 1
+            labels[box][np.isin(components, small)] = 0
     return labels

@@ -41,20 +41,21 @@ def write_dataset(
     """Write phantoms as an nnU-Net v2 dataset, each stored in one of several orientations.
 
     Args:
-        folder: Where `dataset.json`, `imagesTr`, `labelsTr` and, with test cases, `imagesTs`, `labelsTs` go.
+        folder: Folder of `dataset.json`, `imagesTr`, `labelsTr` and, with test cases, `imagesTs`
+            and `labelsTs`.
         cases: Training cases.
         test_cases: Test cases, numbered after the training cases; their labels are in `labelsTs`.
         seed: The same seed gives the same phantoms; case n does not depend on how many there are.
         modality: "ct" or "mr".
-        structures: What is annotated, as labels 1, 2, ... in this order; everything if not given.
+        structures: Annotated structures, as labels 1, 2, ... in this order; by default all.
         shift: Domain shift, see `make_phantom`.
-        name: Name in `dataset.json`; "Phantom" and the modality if not given.
+        name: Name in `dataset.json`; by default "Phantom" and the modality.
         shape: Voxels to the right, anterior and superior, see `make_phantom`.
         spacing_mm: Voxel size along the same axes.
         progress: Called as progress(done, total) after every case.
 
     Raises:
-        FseftError: If a structure is unknown or an argument makes no sense.
+        FseftError: A structure is unknown or an argument is out of range.
     """
     make = partial(make_phantom, shape=shape, spacing_mm=spacing_mm, modality=modality, shift=shift)
     write_phantoms(
@@ -82,13 +83,14 @@ def write_phantoms(
     name: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write what `make` makes, one phantom for each generator it is given; the rest as for `write_dataset`."""
+    """Write the phantoms that `make` returns for each random generator, as `write_dataset` does."""
     from fseft.volume.image import write_labels, write_volume
     from fseft.workspace import write_text
 
     if cases < 1 or test_cases < 0:
         raise FseftError(
-            f"a dataset of {cases} training and {test_cases} test cases", hint="Ask for 1 or more."
+            f"a dataset of {cases} training and {test_cases} test cases",
+            hint="At least 1 training case is needed.",
         )
     total = cases + test_cases
     for number in range(total):
@@ -103,18 +105,18 @@ def write_phantoms(
         if progress:
             progress(number + 1, total)
     text = json.dumps(_description(name, modality, structures, cases), indent=2)
-    write_text(folder / "dataset.json", text + "\n")  # last: it says that the dataset is whole
+    write_text(folder / "dataset.json", text + "\n")  # last: it marks the dataset as complete
 
 
 def stored(
     phantom: Phantom, structures: Sequence[str], orientation: str
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]:
-    """A phantom as a file holds it.
+    """Return a phantom in the form of a file.
 
     Args:
-        phantom: What to store.
-        structures: The annotated ones; they become labels 1, 2, ... and all others background.
-        orientation: Where the array axes grow to in the file, such as "LPS".
+        phantom: The phantom to store.
+        structures: Annotated structures, which become labels 1, 2, ...; others are background.
+        orientation: Three-letter code of the array axes in the file, such as "LPS".
 
     Returns:
         Image (i, j, k), labels (i, j, k) and their geometry, with the patient around the origin.
@@ -126,12 +128,12 @@ def stored(
         [*np.multiply(phantom.spacing_mm, (-1, -1, 1)), 1.0]
     )  # RAS axes in an LPS world
     affine[:3, 3] = -affine[:3, :3] @ ((np.array([i, j, k]) - 1) / 2)
-    known = np.zeros(len(phantom.structures) + 1, np.uint8)
+    annotated = np.zeros(len(phantom.structures) + 1, np.uint8)
     for number, structure in enumerate(structures, start=1):
-        known[phantom.structures.index(structure) + 1] = number
+        annotated[phantom.structures.index(structure) + 1] = number
     grid = Geometry((i, j, k), affine)
     image, geometry = reorient(phantom.image, grid, orientation)
-    labels, _ = reorient(known[phantom.labels], grid, orientation)
+    labels, _ = reorient(annotated[phantom.labels], grid, orientation)
     return image, labels, geometry
 
 

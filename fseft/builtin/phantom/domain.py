@@ -1,8 +1,8 @@
-"""Domain randomisation: scanners that are not, so that what is learned from them holds on those that are.
+"""Domain randomisation: imaginary scanners, so that networks generalise to real ones.
 
-After SynthSeg (Billot et al., Medical Image Analysis 86, 2023): every tissue's intensity, texture, noise, blur, bias
-field, resolution and field of view are drawn anew for each volume, far beyond what is real. Here they are drawn;
-`render` applies them.
+After SynthSeg (Billot et al., Medical Image Analysis 86, 2023), intensity and texture of each
+tissue, noise, blur, bias field, resolution and field of view are drawn for each volume, in
+unrealistically wide ranges. This module draws them; `render` applies them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ TORSO_HU: Mapping[str, Range] = {
     for tissue, (means, spread, _) in CT.items()
 }
 TORSO_MM = ((200.0, 420.0), (160.0, 300.0), (180.0, 440.0))
-"""How wide, deep and high the field of view of a torso may be."""
-LEAST, MOST = 36, 112  # voxels along an axis
+"""Ranges of width, depth and height of the field of view of a torso."""
+MIN_SIDE, MAX_SIDE = 36, 112  # voxels along an axis
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,18 @@ class Frame:
 
 
 def random_frame(rng: np.random.Generator, extent_mm: Sequence[Range], spacing_mm: float) -> Frame:
-    """Draw a field of view, with voxels a little finer or coarser than usual and, at times, thick slices."""
+    """Draw a field of view and voxel size, sometimes with thick slices.
+
+    Args:
+        rng: Source of randomness.
+        extent_mm: Range of the extent along each axis.
+        spacing_mm: Typical voxel size.
+    """
     plane = spacing_mm * float(rng.uniform(0.8, 1.3))
     slices = plane * float(rng.uniform(1.3, 2.2) if rng.uniform() < 0.2 else 1.0)
     i, j, k = (round(float(s), 2) for s in (plane, plane, slices))
     sides = [
-        int(np.clip(rng.uniform(*extent) / s, LEAST, MOST))
+        int(np.clip(rng.uniform(*extent) / s, MIN_SIDE, MAX_SIDE))
         for extent, s in zip(extent_mm, (i, j, k), strict=True)
     ]
     return Frame((sides[0], sides[1], sides[2]), (i, j, k))
@@ -58,13 +64,13 @@ def random_domain(
     hounsfield: Mapping[str, Range],
     spacing_mm: Sequence[float],
 ) -> Appearance:
-    """Draw a scanner.
+    """Draw the appearance of an imaginary scanner.
 
     Args:
-        rng: The source of chance.
-        modality: "ct": each tissue anywhere between its bounds; "mr": anything from dark to bright.
-        hounsfield: The bounds of each tissue in HU.
-        spacing_mm: Of the voxels, by which blur and grain go.
+        rng: Source of randomness.
+        modality: "ct" draws each tissue between its bounds, "mr" from dark to bright.
+        hounsfield: Bounds of each tissue in HU.
+        spacing_mm: Voxel size, to which blur and grain are relative.
     """
     ct, voxel = modality == "ct", float(np.mean(spacing_mm))
     unit = 1.0 if ct else float(rng.uniform(200, 2000))
@@ -91,14 +97,14 @@ def random_domain(
 
 @dataclass(frozen=True)
 class Torsos:
-    """People, or what of them is in view, as scanners that are not may show them."""
+    """Torsos of random persons, imaged by random imaginary scanners."""
 
     modality: Modality
     spacing_mm: float
     structures: tuple[str, ...] = STRUCTURES
 
     def make(self, rng: np.random.Generator) -> Phantom:
-        """One volume; `rng` is the only source of chance."""
+        """Return one volume; `rng` is the only source of randomness."""
         frame = random_frame(rng, TORSO_MM, self.spacing_mm)
         appearance = random_domain(rng, self.modality, TORSO_HU, frame.spacing_mm)
         return make_phantom(
@@ -112,7 +118,14 @@ class Torsos:
 
 @dataclass(frozen=True)
 class Scenes:
-    """Individuals of an atlas, seen in the same way. The atlas is drawn by its number, and lends it to all names."""
+    """Individuals of an atlas of abstract organs, imaged by random imaginary scanners.
+
+    Attributes:
+        modality: "ct" or "mr".
+        spacing_mm: Typical voxel size.
+        atlas: Seed of the atlas, and prefix of the structure names.
+        reach_mm: Half the size of the atlas.
+    """
 
     modality: Modality
     spacing_mm: float
@@ -121,11 +134,11 @@ class Scenes:
 
     @property
     def structures(self) -> tuple[str, ...]:
-        """The organs of this atlas."""
+        """Names of the organs of this atlas."""
         return tuple(f"scene{self.atlas}_{organ}" for organ in ORGANS)
 
     def make(self, rng: np.random.Generator) -> Phantom:
-        """One volume; `rng` is the only source of chance but for the atlas."""
+        """Return one volume; `rng` decides everything except the atlas."""
         atlas = random_atlas(np.random.default_rng(self.atlas), self.reach_mm)
         frame = random_frame(rng, [(1.5 * self.reach_mm, 2.4 * self.reach_mm)] * 3, self.spacing_mm)
         appearance = random_domain(rng, self.modality, HU, frame.spacing_mm)
@@ -137,7 +150,9 @@ class Scenes:
 
 def _mr_bounds(tissue: str) -> Range:
     level = DARK_IN_MR.get(tissue)
-    return (0.05, 1.0) if level is None else (0.3 * level, min(1.0, 2.0 * level))
+    if level is None:
+        return 0.05, 1.0
+    return 0.3 * level, min(1.0, 2.0 * level)
 
 
 def _blur(rng: np.random.Generator, spacing_mm: Sequence[float]) -> tuple[float, float, float]:

@@ -1,4 +1,4 @@
-"""Phantoms: a random torso imaged as CT or in the manner of MR, with its labels."""
+"""Phantoms: a random torso imaged as CT or similarly to MR, with its labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Modality = Literal["ct", "mr"]
 DEFAULT_SHAPE = (88, 64, 88)
 
-# HU without contrast and in the arterial, portal venous and late phase; spread between persons; texture
+# HU without contrast and in the arterial, portal venous and late phase; standard deviation between
+# persons; texture
 CT: Mapping[str, tuple[tuple[float, float, float, float], float, float]] = {
     "air": ((-990, -990, -990, -990), 5, 2),
     "skin": ((20, 25, 30, 30), 10, 5),
@@ -60,22 +61,22 @@ DARK_IN_MR = {"air": 0.01, "table": 0.01, "lung": 0.12, "cortical": 0.12, "lung_
 
 @dataclass(frozen=True)
 class Appearance:
-    """How an anatomy is imaged: by which scanner, with which settings and contrast medium.
+    """The appearance of an anatomy: scanner, settings and contrast medium.
 
     Attributes:
-        modality: "ct" in HU, or "mr" with arbitrary units from 0.
+        modality: "ct" in HU, or "mr" in arbitrary units from 0.
         intensity: Mean of each tissue before noise.
-        texture: Deviation of each tissue inside one person.
-        noise: Deviation of the noise, in units of the image.
+        texture: Standard deviation of each tissue within a person.
+        noise: Standard deviation of the noise, in units of the image.
         grain_voxels: Correlation length of the noise.
-        blur_mm: Deviation of the point spread function, along all axes or along each.
+        blur_mm: Standard deviation of the point spread function, along all axes or each.
         texture_mm: Size of the grains of a tissue's texture.
-        bias: Strength of the bias field (MR), as a deviation of its logarithm.
-        bias_mm: Its wavelength.
-        hu_offset: What a badly calibrated scanner adds (CT).
-        hu_scale: By what it multiplies (CT).
-        field_of_view: Radius of the reconstructed circle, as a part of half the width of the image.
-        table: Whether a table lies under the patient (CT).
+        bias: Standard deviation of the logarithm of the bias field (MR).
+        bias_mm: Wavelength of the bias field.
+        hu_offset: Offset of a badly calibrated scanner (CT).
+        hu_scale: Scale of a badly calibrated scanner (CT).
+        field_of_view: Radius of the reconstructed circle, relative to half the image width.
+        table: Whether the image shows the patient table (CT).
     """
 
     modality: Modality
@@ -95,7 +96,7 @@ class Appearance:
 
 @dataclass(frozen=True)
 class Phantom:
-    """One volume with its labels; array axes (i, j, k) grow to the patient's right, anterior and superior."""
+    """One volume with its labels; the axes (i, j, k) are RAS."""
 
     image: NDArray[np.int16]
     labels: NDArray[np.uint8]
@@ -107,12 +108,21 @@ class Phantom:
 def random_appearance(
     rng: np.random.Generator, modality: Modality, shift: float = 0.0
 ) -> Appearance:
-    """Draw a scanner and its settings; `shift` from 0 to 1 moves away from the usual ones, steadily."""
+    """Draw a scanner and its settings.
+
+    Args:
+        rng: Source of randomness.
+        modality: "ct" or "mr".
+        shift: Domain shift from 0 (none) to 1 (strong).
+
+    Raises:
+        FseftError: An argument is out of range.
+    """
     if modality not in ("ct", "mr"):
         raise FseftError(f"unknown phantom modality {modality!r}", hint="Known: ct, mr.")
     if shift < 0:
         raise FseftError(
-            f"the domain shift is {shift}", hint="Give a number from 0 (none) to 1 (strong)."
+            f"the domain shift is {shift}", hint="Use a number from 0 (none) to 1 (strong)."
         )
     return _random_ct(rng, shift) if modality == "ct" else _random_mr(rng, shift)
 
@@ -126,21 +136,22 @@ def make_phantom(
     shift: float = 0.0,
     appearance: Appearance | None = None,
 ) -> Phantom:
-    """Make one random person and one image of them.
+    """Return one random person and an image of them.
 
     Args:
-        rng: The only source of chance; the anatomy does not depend on `modality` and `shift`.
-        shape: Voxels (i, j, k); about 88 x 64 x 88 if not given.
-        spacing_mm: Voxel size; chosen so that the person fits in, 3 to 6 mm, if not given.
+        rng: Source of randomness; the anatomy is independent of `modality` and `shift`.
+        shape: Voxels (i, j, k); by default about 88 x 64 x 88.
+        spacing_mm: Voxel size; by default 3 to 6 mm, so that the person fits.
         modality: "ct" (HU) or "mr" (random contrast, bias field).
-        shift: Domain shift from 0 (none) to 1 (strong): noise, kernel, HU calibration, contrast phase.
-        appearance: The scanner; if not given, one is drawn for `modality` and `shift`.
+        shift: Domain shift from 0 (none) to 1 (strong): noise, kernel, HU calibration, contrast
+            phase.
+        appearance: The scanner; by default drawn for `modality` and `shift`.
 
     Returns:
-        The phantom, with labels as numbered in `STRUCTURES` from 1.
+        The phantom, with labels from 1 in the order of `STRUCTURES`.
 
     Raises:
-        FseftError: If an argument makes no sense.
+        FseftError: An argument is out of range.
     """
     _check("the shape of a phantom", shape, 8)
     _check("the spacing of a phantom", spacing_mm, 0.5)
@@ -160,7 +171,15 @@ def render(
     shape: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> NDArray[np.int16]:
-    """Image an anatomy: paint, blur, add bias field and noise, digitise."""
+    """Return the image of an anatomy.
+
+    Args:
+        rng: Source of noise.
+        layers: The anatomy in painting order.
+        appearance: Scanner and settings.
+        shape: Voxels (i, j, k).
+        spacing_mm: Voxel size.
+    """
     from scipy import ndimage
 
     image = _paint(rng, layers, appearance, shape, spacing_mm)
@@ -241,13 +260,18 @@ def _paint(
 def _paint_table(
     rng: np.random.Generator, image: Float, body: Layer, value: float, spacing_mm: Sequence[float]
 ) -> None:
-    i = (np.arange(image.shape[0]) - image.shape[0] / 2) * spacing_mm[0]
-    j = np.arange(image.shape[1]) * spacing_mm[1]
+    """Paint a curved table behind the patient, in place."""
+    width, depth, _ = image.shape
+    i = (np.arange(width) - width / 2) * spacing_mm[0]
+    j = np.arange(depth) * spacing_mm[1]
     back = body.box[1].start * spacing_mm[1] - rng.uniform(0, 10)
-    surface = back + 60.0 * (i / 200.0) ** 2 * rng.uniform(0, 1)
+    curvature = (i / 200.0) ** 2
+    surface = back + 60.0 * curvature * rng.uniform(0, 1)
     slab = 6.0 - np.abs(j[None] - surface[:, None] + 6.0)
-    occupancy = np.clip(slab / spacing_mm[1] + 0.5, 0, 1) * (np.abs(i) < 210)[:, None]
-    image += occupancy[..., None].astype(np.float32) * (np.float32(value) - image)
+    occupancy = np.clip(slab / spacing_mm[1] + 0.5, 0, 1)
+    occupancy *= (np.abs(i) < 210)[:, None]
+    fraction = occupancy[..., None].astype(np.float32)
+    image += fraction * (np.float32(value) - image)
 
 
 def _grains(rng: np.random.Generator, appearance: Appearance, shape: Sequence[int]) -> Float:
@@ -259,9 +283,13 @@ def _grains(rng: np.random.Generator, appearance: Appearance, shape: Sequence[in
 
 
 def _circle(image: Float, field_of_view: float) -> Float:
-    i = np.linspace(-1, 1, image.shape[0])[:, None]
-    j = np.linspace(-1, 1, image.shape[1])[None] * image.shape[1] / image.shape[0]
-    return np.where((np.hypot(i, j) > field_of_view)[..., None], np.float32(-1024), image)
+    """Set voxels outside the reconstructed circle to -1024 HU."""
+    width, depth, _ = image.shape
+    i = np.linspace(-1, 1, width)
+    j = np.linspace(-1, 1, depth) * depth / width
+    radius = np.hypot(i[:, None], j[None])
+    outside = radius > field_of_view
+    return np.where(outside[..., None], np.float32(-1024), image)
 
 
 def _grid(
@@ -270,7 +298,7 @@ def _grid(
     shape: Sequence[int] | None,
     spacing_mm: Sequence[float] | None,
 ) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    """Shape and spacing that frame the person; what the caller gave is kept."""
+    """Return shape and spacing for a person; values of the caller are kept."""
     low, high = {"torso": (400, 470), "abdomen": (270, 340), "chest": (270, 330)}[habitus.region]
     width = habitus.width_mm * rng.uniform(1.0, 1.2)
     extent = (
@@ -287,8 +315,7 @@ def _grid(
     return (shape[0], shape[1], shape[2]), (spacing_mm[0], spacing_mm[1], spacing_mm[2])
 
 
-def _check(name: str, values: Sequence[float] | None, least: float) -> None:
-    if values is not None and (len(values) != 3 or min(values) < least):
-        raise FseftError(
-            f"{name} is {tuple(values)}", hint=f"Give three numbers of at least {least:g}."
-        )
+def _check(name: str, values: Sequence[float] | None, minimum: float) -> None:
+    if values is not None and (len(values) != 3 or min(values) < minimum):
+        hint = f"Use three numbers of at least {minimum:g}."
+        raise FseftError(f"{name} is {tuple(values)}", hint=hint)

@@ -1,7 +1,8 @@
-"""Scenes of made-up organs: the anatomy of nobody, but shapes of the kinds that organs have, in boxes of any size.
+"""Scenes of abstract organs: shapes of the kinds that organs have, in boxes of any size.
 
-An atlas holds what its individuals have in common, as people have their liver on the right. An individual is moved,
-scaled, turned and bent, and lies among strays: shapes that belong to no atlas (cf. Dey et al. 2024, arXiv:2411.02372).
+An atlas defines the common properties of its individuals, as all people have the liver on the
+right. An individual is moved, scaled, rotated and deformed, among distractors: shapes that belong
+to no atlas (cf. Dey et al. 2024, arXiv:2411.02372).
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     Vector = NDArray[np.float64]
 
 ORGANS = ("shell", "pair_right", "pair_left", "solid", "core", "front", "back", "duct")
-"""A sheet around the middle, a pair, a solid with a core, one that is cut in two, and a tube."""
+"""A sheet around the centre, a pair, a solid with a core, a solid in two halves, and a tube."""
 ALIKE = {"pair_right": "pair", "pair_left": "pair", "front": "halves", "back": "halves"}
-"""What is of one tissue: these are told apart by their place alone."""
+"""Tissue of organs that differ only in their position."""
 GROUNDS, STRAYS, LESIONS = 4, 10, 4
 
 HU: dict[str, tuple[float, float]] = {
@@ -42,24 +43,25 @@ HU: dict[str, tuple[float, float]] = {
     **{f"stray-{n}": (-900.0, -400.0) if n % 7 == 0 else (-130.0, 320.0) for n in range(STRAYS)},
     **{f"lesion-{n}": (-130.0, 320.0) for n in range(LESIONS)},
 }
-"""Between which values each tissue of a scene lies, as CT shows it; in the manner of MR any may be bright or dark."""
+"""Range of each tissue in CT; in MR, any tissue may be bright or dark."""
 
 
 @dataclass(frozen=True)
 class Ovoid:
-    """An ellipsoid of an atlas: its centre, its radii and the axis of the first of them."""
+    """An ellipsoid of an atlas: its centre, its radii and the axis of the first radius."""
 
     centre: Vector
     radii: Vector
     axis: Vector
 
     def mirrored(self) -> Ovoid:
-        """The same on the other side of the midline."""
-        other = np.array([-1.0, 1.0, 1.0])
-        return Ovoid(self.centre * other, self.radii, self.axis * other)
+        """Return the mirror image at the midline."""
+        mirror = np.array([-1.0, 1.0, 1.0])
+        centre, axis = self.centre * mirror, self.axis * mirror
+        return Ovoid(centre, self.radii, axis)
 
     def individual(self, rng: np.random.Generator, reach_mm: float) -> Ovoid:
-        """As one individual has it, in mm."""
+        """Return a variant for one individual, in mm."""
         centre = self.centre + rng.normal(0, 0.04, 3)
         return Ovoid(
             reach_mm * centre,
@@ -68,18 +70,21 @@ class Ovoid:
         )
 
     def shape(self, grid: Grid) -> Shape:
-        """Its solid."""
+        """Return the solid on a grid."""
         return ellipsoid(grid, self.centre, self.radii, self.axis)
 
     def ahead(self, grid: Grid) -> Float:
-        """How far each voxel lies beyond the centre, along an axis of unit length."""
-        places = zip(self.axis, (grid.x, grid.y, grid.z), self.centre, strict=True)
-        return np.asarray(sum(a * (place - c) for a, place, c in places), np.float32)
+        """Return the distance of each voxel from the centre along the axis, a unit vector."""
+        distance = 0.0
+        positions = (grid.x, grid.y, grid.z)
+        for a, position, c in zip(self.axis, positions, self.centre, strict=True):
+            distance = distance + a * (position - c)
+        return np.asarray(distance, np.float32)
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """Where organs lie and how large they are: x to the right, y to anterior, z to superior, from -1 to 1."""
+    """Position and size of organs: x to the right, y to anterior, z to superior, from -1 to 1."""
 
     reach_mm: float
     shell: Ovoid
@@ -90,9 +95,9 @@ class Atlas:
 
 
 def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
-    """Draw an atlas that reaches as far from its middle as is said."""
+    """Draw an atlas of half-size `reach_mm`."""
     side = rng.choice([-1.0, 1.0], 3)
-    round_one = rng.uniform(0.2, 0.36, 3)
+    solid_radii = rng.uniform(0.2, 0.36, 3)
     return Atlas(
         reach_mm,
         shell=Ovoid(np.zeros(3), rng.uniform(0.65, 0.9, 3), rng.normal(size=3)),
@@ -100,7 +105,7 @@ def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
             np.array([rng.uniform(0.4, 0.6), *rng.uniform(-0.4, 0.4, 2)]), *_slender(rng, 1.5)
         ),
         solid=Ovoid(
-            side * rng.uniform((0.0, 0.2, 0.2), (0.25, 0.5, 0.5)), round_one, rng.normal(size=3)
+            side * rng.uniform((0.0, 0.2, 0.2), (0.25, 0.5, 0.5)), solid_radii, rng.normal(size=3)
         ),
         halves=Ovoid(-side * rng.uniform(0.0, 0.3, 3), *_slender(rng, 2.5)),
         duct=rng.uniform(-0.75, 0.75, (4, 3)),
@@ -110,7 +115,7 @@ def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
 def random_grid(
     rng: np.random.Generator, reach_mm: float, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> Grid:
-    """Lay a voxel grid over an individual, which is moved, scaled, turned and bent."""
+    """Return the grid of an individual, which is moved, scaled, rotated and deformed."""
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
     position = np.stack(np.meshgrid(*axes, indexing="ij")) - reach_mm * rng.normal(
         0, 0.08, (3, 1, 1, 1)
@@ -132,9 +137,9 @@ def build_scene(
     """Build one individual of an atlas on a voxel grid.
 
     Args:
-        rng: Decides everything that differs between two individuals.
-        atlas: What they have in common.
-        shape: Voxels (i, j, k); the axes grow to right, anterior and superior.
+        rng: Source of the variation between individuals.
+        atlas: Common properties of individuals.
+        shape: Voxels (i, j, k); the axes are RAS.
         spacing_mm: Voxel size in mm along each axis.
 
     Returns:
@@ -160,7 +165,7 @@ def build_scene(
 
 
 def _grounds(rng: np.random.Generator, grid: Grid, reach_mm: float) -> Iterator[Layer]:
-    """What lies around organs: a body that may end within the box, and regions of it that end in each other."""
+    """Yield the surroundings of organs: a body that may end within the box, and regions of it."""
     body = np.full(grid.shape, np.float32(reach_mm))
     if rng.uniform() < 0.5:
         body = grid.spread(ellipsoid(grid, (0, 0, 0), reach_mm * rng.uniform(0.95, 1.6, 3)))
@@ -174,7 +179,7 @@ def _grounds(rng: np.random.Generator, grid: Grid, reach_mm: float) -> Iterator[
 
 
 def _organs(rng: np.random.Generator, grid: Grid, atlas: Atlas) -> Iterator[Shape]:
-    """The solids of an individual, in the order of `ORGANS`."""
+    """Yield the solids of an individual, in the order of `ORGANS`."""
     reach = atlas.reach_mm
     shell = atlas.shell.individual(rng, reach).shape(grid)
     thickness = np.float32(reach * rng.uniform(0.03, 0.06))
@@ -193,7 +198,7 @@ def _organs(rng: np.random.Generator, grid: Grid, atlas: Atlas) -> Iterator[Shap
 
 
 def _stray(rng: np.random.Generator, grid: Grid, reach_mm: float, largest: float) -> Shape:
-    """A shape without a name, anywhere: rather small than large, an ellipsoid or a tube."""
+    """Return an unlabelled ellipsoid or tube at a random position, more often small than large."""
     centre = reach_mm * rng.uniform(-1, 1, 3)
     radii = reach_mm * largest * rng.uniform(0.15, 1.0, 3)
     if rng.uniform() < 0.6:
@@ -202,7 +207,7 @@ def _stray(rng: np.random.Generator, grid: Grid, reach_mm: float, largest: float
 
 
 def _slender(rng: np.random.Generator, ratio: float) -> tuple[Vector, Vector]:
-    """Radii and axis of an ovoid that is about `ratio` times as long as it is wide."""
+    """Return radii and axis of an ovoid that is about `ratio` times as long as wide."""
     across = rng.uniform(0.13, 0.2, 2)
     axis = rng.normal(size=3)
     return np.array(

@@ -2,242 +2,312 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fseft.builtin.phantom.shapes import KEEP, Grid, Shape, ellipsoid, point, tube
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fseft.builtin.phantom.anatomy import Habitus, Scene
     from fseft.builtin.phantom.shapes import Float
 
-# half-width and half-depth of the rib cage and abdominal wall by height, and of the shoulders around them
+# Half width and half depth of rib cage and abdominal wall by height, and of the shoulders around.
 HEIGHT = np.array([-260.0, -150, -60, 0, 60, 120, 170, 205, 230, 245, 260])
 WIDTH = np.array([134.0, 127, 130, 135, 137, 130, 112, 90, 64, 40, 30])
 DEPTH = np.array([88.0, 88, 92, 97, 99, 93, 80, 66, 50, 36, 30])
 SHOULDER = np.array([0.0, 0, 0, 0, 2, 14, 45, 72, 80, 78, 60])
 RIB_PITCH, LOWEST_RIB = 22.5, -12.0
 
+# Points of curves (x, y, z) and radii, in mm of the reference body.
+_PSOAS = ((26, -62, -20), (38, -58, -80), (50, -48, -140), (62, -30, -250))
+_WINDPIPE = ((3, -14, 270), (1, -14, 190), (0, -12, 138))
+_BRONCHUS = ((28, -16, 122), (52, -14, 108))
+_OESOPHAGUS = ((-2, -36, 240), (-3, -38, 130), (-8, -30, 80), (-22, -8, 42))
+_SUPERIOR_CAVA = ((26, 2, 105), (26, 4, 150), (20, 8, 205))
+_PULMONARY_TRUNK = ((-14, 34, 125), (-20, 16, 150), (-30, -6, 148))
+_PULMONARY_ARTERY = ((-20, 8, 146), (10, 0, 142), (42, -6, 130))
+_CHAMBERS = (  # position along the axis and across it, radii, blood
+    (14, (-7, -10, 5), (34, 16, 17), "artery"),
+    (6, (10, 15, -10), (36, 12, 20), "vein"),
+    (-36, (-14, -12, 10), (14, 20, 18), "artery"),
+    (-32, (8, 12, -4), (16, 20, 22), "vein"),
+)
+_AORTA_ASCENDING = ((2, 18, 112), (14, 30, 135))
+_AORTA_ARCH = ((12, 22, -16), (-4, 0, 0), (-19, -26, -14))  # heights relative to the arch
+_AORTA_DESCENDING = (
+    (-21, -40, 140), (-17, -42, 90), (-10, -40, 30), (-6, -36, -30), (-5, -32, -80),
+    (-3, -30, -118),
+)  # fmt: skip
+_AORTA_RADII = (15.0, 15.5, 14.5, 13.5, 12.5, 12, 11.5, 11.2, 10.6, 9.8, 9.0)
+_ILIAC = ((16, 0, -32), (40, 10, -75), (60, 25, -120))  # relative to the fork of the aorta
+_INFERIOR_CAVA = ((14, 10, 88), (22, -14, 50), (20, -32, 0), (20, -36, -60), (12, -38, -122))
+_SPINE_HEIGHT = (-260, -190, -110, -20, 110, 250)
+_SPINE_CURVE = (-88, -72, -60, -68, -76, -66)
+_BONY_PART = (0.3, 0.42, 0.58, 0.68, *[0.74] * 6, 0.78, 0.84)  # of each rib, from the back
+_RIB_PART = (0.3, 0.44, 0.72, 0.86, *[0.93] * 8)  # with its cartilage
+
 
 def cage(grid: Grid, habitus: Habitus) -> Float:
-    """Distance in mm to the surface in which the ribs lie, positive inside."""
-    belly = np.clip((20.0 - grid.z) / 80.0, 0, 1) * np.float32(habitus.belly_mm / 2)
+    """Return the distance in mm to the surface of the ribs, positive inside."""
+    height = np.clip((20.0 - grid.z) / 80.0, 0, 1)
+    belly = height * np.float32(habitus.belly_mm / 2)
     width = np.interp(grid.z, HEIGHT, WIDTH).astype(np.float32)
     depth = np.interp(grid.z, HEIGHT, DEPTH).astype(np.float32) + belly
-    return _oval(grid.x, grid.y - belly, width + belly * np.float32(0.4), depth)
+    total_width = width + belly * np.float32(0.4)
+    return _oval(grid.x, grid.y - belly, total_width, depth)
 
 
 def diaphragm(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> Float:
-    """Height in mm above the diaphragm: two domes and the floor of the heart between them."""
-    right = 72.0 + habitus.breath_mm + rng.normal(0, 3)
-    left = right - rng.uniform(4, 20)
+    """Return the height in mm above the diaphragm, of two domes and the floor of the heart."""
+    right_mm = 72.0 + habitus.breath_mm + rng.normal(0, 3)
+    left_mm = right_mm - rng.uniform(4, 20)
     domes = [
-        (right, 70.0, 5.0, 80.0),
-        (left, -70.0, 5.0, 80.0),
-        (left - 10, -8.0, 25.0, 70.0),
+        (right_mm, 70.0, 5.0, 80.0),
+        (left_mm, -70.0, 5.0, 80.0),
+        (left_mm - 10, -8.0, 25.0, 70.0),
     ]
-    surface = [
-        top - 42.0 * (((grid.x - x) / 60.0) ** 2 + ((grid.y - y) / ry) ** 2)
-        for top, x, y, ry in domes
-    ]
-    return np.asarray(grid.z - np.maximum.reduce(surface), np.float32)
+    surfaces = []
+    for top, x, y, ry in domes:
+        squared_radius = ((grid.x - x) / 60.0) ** 2 + ((grid.y - y) / ry) ** 2
+        surfaces.append(top - 42.0 * squared_radius)
+    surface = np.maximum.reduce(surfaces)
+    return np.asarray(grid.z - surface, np.float32)
 
 
 def flesh(rng: np.random.Generator, grid: Grid, cage: Float) -> Float:
-    """Distance in mm to the outside of the muscles: around the cage, the shoulders and the back."""
+    """Return the distance in mm to the outside of the muscles of cage, shoulders and back."""
     shoulder = np.interp(grid.z, HEIGHT, SHOULDER).astype(np.float32)
-    wall = cage + np.float32(rng.uniform(5, 11)) + shoulder * np.clip(np.abs(grid.x) / 100.0, 0, 1)
+    muscle = cage + np.float32(rng.uniform(5, 11))
+    lateral = np.clip(np.abs(grid.x) / 100.0, 0, 1)
+    wall = muscle + shoulder * lateral
     back = _oval(grid.x, grid.y + 78.0, 72.0, 40.0)
     return np.asarray(np.maximum(wall, back), np.float32)
 
 
 def paint_wall(rng: np.random.Generator, scene: Scene) -> None:
-    """Skin, subcutaneous fat, muscles, and the fat that fills the cavity."""
-    grid, habitus = scene.grid, scene.habitus
-    fat: Float = scene.flesh + np.float32(habitus.fat_mm) * (
-        np.float32(1.0) + np.float32(0.25) * grid.noise(rng, 90.0)
-    )
+    """Paint skin, subcutaneous fat, muscles, and the fat that fills the cavity."""
+    grid = scene.grid
+    variation = np.float32(1.0) + np.float32(0.25) * grid.noise(rng, 90.0)
+    fat: Float = scene.flesh + np.float32(scene.habitus.fat_mm) * variation
     scene.paint("skin", grid.whole(fat + np.float32(2.5)))
     scene.paint("fat", grid.whole(fat))
     scene.paint("muscle", grid.whole(scene.flesh))
     scene.paint("fat", grid.whole(scene.cage - 4.0))
-    scene.paint("muscle", grid.whole(np.minimum(2.5 - np.abs(scene.diaphragm), scene.cage)))
-    bulk = rng.uniform(0.85, 1.2)
+    sheet = 2.5 - np.abs(scene.diaphragm)
+    scene.paint("muscle", grid.whole(np.minimum(sheet, scene.cage)))
+    _paint_back_muscles(scene, rng.uniform(0.85, 1.2))
+
+
+def _paint_back_muscles(scene: Scene, bulk: float) -> None:
+    """Paint the erector spinae and psoas muscles, with radii relative to `bulk`."""
+    grid = scene.grid
     for side in (-1.0, 1.0):
-        top, bottom = (side * 28.0, -100.0, 240.0), (side * 34.0, -96.0, -260.0)
-        scene.paint(
-            "muscle",
-            tube(grid, [top, (side * 30, -98, 0), bottom], bulk * np.array([20, 24, 27])).within(
-                scene.flesh
-            ),
-        )
-        psoas = [
-            (side * 26, -62, -20),
-            (side * 38, -58, -80),
-            (side * 50, -48, -140),
-            (side * 62, -30, -250),
+        erector = [
+            (side * 28.0, -100.0, 240.0),
+            (side * 30, -98, 0),
+            (side * 34.0, -96.0, -260.0),
         ]
+        muscle = tube(grid, erector, bulk * np.array([20, 24, 27]))
+        scene.paint("muscle", muscle.within(scene.flesh))
+        psoas = [(side * x, y, z) for x, y, z in _PSOAS]
         scene.paint("muscle", tube(grid, psoas, bulk * np.array([7.0, 15, 21, 24])))
 
 
 def paint_lungs(rng: np.random.Generator, scene: Scene) -> None:
-    """Both lungs: the cage above the diaphragm, beside the mediastinum."""
+    """Paint both lungs: the cage above the diaphragm, without the mediastinum."""
     grid = scene.grid
     hilum = np.exp(-(((grid.z - 125.0) / 45.0) ** 2))
-    middle = 9.0 + (16.0 + 12.0 * hilum) * np.exp(-(((grid.y - 2.0) / 38.0) ** 2))
+    depth = np.exp(-(((grid.y - 2.0) / 38.0) ** 2))
+    mediastinum = 9.0 + (16.0 + 12.0 * hilum) * depth
     top = np.float32(rng.uniform(222, 236)) - grid.z
     for name, side in (("lung_right", 1.0), ("lung_left", -1.0)):
-        medial = side * grid.x - middle
-        distance = np.minimum.reduce([scene.cage - 8.0, scene.diaphragm - 2.0, top, medial]).astype(
-            np.float32
-        )
-        lung = grid.whole(distance)
+        bounds = [
+            scene.cage - 8.0,
+            scene.diaphragm - 2.0,
+            top,
+            side * grid.x - mediastinum,
+        ]
+        lung = grid.whole(np.minimum.reduce(bounds).astype(np.float32))
         scene.paint("lung", lung, name)
-        mottle = grid.noise(rng, 14.0)
-        scene.paint("lung_vessel", lung.grown(-8).within((mottle - 1.3) * 5.0), KEEP)
+        vessels = (grid.noise(rng, 14.0) - 1.3) * 5.0
+        scene.paint("lung_vessel", lung.grown(-8).within(vessels), KEEP)
 
 
 def paint_mediastinum(rng: np.random.Generator, scene: Scene) -> None:
-    """Trachea and bronchi, oesophagus, and the great vessels but the aorta."""
-    grid, windpipe = (
-        scene.grid,
-        np.array([(3, -14, 270), (1, -14, 190), (0, -12, 138)]) + rng.normal(0, 2, 3),
-    )
+    """Paint trachea and bronchi, oesophagus, and the great vessels except the aorta."""
+    grid = scene.grid
+    windpipe = np.array(_WINDPIPE) + rng.normal(0, 2, 3)
     scene.paint("soft", tube(grid, windpipe, 11.0))
     scene.paint("air", tube(grid, windpipe, 8.0))
     for side in (1, -1):
-        bronchus = [windpipe[-1], (side * 28, -16, 122), (side * 52, -14, 108)]
-        scene.paint("air", tube(grid, bronchus, [7.0, 6.0, 4.0]).within(scene.cage - 10.0))
-    scene.paint(
-        "soft", tube(grid, [(-2, -36, 240), (-3, -38, 130), (-8, -30, 80), (-22, -8, 42)], 7.0)
-    )
-    scene.paint("vein", tube(grid, [(26, 2, 105), (26, 4, 150), (20, 8, 205)], 9.0))
-    scene.paint("artery", tube(grid, [(-14, 34, 125), (-20, 16, 150), (-30, -6, 148)], 11.0))
-    scene.paint("artery", tube(grid, [(-20, 8, 146), (10, 0, 142), (42, -6, 130)], 8.0))
+        bronchus = [windpipe[-1], *((side * x, y, z) for x, y, z in _BRONCHUS)]
+        lumen = tube(grid, bronchus, [7.0, 6.0, 4.0])
+        scene.paint("air", lumen.within(scene.cage - 10.0))
+    scene.paint("soft", tube(grid, _OESOPHAGUS, 7.0))
+    scene.paint("vein", tube(grid, _SUPERIOR_CAVA, 9.0))
+    scene.paint("artery", tube(grid, _PULMONARY_TRUNK, 11.0))
+    scene.paint("artery", tube(grid, _PULMONARY_ARTERY, 8.0))
 
 
 def paint_heart(rng: np.random.Generator, scene: Scene) -> None:
-    """The heart on its diaphragm, apex to the left and front, with four chambers."""
+    """Paint the heart with four chambers, its apex to the left and anterior."""
     grid = scene.grid
-    centre = rng.normal(0, 3, 3) + point(-20, 24, 96 + 0.6 * scene.habitus.breath_mm)
+    height = 96 + 0.6 * scene.habitus.breath_mm
+    centre = rng.normal(0, 3, 3) + point(-20, 24, height)
     axis = rng.normal(0, 0.08, 3) + point(-0.76, 0.48, -0.42)
     axis /= np.linalg.norm(axis)
-    heart = ellipsoid(grid, centre, rng.normal(1.0, 0.07) * np.array([64.0, 44.0, 46.0]), axis)
-    heart = heart.within(scene.diaphragm - 1.0)
-    scene.paint("myocardium", heart, "heart", gap_mm=2.0 + 0.5 * scene.habitus.gap_mm)
+    radii = rng.normal(1.0, 0.07) * np.array([64.0, 44.0, 46.0])
+    heart = ellipsoid(grid, centre, radii, axis).within(scene.diaphragm - 1.0)
+    gap_mm = 2.0 + 0.5 * scene.habitus.gap_mm
+    scene.paint("myocardium", heart, "heart", gap_mm=gap_mm)
     inside = grid.spread(heart) - np.float32(4.0)
-    for along, across, radii, blood in (
-        (14, point(-7, -10, 5), (34, 16, 17), "artery"),
-        (6, point(10, 15, -10), (36, 12, 20), "vein"),
-        (-36, point(-14, -12, 10), (14, 20, 18), "artery"),
-        (-32, point(8, 12, -4), (16, 20, 22), "vein"),
-    ):
-        chamber = ellipsoid(grid, centre + along * axis + across, radii, axis)
+    for position, across, chamber_radii, blood in _CHAMBERS:
+        chamber_centre = centre + position * axis + point(*across)
+        chamber = ellipsoid(grid, chamber_centre, chamber_radii, axis)
         scene.paint(blood, chamber.within(inside), KEEP)
 
 
 def paint_aorta(rng: np.random.Generator, scene: Scene) -> None:
-    """The aorta from the valve over the arch to its fork, the iliac arteries, and the cava beside it."""
+    """Paint the aorta to its fork, the iliac arteries and the inferior vena cava."""
     grid, age = scene.grid, scene.habitus.arteries
     size = rng.normal(1.0, 0.06) + 0.25 * age
     bends = rng.normal(0, 1.0 + 4.0 * age, (11, 3)) * np.array([1, 0.5, 0.3])
-    arch = rng.normal(178, 5)
-    points = np.array(
-        [(2, 18, 112), (14, 30, 135), (12, 22, arch - 16), (-4, 0, arch), (-19, -26, arch - 14),
-         (-21, -40, 140), (-17, -42, 90), (-10, -40, 30), (-6, -36, -30), (-5, -32, -80), (-3, -30, -118)]
-    ) + bends  # fmt: skip
-    radii = size * np.array([15.0, 15.5, 14.5, 13.5, 12.5, 12, 11.5, 11.2, 10.6, 9.8, 9.0])
-    end = points[-1]
-    for side in (-1, 1):
-        iliac = [
-            end,
-            end + point(side * 16, 0, -32),
-            end + point(side * 40, 10, -75),
-            end + point(side * 60, 25, -120),
-        ]
-        scene.paint("artery", tube(grid, iliac, size * np.array([6.0, 6, 5.5, 5])))
-    cava = [(14, 10, 88), (22, -14, 50), (20, -32, 0), (20, -36, -60), (12, -38, -122)]
-    scene.paint("vein", tube(grid, cava, rng.normal(11, 1.2)))
-    aorta = tube(grid, points, radii)
+    top = rng.normal(178, 5)
+    arch = [(x, y, top + z) for x, y, z in _AORTA_ARCH]
+    points = np.array([*_AORTA_ASCENDING, *arch, *_AORTA_DESCENDING]) + bends
+    _paint_iliac_arteries(scene, points[-1], size)
+    scene.paint("vein", tube(grid, _INFERIOR_CAVA, rng.normal(11, 1.2)))
+    aorta = tube(grid, points, size * np.array(_AORTA_RADII))
     scene.paint("artery", aorta, "aorta", gap_mm=2.0)
     if age > 0.35:
         spots = grid.noise(rng, 12.0) - np.float32(2.4 - 1.5 * age)
-        rim = Shape(aorta.box, np.minimum(aorta.distance, 3.0 - aorta.distance))
-        scene.paint("cortical", rim.within(spots * 4.0), KEEP)
+        wall = np.minimum(aorta.distance, 3.0 - aorta.distance)
+        calcification = Shape(aorta.box, wall).within(spots * 4.0)
+        scene.paint("cortical", calcification, KEEP)
+
+
+def _paint_iliac_arteries(scene: Scene, fork: NDArray[np.float64], size: float) -> None:
+    radii = size * np.array([6.0, 6, 5.5, 5])
+    for side in (-1, 1):
+        course = [fork]
+        for x, y, z in _ILIAC:
+            course.append(fork + point(side * x, y, z))
+        scene.paint("artery", tube(scene.grid, course, radii))
 
 
 def paint_spine(rng: np.random.Generator, scene: Scene) -> None:
-    """Vertebral bodies with a cortical shell, discs, arches, processes and the canal."""
+    """Paint vertebral bodies with a cortical shell, discs, arches, processes and the canal."""
     grid, habitus = scene.grid, scene.habitus
     z = grid.z
     x = grid.x - habitus.scoliosis_mm * np.sin((z + rng.uniform(-60, 60)) / 75.0)
-    curve = np.interp(z, [-260, -190, -110, -20, 110, 250], [-88, -72, -60, -68, -76, -66])
-    y = (grid.y - curve + (habitus.kyphosis_mm - 10) * np.sin((z - 20) / 100.0)).astype(np.float32)
-    level = np.interp(
-        z, [-260, -12, 270], [-8.0, 0.0, 282 / RIB_PITCH]
-    )  # 0 is the twelfth thoracic one
+    curve = np.interp(z, _SPINE_HEIGHT, _SPINE_CURVE)
+    kyphosis = (habitus.kyphosis_mm - 10) * np.sin((z - 20) / 100.0)
+    y = (grid.y - curve + kyphosis).astype(np.float32)
     pitch = np.where(z < -12, np.float32(31.0), np.float32(RIB_PITCH))
-    off = np.abs(level - np.round(level)) * pitch
-    wide = np.interp(z, [-260, -100, 0, 250], [29, 25, 21, 15]) * rng.normal(1.0, 0.04)
-    column = _oval(x, y, wide.astype(np.float32), np.float32(0.76) * wide.astype(np.float32))
+    off = _distance_from_level(z) * pitch
+    width = np.interp(z, [-260, -100, 0, 250], [29, 25, 21, 15]) * rng.normal(1.0, 0.04)
+    half_width = width.astype(np.float32)
+    column = _oval(x, y, half_width, np.float32(0.76) * half_width)
     disc = np.interp(z, [-100, 250], [4.6, 2.6]) * rng.uniform(0.6, 1.1)
     body = np.minimum(column, pitch / 2 - disc - off).astype(np.float32)
-    behind = y + 0.76 * wide + 8.0
+    behind = y + 0.76 * width + 8.0
+    arch_height = pitch / 2 - 1.5 - off
+    _paint_vertebrae(scene, column, body, x, behind, arch_height, off)
+    canal = 9.0 - np.hypot(x / 1.15, behind)
+    scene.paint("cord", grid.whole(canal.astype(np.float32)))
+
+
+def _distance_from_level(z: Float) -> Float:
+    """Return the distance to the middle of the nearest vertebra, as a fraction of its pitch."""
+    heights = [-260, -12, 270]
+    levels = [-8.0, 0.0, 282 / RIB_PITCH]  # 0 is T12
+    level = np.interp(z, heights, levels)
+    distance = np.abs(level - np.round(level))
+    return np.asarray(distance)
+
+
+def _paint_vertebrae(
+    scene: Scene,
+    column: Float,
+    body: Float,
+    x: NDArray[Any],
+    behind: NDArray[Any],
+    arch_height: NDArray[Any],
+    off: NDArray[Any],
+) -> None:
+    """Paint muscles around the column, discs and bones.
+
+    Args:
+        scene: The body.
+        column: Distance to the surface of the column, in mm.
+        body: Distance to the surface of the vertebral bodies, in mm.
+        x: Position to the right of the column, in mm.
+        behind: Position anterior of the centre of the canal, in mm.
+        arch_height: Distance to the upper and lower edges of the arches, in mm.
+        off: Distance to the middle of the nearest vertebra, in mm.
+    """
+    grid = scene.grid
     ring = 9.0 + 7.0 - np.hypot(x / 1.15, behind)
-    arch = np.minimum(ring, pitch / 2 - 1.5 - off)
+    arch = np.minimum(ring, arch_height)
     spinous = np.minimum.reduce([4.5 - np.abs(x), behind + 34.0, -behind - 5.0, 9.0 - off])
     lateral = np.minimum.reduce([6.0 - np.abs(behind + 4.0), 36.0 - np.abs(x), 5.5 - off])
-    bone = np.minimum(np.maximum.reduce([body, arch, spinous, lateral]), scene.flesh - 2.0).astype(
-        np.float32
-    )
-    soft = np.maximum(column + 2.5, np.minimum(26.0 - np.abs(x), 4.0 - behind)).astype(np.float32)
+    bones = np.maximum.reduce([body, arch, spinous, lateral])
+    bone = np.minimum(bones, scene.flesh - 2.0).astype(np.float32)
+    sides = np.minimum(26.0 - np.abs(x), 4.0 - behind)
+    soft = np.maximum(column + 2.5, sides).astype(np.float32)
+    marrow = np.maximum(body - 2.0, np.minimum(lateral, arch) - 2.5)
     scene.paint("muscle", grid.whole(np.minimum(soft, scene.flesh)))
     scene.paint("disc", grid.whole(column))
     scene.paint("cortical", grid.whole(bone), "vertebrae")
-    scene.paint(
-        "spongiosa", grid.whole(np.maximum(body - 2.0, np.minimum(lateral, arch) - 2.5)), KEEP
-    )
-    scene.paint("cord", grid.whole((9.0 - np.hypot(x / 1.15, behind)).astype(np.float32)))
+    scene.paint("spongiosa", grid.whole(marrow), KEEP)
 
 
 def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
-    """Twelve pairs of ribs with their cartilage, sternum, shoulder blades and pelvis."""
+    """Paint twelve pairs of ribs with their cartilage, sternum, shoulder blades and pelvis."""
     grid = scene.grid
-    turn = np.arctan2(np.abs(grid.x), -(grid.y + 2.0)) / np.float32(
-        np.pi
-    )  # 0 at the back, 1 in front
-    drop = (
-        np.float32(rng.normal(62, 6))
-        * np.sin(np.clip(turn / 0.8, 0, 1) * np.float32(np.pi / 2)) ** 1.5
-    )
+    angle = np.arctan2(np.abs(grid.x), -(grid.y + 2.0))
+    turn = angle / np.float32(np.pi)  # 0 at the back, 1 at the front
+    quarter = np.clip(turn / 0.8, 0, 1) * np.float32(np.pi / 2)
+    drop = np.float32(rng.normal(62, 6)) * np.sin(quarter) ** 1.5
     level = (grid.z + drop - LOWEST_RIB) / np.float32(RIB_PITCH)
     number = np.clip(np.round(level), 0, 11).astype(np.int8)
     off = np.abs(level - number) * np.float32(RIB_PITCH)
-    bony = np.array([0.3, 0.42, 0.58, 0.68] + [0.74] * 6 + [0.78, 0.84])[number] - turn
-    soft = np.array([0.3, 0.44, 0.72, 0.86] + [0.93] * 8)[number] - turn
     bar = np.minimum(4.6 - np.abs(scene.cage), 6.3 - off)
     bar = np.minimum(bar, (turn - 0.09) * 250.0).astype(np.float32)
-    scene.paint("cartilage", grid.whole(np.minimum(bar, (soft * 250.0).astype(np.float32))))
-    rib = np.minimum(bar, (bony * 250.0).astype(np.float32))
+    cartilage_end = (np.array(_RIB_PART)[number] - turn) * 250.0
+    bone_end = (np.array(_BONY_PART)[number] - turn) * 250.0
+    cartilage = np.minimum(bar, cartilage_end.astype(np.float32))
+    rib = np.minimum(bar, bone_end.astype(np.float32))
+    scene.paint("cartilage", grid.whole(cartilage))
     scene.paint("cortical", grid.whole(rib), "ribs")
     scene.paint("spongiosa", grid.whole(rib - 2.2), KEEP)
+    _paint_flat_bones(scene)
+
+
+def _paint_flat_bones(scene: Scene) -> None:
+    """Paint sternum, shoulder blades and iliac wings, which are not labelled."""
+    grid = scene.grid
     height = 95.0 - np.abs(grid.z - 95.0)
-    slab = np.minimum.reduce([6.0 - np.abs(scene.cage), 20.0 - np.abs(grid.x), height, grid.y])
-    scene.paint("spongiosa", grid.whole(slab.astype(np.float32)))
+    sternum = [6.0 - np.abs(scene.cage), 20.0 - np.abs(grid.x), height, grid.y]
+    slab = np.minimum.reduce(sternum).astype(np.float32)
+    scene.paint("spongiosa", grid.whole(slab))
     for side in (-1.0, 1.0):
-        scene.paint(
-            "cortical",
-            ellipsoid(grid, (side * 104, -80, 165), (58, 5, 34), (-0.15 * side, 0.15, 1.0)),
-        )
-        wing = ellipsoid(grid, (side * 95, -40, -225), (62, 58, 9), (0.35 * side, 0.0, 1.0))
+        blade_axis = (-0.15 * side, 0.15, 1.0)
+        blade = ellipsoid(grid, (side * 104, -80, 165), (58, 5, 34), blade_axis)
+        scene.paint("cortical", blade)
+        wing_axis = (0.35 * side, 0.0, 1.0)
+        wing = ellipsoid(grid, (side * 95, -40, -225), (62, 58, 9), wing_axis)
         scene.paint("cortical", wing)
         scene.paint("spongiosa", wing.grown(-3.0))
 
 
 def _oval(x: Float, y: Float, width: Float | float, depth: Float | float) -> Float:
-    # a superellipse: a torso is squarer than an ellipse
-    norm = ((np.abs(x) / width) ** 2.4 + (np.abs(y) / depth) ** 2.4) ** np.float32(1 / 2.4)
-    return np.asarray(
-        (1.0 - norm) * np.minimum(np.hypot(x, y) / np.maximum(norm, 0.05), width), np.float32
-    )
+    """Return about the distance in mm to a superellipse, as torsos are squarer than ellipses."""
+    squared = (np.abs(x) / width) ** 2.4 + (np.abs(y) / depth) ** 2.4
+    norm = squared ** np.float32(1 / 2.4)
+    radius = np.hypot(x, y) / np.maximum(norm, 0.05)
+    distance = (1.0 - norm) * np.minimum(radius, width)
+    return np.asarray(distance, np.float32)
