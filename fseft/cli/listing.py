@@ -6,7 +6,17 @@ import inspect
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, get_args, get_origin
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NoReturn,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import typer
 
@@ -238,12 +248,21 @@ def _below(item: object) -> str:
 
 
 def _type(annotation: Any) -> str:
-    """Formats a type: the choices of a literal, `list of ...`, or its name."""
+    """Formats a type: the choices of a literal, `list of ...`, or its name.
+
+    Example:
+        >>> _type(tuple[int | tuple[int, int, int], ...] | None)
+        'list of int or (int, int, int)'
+    """
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " | ".join(map(str, parts))
-    if origin is tuple:
+    if origin in (Union, UnionType):
+        return " or ".join(_type(part) for part in parts if part is not NoneType)
+    if origin is tuple and parts[-1] is Ellipsis:
         return f"list of {_type(parts[0])}"
+    if origin is tuple:
+        return f"({', '.join(map(_type, parts))})"
     return inspect.formatannotation(annotation).replace("typing.", "")
 
 
