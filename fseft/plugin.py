@@ -76,7 +76,7 @@ class Config(FrozenModel):
 
     @property
     def closed_form(self) -> bool:
-        """Whether the method finds what it trains at once, on kept features (`Adapted.solve`)."""
+        """Whether a solver replaces training steps (`AdaptedNetwork.fit_closed_form`)."""
         return False
 
 

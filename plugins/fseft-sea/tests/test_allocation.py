@@ -14,9 +14,14 @@ def density(unit):
     return gain / size
 
 
+def columns(units):
+    """Return the gains and the sizes of units."""
+    return [gain for gain, _ in units], [size for _, size in units]
+
+
 @given(UNITS, st.integers(0, 3000))
 def test_the_budget_is_respected_and_units_without_gain_are_not_selected(units, budget):
-    gains, sizes = [gain for gain, _ in units], [size for _, size in units]
+    gains, sizes = columns(units)
     kept = fill(gains, sizes, budget)
     assert sum(sizes[index] for index in kept) <= budget
     assert len(set(kept)) == len(kept)
@@ -25,7 +30,7 @@ def test_the_budget_is_respected_and_units_without_gain_are_not_selected(units, 
 
 @given(UNITS, st.integers(0, 3000))
 def test_units_are_selected_by_gain_per_size_until_none_fits(units, budget):
-    kept = fill([gain for gain, _ in units], [size for _, size in units], budget)
+    kept = fill(*columns(units), budget)
     densities = [density(units[index]) for index in kept]
     assert densities == sorted(densities, reverse=True)
     for index, unit in enumerate(units):

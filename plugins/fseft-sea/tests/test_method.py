@@ -48,7 +48,8 @@ def base_network():
 
 def a_case(number):
     """Return an image, and a label of its bright voxels."""
-    image = torch.randn((1, 1, 16, 16, 16), generator=torch.Generator().manual_seed(number))
+    generator = torch.Generator().manual_seed(number)
+    image = torch.randn((1, 1, 16, 16, 16), generator=generator)
     return image, (image[:, 0] > 0.5).long()
 
 
@@ -56,15 +57,17 @@ class Trainer:
     """A training on cases of one crop each: each step draws a case that is not held out."""
 
     def __init__(self, adapted, *, cases=CASES, recipe=RECIPE):
-        self.training, self.cases, self.recipe = make_training_state(adapted, recipe), cases, recipe
-        self.adapted, self.log, self.states = adapted, [], []
+        self.adapted, self.cases, self.recipe = adapted, cases, recipe
+        self.training = make_training_state(adapted, recipe)
+        self.log, self.states = [], []
 
     def loss_of(self, step):
         held_out = self.adapted.held_out_cases(1 + step // self.cases, self.cases)
         drawn = [case for case in range(self.cases) if case not in held_out]
         self.log.append(drawn[step % len(drawn)])
         image, label = a_case(self.log[-1])
-        return torch.nn.functional.cross_entropy(self.adapted.network(image), label)
+        logits = self.adapted.network(image)
+        return torch.nn.functional.cross_entropy(logits, label)
 
     @torch.no_grad()
     def on_epoch_validation(self, epoch):
@@ -209,7 +212,8 @@ def test_no_plateau_ends_the_search(trained):
 
 
 def test_no_audit_is_begun_when_the_training_is_nearly_over():
-    short = Trainer(adapted(), recipe=RECIPE.model_copy(update={"epochs": 1})).run()
+    recipe = RECIPE.model_copy(update={"epochs": 1})
+    short = Trainer(adapted(), recipe=recipe).run()
     assert [entry for entry in short.log if isinstance(entry, str)] == []
     assert short.adapted.notes()[0].startswith("0 of")
 
