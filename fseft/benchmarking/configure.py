@@ -95,10 +95,10 @@ def check_request(request: BenchmarkRequest, workspace: Workspace) -> None:
         if not entries:
             raise FseftError(f"no {kind} to compare", hint=f"`fseft {kind}s` lists them.")
     if (request.test_images is None) != (request.test_labels is None):
-        message = "test images and test labels go together"
+        message = "`test_images` and `test_labels` go together"
         raise FseftError(message, hint="Give both folders, or neither.")
     if request.test and request.test_images is not None:
-        message = "the test cases are chosen from the dataset, not from the test images"
+        message = "`test` chooses cases of the dataset, not of `test_images`"
         raise FseftError(message, hint="Give one of them.")
     if request.baseline and request.baseline not in request.method_names:
         message = f"the baseline {request.baseline!r} is not among the methods"
@@ -108,7 +108,7 @@ def check_request(request: BenchmarkRequest, workspace: Workspace) -> None:
 
 def _check_output(output: Path, reserved: tuple[Path, ...]) -> None:
     """Refuse an output folder with other contents than those of a benchmark."""
-    hint = "Give another output folder."
+    hint = "Choose another `output`."
     if output.exists() and not output.is_dir():
         raise FseftError("is a file, not a folder", file=output, hint=hint)
     names = {path.name for path in output.iterdir()} if output.is_dir() else set()

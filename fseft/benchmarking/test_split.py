@@ -113,7 +113,7 @@ def _choose(pool: Sequence[str], test: Sequence[str], labelled: Sequence[str]) -
             return sorted(set(test))
     shuffled = sorted(pool, key=lambda name: digest("test", name))
     if not count:
-        hint = "Add cases, or give separate test images and test labels."
+        hint = "Add cases, or set `test_images` and `test_labels`."
         raise FseftError("1 labelled case is too few", hint=hint)
     return sorted(shuffled[:count])
 
@@ -218,7 +218,7 @@ def _remaining(
         raise FseftError(
             f"k is {k}, but only {len(remaining)} of {labelled} remain to train on, as "
             f"{test_cases} are scored",
-            hint="Use a smaller k, fewer test cases, or separate test images and test labels.",
+            hint="Use a smaller `k` or `test`, or set `test_images` and `test_labels`.",
         )
     return remaining
 

@@ -154,7 +154,7 @@ def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
     )
     if scores.support:
         message = "is a support case, and cannot be scored"
-        hint = "Exclude it from the cases to train on."
+        hint = "Exclude it from `cases`."
         raise FseftError(message, case=scores.support[0], hint=hint)
     write_evaluation(scores, folder)
     return scores

@@ -40,7 +40,7 @@ def evaluate(
             help="Voxel values in LABELS, as in liver=1,spleen=3. Default: from dataset.json."
         ),
     ] = "",
-    with_support: Annotated[
+    include_support: Annotated[
         bool,
         typer.Option("--with-support", help="Also score the cases the adapter was trained on."),
     ] = False,
@@ -79,7 +79,7 @@ def evaluate(
         structures=names(structures),
         label_values=named_values("--values", values),
         tolerance_mm=parse_tolerance(tolerance),
-        include_support=with_support,
+        include_support=include_support,
         output=folder,
         workers=cluster or workers,
         callbacks=console.ConsoleCallbacks(),

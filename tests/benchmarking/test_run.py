@@ -280,7 +280,7 @@ def test_what_is_somebody_elses_is_not_replaced(compare, tmp_path, taken, worksp
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "benchmark.md").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FseftError, match="Give another output folder"):
+    with pytest.raises(FseftError, match="Choose another `output`"):
         compare(output=blobs if taken == "blobs" else taken)
     assert (tmp_path / "mine" / "benchmark.md").read_text() == "mine"
 

@@ -449,7 +449,7 @@ OPTIONS = [
         f"{BENCHMARK} -k 3",
         [
             "k is 3, but only 2 of 3 labelled cases remain to train on, as 1 are scored",
-            "test images",
+            "set `--test-images`",
         ],
     ),
     (
@@ -463,7 +463,7 @@ OPTIONS = [
     (f"{BENCHMARK} --method lorra", ["unknown method 'lorra'", "Did you mean lora"]),
     (f"{BENCHMARK} --test d -k 1", ["case d: is not a labelled case of the dataset"]),
     (f"{BENCHMARK} --test none.txt", ["none.txt: the file does not exist"]),
-    (f"{BENCHMARK} --test-images livers", ["test images and test labels go together"]),
+    (f"{BENCHMARK} --test-images livers", ["`--test-images` and `--test-labels` go together"]),
     (f"{BENCHMARK} --tolerance wide", ["the tolerance 'wide' is not a length in mm"]),
     (
         "predict livers/imagesTr -o out --adapter none.st",
