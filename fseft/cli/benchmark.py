@@ -146,7 +146,9 @@ def benchmark(
     benchmark.csv and benchmark.json. Run again to resume, or with more methods or seeds: finished
     trials are kept.
 
-    Example: fseft benchmark livers --model phantom-tiny --method lora,full -k 1,5 -o bench
+    For example:
+
+    fseft benchmark livers --model phantom-tiny --method lora,full -k 1,5 -o bench
     """
     from fseft import api
     from fseft.cli import console, parsing

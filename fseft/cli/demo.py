@@ -28,7 +28,9 @@ def demo(
 ) -> None:
     """Run the whole workflow on synthetic phantoms: about four minutes on two cores, no network.
 
-    Example: fseft demo -o demo
+    For example:
+
+    fseft demo -o demo
     """
     from fseft.cli.callbacks import StepCallbacks
     from fseft.cli.console import show_json, show_lines, show_table

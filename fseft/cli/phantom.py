@@ -38,7 +38,9 @@ def phantom(
 ) -> None:
     """Write a synthetic dataset in the layout of nnU-Net, to try other commands on.
 
-    Example: fseft phantom livers --cases 10 --test-cases 3
+    For example:
+
+    fseft phantom livers --cases 10 --test-cases 3
     """
     from fseft.cli.console import ConsoleCallbacks, show_json, show_lines
     from fseft.cli.parsing import names

@@ -1,4 +1,4 @@
-"""`fseft benchmark`: the same cases for all, nothing scored that was learned from, and nothing done twice."""
+"""A benchmark gives all methods the same cases, tests on unseen cases, and repeats nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUICK = ("epochs=1", "crops_per_step=1", "early_stopping=false")
 
 @pytest.fixture
 def compare(blobs, workspace, tmp_path, caplog):
-    """Run a benchmark; gives what was found, and the trials that were told."""
+    """Return a function that runs a benchmark; its attribute `trials` lists the finished trials."""
 
     def run(
         methods=("linear-probe", "full"),
@@ -38,7 +38,7 @@ def compare(blobs, workspace, tmp_path, caplog):
         output="bench",
         **changed,
     ):
-        run.done = []
+        run.trials = []
         caplog.clear()
         settings = parse_settings("--set", changed.pop("settings", QUICK))
         options = {"dataset": blobs, "device": "cpu", "workspace": workspace, **changed}
@@ -49,7 +49,7 @@ def compare(blobs, workspace, tmp_path, caplog):
             ks=ks,
             seeds=seeds,
             settings=settings,
-            callbacks=Trials(run.done),
+            callbacks=Trials(run.trials),
             **options,
         )
 
@@ -66,50 +66,50 @@ class Trials(Callbacks):
         self.trials.append(trial)
 
 
-def test_every_method_learns_from_the_same_cases_and_none_of_them_is_scored(compare):
-    found = compare(ks=(1, 2), seeds=(0, 1))
-    assert [(row.method, row.k) for row in found.rows] == [
+def test_all_methods_have_the_same_support_cases_and_none_is_a_test_case(compare):
+    result = compare(ks=(1, 2), seeds=(0, 1))
+    assert [(row.method, row.k) for row in result.rows] == [
         (method, k) for k in (1, 2) for method in ("linear-probe", "full")
     ]
     supports = {}
-    for trial in found.trials:
+    for trial in result.trials:
         supports.setdefault((trial.k, trial.seed), set()).add(trial.support)
-        assert not set(trial.support) & set(found.test)
-        assert set(trial.scores) == set(found.test)
+        assert not set(trial.support) & set(result.test)
+        assert set(trial.scores) == set(result.test)
     assert all(len(same) == 1 for same in supports.values())
-    assert all(row.std["dice"] is not None for row in found.rows)
-    assert len(found.test) == 2  # half of four
+    assert all(row.std["dice"] is not None for row in result.rows)
+    assert len(result.test) == 2  # half of four
 
 
 def test_the_scores_are_those_of_predict_and_evaluate(compare, tmp_path, blobs):
-    found = compare(methods=("full",))
+    result = compare(methods=("full",))
     run = tmp_path / "bench" / "runs" / "blobs" / "tiny" / "full-k1-s0"
     scores = evaluate(match_files(run / "predictions", blobs / "labelsTr"))
-    means = found.rows[0].mean
+    means = result.rows[0].mean
     assert means == {key: scores.mean[key] for key in ("dice", "nsd", "hd95_mm")}
-    assert found.rows[0].adapter_bytes == (run / "adapter.safetensors").stat().st_size
+    assert result.rows[0].adapter_bytes == (run / "adapter.safetensors").stat().st_size
     written = json.loads((run / "predictions" / "metrics.json").read_text())
     assert written["mean_dice"] == means["dice"]
 
 
-def test_the_files_hold_what_was_found(compare, tmp_path):
-    found = compare()
+def test_the_files_hold_the_result(compare, tmp_path):
+    result = compare()
     folder = tmp_path / "bench"
-    assert json.loads((folder / "benchmark.json").read_text()) == found.model_dump(mode="json")
+    assert json.loads((folder / "benchmark.json").read_text()) == result.model_dump(mode="json")
     rows = list(csv.DictReader((folder / "benchmark.csv").read_text().splitlines()))
-    assert len(rows) == 2 * len(found.test) * len(found.structures)
+    assert len(rows) == 2 * len(result.test) * len(result.structures)
     assert (
-        f"| full | 1 | {found.rows[1].mean['dice']:.3f} |" in (folder / "benchmark.md").read_text()
+        f"| full | 1 | {result.rows[1].mean['dice']:.3f} |" in (folder / "benchmark.md").read_text()
     )
 
 
-def test_what_is_done_is_not_done_again_and_methods_can_be_added(compare, tmp_path):
-    before = compare()
+def test_finished_trials_are_kept_when_methods_are_added(compare, tmp_path):
+    first = compare()
     files = {
         path: path.stat().st_mtime_ns for path in tmp_path.rglob("runs/**/*") if path.is_file()
     }
-    after = compare(methods=("linear-probe", "full", "zero-shot"))
-    assert after.trials[:2] == before.trials
+    second = compare(methods=("linear-probe", "full", "zero-shot"))
+    assert second.trials[:2] == first.trials
     assert all(
         path.stat().st_mtime_ns == time
         for path, time in files.items()
@@ -117,12 +117,12 @@ def test_what_is_done_is_not_done_again_and_methods_can_be_added(compare, tmp_pa
     )
 
 
-def test_a_method_that_does_not_fit_is_told_and_ends_nothing(compare):
-    found = compare(methods=("adaptformer", "full"))
-    misfit, other = found.rows
-    assert "transformer blocks" in misfit.incompatibility
+def test_an_incompatible_method_has_a_row_with_the_reason(compare):
+    result = compare(methods=("adaptformer", "full"))
+    incompatible, other = result.rows
+    assert "transformer blocks" in incompatible.incompatibility
     assert other.mean["dice"] is not None
-    assert other.difference is None  # there is nothing to compare it with
+    assert other.difference is None  # no other row has scores
 
 
 def test_settings_may_be_of_one_method(compare, tmp_path):
@@ -157,33 +157,33 @@ def test_settings_may_be_of_one_method(compare, tmp_path):
         ({"labels": ("liver",)}, "no structure 'liver'"),
     ],
 )
-def test_what_no_trial_can_do_is_refused_before_any(compare, changed, words, tmp_path):
+def test_a_request_that_cannot_run_is_refused_before_any_trial(compare, changed, words, tmp_path):
     with pytest.raises(FseftError, match=words):
         compare(**changed)
-    assert compare.done == []
+    assert compare.trials == []
     assert not list(tmp_path.glob("bench/benchmark.*"))
     assert not (tmp_path / "bench" / "runs").exists()
 
 
-def test_named_cases_are_scored_and_the_others_learned_from(compare):
-    found = compare(methods=("linear-probe",), ks=(2,), test=("a", "c"), cases=("b", "c", "d"))
-    assert found.test == ("a", "c")
-    assert set(found.trials[0].support) == {"b", "d"}
+def test_named_cases_are_tested_and_the_others_are_the_pool(compare):
+    result = compare(methods=("linear-probe",), ks=(2,), test=("a", "c"), cases=("b", "c", "d"))
+    assert result.test == ("a", "c")
+    assert set(result.trials[0].support) == {"b", "d"}
 
 
-def test_scans_apart_from_the_dataset_may_be_scored(compare, tmp_path):
+def test_separate_scans_may_be_tested(compare, tmp_path):
     other = write_dataset(tmp_path / "other", cases=("x", "y"), seed=20)
-    found = compare(
+    result = compare(
         methods=("linear-probe",),
         ks=(4,),
         test_images=other / "imagesTr",
         test_labels=other / "labelsTr",
     )
-    assert found.test == ("x", "y")
+    assert result.test == ("x", "y")
 
 
-def test_a_case_that_is_scored_elsewhere_is_not_learned_from(compare, blobs, tmp_path):
-    """Also where its file is another one."""
+def test_a_test_scan_in_the_dataset_is_not_a_support_case(compare, blobs, tmp_path):
+    """Scans are compared by their voxels, not by their files."""
     other = write_dataset(tmp_path / "other", cases=("x", "y"))  # the scans of a and b
     image = read_volume(other / "imagesTr" / "x_0000.nii.gz")
     write_volume(other / "imagesTr" / "x_0000.nii.gz", image.array.astype(np.int32), image.geometry)
@@ -193,12 +193,12 @@ def test_a_case_that_is_scored_elsewhere_is_not_learned_from(compare, blobs, tmp
         compare(methods=("zero-shot",), ks=(3,), **apart)
 
 
-def test_a_case_that_is_there_twice_is_not_learned_from_where_it_is_scored(compare, tmp_path):
+def test_a_duplicate_of_a_test_case_is_not_a_support_case(compare, tmp_path):
     data = write_dataset(tmp_path / "twins")
     for kind, name in (("imagesTr", "{}_0000.nii.gz"), ("labelsTr", "{}.nii.gz")):
         shutil.copy(data / kind / name.format("a"), data / kind / name.format("b"))
-    found = compare(dataset=data, methods=("zero-shot",), test=("a",))
-    assert found.pool == ("c", "d")
+    result = compare(dataset=data, methods=("zero-shot",), test=("a",))
+    assert result.pool == ("c", "d")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_case_that_is_there_twice_is_not_learned_from_where_it_is_scored(compa
         ),
     ],
 )
-def test_scans_apart_that_cannot_be_scored_are_told_before_any_training(
+def test_separate_scans_that_cannot_be_scored_are_refused_before_any_training(
     compare, tmp_path, damage, words
 ):
     other = write_dataset(tmp_path / "other", cases=("x", "y"), seed=20)
@@ -245,38 +245,37 @@ def shift(path):
         {"test": ("a",), "overwrite": True},
     ],
 )
-def test_nothing_stale_is_taken_for_new(compare, change):
-    """What was scored in another way is scored again."""
-    before = compare(methods=("full",), test=("a", "b"))
-    after = compare(methods=("full",), **{"test": ("a", "b"), **change})
-    assert after.trials[0].key != before.trials[0].key
-    assert after.trials[0] != before.trials[0]
+def test_outdated_scores_are_computed_again(compare, change):
+    first = compare(methods=("full",), test=("a", "b"))
+    second = compare(methods=("full",), **{"test": ("a", "b"), **change})
+    assert second.trials[0].key != first.trials[0].key
+    assert second.trials[0] != first.trials[0]
 
 
-def test_other_meanings_of_the_labels_are_other_scores(compare, tmp_path):
+def test_scores_depend_on_the_structures_of_the_test_labels(compare, tmp_path):
     other = write_dataset(tmp_path / "other", cases=("x", "y"), seed=20)
     apart = {
         "methods": ("full",),
         "test_images": other / "imagesTr",
         "test_labels": other / "labelsTr",
     }
-    before = compare(**apart)
+    first = compare(**apart)
     declare(other, **{"Left kidney": 7, "tumour": 1})
-    assert compare(**apart).rows[0].mean["dice"] != before.rows[0].mean["dice"]
+    assert compare(**apart).rows[0].mean["dice"] != first.rows[0].mean["dice"]
 
 
 def test_overwrite_measures_again(compare, tmp_path):
-    before = compare(methods=("linear-probe",))
+    first = compare(methods=("linear-probe",))
     place = tmp_path / "bench" / "runs" / "blobs" / "tiny" / "linear-probe-k1-s0" / "trial.json"
     place.write_text(place.read_text().replace('"seconds": ', '"seconds": 9999'))
     assert compare(methods=("linear-probe",)).rows[0].seconds > 9000
     assert compare(methods=("linear-probe",), overwrite=True).rows[0].seconds < 9000
     place.write_text("{")
-    assert compare(methods=("linear-probe",)).rows[0].mean["dice"] == before.rows[0].mean["dice"]
+    assert compare(methods=("linear-probe",)).rows[0].mean["dice"] == first.rows[0].mean["dice"]
 
 
 @pytest.mark.parametrize("taken", ["mine", "workspace", "blobs", "file"])
-def test_what_is_somebody_elses_is_not_replaced(compare, tmp_path, taken, workspace, blobs):
+def test_a_folder_of_something_else_is_not_overwritten(compare, tmp_path, taken, workspace, blobs):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "benchmark.md").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -285,7 +284,7 @@ def test_what_is_somebody_elses_is_not_replaced(compare, tmp_path, taken, worksp
     assert (tmp_path / "mine" / "benchmark.md").read_text() == "mine"
 
 
-def test_a_larger_k_and_more_cases_leave_what_is_scored_as_it_is(compare, tmp_path):
+def test_the_test_cases_do_not_depend_on_k(compare, tmp_path):
     data = write_dataset(tmp_path / "many", cases=tuple("abcdefghij"))
     few = compare(dataset=data, methods=("zero-shot",)).test
     assert compare(dataset=data, methods=("zero-shot",), ks=(1, 5)).test == few
@@ -293,7 +292,7 @@ def test_a_larger_k_and_more_cases_leave_what_is_scored_as_it_is(compare, tmp_pa
 
 
 def test_masks_of_structures_are_scored_as_one_label_map(compare, tmp_path):
-    """TotalSegmentator's layout has neither label maps nor scans with names of their own."""
+    """The layout of TotalSegmentator has masks in a folder per case."""
     plain = write_dataset(tmp_path / "plain", labels={"kidney_left": 1, "liver": 7})
     for case in "abcd":
         image = read_volume(plain / "imagesTr" / f"{case}_0000.nii.gz")
@@ -305,15 +304,15 @@ def test_masks_of_structures_are_scored_as_one_label_map(compare, tmp_path):
             write_labels(
                 folder / "segmentations" / f"{name}.nii.gz", label.array[0] == value, label.geometry
             )
-    (tmp_path / "bench" / "labels").mkdir(parents=True)  # as a run leaves it that is killed at once
-    found = compare(dataset=tmp_path / "masks", methods=("zero-shot",), test=("sa", "sb"))
+    (tmp_path / "bench" / "labels").mkdir(parents=True)  # as left by a killed run
+    result = compare(dataset=tmp_path / "masks", methods=("zero-shot",), test=("sa", "sb"))
     reference = compare(dataset=plain, methods=("zero-shot",), test=("a", "b"), output="other")
-    assert found.structures == reference.structures == ("kidney_left", "liver")
-    assert found.rows[0].mean["dice"] == reference.rows[0].mean["dice"]
-    assert found.rows[0].mean["dice"] > 0
+    assert result.structures == reference.structures == ("kidney_left", "liver")
+    assert result.rows[0].mean["dice"] == reference.rows[0].mean["dice"]
+    assert result.rows[0].mean["dice"] > 0
 
 
-def test_trials_run_in_processes_as_they_do_in_one(compare):
+def test_trials_in_several_processes_have_the_same_scores(compare):
     alone = compare()
     together = compare(workers=2, output="other")
     assert [(row.method, row.mean["dice"]) for row in together.rows] == [
@@ -321,12 +320,12 @@ def test_trials_run_in_processes_as_they_do_in_one(compare):
     ]
 
 
-def test_one_trial_that_fails_does_not_lose_the_others(compare, tmp_path):
+def test_the_other_trials_are_kept_when_one_fails(compare, tmp_path):
     compare()
     (tmp_path / "bench" / "runs" / "blobs" / "tiny" / "full-k1-s0" / "run.json").write_text("{}")
-    found = compare()
-    assert list(found.failed) == ["tiny, full, k = 1, seed 0"]
-    assert [row.method for row in found.rows] == ["linear-probe"]
+    result = compare()
+    assert list(result.failed) == ["tiny, full, k = 1, seed 0"]
+    assert [row.method for row in result.rows] == ["linear-probe"]
     assert "full, k = 1, seed 0 failed: " in (tmp_path / "bench" / "benchmark.md").read_text()
 
 
@@ -342,23 +341,23 @@ def test_an_exception_in_a_trial_is_logged_with_its_traceback(compare, monkeypat
     assert isinstance(record.exc_info[1], KeyError)
 
 
-def test_tables_stay_where_every_trial_fails(compare, tmp_path):
+def test_the_tables_are_kept_when_every_trial_fails(compare, tmp_path):
     compare()
-    before = (tmp_path / "bench" / "benchmark.md").read_text()
+    tables = (tmp_path / "bench" / "benchmark.md").read_text()
     with pytest.raises(FseftError, match=r"contains a run with learning_rate unset, not 0\.5"):
         compare(settings=(*QUICK, "learning_rate=0.5"))
-    assert (tmp_path / "bench" / "benchmark.md").read_text() == before
+    assert (tmp_path / "bench" / "benchmark.md").read_text() == tables
 
 
-def test_methods_that_all_do_not_fit_are_refused(compare):
+def test_incompatible_methods_only_are_refused(compare):
     with pytest.raises(FseftError, match="requires transformer blocks"):
         compare(methods=("adaptformer", "compacter"))
 
 
-def test_models_stand_beside_each_other(compare, workspace, tmp_path):
+def test_each_model_has_a_row(compare, workspace, tmp_path):
     write_model(workspace, "other", seed=3)
-    found = compare(methods=("linear-probe",), models=("tiny", "other"))
-    assert [row.model for row in found.rows] == ["tiny", "other"]
+    result = compare(methods=("linear-probe",), models=("tiny", "other"))
+    assert [row.model for row in result.rows] == ["tiny", "other"]
     assert "| other linear-probe | 1 |" in (tmp_path / "bench" / "benchmark.md").read_text()
 
 
@@ -390,7 +389,7 @@ def test_a_row_is_compared_with_the_best_of_its_k_or_with_a_method(baseline, exp
     ]
 
 
-def test_a_row_that_lacks_a_seed_is_none():
+def test_a_row_without_all_seeds_is_left_out():
     trials = [trial("full", FULL, 0), trial("full", FULL, 1), trial("lora", LORA, 0)]
     assert [row.method for row in aggregate_trials(trials, (0, 1), DICE)] == ["full"]
 

@@ -1,4 +1,4 @@
-"""Predictions are scored against the right labels, by the right names, on the same grid."""
+"""Predictions are matched with their labels by case and structure, and scored on the same grid."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ GRID = Geometry((8, 9, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
 
 
 def labels(**boxes):
-    """A label map with a box of 3x3x3 voxels at i for each `v<value>=i`."""
-    made = np.zeros(GRID.shape, np.uint8)
+    """Return a label map with a box of 3x3x3 voxels at i for each `v<value>=i`."""
+    label_map = np.zeros(GRID.shape, np.uint8)
     for value, at in boxes.items():
-        made[at : at + 3, 2:5, 2:5] = int(value[1:])
-    return made
+        label_map[at : at + 3, 2:5, 2:5] = int(value[1:])
+    return label_map
 
 
 def write(folder, suffix=".nii.gz", grid=GRID, **cases):
@@ -51,7 +51,7 @@ def score(sides, **options):
 # ---- scores
 
 
-def test_a_perfect_prediction_scores_full_marks_whatever_the_file_format(sides):
+def test_a_perfect_prediction_has_perfect_scores_in_any_file_format(sides):
     write(sides[0], ".nrrd", a=labels(v1=1), b=labels(v1=2))
     write(sides[1], a=labels(v1=1), b=labels(v1=2))
     result = score(sides)
@@ -60,7 +60,7 @@ def test_a_perfect_prediction_scores_full_marks_whatever_the_file_format(sides):
     assert result.classes["class_1"].mean["volume_difference_ml"] == 0
 
 
-def test_a_structure_in_neither_is_left_out_of_the_mean_and_counted(sides):
+def test_a_structure_in_neither_is_excluded_from_the_mean_and_counted(sides):
     describe(sides[1].parent / "dataset.json", {"background": 0, "liver": 1, "spleen": 2})
     write(sides[0], a=labels(v1=1), b=labels(v1=1, v2=5))
     write(sides[1], a=labels(v1=1), b=labels(v1=1, v2=5))
@@ -68,7 +68,7 @@ def test_a_structure_in_neither_is_left_out_of_the_mean_and_counted(sides):
     assert (spleen.mean["dice"], spleen.cases, spleen.both_empty) == (1, 2, 1)
 
 
-def test_a_miss_and_a_false_positive_are_told_apart(sides):
+def test_missed_and_false_positive_structures_are_counted_separately(sides):
     write(sides[0], a=labels(v1=1), b=labels(v1=1, v2=5))
     write(sides[1], a=labels(v1=1, v2=5), b=labels(v1=1))
     second = score(sides).classes["class_2"]
@@ -84,7 +84,7 @@ def test_the_tolerance_decides_what_nsd_accepts(sides):
     assert strict.tolerance_mm == 1
 
 
-def test_processes_give_the_same_scores(sides):
+def test_several_processes_have_the_same_scores(sides):
     write(sides[0], a=labels(v1=1), b=labels(v1=2))
     write(sides[1], a=labels(v1=2), b=labels(v1=2))
     assert score(sides, workers=2) == score(sides, workers=1)
@@ -105,7 +105,7 @@ def test_structures_are_matched_by_name_where_both_sides_name_them(sides):
     }
 
 
-def test_what_the_predictions_cannot_hold_is_not_scored_but_told(sides):
+def test_structures_that_the_predictions_cannot_contain_are_listed_as_left_out(sides):
     describe(sides[0] / "predictions.json", {"liver": 1})
     describe(sides[1].parent / "dataset.json", {"background": 0, "liver": 1, "spleen": 2})
     write(sides[0], a=labels(v1=1))
@@ -115,21 +115,21 @@ def test_what_the_predictions_cannot_hold_is_not_scored_but_told(sides):
     assert result.left_out == ("spleen",)
 
 
-def test_a_value_without_a_name_is_told_too(sides):
+def test_a_value_without_a_name_is_left_out_too(sides):
     describe(sides[0] / "predictions.json", {"liver": 1})
     write(sides[0], a=labels(v1=1))
     write(sides[1], a=labels(v1=1, v4=5))
     assert score(sides).left_out == ("class_4",)
 
 
-def test_the_decathlon_names_values_the_other_way_round(sides):
+def test_the_decathlon_maps_values_to_names(sides):
     describe(sides[1].parent / "dataset.json", {"0": "background", "1": "liver"})
     write(sides[0], a=labels(v1=1))
     write(sides[1], a=labels(v1=1))
     assert list(score(sides).classes) == ["liver"]
 
 
-def test_voxels_to_ignore_count_on_neither_side(sides):
+def test_ignored_voxels_are_excluded_on_both_sides(sides):
     describe(sides[1].parent / "dataset.json", {"background": 0, "liver": 1, "ignore": 2})
     write(sides[0], a=labels(v1=1) + labels(v1=5))
     write(sides[1], a=labels(v1=1) + labels(v2=5))
@@ -157,7 +157,7 @@ def test_no_structure_in_common_is_an_error(sides):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"labels": 3}', '{"labels": {"tumour": [1, 2]}}'])
-def test_a_broken_description_is_named(sides, text):
+def test_an_invalid_description_is_refused_with_its_file(sides, text):
     write(sides[0], a=labels(v1=1))
     write(sides[1], a=labels(v1=1))
     (sides[1].parent / "dataset.json").write_text(text)
@@ -183,7 +183,7 @@ def test_no_case_in_common_is_an_error(sides):
         match_files(*sides)
 
 
-def test_two_single_files_are_one_case_whatever_their_names(tmp_path):
+def test_two_single_files_match_with_any_names(tmp_path):
     write(tmp_path, segmented=labels(v1=1), truth=labels(v1=1))
     pairing = match_files(tmp_path / "segmented.nii.gz", tmp_path / "truth.nii.gz")
     assert list(evaluate(pairing).cases) == ["truth"]
@@ -205,7 +205,7 @@ def test_a_case_in_two_files_is_an_error(sides):
         match_files(*sides)
 
 
-def test_the_root_of_a_dataset_is_answered_with_the_folder_to_give(sides):
+def test_for_the_root_of_a_dataset_the_folder_of_labels_is_suggested(sides):
     write(sides[0], a=labels(v1=1))
     write(sides[1], a=labels(v1=1))
     with pytest.raises(FseftError, match=r"Give .*labelsTs"):
@@ -220,24 +220,24 @@ MOVED = {
 }
 
 
-@pytest.mark.parametrize("what", MOVED)
-def test_a_prediction_on_another_grid_is_refused_with_what_differs(sides, what):
-    write(sides[0], grid=MOVED[what], a=labels(v1=1))
+@pytest.mark.parametrize("difference", MOVED)
+def test_a_prediction_on_another_grid_is_refused_with_the_difference(sides, difference):
+    write(sides[0], grid=MOVED[difference], a=labels(v1=1))
     write(sides[1], a=labels(v1=1))
     with pytest.raises(
-        FseftError, match=rf"case a.*not on the grid of its label a\.nii\.gz: {what}"
+        FseftError, match=rf"case a.*not on the grid of its label a\.nii\.gz: {difference}"
     ):
         score(sides)
 
 
-def test_a_label_stored_with_other_axes_is_turned(sides):
+def test_a_label_with_another_axis_order_is_reoriented(sides):
     write(sides[0], a=labels(v1=1))
     turned, geometry = reorient(labels(v1=1), GRID, "RPI")
     write(sides[1], grid=geometry, a=turned)
     assert score(sides).mean["dice"] == 1
 
 
-def test_another_shape_is_refused_too(sides):
+def test_a_prediction_of_another_shape_is_refused(sides):
     write(sides[0], grid=Geometry((7, 9, 10), GRID.affine), a=labels(v1=1)[1:])
     write(sides[1], a=labels(v1=1))
     with pytest.raises(FseftError, match=r"shape .*7.* against .*8.* voxels"):
@@ -264,20 +264,21 @@ def test_a_tolerance_is_a_length_in_mm(text, value):
 
 
 @pytest.mark.parametrize("text", ["", "mm", "2cm", "-1mm", "nan", "inf"])
-def test_what_is_no_length_is_refused_with_its_text(text):
+def test_an_invalid_tolerance_is_refused(text):
     with pytest.raises(FseftError, match="Write it as 2mm"):
         parse_tolerance(text)
 
 
-# ---- whose predictions
+# ---- adapters
 
 
 def predicted_by(sides, **seen):
-    """Write an index: each case, by an adapter of its own name, seen or not."""
+    """Write predictions of each case by the adapter of the same name, trained on it or not."""
     write(sides[0], **{case: labels(v1=1) for case in seen})
     write(sides[1], **{case: labels(v1=1) for case in seen})
     cases = {
-        case: PredictedCase(key="k", adapter=case, seen=was_seen) for case, was_seen in seen.items()
+        case: PredictedCase(key="k", adapter=case, seen=is_support)
+        for case, is_support in seen.items()
     }
     index = Predictions(
         labels={"liver": 1}, adapters={case: f"runs/{case}" for case in seen}, cases=cases
@@ -285,30 +286,28 @@ def predicted_by(sides, **seen):
     write_document(sides[0] / "predictions.json", index)
 
 
-def test_support_cases_are_not_scored_unless_asked_for(sides):
+def test_support_cases_are_scored_on_request_only(sides):
     predicted_by(sides, a=True, b=False)
     assert (list(score(sides).cases), score(sides).support) == (["b"], ("a",))
     assert list(score(sides, include_support=True).cases) == ["a", "b"]
 
 
-def test_support_cases_alone_are_no_test(sides):
+def test_support_cases_only_are_refused(sides):
     predicted_by(sides, a=True)
     with pytest.raises(FseftError, match=r"was trained on every case \(a\).*`include_support`"):
         score(sides)
 
 
-def test_the_adapters_of_the_predictions_are_known(sides):
+def test_the_adapters_of_the_predictions_are_recorded(sides):
     predicted_by(sides, a=False, b=False)
     assert match_files(*sides).adapters == {"a": "runs/a", "b": "runs/b"}
     assert score(sides).adapters == {"a": "runs/a", "b": "runs/b"}
 
 
-def test_values_may_be_named_where_no_description_does(sides):
+def test_values_may_be_named_without_a_description(sides):
     describe(sides[0] / "predictions.json", {"liver": 1, "spleen": 2})
     write(sides[0], a=labels(v1=1, v2=5))
     write(sides[1], a=labels(v7=1, v6=5))
     result = evaluate(match_files(*sides, values={"liver": 7, "spleen": 6}))
-    assert {name: found.mean["dice"] for name, found in result.classes.items()} == {
-        "liver": 1,
-        "spleen": 1,
-    }
+    dice = {name: summary.mean["dice"] for name, summary in result.classes.items()}
+    assert dice == {"liver": 1, "spleen": 1}
