@@ -59,8 +59,10 @@ def paint_bowel(rng: np.random.Generator, scene: Scene) -> None:
 def _paint_colon(rng: np.random.Generator, scene: Scene) -> None:
     grid = scene.grid
     points = np.array(_COLON) + rng.normal(0, 5, (14, 3))
-    points[4:7, 2] += rng.normal(-5, 14)  # the position of the transverse colon varies
-    radii = rng.normal(1.0, 0.12) * np.array(_COLON_RADII)
+    # The position of the transverse colon varies.
+    points[4:7, 2] += rng.normal(-5, 14)
+    size = rng.normal(1.0, 0.12)
+    radii = size * np.array(_COLON_RADII)
     haustra = grid.noise(rng, 22.0) * np.float32(2.0)
     colon = tube(grid, points, radii)
     colon = scene.abdominal(Shape(colon.box, colon.distance + haustra[colon.box]))
@@ -68,7 +70,8 @@ def _paint_colon(rng: np.random.Generator, scene: Scene) -> None:
     scene.paint("stool", colon.grown(-2.5), KEEP)
     bubbles = grid.noise(rng, 45.0) + grid.y / 60.0
     gas = 15.0 * (bubbles - rng.uniform(-0.6, 1.2))
-    scene.paint("air", colon.grown(-3.0).within(gas.astype(np.float32)), KEEP)
+    lumen = colon.grown(-3.0)
+    scene.paint("air", lumen.within(gas.astype(np.float32)), KEEP)
 
 
 def paint_stomach(rng: np.random.Generator, scene: Scene) -> None:

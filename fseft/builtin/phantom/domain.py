@@ -49,13 +49,16 @@ def random_frame(rng: np.random.Generator, extent_mm: Sequence[Range], spacing_m
         spacing_mm: Typical voxel size.
     """
     plane = spacing_mm * float(rng.uniform(0.8, 1.3))
-    slices = plane * float(rng.uniform(1.3, 2.2) if rng.uniform() < 0.2 else 1.0)
-    i, j, k = (round(float(s), 2) for s in (plane, plane, slices))
-    sides = [
-        int(np.clip(rng.uniform(*extent) / s, MIN_SIDE, MAX_SIDE))
-        for extent, s in zip(extent_mm, (i, j, k), strict=True)
-    ]
-    return Frame((sides[0], sides[1], sides[2]), (i, j, k))
+    is_thick = rng.uniform() < 0.2
+    thickness = plane * float(rng.uniform(1.3, 2.2) if is_thick else 1.0)
+    plane, thickness = round(plane, 2), round(thickness, 2)
+    spacing = (plane, plane, thickness)
+    sides = []
+    for extent, mm in zip(extent_mm, spacing, strict=True):
+        voxels = rng.uniform(*extent) / mm
+        sides.append(int(np.clip(voxels, MIN_SIDE, MAX_SIDE)))
+    i, j, k = sides
+    return Frame((i, j, k), spacing)
 
 
 def random_domain(

@@ -316,6 +316,8 @@ def _grid(
 
 
 def _check(name: str, values: Sequence[float] | None, minimum: float) -> None:
-    if values is not None and (len(values) != 3 or min(values) < minimum):
+    if values is None:
+        return
+    if len(values) != 3 or min(values) < minimum:
         hint = f"Use three numbers of at least {minimum:g}."
         raise FseftError(f"{name} is {tuple(values)}", hint=hint)

@@ -116,19 +116,23 @@ def random_grid(
     rng: np.random.Generator, reach_mm: float, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> Grid:
     """Return the grid of an individual, which is moved, scaled, rotated and deformed."""
-    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing_mm, strict=True)]
-    position = np.stack(np.meshgrid(*axes, indexing="ij")) - reach_mm * rng.normal(
-        0, 0.08, (3, 1, 1, 1)
-    )
-    turn = np.eye(3) + rng.normal(0, 0.12, (3, 3)) * rng.choice([0.5, 1.0, 2.0])
-    bend = rng.uniform(0.02, 0.09)
+    axes = []
+    for size, mm in zip(shape, spacing_mm, strict=True):
+        axes.append((np.arange(size) - (size - 1) / 2) * mm)
+    shift = reach_mm * rng.normal(0, 0.08, (3, 1, 1, 1))
+    position = np.stack(np.meshgrid(*axes, indexing="ij")) - shift
+    rotation = rng.normal(0, 0.12, (3, 3))
+    turn = np.eye(3) + rotation * rng.choice([0.5, 1.0, 2.0])
+    bend = reach_mm * rng.uniform(0.02, 0.09)
+    turned = np.einsum("ab,bijk->aijk", turn / rng.uniform(0.8, 1.2), position)
     x, y, z = (
-        np.float32(reach_mm * bend) * smooth_noise(rng, shape, spacing_mm, 0.7 * reach_mm)
-        + np.float32(0.25 * reach_mm * bend) * smooth_noise(rng, shape, spacing_mm, 0.25 * reach_mm)
+        np.float32(bend) * smooth_noise(rng, shape, spacing_mm, 0.7 * reach_mm)
+        + np.float32(0.25 * bend) * smooth_noise(rng, shape, spacing_mm, 0.25 * reach_mm)
         + axis.astype(np.float32)
-        for axis in np.einsum("ab,bijk->aijk", turn / rng.uniform(0.8, 1.2), position)
+        for axis in turned
     )
-    return Grid(x, y, z, (spacing_mm[0], spacing_mm[1], spacing_mm[2]))
+    i, j, k = spacing_mm
+    return Grid(x, y, z, (i, j, k))
 
 
 def build_scene(
@@ -202,8 +206,11 @@ def _stray(rng: np.random.Generator, grid: Grid, reach_mm: float, largest: float
     centre = reach_mm * rng.uniform(-1, 1, 3)
     radii = reach_mm * largest * rng.uniform(0.15, 1.0, 3)
     if rng.uniform() < 0.6:
-        return ellipsoid(grid, centre, radii, rng.normal(size=3))
-    return tube(grid, centre + reach_mm * rng.uniform(-0.5, 0.5, (3, 3)), 0.4 * radii)
+        axis = rng.normal(size=3)
+        return ellipsoid(grid, centre, radii, axis)
+    displacements = rng.uniform(-0.5, 0.5, (3, 3))
+    course = centre + reach_mm * displacements
+    return tube(grid, course, 0.4 * radii)
 
 
 def _slender(rng: np.random.Generator, ratio: float) -> tuple[Vector, Vector]:

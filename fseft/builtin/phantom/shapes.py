@@ -140,9 +140,11 @@ def tube(grid: Grid, points: ArrayLike, radii: ArrayLike, steps: int = 3) -> Sha
         radii: Radius at each point in mm, or one radius.
         steps: Straight segments between two points.
     """
-    p, r = np.asarray(points, float), np.asarray(radii, float)
+    p = np.asarray(points, float)
+    r = np.asarray(radii, float)
     knots = np.arange(len(p))
-    parameters = np.linspace(0, knots[-1], steps * knots[-1] + 1)
+    last = knots[-1]
+    parameters = np.linspace(0, last, steps * last + 1)
     curve = CubicSpline(knots, p)(parameters)
     width = np.interp(parameters, knots, np.broadcast_to(r, len(p)))
     return _tube_of_cones(grid, curve, width)

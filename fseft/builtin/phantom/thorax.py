@@ -52,12 +52,16 @@ _RIB_PART = (0.3, 0.44, 0.72, 0.86, *[0.93] * 8)  # with its cartilage
 
 def cage(grid: Grid, habitus: Habitus) -> Float:
     """Return the distance in mm to the surface of the ribs, positive inside."""
-    height = np.clip((20.0 - grid.z) / 80.0, 0, 1)
-    belly = height * np.float32(habitus.belly_mm / 2)
-    width = np.interp(grid.z, HEIGHT, WIDTH).astype(np.float32)
-    depth = np.interp(grid.z, HEIGHT, DEPTH).astype(np.float32) + belly
-    total_width = width + belly * np.float32(0.4)
-    return _oval(grid.x, grid.y - belly, total_width, depth)
+    lower = np.clip((20.0 - grid.z) / 80.0, 0, 1)
+    belly = lower * np.float32(habitus.belly_mm / 2)
+    width = _at_height(grid, WIDTH) + belly * np.float32(0.4)
+    depth = _at_height(grid, DEPTH) + belly
+    return _oval(grid.x, grid.y - belly, width, depth)
+
+
+def _at_height(grid: Grid, values: NDArray[np.float64]) -> Float:
+    """Interpolate values at `HEIGHT` to the height of each voxel."""
+    return np.interp(grid.z, HEIGHT, values).astype(np.float32)
 
 
 def diaphragm(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> Float:
@@ -79,7 +83,7 @@ def diaphragm(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> Float:
 
 def flesh(rng: np.random.Generator, grid: Grid, cage: Float) -> Float:
     """Return the distance in mm to the outside of the muscles of cage, shoulders and back."""
-    shoulder = np.interp(grid.z, HEIGHT, SHOULDER).astype(np.float32)
+    shoulder = _at_height(grid, SHOULDER)
     muscle = cage + np.float32(rng.uniform(5, 11))
     lateral = np.clip(np.abs(grid.x) / 100.0, 0, 1)
     wall = muscle + shoulder * lateral
@@ -174,7 +178,8 @@ def paint_aorta(rng: np.random.Generator, scene: Scene) -> None:
     """Paint the aorta to its fork, the iliac arteries and the inferior vena cava."""
     grid, age = scene.grid, scene.habitus.arteries
     size = rng.normal(1.0, 0.06) + 0.25 * age
-    bends = rng.normal(0, 1.0 + 4.0 * age, (11, 3)) * np.array([1, 0.5, 0.3])
+    bends = rng.normal(0, 1.0 + 4.0 * age, (11, 3))
+    bends = bends * np.array([1, 0.5, 0.3])
     top = rng.normal(178, 5)
     arch = [(x, y, top + z) for x, y, z in _AORTA_ARCH]
     points = np.array([*_AORTA_ASCENDING, *arch, *_AORTA_DESCENDING]) + bends
@@ -183,10 +188,15 @@ def paint_aorta(rng: np.random.Generator, scene: Scene) -> None:
     aorta = tube(grid, points, size * np.array(_AORTA_RADII))
     scene.paint("artery", aorta, "aorta", gap_mm=2.0)
     if age > 0.35:
-        spots = grid.noise(rng, 12.0) - np.float32(2.4 - 1.5 * age)
-        wall = np.minimum(aorta.distance, 3.0 - aorta.distance)
-        calcification = Shape(aorta.box, wall).within(spots * 4.0)
-        scene.paint("cortical", calcification, KEEP)
+        _paint_calcifications(rng, scene, aorta)
+
+
+def _paint_calcifications(rng: np.random.Generator, scene: Scene, aorta: Shape) -> None:
+    threshold = np.float32(2.4 - 1.5 * scene.habitus.arteries)
+    spots = scene.grid.noise(rng, 12.0) - threshold
+    wall = np.minimum(aorta.distance, 3.0 - aorta.distance)
+    calcification = Shape(aorta.box, wall).within(spots * 4.0)
+    scene.paint("cortical", calcification, KEEP)
 
 
 def _paint_iliac_arteries(scene: Scene, fork: NDArray[np.float64], size: float) -> None:
@@ -270,21 +280,27 @@ def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
     grid = scene.grid
     angle = np.arctan2(np.abs(grid.x), -(grid.y + 2.0))
     turn = angle / np.float32(np.pi)  # 0 at the back, 1 at the front
-    quarter = np.clip(turn / 0.8, 0, 1) * np.float32(np.pi / 2)
+    quarter = np.clip(turn / 0.8, 0, 1)
+    quarter = quarter * np.float32(np.pi / 2)
     drop = np.float32(rng.normal(62, 6)) * np.sin(quarter) ** 1.5
     level = (grid.z + drop - LOWEST_RIB) / np.float32(RIB_PITCH)
     number = np.clip(np.round(level), 0, 11).astype(np.int8)
     off = np.abs(level - number) * np.float32(RIB_PITCH)
     bar = np.minimum(4.6 - np.abs(scene.cage), 6.3 - off)
     bar = np.minimum(bar, (turn - 0.09) * 250.0).astype(np.float32)
-    cartilage_end = (np.array(_RIB_PART)[number] - turn) * 250.0
-    bone_end = (np.array(_BONY_PART)[number] - turn) * 250.0
-    cartilage = np.minimum(bar, cartilage_end.astype(np.float32))
-    rib = np.minimum(bar, bone_end.astype(np.float32))
+    cartilage = np.minimum(bar, _rib_end(_RIB_PART, number, turn))
+    rib = np.minimum(bar, _rib_end(_BONY_PART, number, turn))
     scene.paint("cartilage", grid.whole(cartilage))
     scene.paint("cortical", grid.whole(rib), "ribs")
     scene.paint("spongiosa", grid.whole(rib - 2.2), KEEP)
     _paint_flat_bones(scene)
+
+
+def _rib_end(parts: tuple[float, ...], number: NDArray[np.int8], turn: Float) -> Float:
+    """Return about the distance in mm to the anterior end of the nearest rib."""
+    end = np.array(parts)[number]
+    distance = (end - turn) * 250.0
+    return np.asarray(distance, np.float32)
 
 
 def _paint_flat_bones(scene: Scene) -> None:
@@ -306,8 +322,10 @@ def _paint_flat_bones(scene: Scene) -> None:
 
 def _oval(x: Float, y: Float, width: Float | float, depth: Float | float) -> Float:
     """Return about the distance in mm to a superellipse, as torsos are squarer than ellipses."""
-    squared = (np.abs(x) / width) ** 2.4 + (np.abs(y) / depth) ** 2.4
-    norm = squared ** np.float32(1 / 2.4)
-    radius = np.hypot(x, y) / np.maximum(norm, 0.05)
+    across = (np.abs(x) / width) ** 2.4
+    along = (np.abs(y) / depth) ** 2.4
+    norm = (across + along) ** np.float32(1 / 2.4)
+    scale = np.maximum(norm, 0.05)
+    radius = np.hypot(x, y) / scale
     distance = (1.0 - norm) * np.minimum(radius, width)
     return np.asarray(distance, np.float32)
