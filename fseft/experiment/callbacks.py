@@ -66,7 +66,7 @@ class Callbacks:
         """Called after each sliding window of a scan in this process; `finished` starts with 0."""
 
     def on_download(self, name: str, received: int, total: int) -> None:
-        """Called while a model is downloaded, with the bytes received and their total (0: unknown)."""
+        """Called during a download with the bytes received and their total (0: unknown)."""
 
     def on_end(self, outcome: str) -> None:
         """Called when training has ended: "finished", or the line of the error that ended it."""
