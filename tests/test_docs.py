@@ -12,6 +12,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("script", sorted(path.name for path in DOCS.glob("make_*.py")))
 def test_a_page_is_as_it_would_be_made_now(script):
     made = runpy.run_path(str(DOCS / script))

@@ -106,6 +106,7 @@ def test_threads_do_the_same():
     assert map_in_threads(square, ITEMS) == {"c": 9, "a": 1, "b": 4}
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 def test_workers_end_with_a_process_that_is_killed():
     program = "import test_parallel; test_parallel.wait_in_workers()"

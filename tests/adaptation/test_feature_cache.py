@@ -104,6 +104,7 @@ def test_the_same_request_gives_the_same_adapter(method, request_for, workspace,
     assert equal_tensors(*(load_file(result.adapter) for result in results))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("method", ["linear-probe", "spatial-adapter"])
 def test_cached_and_recomputed_features_reach_about_the_same_loss(
     method, request_for, workspace, tmp_path

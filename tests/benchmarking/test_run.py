@@ -312,6 +312,7 @@ def test_masks_of_structures_are_scored_as_one_label_map(compare, tmp_path):
     assert result.rows[0].mean["dice"] > 0
 
 
+@pytest.mark.full
 def test_trials_in_several_processes_have_the_same_scores(compare):
     alone = compare()
     together = compare(workers=2, output="other")

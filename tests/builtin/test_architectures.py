@@ -58,10 +58,21 @@ def a_network(name, hparams):
     )
 
 
-@pytest.mark.parametrize(
-    "check", [check for name, toy in VARIANTS for check in architecture_checks(name, toy)]
-)
+def contract(variants):
+    return [check for name, tiny in variants for check in architecture_checks(name, tiny)]
+
+
+FAST = ("resunet", "segresnet", "suprem-unet", "unet")
+
+
+@pytest.mark.parametrize("check", contract((name, TINY_NETWORKS[name]) for name in FAST))
 def test_a_network_keeps_the_contract(check):
+    check()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("check", contract(VARIANTS))
+def test_every_variant_of_a_network_keeps_the_contract(check):
     check()
 
 

@@ -35,6 +35,7 @@ WHOLE_NETWORK = {"full", "scratch"}
 WHOLE_LAYERS = {"decoder-only", *WHOLE_NETWORK}
 SELECTED_BIASES = {"bias", "ssf"}
 BRANCHES = {"adaptformer", "spatial-adapter"}
+TRANSFORMER_METHODS = {"adaptformer", "compacter"}
 
 DEAD_BIASES = {
     "gives_every_tensor_a_gradient": "a norm cancels biases that are trained with their layers"
@@ -111,8 +112,28 @@ def settings():
     yield from checks("lora", ["resunet"], "fine-tuned", LORA[-1])
 
 
+TRANSFORMER_CHECKS = ("starts_as_the_base", "merges_exactly", "can_be_switched_off")
+"""Checks of the default run for methods that need transformer blocks, which take longer."""
+
+
+def default_tier():
+    """Every method on one network that it supports."""
+    for method in registry().names("method"):
+        if method in TRANSFORMER_METHODS:
+            params = checks(method, ["swinunetr"])
+            yield from (param for param in params if param.id.endswith(TRANSFORMER_CHECKS))
+        else:
+            yield from checks(method, ["resunet"])
+
+
+@pytest.mark.parametrize("check", default_tier())
+def test_a_method_fulfils_the_contract_on_one_network(check):
+    check()
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("check", [*matrix(), *layers(), *decoders(), *settings()])
-def test_a_method_fulfils_the_contract(check):
+def test_a_method_fulfils_the_contract_on_every_network(check):
     check()
 
 

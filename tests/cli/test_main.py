@@ -219,6 +219,7 @@ def test_a_method_that_raises_shows_every_frame(fseft, tmp_path):
     assert frames == ["apply", "choose_layers", "find_layer"]
 
 
+@pytest.mark.full
 def test_an_exception_in_a_worker_shows_the_frames_of_the_worker(fseft):
     result = fseft("-p", "no:rude", "map", "fail")
     assert result.returncode == 1
@@ -270,6 +271,7 @@ def test_sigterm_ends_in_one_line_and_status_143(start):
         assert (process.wait(60), process.stderr.read()) == (143, f"terminated; {RESUME}")
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks for processes in /proc")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_workers_end_with_a_signal_to_the_main_process(start, number, status):

@@ -84,6 +84,7 @@ def test_the_tolerance_decides_what_nsd_accepts(sides):
     assert strict.tolerance_mm == 1
 
 
+@pytest.mark.full
 def test_several_processes_have_the_same_scores(sides):
     write(sides[0], a=labels(v1=1), b=labels(v1=2))
     write(sides[1], a=labels(v1=2), b=labels(v1=2))

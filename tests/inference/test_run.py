@@ -520,6 +520,7 @@ def test_want_of_memory_is_one_line_and_keeps_no_other_scan_from_being_done(
     assert (tmp_path / "out" / "x.nii.gz").is_file()
 
 
+@pytest.mark.full
 def test_cases_in_two_processes_give_the_same_files(request_of, workspace, tmp_path):
     request = request_of(scan_files(tmp_path / "in", "x", "y"))
     predict(request, workspace)

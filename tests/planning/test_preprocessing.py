@@ -174,6 +174,7 @@ def test_the_plan_of_another_dataset_is_refused(dataset, store):
         preprocess(dataset, a_plan().model_copy(update={"dataset": "hearts"}), store)
 
 
+@pytest.mark.full
 def test_processes_give_the_same_arrays(dataset, store, tmp_path):
     here = preprocess(dataset, a_plan(spacing_mm=(1.5, 1.5, 1.5)), store)
     there = preprocess(

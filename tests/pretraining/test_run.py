@@ -855,6 +855,7 @@ def test_a_file_with_an_encoder_alone_starts_what_it_holds(base, workspace, tmp_
         pretrain(replace(base, name="next", init="made", architecture="unet"), workspace)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("option", [{"checkpoint_activations": True}, {"workers": 2}])
 def test_memory_and_processes_change_no_result(option, base, workspace, tmp_path):
     plain = pretrain(base, workspace)

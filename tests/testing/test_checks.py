@@ -310,6 +310,7 @@ def test_a_method_that_is_not_installed_fails_its_checks_instead_of_skipping_the
     assert ended.type is FseftError
 
 
+@pytest.mark.full
 def test_unsaved_state_is_found_in_another_process():
     subject = MethodHarness("lora", {}, "frozen", "resunet", TINY_NETWORKS["resunet"], 1e-5)
     checks.loads_in_another_process(subject)
