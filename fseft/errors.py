@@ -25,7 +25,7 @@ class FseftError(Exception):
         case: The case identifier, if a single case is affected.
         file: The file or folder, if a single one is affected.
 
-    Example:
+    Examples:
         >>> print(FseftError("spacing is 0 mm", case="p07", hint="Correct the header."))
         case p07: spacing is 0 mm. Correct the header.
     """
@@ -40,11 +40,11 @@ class FseftError(Exception):
         self.file = file
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the keyword arguments when the error is pickled, as between processes."""
+        """Keeps the keyword arguments when the error is pickled, as between processes."""
         return _rebuild, (type(self), self.cause, self.hint, self.case, self.file)
 
     def located(self, *, case: str | None = None, file: Path | str | None = None) -> Self:
-        """Return a copy with case and file filled in where they are unset.
+        """Returns a copy with case and file filled in where they are unset.
 
         Args:
             case: The case identifier.
@@ -88,9 +88,9 @@ def _rebuild(
 
 
 def pluralise(count: int, noun: str) -> str:
-    """Return a count with its noun.
+    """Returns a count with its noun.
 
-    Example:
+    Examples:
         >>> pluralise(1, "scan"), pluralise(2, "scan")
         ('1 scan', '2 scans')
     """
@@ -98,13 +98,13 @@ def pluralise(count: int, noun: str) -> str:
 
 
 def did_you_mean(name: str, choices: Sequence[str]) -> str:
-    """Return the hint for an unknown name: the closest choices, or a list of all of them.
+    """Returns the hint for an unknown name: the closest choices, or a list of all of them.
 
     Args:
         name: The unknown name.
         choices: All valid names.
 
-    Example:
+    Examples:
         >>> did_you_mean("lorra", ["full", "lora"])
         'Did you mean lora?'
     """
@@ -120,9 +120,9 @@ def did_you_mean(name: str, choices: Sequence[str]) -> str:
 
 
 def summarise_exception(error: BaseException) -> str:
-    """Return type and message of an exception in one line; of a validation error the first problem.
+    """Returns type and message of an exception in one line; of a validation error the first problem.
 
-    Example:
+    Examples:
         >>> summarise_exception(ValueError("no such layer"))
         'ValueError: no such layer'
     """
@@ -140,7 +140,7 @@ def summarise_exception(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an allocation failed, on the CPU or on a GPU."""
+    """Returns whether an allocation failed, on the CPU or on a GPU."""
     # By name and text, so that torch is not imported: `torch.OutOfMemoryError` is for GPUs; on a
     # CPU torch raises a RuntimeError that names its allocator.
     raised_by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(

@@ -1,4 +1,4 @@
-"""Log records of the library: capture them, and replay those of worker processes."""
+"""Logs records of the library: capture them, and replay those of worker processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARY = "fseft"
 
 
 class _Collector(logging.Handler):
-    """Append records to a list, with their messages formatted, so that they can be pickled."""
+    """Appends records to a list, with their messages formatted, so that they can be pickled."""
 
     def __init__(self, records: list[logging.LogRecord]) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class _Collector(logging.Handler):
 
 @contextmanager
 def captured_records() -> Iterator[list[logging.LogRecord]]:
-    """Collect the records of the library's loggers, of any level, instead of emitting them.
+    """Collects the records of the library's loggers, of any level, instead of emitting them.
 
     Yields:
         The list that grows with each record; tracebacks are in `exc_text`.
 
-    Example:
+    Examples:
         >>> with captured_records() as records:
         ...     logging.getLogger("fseft.planning").warning("2 voxels thick")
         >>> records[0].getMessage()
@@ -54,7 +54,7 @@ def captured_records() -> Iterator[list[logging.LogRecord]]:
 
 
 def replay(records: Iterable[logging.LogRecord]) -> None:
-    """Log captured records, such as those of a worker process, if their level is enabled."""
+    """Logs captured records, such as those of a worker process, if their level is enabled."""
     for record in records:
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):

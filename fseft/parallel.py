@@ -1,4 +1,4 @@
-"""Map a function over cases: in this process, in local processes, or on a dask cluster."""
+"""Maps a function over cases: in this process, in local processes, or on a dask cluster."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class InlineExecutor(Executor):
     """An executor for a single worker: calls the function at submission, in this process."""
 
     def submit(self, fn: Callable[..., R], /, *args: object, **kwargs: object) -> Future[R]:
-        """Call the function and return a completed future."""
+        """Calls the function and returns a completed future."""
         future: Future[R] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -58,14 +58,14 @@ class InlineExecutor(Executor):
 
 
 def default_workers() -> int:
-    """Return the number of CPU cores that this process may use."""
+    """Returns the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def start_worker() -> None:
-    """Initialise a worker process: it ends with its parent, and leaves Ctrl-C to it.
+    """Initialises a worker process: it ends with its parent, and leaves Ctrl-C to it.
 
     On SIGTERM the function that is being called is interrupted by `SystemExit`, so that it removes
     its temporary files.
@@ -88,7 +88,7 @@ def _exit_after(parent: BaseProcess) -> None:
 
 @contextmanager
 def executor(workers: Workers) -> Iterator[Executor]:
-    """Create an executor, and shut it down at the end of the context.
+    """Creates an executor, and shut it down at the end of the context.
 
     On an exception in the context, Ctrl-C included, running cases are terminated and all others
     are cancelled.
@@ -180,7 +180,7 @@ def each_case(
     workers: Workers = 1,
     catch: type[E] = FseftError,  # type: ignore[assignment]
 ) -> Iterator[tuple[str, R | E]]:
-    """Call a function with every item and yield the results as they complete.
+    """Calls a function with every item and yields the results as they complete.
 
     Args:
         function: A module-level function of one item.
@@ -195,7 +195,7 @@ def each_case(
     Raises:
         FseftError: A worker was killed, most often because memory ran out, or the cluster is gone.
 
-    Example:
+    Examples:
         >>> list(each_case(len, [("a", "liver"), ("b", "spleen")]))
         [('a', 5), ('b', 6)]
     """
@@ -213,7 +213,7 @@ class _Logged:
 
 
 def _call_in_worker(function: Callable[[T], Any], item: T) -> _Logged:
-    """Call a function in a worker process, and collect its log records for the main process."""
+    """Calls a function in a worker process, and collects its log records for the main process."""
     if _terminating.is_set():  # a case that was queued before the worker was terminated
         raise CancelledError
     with captured_records() as records:
@@ -224,7 +224,7 @@ def _call_in_worker(function: Callable[[T], Any], item: T) -> _Logged:
 def _completed(
     pool: Executor, function: Callable[[T], R], items: Iterable[tuple[str, T]]
 ) -> Iterator[tuple[str, Future[Any]]]:
-    """Submit all items, and yield the futures as they complete."""
+    """Submits all items, and yields the futures as they complete."""
     if isinstance(pool, InlineExecutor):
         for case, item in items:
             yield case, pool.submit(function, item)
@@ -238,7 +238,7 @@ def _completed(
 
 
 def _outcome(case: str, future: Future[Any], catch: type[E]) -> Any:
-    """Return the result of a case or its exception, and replay the log records of its worker."""
+    """Returns the result of a case or its exception, and replay the log records of its worker."""
     try:
         result = future.result()
     except Exception as error:
@@ -269,7 +269,7 @@ def map_cases(
     workers: Workers = 1,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, R]:
-    """Call a function with every item and return the results in the order of the items.
+    """Calls a function with every item and returns the results in the order of the items.
 
     After a `FseftError` the other cases are still tried, so that their results are stored.
 
@@ -282,7 +282,7 @@ def map_cases(
     Raises:
         FseftError: The first error of a case, with the number of others; or as for `each_case`.
 
-    Example:
+    Examples:
         >>> map_cases(len, {"a": "liver", "b": "spleen"})
         {'a': 5, 'b': 6}
     """
@@ -291,7 +291,7 @@ def map_cases(
 
 
 def map_in_threads(function: Callable[[T], R], items: Mapping[str, T]) -> dict[str, R]:
-    """Do the same as `map_cases` in threads, for functions that release the GIL as hashing does."""
+    """Does the same as `map_cases` in threads, for functions that release the GIL as hashing does."""
     with ThreadPoolExecutor(default_workers()) as pool:
         return _collect(pool, function, items)
 
@@ -318,7 +318,7 @@ def _collect(
 
 
 def _combined(errors: list[FseftError]) -> FseftError:
-    """Return the first error, with the names of the other cases that failed."""
+    """Returns the first error, with the names of the other cases that failed."""
     first, *others = errors
     if not others:
         return first

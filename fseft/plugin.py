@@ -184,7 +184,7 @@ class FoundationModelSpec(Spec):
 
     @classmethod
     def public(cls, card: ModelCard, checkpoint: CheckpointSpec) -> FoundationModelSpec:
-        """Return the spec of a model whose weights are hosted by their owner.
+        """Returns the spec of a model whose weights are hosted by their owner.
 
         Args:
             card: Provides name, summary and reference.
@@ -220,7 +220,7 @@ class MetricSpec(Spec):
     The function returns a number, or None where the metric is undefined. It is called where both
     masks have voxels; `missing` and `both_empty` decide the other cases.
 
-    Example:
+    Examples:
         >>> spec = MetricSpec(
         ...     name="hd", title="HD", unit="mm", direction="lower", missing="image-diagonal",
         ...     factory="my_package.metrics:hausdorff",
@@ -300,10 +300,10 @@ class Reader(Protocol):
     """A reader of a dataset layout, as returned by the factory of a `ReaderSpec`."""
 
     def detects(self, folder: Path) -> bool:
-        """Return whether a folder has this layout, by its file names and `dataset.json` only."""
+        """Returns whether a folder has this layout, by its file names and `dataset.json` only."""
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases of a folder without opening an image.
+        """Lists the cases of a folder without opening an image.
 
         Raises:
             FseftError: The folder does not follow the layout.
@@ -315,47 +315,47 @@ class RegistrationHooks(Protocol):
 
     @hookspec
     def fseft_methods(self) -> Iterable[MethodSpec]:
-        """Return methods for `fseft adapt --method NAME`."""
+        """Returns methods for `fseft adapt --method NAME`."""
 
     @hookspec
     def fseft_foundation_models(self) -> Iterable[FoundationModelSpec]:
-        """Return pre-trained networks for `--model NAME`."""
+        """Returns pre-trained networks for `--model NAME`."""
 
     @hookspec
     def fseft_architectures(self) -> Iterable[ArchitectureSpec]:
-        """Return network architectures."""
+        """Returns network architectures."""
 
     @hookspec
     def fseft_dataset_readers(self) -> Iterable[ReaderSpec]:
-        """Return dataset layouts; the first that detects a folder reads it."""
+        """Returns dataset layouts; the first that detects a folder reads it."""
 
     @hookspec
     def fseft_reporters(self) -> Iterable[ReporterSpec]:
-        """Return observers for `fseft adapt --reporter NAME`."""
+        """Returns observers for `fseft adapt --reporter NAME`."""
 
     @hookspec
     def fseft_metrics(self) -> Iterable[MetricSpec]:
-        """Return metrics for `fseft evaluate --metrics NAME`."""
+        """Returns metrics for `fseft evaluate --metrics NAME`."""
 
     @hookspec
     def fseft_losses(self) -> Iterable[LossSpec]:
-        """Return losses for `--set loss=NAME`."""
+        """Returns losses for `--set loss=NAME`."""
 
     @hookspec
     def fseft_augmentations(self) -> Iterable[AugmentationSpec]:
-        """Return augmentations for `--set augment=NAME,NAME`."""
+        """Returns augmentations for `--set augment=NAME,NAME`."""
 
     @hookspec
     def fseft_schedules(self) -> Iterable[ScheduleSpec]:
-        """Return learning-rate schedules for `--set schedule=NAME`."""
+        """Returns learning-rate schedules for `--set schedule=NAME`."""
 
     @hookspec
     def fseft_optimizers(self) -> Iterable[OptimizerSpec]:
-        """Return optimizers for `--set optimizer=NAME`."""
+        """Returns optimizers for `--set optimizer=NAME`."""
 
     @hookspec
     def fseft_commands(self, app: typer.Typer) -> None:
-        """Add commands to the application (`app.command()` or `app.add_typer(...)`)."""
+        """Adds commands to the application (`app.command()` or `app.add_typer(...)`)."""
 
 
 class ObserverHooks:

@@ -71,7 +71,7 @@ class Plugin:
     provides: dict[str, list[str]] = field(default_factory=dict)
 
     def fail(self, problem: str, *, status: str = "broken") -> None:
-        """Record a problem and set the status; other plugins are not affected."""
+        """Records a problem and sets the status; other plugins are not affected."""
         self.problems.append(problem)
         self.status = status
 
@@ -126,7 +126,7 @@ class Registry:
                     self._collect(plugin, kind, spec_type, implementation.function)
 
     def _collect(self, plugin: Plugin, kind: str, spec_type: type[api.Spec], hook: Any) -> None:
-        """Call a registration hook of a plugin and add its valid specs."""
+        """Calls a registration hook of a plugin and adds its valid specs."""
         try:
             specs = list(hook())
         except PLUGIN_EXCEPTIONS as error:
@@ -150,7 +150,7 @@ class Registry:
                 source.problems.append(f"{kind} {name!r} is claimed by {owners}")
 
     def names(self, kind: str) -> list[str]:
-        """Return the unambiguous names of one kind, sorted.
+        """Returns the unambiguous names of one kind, sorted.
 
         A name that two packages claim is missing: it resolves as `distribution:name` only.
         """
@@ -161,7 +161,7 @@ class Registry:
         )
 
     def registrations(self, kind: str) -> dict[str, Registration]:
-        """Return all registrations of one kind by name, sorted.
+        """Returns all registrations of one kind by name, sorted.
 
         Names that several packages claim are qualified as `distribution:name`.
         """
@@ -175,7 +175,7 @@ class Registry:
         return dict(sorted(by_name.items()))
 
     def resolve(self, kind: str, name: str) -> Registration:
-        """Return the registration of a name.
+        """Returns the registration of a name.
 
         Args:
             kind: A key of `KINDS`.
@@ -202,13 +202,13 @@ class Registry:
         return candidates[0]
 
     def _broken_plugins(self) -> Iterator[str]:
-        """Yield a hint for each broken plugin, which may be the one that provides a name."""
+        """Yields a hint for each broken plugin, which may be the one that provides a name."""
         for plugin in self.plugins:
             if plugin.status == "broken":
                 yield f"The package {plugin.package} is broken ({plugin.problems[0]})."
 
     def specs(self, kind: str, spec_type: type[S]) -> list[S]:
-        """Return the specs with an unambiguous name, sorted by it."""
+        """Returns the specs with an unambiguous name, sorted by it."""
         specs = []
         for name in self.names(kind):
             spec = self.resolve(kind, name).spec
@@ -217,18 +217,18 @@ class Registry:
         return specs
 
     def method(self, name: str) -> api.MethodSpec:
-        """Return the spec of a method."""
+        """Returns the spec of a method."""
         spec = self.resolve("method", name).spec
         assert isinstance(spec, api.MethodSpec)  # noqa: S101 - checked when it was collected
         return spec
 
     def provenance(self, kind: str, name: str) -> Provenance:
-        """Return the package and version that a name comes from."""
+        """Returns the package and version that a name comes from."""
         source = self.resolve(kind, name).source
         return Provenance(name=name, distribution=source.distribution, version=source.version)
 
     def factory(self, kind: str, name: str) -> Any:
-        """Import the factory of a spec.
+        """Imports the factory of a spec.
 
         Args:
             kind: A key of `KINDS`.
@@ -245,7 +245,7 @@ class Registry:
             raise PluginError(cause, hint=registration.source.remedy) from error
 
     def create(self, kind: str, name: str, *arguments: Any) -> Any:
-        """Import the factory of a spec and call it.
+        """Imports the factory of a spec and calls it.
 
         Exceptions that the factory raises are not caught.
 
@@ -273,7 +273,7 @@ class Registry:
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: Plugin) -> None:
-    """Record hooks that are never called: those without `@hookimpl`, and unknown ones."""
+    """Records hooks that are never called: those without `@hookimpl`, and unknown ones."""
     specified = {
         name
         for name in {*vars(api.RegistrationHooks), *vars(api.ObserverHooks)}
@@ -292,7 +292,7 @@ def _check_hooks(manager: pluggy.PluginManager, plugin: Plugin) -> None:
 def _spec_problem(
     spec: object, kind: str, spec_type: type[api.Spec], hook: str, names: Iterable[str]
 ) -> str:
-    """Return the problem of a spec that a hook returned, or an empty string."""
+    """Returns the problem of a spec that a hook returned, or an empty string."""
     if not isinstance(spec, spec_type):
         return f"{hook} returned a {type(spec).__name__}, expected a {spec_type.__name__}"
     if not NAME.fullmatch(spec.name):
@@ -303,9 +303,9 @@ def _spec_problem(
 
 
 def import_object(path: str) -> Any:
-    """Import the object at `package.module:Attribute`.
+    """Imports the object at `package.module:Attribute`.
 
-    Example:
+    Examples:
         >>> import_object("json:dumps")([1])
         '[1]'
     """
@@ -314,7 +314,7 @@ def import_object(path: str) -> Any:
 
 
 def discover(*, disabled: Iterable[str] = ()) -> Registry:
-    """Load the built-in components and the plugins in the entry-point group `fseft`.
+    """Loads the built-in components and the plugins in the entry-point group `fseft`.
 
     Environment variables restrict which plugins are loaded; they take names of entry points or of
     packages, separated by commas: `FSEFT_NO_PLUGINS=1` loads the built-in components only,
@@ -346,7 +346,7 @@ def _names_of(entry_point: metadata.EntryPoint) -> set[str]:
 
 @lru_cache(maxsize=1)
 def registry() -> Registry:
-    """Return the registry of this process, which is discovered at the first call."""
+    """Returns the registry of this process, which is discovered at the first call."""
     return discover()
 
 

@@ -20,7 +20,7 @@ class FrozenModel(BaseModel):
     A renamed field keeps its old spelling in `former_names`, so that files and commands of earlier
     versions still work. Only the current names are written, listed and documented.
 
-    Example:
+    Examples:
         >>> class Training(FrozenModel):
         ...     former_names: ClassVar = {"warm_up": "warmup_fraction"}
         ...     former_values: ClassVar = {"features": {"kept": "cached"}}
@@ -39,12 +39,12 @@ class FrozenModel(BaseModel):
 
     @classmethod
     def current_name(cls, key: str) -> str:
-        """Return the current name of a field; current and unknown names are returned unchanged."""
+        """Returns the current name of a field; current and unknown names are returned unchanged."""
         return cls.former_names.get(key, key)
 
     @classmethod
     def upgrade(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Translate field names and values of earlier versions; unknown keys are kept.
+        """Translates field names and values of earlier versions; unknown keys are kept.
 
         Args:
             values: Field name -> value, for example the settings in a `run.json`.
@@ -104,7 +104,7 @@ class Dataset(FrozenModel):
         cases: All cases, sorted by name.
         warnings: Messages for the user.
 
-    Example:
+    Examples:
         >>> case = Case(name="a", images=(Path("a_0000.nii.gz"),), label=Path("a.nii.gz"))
         >>> dataset = Dataset(
         ...     name="livers", reader="nnunet", channels=("CT",), labels={"liver": 1}, cases=(case,)
@@ -149,7 +149,7 @@ class Intensity(FrozenModel):
     std: float | None = None
 
     def describe(self) -> str:
-        """Return the scheme in a few words."""
+        """Returns the scheme in a few words."""
         if self.scheme == "zscore":
             return "z-score per case"
         if self.scheme == "minmax":
@@ -225,7 +225,7 @@ class ClassFingerprint(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _ignore_minimum_volume(cls, values: Any) -> Any:
-        """Read fingerprints of earlier versions, which also contain `minimum_volume_mm3`."""
+        """Reads fingerprints of earlier versions, which also contain `minimum_volume_mm3`."""
         if isinstance(values, Mapping):
             return {key: value for key, value in values.items() if key != "minimum_volume_mm3"}
         return values

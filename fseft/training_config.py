@@ -21,7 +21,7 @@ DEFAULT_AUGMENTATIONS = (
 
 
 def _parse_augment(value: Any) -> Any:
-    """Read `true`, `false` or `NAME,NAME`, also as the list that the command line makes of it."""
+    """Reads `true`, `false` or `NAME,NAME`, also as the list that the command line makes of it."""
     if isinstance(value, str):
         value = [name for name in value.split(",") if name]
     if isinstance(value, list | tuple) and len(value) == 1 and str(value[0]).lower() in _BOOLEANS:
@@ -38,7 +38,7 @@ class TrainingConfig(FrozenModel):
 
     The defaults follow the FSEFT paper, except for augmentation.
 
-    Example:
+    Examples:
         >>> config = TrainingConfig(epochs=50, loss="dice_ce")
         >>> config.epochs, config.weight_decay
         (50, 0.0)
@@ -123,7 +123,7 @@ class TrainingConfig(FrozenModel):
     def augmentations(self) -> tuple[str, ...]:
         """The names of the augmentations; in `augment`, `default` stands for the default ones.
 
-        Example:
+        Examples:
             >>> TrainingConfig(augment="default,shift").augmentations[-2:]
             ('gamma', 'shift')
         """

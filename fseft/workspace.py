@@ -38,7 +38,7 @@ class Workspace:
     Args:
         root: The folder; it need not exist.
 
-    Example:
+    Examples:
         >>> workspace = Workspace(Path("work"))
         >>> workspace.run("livers", "suprem_unet", "lora", k=5, seed=0).as_posix()
         'work/runs/livers/suprem_unet/lora-k5-s0'
@@ -47,15 +47,15 @@ class Workspace:
     root: Path
 
     def fingerprint(self, dataset: str) -> Path:
-        """Return `fingerprints/<dataset>/fingerprint.json`."""
+        """Returns `fingerprints/<dataset>/fingerprint.json`."""
         return self.root / "fingerprints" / dataset / "fingerprint.json"
 
     def plan(self, dataset: str, model: str) -> Path:
-        """Return `fingerprints/<dataset>/plan.<model>.json`."""
+        """Returns `fingerprints/<dataset>/plan.<model>.json`."""
         return self.root / "fingerprints" / dataset / f"plan.{_file_name(model)}.json"
 
     def preprocessed(self, dataset: str, key: str) -> Path:
-        """Return `preprocessed/<dataset>/<key>/`, which has a folder for each case.
+        """Returns `preprocessed/<dataset>/<key>/`, which has a folder for each case.
 
         Args:
             dataset: The dataset.
@@ -64,7 +64,7 @@ class Workspace:
         return self.root / "preprocessed" / dataset / key
 
     def features(self, dataset: str, key: str) -> Path:
-        """Return `preprocessed/<dataset>/features-<key>/`, the cached features of a frozen network.
+        """Returns `preprocessed/<dataset>/features-<key>/`, the cached features of a frozen network.
 
         Args:
             dataset: The dataset.
@@ -73,26 +73,26 @@ class Workspace:
         return self.root / "preprocessed" / dataset / f"features-{key}"
 
     def run(self, dataset: str, model: str, method: str, k: int, seed: int) -> Path:
-        """Return `runs/<dataset>/<model>/<method>-k<k>-s<seed>/`."""
+        """Returns `runs/<dataset>/<model>/<method>-k<k>-s<seed>/`."""
         folder = self.root / "runs" / dataset / _file_name(model)
         name = f"{_file_name(method)}-k{k}-s{seed}"
         return folder / name
 
     def model(self, name: str) -> Path:
-        """Return `models/<name>/`, the folder of a foundation model of this workspace."""
+        """Returns `models/<name>/`, the folder of a foundation model of this workspace."""
         return self.root / "models" / name
 
     def imported(self, package: str, name: str) -> Path:
-        """Return `<package>/<name>/` in the user's model cache, which all workspaces share."""
+        """Returns `<package>/<name>/` in the user's model cache, which all workspaces share."""
         return model_cache() / package / name
 
     def models(self) -> list[str]:
-        """Return the names of the foundation models of this workspace, sorted."""
+        """Returns the names of the foundation models of this workspace, sorted."""
         return sorted(path.parent.name for path in (self.root / "models").glob("*/model.json"))
 
 
 def model_cache() -> Path:
-    """Return the folder `FSEFT_MODELS`, or `fseft/models` in the user's cache folder."""
+    """Returns the folder `FSEFT_MODELS`, or `fseft/models` in the user's cache folder."""
     if folder := os.environ.get("FSEFT_MODELS"):
         return Path(folder).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -100,18 +100,18 @@ def model_cache() -> Path:
 
 
 def _file_name(name: str) -> str:
-    """Return a name without colon, as in `package:name`, which some file systems reject."""
+    """Returns a name without colon, as in `package:name`, which some file systems reject."""
     return name.replace(":", "--")
 
 
 def digest(*parts: object, length: int = 16) -> str:
-    """Return a content key: the start of the sha256 of the parts.
+    """Returns a content key: the start of the sha256 of the parts.
 
     Args:
         *parts: Bytes, or data that JSON can represent; the order of keys does not matter.
         length: Number of hexadecimal digits.
 
-    Example:
+    Examples:
         >>> digest({"spacing": [1.0, 1.0, 2.0], "scheme": "ct"})
         '5bb58cac85d1f188'
     """
@@ -126,7 +126,7 @@ def digest(*parts: object, length: int = 16) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file as 64 hexadecimal digits.
+    """Returns the sha256 of a file as 64 hexadecimal digits.
 
     A file is read once per process, unless its size or modification time changed. A file that was
     modified a moment ago is always read: its time may not show a second change.
@@ -153,7 +153,7 @@ def _compute_digest(path: Path) -> str:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Write a file or folder under a temporary name and rename it to `path` on success.
+    """Writes a file or folder under a temporary name and rename it to `path` on success.
 
     Readers see the old content or the complete new content. After an exception the temporary file
     or folder is removed.
@@ -167,7 +167,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         FseftError: The folder cannot be written, or the disk is full.
 
-    Example:
+    Examples:
         >>> with atomic_write(Path("scores.csv")) as temporary:  # doctest: +SKIP
         ...     temporary.write_text("case,dice")
     """
@@ -193,7 +193,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(folder: Path, replacement: Path) -> None:
-    """Replace a folder, which no operating system does in a single step unless it is empty."""
+    """Replaces a folder, which no operating system does in a single step unless it is empty."""
     old = folder.with_name(f".old-{secrets.token_hex(6)}-{folder.name}")
     folder.rename(old)
     try:
@@ -205,7 +205,7 @@ def _replace_folder(folder: Path, replacement: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file, or all files of a folder, to the disk."""
+    """Flushes a file, or all files of a folder, to the disk."""
     files = [path] if path.is_file() else [item for item in path.rglob("*") if item.is_file()]
     for file in files:
         with file.open("rb") as handle:
@@ -214,7 +214,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Wait for an exclusive lock on a path, among processes and machines.
+    """Waits for an exclusive lock on a path, among processes and machines.
 
     The lock file `.<name>.lock` stays in the folder.
 
@@ -237,7 +237,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Lock a folder against other processes that lock it; the file `.lock` stays in it.
+    """Locks a folder against other processes that lock it; the file `.lock` stays in it.
 
     Args:
         folder: The folder; it is created if missing.
@@ -263,7 +263,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 
 def require_empty(folder: Path) -> None:
-    """Check that a folder is empty or missing.
+    """Checks that a folder is empty or missing.
 
     Raises:
         FseftError: The folder contains files.
@@ -273,7 +273,7 @@ def require_empty(folder: Path) -> None:
 
 
 def write_error(path: Path, error: OSError) -> FseftError:
-    """Return the error for the user if the operating system cannot write `path`."""
+    """Returns the error for the user if the operating system cannot write `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FseftError("the disk is full", file=path, hint="Free some space and run again.")
     return FseftError(
@@ -284,7 +284,7 @@ def write_error(path: Path, error: OSError) -> FseftError:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, atomically.
+    """Writes a text file in UTF-8, atomically.
 
     Raises:
         FseftError: As for `atomic_write`.
@@ -294,7 +294,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_document(path: Path, document: Document) -> None:
-    """Write a document as indented JSON, atomically.
+    """Writes a document as indented JSON, atomically.
 
     Raises:
         FseftError: As for `atomic_write`.
@@ -303,7 +303,7 @@ def write_document(path: Path, document: Document) -> None:
 
 
 def read_document(path: Path, kind: type[D]) -> D:
-    """Read a document from a JSON file.
+    """Reads a document from a JSON file.
 
     Args:
         path: The file.

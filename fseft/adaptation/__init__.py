@@ -1,1 +1,1 @@
-"""Adapt a foundation model to a dataset with k labelled cases."""
+"""Adapts a foundation model to a dataset with k labelled cases."""

@@ -123,7 +123,7 @@ class AdaptConfig:
 def configure(
     request: AdaptRequest, workspace: Workspace, callbacks: Callbacks | None = None
 ) -> AdaptConfig:
-    """Decide everything before a network is built: plan, structures, support cases, head rows.
+    """Decides everything before a network is built: plan, structures, support cases, head rows.
 
     Warnings of the plan are logged.
 
@@ -162,7 +162,7 @@ def configure(
 def _plan(
     request: AdaptRequest, workspace: Workspace, callbacks: Callbacks | None
 ) -> tuple[Fingerprint, Plan]:
-    """Plan the dataset, or take the stored plan, and log its warnings."""
+    """Plans the dataset, or takes the stored plan, and logs its warnings."""
     fingerprint, plan = make_plan(
         request.dataset,
         request.model,
@@ -181,7 +181,7 @@ def _plan(
 def _match_head_rows(
     request: AdaptRequest, labels: Mapping[str, int], fingerprint: Fingerprint
 ) -> dict[str, str]:
-    """Match structures with classes of the model, from whose head rows they start."""
+    """Matches structures with classes of the model, from whose head rows they start."""
     spec, card = request.method.spec, request.model.card
     # Only a whole network has a head with rows to copy; a text-driven head is used unchanged.
     has_rows = spec.needs_model and (card.scope == "network" or not spec.trains)
@@ -192,7 +192,7 @@ def _match_head_rows(
 def _support_set(
     request: AdaptRequest, labels: Mapping[str, int], fingerprint: Fingerprint
 ) -> SupportSet:
-    """Draw the support cases, and warn of structures that none of them shows."""
+    """Draws the support cases, and warn of structures that none of them shows."""
     volumes = {case.name: case.volumes_mm3 for case in fingerprint.cases if case.volumes_mm3}
     cases = select_support(list(volumes), request.k, request.seed, request.cases)
     shown = {structure for case in cases for structure in volumes[case]}
@@ -209,7 +209,7 @@ def _support_set(
 def select_support(
     labelled: Sequence[str], k: int, seed: int, pool: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Draw k of the labelled cases in a random order, so that a smaller k is part of a larger one.
+    """Draws k of the labelled cases in a random order, so that a smaller k is part of a larger one.
 
     Args:
         labelled: Names of all labelled cases.
@@ -224,7 +224,7 @@ def select_support(
         FseftError: k is larger than the number of cases, or the pool names a case that is not
             labelled.
 
-    Example:
+    Examples:
         >>> cases = ["a", "b", "c", "d"]
         >>> select_support(cases, 3, seed=0)[:2] == select_support(cases, 2, seed=0)
         True
@@ -246,7 +246,7 @@ def select_support(
 
 
 def select_labels(fingerprint: Fingerprint, structures: Sequence[str]) -> dict[str, int]:
-    """Select the structures to segment that at least one case shows.
+    """Selects the structures to segment that at least one case shows.
 
     Args:
         fingerprint: Of the dataset.
@@ -280,7 +280,7 @@ def select_labels(fingerprint: Fingerprint, structures: Sequence[str]) -> dict[s
 
 
 def _check_model(request: AdaptRequest) -> None:
-    """Refuse a model that lacks what the method starts from."""
+    """Refuses a model that lacks what the method starts from."""
     spec, card = request.method.spec, request.model.card
     if spec.needs_model and not request.model.pretrained:
         raise IncompatibleError(
@@ -298,7 +298,7 @@ def _check_model(request: AdaptRequest) -> None:
 def _check_structures(
     request: AdaptRequest, structures: list[str], matched: Mapping[str, str]
 ) -> None:
-    """Refuse structures that method, model and augmentation do not allow."""
+    """Refuses structures that method, model and augmentation do not allow."""
     if not request.method.spec.trains and not matched:
         raise IncompatibleError(
             f"the model {request.model.name!r} knows none of the structures "

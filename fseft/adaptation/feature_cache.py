@@ -43,7 +43,7 @@ def feature_crops(
     workspace: Workspace,
     callbacks: Callbacks,
 ) -> list[CachedCase]:
-    """Compute, or find in the cache, features of the crops of the first training steps.
+    """Computes, or finds in the cache, features of the crops of the first training steps.
 
     As many passes over the support cases as `feature_passes` allows, or fewer where they would
     exceed `LIMIT_BYTES`. The head of the network does not matter.
@@ -78,7 +78,7 @@ def feature_crops(
 
 
 def _folder(config: AdaptConfig, workspace: Workspace) -> Path:
-    """Return the folder of the features, keyed by everything that they depend on."""
+    """Returns the folder of the features, keyed by everything that they depend on."""
     training, plan = config.training, config.plan
     drawn = (
         config.crops_per_step,
@@ -96,7 +96,7 @@ def _folder(config: AdaptConfig, workspace: Workspace) -> Path:
 
 
 def _remove_old(folder: Path) -> None:
-    """Mark the features of a folder as used, and remove the least recently used ones."""
+    """Marks the features of a folder as used, and removes the least recently used ones."""
     folder.touch()
     by_use = sorted(folder.parent.glob("features-*"), key=lambda path: path.stat().st_mtime)
     for old in by_use[:-KEPT]:
@@ -104,7 +104,7 @@ def _remove_old(folder: Path) -> None:
 
 
 def _steps(config: AdaptConfig, architecture: Architecture, network: nn.Module) -> int:
-    """Return the number of steps whose crops fit `LIMIT_BYTES`; at least one step of each case."""
+    """Returns the number of steps whose crops fit `LIMIT_BYTES`; at least one step of each case."""
     width = architecture.head(network).in_channels
     voxels = int(np.prod(config.plan.preprocessing.patch_size)) * config.crops_per_step
     step_bytes = 2 * width * voxels
@@ -121,7 +121,7 @@ def _write(
     folder: Path,
     names: list[str],
 ) -> None:
-    """Compute the features of some crops, and write them to the cache."""
+    """Computes the features of some crops, and writes them to the cache."""
     training, device = network.training, config.plan.device
     classes = range(1, 1 + len(config.labels))
     network.eval()

@@ -1,4 +1,4 @@
-"""Adapt a model: k labelled volumes, one method, one small file."""
+"""Adapts a model: k labelled volumes, one method, one small file."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Adaptation:
 def adapt(
     config: AdaptConfig, workspace: Workspace, callbacks: Callbacks | None = None
 ) -> Adaptation:
-    """Adapt a model to the structures of a dataset.
+    """Adapts a model to the structures of a dataset.
 
     Preprocesses the support cases, trains, and writes `adapter.safetensors`, `run.json`,
     `support.json` and `log.jsonl` to the run folder. An interrupted run resumes from its
@@ -93,7 +93,7 @@ def adapt(
 def _adapt(
     config: AdaptConfig, run: Run, folder: Path, workspace: Workspace, callbacks: Callbacks
 ) -> Adaptation:
-    """Train in a folder that this process has locked."""
+    """Trains in a folder that this process has locked."""
     adapter, checkpoint = folder / NAME, folder / CHECKPOINT
     state = _load_state(checkpoint)
     resumed_from = len(state["losses"]) if state else 0
@@ -129,7 +129,7 @@ def _with_parameter_count(run: Run, adapted: AdaptedNetwork) -> Run:
 
 @contextmanager
 def _reported(events: Callbacks) -> Iterator[None]:
-    """Report how the context ends."""
+    """Reports how the context ends."""
     try:
         yield
     except Exception as error:
@@ -145,7 +145,7 @@ def _write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
 
 
 def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
-    """Build the model's network with a head for the structures, and apply the method to it."""
+    """Builds the model's network with a head for the structures, and applies the method to it."""
     request = config.request
     seed = derived_seed(request.seed, "init")
     architecture, network, missing_keys = build_adaptable_network(
@@ -170,7 +170,7 @@ def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
 
 
 def _run_document(config: AdaptConfig) -> Run:
-    """Describe the run, as if it had just begun."""
+    """Describes the run, as if it had just begun."""
     request = config.request
     recipe = config.training.model_dump(mode="json")
     return Run(
@@ -194,7 +194,7 @@ def _run_document(config: AdaptConfig) -> Run:
 
 
 def _sources(config: AdaptConfig) -> dict[str, str]:
-    """Digest what the trained tensors depend on: data, decisions of the plan, weights."""
+    """Digests what the trained tensors depend on: data, decisions of the plan, weights."""
     plan = config.plan
     preprocessing = plan.preprocessing.model_dump(mode="json")
     decisions = (preprocessing, plan.crops_per_step, plan.architecture, plan.hparams)
@@ -207,7 +207,7 @@ def _sources(config: AdaptConfig) -> dict[str, str]:
 
 
 def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
-    """List the packages of method, architecture and model."""
+    """Lists the packages of method, architecture and model."""
     method = registry().provenance("method", config.request.method.name)
     architecture = registry().provenance("architecture", config.plan.architecture)
     model = config.request.model.source
@@ -215,7 +215,7 @@ def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
 
 
 def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
-    """Return the run in the folder if it can be resumed; with `overwrite`, remove its results.
+    """Returns the run in the folder if it can be resumed; with `overwrite`, removes its results.
 
     Raises:
         FseftError: It has other settings and results, which are not to be overwritten.
@@ -238,7 +238,7 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
 
 
 def _differences(previous: Run, new: Run) -> str:
-    """Describe how the settings of two runs differ: `rank 8, not 4`; empty where they do not."""
+    """Describes how the settings of two runs differ: `rank 8, not 4`; empty where they do not."""
     return "; ".join(
         (
             *_setting_differences(previous, new),
@@ -264,7 +264,7 @@ def _setting_differences(previous: Run, new: Run) -> Iterator[str]:
 
 
 def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
-    """Return the settings of method and training under their current names.
+    """Returns the settings of method and training under their current names.
 
     Training settings that an earlier version did not have count with their defaults.
     """
@@ -328,7 +328,7 @@ def _train(
     callbacks: Callbacks,
     state: dict[str, Any] | None,
 ) -> Run:
-    """Train, and return the document of the finished run."""
+    """Trains, and returns the document of the finished run."""
     method = config.request.method
     if not method.spec.trains:
         return run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
@@ -355,7 +355,7 @@ def _train(
 
 
 def _check_length(steps: int, losses: list[float], stopped_by: str) -> None:
-    """Refuse a training without steps, and warn if its loss still decreased at the end."""
+    """Refuses a training without steps, and warns if its loss still decreased at the end."""
     if stopped_by == SOLVED:
         return
     if steps == 0:
@@ -373,7 +373,7 @@ def _check_length(steps: int, losses: list[float], stopped_by: str) -> None:
 
 
 def _manifest(config: AdaptConfig, run: Run) -> Manifest:
-    """Describe the adapter, with everything that prediction needs."""
+    """Describes the adapter, with everything that prediction needs."""
     request, plan = config.request, config.plan
     return Manifest(
         method=registry().provenance("method", request.method.name),

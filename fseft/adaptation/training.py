@@ -1,4 +1,4 @@
-"""Train an adapter on crops of the support cases, or on cached features of a frozen network."""
+"""Trains an adapter on crops of the support cases, or on cached features of a frozen network."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def train_adapter(
     state: dict[str, Any] | None,
     save: Callable[[dict[str, Any]], None],
 ) -> Training:
-    """Train the parameters that a method has added to a network or unfrozen in it.
+    """Trains the parameters that a method has added to a network or unfrozen in it.
 
     Args:
         config: The resolved configuration.
@@ -123,7 +123,7 @@ def train_adapter(
 def _crop_losses(
     config: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase]
 ) -> Iterator[StepLoss]:
-    """Yield the loss of a step by its number, on crops that a thread draws in advance."""
+    """Yields the loss of a step by its number, on crops that a thread draws in advance."""
     cases, loss = len(cached), load_loss(config.training.loss or LOSS)
 
     def request(*step_and_held_out: Any) -> tuple[Any, ...]:
@@ -146,7 +146,7 @@ def _crop_losses(
 def draw(
     config: AdaptConfig, cached: list[CachedCase], step: int, held_out: Collection[int] = ()
 ) -> Crops:
-    """Draw the crops of a step, all from one support case.
+    """Draws the crops of a step, all from one support case.
 
     Each epoch takes every case once, in a random order; where cases are held out, the others are
     taken again.
@@ -176,7 +176,7 @@ def draw(
 
 
 def _source(config: AdaptConfig, *, foreground: float, margin: Triple = (0, 0, 0)) -> CropSource:
-    """Build the sampler of crops of the planned patch size."""
+    """Builds the sampler of crops of the planned patch size."""
     preprocessing = config.plan.preprocessing
     classes = {value: index for index, value in enumerate(config.labels.values(), start=1)}
     return CropSource(
@@ -190,20 +190,20 @@ def _source(config: AdaptConfig, *, foreground: float, margin: Triple = (0, 0, 0
 
 
 def _tensors(config: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move images (B, C, i, j, k) and labels (B, i, j, k) to the device."""
+    """Moves images (B, C, i, j, k) and labels (B, i, j, k) to the device."""
     device = config.plan.device
     labels = rearrange(crops.labels, "b 1 i j k -> b i j k").astype(np.int64)
     return torch.from_numpy(crops.images).to(device), torch.from_numpy(labels).to(device)
 
 
 def _image_batches(config: AdaptConfig, cached: list[CachedCase]) -> Iterator[torch.Tensor]:
-    """Yield images (B, C, i, j, k) without end, for methods that calibrate on data."""
+    """Yields images (B, C, i, j, k) without end, for methods that calibrate on data."""
     for step in count():
         yield torch.from_numpy(draw(config, cached, step).images).to(config.plan.device)
 
 
 def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]:
-    """Return the indices of the support cases that the steps of an epoch must not draw from."""
+    """Returns the indices of the support cases that the steps of an epoch must not draw from."""
     held_out = frozenset(adapted.held_out_cases(epoch, cases))
     if held_out - set(range(cases)):
         raise PluginError(
@@ -220,7 +220,7 @@ def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]
 def _validate(
     config: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase], epoch: Epoch
 ) -> None:
-    """Let the method evaluate the network on labelled crops that no step draws."""
+    """Lets the method evaluate the network on labelled crops that no step draws."""
     source = _source(config, foreground=1.0)
 
     def crops_of(case: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -247,7 +247,7 @@ def _feature_losses(
     workspace: Workspace,
     callbacks: Callbacks,
 ) -> Iterator[StepLoss]:
-    """Yield the loss of a step on cached features: on voxels for a pointwise head, or windows."""
+    """Yields the loss of a step on cached features: on voxels for a pointwise head, or windows."""
     network = training.adapted.network
     crops = feature_crops(
         config,
@@ -268,7 +268,7 @@ def _feature_losses(
 def _voxel_loss(
     config: AdaptConfig, training: Training, crops: list[CachedCase], head: torch.nn.Conv3d
 ) -> StepLoss:
-    """Return the loss on batches of voxels; a method with a solver is fitted to all voxels."""
+    """Returns the loss on batches of voxels; a method with a solver is fitted to all voxels."""
     seed = config.request.seed
     rng = np.random.default_rng(derived_seed(seed, "voxels"))
     samples = [
@@ -303,7 +303,7 @@ def _voxel_loss(
 def _window_loss(
     config: AdaptConfig, crops: list[CachedCase], head: torch.nn.Module
 ) -> Iterator[StepLoss]:
-    """Yield the loss on windows of feature crops, which a thread reads in advance."""
+    """Yields the loss on windows of feature crops, which a thread reads in advance."""
     margin, device = receptive_field_radius(head), config.plan.device
     loss = load_loss(config.training.loss or LOSS_ON_WINDOWS)
     with BatchPrefetcher(lambda step: _windows(config, crops, step, margin)) as prefetcher:
@@ -327,7 +327,7 @@ def _window_loss(
 def _windows(
     config: AdaptConfig, crops: list[CachedCase], step: int, margin: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[list[slice]]]:
-    """Read windows of random feature crops, half of them around a voxel of a structure.
+    """Reads windows of random feature crops, half of them around a voxel of a structure.
 
     Args:
         config: The resolved configuration.
@@ -352,7 +352,7 @@ def _windows(
 def _window(
     crop: CachedCase, margin: int, rng: np.random.Generator, *, around_structure: bool
 ) -> Window:
-    """Read one window of a feature crop at a random position."""
+    """Reads one window of a feature crop at a random position."""
     shape = np.asarray(crop.shape)
     size = np.minimum(WINDOW, shape)
     padded_size = np.minimum(WINDOW + 2 * margin, shape)

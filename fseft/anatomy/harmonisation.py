@@ -37,7 +37,7 @@ class HarmonisedLabels:
     unrequested: frozenset[str] = frozenset()
 
     def names(self) -> tuple[str, ...]:
-        """Return all structures to learn from the dataset."""
+        """Returns all structures to learn from the dataset."""
         sides = [side for pair in self.pairs.values() for side in pair]
         requested = [side for side in sides if side not in self.unrequested]
         return (*self.structures.values(), *requested)
@@ -46,7 +46,7 @@ class HarmonisedLabels:
 def harmonise_labels(
     datasets: Mapping[str, Mapping[str, str]], requested: Sequence[str] = ()
 ) -> dict[str, HarmonisedLabels]:
-    """Choose the name of each structure, and the pairs to split into left and right.
+    """Chooses the name of each structure, and the pairs to split into left and right.
 
     A pair with one label in a dataset (`kidney`) is split if another dataset, or the user, names
     one of its sides. Otherwise it stays a pair, as splitting it would add guesses but no
@@ -65,7 +65,7 @@ def harmonise_labels(
             has a requested structure, a structure and a part of it both occur, or two datasets
             share an ambiguous name.
 
-    Example:
+    Examples:
         >>> labels = harmonise_labels({"a": {"kidney": "kidney"}, "b": {"lkidney": "kidney_left"}})
         >>> labels["a"].pairs
         {'kidney': ('kidney_left', 'kidney_right')}
@@ -83,7 +83,7 @@ def harmonise_labels(
 
 
 def _split_pairs(names: Mapping[str, str], occurring: set[str]) -> HarmonisedLabels:
-    """Split the pairs of a dataset of which any dataset, but not this one, has a side."""
+    """Splits the pairs of a dataset of which any dataset, but not this one, has a side."""
     structures, pairs = {}, {}
     for name, canonical in names.items():
         sides = split_pair(canonical)
@@ -97,7 +97,7 @@ def _split_pairs(names: Mapping[str, str], occurring: set[str]) -> HarmonisedLab
 def _restrict(
     datasets: Mapping[str, HarmonisedLabels], requested: Sequence[str]
 ) -> dict[str, HarmonisedLabels]:
-    """Restrict datasets to requested structures; a split pair stays if one side is requested."""
+    """Restricts datasets to requested structures; a split pair stays if one side is requested."""
     available = {name for labels in datasets.values() for name in labels.names()}
     selected: set[str] = set()
     for name in requested:
@@ -114,7 +114,7 @@ def _restrict(
 
 
 def _matching(name: str, available: set[str]) -> set[str]:
-    """Return the available structures that a requested name denotes."""
+    """Returns the available structures that a requested name denotes."""
     candidates = {resolve_name(name), normalise_name(name)}
     sides = {side for candidate in candidates for side in split_pair(candidate) or ()}
     matching = (candidates | sides) & available
@@ -138,7 +138,7 @@ def _restrict_one(labels: HarmonisedLabels, selected: set[str]) -> HarmonisedLab
 
 
 def _refuse_synonyms(dataset: str, names: Mapping[str, str]) -> None:
-    """Refuse two names of one structure in a dataset."""
+    """Refuses two names of one structure in a dataset."""
     first: dict[str, str] = {}
     for name, canonical in names.items():
         if first.setdefault(canonical, name) != name:
@@ -150,7 +150,7 @@ def _refuse_synonyms(dataset: str, names: Mapping[str, str]) -> None:
 
 
 def _refuse_ambiguous_names(datasets: Mapping[str, HarmonisedLabels]) -> None:
-    """Refuse shared names, such as `tumour`, that may have different meanings in two datasets."""
+    """Refuses shared names, such as `tumour`, that may have different meanings in two datasets."""
     first: dict[str, str] = {}
     for dataset, labels in datasets.items():
         for name, structure in labels.structures.items():
@@ -169,7 +169,7 @@ def _refuse_ambiguous_names(datasets: Mapping[str, HarmonisedLabels]) -> None:
 
 
 def _refuse_overlaps(datasets: Mapping[str, HarmonisedLabels]) -> None:
-    """Refuse a structure together with its parts, as the classes of a model must not overlap."""
+    """Refuses a structure together with its parts, as the classes of a model must not overlap."""
     dataset_of = {name: dataset for dataset, labels in datasets.items() for name in labels.names()}
     for whole in dataset_of:
         parts = sorted(part for part in dataset_of if whole in ancestors(part))

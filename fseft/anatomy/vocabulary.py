@@ -64,7 +64,7 @@ class Structure:
 
 @cache
 def vocabulary() -> Mapping[str, Structure]:
-    """Return all structures by name."""
+    """Returns all structures by name."""
     with _TABLE.open(newline="", encoding="utf-8") as file:
         _, *rows = csv.reader(file)
     structures = {}
@@ -75,7 +75,7 @@ def vocabulary() -> Mapping[str, Structure]:
 
 @cache
 def _canonical_names() -> Mapping[str, str]:
-    """Return the canonical name of each name and alias, with and without a side."""
+    """Returns the canonical name of each name and alias, with and without a side."""
     canonical: dict[str, str] = {}
     for structure in vocabulary().values():
         names = (structure.name, *filter(None, structure.aliases))
@@ -87,9 +87,9 @@ def _canonical_names() -> Mapping[str, str]:
 
 
 def normalise_name(name: str) -> str:
-    """Return the canonical spelling of a structure's name: lower case, side last.
+    """Returns the canonical spelling of a structure's name: lower case, side last.
 
-    Example:
+    Examples:
         >>> normalise_name("Left kidney")
         'kidney_left'
     """
@@ -102,11 +102,11 @@ def normalise_name(name: str) -> str:
 
 
 def lookup(name: str) -> str | None:
-    """Return the canonical name of a structure, or None if the vocabulary lacks it.
+    """Returns the canonical name of a structure, or None if the vocabulary lacks it.
 
     A first letter is a side if the rest is the name of a pair (`lkidney`).
 
-    Example:
+    Examples:
         >>> lookup("Postcava"), lookup("lkidney"), lookup("something")
         ('inferior_vena_cava', 'kidney_left', None)
     """
@@ -118,14 +118,14 @@ def lookup(name: str) -> str | None:
 
 
 def resolve_name(name: str) -> str:
-    """Return the canonical name, or the canonical spelling of a name outside the vocabulary."""
+    """Returns the canonical name, or the canonical spelling of a name outside the vocabulary."""
     return lookup(name) or _replace_words(name)
 
 
 def split_pair(structure: str) -> tuple[str, str] | None:
-    """Return the left and the right structure of a pair, or None if it is not a pair.
+    """Returns the left and the right structure of a pair, or None if it is not a pair.
 
-    Example:
+    Examples:
         >>> split_pair("kidney")
         ('kidney_left', 'kidney_right')
     """
@@ -136,9 +136,9 @@ def split_pair(structure: str) -> tuple[str, str] | None:
 
 
 def ancestors(structure: str) -> tuple[str, ...]:
-    """Return the structures that contain a structure, the nearest first.
+    """Returns the structures that contain a structure, the nearest first.
 
-    Example:
+    Examples:
         >>> ancestors("lung_upper_lobe_left")
         ('lung_left', 'lung')
     """
@@ -156,7 +156,7 @@ def ancestors(structure: str) -> tuple[str, ...]:
 def resolve_names(
     names: Iterable[str], meanings: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return the canonical name of each name of a dataset; unknown names keep their words.
+    """Returns the canonical name of each name of a dataset; unknown names keep their words.
 
     Args:
         names: Structure names of the dataset.
@@ -171,9 +171,9 @@ def resolve_names(
 
 
 def show_resolved(resolved: Mapping[str, str]) -> dict[str, str]:
-    """Return names for display, with the canonical name if it differs.
+    """Returns names for display, with the canonical name if it differs.
 
-    Example:
+    Examples:
         >>> show_resolved({"lkidney": "kidney_left", "liver": "liver"})
         {'lkidney': 'lkidney -> kidney_left', 'liver': 'liver'}
     """
@@ -189,7 +189,7 @@ def match_classes(
     mapping: Mapping[str, str] | None = None,
     meanings: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Match the structures of a dataset with the classes of a model.
+    """Matches the structures of a dataset with the classes of a model.
 
     Args:
         structures: Structure names of the dataset.
@@ -203,7 +203,7 @@ def match_classes(
     Raises:
         FseftError: The mapping names an unknown structure or class.
 
-    Example:
+    Examples:
         >>> match_classes(["Left kidney", "bone"], ["kidney_left", "liver"])
         {'Left kidney': 'kidney_left'}
     """
@@ -227,16 +227,16 @@ def match_classes(
 
 
 def _check_known(kind: str, name: str, names: Sequence[str]) -> None:
-    """Refuse a name in a mapping that is not among the names of this kind."""
+    """Refuses a name in a mapping that is not among the names of this kind."""
     if name not in names:
         hint = did_you_mean(name, list(names))
         raise FseftError(f"unknown {kind} {name!r} in the mapping", hint=hint)
 
 
 def has_sides(structures: Sequence[str]) -> bool:
-    """Return whether a name contains left or right, so that mirrored images need other labels.
+    """Returns whether a name contains left or right, so that mirrored images need other labels.
 
-    Example:
+    Examples:
         >>> has_sides(["liver", "kidney_left"]), has_sides(["liver"]), has_sides(["lhand", "rhand"])
         (True, False, True)
     """
@@ -251,6 +251,6 @@ def has_sides(structures: Sequence[str]) -> bool:
 
 
 def _replace_words(name: str) -> str:
-    """Return the canonical spelling with British and other variants of words replaced."""
+    """Returns the canonical spelling with British and other variants of words replaced."""
     words = normalise_name(name).split("_")
     return "_".join(WORDS.get(word, word) for word in words)

@@ -1,4 +1,4 @@
-"""Adapt a foundation model."""
+"""Adapts a foundation model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def adapt(
     callbacks: Callbacks | None = None,
     **more_settings: Any,
 ) -> Adapter:
-    """Adapt a foundation model to the structures of a dataset with k labelled cases.
+    """Adapts a foundation model to the structures of a dataset with k labelled cases.
 
     Args:
         dataset: Folder of the dataset.
@@ -85,7 +85,7 @@ def adapt(
     Raises:
         FseftError: Names, settings, structures or cases that do not fit together, or a broken case.
 
-    Example:
+    Examples:
         >>> adapter = adapt("livers", "phantom-tiny", "lora", k=5, rank=4)  # doctest: +SKIP
     """
     from fseft.adaptation.configure import AdaptRequest, configure

@@ -1,4 +1,4 @@
-"""Compare methods and models."""
+"""Compares methods and models."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def benchmark(
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> Benchmark:
-    """Compare methods and models with every k and seed, scored on the same unseen cases.
+    """Compares methods and models with every k and seed, scored on the same unseen cases.
 
     Args:
         dataset: Folder of the dataset.
@@ -116,7 +116,7 @@ def benchmark(
 def _configured_methods(
     names: Sequence[str], settings: Mapping[str, Any]
 ) -> tuple[ConfiguredMethod, ...]:
-    """Resolve methods with the shared settings and their own, written as `METHOD.key`."""
+    """Resolves methods with the shared settings and their own, written as `METHOD.key`."""
     from fseft.experiment.settings import configure_method
 
     shared: dict[str, Any] = {}

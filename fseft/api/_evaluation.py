@@ -1,4 +1,4 @@
-"""Score predictions."""
+"""Scores predictions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate(
     workers: Workers | None = None,
     callbacks: Callbacks | None = None,
 ) -> Evaluation:
-    """Score predicted label maps against reference labels, on the grid of the images.
+    """Scores predicted label maps against reference labels, on the grid of the images.
 
     Args:
         predictions: Folder of predicted label maps, or one file.
@@ -52,7 +52,7 @@ def evaluate(
         FseftError: No case or structure in common, a damaged file, or different grids. All other
             cases are scored first.
 
-    Example:
+    Examples:
         >>> scores = evaluate("segmented", "livers/labelsTs")  # doctest: +SKIP
         >>> scores.mean["dice"]  # doctest: +SKIP
         0.93
@@ -80,7 +80,7 @@ def evaluate(
 
 
 def _assumptions(matched: MatchedCases) -> Iterator[str]:
-    """Yield warnings about assumptions that the scores depend on."""
+    """Yields warnings about assumptions that the scores depend on."""
     values = matched.prediction_labels or {}
     named = [f"{value} = {name}" for name, value in values.items() if name != f"class_{value}"]
     if matched.reference_labels is None and named:

@@ -1,4 +1,4 @@
-"""Segment scans."""
+"""Segments scans."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def predict(
     workspace: WorkspaceLike | None = None,
     callbacks: Callbacks | None = None,
 ) -> PredictResult:
-    """Segment scans on their own grid.
+    """Segments scans on their own grid.
 
     Args:
         scans: Files, folders of files, or folders of DICOM series.
@@ -54,7 +54,7 @@ def predict(
         FseftError: A scan cannot be read, or an adapter does not fit; all other scans are segmented
             first.
 
-    Example:
+    Examples:
         >>> predict(["scan.nii.gz"], adapter, output="segmented")  # doctest: +SKIP
     """
     from fseft.inference.run import PredictRequest

@@ -1,4 +1,4 @@
-"""List methods and models, and load models as networks."""
+"""Lists methods and models, and load models as networks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def list_methods() -> list[str]:
-    """List the names of the adaptation methods, those of plugins included.
+    """Lists the names of the adaptation methods, those of plugins included.
 
-    Example:
+    Examples:
         >>> "lora" in list_methods()
         True
     """
@@ -27,12 +27,12 @@ def list_methods() -> list[str]:
 
 
 def list_models(workspace: WorkspaceLike = ".") -> list[str]:
-    """List the names of the foundation models: of plugins, downloaded or not, and of the workspace.
+    """Lists the names of the foundation models: of plugins, downloaded or not, and of the workspace.
 
     Args:
         workspace: Folder with the models of the user.
 
-    Example:
+    Examples:
         >>> "phantom-tiny" in list_models()
         True
     """
@@ -47,7 +47,7 @@ def load_model(
     seed: int = 0,
     workspace: WorkspaceLike = ".",
 ) -> nn.Module:
-    """Load a foundation model as a network, in evaluation mode on the CPU.
+    """Loads a foundation model as a network, in evaluation mode on the CPU.
 
     Args:
         model: Name of a foundation model; "none" for random weights.
@@ -65,7 +65,7 @@ def load_model(
         FseftError: The model is unknown, its weights are missing, or structures are required, as
             the model has no classes.
 
-    Example:
+    Examples:
         >>> network = load_model("phantom-tiny", ["liver", "spleen"])  # doctest: +SKIP
     """
     from fseft.anatomy.vocabulary import match_classes

@@ -1,4 +1,4 @@
-"""Plan and preprocess a dataset."""
+"""Plans and preprocess a dataset."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plan(
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> tuple[Fingerprint, Plan]:
-    """Fingerprint a dataset and plan how it is processed for a model.
+    """Fingerprints a dataset and plans how it is processed for a model.
 
     Args:
         dataset: Folder of the dataset.
@@ -75,7 +75,7 @@ def preprocess(
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> Preprocessed:
-    """Resample all cases of a dataset to the grid of a model, into the cache of the workspace.
+    """Resamples all cases of a dataset to the grid of a model, into the cache of the workspace.
 
     A stored plan is used if it is up to date. The arguments are those of `plan`.
 

@@ -30,7 +30,7 @@ def pretrain(
     callbacks: Callbacks | None = None,
     **options: Any,
 ) -> ModelCard:
-    """Train a foundation model on partially labelled datasets.
+    """Trains a foundation model on partially labelled datasets.
 
     A structure counts only in the cases that annotate it. Under torchrun, all ranks call this
     function.
@@ -55,7 +55,7 @@ def pretrain(
     Raises:
         FseftError: Unknown options, a broken dataset, or a loss that is not finite.
 
-    Example:
+    Examples:
         >>> card = pretrain(["livers", "kidneys"], "abdomen", steps_per_epoch=250)  # doctest: +SKIP
     """
     from fseft.experiment.settings import training_config

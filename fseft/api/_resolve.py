@@ -1,4 +1,4 @@
-"""Turn paths and names into the objects that they stand for."""
+"""Turns paths and names into the objects that they stand for."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ AdapterLike: TypeAlias = str | Path | Adapter
 
 
 def as_workspace(workspace: WorkspaceLike) -> Workspace:
-    """Return the workspace in a folder."""
+    """Returns the workspace in a folder."""
     return workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
 
 
 def as_dataset(dataset: DatasetLike, *, strict: bool = False) -> Dataset:
-    """Read a dataset folder; see `fseft.planning.dataset_reading.read_dataset`."""
+    """Reads a dataset folder; see `fseft.planning.dataset_reading.read_dataset`."""
     if isinstance(dataset, Dataset):
         return dataset
     return read_dataset(Path(dataset), strict=strict)
 
 
 def as_model(model: ModelLike, workspace: Workspace) -> FoundationModel:
-    """Resolve the name of a foundation model; see `fseft.model_zoo.catalogue.find_model`."""
+    """Resolves the name of a foundation model; see `fseft.model_zoo.catalogue.find_model`."""
     return model if isinstance(model, FoundationModel) else find_model(model, workspace)

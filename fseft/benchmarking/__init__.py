@@ -1,1 +1,1 @@
-"""Compare methods and models on the same held-out cases."""
+"""Compares methods and models on the same held-out cases."""

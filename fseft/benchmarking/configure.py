@@ -86,7 +86,7 @@ class BenchmarkRequest:
 
 
 def check_request(request: BenchmarkRequest, workspace: Workspace) -> None:
-    """Refuse a benchmark that cannot run, before it takes time.
+    """Refuses a benchmark that cannot run, before it takes time.
 
     Raises:
         FseftError: A choice is missing or contradicts another, or the output folder is in use.
@@ -107,7 +107,7 @@ def check_request(request: BenchmarkRequest, workspace: Workspace) -> None:
 
 
 def _check_output(output: Path, reserved: tuple[Path, ...]) -> None:
-    """Refuse an output folder with other contents than those of a benchmark."""
+    """Refuses an output folder with other contents than those of a benchmark."""
     hint = "Choose another `output`."
     if output.exists() and not output.is_dir():
         raise FseftError("is a file, not a folder", file=output, hint=hint)

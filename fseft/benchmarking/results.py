@@ -64,7 +64,7 @@ class Trial(MetricFields, Document):
 
     @classmethod
     def _upgrade(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Read `cases`, which held the Dice by case and structure before there was a choice."""
+        """Reads `cases`, which held the Dice by case and structure before there was a choice."""
         data = dict(data)
         cases = data.pop("cases", {})
         if "scores" not in data:
@@ -76,7 +76,7 @@ class Trial(MetricFields, Document):
 
     @model_serializer(mode="wrap")
     def _flatten(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write the first metric by case and structure as `cases` too, as the first release did."""
+        """Writes the first metric by case and structure as `cases` too, as the first release did."""
         data = self._to_file_keys(handler(self))
         metric = next(iter(self.mean), "")
         cases: dict[str, dict[str, float | None]] = {}
@@ -152,7 +152,7 @@ class Benchmark(MetricFields, Document):
 def aggregate_trials(
     trials: Sequence[Trial], seeds: Sequence[int], metric: MetricColumn, baseline: str = ""
 ) -> tuple[Row, ...]:
-    """Average the trials of each model, method and k over the seeds, and compare the rows.
+    """Averages the trials of each model, method and k over the seeds, and compares the rows.
 
     Args:
         trials: Finished trials.
@@ -182,7 +182,7 @@ def aggregate_trials(
 def _comparisons(
     rows: dict[RowKey, Row], metric: MetricColumn, baseline: str
 ) -> list[tuple[RowKey, RowKey]]:
-    """Return each row to compare, with the row that it is compared with."""
+    """Returns each row to compare, with the row that it is compared with."""
     ranks: dict[RowKey, float] = {}
     for place, row in rows.items():
         value = row.mean.get(metric.key)
@@ -216,7 +216,7 @@ def _average(trials: Sequence[Trial]) -> Row:
 
 
 def _score_arrays(key: str, *groups: Sequence[Trial]) -> list[NDArray[np.float64]]:
-    """Return the values of a metric for each group of trials.
+    """Returns the values of a metric for each group of trials.
 
     Returns:
         Arrays of shape (seeds, cases, structures) with the same cases and structures in all; NaN

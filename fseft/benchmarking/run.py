@@ -1,4 +1,4 @@
-"""Compare methods and models on the same test cases."""
+"""Compares methods and models on the same test cases."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MAX_NAMED_CASES = 5
 def benchmark(
     request: BenchmarkRequest, workspace: Workspace, callbacks: Callbacks | None = None
 ) -> Benchmark:
-    """Adapt every model by every method with every k and seed, and score all on the same cases.
+    """Adapts every model by every method with every k and seed, and scores all on the same cases.
 
     Writes `benchmark.json`, `benchmark.csv` and `benchmark.md` to the output folder, and to `runs/`
     in it each run with its predictions and their `metrics.json`. Finished trials are not repeated.
@@ -78,14 +78,14 @@ def benchmark(
 
 
 def _listed(cases: Sequence[str]) -> str:
-    """Return the number of cases, with the names of the first."""
+    """Returns the number of cases, with the names of the first."""
     names = ", ".join(cases[:_MAX_NAMED_CASES])
     more = ", ..." if len(cases) > _MAX_NAMED_CASES else ""
     return f"{pluralise(len(cases), 'case')}: {names}{more}"
 
 
 def _empty_result(request: BenchmarkRequest, data: BenchmarkData) -> Benchmark:
-    """Return the document without trials."""
+    """Returns the document without trials."""
     provenances = [registry().provenance("method", name) for name in request.method_names]
     packages = {provenance.distribution: provenance.version for provenance in provenances}
     return Benchmark(
@@ -107,7 +107,7 @@ def _empty_result(request: BenchmarkRequest, data: BenchmarkData) -> Benchmark:
 def _with_trials(
     result: Benchmark, trials: Sequence[Trial], failed: Mapping[str, Exception]
 ) -> Benchmark:
-    """Return the document with all trials, and the rows that average them."""
+    """Returns the document with all trials, and the rows that average them."""
     rows = aggregate_trials(trials, result.seeds, result.metrics[0], result.baseline)
     messages = {name: _message(error) for name, error in failed.items()}
     update = {"rows": rows, "trials": tuple(trials), "failed": messages}
@@ -115,7 +115,7 @@ def _with_trials(
 
 
 def _check_success(trials: Sequence[Trial], failed: Mapping[str, Exception]) -> None:
-    """Raise an error if no trial has scores."""
+    """Raises an error if no trial has scores."""
     if not all(trial.incompatibility for trial in trials):
         return
     for error in failed.values():
@@ -165,7 +165,7 @@ def _distinct_warnings(plans: Iterable[Plan]) -> tuple[str, ...]:
 def _support_cases(
     request: BenchmarkRequest, fingerprint: Fingerprint, test_split: TestSplit
 ) -> list[str]:
-    """Return the cases that any trial trains on."""
+    """Returns the cases that any trial trains on."""
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
     cases: set[str] = set()
     for seed in request.seeds:
@@ -197,7 +197,7 @@ def _split(
 
 
 def _doubts(request: BenchmarkRequest, test_split: TestSplit, device: str) -> Iterator[str]:
-    """Yield warnings about what limits the comparison."""
+    """Yields warnings about what limits the comparison."""
     if test_split.unmatched:
         yield f"not scored, as scan or label is missing: {_listed(test_split.unmatched)}"
     if request.processes > 1 and (request.minutes or device == "cuda"):
@@ -215,7 +215,7 @@ def _doubts(request: BenchmarkRequest, test_split: TestSplit, device: str) -> It
 def _trial_configs(
     request: BenchmarkRequest, data: BenchmarkData, workspace: Workspace
 ) -> dict[str, TrialConfig]:
-    """Return all trials by name; each uses one process."""
+    """Returns all trials by name; each uses one process."""
     threads = max(1, default_workers() // request.processes) if request.processes > 1 else 0
     runs = Workspace(request.output.absolute())
     workspace = Workspace(workspace.root.absolute())
@@ -248,7 +248,7 @@ def _trial_configs(
 def _run_trials(
     configs: Mapping[str, TrialConfig], workers: Workers, callbacks: Callbacks
 ) -> tuple[list[Trial], dict[str, Exception]]:
-    """Return the finished trials in their order, and the exception of each failed trial."""
+    """Returns the finished trials in their order, and the exception of each failed trial."""
     trials: dict[str, Trial] = {}
     failed: dict[str, Exception] = {}
     outcomes = each_case(run_trial, configs.items(), workers=workers, catch=Exception)
@@ -272,6 +272,6 @@ def _message(error: Exception) -> str:
 
 
 def _without_trial_name(error: FseftError, name: str) -> FseftError:
-    """Return an error that does not name its trial as a case, as `each_case` does."""
+    """Returns an error that does not name its trial as a case, as `each_case` does."""
     case = None if error.case == name else error.case
     return FseftError(error.cause, hint=error.hint, case=case, file=error.file)

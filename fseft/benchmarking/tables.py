@@ -30,7 +30,7 @@ _TRIAL_FIELDS = (
 
 
 def tables(benchmark: Benchmark) -> Iterator[tuple[Cells, list[Cells]]]:
-    """Yield the columns and rows of each table.
+    """Yields the columns and rows of each table.
 
     The first table has the scores, the second the differences to the baseline; it is left out
     where nothing can be compared.
@@ -92,7 +92,7 @@ def _signed(value: float, metric: MetricColumn) -> str:
 
 
 def excluded(benchmark: Benchmark) -> list[str]:
-    """Return a line for each method without a row: incompatible with the model, or failed."""
+    """Returns a line for each method without a row: incompatible with the model, or failed."""
     lines: dict[str, None] = {}
     for row in benchmark.rows:
         if row.incompatibility:
@@ -103,7 +103,7 @@ def excluded(benchmark: Benchmark) -> list[str]:
 
 
 def explanation(benchmark: Benchmark) -> str:
-    """Return the text that explains the numbers in the tables."""
+    """Returns the text that explains the numbers in the tables."""
     test, seeds = len(benchmark.test), len(benchmark.seeds)
     counts = f"{pluralise(test, 'unseen case')}, {pluralise(seeds, 'seed')}"
     sentences = (
@@ -115,7 +115,7 @@ def explanation(benchmark: Benchmark) -> str:
 
 
 def to_markdown(benchmark: Benchmark) -> str:
-    """Return both tables and the configuration as Markdown, for a README or a paper."""
+    """Returns both tables and the configuration as Markdown, for a README or a paper."""
     title = f"# {benchmark.dataset}: {', '.join(benchmark.structures)}"
     lines = [title, "", explanation(benchmark)]
     for columns, rows in tables(benchmark):
@@ -149,7 +149,7 @@ def _configuration(benchmark: Benchmark) -> dict[str, str]:
 
 
 def to_csv(benchmark: Benchmark) -> str:
-    """Return a line per trial, test case and structure; undefined values are empty cells."""
+    """Returns a line per trial, test case and structure; undefined values are empty cells."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = [metric.key for metric in benchmark.metrics]

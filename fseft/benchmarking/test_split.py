@@ -1,4 +1,4 @@
-"""Test cases of a benchmark, which no method is trained on."""
+"""Tests cases of a benchmark, which no method is trained on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULT_TEST_CASES = 20
 
 @dataclass(frozen=True)
 class TestSplit:
-    """Test cases, and the cases to draw support cases from.
+    """Tests cases, and the cases to draw support cases from.
 
     Attributes:
         scans: Files of each test case: one per channel, or one for all.
@@ -57,7 +57,7 @@ def hold_out(
     k: int,
     folder: Path,
 ) -> TestSplit:
-    """Hold out some of a dataset's labelled cases.
+    """Holds out some of a dataset's labelled cases.
 
     The draw depends on the names of the cases only, so that it is the same for any k.
 
@@ -103,7 +103,7 @@ def _check_names(cases: Sequence[str], labelled: Sequence[str]) -> None:
 
 
 def _choose(pool: Sequence[str], test: Sequence[str], labelled: Sequence[str]) -> list[str]:
-    """Return the test cases: those named in `test`, or as many as it says, drawn from the pool."""
+    """Returns the test cases: those named in `test`, or as many as it says, drawn from the pool."""
     count = min(DEFAULT_TEST_CASES, len(pool) // 2)
     if test:
         is_number = len(test) == 1 and test[0].isdecimal() and test[0] not in labelled
@@ -119,7 +119,7 @@ def _choose(pool: Sequence[str], test: Sequence[str], labelled: Sequence[str]) -
 
 
 def _duplicates(cases: Collection[str], fingerprint: Fingerprint) -> set[str]:
-    """Return the cases whose scan has the same voxels as one of these."""
+    """Returns the cases whose scan has the same voxels as one of these."""
     voxels = {case.voxels for case in fingerprint.cases if case.name in cases}
     voxels.discard("")  # not recorded in fingerprints of the first release
     return {case.name for case in fingerprint.cases if case.voxels in voxels}
@@ -135,7 +135,7 @@ def external(
     cases: Sequence[str],
     k: int,
 ) -> TestSplit:
-    """Test on separate scans; all are read once, so that none fails after a training.
+    """Tests on separate scans; all are read once, so that none fails after a training.
 
     Args:
         images: Folder of scans.
@@ -175,7 +175,7 @@ def external(
 def _with_label(
     scans: Mapping[str, tuple[Path, ...]], references: ReferenceLabels, images: Path
 ) -> dict[str, tuple[Path, ...]]:
-    """Return the scans of a folder that have a label."""
+    """Returns the scans of a folder that have a label."""
     labelled = {name: files for name, files in scans.items() if name in references.files}
     if not labelled:
         message = "no scan has a label of the same name"
@@ -184,7 +184,7 @@ def _with_label(
 
 
 def _references(labels: Path, dataset: Dataset, structures: Collection[str]) -> ReferenceLabels:
-    """Read the reference labels, with their own structures or those of the dataset."""
+    """Reads the reference labels, with their own structures or those of the dataset."""
     references = read_references(labels.absolute())
     values = dict(dataset.labels) if references.values is None else references.values
     for name in structures:
@@ -195,7 +195,7 @@ def _references(labels: Path, dataset: Dataset, structures: Collection[str]) -> 
 
 
 def _check_scan(name: str, scan: tuple[Path, ...], label: Path, channels: int) -> str:
-    """Check that a label is on the grid of its scan, and return the digest of its voxels."""
+    """Checks that a label is on the grid of its scan, and returns the digest of its voxels."""
     volume = read_volume(scan[0] if len(scan) == 1 else scan, channels=channels, case=name)
     stored = read_labels(label, case=name)
     # Converters from DICOM may write a label with another axis order than its image.
@@ -211,7 +211,7 @@ def _check_scan(name: str, scan: tuple[Path, ...], label: Path, channels: int) -
 def _remaining(
     cases: Sequence[str], excluded: Collection[str], k: int, test_cases: int
 ) -> tuple[str, ...]:
-    """Return the cases to draw support cases from."""
+    """Returns the cases to draw support cases from."""
     remaining = tuple(name for name in cases if name not in excluded)
     if len(remaining) < k:
         labelled = pluralise(len(cases), "labelled case")
@@ -224,7 +224,7 @@ def _remaining(
 
 
 def _label_map(case: Case, channels: Sequence[str], converted: Path) -> Path:
-    """Return the label map of a case; written to `converted` if its labels are masks or slices."""
+    """Returns the label map of a case; written to `converted` if its labels are masks or slices."""
     if isinstance(case.label, dict) or case.label is None or case.label.is_dir():
         labels = read_case_labels(case, read_case(case, channels))
         write_labels(converted, labels.array[0], labels.geometry)

@@ -78,7 +78,7 @@ class TrialConfig:
         )
 
     def key(self, adapter: Path) -> str:
-        """Return a digest of all that the scores of an adapter depend on."""
+        """Returns a digest of all that the scores of an adapter depend on."""
         return digest(
             file_digest(adapter),
             self.data.test_split.key,
@@ -89,7 +89,7 @@ class TrialConfig:
 
 
 def run_trial(config: TrialConfig) -> Trial:
-    """Adapt, predict and evaluate; steps that were done before with the same inputs are skipped.
+    """Adapts, predicts and evaluate; steps that were done before with the same inputs are skipped.
 
     Returns:
         The trial; with the reason as `incompatibility` if method, model and structures cannot be
@@ -125,14 +125,14 @@ def run_trial(config: TrialConfig) -> Trial:
 
 
 def _previous_trial(document: Path) -> Trial | None:
-    """Read an earlier result; None if it is missing or damaged."""
+    """Reads an earlier result; None if it is missing or damaged."""
     with suppress(FseftError):
         return read_document(document, Trial)
     return None
 
 
 def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
-    """Predict the test cases and score them.
+    """Predicts the test cases and scores them.
 
     Raises:
         FseftError: A test case is a support case.
@@ -161,7 +161,7 @@ def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
 
 
 def _trial(config: TrialConfig, adaptation: Adaptation, scores: Evaluation) -> Trial:
-    """Return the costs and the scores of an adaptation."""
+    """Returns the costs and the scores of an adaptation."""
     values = {}
     for case, structures in scores.cases.items():
         values[case] = {name: score.metrics for name, score in structures.items()}

@@ -1,1 +1,1 @@
-"""What ships with the core, registered through the same hooks as anybody's."""
+"""Built-in components, registered through the same hooks as those of plugins."""

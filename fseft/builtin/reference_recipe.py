@@ -23,7 +23,7 @@ LEARNING_RATE_WITH_DECODER = 1e-4
 
 
 def reference(learning_rate: float, **config: Any) -> dict[str, Preset]:
-    """Return the preset of a method, by its name.
+    """Returns the preset of a method, by its name.
 
     Args:
         learning_rate: Learning rate while the decoder is frozen.

@@ -200,7 +200,7 @@ def _show(result: Benchmark, output: Path) -> None:
 
 
 def _check_failures(result: Benchmark) -> None:
-    """Raise an error if a trial failed; its message has been shown."""
+    """Raises an error if a trial failed; its message has been shown."""
     failed = len(result.failed)
     if failed:
         trials = pluralise(failed + len(result.trials), "trial")

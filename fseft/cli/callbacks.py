@@ -25,7 +25,7 @@ class StepCallbacks(Callbacks):
         self._on_step = on_step
 
     def on_step(self, epoch: Epoch) -> None:
-        """Update the bar."""
+        """Updates the bar."""
         self._on_step(epoch)
 
 

@@ -120,7 +120,7 @@ def working(activity: str) -> Iterator[None]:
 def duration(seconds: float) -> str:
     """Formats a rough time span.
 
-    Example:
+    Examples:
         >>> duration(40), duration(720), duration(12600)
         ('40 s', '12 min', '3.5 h')
     """

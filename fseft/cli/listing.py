@@ -1,4 +1,4 @@
-"""List and show components: `fseft plugins`, `fseft methods` and `fseft show`."""
+"""Lists and show components: `fseft plugins`, `fseft methods` and `fseft show`."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def _below(item: object) -> str:
 def _type(annotation: Any) -> str:
     """Formats a type: the choices of a literal, `list of ...`, or its name.
 
-    Example:
+    Examples:
         >>> _type(tuple[int | tuple[int, int, int], ...] | None)
         'list of int or (int, int, int)'
     """

@@ -118,7 +118,7 @@ _add_commands()
 
 
 def _disabled_plugins(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the names after `-p no:`, before the parser runs: plugins add commands to it."""
+    """Yields the names after `-p no:`, before the parser runs: plugins add commands to it."""
     remaining = iter(arguments)
     for argument in remaining:
         if not argument.startswith("-"):
@@ -132,7 +132,7 @@ def _disabled_plugins(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
-    """Add the commands of all plugins.
+    """Adds the commands of all plugins.
 
     If a plugin fails, or one of its commands exists already, none of its commands is added, and
     the problem is recorded in its row.
@@ -160,7 +160,7 @@ def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
 
 
 def _load_plugins(arguments: Sequence[str]) -> None:
-    """Add the commands of plugins; `fseft plugins` shows the problems that are mentioned here."""
+    """Adds the commands of plugins; `fseft plugins` shows the problems that are mentioned here."""
     disabled = filter(None, os.environ.get("FSEFT_DISABLE_PLUGINS", "").split(","))
     # In the environment, so that worker processes disable the same plugins.
     names = ",".join([*disabled, *_disabled_plugins(arguments)])
@@ -173,7 +173,7 @@ def _load_plugins(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run the program and exit with its status.
+    """Runs the program and exit with its status.
 
     The status is 0 on success, 1 after an unexpected exception (an `error:` line with the traceback
     below), 2 after an error that the user can fix (the line only), 130 after Ctrl-C and 143 after
@@ -191,7 +191,7 @@ def main() -> None:
 
 @contextmanager
 def _raise_on_sigterm() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM, so that temporary files are removed and workers end."""
+    """Raises `Terminated` on SIGTERM, so that temporary files are removed and workers end."""
 
     def terminate(_signum: int, _frame: object) -> None:
         raise Terminated
@@ -207,7 +207,7 @@ def _raise_on_sigterm() -> Iterator[None]:
 
 
 def _run(arguments: Sequence[str], *, debug: bool) -> int:
-    """Run a command, report its error, and return the exit status."""
+    """Runs a command, reports its error, and returns the exit status."""
     try:
         _load_plugins(arguments)
         if arguments and arguments[0] == HELP_ALL:
@@ -249,7 +249,7 @@ def _report_exception(error: Exception, arguments: Sequence[str], *, debug: bool
 
 
 def _user_message(error: Exception) -> str:
-    """Return the message of an error that the user can fix; empty for any other exception."""
+    """Returns the message of an error that the user can fix; empty for any other exception."""
     if isinstance(error, FseftError):
         return str(error)
     if is_out_of_memory(error):
@@ -262,7 +262,7 @@ def _user_message(error: Exception) -> str:
 
 
 def _with_flags(message: str, arguments: Sequence[str]) -> str:
-    """Replace names of parameters by the options of the command, as in `allow_pickle`.
+    """Replaces names of parameters by the options of the command, as in `allow_pickle`.
 
     Args:
         message: An error of the library, with parameters in backticks.

@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Model, see `fseft mod
 
 @models.callback(invoke_without_command=True)
 def _models(context: typer.Context, workspace: Workspace = Path(), as_json: Json = False) -> None:
-    """List the foundation models of plugins and of the workspace.
+    """Lists the foundation models of plugins and of the workspace.
 
     For example:
 

@@ -27,7 +27,7 @@ plugin = typer.Typer(help="Write the package of a new plugin.", no_args_is_help=
 
 @plugin.callback()
 def _plugin() -> None:
-    """Write the package of a new plugin."""
+    """Writes the package of a new plugin."""
 
 
 @plugin.command()

@@ -26,7 +26,7 @@ def numbers(
     Raises:
         FseftError: The text does not hold that many numbers.
 
-    Example:
+    Examples:
         >>> numbers("--spacing", "1.5,1.5,2", float, example="1,1,1")
         (1.5, 1.5, 2.0)
     """
@@ -48,7 +48,7 @@ def numbers(
 def names(texts: str | Iterable[str] | None) -> tuple[str, ...]:
     """Splits names at commas; an option that is repeated adds to the names.
 
-    Example:
+    Examples:
         >>> names(["liver, spleen", "aorta"])
         ('liver', 'spleen', 'aorta')
     """
@@ -89,7 +89,7 @@ def whole_numbers(option: str, texts: Iterable[str], *, minimum: int) -> tuple[i
     Raises:
         FseftError: An item is not a whole number, or below the minimum.
 
-    Example:
+    Examples:
         >>> whole_numbers("--k", ["1,5", "5"], minimum=1)
         (1, 5)
     """
@@ -152,7 +152,7 @@ def parse_memory(text: str) -> int:
     Raises:
         FseftError: The text is not an amount of memory.
 
-    Example:
+    Examples:
         >>> parse_memory("12GB")
         12000000000
     """

@@ -34,7 +34,7 @@ _PLANES = ((2, "axial"), (1, "coronal"))
 
 
 def write_page(request: DemoRequest, results: tuple[MethodResult, ...]) -> Path:
-    """Write `index.html` to the folder of the demonstration, and return its path."""
+    """Writes `index.html` to the folder of the demonstration, and returns its path."""
     page = Page(
         title="fseft demo",
         subtitle=(
@@ -60,7 +60,7 @@ def write_page(request: DemoRequest, results: tuple[MethodResult, ...]) -> Path:
 
 
 def table_rows(results: tuple[MethodResult, ...]) -> list[tuple[str | float | None, ...]]:
-    """Return method, trained parameters, MB, and mean Dice of known and of new structures."""
+    """Returns method, trained parameters, MB, and mean Dice of known and of new structures."""
     rows: list[tuple[str | float | None, ...]] = []
     for result in results:
         parameters = result.run.trained_parameters
@@ -120,7 +120,7 @@ def _loss_curve(result: MethodResult) -> list[tuple[float, float]]:
 
 
 def _pictures(request: DemoRequest, results: tuple[MethodResult, ...]) -> tuple[Figure, ...]:
-    """Return slices of the first unseen phantom: the reference, then each method."""
+    """Returns slices of the first unseen phantom: the reference, then each method."""
     image_file = min((request.data / "imagesTs").iterdir())
     name = f"{image_file.name.removesuffix('_0000.nii.gz')}.nii.gz"
     volume = read_volume(image_file)
@@ -146,14 +146,14 @@ def _pictures(request: DemoRequest, results: tuple[MethodResult, ...]) -> tuple[
 
 
 def _read_ras(path: Path) -> NDArray[np.integer[Any]]:
-    """Return a label map of shape (i, j, k) in orientation RAS."""
+    """Returns a label map of shape (i, j, k) in orientation RAS."""
     labels = read_labels(path)
     array: NDArray[np.integer[Any]] = reorient(labels.array, labels.geometry, "RAS")[0][0]
     return array
 
 
 def _legend(labels: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Return the colour of each structure."""
+    """Returns the colour of each structure."""
     highest = max(labels.values())
     colours = distinct_colours(highest).tolist()
     return {name: tuple(colours[value - 1]) for name, value in labels.items()}

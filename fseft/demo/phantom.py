@@ -86,7 +86,7 @@ def write_phantoms(
     spacing_mm: float | None = None,
     callbacks: Callbacks | None = None,
 ) -> None:
-    """Write a synthetic dataset of torsos in the layout of nnU-Net.
+    """Writes a synthetic dataset of torsos in the layout of nnU-Net.
 
     Args:
         folder: New folder for the dataset.
@@ -122,7 +122,7 @@ def write_varied(
     test_cases: int = 0,
     callbacks: Callbacks | None = None,
 ) -> None:
-    """Write a synthetic dataset for pre-training in the layout of nnU-Net.
+    """Writes a synthetic dataset for pre-training in the layout of nnU-Net.
 
     Args:
         folder: New folder for the dataset.
@@ -149,7 +149,7 @@ def write_varied(
 
 
 def _source(varied: VariedSet) -> Any:
-    """Return the generator of the phantoms of a dataset."""
+    """Returns the generator of the phantoms of a dataset."""
     if not varied.atlas:
         torsos = import_object("fseft.builtin.phantom.domain:Torsos")
         return torsos(varied.modality, varied.spacing_mm)

@@ -47,7 +47,7 @@ class DemoRequest:
         return self.folder / "data" / f"phantom-torso-{self.seed}"
 
     def predictions(self, method: str) -> Path:
-        """Return the folder of the predictions of a method."""
+        """Returns the folder of the predictions of a method."""
         return self.folder / "predictions" / method
 
 
@@ -72,12 +72,12 @@ class MethodResult:
         return self.adapter.path.stat().st_size / 1e6
 
     def dice(self, structure: str) -> float | None:
-        """Return the mean Dice of a structure; None if the method cannot segment it."""
+        """Returns the mean Dice of a structure; None if the method cannot segment it."""
         summary = self.scores.classes.get(structure)
         return summary.mean["dice"] if summary else None
 
     def mean_dice(self, structures: tuple[str, ...]) -> float | None:
-        """Return the mean Dice over structures; None if none was scored."""
+        """Returns the mean Dice over structures; None if none was scored."""
         return mean(self.dice(structure) for structure in structures)
 
 

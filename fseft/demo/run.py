@@ -31,7 +31,7 @@ SPACING_MM = 5.0
 
 
 def run_demo(request: DemoRequest, callbacks: Callbacks | None = None) -> DemoResult:
-    """Adapt to phantoms of another scanner with four methods, and write a page that compares them.
+    """Adapts to phantoms of another scanner with four methods, and writes a page that compares them.
 
     Args:
         request: Options.
@@ -96,7 +96,7 @@ def _run_method(
 
 
 def _settings(request: DemoRequest, method: str) -> dict[str, Any]:
-    """Return the training settings: a fixed number of steps, so that results do not vary."""
+    """Returns the training settings: a fixed number of steps, so that results do not vary."""
     if request.minutes is not None or registry().method(method).access == "black-box":
         return SETTINGS
     return {**SETTINGS, "epochs": request.epochs}

@@ -1,1 +1,1 @@
-"""Match predictions with reference labels, and score them."""
+"""Matches predictions with reference labels, and scores them."""

@@ -1,4 +1,4 @@
-"""Match predictions with reference labels by case, and read the structures of either side."""
+"""Matches predictions with reference labels by case, and reads the structures of either side."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MatchedCases:
     mixed_adapters: bool = False
 
     def without_support_cases(self) -> MatchedCases:
-        """Return the cases that no adapter was trained on.
+        """Returns the cases that no adapter was trained on.
 
         Raises:
             FseftError: The adapters were trained on every case.
@@ -75,7 +75,7 @@ class ReferenceLabels:
 
 
 def read_references(labels: Path, values: Mapping[str, int] | None = None) -> ReferenceLabels:
-    """Find the label maps in a folder, and their structures in `dataset.json` in or above it.
+    """Finds the label maps in a folder, and their structures in `dataset.json` in or above it.
 
     Args:
         labels: A folder of label files, or one file.
@@ -91,7 +91,7 @@ def read_references(labels: Path, values: Mapping[str, int] | None = None) -> Re
 def match_files(
     predictions: Path, labels: Path, *, values: Mapping[str, int] | None = None
 ) -> MatchedCases:
-    """Match predictions and references by case name; two single files match whatever their names.
+    """Matches predictions and references by case name; two single files match whatever their names.
 
     Structures are read from `predictions.json` in the folder of predictions, and from the
     `dataset.json` (of nnU-Net or the Decathlon) in or above the folder of references.
@@ -114,7 +114,7 @@ def match_files(
 
 
 def match_predictions(predictions: Path, references: ReferenceLabels) -> MatchedCases:
-    """Match the predictions in a folder with references by case name.
+    """Matches the predictions in a folder with references by case name.
 
     Raises:
         FseftError: No predictions, or no case on both sides.
@@ -145,7 +145,7 @@ def _match(
 
 
 def _with_index(matched: MatchedCases, index: Predictions) -> MatchedCases:
-    """Add what `predictions.json` records: structures, adapters and support cases."""
+    """Adds what `predictions.json` records: structures, adapters and support cases."""
     support_cases: list[str] = []
     adapter_groups: set[tuple[str, ...]] = set()
     adapters: dict[str, str] = {}
@@ -172,7 +172,7 @@ def _folder_of(path: Path) -> Path:
 
 
 def _check_order(predictions: Path, labels: Path) -> None:
-    """Refuse swapped arguments: scores are written to the predictions, never to the references."""
+    """Refuses swapped arguments: scores are written to the predictions, never to the references."""
     first, second = _folder_of(predictions), _folder_of(labels)
     if (second / INDEX).is_file() and not (first / INDEX).is_file():
         raise FseftError(
@@ -183,7 +183,7 @@ def _check_order(predictions: Path, labels: Path) -> None:
 
 
 def _label_files(path: Path) -> dict[str, Path]:
-    """Return the label files of a folder, or the one file, by case name."""
+    """Returns the label files of a folder, or the one file, by case name."""
     if path.is_file():
         return {case_name(path): path}
     if not path.is_dir():
@@ -230,7 +230,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:
-    """Return structures and ignore value of `dataset.json`; None without such a file."""
+    """Returns structures and ignore value of `dataset.json`; None without such a file."""
     folder = _folder_of(labels)
     for path in (folder / "dataset.json", folder.resolve().parent / "dataset.json"):
         if path.is_file():
@@ -241,7 +241,7 @@ def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:
 
 
 def _read_label_values(path: Path) -> dict[str, int]:
-    """Return voxel values by name without background.
+    """Returns voxel values by name without background.
 
     Reads nnU-Net's `{name: value}` and the Decathlon's `{value: name}`.
     """

@@ -1,4 +1,4 @@
-"""Score predicted label maps on the grid of the original image."""
+"""Scores predicted label maps on the grid of the original image."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class ScoredCase:
 
 
 def parse_tolerance(text: str) -> float:
-    """Return the millimetres of `2mm` or `2`.
+    """Returns the millimetres of `2mm` or `2`.
 
     Raises:
         FseftError: The text is not a length of 0 or more.
@@ -111,7 +111,7 @@ def evaluate(
     workers: Workers | None = None,
     callbacks: Callbacks | None = None,
 ) -> Evaluation:
-    """Score the matched cases.
+    """Scores the matched cases.
 
     Structures are matched by name if both sides name them, otherwise by voxel value. If neither
     side does, they are called `class_<value>`. Voxels with the ignore value are excluded from both
@@ -162,7 +162,7 @@ def evaluate(
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
-    """Write `metrics.json`, and `metrics.csv` with a line per case and structure.
+    """Writes `metrics.json`, and `metrics.csv` with a line per case and structure.
 
     Returns:
         The paths of both files.
@@ -179,7 +179,7 @@ def _default_workers(matched: MatchedCases) -> int:
 
 
 def _common_structures(matched: MatchedCases, workers: Workers) -> tuple[Structure, ...]:
-    """Return the structures on both sides; a side without names takes those of the other."""
+    """Returns the structures on both sides; a side without names takes those of the other."""
     predicted, reference = matched.prediction_labels, matched.reference_labels
     if predicted is None and not reference:
         reference = _unnamed_structures(matched, workers)
@@ -199,7 +199,7 @@ def _common_structures(matched: MatchedCases, workers: Workers) -> tuple[Structu
 
 
 def _unnamed_structures(matched: MatchedCases, workers: Workers) -> dict[str, int]:
-    """Return `class_<value>` for each voxel value of the references."""
+    """Returns `class_<value>` for each voxel value of the references."""
     files = {}
     for case, (_, label) in matched.cases.items():
         files[case] = label.absolute()
@@ -226,7 +226,7 @@ def _select_structures(
 def _left_out(
     structures: Sequence[Structure], matched: MatchedCases, results: Iterable[ScoredCase]
 ) -> tuple[str, ...]:
-    """Return the structures that only the references have, by name or else by voxel value."""
+    """Returns the structures that only the references have, by name or else by voxel value."""
     names = {value: name for name, value in (matched.reference_labels or {}).items()}
     missing = set(names)
     for result in results:
@@ -238,7 +238,7 @@ def _left_out(
 
 
 def _values(path: Path) -> set[int]:
-    """Return the voxel values of a label file, without background."""
+    """Returns the voxel values of a label file, without background."""
     return {int(value) for value in np.unique(read_labels(path).array) if value}
 
 
@@ -272,7 +272,7 @@ def _score(task: ScoringTask) -> ScoredCase:
 
 
 def _in_reference_values(labels: Labels, structures: Sequence[Structure]) -> Labels:
-    """Return the predicted labels with the voxel values of the reference."""
+    """Returns the predicted labels with the voxel values of the reference."""
     if all(structure.predicted == structure.reference for structure in structures):
         return labels
     highest = max(structure.reference for structure in structures)

@@ -18,7 +18,7 @@ class Callbacks:
 
     Messages are not callbacks: the library logs them, below `logging.getLogger("fseft")`.
 
-    Example:
+    Examples:
         >>> class PrintLoss(Callbacks):
         ...     def on_epoch_end(self, epoch):
         ...         print(epoch.number, epoch.loss)
@@ -27,7 +27,7 @@ class Callbacks:
     def progress(
         self, description: str, total: int
     ) -> AbstractContextManager[Callable[[str], None]]:
-        """Begin a stage of `total` items, such as the cases to preprocess.
+        """Begins a stage of `total` items, such as the cases to preprocess.
 
         Args:
             description: Name of the stage, as in "preprocess".
@@ -80,7 +80,7 @@ class CallbackList(Callbacks):
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Callable[[str], None]]:
-        """Begin the stage in each of the callbacks."""
+        """Begins the stage in each of the callbacks."""
         with ExitStack() as stack:
             stages = [
                 stack.enter_context(callbacks.progress(description, total))

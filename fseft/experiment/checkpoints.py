@@ -20,7 +20,7 @@ FACTS = "facts"
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a training state; an existing file is replaced once the new one is complete.
+    """Writes a training state; an existing file is replaced once the new one is complete.
 
     Args:
         path: The file.
@@ -36,7 +36,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
-    """Read a training state.
+    """Reads a training state.
 
     Args:
         path: The file.
@@ -72,7 +72,7 @@ class CheckpointFolder:
     keep: int = 1
 
     def save(self, state: dict[str, Any], epoch: int) -> None:
-        """Write the state of an epoch, and remove older ones and those of later epochs.
+        """Writes the state of an epoch, and remove older ones and those of later epochs.
 
         Later epochs are left over from another training.
         """
@@ -86,7 +86,7 @@ class CheckpointFolder:
                 other.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """Read the latest state; None without a checkpoint.
+        """Reads the latest state; None without a checkpoint.
 
         Raises:
             FseftError: The file is damaged.
@@ -95,7 +95,7 @@ class CheckpointFolder:
         return load_checkpoint(paths[-1]) if paths else None
 
     def facts(self) -> dict[str, str] | None:
-        """Read the settings of the latest state without its tensors; None without a checkpoint.
+        """Reads the settings of the latest state without its tensors; None without a checkpoint.
 
         Raises:
             FseftError: The file is damaged.
@@ -107,7 +107,7 @@ class CheckpointFolder:
         return facts
 
     def clear(self) -> None:
-        """Remove all checkpoints, and temporary files of a process that was killed."""
+        """Removes all checkpoints, and temporary files of a process that was killed."""
         for path in (*self._paths(), *self.folder.glob(".tmp-*-checkpoint-*.pt")):
             path.unlink()
 

@@ -6,7 +6,7 @@ from fseft.errors import FseftError
 
 
 def select_device(device: str) -> str:
-    """Select the device to compute on.
+    """Selects the device to compute on.
 
     Args:
         device: "cpu", "cuda", or "auto" for the GPU if one is available.

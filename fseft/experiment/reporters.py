@@ -45,7 +45,7 @@ class Reporters:
 
     @classmethod
     def create(cls, names: Iterable[str], folder: Path) -> Reporters:
-        """Create reporters by name, and the log.
+        """Creates reporters by name, and the log.
 
         Args:
             names: Names of the registry; repeated ones are created once.
@@ -77,7 +77,7 @@ class Reporters:
             raise PluginError(cause, hint=hint)
 
     def notify(self, hook: str, **arguments: Any) -> dict[str, BaseException]:
-        """Call an observer hook of every reporter that has it.
+        """Calls an observer hook of every reporter that has it.
 
         Args:
             hook: Name of the hook, such as `fseft_epoch_end`.
@@ -97,7 +97,7 @@ class Reporters:
 
 
 def _check_called(result: object) -> None:
-    """Check that a hook was executed: calling a coroutine or generator function runs nothing.
+    """Checks that a hook was executed: calling a coroutine or generator function runs nothing.
 
     Raises:
         TypeError: It was not.
@@ -138,20 +138,20 @@ class ReporterCallbacks(Callbacks):
             logger.debug("The traceback of %s", name, exc_info=error)
 
     def start(self, run: Run, epoch: int) -> None:
-        """Report the start of a run, or its resumption at an epoch."""
+        """Reports the start of a run, or its resumption at an epoch."""
         self.run = run
         self._notify("fseft_run_start", epoch=epoch)
 
     def on_epoch_end(self, epoch: Epoch) -> None:
-        """Report an epoch."""
+        """Reports an epoch."""
         keys = ("loss", "learning_rate", "seconds")
         metrics = {key: getattr(epoch, key) for key in keys}
         self._notify("fseft_epoch_end", epoch=epoch.number, metrics=metrics)
 
     def on_checkpoint_saved(self, path: Path) -> None:
-        """Report a checkpoint, or the adapter."""
+        """Reports a checkpoint, or the adapter."""
         self._notify("fseft_checkpoint_saved", path=path)
 
     def on_end(self, outcome: str) -> None:
-        """Report the end of the run."""
+        """Reports the end of the run."""
         self._notify("fseft_run_end", outcome=outcome)

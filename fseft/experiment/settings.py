@@ -60,7 +60,7 @@ class ConfiguredMethod:
 
 
 def default_decoder_mode(spec: MethodSpec) -> PartMode:
-    """Return the default mode of the decoder: fine-tuned for white-box methods."""
+    """Returns the default mode of the decoder: fine-tuned for white-box methods."""
     frozen = spec.access == "black-box" or not spec.needs_model
     return "frozen" if frozen else "fine-tuned"
 
@@ -72,7 +72,7 @@ def configure_method(
     decoder: PartMode | None = None,
     bottleneck: PartMode | None = None,
 ) -> ConfiguredMethod:
-    """Resolve a method and validate its settings.
+    """Resolves a method and validates its settings.
 
     Args:
         name: As listed by `fseft methods`.
@@ -101,7 +101,7 @@ def configure_method(
 def split_settings(
     spec: MethodSpec, settings: Mapping[str, Any], decoder: PartMode = "frozen"
 ) -> tuple[Config, TrainingConfig]:
-    """Validate settings as the method's configuration and the training configuration.
+    """Validates settings as the method's configuration and the training configuration.
 
     Args:
         spec: The method.
@@ -123,7 +123,7 @@ def split_settings(
 
 
 def check_components(config: TrainingConfig) -> None:
-    """Check that installed packages provide all components that a configuration names.
+    """Checks that installed packages provide all components that a configuration names.
 
     Raises:
         FseftError: The loss, optimizer, schedule or an augmentation is unknown.
@@ -137,7 +137,7 @@ def check_components(config: TrainingConfig) -> None:
 
 
 def _renamed(spec: MethodSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace former names of settings by the current ones; an unknown name is refused."""
+    """Replaces former names of settings by the current ones; an unknown name is refused."""
     return {_current_name(spec, key): value for key, value in settings.items()}
 
 
@@ -151,7 +151,7 @@ def _current_name(spec: MethodSpec, key: str) -> str:
 
 
 def parsed_value(value: str) -> Any:
-    """Parse text as JSON, or as JSON values separated by commas, or return the text."""
+    """Parses text as JSON, or as JSON values separated by commas, or returns the text."""
     for text in (value, f"[{value}]") if "," in value else (value,):
         try:
             return json.loads(text)
@@ -161,7 +161,7 @@ def parsed_value(value: str) -> Any:
 
 
 def _preset(spec: MethodSpec, name: str, decoder: PartMode) -> dict[str, Any]:
-    """Return the settings of a preset."""
+    """Returns the settings of a preset."""
     if name not in spec.presets:
         raise FseftError(
             f"the method {spec.name!r} has no preset {name!r}",
@@ -172,7 +172,7 @@ def _preset(spec: MethodSpec, name: str, decoder: PartMode) -> dict[str, Any]:
 
 
 def _check_part_modes(method: ConfiguredMethod) -> None:
-    """Refuse modes of decoder and bottleneck that would change nothing."""
+    """Refuses modes of decoder and bottleneck that would change nothing."""
     spec = method.spec
     for part, mode in {"decoder": method.decoder, "bottleneck": method.bottleneck}.items():
         if not spec.trains and mode not in (None, "frozen"):
@@ -186,12 +186,12 @@ def _check_part_modes(method: ConfiguredMethod) -> None:
 
 
 def training_config(defaults: TrainingConfig, settings: Mapping[str, Any]) -> TrainingConfig:
-    """Change some settings of a training configuration.
+    """Changes some settings of a training configuration.
 
     Raises:
         FseftError: An unknown key (with the nearest ones), or an invalid value.
 
-    Example:
+    Examples:
         >>> training_config(TrainingConfig(), {"epochs": 50}).epochs
         50
     """
@@ -208,7 +208,7 @@ def training_config(defaults: TrainingConfig, settings: Mapping[str, Any]) -> Tr
 
 
 def _validate(model: type[Any], values: Mapping[str, Any], hint: str) -> Any:
-    """Build a configuration; an invalid value is one line with its key."""
+    """Builds a configuration; an invalid value is one line with its key."""
     values = {key: _as_field(model, key, value) for key, value in values.items()}
     try:
         return model(**values)
@@ -223,7 +223,7 @@ def _validate(model: type[Any], values: Mapping[str, Any], hint: str) -> Any:
 
 
 def _as_field(model: type[FrozenModel], key: str, value: Any) -> Any:
-    """Turn text and single values into a list where the field is a tuple, as in `stages=1`."""
+    """Turns text and single values into a list where the field is a tuple, as in `stages=1`."""
     if not _takes_tuple(model.model_fields[key].annotation) or isinstance(value, list | tuple):
         return value
     if not isinstance(value, str):

@@ -1,1 +1,1 @@
-"""Segment scans with one or several adapters."""
+"""Segments scans with one or several adapters."""

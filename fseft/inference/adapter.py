@@ -37,7 +37,7 @@ class Adapter:
         workspace: Where models of the user are stored; the adapter requires the model that it was
             trained on.
 
-    Example:
+    Examples:
         >>> adapter = Adapter.load("runs/livers/phantom-tiny/lora-k5-s0")  # doctest: +SKIP
         >>> labels = adapter.segment(image, affine=affine)  # doctest: +SKIP
         >>> liver = labels == adapter.labels["liver"]  # doctest: +SKIP
@@ -48,7 +48,7 @@ class Adapter:
 
     @classmethod
     def load(cls, path: str | Path, workspace: str | Path | Workspace = ".") -> Adapter:
-        """Open an adapter.
+        """Opens an adapter.
 
         Args:
             path: The adapter file, or the folder of its run.
@@ -108,7 +108,7 @@ class Adapter:
         device: str = "auto",
         tta: bool = False,
     ) -> Array:
-        """Segment an image in memory, on its own grid.
+        """Segments an image in memory, on its own grid.
 
         Args:
             image: (i, j, k) or (channel, i, j, k); Hounsfield units for CT.
@@ -162,7 +162,7 @@ class Adapter:
 def _volume(
     image: Array, affine: Array | None, spacing_mm: Sequence[float] | None, channels: int
 ) -> Volume:
-    """Build a volume from an array and its position in RAS millimetres."""
+    """Builds a volume from an array and its position in RAS millimetres."""
     import numpy as np
 
     from fseft.volume.geometry import Geometry

@@ -99,7 +99,7 @@ def merge_labels(label_maps: Sequence[Mapping[str, int]]) -> dict[str, int]:
 
     Values are kept where they are unambiguous; otherwise structures are numbered from 1 in order.
 
-    Example:
+    Examples:
         >>> merge_labels([{"liver": 1}, {"spleen": 2}])
         {'liver': 1, 'spleen': 2}
         >>> merge_labels([{"liver": 1}, {"spleen": 1}])

@@ -41,7 +41,7 @@ def sliding_window_logits(
     windows_per_batch: int = 2,
     progress: Callable[[int, int], None] = lambda _completed, _total: None,
 ) -> npt.NDArray[np.float32]:
-    """Compute the logits of a volume from overlapping windows, with Gaussian weights.
+    """Computes the logits of a volume from overlapping windows, with Gaussian weights.
 
     For a `SplitNetwork` the features are averaged over windows, and the head runs once per voxel
     instead of once per window. Features of a whole volume do not fit the memory, so they are
@@ -88,14 +88,14 @@ def sliding_window_logits(
 
 
 def count_windows(shape: Sequence[int], patch_size: Triple, overlap: float) -> int:
-    """Return the number of windows that cover a volume.
+    """Returns the number of windows that cover a volume.
 
     Args:
         shape: Of the volume (i, j, k), in voxels.
         patch_size: Of a window (i, j, k), in voxels.
         overlap: Fraction of a window that the next window repeats.
 
-    Example:
+    Examples:
         >>> count_windows((128, 64, 64), (64, 64, 64), 0.5)
         3
     """
@@ -108,18 +108,18 @@ def count_windows(shape: Sequence[int], patch_size: Triple, overlap: float) -> i
 
 
 def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return all combinations of the axes, the empty one first."""
+    """Returns all combinations of the axes, the empty one first."""
     lengths = range(len(axes) + 1)
     return [subset for length in lengths for subset in combinations(axes, length)]
 
 
 def _scan_interval(patch_size: Triple, overlap: float) -> list[int]:
-    """Return the distance between windows along each axis, in voxels."""
+    """Returns the distance between windows along each axis, in voxels."""
     return [max(1, int(patch * (1 - overlap))) for patch in patch_size]
 
 
 def _pad_to_patch(image: npt.NDArray[Any], patch_size: Triple) -> Tensor:
-    """Repeat the last voxels of (C, i, j, k) until each side has at least the size of a window."""
+    """Repeats the last voxels of (C, i, j, k) until each side has at least the size of a window."""
     volume = torch.from_numpy(np.ascontiguousarray(image, np.float32))
     widths: list[int] = []
     for axis in (3, 2, 1):  # torch pads from the last axis on
@@ -129,13 +129,13 @@ def _pad_to_patch(image: npt.NDArray[Any], patch_size: Triple) -> Tensor:
 
 
 def _crop(volume: Tensor, shape: Sequence[int]) -> Tensor:
-    """Remove the padding of (C, ...): the result has the shape (C, *shape)."""
+    """Removes the padding of (C, ...): the result has the shape (C, *shape)."""
     i, j, k = shape
     return volume[:, :i, :j, :k]
 
 
 class _Predictor:
-    """Apply a network to batches of windows, and report the progress.
+    """Applies a network to batches of windows, and reports the progress.
 
     Args:
         network: Maps patches (B, C, i, j, k) to outputs (B, F, i, j, k).
@@ -152,7 +152,7 @@ class _Predictor:
         progress(0, total)
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Return the outputs in float32 and in main memory."""
+        """Returns the outputs in float32 and in main memory."""
         outputs: Tensor = self.network(windows.to(self.device))
         self.completed += len(windows)
         self.progress(self.completed, self.total)
@@ -173,7 +173,7 @@ class _WindowSums:
 
     @classmethod
     def zeros(cls, outputs: Tensor, columns: Sequence[int]) -> _WindowSums:
-        """Allocate sums for outputs (B, F, i, j, k) of windows in a volume (..., *columns).
+        """Allocates sums for outputs (B, F, i, j, k) of windows in a volume (..., *columns).
 
         The memory format is that of the outputs: adding tensors of two formats takes ten times as
         long.
@@ -184,13 +184,13 @@ class _WindowSums:
         return cls(torch.empty(shape, memory_format=memory_format).zero_())
 
     def add(self, output: Tensor, weight: Tensor, columns: tuple[slice, slice]) -> None:
-        """Add the output (F, i, j, k) of a window that begins at `first_row`."""
+        """Adds the output (F, i, j, k) of a window that begins at `first_row`."""
         region = self.sums[0][:, :, columns[0], columns[1]]
         region[:-1].addcmul_(output, weight)
         region[-1] += weight
 
     def averages(self, rows: int) -> Iterator[Tensor]:
-        """Yield the averages of the first rows, in pieces of about `ROWS` rows, none `SMALL`."""
+        """Yields the averages of the first rows, in pieces of about `ROWS` rows, none `SMALL`."""
         sums = self.sums[:, :, :rows]
         size = sums[:, :, :, :, 0].numel()
         by_rows = ceil(rows / ROWS)
@@ -201,7 +201,7 @@ class _WindowSums:
             yield outputs / weights
 
     def advance(self, rows: int) -> None:
-        """Drop the first rows, in place, and append rows of zeros."""
+        """Drops the first rows, in place, and append rows of zeros."""
         length = self.sums.shape[2]
         for begin in range(rows, length, rows):
             end = min(begin + rows, length)
@@ -217,7 +217,7 @@ def _merged_slabs(
     overlap: float,
     windows_per_batch: int,
 ) -> Iterator[Tensor]:
-    """Yield the merged outputs for a volume (C, i, j, k), as soon as no later window changes them.
+    """Yields the merged outputs for a volume (C, i, j, k), as soon as no later window changes them.
 
     Yields:
         Slabs (1, F, rows, j, k) along the first axis, in order.
@@ -243,7 +243,7 @@ def _merged_slabs(
 
 
 def _apply_head(slabs: Iterator[Tensor], head: nn.Module, device: str) -> Iterator[Tensor]:
-    """Apply a head to consecutive slabs of features, each with a margin of its neighbours' rows.
+    """Applies a head to consecutive slabs of features, each with a margin of its neighbours' rows.
 
     The margin is the radius of the head's receptive field. Small slabs are joined first.
 
@@ -265,12 +265,12 @@ def _apply_head(slabs: Iterator[Tensor], head: nn.Module, device: str) -> Iterat
 
 
 def _logits(head: nn.Module, features: Tensor, device: str) -> Tensor:
-    """Apply a head to features (1, F, i, j, k) on a device; the logits are in main memory."""
+    """Applies a head to features (1, F, i, j, k) on a device; the logits are in main memory."""
     return head(features.to(device)).float().cpu()  # type: ignore[no-any-return]
 
 
 def _concatenate_slabs(slabs: Iterable[Tensor], rows: int) -> Tensor:
-    """Concatenate slabs (1, C, rows, j, k) to (C, i, j, k), without a second copy in memory."""
+    """Concatenates slabs (1, C, rows, j, k) to (C, i, j, k), without a second copy in memory."""
     volume: Tensor | None = None
     first = 0
     for slab in slabs:

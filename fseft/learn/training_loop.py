@@ -54,7 +54,7 @@ class Training:
     stopped_by: str = ""
 
     def state(self) -> dict[str, Any]:
-        """Return the state as tensors, numbers and lists, which load with `weights_only=True`.
+        """Returns the state as tensors, numbers and lists, which load with `weights_only=True`.
 
         A collective operation: call it on all ranks.
         """
@@ -70,11 +70,11 @@ class Training:
         }
 
     def ema_weights(self) -> AbstractContextManager[None]:
-        """Return a context in which the network has the averaged weights, if there are any."""
+        """Returns a context in which the network has the averaged weights, if there are any."""
         return self.ema.average_parameters() if self.ema else nullcontext()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Resume from a state that `state` returned."""
+        """Resumes from a state that `state` returned."""
         self.adapted.load_state_dict(state["tensors"])
         self.adapted.load_training_state(state["method"])
         self.optimizer.load_state_dict(self._sharded(state["optimizer"]))
@@ -86,7 +86,7 @@ class Training:
         self.stopped_by = state["stopped_by"]
 
     def _sharded(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return this rank's shards of an optimizer's state; the whole may not fit the device."""
+        """Returns this rank's shards of an optimizer's state; the whole may not fit the device."""
         groups = self.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         moments: dict[int, dict[str, Any]] = {}
@@ -99,7 +99,7 @@ class Training:
 
 
 def make_training_state(adapted: AdaptedNetwork, config: TrainingConfig) -> Training:
-    """Return the state before the first step: optimizer, schedule and moving average.
+    """Returns the state before the first step: optimizer, schedule and moving average.
 
     Raises:
         FseftError: No installed package provides the optimizer or the schedule.
@@ -124,7 +124,7 @@ def train(
     save: Callable[[dict[str, Any]], None] = lambda _: None,
     world: DistributedContext = ALONE,
 ) -> Training:
-    """Train until the schedule, the early stopping or the time budget ends it.
+    """Trains until the schedule, the early stopping or the time budget ends it.
 
     Averaged weights, if any, replace the trained ones at the end.
 
@@ -183,25 +183,25 @@ class _Clock:
         self.step_seconds = 0.0
 
     def seconds(self) -> float:
-        """Return the training time so far, including that before a restart."""
+        """Returns the training time so far, including that before a restart."""
         return time.monotonic() - self.started
 
     def progress(self) -> float:
-        """Return the fraction of the schedule that has passed, 0 to 1."""
+        """Returns the fraction of the schedule that has passed, 0 to 1."""
         by_steps = self.training.step / self.total
         by_time = self._synchronised(self.seconds()) / self.budget
         return min(1.0, max(by_steps, by_time))
 
     def is_up(self) -> bool:
-        """Return whether another step, as long as recent slow ones, would exceed the budget."""
+        """Returns whether another step, as long as recent slow ones, would exceed the budget."""
         return self._synchronised(self.seconds() + self.step_seconds) > self.budget
 
     def _synchronised(self, seconds: float) -> float:
-        """Return the time of rank 0, so that all ranks take the same decision."""
+        """Returns the time of rank 0, so that all ranks take the same decision."""
         return self.world.broadcast(seconds) if math.isfinite(self.budget) else seconds
 
     def record_step(self, seconds: float) -> None:
-        """Update the duration that the next step is expected to have at most."""
+        """Updates the duration that the next step is expected to have at most."""
         self.step_seconds = max(seconds, 0.9 * self.step_seconds)
 
 
@@ -218,7 +218,7 @@ def _epoch_so_far(training: Training, losses: list[float], clock: _Clock) -> Epo
 def _step(
     training: Training, loss_of: Callable[[int], Tensor], config: TrainingConfig, clock: _Clock
 ) -> float:
-    """Train for a step and return its loss."""
+    """Trains for a step and returns its loss."""
     began = time.monotonic()
     factor = training.schedule(clock.progress(), config.warmup_fraction)
     for group in training.optimizer.param_groups:
@@ -238,7 +238,7 @@ def _update(
     config: TrainingConfig,
     world: DistributedContext,
 ) -> float:
-    """Update the parameters and return the mean loss over all ranks."""
+    """Updates the parameters and returns the mean loss over all ranks."""
     loss = loss_of(training.step)
     regularizer = training.adapted.regularizer()
     total = loss if regularizer is None else loss + regularizer
@@ -262,7 +262,7 @@ def _require_finite(name: str, value: Tensor, step: int) -> None:
 
 
 def _stop_reason(training: Training, config: TrainingConfig, clock: _Clock) -> str:
-    """Return why the training ends now, or an empty string."""
+    """Returns why the training ends now, or an empty string."""
     if clock.is_up():
         return "time budget"
     if training.step >= clock.total:
@@ -274,7 +274,7 @@ def _stop_reason(training: Training, config: TrainingConfig, clock: _Clock) -> s
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
-    """Return the context for mixed precision in bfloat16, which needs no loss scaling.
+    """Returns the context for mixed precision in bfloat16, which needs no loss scaling.
 
     Args:
         device: `cpu` or `cuda`.

@@ -26,7 +26,7 @@ class MetricColumn(FrozenModel):
 
     @classmethod
     def of(cls, metric: MetricSpec) -> MetricColumn:
-        """Return the column of a metric."""
+        """Returns the column of a metric."""
         note = metric.note or (f"in {metric.unit}" if metric.unit else "")
         return cls(
             key=metric.key,
@@ -38,22 +38,22 @@ class MetricColumn(FrozenModel):
         )
 
     def text(self, values: Mapping[str, float | None]) -> str:
-        """Return this metric's value among those by key as text, a dash where it is undefined."""
+        """Returns this metric's value among those by key as text, a dash where it is undefined."""
         value = values.get(self.key)
         return "-" if value is None else f"{value:.{self.digits}f}"
 
     def rank(self, value: float) -> float:
-        """Return a number that is larger for a better value."""
+        """Returns a number that is larger for a better value."""
         return {"higher": value, "lower": -value, "zero": -abs(value)}[self.direction]
 
     def explanation(self, tolerance_mm: float) -> str:
-        """Return heading and note, as in `HD95 in mm`; empty without a note."""
+        """Returns heading and note, as in `HD95 in mm`; empty without a note."""
         note = self.note.format(tolerance_mm=tolerance_mm)
         return f"{self.title} {note}" if note else ""
 
 
 def explain(columns: tuple[MetricColumn, ...], tolerance_mm: float) -> str:
-    """Return one sentence on the units and parameters of the metrics; empty without notes."""
+    """Returns one sentence on the units and parameters of the metrics; empty without notes."""
     notes = [note for column in columns if (note := column.explanation(tolerance_mm))]
     return f"{', '.join(notes)}." if notes else ""
 
@@ -73,7 +73,7 @@ class MetricFields(FrozenModel):
     @model_validator(mode="before")
     @classmethod
     def _collect(cls, data: Any) -> Any:
-        """Move the keys of metrics into their fields."""
+        """Moves the keys of metrics into their fields."""
         if not isinstance(data, dict):
             return data
         names = {key: field for field, key in cls._file_keys.items()}
@@ -88,12 +88,12 @@ class MetricFields(FrozenModel):
 
     @classmethod
     def _upgrade(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Return the keys of this version, from those of an earlier one."""
+        """Returns the keys of this version, from those of an earlier one."""
         return data
 
     @classmethod
     def _locate(cls, key: str) -> tuple[str, str]:
-        """Return the field and the metric that a key of a file belongs to; empty if none."""
+        """Returns the field and the metric that a key of a file belongs to; empty if none."""
         for field, affixes in cls._affixes.items():
             prefix, suffix = affixes
             if not key.startswith(prefix) or not key.endswith(suffix):
@@ -106,7 +106,7 @@ class MetricFields(FrozenModel):
         return self._to_file_keys(handler(self))
 
     def _to_file_keys(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Return the document with a key for each metric, after its version."""
+        """Returns the document with a key for each metric, after its version."""
         flat: dict[str, Any] = {}
         if "schema_version" in data:
             flat["schema_version"] = data.pop("schema_version")

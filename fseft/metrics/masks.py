@@ -30,7 +30,7 @@ class MaskPair:
         image_shape: Shape of the image that the masks were cropped from.
         tolerance_mm: Surface deviation that tolerance-based metrics accept.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> mask = np.ones((2, 2, 2), bool)
         >>> masks = MaskPair(mask, mask, spacing_mm=(1.0, 1.0, 5.0), image_shape=(2, 2, 2))

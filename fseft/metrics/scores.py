@@ -91,7 +91,7 @@ def aggregate_scores(
     *,
     metrics: Sequence[MetricSpec],
 ) -> Scores:
-    """Summarise the scores of many cases.
+    """Summarises the scores of many cases.
 
     Args:
         cases: Scores by case and structure; a case may lack structures that others have.
@@ -126,19 +126,19 @@ def _aggregate_class(scores: Sequence[StructureScore], keys: Sequence[str]) -> C
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are not None; None if there are none."""
+    """Returns the mean of the values that are not None; None if there are none."""
     defined = [value for value in values if value is not None]
     return fmean(defined) if defined else None
 
 
 def standard_deviation(values: Iterable[float | None]) -> float | None:
-    """Return the sample standard deviation of the values that are not None; None below two."""
+    """Returns the sample standard deviation of the values that are not None; None below two."""
     defined = [value for value in values if value is not None]
     return stdev(defined) if len(defined) > 1 else None
 
 
 def to_csv(scores: Scores) -> str:
-    """Return a CSV table with a line per case and structure; undefined values are empty cells."""
+    """Returns a CSV table with a line per case and structure; undefined values are empty cells."""
     lines = [
         {"case": case, "structure": name, **score.model_dump()}
         for case, structures in scores.cases.items()

@@ -1,4 +1,4 @@
-"""Score the structures of one case."""
+"""Scores the structures of one case."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def score_case(
     *,
     metrics: Sequence[MetricSpec],
 ) -> dict[str, StructureScore]:
-    """Score the structures of one case; `StructureScore` states the rule for absent structures.
+    """Scores the structures of one case; `StructureScore` states the rule for absent structures.
 
     Args:
         prediction: Label map of shape (i, j, k) on the grid of the original image.
@@ -70,7 +70,7 @@ def score_case(
 
 
 def score_structure(masks: MaskPair, metrics: Sequence[MetricSpec]) -> StructureScore:
-    """Compute the metrics of one structure.
+    """Computes the metrics of one structure.
 
     Args:
         masks: Its masks in prediction and reference.
@@ -86,7 +86,7 @@ def score_structure(masks: MaskPair, metrics: Sequence[MetricSpec]) -> Structure
 
 
 def _value(metric: MetricSpec, masks: MaskPair, state: State) -> float | None:
-    """Return the value of a metric, by its rules where a structure is absent."""
+    """Returns the value of a metric, by its rules where a structure is absent."""
     if state == "both-empty":
         return metric.both_empty
     if state == "both-present" or metric.missing == "computed":
@@ -132,7 +132,7 @@ def _check(
 
 
 def _joint_box(boxes: Iterable[tuple[slice, ...] | None]) -> tuple[slice, ...]:
-    """Return the bounding box of all boxes; an empty box if all are None."""
+    """Returns the bounding box of all boxes; an empty box if all are None."""
     filled = [box for box in boxes if box is not None]
     if not filled:
         return (slice(0),) * 3

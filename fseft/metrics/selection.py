@@ -1,4 +1,4 @@
-"""Resolve the names of metrics."""
+"""Resolves the names of metrics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RESERVED_KEYS = frozenset(
 
 
 def select_metrics(names: Iterable[str] = DEFAULT_METRICS) -> tuple[MetricSpec, ...]:
-    """Return the metrics of these names, each once, in the same order.
+    """Returns the metrics of these names, each once, in the same order.
 
     Args:
         names: Names in the registry, such as `dice`.
@@ -38,7 +38,7 @@ def select_metrics(names: Iterable[str] = DEFAULT_METRICS) -> tuple[MetricSpec, 
         FseftError: A name is unknown, no name is given, or two metrics share their key in files.
         PluginError: The function of a metric cannot be imported.
 
-    Example:
+    Examples:
         >>> [metric.key for metric in select_metrics(["dice", "hd95"])]
         ['dice', 'hd95_mm']
     """
@@ -54,7 +54,7 @@ def select_metrics(names: Iterable[str] = DEFAULT_METRICS) -> tuple[MetricSpec, 
 
 
 def _load(name: str) -> MetricSpec:
-    """Look up a metric, and import its function so that a broken plugin fails at once."""
+    """Looks up a metric, and imports its function so that a broken plugin fails at once."""
     registry().factory("metric", name)
     spec = registry().resolve("metric", name).spec
     assert isinstance(spec, MetricSpec)  # noqa: S101 - the registry checks the type

@@ -28,7 +28,7 @@ class Difference(FrozenModel):
 
 
 def mean_score(scores: ScoreArray) -> ScoreArray:
-    """Return the mean over cases, then over structures, then over seeds, as `fseft evaluate` does.
+    """Returns the mean over cases, then over structures, then over seeds, as `fseft evaluate` does.
 
     Args:
         scores: Shape (seeds, ..., cases, structures); NaN where a structure has no score.
@@ -45,7 +45,7 @@ def mean_score(scores: ScoreArray) -> ScoreArray:
 
 
 def paired_difference(scores: ScoreArray, baseline: ScoreArray) -> Difference | None:
-    """Compare two methods by their `mean_score`, with a BCa bootstrap interval over the cases.
+    """Compares two methods by their `mean_score`, with a BCa bootstrap interval over the cases.
 
     Both methods are resampled with the same cases (Efron, JASA 82, 1987).
 

@@ -1,1 +1,1 @@
-"""Read a dataset, fingerprint it, plan its preprocessing, and cache the preprocessed arrays."""
+"""Reads a dataset, fingerprints it, plans its preprocessing, and cache the preprocessed arrays."""

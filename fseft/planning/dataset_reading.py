@@ -1,4 +1,4 @@
-"""Read a dataset folder with the first reader that detects its layout."""
+"""Reads a dataset folder with the first reader that detects its layout."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MAX_NAMES = 3  # cases in a warning
 
 
 def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
-    """List the cases of a dataset; no image is opened.
+    """Lists the cases of a dataset; no image is opened.
 
     Args:
         folder: Dataset in a layout that a reader detects.
@@ -79,7 +79,7 @@ def _checked_folder(folder: Path) -> Path:
 
 
 def _find_reader(folder: Path) -> str:
-    """Return the name of the first reader that detects the folder."""
+    """Returns the name of the first reader that detects the folder."""
     if name := _detect(folder):
         return name
     hint = _neighbouring_dataset(folder) or _LAYOUTS
@@ -104,7 +104,7 @@ def _detect(folder: Path) -> str | None:
 
 
 def _neighbouring_dataset(folder: Path) -> str:
-    """Suggest the parent or a subfolder that is a dataset."""
+    """Suggests the parent or a subfolder that is a dataset."""
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
     for other in (folder.parent, *subfolders):
         if _detect(other):
@@ -113,7 +113,7 @@ def _neighbouring_dataset(folder: Path) -> str:
 
 
 def _checked_answer(dataset: object, reader: str, folder: Path) -> Dataset:
-    """Refuse what the reader of a plugin must not return."""
+    """Refuses what the reader of a plugin must not return."""
     if not isinstance(dataset, Dataset):
         cause = f"the reader {reader!r} returned a {type(dataset).__name__}, not a Dataset"
         raise FseftError(cause, file=folder, hint=_DISABLE)
@@ -130,7 +130,7 @@ def _checked_answer(dataset: object, reader: str, folder: Path) -> Dataset:
 
 
 def _incomplete_cases(without_image: Sequence[str], cases: Sequence[Case]) -> list[str]:
-    """Describe labels without an image and, in a labelled dataset, images without a label."""
+    """Describes labels without an image and, in a labelled dataset, images without a label."""
     warnings = []
     if without_image:
         subject = pluralise(len(without_image), "label")
@@ -148,5 +148,5 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _sanitised(name: str) -> str:
-    """Return a folder name that is safe in any path and on any command line."""
+    """Returns a folder name that is safe in any path and on any command line."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "dataset"

@@ -1,4 +1,4 @@
-"""Measure a dataset, or load its stored fingerprint while no file has changed."""
+"""Measures a dataset, or loads its stored fingerprint while no file has changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fingerprint_dataset(
     workers: Workers = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Fingerprint:
-    """Return the fingerprint of a dataset; only changed files are measured again.
+    """Returns the fingerprint of a dataset; only changed files are measured again.
 
     Measurements of single cases are stored as well, so that a changed case does not repeat the
     others.
@@ -73,7 +73,7 @@ def fingerprint_dataset(
 
 
 def _measurement_file(folder: Path, dataset: Dataset, content: str, body: bool) -> Path:
-    """Return the file of the measurement of a case, named after all that it depends on."""
+    """Returns the file of the measurement of a case, named after all that it depends on."""
     from fseft.volume.fingerprint import FORMAT
 
     labels = sorted(dataset.labels.items())

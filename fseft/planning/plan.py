@@ -1,4 +1,4 @@
-"""Plan how a dataset is processed for a model, from contract, fingerprint and resources."""
+"""Plans how a dataset is processed for a model, from contract, fingerprints and resources."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def make_plan(
     callbacks: Callbacks | None = None,
     reuse: bool = False,
 ) -> tuple[Fingerprint, Plan]:
-    """Fingerprint a dataset and plan it for a model; both documents are written to the workspace.
+    """Fingerprints a dataset and plans it for a model; both documents are written to the workspace.
 
     Args:
         dataset: The dataset.
@@ -107,12 +107,12 @@ def plan_for(
     memory_bytes: int | None = None,
     device: str = "auto",
 ) -> Plan:
-    """Plan a fingerprinted dataset without writing the plan; arguments as for `make_plan`."""
+    """Plans a fingerprinted dataset without writing the plan; arguments as for `make_plan`."""
     return _plan(model, fingerprint, _resources(device, memory_bytes))
 
 
 def _key(card: ModelCard) -> str:
-    """Digest what a plan depends on of a model."""
+    """Digests what a plan depends on of a model."""
     return digest(
         card.model_dump(mode="json", include={"name", "architecture", "hparams", "contract"})
     )
@@ -125,7 +125,7 @@ def _is_available(device: Device) -> bool:
 def restrict_intensity(
     plan: Plan, contract: Contract, dataset: Dataset, support: Collection[str]
 ) -> Plan:
-    """Replace the intensity statistics of a plan by those of the support cases.
+    """Replaces the intensity statistics of a plan by those of the support cases.
 
     A label that is used for any decision counts in k, and statistics of the foreground are such a
     decision. An intensity scheme that the model's contract prescribes stays.
@@ -215,7 +215,7 @@ def _decisions(
     resources: _Resources,
     reasons: Mapping[str, str],
 ) -> tuple[Decision, ...]:
-    """List every decision with its value and its reason."""
+    """Lists every decision with its value and its reason."""
     schemes = dict.fromkeys(scheme.describe() for scheme in preprocessing.intensity)
     architecture = _architecture_reason(model, model.architecture())
     rows = (
@@ -233,7 +233,7 @@ def _decisions(
 
 
 def _spacing(card: ModelCard, fingerprint: Fingerprint) -> tuple[Millimetres, str]:
-    """Select the target spacing in mm along the axes of the contract, with the reason."""
+    """Selects the target spacing in mm along the axes of the contract, with the reason."""
     from fseft.planning.rules import target_spacing
     from fseft.volume.fingerprint import permute_to_orientation
 
@@ -254,7 +254,7 @@ def _training_step(
     architecture: Architecture,
     resources: _Resources,
 ) -> _TrainingStep:
-    """Return the first candidate whose training step fits the memory.
+    """Returns the first candidate whose training step fits the memory.
 
     Raises:
         FseftError: Not even the smallest one fits.
@@ -290,7 +290,7 @@ def _best_patch(
     architecture: Architecture,
     device: Device,
 ) -> tuple[Triple, str]:
-    """Return the patch size to use if memory did not matter, with the reason."""
+    """Returns the patch size to use if memory did not matter, with the reason."""
     from fseft.planning.rules import patch_size, resampled_shape
 
     if card.contract.patch_size is not None:
@@ -308,7 +308,7 @@ def _best_patch(
 def _candidates(
     patch: Triple, spacing: Millimetres, architecture: Architecture, min_crops: int
 ) -> Iterator[tuple[Triple, int]]:
-    """Yield patch sizes and crops per step, best first: fewer crops before a smaller patch."""
+    """Yields patch sizes and crops per step, best first: fewer crops before a smaller patch."""
     from fseft.planning.rules import shrink_patch
 
     size: Triple | None = patch
@@ -358,7 +358,7 @@ def _device_reason(resources: _Resources) -> str:
 
 
 def show_bytes(count: int) -> str:
-    """Format bytes as `1.5 GB` or `300 MB`, in powers of 1000."""
+    """Formats bytes as `1.5 GB` or `300 MB`, in powers of 1000."""
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 

@@ -47,7 +47,7 @@ class Preprocessed:
 def cache_folder(
     plan: Plan, workspace: Workspace, pairs: Mapping[int, LeftRightPair] | None = None
 ) -> Path:
-    """Return the folder for the arrays of a plan; patch size and intensities do not matter."""
+    """Returns the folder for the arrays of a plan; patch size and intensities do not matter."""
     preprocessing = plan.preprocessing
     crop = "above -500" if preprocessing.modality == "ct" else "above minimum"
     divided = [
@@ -68,7 +68,7 @@ def preprocess(
     pairs: Mapping[int, LeftRightPair] | None = None,
     callbacks: Callbacks | None = None,
 ) -> Preprocessed:
-    """Crop and resample the cases of a dataset into the array cache, except those cached already.
+    """Crops and resamples the cases of a dataset into the array cache, except those cached already.
 
     Args:
         dataset: The dataset.
@@ -110,7 +110,7 @@ def preprocess(
 
 
 def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
-    """Return the metadata of a cached case; `GridTransform.from_json` restores its grid from it."""
+    """Returns the metadata of a cached case; `GridTransform.from_json` restores its grid from it."""
     return {
         "content": content,
         **prepared.to_json(),
@@ -131,7 +131,7 @@ def _select(cases: dict[str, Case], names: Iterable[str] | None) -> dict[str, Ca
 
 
 def _warn_of_uncertain_sides(folder: Path, cases: Iterable[str], dataset: Dataset) -> None:
-    """Log each doubt about left and right once, with the first of its cases."""
+    """Logs each doubt about left and right once, with the first of its cases."""
     from fseft.volume import cache
 
     structures = {str(value): name for name, value in dataset.labels.items()}
@@ -193,7 +193,7 @@ def _is_cached(folder: Path, name: str, content: str) -> bool:
 
 
 def _label_values(prepared: PreparedVolume) -> list[int]:
-    """Return the label values that occur; names may change without the arrays."""
+    """Returns the label values that occur; names may change without the arrays."""
     import numpy as np
 
     if prepared.label is None:

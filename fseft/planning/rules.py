@@ -26,7 +26,7 @@ _MAX_CLIPPED_FRACTION = 0.05  # of the foreground's intensity range
 def target_spacing(
     spacings: Sequence[Millimetres], shapes: Sequence[Sequence[float]]
 ) -> Millimetres:
-    """Return nnU-Net's spacing at full resolution (Isensee et al., Nature Methods 18, 2021).
+    """Returns nnU-Net's spacing at full resolution (Isensee et al., Nature Methods 18, 2021).
 
     It is the median per axis. An axis more than three times coarser than the others, with less than
     a third of their voxels, gets its 10th percentile instead.
@@ -35,7 +35,7 @@ def target_spacing(
         spacings: Spacing of each case in mm, all along the same axes.
         shapes: Voxels of each case after the crop, along the same axes.
 
-    Example:
+    Examples:
         >>> target_spacing([(0.8, 0.8, 5.0), (0.8, 0.8, 2.5)], [(300, 300, 60), (300, 300, 90)])
         (0.8, 0.8, 2.75)
     """
@@ -52,7 +52,7 @@ def target_spacing(
 
 
 def resampled_shape(fingerprint: Fingerprint, orientation: str, spacing_mm: Millimetres) -> Triple:
-    """Return the median shape after crop and resampling.
+    """Returns the median shape after crop and resampling.
 
     Args:
         fingerprint: Fingerprint of the dataset.
@@ -76,7 +76,7 @@ def patch_size(
     minimum: Triple,
     voxel_budget: int,
 ) -> Triple:
-    """Return a patch with sides of about the same length in mm, limited by the size of the volumes.
+    """Returns a patch with sides of about the same length in mm, limited by the size of the volumes.
 
     Args:
         spacing_mm: Spacing of the network's grid.
@@ -86,7 +86,7 @@ def patch_size(
         minimum: Smallest patch.
         voxel_budget: Largest number of voxels, unless `minimum` has more.
 
-    Example:
+    Examples:
         >>> patch_size((1, 1, 4), (500, 500, 200), (8, 8, 8), (32, 32, 8), 64**3)
         (104, 104, 24)
     """
@@ -110,7 +110,7 @@ def patch_size(
 def shrink_patch(
     patch: Triple, spacing_mm: Millimetres, divisor: Triple, minimum: Triple
 ) -> Triple | None:
-    """Return the patch one step shorter along its longest axis in mm, or None if it is minimal.
+    """Returns the patch one step shorter along its longest axis in mm, or None if it is minimal.
 
     nnU-Net shortens the axis that covers most of the volume, which leads to flat patches in flat
     volumes.
@@ -133,7 +133,7 @@ def shrink_patch(
 def check_contract(
     contract: Contract, fingerprint: Fingerprint, chosen: Preprocessing
 ) -> list[str]:
-    """Return warnings where the preprocessing harms this dataset, each with a remedy.
+    """Returns warnings where the preprocessing harms this dataset, each with a remedy.
 
     Args:
         contract: Input that the model expects.
@@ -179,7 +179,7 @@ def _clipping_window(contract: Contract, fingerprint: Fingerprint) -> list[str]:
 
 
 def _fraction_outside(window: Intensity, low: float, high: float) -> float:
-    """Return the fraction of the range from `low` to `high` that the window clips."""
+    """Returns the fraction of the range from `low` to `high` that the window clips."""
     if high <= low:
         return 0.0
     inside = np.clip([low, high], window.low, window.high)
@@ -187,7 +187,7 @@ def _fraction_outside(window: Intensity, low: float, high: float) -> float:
 
 
 def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[str]:
-    """Warn of structures under two voxels along an axis, or in volume, in half of the cases."""
+    """Warns of structures under two voxels along an axis, or in volume, in half of the cases."""
     warnings = []
     spacing_mm = chosen.spacing_mm
     voxel_mm = prod(spacing_mm) ** (1 / 3)
@@ -212,7 +212,7 @@ def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[s
 def _large_structures(
     contract: Contract, fingerprint: Fingerprint, chosen: Preprocessing
 ) -> list[str]:
-    """Warn of structures longer than the patch, with the spacing at which the largest fits."""
+    """Warns of structures longer than the patch, with the spacing at which the largest fits."""
     patch_mm = np.multiply(chosen.patch_size, chosen.spacing_mm)
     ratios = {}
     for name, structure in fingerprint.classes.items():
@@ -247,7 +247,7 @@ def _rare_structures(fingerprint: Fingerprint) -> list[str]:
 
 
 def _median_extents(fingerprint: Fingerprint, orientation: str) -> Mapping[str, Array]:
-    """Return the median extent of each structure in mm, along the axes of an orientation."""
+    """Returns the median extent of each structure in mm, along the axes of an orientation."""
     extents: dict[str, list[Millimetres]] = {}
     for case in fingerprint.cases:
         for name, sides in case.extents_mm.items():

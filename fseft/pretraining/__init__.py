@@ -1,1 +1,1 @@
-"""Train a foundation model on partially labelled datasets."""
+"""Trains a foundation model on partially labelled datasets."""

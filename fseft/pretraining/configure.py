@@ -151,7 +151,7 @@ class PretrainRequest:
 def format_setting(value: object) -> str:
     """Formats the value of a setting as users write it.
 
-    Example:
+    Examples:
         >>> format_setting((1.5, 1.5, 2.0)), format_setting(None), format_setting(0.01)
         ('1.5,1.5,2', 'default', '0.01')
     """

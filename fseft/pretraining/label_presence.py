@@ -80,7 +80,7 @@ def parse_missing_label(texts: Iterable[str]) -> dict[str, MissingLabel]:
     Raises:
         FseftError: A rule is unknown.
 
-    Example:
+    Examples:
         >>> parse_missing_label(["unannotated", "livers=absent"])
         {'': 'unannotated', 'livers': 'absent'}
     """

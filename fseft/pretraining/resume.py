@@ -52,7 +52,7 @@ _FORMER_NAMES = {
 def upgrade_settings(settings: Mapping[str, str]) -> dict[str, str]:
     """Translates setting names and values that earlier versions stored.
 
-    Example:
+    Examples:
         >>> upgrade_settings({"absent_means": "livers=not-drawn", "clip": "1"})
         {'missing_label': 'livers=unannotated', 'max_grad_norm': '1'}
         >>> upgrade_settings({"augment": "shift"})
@@ -186,7 +186,7 @@ def _finished_model(name: str, workspace: Workspace) -> ModelCard | None:
 def describe_differences(requested: Mapping[str, str], stored: Mapping[str, str]) -> str:
     """Lists settings that differ, in parentheses; empty if none does.
 
-    Example:
+    Examples:
         >>> describe_differences({"seed": "1", "data": "b"}, {"seed": "0", "data": "a"})
         ' (seed: 0, requested 1; the cases or their labels)'
     """

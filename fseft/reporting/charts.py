@@ -23,7 +23,7 @@ _TICKS = 5
 
 
 def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str, y_label: str) -> str:
-    """Draw a small line chart; axes and text have the colour of the surrounding text.
+    """Draws a small line chart; axes and text have the colour of the surrounding text.
 
     Args:
         series: Points (x, y) by name; points that are not finite are left out.
@@ -80,7 +80,7 @@ class _Chart:
 
     @classmethod
     def around(cls, points: Sequence[Point], legend: _Legend) -> _Chart:
-        """Make a chart that contains all points."""
+        """Makes a chart that contains all points."""
         xs = [x for x, _ in points] or [0.0, 1.0]
         ys = [y for _, y in points] or [0.0, 1.0]
         x_ticks = _ticks(min(xs), max(xs))
@@ -96,17 +96,17 @@ class _Chart:
         return self.top + _PLOT_HEIGHT
 
     def x(self, value: float) -> float:
-        """Return the horizontal coordinate of a value."""
+        """Returns the horizontal coordinate of a value."""
         fraction = _fraction(value, self.x_ticks)
         return round(_LEFT + fraction * (_RIGHT - _LEFT), 1)
 
     def y(self, value: float) -> float:
-        """Return the vertical coordinate of a value."""
+        """Returns the vertical coordinate of a value."""
         fraction = _fraction(value, self.y_ticks)
         return round(self.bottom - fraction * _PLOT_HEIGHT, 1)
 
     def axes(self) -> list[str]:
-        """Return grid lines, ticks and their values."""
+        """Returns grid lines, ticks and their values."""
         parts = []
         for value in self.y_ticks:
             y = self.y(value)
@@ -125,7 +125,7 @@ class _Chart:
         return parts
 
     def axis_labels(self, x_label: str, y_label: str) -> list[str]:
-        """Return the horizontal axis and the names of both axes."""
+        """Returns the horizontal axis and the names of both axes."""
         middle, height = (_LEFT + _RIGHT) / 2, (self.top + self.bottom) / 2
         line = f"M{_LEFT} {self.bottom}H{_RIGHT}"
         return [
@@ -137,7 +137,7 @@ class _Chart:
         ]
 
     def line(self, number: int, name: str, points: Sequence[Point]) -> list[str]:
-        """Return a series with its entry in the legend."""
+        """Returns a series with its entry in the legend."""
         stroke = _stroke(number)
         x, y = self.legend.position(number)
         coordinates = [(self.x(a), self.y(b)) for a, b in points]
@@ -155,14 +155,14 @@ class _Chart:
 
 
 def _fraction(value: float, ticks: Sequence[float]) -> float:
-    """Return the position of a value between the first tick (0) and the last (1)."""
+    """Returns the position of a value between the first tick (0) and the last (1)."""
     first = ticks[0]
     length = ticks[-1] - first
     return (value - first) / length
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return round values at steps of 1, 2 or 5 times a power of ten that enclose the range."""
+    """Returns round values at steps of 1, 2 or 5 times a power of ten that enclose the range."""
     if high - low < 1e-9:  # practically a single value
         half = 0.5 * abs(low) if abs(low) > 1e-9 else 0.5
         low, high = low - half, high + half
@@ -178,7 +178,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _stroke(number: int) -> str:
-    """Return the colour of a series, and dashes after the colours are used up."""
+    """Returns the colour of a series, and dashes after the colours are used up."""
     rounds, colour = divmod(number, len(_COLOURS))
     dashes = _DASHES[rounds % len(_DASHES)]
     return f'stroke="{_COLOURS[colour]}" stroke-dasharray="{dashes}"'

@@ -26,7 +26,7 @@ _MARGIN = 2  # pixels of air to keep around the body
 
 
 def encode_png(rgb: RGB) -> bytes:
-    """Encode a picture as PNG.
+    """Encodes a picture as PNG.
 
     Args:
         rgb: Picture of shape (height, width, 3).
@@ -52,7 +52,7 @@ def _png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def distinct_colours(count: int) -> RGB:
-    """Return colours that are easy to distinguish: Okabe-Ito, then lighter and darker shades of it.
+    """Returns colours that are easy to distinguish: Okabe-Ito, then lighter and darker shades of it.
 
     Returns:
         Array of shape (count, 3); the colours repeat after 21.
@@ -67,7 +67,7 @@ def distinct_colours(count: int) -> RGB:
 
 
 def best_slice(labels: NDArray[np.integer[Any]], axis: int) -> int:
-    """Return the index of the slice that shows the structures best.
+    """Returns the index of the slice that shows the structures best.
 
     Each structure counts by its area relative to its largest cross-section, so that small
     structures weigh as much as large ones.
@@ -100,7 +100,7 @@ def draw_slice(
     palette: RGB | None = None,
     size: int = 256,
 ) -> RGB:
-    """Draw a slice in radiological orientation, each structure outlined over a translucent fill.
+    """Draws a slice in radiological orientation, each structure outlined over a translucent fill.
 
     Axial: anterior is up and the patient's right is on the left. Coronal: superior is up, right is
     on the left. Sagittal: superior is up, anterior is on the left. Pixels are square in mm; dark
@@ -164,7 +164,7 @@ class _Canvas:
         return resized
 
     def draw(self, structures: NDArray[np.integer[Any]], palette: RGB) -> None:
-        """Fill each structure of the slice lightly, and draw its outline within it."""
+        """Fills each structure of the slice lightly, and draws its outline within it."""
         from scipy.ndimage import binary_erosion
 
         picture = self.picture
@@ -177,13 +177,13 @@ class _Canvas:
 
 
 def _upright(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
-    """Return a slice of a RAS volume as rows and columns of the picture."""
+    """Returns a slice of a RAS volume as rows and columns of the picture."""
     plane: NDArray[Any] = np.take(volume, index, axis)
     return plane[::-1, ::-1].T
 
 
 def _apply_window(plane: NDArray[Any], window: tuple[float, float] | None) -> NDArray[np.float64]:
-    """Map intensities to [0, 1]."""
+    """Maps intensities to [0, 1]."""
     low, high = np.percentile(plane, (0.5, 99.5)) if window is None else window
     scale = max(high - low, 1e-6)
     relative = (plane.astype(float) - low) / scale
@@ -191,7 +191,7 @@ def _apply_window(plane: NDArray[Any], window: tuple[float, float] | None) -> ND
 
 
 def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the rows and columns of a mask, with a margin; the whole of an empty mask."""
+    """Returns the rows and columns of a mask, with a margin; the whole of an empty mask."""
     if not mask.any():
         return slice(None), slice(None)
     rows, columns = (np.asarray(mask.any(axis=axis)) for axis in (1, 0))
@@ -206,7 +206,7 @@ def _extent(line: NDArray[np.bool_]) -> slice:
 
 
 def _interpolation(length: int, target: int) -> NDArray[np.float64]:
-    """Return the matrix (target, length) of linear interpolation over the same field of view."""
+    """Returns the matrix (target, length) of linear interpolation over the same field of view."""
     positions = (np.arange(target) + 0.5) * length / target - 0.5
     matrix = np.empty((target, length))
     for column, unit in enumerate(np.eye(length)):
@@ -215,7 +215,7 @@ def _interpolation(length: int, target: int) -> NDArray[np.float64]:
 
 
 def side_by_side(pictures: Sequence[RGB], gap: int = 6) -> RGB:
-    """Join pictures in a row, centred vertically on black.
+    """Joins pictures in a row, centred vertically on black.
 
     Args:
         pictures: Pictures of shape (height, width, 3).

@@ -104,7 +104,7 @@ class _Cell:
 
 
 def render_page(page: Page) -> str:
-    """Return a page as an HTML document; all its text is escaped."""
+    """Returns a page as an HTML document; all its text is escaped."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -131,7 +131,7 @@ def _data_uri(image: bytes) -> str:
 
 
 def _is_wide(image: bytes | str) -> bool:
-    """Return whether a PNG needs a line to itself: more than twice as wide as high."""
+    """Returns whether a PNG needs a line to itself: more than twice as wide as high."""
     if isinstance(image, str):
         return False
     width = int.from_bytes(image[16:20], "big")  # PNG header
@@ -140,7 +140,7 @@ def _is_wide(image: bytes | str) -> bool:
 
 
 def _cells(table: Table) -> list[list[_Cell]]:
-    """Return the cells of a table as text with CSS classes."""
+    """Returns the cells of a table as text with CSS classes."""
     numbers = range(len(table.columns))
     numeric = [_is_numeric(table, number) for number in numbers]
     best = [_best_text(table, number) for number in numbers]
@@ -162,7 +162,7 @@ def _is_numeric(table: Table, number: int) -> bool:
 
 
 def _best_text(table: Table, number: int) -> str | None:
-    """Return the best value of a column as shown, so that equal texts are highlighted alike."""
+    """Returns the best value of a column as shown, so that equal texts are highlighted alike."""
     column = table.columns[number]
     values = [row[number] for row in table.rows]
     finite = [v for v in values if isinstance(v, int | float) and math.isfinite(v)]

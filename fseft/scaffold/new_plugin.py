@@ -36,7 +36,7 @@ PREFIX = "fseft-"
 
 
 def new_plugin(name: str, kind: str, folder: Path) -> None:
-    """Create the package `fseft-NAME` with a component.
+    """Creates the package `fseft-NAME` with a component.
 
     Args:
         name: Name of the component.

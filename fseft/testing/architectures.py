@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def architecture_checks(
     name: str, tiny: TinyNetwork, *, xfail: Mapping[str, str] | None = None
 ) -> list[ParameterSet]:
-    """Return the checks of an architecture, as parameters of a test that calls each.
+    """Returns the checks of an architecture, as parameters of a test that calls each.
 
     ```python
     TINY = TinyNetwork({"width": 4}, (16, 16, 16))
@@ -60,12 +60,12 @@ class BuiltNetwork:
         return get_architecture(self.name)
 
     def network(self) -> nn.Module:
-        """Build the network from hyper-parameters as in a model card, with the same weights."""
+        """Builds the network from hyper-parameters as in a model card, with the same weights."""
         hparams = json.loads(json.dumps(dict(self.tiny.hparams)))
         return build_network(
             self.architecture, in_channels=1, out_channels=CLASSES, hparams=hparams, seed=0
         ).eval()
 
     def x(self, shape: Triple | None = None, *, batch: int = 1) -> Tensor:
-        """Return a random input (batch, 1, *shape), by default of the tiny network's shape."""
+        """Returns a random input (batch, 1, *shape), by default of the tiny network's shape."""
         return noise(shape or self.tiny.shape, batch=batch)

@@ -243,7 +243,7 @@ class _HeadOnly:
         return getattr(self.architecture, name)
 
     def targets(self, network: nn.Module) -> list[Target]:
-        """Return the head."""
+        """Returns the head."""
         return [target for target in self.architecture.targets(network) if target.part == "head"]
 
 
@@ -261,29 +261,29 @@ def loads_no_torch_before_it_is_chosen(subject: MethodHarness) -> None:
 
 
 def trained_names(adapted: AdaptedNetwork) -> set[str]:
-    """Return the names of all trained parameters."""
+    """Returns the names of all trained parameters."""
     return {name for name, _ in adapted.trainable_parameters()}
 
 
 def trained_outside(modules: list[str], adapted: AdaptedNetwork) -> list[str]:
-    """Return the names of the trained parameters that do not belong to any of the modules."""
+    """Returns the names of the trained parameters that do not belong to any of the modules."""
     names = [name for name, _ in adapted.trainable_parameters()]
     prefixes = tuple(f"{module}." for module in modules)
     return [name for name in names if not name.startswith(prefixes)]
 
 
 def is_trained(module: nn.Module) -> bool:
-    """Return whether any parameter of a module is trained."""
+    """Returns whether any parameter of a module is trained."""
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def are_tensors(state: Mapping[str, Any]) -> bool:
-    """Return whether all values are tensors."""
+    """Returns whether all values are tensors."""
     return all(isinstance(value, torch.Tensor) for value in state.values())
 
 
 def different_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> set[str]:
-    """Return the names in the first mapping whose tensor is missing or different in the second."""
+    """Returns the names in the first mapping whose tensor is missing or different in the second."""
     return {
         name
         for name, tensor in first.items()

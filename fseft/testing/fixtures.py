@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def only_plugins(*names: str) -> Any:
-    """Return a fixture for `conftest.py` that hides all other installed plugins from the tests.
+    """Returns a fixture for `conftest.py` that hides all other installed plugins from the tests.
 
     ```python
     alone = only_plugins("fseft-mine")

@@ -58,7 +58,7 @@ class LayerNet(nn.Module):
         self.head = nn.Conv3d(layer.out_channels, classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, 1, i, j, k) to logits (B, classes, i, j, k)."""
+        """Maps images (B, 1, i, j, k) to logits (B, classes, i, j, k)."""
         features = F.relu(self.layer(F.relu(self.stem(x))))
         logits: Tensor = self.head(F.interpolate(features, x.shape[2:]))
         return logits
@@ -78,17 +78,17 @@ class LayerArchitecture(BaseArchitecture):
     minimum_patch: Triple = (4, 4, 4)
 
     def build(self, *, in_channels: int, out_channels: int, config: LayerConfig) -> nn.Module:
-        """Build the network around the layer of that name."""
+        """Builds the network around the layer of that name."""
         assert in_channels == 1
         return LayerNet(LAYERS[config.layer](), out_channels)
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Return the part that methods adapt first."""
+        """Returns the part that methods adapt first."""
         del network, name
         return "encoder", 0
 
     def role(self, name: str, module: nn.Module) -> Role | None:
-        """Return the role of the layer; the stem is left out."""
+        """Returns the role of the layer; the stem is left out."""
         return role_by_type(module) if name == "layer" else None
 
 
@@ -101,7 +101,7 @@ class LayerSubject(MethodHarness):
         return LayerArchitecture()
 
     def network(self, classes: int = CLASSES) -> nn.Module:
-        """Build the base network."""
+        """Builds the base network."""
         hparams = {"layer": self.architecture_name}
         return build_network(
             self.architecture, in_channels=1, out_channels=classes, hparams=hparams, seed=0

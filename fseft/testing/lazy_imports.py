@@ -1,4 +1,4 @@
-"""Check that listing a plugin does not import torch."""
+"""Checks that listing a plugin does not import torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fseft.registry import KINDS, registry
 
 
 def assert_listed_without_torch(kind: str, name: str) -> None:
-    """Assert that the plugin of a component returns its specs without importing torch."""
+    """Asserts that the plugin of a component returns its specs without importing torch."""
     hook, _ = KINDS[kind]
     assert not _loads_torch(registry().resolve(kind, name).source.module.__name__, hook)
 

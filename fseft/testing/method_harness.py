@@ -80,7 +80,7 @@ class MethodHarness:
         return noise(self.tiny.shape)
 
     def network(self, classes: int = CLASSES) -> nn.Module:
-        """Return a copy of the base network."""
+        """Returns a copy of the base network."""
         return deepcopy(_base(self.architecture_name, self.tiny, classes))
 
     @cached_property
@@ -102,7 +102,7 @@ class MethodHarness:
         return _base_output(self.architecture_name, self.tiny)
 
     def adapted(self, classes: int = CLASSES) -> AdaptedNetwork:
-        """Apply the method to a copy of the base network."""
+        """Applies the method to a copy of the base network."""
         return adapt_network(
             self.architecture, self.network(classes), self.method, decoder=self.decoder, seed=1
         )
@@ -125,12 +125,12 @@ class MethodHarness:
 
     @torch.no_grad()
     def output(self, network: nn.Module) -> Tensor:
-        """Return the logits of a network for the input."""
+        """Returns the logits of a network for the input."""
         logits: Tensor = network(self.x)
         return logits
 
     def crops(self, count: int, *, shift: int = 0) -> tuple[Tensor, Tensor]:
-        """Return images (count, C, i, j, k) and labels (count, i, j, k).
+        """Returns images (count, C, i, j, k) and labels (count, i, j, k).
 
         Args:
             count: Number of crops.
@@ -141,31 +141,31 @@ class MethodHarness:
         return images, (images[:, 0] > 0).long()
 
     def loss(self, network: nn.Module, *, shift: int = 0) -> Tensor:
-        """Return a loss to which all parts of the network contribute."""
+        """Returns a loss to which all parts of the network contribute."""
         images, labels = self.crops(1, shift=shift)
         dtype = next(network.parameters()).dtype
         return F.cross_entropy(network(images.to(dtype)), labels)
 
     def backward(self, adapted: AdaptedNetwork) -> dict[str, Tensor | None]:
-        """Return the gradients of the loss for all trained parameters, by name."""
+        """Returns the gradients of the loss for all trained parameters, by name."""
         if adapted.trainable_parameters():
             self.loss(adapted.network).backward()  # type: ignore[no-untyped-call]
         return {name: parameter.grad for name, parameter in adapted.trainable_parameters()}
 
     def assert_close(self, output: Tensor, expected: Tensor) -> None:
-        """Assert that two outputs are equal within the tolerance."""
+        """Asserts that two outputs are equal within the tolerance."""
         difference = float((output - expected).abs().max())
         largest = float(expected.abs().max())
         assert difference <= self.tolerance * max(1.0, largest)
 
 
 def noise(shape: Triple, *, batch: int = 1) -> Tensor:
-    """Return a random input (batch, 1, *shape), always the same."""
+    """Returns a random input (batch, 1, *shape), always the same."""
     return torch.randn((batch, 1, *shape), generator=torch.Generator().manual_seed(0))
 
 
 def to_exact_precision(network: nn.Module) -> nn.Module:
-    """Convert a network to double precision, with norms that cancel a scale completely."""
+    """Converts a network to double precision, with norms that cancel a scale completely."""
     for module in network.double().modules():
         if hasattr(module, "eps"):
             setattr(module, "eps", 1e-24)  # noqa: B010 - `nn.Module` does not declare it
@@ -174,7 +174,7 @@ def to_exact_precision(network: nn.Module) -> nn.Module:
 
 @lru_cache
 def _base(name: str, tiny: TinyNetwork, classes: int) -> nn.Module:
-    """Build the network that all harnesses copy."""
+    """Builds the network that all harnesses copy."""
     architecture = get_architecture(name)
     return build_network(
         architecture, in_channels=1, out_channels=classes, hparams=tiny.hparams, seed=0

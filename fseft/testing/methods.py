@@ -31,7 +31,7 @@ def method_checks(
     xfail: Mapping[str, str] | None = None,
     tolerance: float = 1e-5,
 ) -> list[ParameterSet]:
-    """Return the checks of a method, as parameters of a test that calls each.
+    """Returns the checks of a method, as parameters of a test that calls each.
 
     ```python
     @pytest.mark.parametrize("check", method_checks("my-method"))
@@ -73,13 +73,13 @@ def method_checks(
 
 
 def _run(check: Callable[[MethodHarness], None], subject: MethodHarness) -> None:
-    """Run a check, or skip it if the method refuses the architecture."""
+    """Runs a check, or skip it if the method refuses the architecture."""
     if subject.refusal:
         pytest.skip(subject.refusal)
     run_check(check, subject)
 
 
 def _accepts_a_network(subjects: Sequence[MethodHarness]) -> None:
-    """Assert that not all checks are skipped."""
+    """Asserts that not all checks are skipped."""
     refusals = [subject.refusal for subject in subjects]
     assert not all(refusals), f"the method accepts no network: {refusals[0]}"

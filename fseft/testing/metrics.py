@@ -26,7 +26,7 @@ SPACING_MM = (0.8, 0.8, 2.5)
 
 
 def metric_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Return the checks of a metric as parameters of a test.
+    """Returns the checks of a metric as parameters of a test.
 
     ```python
     @pytest.mark.parametrize("check", metric_checks("my-metric"))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def model_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Return the checks of a model's entry, as parameters of a test that calls each.
+    """Returns the checks of a model's entry, as parameters of a test that calls each.
 
     No weights are needed.
 

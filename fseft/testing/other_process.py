@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def output_in_other_process(subject: MethodHarness) -> Tensor:
-    """Return the output of the trained adapter, loaded on a base that another process builds."""
+    """Returns the output of the trained adapter, loaded on a base that another process builds."""
     fields = (
         subject.name,
         subject.settings,
@@ -37,7 +37,7 @@ def output_in_other_process(subject: MethodHarness) -> Tensor:
 
 @lru_cache(maxsize=1)
 def installed() -> Registry:
-    """Return the registry of a new process, without registrations of this one."""
+    """Returns the registry of a new process, without registrations of this one."""
     return discover()
 
 

@@ -16,7 +16,7 @@ S = TypeVar("S")
 
 
 def run_check(check: Callable[[S], None], subject: S) -> None:
-    """Run a check, and prepend its description to the message of a failure."""
+    """Runs a check, and prepend its description to the message of a failure."""
     try:
         check(subject)
     except AssertionError as error:
@@ -31,7 +31,7 @@ def parameters(
     xfail: Mapping[str, str] | None,
     run: Callable[[Callable[[S], None], S], None] = run_check,
 ) -> list[ParameterSet]:
-    """Return one parameter for each check, a function without arguments that runs it.
+    """Returns one parameter for each check, a function without arguments that runs it.
 
     Args:
         label: Prefix of the test's name.

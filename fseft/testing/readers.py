@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def reader_checks(
     name: str, folder: Path, *, xfail: Mapping[str, str] | None = None
 ) -> list[ParameterSet]:
-    """Return the checks of a dataset reader, as parameters of a test that calls each.
+    """Returns the checks of a dataset reader, as parameters of a test that calls each.
 
     ```python
     @pytest.mark.parametrize("check", reader_checks("my-layout", Path(__file__).parent / "sample"))
@@ -58,7 +58,7 @@ class Layout:
         return reader
 
     def read(self) -> Dataset:
-        """Read the dataset."""
+        """Reads the dataset."""
         return self.reader.read(self.folder)
 
 
@@ -118,7 +118,7 @@ def opens_no_image(layout: Layout) -> None:
 
 
 def _relative(dataset: Dataset, folder: Path) -> Any:
-    """Return channels, labels and cases of a dataset with paths relative to its folder."""
+    """Returns channels, labels and cases of a dataset with paths relative to its folder."""
     cases = [
         (c.name, *([p.relative_to(folder) for p in files] for files in (c.images, label_files(c))))
         for c in dataset.cases

@@ -35,7 +35,7 @@ RUN = Run(
 
 
 def reporter_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Return the checks of a reporter, as parameters of a test that calls each.
+    """Returns the checks of a reporter, as parameters of a test that calls each.
 
     ```python
     @pytest.mark.parametrize("check", reporter_checks("my-reporter"))
@@ -60,12 +60,12 @@ class SimulatedRuns:
     name: str
 
     def reporter(self, folder: Path) -> object:
-        """Return a new instance for a run folder."""
+        """Returns a new instance for a run folder."""
         reporter: object = registry().create("reporter", self.name, folder)
         return reporter
 
     def run(self, folder: Path, first: int, last: int, *, outcome: str = "finished") -> None:
-        """Report a run to a new reporter as `fseft adapt` does; the reporter must not fail.
+        """Reports a run to a new reporter as `fseft adapt` does; the reporter must not fail.
 
         Args:
             folder: Folder of the run.
@@ -92,7 +92,7 @@ class SimulatedRuns:
         assert failures == {}
 
     def files_after(self, *parts: tuple[int, int, str]) -> dict[str, bytes]:
-        """Return the files after parts of a run, each (first epoch, last epoch, outcome)."""
+        """Returns the files after parts of a run, each (first epoch, last epoch, outcome)."""
         with TemporaryDirectory() as parent:
             folder = Path(parent) / "run"
             for first, last, outcome in parts:

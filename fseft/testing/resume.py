@@ -60,7 +60,7 @@ class _Trainer:
             self.training.restore(torch.load(io.BytesIO(checkpoint), weights_only=True))
 
     def run(self) -> None:
-        """Train to the end."""
+        """Trains to the end."""
         train(
             self.training,
             self.loss_of,
@@ -72,14 +72,14 @@ class _Trainer:
         self.adapted.finish()
 
     def loss_of(self, step: int) -> Tensor:
-        """Return the loss of a step; the crop depends on the step and on the held-out cases."""
+        """Returns the loss of a step; the crop depends on the step and on the held-out cases."""
         held_out = frozenset(self.adapted.held_out_cases(1 + step // CASES, CASES))
         torch.manual_seed(step)  # for dropout
         shift = step + CASES * EPOCHS * sum(held_out)
         return self.subject.loss(self.adapted.network, shift=shift)
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """Validate on crops that depend on the epoch and the case."""
+        """Validates on crops that depend on the epoch and the case."""
 
         def crops_of(case: int, count: int) -> tuple[Tensor, Tensor]:
             return self.subject.crops(count, shift=epoch.number + case)
@@ -90,7 +90,7 @@ class _Trainer:
         self.adapted.train()
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep the content of a checkpoint."""
+        """Keeps the content of a checkpoint."""
         content = io.BytesIO()
         torch.save(state, content)
         self.checkpoints.append(content.getvalue())

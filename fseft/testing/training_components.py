@@ -36,7 +36,7 @@ SIZE: Triple = (10, 12, 14)
 
 
 def loss_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Return the checks of a loss as parameters of a test.
+    """Returns the checks of a loss as parameters of a test.
 
     ```python
     @pytest.mark.parametrize("check", loss_checks("my-loss"))
@@ -55,17 +55,17 @@ def loss_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[Pa
 
 
 def augmentation_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Return the checks of an augmentation as parameters of a test, see `loss_checks`."""
+    """Returns the checks of an augmentation as parameters of a test, see `loss_checks`."""
     return parameters(name, AUGMENTATION_CHECKS, name, xfail)
 
 
 def schedule_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Return the checks of a schedule as parameters of a test, see `loss_checks`."""
+    """Returns the checks of a schedule as parameters of a test, see `loss_checks`."""
     return parameters(name, SCHEDULE_CHECKS, name, xfail)
 
 
 def optimizer_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Return the checks of an optimizer as parameters of a test, see `loss_checks`."""
+    """Returns the checks of an optimizer as parameters of a test, see `loss_checks`."""
     return parameters(name, OPTIMIZER_CHECKS, name, xfail)
 
 
@@ -130,7 +130,7 @@ def scores_each_case_for_partial_labels(name: str) -> None:
 
 
 def _always(name: str) -> AugmentationPipeline:
-    """Return a pipeline that applies the augmentation to each crop."""
+    """Returns a pipeline that applies the augmentation to each crop."""
     (step,) = load_augmentations([name]).steps
     return AugmentationPipeline((AugmentationStep(step.augmentation, 1.0, step.spatial),))
 

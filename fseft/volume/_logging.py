@@ -10,5 +10,5 @@ logger = logging.getLogger(__name__)
 
 @cache
 def warn_once(message: str) -> None:
-    """Log a warning, unless this process has logged the same one before."""
+    """Logs a warning, unless this process has logged the same one before."""
     logger.warning(message)

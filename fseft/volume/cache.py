@@ -46,7 +46,7 @@ def write_case(
     classes: Sequence[int],
     seed: int = 0,
 ) -> None:
-    """Write one case atomically: readers see the previous folder or the complete new one.
+    """Writes one case atomically: readers see the previous folder or the complete new one.
 
     Args:
         root: Folder of the cache.
@@ -75,12 +75,12 @@ def write_case(
 
 
 def has_case(root: Path, case: str) -> bool:
-    """Return whether the case is in the cache; if so, it is complete."""
+    """Returns whether the case is in the cache; if so, it is complete."""
     return (root / case / META).is_file()
 
 
 def open_case(root: Path, case: str) -> CachedCase:
-    """Open a case; arrays are read on demand.
+    """Opens a case; arrays are read on demand.
 
     Raises:
         FseftError: The case is not in the cache.
@@ -134,7 +134,7 @@ class CachedCase:
             return tuple(sorted(map(int, file.files)))
 
     def locations(self, label: int) -> Array:
-        """Return voxels of a class, at most 10 000 drawn at random.
+        """Returns voxels of a class, at most 10 000 drawn at random.
 
         Args:
             label: Value in the label array.
@@ -148,7 +148,7 @@ class CachedCase:
             return np.asarray(file[str(label)])
 
     def read_image(self, start: Sequence[int], size: Sequence[int], *, pad: float = 0) -> Array:
-        """Read a box of the image, padded outside the array.
+        """Reads a box of the image, padded outside the array.
 
         Args:
             start: First voxel (i, j, k); may be negative.
@@ -161,11 +161,11 @@ class CachedCase:
         return self._read(IMAGE, start, size, pad)
 
     def read_label(self, start: Sequence[int], size: Sequence[int]) -> Array:
-        """Read a box (*size) of the label; outside the array it is background, 0."""
+        """Reads a box (*size) of the label; outside the array it is background, 0."""
         return self._read(LABEL, start, size, 0)
 
     def read_all(self) -> tuple[Array, Array | None]:
-        """Return the entire image (C, i, j, k) and label (i, j, k), or None without a label."""
+        """Returns the entire image (C, i, j, k) and label (i, j, k), or None without a label."""
         origin = (0, 0, 0)
         image = self.read_image(origin, self.shape)
         label = self.read_label(origin, self.shape) if self.labelled else None
@@ -194,7 +194,7 @@ class CachedCase:
             return blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, **options)
 
     def _read(self, name: str, start: Sequence[int], size: Sequence[int], pad: float) -> Array:
-        """Read a box of the last three axes, padded outside the array."""
+        """Reads a box of the last three axes, padded outside the array."""
         array = self._image if name == IMAGE else self._label
         first = np.array(start, dtype=int)
         last = first + np.array(size, dtype=int)
@@ -221,7 +221,7 @@ class CachedCase:
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[Path]:
-        """Name the file and the case of errors that are raised within."""
+        """Names the file and the case of errors that are raised within."""
         path = self._folder / name
         try:
             yield path
@@ -235,14 +235,14 @@ class CachedCase:
 
 
 def _slices(first: Array, last: Array) -> tuple[Any, ...]:
-    """Return the index of a box in the last three axes."""
+    """Returns the index of a box in the last three axes."""
     pairs = zip(first.tolist(), last.tolist(), strict=True)
     box = [slice(start, stop) for start, stop in pairs]
     return (..., *box)
 
 
 def _check_arrays(case: str, image: Array, label: Array | None) -> None:
-    """Refuse arrays of a wrong shape or dtype."""
+    """Refuses arrays of a wrong shape or dtype."""
     cause = ""
     if image.ndim != 4 or not image.size:
         cause = f"an image must be (channel, i, j, k), not of shape {image.shape}"
@@ -257,7 +257,7 @@ def _check_arrays(case: str, image: Array, label: Array | None) -> None:
 
 
 def _compress(array: Array) -> bytes:
-    """Return the bytes of a blosc2 file; Python writes them, because it reports a full disk."""
+    """Returns the bytes of a blosc2 file; Python writes them, because it reports a full disk."""
     import blosc2
 
     lead = (1,) * (array.ndim - 3)
@@ -278,7 +278,7 @@ def _compress(array: Array) -> bytes:
 
 
 def _sample_locations(label: Array, classes: Sequence[int], seed: int) -> dict[str, Array]:
-    """Draw at most `MAX_LOCATIONS` voxels of each class, without repetition, in array order."""
+    """Draws at most `MAX_LOCATIONS` voxels of each class, without repetition, in array order."""
     from scipy.ndimage import find_objects
 
     dtype = np.int16 if max(label.shape) <= 1 << 15 else np.int32

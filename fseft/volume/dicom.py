@@ -34,7 +34,7 @@ class _Slice:
 
 
 def is_dicom(file: Path) -> bool:
-    """Return whether a file begins with a DICOM preamble."""
+    """Returns whether a file begins with a DICOM preamble."""
     try:
         with file.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
@@ -43,12 +43,12 @@ def is_dicom(file: Path) -> bool:
 
 
 def is_series(folder: Path) -> bool:
-    """Return whether a folder contains a DICOM file."""
+    """Returns whether a folder contains a DICOM file."""
     return any(is_dicom(file) for file in folder.iterdir() if file.is_file())
 
 
 def read(folder: Path) -> tuple[Array, Array]:
-    """Read the voxels and the affine of a DICOM series.
+    """Reads the voxels and the affine of a DICOM series.
 
     Args:
         folder: Folder with the files of one series.
@@ -73,7 +73,7 @@ def read(folder: Path) -> tuple[Array, Array]:
 
 
 def slice_files(folder: Path) -> list[str]:
-    """Return the file names of the only series, in the order of the array.
+    """Returns the file names of the only series, in the order of the array.
 
     Args:
         folder: Folder with the files of one series.
@@ -85,7 +85,7 @@ def slice_files(folder: Path) -> list[str]:
 
 
 def _read_series(folder: Path) -> list[_Slice]:
-    """Read the headers of the only series; slices are sorted along their normal."""
+    """Reads the headers of the only series; slices are sorted along their normal."""
     with simpleitk() as sitk:
         slices = [_read_slice(sitk, file) for file in _series_files(sitk, folder)]
     if len(slices) < 2:
@@ -103,7 +103,7 @@ def _read_series(folder: Path) -> list[_Slice]:
 
 
 def _series_files(sitk: Any, folder: Path) -> Sequence[str]:
-    """Return the files of the only series in a folder."""
+    """Returns the files of the only series in a folder."""
     reader = sitk.ImageSeriesReader
     series: dict[str, Sequence[str]] = {}
     for uid in reader.GetGDCMSeriesIDs(str(folder)):
@@ -121,7 +121,7 @@ def _series_files(sitk: Any, folder: Path) -> Sequence[str]:
 
 
 def _refuse_unlisted_files(folder: Path, series: Mapping[str, Sequence[str]]) -> None:
-    """Refuse DICOM files in no series: GDCM omits damaged slices, such as a truncated last one."""
+    """Refuses DICOM files in no series: GDCM omits damaged slices, such as a truncated last one."""
     listed = {"DICOMDIR"}
     for files in series.values():
         listed.update(Path(file).name for file in files)
@@ -131,7 +131,7 @@ def _refuse_unlisted_files(folder: Path, series: Mapping[str, Sequence[str]]) ->
 
 
 def _read_slice(sitk: Any, file: str) -> _Slice:
-    """Read the header of a slice; refuse what is not a single grey image with a position."""
+    """Reads the header of a slice; refuse what is not a single grey image with a position."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(file)
     reader.ReadImageInformation()
@@ -158,13 +158,13 @@ def _read_slice(sitk: Any, file: str) -> _Slice:
 
 
 def _numbers(text: str) -> Array:
-    """Parse a multi-valued DICOM attribute."""
+    """Parses a multi-valued DICOM attribute."""
     parts = text.split("\\")
     return np.array([float(part) for part in parts])
 
 
 def _affine(slices: list[_Slice]) -> Array:
-    """Return the affine of sorted slices; SliceThickness often differs from their distance."""
+    """Returns the affine of sorted slices; SliceThickness often differs from their distance."""
     row, column = slices[0].axes
     normal = np.cross(row, column)
     positions = np.array([item.position_mm for item in slices])
@@ -180,7 +180,7 @@ def _affine(slices: list[_Slice]) -> Array:
 
 
 def _check_regular(positions: Array, normal: Array, pixel_mm: float) -> None:
-    """Refuse uneven gaps between slices, and stacks that gantry tilt has sheared.
+    """Refuses uneven gaps between slices, and stacks that gantry tilt has sheared.
 
     A stack is sheared if the first and the last slice are displaced within their plane by more than
     half a pixel.

@@ -70,14 +70,14 @@ class CaseMeasurement:
 
 
 def case_content(case: Case) -> str:
-    """Return a key of the content of all files of a case."""
+    """Returns a key of the content of all files of a case."""
     values = list(case.label) if isinstance(case.label, dict) else []
     files = content_digest([*case.images, *label_files(case)])
     return digest(len(case.images), files, *values)
 
 
 def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
-    """Return a key of everything that the fingerprint depends on.
+    """Returns a key of everything that the fingerprint depends on.
 
     Args:
         dataset: The dataset, as read.
@@ -90,7 +90,7 @@ def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
 def measure_case(
     case: Case, *, channels: Sequence[str], labels: Mapping[str, int], body: bool
 ) -> CaseMeasurement:
-    """Read and measure one case; to be mapped over the cases of a dataset.
+    """Reads and measures one case; to be mapped over the cases of a dataset.
 
     Args:
         case: Case to read.
@@ -127,7 +127,7 @@ def measure_case(
 
 
 def read_case(case: Case, channels: Sequence[str]) -> Volume:
-    """Read the image of a case with all its channels.
+    """Reads the image of a case with all its channels.
 
     Args:
         case: Case with one file per channel, or one file for all.
@@ -140,7 +140,7 @@ def read_case(case: Case, channels: Sequence[str]) -> Volume:
 
 
 def read_case_labels(case: Case, volume: Volume) -> Volume:
-    """Read the labels of a case on the grid of its image.
+    """Reads the labels of a case on the grid of its image.
 
     Labels that are stored with permuted or flipped axes, as converters from DICOM write them, are
     reoriented without loss.
@@ -178,7 +178,7 @@ def read_case_labels(case: Case, volume: Volume) -> Volume:
 def combine_measurements(
     dataset: Dataset, measurements: Sequence[CaseMeasurement], contents: Mapping[str, str]
 ) -> Fingerprint:
-    """Combine the measurements of all cases into the fingerprint.
+    """Combines the measurements of all cases into the fingerprint.
 
     Args:
         dataset: The measured dataset.
@@ -213,7 +213,7 @@ def combine_measurements(
 
 
 def foreground_statistics(dataset: Dataset, names: Collection[str]) -> tuple[IntensityStats, ...]:
-    """Measure the foreground intensities of some labelled cases.
+    """Measures the foreground intensities of some labelled cases.
 
     Args:
         dataset: Dataset of the cases.
@@ -234,14 +234,14 @@ def foreground_statistics(dataset: Dataset, names: Collection[str]) -> tuple[Int
 
 
 def permute_to_orientation(values: Sequence[float], source: str, target: str = AXES) -> Millimetres:
-    """Reorder lengths along the axes of one orientation to the axes of another.
+    """Reorders lengths along the axes of one orientation to the axes of another.
 
     Args:
         values: One length per axis, without a sign.
         source: Three-letter code of the axes of `values`.
         target: Three-letter code of the axes of the result.
 
-    Example:
+    Examples:
         >>> permute_to_orientation((5.0, 0.7, 0.8), "SPL", "RAS")
         (0.8, 0.7, 5.0)
     """
@@ -255,7 +255,7 @@ def permute_to_orientation(values: Sequence[float], source: str, target: str = A
 def _measure_structures(
     label: Array, volume: Volume
 ) -> tuple[dict[int, float], dict[int, Millimetres]]:
-    """Return volume (mm³) and sides of the bounding box (mm) of each label value that occurs."""
+    """Returns volume (mm³) and sides of the bounding box (mm) of each label value that occurs."""
     from scipy.ndimage import find_objects
 
     geometry = volume.geometry
@@ -273,7 +273,7 @@ def _measure_structures(
 
 
 def _check_values(case: Case, values: Iterable[int], labels: Mapping[str, int]) -> None:
-    """Refuse values that the dataset does not declare."""
+    """Refuses values that the dataset does not declare."""
     unknown = sorted(set(values) - set(labels.values()))
     if not labels or not unknown:
         return
@@ -289,7 +289,7 @@ def _check_values(case: Case, values: Iterable[int], labels: Mapping[str, int]) 
 def _intensities(
     array: Array, label: Array | None, box: tuple[slice, ...], body: bool
 ) -> tuple[CaseIntensities, ...]:
-    """Measure each channel in the body box or in the foreground."""
+    """Measures each channel in the body box or in the foreground."""
     if body:
         crops = [np.ascontiguousarray(channel[box]) for channel in array]
         return tuple(measure_intensities(crop.reshape(-1)) for crop in crops)
@@ -301,7 +301,7 @@ def _intensities(
 
 
 def _generic_labels(measurements: Iterable[CaseMeasurement]) -> dict[str, int]:
-    """Return names for the structures of a dataset that declares none."""
+    """Returns names for the structures of a dataset that declares none."""
     values = {value for case in measurements for value in case.volumes_mm3}
     return {f"class_{value}": value for value in sorted(values)}
 
@@ -370,7 +370,7 @@ def _warn_doubtful(measurements: Sequence[CaseMeasurement]) -> list[str]:
 
 
 def _warn_offset(measurements: Sequence[CaseMeasurement]) -> list[str]:
-    """Warn of CT without air: most often an offset of 1024 was lost."""
+    """Warns of CT without air: most often an offset of 1024 was lost."""
     without_air = [case.name for case in measurements if case.minimum > AIR_THRESHOLD_HU]
     if not without_air:
         return []

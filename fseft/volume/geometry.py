@@ -39,7 +39,7 @@ class Geometry:
         shape: Voxels along each array axis (i, j, k).
         affine: (4, 4) float64; maps the index (i, j, k, 1) of a voxel centre to LPS millimetres.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> geometry = Geometry((40, 256, 256), np.diag([-5.0, 0.8, 0.8, 1.0]))
         >>> geometry.orientation
@@ -91,12 +91,12 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists, for a document or the metadata of an array."""
+        """Returns plain lists, for a document or the metadata of an array."""
         return {"shape": list(self.shape), "affine": self.affine.tolist()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Geometry:
-        """Return the geometry that `to_json` serialised."""
+        """Returns the geometry that `to_json` serialised."""
         i, j, k = map(int, data["shape"])
         affine = np.asarray(data["affine"], dtype=np.float64)
         return cls((i, j, k), affine)
@@ -123,7 +123,7 @@ class Box:
 
 
 def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
-    """Describe the first difference between two grids.
+    """Describes the first difference between two grids.
 
     Spacings may differ by 0.1 %, directions by 0.001 per component, origins by a tenth of a voxel
     and at most 0.1 mm: the rounding errors of file formats.
@@ -131,7 +131,7 @@ def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
     Returns:
         A phrase with both values in the order x, y, z, or None if the grids are the same.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> a, b = Geometry((4, 4, 4), np.eye(4)), Geometry((4, 4, 5), np.eye(4))
         >>> geometry_mismatch(a, b)
@@ -153,7 +153,7 @@ def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
 
 
 def reorient(array: Array, geometry: Geometry, orientation: str) -> tuple[Array, Geometry]:
-    """Permute and flip the spatial axes to an orientation; oblique angles stay in the affine.
+    """Permutes and flip the spatial axes to an orientation; oblique angles stay in the affine.
 
     The exact inverse is `reorient(..., geometry.orientation)`.
 
@@ -168,7 +168,7 @@ def reorient(array: Array, geometry: Geometry, orientation: str) -> tuple[Array,
     Raises:
         FseftError: The code is not an orientation.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> image, geometry = np.arange(3).reshape(1, 3, 1, 1), Geometry((3, 1, 1), np.eye(4))
         >>> geometry.orientation
@@ -182,7 +182,7 @@ def reorient(array: Array, geometry: Geometry, orientation: str) -> tuple[Array,
 
 
 def reoriented_view(array: Array, geometry: Geometry, orientation: str) -> tuple[Array, Geometry]:
-    """Reorient without a copy: values written to the returned view are written to the array.
+    """Reorients without a copy: values written to the returned view are written to the array.
 
     Args:
         array: (..., i, j, k), on the grid of `geometry`.
@@ -208,7 +208,7 @@ def reoriented_view(array: Array, geometry: Geometry, orientation: str) -> tuple
 
 
 def bounding_box(mask: Array, margin_voxels: int = 0) -> Box:
-    """Return the smallest box around the nonzero voxels, or the whole array if all are zero.
+    """Returns the smallest box around the nonzero voxels, or the whole array if all are zero.
 
     Args:
         mask: (..., i, j, k); a voxel counts if it is nonzero at any index of the leading axes.
@@ -228,7 +228,7 @@ def bounding_box(mask: Array, margin_voxels: int = 0) -> Box:
 
 
 def crop(array: Array, geometry: Geometry, box: Box) -> tuple[Array, Geometry]:
-    """Return the part of an array (..., i, j, k) in a box, as a view, and its geometry."""
+    """Returns the part of an array (..., i, j, k) in a box, as a view, and its geometry."""
     affine = geometry.affine.copy()
     columns = affine[:3, :3]
     affine[:3, 3] += columns @ box.start
@@ -236,7 +236,7 @@ def crop(array: Array, geometry: Geometry, box: Box) -> tuple[Array, Geometry]:
 
 
 def resampled_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
-    """Return the grid with about this spacing and exactly the same field of view.
+    """Returns the grid with about this spacing and exactly the same field of view.
 
     The shape is rounded to whole voxels; the spacing then is extent / shape, so that the outer
     voxel edges stay in place and the first voxel centre moves by half the change of spacing (the
@@ -256,7 +256,7 @@ def resampled_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geome
 
 
 def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
-    """Make the axes of an affine perpendicular; spacing and origin are preserved.
+    """Makes the axes of an affine perpendicular; spacing and origin are preserved.
 
     Returns:
         The (4, 4) affine with the nearest orthonormal axes (the polar factor, by SVD), and the
@@ -282,7 +282,7 @@ def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
 
 
 def _source_axes(source: str, target: str) -> list[int]:
-    """Return, for each axis of the target orientation, the parallel axis of the source."""
+    """Returns, for each axis of the target orientation, the parallel axis of the source."""
     source_pairs = [_letter_pair(letter) for letter in source]
     target_pairs = [_letter_pair(letter) for letter in target]
     if len(target) != 3 or sorted(target_pairs) != sorted(source_pairs):
@@ -300,14 +300,14 @@ def _triple(values: Array) -> tuple[float, float, float]:
 
 
 def _largest_angle(directions: Array, others: Array) -> float:
-    """Return the largest angle between columns of two (3, 3) direction matrices, in degrees."""
+    """Returns the largest angle between columns of two (3, 3) direction matrices, in degrees."""
     cosines = np.sum(directions * others, axis=0)
     smallest = np.clip(cosines.min(), -1, 1)
     return float(np.degrees(np.arccos(smallest)))
 
 
 def _xyz(values: tuple[float, float, float]) -> str:
-    """Format values of the axes (i, j, k) = (z, y, x) in the order x, y, z."""
+    """Formats values of the axes (i, j, k) = (z, y, x) in the order x, y, z."""
     return _times(values[::-1])
 
 

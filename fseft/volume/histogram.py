@@ -51,7 +51,7 @@ class CaseIntensities:
 
 
 def measure_intensities(values: Array, *, seed: int = 0) -> CaseIntensities:
-    """Measure the intensities of one channel of one case, such as those of its foreground.
+    """Measures the intensities of one channel of one case, such as those of its foreground.
 
     Integers, also those of a float dtype, that span less than 2^20 are counted, and all results are
     exact. Of other values the moments and extremes are exact, and the distribution is a random
@@ -85,7 +85,7 @@ def measure_intensities(values: Array, *, seed: int = 0) -> CaseIntensities:
 
 
 def summarise(cases: Sequence[CaseIntensities]) -> IntensityStats | None:
-    """Pool the cases with equal weights.
+    """Pools the cases with equal weights.
 
     Args:
         cases: Intensities of one channel of each case.
@@ -114,7 +114,7 @@ def summarise(cases: Sequence[CaseIntensities]) -> IntensityStats | None:
 
 
 def _percentiles(cases: Sequence[CaseIntensities], levels: Sequence[float]) -> list[float]:
-    """Return the smallest value at which the weighted distribution reaches each level."""
+    """Returns the smallest value at which the weighted distribution reaches each level."""
     values = np.concatenate([case.values for case in cases])
     weights = np.concatenate([case.counts / case.counts.sum() for case in cases])
     order = np.argsort(values, kind="stable")
@@ -137,7 +137,7 @@ def _all_integers(values: Array) -> bool:
 
 
 def _count(values: Array, low: int, high: int) -> tuple[Array, Array]:
-    """Return the distinct integers from `low` to `high` that occur, and their frequencies."""
+    """Returns the distinct integers from `low` to `high` that occur, and their frequencies."""
     counts = np.zeros(high - low + 1, np.int64)
     for chunk in _chunks(values):
         counts += np.bincount(chunk.astype(np.int64) - low, minlength=counts.size)
@@ -160,7 +160,7 @@ def _weighted_moments(values: Array, counts: Array) -> tuple[float, float]:
 
 
 def _moments(values: Array) -> tuple[float, float]:
-    """Return mean and population variance in float64, without a float64 copy of all values."""
+    """Returns mean and population variance in float64, without a float64 copy of all values."""
     mean = values.mean(dtype=np.float64)
     squares = 0.0
     for chunk in _chunks(values):

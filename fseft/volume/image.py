@@ -48,9 +48,9 @@ class _Format(Protocol):
 
 
 def case_name(path: Path) -> str:
-    """Return the file name without its image suffix.
+    """Returns the file name without its image suffix.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> case_name(Path("case_0000.nii.gz"))
         'case_0000'
@@ -59,14 +59,14 @@ def case_name(path: Path) -> str:
 
 
 def is_image(path: Path) -> bool:
-    """Return whether this is a file with an image suffix, or a folder with DICOM files."""
+    """Returns whether this is a file with an image suffix, or a folder with DICOM files."""
     return dicom.is_series(path) if path.is_dir() else bool(_suffix(path))
 
 
 def read_volume(
     source: Path | Sequence[Path], *, channels: int | None = None, case: str | None = None
 ) -> Volume:
-    """Read an image of one or several channels.
+    """Reads an image of one or several channels.
 
     Args:
         source: One file or DICOM folder, whose fourth dimension or vector components are the
@@ -82,7 +82,7 @@ def read_volume(
         FseftError: A file is missing, damaged or not a 3D image, contains NaN or infinity, or all
             its voxels are equal; or the channels differ in grid or number.
 
-    Example:
+    Examples:
         >>> import numpy as np, tempfile
         >>> from fseft.volume.geometry import Geometry
         >>> path = Path(tempfile.mkdtemp()) / "scan.nii.gz"
@@ -113,7 +113,7 @@ def read_volume(
 
 
 def read_labels(path: Path, *, case: str | None = None) -> Volume:
-    """Read a label map.
+    """Reads a label map.
 
     Args:
         path: A file or DICOM folder.
@@ -137,7 +137,7 @@ def read_labels(path: Path, *, case: str | None = None) -> Volume:
 
 
 def write_labels(path: Path, labels: Array, geometry: Geometry) -> None:
-    """Write a label map atomically, in the smallest unsigned integer type.
+    """Writes a label map atomically, in the smallest unsigned integer type.
 
     Args:
         path: File with the suffix `.nii`, `.nii.gz`, `.nrrd` or `.mha`, which decides the format.
@@ -148,7 +148,7 @@ def write_labels(path: Path, labels: Array, geometry: Geometry) -> None:
         FseftError: The suffix is unknown, a label is negative or not an integer, or the file cannot
             be written.
 
-    Example:
+    Examples:
         >>> import numpy as np, tempfile
         >>> path = Path(tempfile.mkdtemp()) / "liver.nrrd"
         >>> write_labels(path, np.ones((2, 3, 4)), Geometry((2, 3, 4), np.eye(4)))
@@ -161,7 +161,7 @@ def write_labels(path: Path, labels: Array, geometry: Geometry) -> None:
 
 
 def write_volume(path: Path, array: Array, geometry: Geometry) -> None:
-    """Write an image atomically; `read_volume` returns the same voxels.
+    """Writes an image atomically; `read_volume` returns the same voxels.
 
     Args:
         path: File with the suffix `.nii`, `.nii.gz`, `.nrrd` or `.mha`, which decides the format.
@@ -190,7 +190,7 @@ def write_volume(path: Path, array: Array, geometry: Geometry) -> None:
 
 
 def content_digest(source: Path | Sequence[Path]) -> str:
-    """Return a key of the bytes of image files: of a DICOM folder all files, sorted by name.
+    """Returns a key of the bytes of image files: of a DICOM folder all files, sorted by name.
 
     Args:
         source: One file or folder, or one per channel; their order matters.
@@ -208,7 +208,7 @@ def content_digest(source: Path | Sequence[Path]) -> str:
 
 
 def voxels_digest(volume: Volume) -> str:
-    """Return a key of one voxel in 64, independent of file format and order of axes.
+    """Returns a key of one voxel in 64, independent of file format and order of axes.
 
     It recognises the same scan in another file; different scans do not share these voxels.
     """
@@ -224,7 +224,7 @@ def _suffix(path: Path) -> str:
 
 @contextmanager
 def _located(path: Path, case: str | None) -> Iterator[None]:
-    """Add the case and the file to errors that are raised within."""
+    """Adds the case and the file to errors that are raised within."""
     try:
         yield
     except FseftError as error:
@@ -238,7 +238,7 @@ def _located(path: Path, case: str | None) -> Iterator[None]:
 
 
 def _format(path: Path) -> _Format:
-    """Return the module that reads this file."""
+    """Returns the module that reads this file."""
     if path.is_dir():
         return dicom
     if path.stat().st_size == 0:
@@ -258,7 +258,7 @@ def _format(path: Path) -> _Format:
 
 
 def _load(path: Path) -> Volume:
-    """Read a file; axes that are not perpendicular are repaired, with a warning if it matters."""
+    """Reads a file; axes that are not perpendicular are repaired, with a warning if it matters."""
     array, affine = _format(path).read(path)
     repaired, degrees = nearest_orthonormal(affine)
     if degrees > _MAX_SHEAR_DEGREES:
@@ -285,7 +285,7 @@ def _read_image(path: Path, channels: int | None, case: str | None) -> Volume:
 
 
 def _check_voxels(array: Array) -> None:
-    """Refuse images with NaN, infinity or a single value."""
+    """Refuses images with NaN, infinity or a single value."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         count = array.size - int(np.isfinite(array).sum())
         raise FseftError(
@@ -298,7 +298,7 @@ def _check_voxels(array: Array) -> None:
 
 
 def _as_labels(array: Array) -> Array:
-    """Return labels in the smallest unsigned type; refuse arrays that are not label maps."""
+    """Returns labels in the smallest unsigned type; refuse arrays that are not label maps."""
     if array.dtype.kind == "f":
         _check_integers(array)
     if array.min() < 0:
@@ -322,7 +322,7 @@ def _check_integers(array: Array) -> None:
 
 
 def _check_label_count(labels: Array) -> None:
-    """Refuse label maps with as many values as an image has; one voxel in eight is looked at."""
+    """Refuses label maps with as many values as an image has; one voxel in eight is looked at."""
     count = len(np.unique(labels[..., ::2, ::2, ::2]))
     if count > _MAX_LABELS:
         raise FseftError(

@@ -33,7 +33,7 @@ def guess_modality(channels: Sequence[str], minimum: float) -> Modality:
         channels: Names as in `dataset.json`, such as "CT", "T1" or "FLAIR".
         minimum: Smallest stored value.
 
-    Example:
+    Examples:
         >>> guess_modality(["FLAIR", "T1ce"], 0)
         'mr'
         >>> guess_modality(["image"], -1024)
@@ -57,7 +57,7 @@ def _modality_of_name(name: str) -> Modality:
 
 
 def modality_warnings(array: Array, expected: Modality) -> list[str]:
-    """Describe signs that a scan is a label map, or of another modality than the training data.
+    """Describes signs that a scan is a label map, or of another modality than the training data.
 
     Args:
         array: (C, i, j, k), as stored.
@@ -82,7 +82,7 @@ def modality_warnings(array: Array, expected: Modality) -> list[str]:
 def select_intensity_scheme(
     contract: Contract, modality: Modality, stats: Sequence[IntensityStats]
 ) -> tuple[tuple[Intensity, ...], str]:
-    """Choose the normalisation of every channel.
+    """Chooses the normalisation of every channel.
 
     The model's contract takes precedence. Otherwise nnU-Net's rules apply (Isensee et al., Nature
     Methods 18, 2021): CT is clipped to the 0.5 and 99.5 percentiles of the foreground and z-scored
@@ -119,7 +119,7 @@ def _foreground_scheme(stats: IntensityStats) -> Intensity:
 
 
 def pool_intensity_statistics(datasets: Sequence[IntensityStats]) -> Intensity:
-    """Return one scheme for CT of several datasets, each with the same weight.
+    """Returns one scheme for CT of several datasets, each with the same weight.
 
     A tissue gets the same value in all of them. Values outside the foregrounds of all datasets are
     clipped, as one may contain lungs and another livers.
@@ -140,7 +140,7 @@ def pool_intensity_statistics(datasets: Sequence[IntensityStats]) -> Intensity:
 
 
 def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[str, Any]) -> Array:
-    """Convert stored intensities to network input; equal for whole volumes and patches.
+    """Converts stored intensities to network input; equal for whole volumes and patches.
 
     Args:
         array: (C, i, j, k), as stored.
@@ -154,7 +154,7 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
     Raises:
         FseftError: The numbers of channels and schemes differ, or a scheme lacks a value.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> window = Intensity(scheme="window", low=-200, high=200)
         >>> hu = np.array([-1000, -100, 300], np.int16).reshape(1, 1, 1, 3)
@@ -178,7 +178,7 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
 def _shift_and_scale(
     scheme: Intensity, case_stats: Mapping[str, Any], channel: int
 ) -> tuple[float, float]:
-    """Return the number to subtract, and the number by which to divide then."""
+    """Returns the number to subtract, and the number by which to divide then."""
     if scheme.scheme == "window":
         low, high = _parameter(scheme, "low"), _parameter(scheme, "high")
         return low, high - low

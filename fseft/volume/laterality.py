@@ -1,4 +1,4 @@
-"""Split a pair of organs with one label into left and right.
+"""Splits a pair of organs with one label into left and right.
 
 Components are assigned by the midline of the body, the plane of best mirror symmetry, as patients
 may be rotated and off-centre. Arrays are RAS: the first axis increases to the patient's right.
@@ -57,7 +57,7 @@ class Midline:
         return self.symmetry < _MIN_SYMMETRY or self.visible < _MIN_VISIBLE
 
     def right_of_mm(self, i: Array, j: Array, k: Array) -> Array:
-        """Return how far points (in mm) are right of the plane, along the first axis."""
+        """Returns how far points (in mm) are right of the plane, along the first axis."""
         slope_j, slope_k = self.slopes
         plane = self.offset_mm + slope_j * j + slope_k * k
         return np.asarray(i - plane)
@@ -94,7 +94,7 @@ class LeftRightPair:
 
 
 def find_midline(body: Array, spacing_mm: Millimetres) -> Midline:
-    """Return the plane of best mirror symmetry of the body.
+    """Returns the plane of best mirror symmetry of the body.
 
     Points with a mirror image outside the field of view are ignored, so that a body that is
     truncated on one side keeps its midline.
@@ -123,7 +123,7 @@ def find_midline(body: Array, spacing_mm: Millimetres) -> Midline:
 def split_sides(
     mask: Array, midline: Midline, spacing_mm: Millimetres, *, expect_both: bool = True
 ) -> LeftRightMasks:
-    """Split a pair by assigning each component to its side of the midline.
+    """Splits a pair by assigning each component to its side of the midline.
 
     A component on both sides, such as a horseshoe kidney or lungs in contact, is divided at its
     narrowest place if there is any, else at the midline.
@@ -154,7 +154,7 @@ def split_sides(
 def split_labels(
     labels: Volume, image: Volume, pairs: Mapping[int, LeftRightPair], modality: Modality
 ) -> tuple[Volume, dict[int, tuple[str, ...]]]:
-    """Split pairs in a label map, on its grid.
+    """Splits pairs in a label map, on its grid.
 
     Args:
         labels: Label map (1, i, j, k) in any orientation.
@@ -198,7 +198,7 @@ class _MidlineSearch:
     points: Array
 
     def midline(self, parameters: Sequence[float]) -> Midline:
-        """Return the midline with a shift (mm) from the centre of the body and two slopes."""
+        """Returns the midline with a shift (mm) from the centre of the body and two slopes."""
         shift, slope_j, slope_k = map(float, parameters)
         i, j, k = self.points.mean(axis=0).tolist()
         offset_mm = i + shift - slope_j * j - slope_k * k
@@ -207,7 +207,7 @@ class _MidlineSearch:
         return replace(plane, symmetry=symmetry, visible=visible)
 
     def cost(self, parameters: Sequence[float]) -> float:
-        """Return a number that is smaller for a better midline."""
+        """Returns a number that is smaller for a better midline."""
         midline = self.midline(parameters)
         squared_slope = float(np.square(midline.slopes).sum())
         preference = midline.visible - 10 * squared_slope
@@ -215,7 +215,7 @@ class _MidlineSearch:
         return -midline.symmetry * visibility - _REGULARISATION * preference
 
     def _symmetry(self, plane: Midline) -> tuple[float, float]:
-        """Return `symmetry` and `visible` of a plane."""
+        """Returns `symmetry` and `visible` of a plane."""
         normal = np.array([1.0, -plane.slopes[0], -plane.slopes[1]])
         distances = plane.right_of_mm(*self.points.T) / (normal @ normal)
         mirrored_mm = self.points - 2 * distances[:, None] * normal
@@ -229,7 +229,7 @@ class _MidlineSearch:
 
 
 def _dtype_for(labels: Array, pairs: Mapping[int, LeftRightPair]) -> np.dtype[Any]:
-    """Return the smallest dtype for the labels and the values of the sides."""
+    """Returns the smallest dtype for the labels and the values of the sides."""
     highest = int(labels.max())
     for pair in pairs.values():
         highest = max(highest, pair.left, pair.right)
@@ -237,7 +237,7 @@ def _dtype_for(labels: Array, pairs: Mapping[int, LeftRightPair]) -> np.dtype[An
 
 
 def _body_mask(image: Array, modality: Modality) -> Array:
-    """Return the mask (i, j, k) of the first channel of (C, i, j, k) without air."""
+    """Returns the mask (i, j, k) of the first channel of (C, i, j, k) without air."""
     channel = image[0]
     if modality == "ct":
         return np.asarray(channel > AIR_THRESHOLD_HU)
@@ -246,7 +246,7 @@ def _body_mask(image: Array, modality: Modality) -> Array:
 
 
 def _coarse_body(body: Array, spacing_mm: Millimetres) -> tuple[Array, Array]:
-    """Return the largest component at about `_COARSE_MM`, its cavities filled, and the spacing."""
+    """Returns the largest component at about `_COARSE_MM`, its cavities filled, and the spacing."""
     strides = [max(1, round(_COARSE_MM / mm)) for mm in spacing_mm]
     coarse = body[tuple(slice(None, None, stride) for stride in strides)]
     opened = ndimage.binary_opening(coarse)
@@ -263,7 +263,7 @@ def _coarse_body(body: Array, spacing_mm: Millimetres) -> tuple[Array, Array]:
 def _assign_voxels(
     mask: Array, right_of_mm: Array, spacing_mm: Millimetres, *, expect_both: bool
 ) -> tuple[Array, list[str]]:
-    """Return whether each voxel (i, j, k) of a pair is right, and warnings."""
+    """Returns whether each voxel (i, j, k) of a pair is right, and warnings."""
     components, count = ndimage.label(mask, structure=_CONNECTIVITY)
     sizes = np.bincount(components.ravel(), minlength=count + 1)
     sizes[0] = 0
@@ -285,12 +285,12 @@ def _assign_voxels(
 
 
 def _crosses(right_fraction: float) -> bool:
-    """Return whether a component with this fraction right of the midline is on both sides."""
+    """Returns whether a component with this fraction right of the midline is on both sides."""
     return _MAX_OVERHANG < right_fraction < 1 - _MAX_OVERHANG
 
 
 def _assign_by_order(is_right: Array, sizes: Array, components: Array) -> list[str]:
-    """Assign two components on one side by their order, in place; return warnings."""
+    """Assigns two components on one side by their order, in place; return warnings."""
     main = np.flatnonzero(sizes > _MAIN_COMPONENT * sizes.sum()).tolist()
     sides = {bool(is_right[n]) for n in main}
     if len(sides) != 1:
@@ -305,7 +305,7 @@ def _assign_by_order(is_right: Array, sizes: Array, components: Array) -> list[s
 
 
 def _divide(component: Array, right_of_mm: Array, spacing_mm: Millimetres) -> tuple[Array, str]:
-    """Divide one component at its narrowest place, or else at the midline.
+    """Divides one component at its narrowest place, or else at the midline.
 
     The component is eroded until it falls into cores on either side of the midline; each voxel then
     belongs to the side of the nearest core.
@@ -328,14 +328,14 @@ def _divide(component: Array, right_of_mm: Array, spacing_mm: Millimetres) -> tu
 
 
 def _separate(right_fractions: Array) -> bool:
-    """Return whether cores are clearly on both sides of the midline."""
+    """Returns whether cores are clearly on both sides of the midline."""
     is_right = right_fractions > 1 - _MAX_OVERHANG
     is_left = right_fractions < _MAX_OVERHANG
     return bool((is_left | is_right).all() and is_left.any() and is_right.any())
 
 
 def _nearest_core(cores: Array, spacing_mm: Millimetres) -> Array:
-    """Return the number of the nearest core of each voxel (i, j, k)."""
+    """Returns the number of the nearest core of each voxel (i, j, k)."""
     indices: Any = ndimage.distance_transform_edt(
         cores == 0,
         sampling=spacing_mm,

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def label_files(case: Case) -> tuple[Path, ...]:
-    """Return the label map of a case, or all its masks; empty for an unlabelled case."""
+    """Returns the label map of a case, or all its masks; empty for an unlabelled case."""
     if isinstance(case.label, dict):
         return tuple(case.label.values())
     return () if case.label is None else (case.label,)
 
 
 def read_masks(paths: Mapping[int, Path], *, case: str | None = None) -> Volume:
-    """Read the masks of a case as one label map; where they overlap, the smaller structure wins.
+    """Reads the masks of a case as one label map; where they overlap, the smaller structure wins.
 
     Args:
         paths: Value in the label map -> file of its mask, nonzero inside; at least one.

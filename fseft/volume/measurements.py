@@ -22,7 +22,7 @@ _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.
 
 
 def write_measurement(path: Path, measurement: CaseMeasurement) -> None:
-    """Write a measurement as an `.npz` file with a JSON string and the arrays of the histograms."""
+    """Writes a measurement as an `.npz` file with a JSON string and the arrays of the histograms."""
     facts = asdict(replace(measurement, intensities=()))
     facts["intensities"] = []
     arrays: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def write_measurement(path: Path, measurement: CaseMeasurement) -> None:
 
 
 def read_measurement(path: Path) -> CaseMeasurement | None:
-    """Read a measurement; return None if the file is missing or damaged."""
+    """Reads a measurement; return None if the file is missing or damaged."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             facts = json.loads(str(arrays["facts"]))

@@ -38,7 +38,7 @@ _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def read(path: Path) -> tuple[Array, Array]:
-    """Read the voxels and the affine of a NIfTI file.
+    """Reads the voxels and the affine of a NIfTI file.
 
     Args:
         path: Plain or gzipped, recognised by content.
@@ -68,7 +68,7 @@ def read(path: Path) -> tuple[Array, Array]:
 
 
 def write(path: Path, array: Array, affine: Array) -> None:
-    """Write a NIfTI-1 file, gzipped if the suffix is `.gz`.
+    """Writes a NIfTI-1 file, gzipped if the suffix is `.gz`.
 
     Args:
         path: The file.
@@ -109,7 +109,7 @@ def _new_header(array: Array, affine: Array) -> Nifti1Header:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open for reading; gzip is recognised by content, as plain files are often named .nii.gz."""
+    """Opens for reading; gzip is recognised by content, as plain files are often named .nii.gz."""
     with path.open("rb") as file:
         gzipped = file.read(2) == b"\x1f\x8b"
     return cast("IO[bytes]", gzip.open(path)) if gzipped else path.open("rb")
@@ -139,7 +139,7 @@ def _read_header(stream: IO[bytes]) -> Nifti1Header:
 
 
 def _array_shape(header: Nifti1Header) -> tuple[int, ...]:
-    """Return the shape (channel, k, j, i) without trailing file axes of length 1."""
+    """Returns the shape (channel, k, j, i) without trailing file axes of length 1."""
     rank, *sizes = header["dim"].tolist()
     if not 1 <= rank <= 7 or min(sizes[:rank]) < 1:
         cause = f"has a damaged NIfTI header (dimensions {header['dim'].tolist()})"
@@ -156,7 +156,7 @@ def _array_shape(header: Nifti1Header) -> tuple[int, ...]:
 
 
 def _stored_dtype(header: Nifti1Header) -> np.dtype[Any]:
-    """Return the dtype of the voxels in the file, in its byte order."""
+    """Returns the dtype of the voxels in the file, in its byte order."""
     code = int(header["datatype"])
     if code in _COLOUR_CODES:
         raise FseftError("is a colour (RGB) image", hint="Save one intensity per voxel.")
@@ -170,7 +170,7 @@ def _stored_dtype(header: Nifti1Header) -> np.dtype[Any]:
 
 
 def _read_bytes(stream: IO[bytes], size: int) -> Array:
-    """Read in chunks into one buffer, and then to the end, where gzip verifies its checksum."""
+    """Reads in chunks into one buffer, and then to the end, where gzip verifies its checksum."""
     buffer = np.empty(size, np.uint8)
     filled = 0
     while filled < size:
@@ -185,7 +185,7 @@ def _read_bytes(stream: IO[bytes], size: int) -> Array:
 
 
 def _rescaling(header: Nifti1Header) -> tuple[float, float] | None:
-    """Return slope and intercept, or None for the identity and for values that mean "not set"."""
+    """Returns slope and intercept, or None for the identity and for values that mean "not set"."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not np.isfinite([slope, intercept]).all() or (slope, intercept) == (1, 0):
         return None
@@ -193,7 +193,7 @@ def _rescaling(header: Nifti1Header) -> tuple[float, float] | None:
 
 
 def _rescaled_dtype(stored: np.dtype[Any], slope: float, intercept: float) -> np.dtype[Any]:
-    """Return an integer type if the rescaled values are integers, large enough for all of them."""
+    """Returns an integer type if the rescaled values are integers, large enough for all of them."""
     if stored.kind == "f":
         return stored
     if not (slope.is_integer() and intercept.is_integer()):
@@ -207,7 +207,7 @@ def _rescaled_dtype(stored: np.dtype[Any], slope: float, intercept: float) -> np
 
 
 def _rescaled(stored: Array, header: Nifti1Header) -> Array:
-    """Apply slope and intercept, in the native byte order."""
+    """Applies slope and intercept, in the native byte order."""
     if not stored.dtype.isnative:
         stored.byteswap(inplace=True)
     native = stored.view(stored.dtype.newbyteorder("="))
@@ -223,7 +223,7 @@ def _rescaled(stored: Array, header: Nifti1Header) -> Array:
 
 
 def _affine(header: Nifti1Header, path: Path) -> Array:
-    """Return the (4, 4) affine from (k, j, i) to LPS mm, of the sform, the qform or the spacing."""
+    """Returns the (4, 4) affine from (k, j, i) to LPS mm, of the sform, the qform or the spacing."""
     if header["sform_code"] > 0:
         ras = np.asarray(header.get_sform(), np.float64)
     elif header["qform_code"] > 0:
@@ -237,7 +237,7 @@ def _affine(header: Nifti1Header, path: Path) -> Array:
 
 
 def _qform(header: Nifti1Header) -> Array:
-    """Return the (4, 4) affine of the qform to RAS.
+    """Returns the (4, 4) affine of the qform to RAS.
 
     nibabel's `get_qform` refuses quaternions longer than 1 and a `pixdim[0]` of 0, which files
     contain, and takes rounding errors of a half turn for an angle; ITK and nifti1_io do not.

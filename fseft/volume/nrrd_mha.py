@@ -27,7 +27,7 @@ _COLOUR_KEY = "NRRD_kinds[pixel]"
 
 @contextmanager
 def simpleitk() -> Iterator[Any]:
-    """Provide SimpleITK without its warnings on stderr; its errors are raised as FseftError."""
+    """Provides SimpleITK without its warnings on stderr; its errors are raised as FseftError."""
     import SimpleITK as sitk  # noqa: N813  the name that everybody uses
 
     previous = sitk.ProcessObject_GetGlobalWarningDisplay()
@@ -43,7 +43,7 @@ def simpleitk() -> Iterator[Any]:
 
 
 def read(path: Path) -> tuple[Array, Array]:
-    """Read the voxels and the affine of an NRRD or MetaImage file.
+    """Reads the voxels and the affine of an NRRD or MetaImage file.
 
     Args:
         path: The file.
@@ -69,7 +69,7 @@ def read(path: Path) -> tuple[Array, Array]:
 
 
 def write(path: Path, array: Array, affine: Array) -> None:
-    """Write a compressed NRRD or MetaImage file; several channels become a vector image.
+    """Writes a compressed NRRD or MetaImage file; several channels become a vector image.
 
     Args:
         path: The file; its suffix decides the format.
@@ -92,7 +92,7 @@ def write(path: Path, array: Array, affine: Array) -> None:
 
 
 def affine_of(reader: Any) -> Array:
-    """Return the (4, 4) affine from (z, y, x) to LPS mm of a SimpleITK image or opened reader."""
+    """Returns the (4, 4) affine from (z, y, x) to LPS mm of a SimpleITK image or opened reader."""
     rank = reader.GetDimension()
     direction = np.reshape(reader.GetDirection(), (rank, rank))[:3, :3]
     columns = direction * reader.GetSpacing()[:3]
@@ -103,7 +103,7 @@ def affine_of(reader: Any) -> Array:
 
 
 def dtype_of(sitk: Any, pixel_id: int) -> np.dtype[Any]:
-    """Return the NumPy dtype of a SimpleITK pixel type.
+    """Returns the NumPy dtype of a SimpleITK pixel type.
 
     Raises:
         FseftError: Pixels are complex, or not numbers.
@@ -117,7 +117,7 @@ def dtype_of(sitk: Any, pixel_id: int) -> np.dtype[Any]:
 
 
 def pixel_id_of(sitk: Any, dtype: np.dtype[Any]) -> int:
-    """Return the SimpleITK pixel type of a NumPy dtype, the inverse of `dtype_of`."""
+    """Returns the SimpleITK pixel type of a NumPy dtype, the inverse of `dtype_of`."""
     names = {name.lower(): name for name in _PIXEL_TYPES}
     pixel_id = getattr(sitk, f"sitk{names[dtype.name]}")
     return int(pixel_id)
@@ -137,7 +137,7 @@ def _open(sitk: Any, path: Path) -> Any:
 
 
 def _array_shape(reader: Any) -> tuple[int, ...]:
-    """Return the shape (channel, z, y, x) without trailing file axes of length 1."""
+    """Returns the shape (channel, z, y, x) without trailing file axes of length 1."""
     sizes, components = list(reader.GetSize()), reader.GetNumberOfComponents()
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
@@ -154,7 +154,7 @@ def _array_shape(reader: Any) -> tuple[int, ...]:
 
 
 def _check_compressed_voxels(path: Path, expected: int) -> None:
-    """Refuse a damaged MetaImage: ITK reads its compressed voxels as noise, with a mere message.
+    """Refuses a damaged MetaImage: ITK reads its compressed voxels as noise, with a mere message.
 
     Args:
         path: The file.
@@ -176,7 +176,7 @@ def _check_compressed_voxels(path: Path, expected: int) -> None:
 
 
 def _decompressed_size(file: IO[bytes]) -> tuple[int, int]:
-    """Return the sizes of a zlib stream, compressed and decompressed, from the current position."""
+    """Returns the sizes of a zlib stream, compressed and decompressed, from the current position."""
     start, decompressed, stream = file.tell(), 0, zlib.decompressobj()
     while not stream.eof:
         chunk = stream.unconsumed_tail or file.read(_CHUNK_BYTES)
@@ -188,7 +188,7 @@ def _decompressed_size(file: IO[bytes]) -> tuple[int, int]:
 
 
 def _read_metaimage_header(file: IO[bytes]) -> dict[str, str]:
-    """Return the keys of a MetaImage; the file position is at its voxels afterwards."""
+    """Returns the keys of a MetaImage; the file position is at its voxels afterwards."""
     header: dict[str, str] = {}
     while "ElementDataFile" not in header and (line := file.readline(4096)):
         key, _, value = line.decode("latin-1").partition("=")

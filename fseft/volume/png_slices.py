@@ -20,12 +20,12 @@ SUFFIX = ".png"
 
 
 def is_png_folder(path: Path) -> bool:
-    """Return whether this is a folder with PNG files."""
+    """Returns whether this is a folder with PNG files."""
     return path.is_dir() and any(file.suffix == SUFFIX for file in path.iterdir())
 
 
 def read_png_labels(case: Case, folder: Path, image: Volume) -> Volume:
-    """Read PNG files as a label map on the grid of the case's image.
+    """Reads PNG files as a label map on the grid of the case's image.
 
     The n-th PNG belongs to the n-th file of the series, both sorted by name; the slice's position
     in the volume may differ.

@@ -54,7 +54,7 @@ class GridTransform:
     geometry: Geometry
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists, for the metadata of a cached case."""
+        """Returns plain lists, for the metadata of a cached case."""
         return {
             "native": self.native.to_json(),
             "canonical": self.canonical.to_json(),
@@ -64,7 +64,7 @@ class GridTransform:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GridTransform:
-        """Return the transform that `to_json` serialised; other keys are ignored."""
+        """Returns the transform that `to_json` serialised; other keys are ignored."""
         start, stop = (tuple(map(int, corner)) for corner in data["box"])
         return GridTransform(
             native=Geometry.from_json(data["native"]),
@@ -95,7 +95,7 @@ class PreparedVolume(GridTransform):
     maxima: tuple[float, ...]
 
     def statistics(self) -> dict[str, list[float]]:
-        """Return the `case_stats` of `normalise`, with one number per channel."""
+        """Returns the `case_stats` of `normalise`, with one number per channel."""
         return {
             "means": list(self.means),
             "stds": list(self.stds),
@@ -105,7 +105,7 @@ class PreparedVolume(GridTransform):
 
 
 def body_box(array: Array, modality: Modality) -> Box:
-    """Return the bounding box of the body, without surrounding air.
+    """Returns the bounding box of the body, without surrounding air.
 
     The threshold is -500 HU for CT and the minimum of the channel otherwise. If no voxel exceeds
     it, the box is the whole array.
@@ -129,7 +129,7 @@ def preprocess_volume(
     spacing_mm: Millimetres,
     modality: Modality,
 ) -> PreparedVolume:
-    """Reorient, crop to the body and resample.
+    """Reorients, crops to the body and resample.
 
     Args:
         volume: The image, as read.
@@ -179,7 +179,7 @@ class LabelMerger:
 
     @classmethod
     def empty(cls, native: Geometry, largest: int, confidence: DTypeLike) -> LabelMerger:
-        """Return a merger with background only.
+        """Returns a merger with background only.
 
         Args:
             native: Grid of the file.
@@ -219,7 +219,7 @@ class LabelMerger:
 
 
 def restore_probabilities(scores: Array, transform: GridTransform) -> Array:
-    """Resample class probabilities to the grid of the file.
+    """Resamples class probabilities to the grid of the file.
 
     Args:
         scores: (C, i, j, k) floats on the grid `transform.geometry`.
@@ -236,7 +236,7 @@ def restore_probabilities(scores: Array, transform: GridTransform) -> Array:
 
 
 def _inside(array: Array, transform: GridTransform) -> Array:
-    """Return the crop, on the network's axes, as a view of (..., i, j, k) on the file's grid."""
+    """Returns the crop, on the network's axes, as a view of (..., i, j, k) on the file's grid."""
     orientation = transform.canonical.orientation
     view, _ = reoriented_view(array, transform.native, orientation)
     inside: Array = view[transform.box.slices]
@@ -244,7 +244,7 @@ def _inside(array: Array, transform: GridTransform) -> Array:
 
 
 def _max_probability(logits: Array, foreground: Array) -> Array:
-    """Return the softmax of the largest logit (C, i, j, k) in the foreground, 0 elsewhere."""
+    """Returns the softmax of the largest logit (C, i, j, k) in the foreground, 0 elsewhere."""
     if _SPARSE * np.count_nonzero(foreground) > foreground.size:
         return _softmax_of_max(logits) * foreground
     probability = np.zeros(foreground.shape, logits.dtype)
@@ -253,14 +253,14 @@ def _max_probability(logits: Array, foreground: Array) -> Array:
 
 
 def _softmax_of_max(logits: Array) -> Array:
-    """Return the softmax of the largest of logits (C, ...)."""
+    """Returns the softmax of the largest of logits (C, ...)."""
     shifted = logits - logits.max(0)
     probability: Array = 1 / np.exp(shifted, out=shifted).sum(0)
     return probability
 
 
 def _moments(image: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel (C, i, j, k)."""
+    """Returns mean and standard deviation of each channel (C, i, j, k)."""
     channels = [measure_intensities(np.ascontiguousarray(channel).reshape(-1)) for channel in image]
     means = tuple(channel.mean for channel in channels)
     stds = tuple(float(np.sqrt(channel.variance)) for channel in channels)
@@ -268,14 +268,14 @@ def _moments(image: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _union(a: Box, b: Box) -> Box:
-    """Return the smallest box around two boxes."""
+    """Returns the smallest box around two boxes."""
     i, j, k = map(min, a.start, b.start)
     i_stop, j_stop, k_stop = map(max, a.stop, b.stop)
     return Box((i, j, k), (i_stop, j_stop, k_stop))
 
 
 def _resampled(image: Array, shape: tuple[int, int, int], modality: Modality) -> Array:
-    """Resample by cubic splines; integers stay integers, in a small type."""
+    """Resamples by cubic splines; integers stay integers, in a small type."""
     dtype = _cached_dtype(image, modality)
     if image.shape[1:] == shape:
         return np.ascontiguousarray(image, dtype)
@@ -290,7 +290,7 @@ def _resampled_labels(label: Array, shape: tuple[int, int, int]) -> Array:
 
 
 def _cached_dtype(image: Array, modality: Modality) -> np.dtype[Any]:
-    """Return the smallest dtype; CT stays signed, so that it can represent air."""
+    """Returns the smallest dtype; CT stays signed, so that it can represent air."""
     if image.dtype.kind in "iu":
         low, high = int(image.min()), int(image.max())
         unsigned = modality != "ct"

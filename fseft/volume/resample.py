@@ -32,7 +32,7 @@ _ARGMAX_BYTES = 32 << 20  # of scores in memory
 
 @lru_cache(maxsize=64)
 def interpolation_matrix(old: int, new: int, order: Literal[1, 3]) -> Array:
-    """Return the matrix that interpolates a line of `old` voxels at `new` voxels.
+    """Returns the matrix that interpolates a line of `old` voxels at `new` voxels.
 
     Equals `skimage.transform.resize(mode="edge", anti_aliasing=False)` along one axis. Order 3 is
     cubic B-spline interpolation with prefilter (Unser, IEEE Signal Processing Magazine 16(6),
@@ -57,7 +57,7 @@ def interpolation_matrix(old: int, new: int, order: Literal[1, 3]) -> Array:
 
 
 def resample_image(array: Array, shape: Sequence[int], order: Literal[1, 3] = 3) -> Array:
-    """Resample every channel, within the range of its values.
+    """Resamples every channel, within the range of its values.
 
     Args:
         array: Image (C, i, j, k) of any real dtype.
@@ -67,7 +67,7 @@ def resample_image(array: Array, shape: Sequence[int], order: Literal[1, 3] = 3)
     Returns:
         float32 image (C, *shape). The temporary memory is that of one channel.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> line = np.array([0.0, 10.0]).reshape(1, 2, 1, 1)
         >>> resample_image(line, (4, 1, 1), order=1).ravel().tolist()
@@ -84,7 +84,7 @@ def resample_image(array: Array, shape: Sequence[int], order: Literal[1, 3] = 3)
 
 
 def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
-    """Resample the one-hot encoding linearly, and take the label of the highest score.
+    """Resamples the one-hot encoding linearly, and takes the label of the highest score.
 
     If one label covers more than half of a voxel, this is nnU-Net's rule. Ties go to the larger
     label.
@@ -122,7 +122,7 @@ def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
 def resample_scores(
     scores: Array, shape: Sequence[int], *, region: Region | None = None, slab: int = 8
 ) -> Iterator[tuple[Region, Array]]:
-    """Resample class scores linearly, a few planes at a time, to save memory.
+    """Resamples class scores linearly, a few planes at a time, to save memory.
 
     Args:
         scores: Floating-point scores (C, i, j, k).
@@ -144,7 +144,7 @@ def resample_scores(
 
 
 def resampled_argmax(scores: Array, shape: Sequence[int]) -> Iterator[tuple[Region, Array, Array]]:
-    """Resample scores and yield the class of highest score, the first one of ties.
+    """Resamples scores and yields the class of highest score, the first one of ties.
 
     Args:
         scores: Floating-point scores (C, i, j, k).
@@ -170,7 +170,7 @@ def resampled_argmax(scores: Array, shape: Sequence[int]) -> Iterator[tuple[Regi
 
 
 def _argmax(scores: Array) -> Array:
-    """Return the class of highest score of (C, i, j, k); faster than NumPy along the first axis."""
+    """Returns the class of highest score of (C, i, j, k); faster than NumPy along the first axis."""
     classes = np.zeros(scores.shape[1:], np.uint8 if len(scores) <= 256 else np.uint16)
     best: Array = scores[0].copy()
     for index in range(1, len(scores)):
@@ -180,7 +180,7 @@ def _argmax(scores: Array) -> Array:
 
 
 def _matrices(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> list[Array | None]:
-    """Return one interpolation matrix per axis, None for an axis of unchanged length."""
+    """Returns one interpolation matrix per axis, None for an axis of unchanged length."""
     return [
         None if old_size == new_size else interpolation_matrix(old_size, new_size, order)
         for old_size, new_size in zip(old, new, strict=True)
@@ -188,7 +188,7 @@ def _matrices(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> l
 
 
 def _apply(array: Array, matrices: Sequence[Array | None]) -> Array:
-    """Multiply the last three axes by matrices, in the order of least work."""
+    """Multiplies the last three axes by matrices, in the order of least work."""
     steps = [
         (axis, matrix)
         for axis, matrix in zip((-3, -2, -1), matrices, strict=True)
@@ -201,7 +201,7 @@ def _apply(array: Array, matrices: Sequence[Array | None]) -> Array:
 
 
 def _work(shape: Sequence[int], steps: Sequence[tuple[int, Array]]) -> int:
-    """Return the number of voxels that these steps read and write in this order."""
+    """Returns the number of voxels that these steps read and writes in this order."""
     size, work = list(shape), 0
     for axis, matrix in steps:
         work += prod(size)
@@ -211,7 +211,7 @@ def _work(shape: Sequence[int], steps: Sequence[tuple[int, Array]]) -> int:
 
 
 def _multiply_axis(array: Array, matrix: Array, axis: int) -> Array:
-    """Multiply one axis by a banded matrix, a band of rows at a time."""
+    """Multiplies one axis by a banded matrix, a band of rows at a time."""
     axis %= array.ndim
     outer, inner = prod(array.shape[:axis]), prod(array.shape[axis + 1 :])
     source = array.reshape(outer, array.shape[axis], inner)
@@ -230,7 +230,7 @@ def _multiply_axis(array: Array, matrix: Array, axis: int) -> Array:
 
 
 def _nonzero_slice(matrix: Array, *, axis: Literal[0, 1]) -> slice:
-    """Return the smallest slice of rows (axis 0) or columns (axis 1) with all nonzero weights."""
+    """Returns the smallest slice of rows (axis 0) or columns (axis 1) with all nonzero weights."""
     nonzero = np.flatnonzero(matrix.any(axis=1 - axis))
     if not nonzero.size:
         return slice(0, 0)
@@ -238,7 +238,7 @@ def _nonzero_slice(matrix: Array, *, axis: Literal[0, 1]) -> slice:
 
 
 def _target_region(matrices: Sequence[Array | None], box: Sequence[slice]) -> Region:
-    """Return the new voxels that depend on a box of old voxels."""
+    """Returns the new voxels that depend on a box of old voxels."""
     pairs = zip(matrices, box, strict=True)
     return tuple(
         columns if matrix is None else _nonzero_slice(matrix[:, columns], axis=0)
@@ -247,7 +247,7 @@ def _target_region(matrices: Sequence[Array | None], box: Sequence[slice]) -> Re
 
 
 def _source_box(matrices: Sequence[Array | None], region: Region) -> Region:
-    """Return the old voxels on which a region of new voxels depends."""
+    """Returns the old voxels on which a region of new voxels depends."""
     pairs = zip(matrices, region, strict=True)
     return tuple(
         rows if matrix is None else _nonzero_slice(matrix[rows], axis=1) for matrix, rows in pairs
@@ -257,7 +257,7 @@ def _source_box(matrices: Sequence[Array | None], region: Region) -> Region:
 def _submatrices(
     matrices: Sequence[Array | None], box: Sequence[slice], region: Region
 ) -> list[Array | None]:
-    """Return the parts of the matrices from a box of old voxels to a region of new voxels."""
+    """Returns the parts of the matrices from a box of old voxels to a region of new voxels."""
     submatrices = []
     for matrix, columns, rows in zip(matrices, box, region, strict=True):
         submatrix = None if matrix is None else matrix[rows, columns]
@@ -266,7 +266,7 @@ def _submatrices(
 
 
 def _label_boxes(labels: Array) -> list[tuple[int, tuple[slice, ...]]]:
-    """Return all labels above 0 with their bounding boxes, ascending."""
+    """Returns all labels above 0 with their bounding boxes, ascending."""
     from scipy.ndimage import find_objects
 
     if labels.dtype.kind not in "iu":

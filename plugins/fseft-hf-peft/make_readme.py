@@ -1,4 +1,4 @@
-"""Update the table of `README.md`, which takes a minute.
+"""Updates the table of `README.md`, which takes a minute.
 
 python plugins/fseft-hf-peft/make_readme.py
 """
@@ -20,7 +20,7 @@ TITLE = "| method | trains | layers | merges | note |"
 
 
 def row(tuner: Tuner) -> str:
-    """Return the row of a tuner, without the measured numbers."""
+    """Returns the row of a tuner, without the measured numbers."""
     layers = "linear, convolution" if "conv.spatial" in tuner.roles else "linear"
     if tuner.roles == NORM:
         layers = "norm"
@@ -30,7 +30,7 @@ def row(tuner: Tuner) -> str:
 
 
 def measured(tuners: Iterable[Tuner]) -> dict[str, str]:
-    """Return trained parameters and adapter size by method, on SwinUNETR (feature size 48)."""
+    """Returns trained parameters and adapter size by method, on SwinUNETR (feature size 48)."""
     from safetensors.torch import save
 
     from fseft.learn.adapters.apply import adapt_network
@@ -49,7 +49,7 @@ def measured(tuners: Iterable[Tuner]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Replace the table between its title and the next empty line."""
+    """Replaces the table between its title and the next empty line."""
     numbers = measured(TUNERS)
     rows = "\n".join(row(tuner) + numbers[tuner.method] for tuner in TUNERS)
     table = f"{TITLE} trained | adapter |\n|---|---|---|---|---|---:|---:|\n{rows}\n"

@@ -59,7 +59,7 @@ class DynUNet(BaseArchitecture):
     before_norm_pattern = r".*\.conv[123]\.conv"
 
     def build(self, *, in_channels: int, out_channels: int, config: DynUNetConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets import DynUNet as Network
 
         levels = len(config.filters)
@@ -82,7 +82,7 @@ class DynUNet(BaseArchitecture):
         return network
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count downsampling blocks from the second finest level, upsampling from the coarsest."""
+        """Counts downsampling blocks from the second finest level, upsampling from the coarsest."""
         deepest = module_count(network, "upsamples")
         if name.startswith("upsamples"):
             return "decoder", deepest - 1 - level_of(name)

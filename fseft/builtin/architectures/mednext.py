@@ -58,7 +58,7 @@ class MedNeXt(BaseArchitecture):
     before_norm_pattern = r".*\.conv1"
 
     def build(self, *, in_channels: int, out_channels: int, config: MedNeXtConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets.mednext import MedNeXt as Network
         from torch import nn
 
@@ -84,13 +84,13 @@ class MedNeXt(BaseArchitecture):
         return network
 
     def role(self, name: str, module: nn.Module) -> Role | None:
-        """Return `block` for a whole MedNeXt block, otherwise the role of the layer."""
+        """Returns `block` for a whole MedNeXt block, otherwise the role of the layer."""
         from monai.networks.blocks.mednext_block import MedNeXtBlock
 
         return "block" if type(module) is MedNeXtBlock else super().role(name, module)
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count encoder levels from the finest, decoder levels from the coarsest."""
+        """Counts encoder levels from the finest, decoder levels from the coarsest."""
         deepest = module_count(network, "up_blocks")
         if name == "stem":
             return "encoder", 0

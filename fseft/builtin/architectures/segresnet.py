@@ -56,7 +56,7 @@ class SegResNet(BaseArchitecture):
     before_norm_pattern = r".*\.conv1\.conv"
 
     def build(self, *, in_channels: int, out_channels: int, config: SegResNetConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets import SegResNet as Network
 
         steps = len(config.blocks_down) - 1
@@ -73,7 +73,7 @@ class SegResNet(BaseArchitecture):
         return network
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count encoder levels from the finest, decoder levels from the coarsest."""
+        """Counts encoder levels from the finest, decoder levels from the coarsest."""
         deepest = module_count(network, "up_layers")
         if name.startswith("up_"):
             return "decoder", deepest - 1 - level_of(name)

@@ -51,7 +51,7 @@ class SegResNetDS(BaseArchitecture):
     before_norm_pattern = r".*\.conv1"
 
     def build(self, *, in_channels: int, out_channels: int, config: SegResNetDSConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets import SegResNetDS as Network
 
         self.require_divisible(2 ** (len(config.blocks_down) - 1))
@@ -66,7 +66,7 @@ class SegResNetDS(BaseArchitecture):
         return network
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count encoder levels from the finest, decoder levels from the coarsest."""
+        """Counts encoder levels from the finest, decoder levels from the coarsest."""
         deepest = module_count(network, "up_layers")
         if name.startswith("up_layers"):
             return "decoder", deepest - 1 - level_of(name)

@@ -48,7 +48,7 @@ class SuPreMUNet(BaseArchitecture):
     deepest_module = "down_tr512"
 
     def build(self, *, in_channels: int, out_channels: int, config: SuPreMUNetConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from fseft.builtin.architectures.networks.suprem import SuPreMNetwork
 
         network = SuPreMNetwork(in_channels, out_channels, config.width)
@@ -60,7 +60,7 @@ class SuPreMUNet(BaseArchitecture):
         return network
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Return one of four levels: names contain its width in public checkpoints."""
+        """Returns one of four levels: names contain its width in public checkpoints."""
         del network
         stage = (64, 128, 256, 512).index(level_of(name))
         if stage == 3:

@@ -100,7 +100,7 @@ class SwinUNETR(BaseArchitecture):
     deepest_module = "encoder10"
 
     def build(self, *, in_channels: int, out_channels: int, config: SwinUNETRConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets import SwinUNETR as Network
 
         downsample = legacy_merging() if config.patch_merging == "legacy" else "mergingv2"
@@ -114,7 +114,7 @@ class SwinUNETR(BaseArchitecture):
         return network
 
     def role(self, name: str, module: nn.Module) -> Role | None:
-        """Return the role by name.
+        """Returns the role by name.
 
         Transformer blocks and the owners of relative position biases have one, too.
         """
@@ -122,7 +122,7 @@ class SwinUNETR(BaseArchitecture):
         return next((role for pattern, role in _ROLES if re.fullmatch(pattern, name)), None)
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Return one of six levels: level n has 1 / 2^n of the resolution."""
+        """Returns one of six levels: level n has 1 / 2^n of the resolution."""
         del network
         if name.startswith("swinViT"):
             layers = re.match(r"swinViT\.layers(\d)", name)
@@ -134,7 +134,7 @@ class SwinUNETR(BaseArchitecture):
 
 @lru_cache(maxsize=1)
 def legacy_merging() -> type[nn.Module]:
-    """Return the patch merging of MONAI 0.9 to 1.4 (Project-MONAI/MONAI issue 8284).
+    """Returns the patch merging of MONAI 0.9 to 1.4 (Project-MONAI/MONAI issue 8284).
 
     The class is defined inside the function so that importing this module imports no MONAI.
     """
@@ -143,7 +143,7 @@ def legacy_merging() -> type[nn.Module]:
     from torch.nn import functional as F
 
     class LegacyPatchMerging(PatchMergingV2):  # type: ignore[misc]
-        """Merge the corners of 2x2x2 blocks: (B, i, j, k, C) -> (B, i/2, j/2, k/2, 2C)."""
+        """Merges the corners of 2x2x2 blocks: (B, i, j, k, C) -> (B, i/2, j/2, k/2, 2C)."""
 
         def forward(self, x: Tensor) -> Tensor:
             i, j, k = (side % 2 for side in x.shape[1:4])

@@ -59,7 +59,7 @@ class UNet(BaseArchitecture):
     minimum_patch: Triple = (32, 32, 32)
 
     def build(self, *, in_channels: int, out_channels: int, config: UNetConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.layers.utils import get_norm_layer
         from monai.networks.nets import UNet as Network
         from torch import nn
@@ -85,7 +85,7 @@ class UNet(BaseArchitecture):
         return nn.Sequential(OrderedDict(parts))
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Return the depth of nesting as the level; MONAI numbers 0 down, 1 deeper levels, 2 up."""
+        """Returns the depth of nesting as the level; MONAI numbers 0 down, 1 deeper levels, 2 up."""
         level = name.count("submodule")
         nested = network.get_submodule("body.model" + ".1.submodule" * level)
         if not hasattr(getattr(nested, "1", None), "submodule"):
@@ -94,6 +94,6 @@ class UNet(BaseArchitecture):
         return ("decoder" if innermost.startswith("2.") or name == "norm" else "encoder"), level
 
     def followed_by_norm(self, network: nn.Module, name: str) -> bool:
-        """Look for a norm in the convolution's unit; `norm` follows a plain network's last unit."""
+        """Looks for a norm in the convolution's unit; `norm` follows a plain network's last unit."""
         unit = network.get_submodule(name.removesuffix(".conv"))
         return name == "body.model.2.conv" or hasattr(getattr(unit, "adn", None), "N")

@@ -55,7 +55,7 @@ class VISTA3D(BaseArchitecture):
     before_norm_pattern = r"image_encoder\..*\.conv1|class_head\..*\.conv[12]\.conv"
 
     def build(self, *, in_channels: int, out_channels: int, config: VISTA3DConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from fseft.builtin.architectures.networks.vista3d import VISTA3DNetwork
 
         self.require_divisible(2 ** (len(config.blocks_down) - 1))
@@ -63,7 +63,7 @@ class VISTA3D(BaseArchitecture):
         return VISTA3DNetwork(in_channels, out_channels, width, blocks)
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count encoder levels from the finest, decoder levels from the coarsest."""
+        """Counts encoder levels from the finest, decoder levels from the coarsest."""
         deepest = module_count(network, "image_encoder.up_layers_auto")
         inner = name.removeprefix("image_encoder.")
         if inner.startswith("up_layers_auto"):
@@ -75,7 +75,7 @@ class VISTA3D(BaseArchitecture):
 
 
 def automatic_branch(tensors: Mapping[str, Tensor], classes: Sequence[int]) -> dict[str, Tensor]:
-    """Convert the tensors of MONAI's class to those of this architecture.
+    """Converts the tensors of MONAI's class to those of this architecture.
 
     The logits of a class are linear in the image features, with weights that a small network
     computes from the embedding of the class: these weights become the rows of the head.

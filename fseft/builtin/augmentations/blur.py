@@ -19,11 +19,11 @@ class Blur:
     """Gaussian smoothing, with another kernel for each channel."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> tuple[float, ...]:
-        """Draw the standard deviation of the kernel of each channel, in voxels."""
+        """Draws the standard deviation of the kernel of each channel, in voxels."""
         return tuple(generator.uniform(*SIGMA, shape[0]).tolist())
 
     def apply(self, sigmas: tuple[float, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Return the smoothed image, and the label."""
+        """Returns the smoothed image, and the label."""
         import numpy as np
         from scipy.ndimage import gaussian_filter
 

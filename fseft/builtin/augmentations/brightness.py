@@ -18,11 +18,11 @@ class Brightness:
     """Multiplication by a factor per channel."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> tuple[float, ...]:
-        """Draw the factor of each channel."""
+        """Draws the factor of each channel."""
         return tuple(generator.uniform(*FACTOR, shape[0]).tolist())
 
     def apply(self, factors: tuple[float, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Return the image multiplied by the factors, and the label."""
+        """Returns the image multiplied by the factors, and the label."""
         import numpy as np
 
         return image * np.asarray(factors, image.dtype)[:, None, None, None], label

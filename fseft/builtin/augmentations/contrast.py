@@ -18,11 +18,11 @@ class Contrast:
     """Stretching about the mean of each channel, clipped to the channel's range."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> tuple[float, ...]:
-        """Draw the factor of each channel: below and above 1 with equal probability."""
+        """Draws the factor of each channel: below and above 1 with equal probability."""
         return tuple(_factor(generator) for _ in range(shape[0]))
 
     def apply(self, factors: tuple[float, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Return the stretched image, and the label."""
+        """Returns the stretched image, and the label."""
         import numpy as np
 
         channels = zip(image, factors, strict=True)

@@ -19,12 +19,12 @@ class Gamma:
     """A power of the intensities scaled to [0, 1]; mean and standard deviation are restored."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> float:  # noqa: ARG002
-        """Draw the exponent: below and above 1 with equal probability."""
+        """Draws the exponent: below and above 1 with equal probability."""
         below = generator.random() < 0.5
         return generator.uniform(SMALLEST, 1.0) if below else generator.uniform(1.0, LARGEST)
 
     def apply(self, exponent: float, image: Array, label: Array) -> tuple[Array, Array]:
-        """Return the transformed image, and the label."""
+        """Returns the transformed image, and the label."""
         minimum = image.min()
         scale = image.max() - minimum
         scaled = (image - minimum) / (scale + _EPSILON)

@@ -18,11 +18,11 @@ class LowResolution:
     """Loss of resolution: nearest-neighbour downsampling, then linear interpolation."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> tuple[float, ...]:
-        """Draw the zoom factor of each channel."""
+        """Draws the zoom factor of each channel."""
         return tuple(generator.uniform(*ZOOM, shape[0]).tolist())
 
     def apply(self, zooms: tuple[float, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Return the image at a lower resolution on the same grid, and the label."""
+        """Returns the image at a lower resolution on the same grid, and the label."""
         import numpy as np
 
         channels = zip(image, zooms, strict=True)

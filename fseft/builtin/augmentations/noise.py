@@ -27,12 +27,12 @@ class Noise:
     """Gaussian noise, independent in each voxel."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> NoiseParameters:  # noqa: ARG002
-        """Draw the standard deviation and a seed."""
+        """Draws the standard deviation and a seed."""
         standard_deviation = generator.uniform(0, MAX_STANDARD_DEVIATION)
         return NoiseParameters(standard_deviation, int(generator.integers(2**63)))
 
     def apply(self, parameters: NoiseParameters, image: Array, label: Array) -> tuple[Array, Array]:
-        """Return the image with noise, and the label."""
+        """Returns the image with noise, and the label."""
         from numpy.random import default_rng
 
         noise = default_rng(parameters.seed).standard_normal(image.shape, dtype=image.dtype.type)

@@ -20,11 +20,11 @@ class Rotation:
     """Rotation about the centre of the crop."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> tuple[float, ...]:
-        """Draw an angle about each axis, in radians."""
+        """Draws an angle about each axis, in radians."""
         return tuple(generator.uniform(-MAX_ANGLE, MAX_ANGLE, len(shape) - 1).tolist())
 
     def apply(self, angles: tuple[float, ...], coordinates: Array) -> Array:
-        """Return the rotated sampling coordinates, (3, i, j, k)."""
+        """Returns the rotated sampling coordinates, (3, i, j, k)."""
         from batchgenerators.augmentations.utils import rotate_coords_3d
 
         rotated: Array = rotate_coords_3d(coordinates, *angles)

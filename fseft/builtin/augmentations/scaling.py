@@ -19,12 +19,12 @@ class Scaling:
     """Zoom about the centre of the crop, by the same factor along each axis."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> float:  # noqa: ARG002
-        """Draw a factor: below and above 1 with equal probability."""
+        """Draws a factor: below and above 1 with equal probability."""
         enlarge = generator.random() < 0.5
         return generator.uniform(SMALLEST, 1.0) if enlarge else generator.uniform(1.0, LARGEST)
 
     def apply(self, factor: float, coordinates: Array) -> Array:
-        """Return the scaled sampling coordinates, (3, i, j, k)."""
+        """Returns the scaled sampling coordinates, (3, i, j, k)."""
         return coordinates * factor
 
 

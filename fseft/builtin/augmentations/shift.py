@@ -18,11 +18,11 @@ class Shift:
     """A constant added to all channels."""
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> float:  # noqa: ARG002
-        """Draw the constant, in normalised intensities."""
+        """Draws the constant, in normalised intensities."""
         return generator.uniform(-MAX_SHIFT, MAX_SHIFT)
 
     def apply(self, shift: float, image: Array, label: Array) -> tuple[Array, Array]:
-        """Return the shifted image, and the label."""
+        """Returns the shifted image, and the label."""
         return image + shift, label
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def dice_loss(predictions: Predictions) -> Tensor:
-    """Return 1 - soft Dice of each structure, (G, S); the background is left out."""
+    """Returns 1 - soft Dice of each structure, (G, S); the background is left out."""
     return 1 - predictions.dice()
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def dice_ce_loss(predictions: Predictions) -> Tensor:
-    """Return 1 - soft Dice of each structure, plus cross-entropy, (G, S).
+    """Returns 1 - soft Dice of each structure, plus cross-entropy, (G, S).
 
     Exclusive classes share the cross-entropy of the softmax; independent structures have a binary
     cross-entropy each.

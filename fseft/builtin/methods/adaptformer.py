@@ -40,11 +40,11 @@ class AdaptFormer(BaseMethod):
     config: AdaptFormerConfig
 
     def wants(self, target: Target) -> bool:
-        """Return True for the feed-forward parts of transformer blocks."""
+        """Returns True for the feed-forward parts of transformer blocks."""
         return target.role == "mlp"
 
     def attach(self, target: Target, generator: Generator) -> list[str]:
-        """Add a bottleneck of the width of the first linear layer's input."""
+        """Adds a bottleneck of the width of the first linear layer's input."""
         from torch import nn
 
         from fseft.learn.adapters.adapter_layers import Bottleneck, add_branch

@@ -26,5 +26,5 @@ class Affine(BaseMethod):
     name, needs, learning_rate = "affine", "norm layers with parameters", 1e-2
 
     def wants(self, target: Target) -> bool:
-        """Return True for the norm layers that have parameters."""
+        """Returns True for the norm layers that have parameters."""
         return target.role == "norm"

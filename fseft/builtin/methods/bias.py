@@ -45,15 +45,15 @@ class Bias(BaseMethod):
     config: BiasConfig
 
     def wants(self, target: Target) -> bool:
-        """Return True for layers with an effective bias, and for selected position biases."""
+        """Returns True for layers with an effective bias, and for selected position biases."""
         return target.part != "head" and not target.followed_by_norm and bool(self._biases(target))
 
     def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
-        """Train the biases of a layer."""
+        """Trains the biases of a layer."""
         return [f"{target.name}.{name}" for name in self._biases(target)]
 
     def _biases(self, target: Target) -> list[str]:
-        """Return the names of the selected parameters within the target's module."""
+        """Returns the names of the selected parameters within the target's module."""
         names = [name for name, _ in target.module.named_parameters(recurse=False)]
         if target.role == "pos_bias":
             return names if self.config.rel_pos_bias else []

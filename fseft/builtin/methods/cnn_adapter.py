@@ -30,7 +30,7 @@ class CNNAdapter(BaseMethod):
     learning_rate, head_lr_multiplier = 1e-3, 10.0
 
     def wants(self, target: Target) -> bool:
-        """Return True for encoder and bottleneck convolutions with an odd, centred kernel."""
+        """Returns True for encoder and bottleneck convolutions with an odd, centred kernel."""
         if target.role != "conv.spatial" or target.part not in ("encoder", "bottleneck"):
             return False
         from fseft.learn.adapters.adapter_layers import CentreTapDelta
@@ -38,7 +38,7 @@ class CNNAdapter(BaseMethod):
         return CentreTapDelta.fits(target.module)  # type: ignore[arg-type]
 
     def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
-        """Add a pointwise kernel to the centre of the convolution's kernel."""
+        """Adds a pointwise kernel to the centre of the convolution's kernel."""
         from fseft.learn.adapters.adapter_layers import CentreTapDelta, add_delta
 
         return [add_delta(target, CentreTapDelta(target.module.get_parameter("weight")))]

@@ -53,11 +53,11 @@ class Compacter(BaseMethod):
     config: CompacterConfig
 
     def wants(self, target: Target) -> bool:
-        """Return True for the output layers of attention and MLPs, and norms before the decoder."""
+        """Returns True for the output layers of attention and MLPs, and norms before the decoder."""
         return target.part in ("encoder", "bottleneck") and target.role in (*MIXED, "norm")
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """Return the layers that the method `wants`.
+        """Returns the layers that the method `wants`.
 
         Raises:
             IncompatibleError: All of them are norms.
@@ -68,7 +68,7 @@ class Compacter(BaseMethod):
         return targets
 
     def attach(self, target: Target, generator: Generator) -> list[str]:
-        """Add a mixing of the outputs to a linear layer; train a norm layer itself.
+        """Adds a mixing of the outputs to a linear layer; train a norm layer itself.
 
         Raises:
             FseftError: The number of terms does not divide the layer's width.
@@ -86,7 +86,7 @@ class Compacter(BaseMethod):
         return trained
 
     def _width(self, target: Target) -> int:
-        """Return the number of outputs of a layer, which the number of terms must divide."""
+        """Returns the number of outputs of a layer, which the number of terms must divide."""
         width = target.module.get_parameter("weight").shape[0]
         if width % self.config.terms:
             raise FseftError(

@@ -26,5 +26,5 @@ class DecoderOnly(BaseMethod):
     name, needs, learning_rate, head_lr_multiplier = "decoder-only", "a decoder", 1e-3, 10.0
 
     def wants(self, target: Target) -> bool:
-        """Return True for all layers of the decoder."""
+        """Returns True for all layers of the decoder."""
         return target.part == "decoder"

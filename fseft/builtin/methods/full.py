@@ -29,13 +29,13 @@ class Full(BaseMethod):
     name, needs, learning_rate, head_lr_multiplier = "full", "layers", 1e-3, 10.0
 
     def wants(self, target: Target) -> bool:  # noqa: ARG002
-        """Return True."""
+        """Returns True."""
         return True
 
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Train all parameters, with dropout and batch statistics active."""
+        """Trains all parameters, with dropout and batch statistics active."""
         adapted = super().apply(architecture, network, generator=generator)
         network.requires_grad_(True)
         adapted.train_mode = True

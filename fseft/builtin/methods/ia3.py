@@ -34,7 +34,7 @@ class IA3(BaseMethod):
     learning_rate = 1e-2
 
     def wants(self, target: Target) -> bool:
-        """Return True for attention, feed-forward and convolutional layers before the decoder."""
+        """Returns True for attention, feed-forward and convolutional layers before the decoder."""
         if target.part not in ("encoder", "bottleneck"):
             return False
         if target.role not in ("attn.qkv", *SCALED_AT_INPUT):
@@ -43,7 +43,7 @@ class IA3(BaseMethod):
         return not (target.followed_by_norm and inputs == 1)
 
     def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
-        """Add scales to the keys and values, or to the input channels of other layers."""
+        """Adds scales to the keys and values, or to the input channels of other layers."""
         from fseft.learn.adapters.adapter_layers import ChannelScale, add_delta
 
         weight = target.module.get_parameter("weight")

@@ -25,7 +25,7 @@ class LinearProbeConfig(Config):
 
     @property
     def closed_form(self) -> bool:
-        """Return True with the L-BFGS solver."""
+        """Returns True with the L-BFGS solver."""
         return self.solver == "lbfgs"
 
 
@@ -47,11 +47,11 @@ class LinearProbe(BaseMethod):
     config: LinearProbeConfig
 
     def wants(self, target: Target) -> bool:
-        """Return True for the head."""
+        """Returns True for the head."""
         return target.part == "head"
 
     def adapted_type(self) -> type[AdaptedNetwork]:
-        """Return the class that fits the head by L-BFGS, if it is selected."""
+        """Returns the class that fits the head by L-BFGS, if it is selected."""
         if not self.config.closed_form:
             return super().adapted_type()
         from fseft.learn.adapters.lbfgs import LBFGSProbe

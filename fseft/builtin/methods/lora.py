@@ -103,7 +103,7 @@ class LoRA(BaseMethod):
         self.head_lr_multiplier = config.head_lr_ratio
 
     def wants(self, target: Target) -> bool:
-        """Return True for layers of the selected parts, stages and roles."""
+        """Returns True for layers of the selected parts, stages and roles."""
         config = self.config
         return (
             target.part in config.parts
@@ -116,7 +116,7 @@ class LoRA(BaseMethod):
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Add a low-rank delta to each selected weight.
+        """Adds a low-rank delta to each selected weight.
 
         Raises:
             FseftError: The rank is larger than any of the selected layers allows.
@@ -125,7 +125,7 @@ class LoRA(BaseMethod):
         return super().apply(architecture, network, generator=generator)
 
     def attach(self, target: Target, generator: Generator) -> list[str]:
-        """Add a low-rank delta; for DoRA a magnitude too, unless a norm layer cancels it."""
+        """Adds a low-rank delta; for DoRA a magnitude too, unless a norm layer cancels it."""
         from fseft.learn.adapters.adapter_layers import Magnitude, add_delta
 
         weight = target.module.get_parameter("weight")
@@ -136,7 +136,7 @@ class LoRA(BaseMethod):
         return trained
 
     def lr_multipliers(self, network: nn.Module) -> Mapping[str, float]:
-        """Return the multiple for the matrices B (LoRA+)."""
+        """Returns the multiple for the matrices B (LoRA+)."""
         from fseft.learn.adapters.adapter_layers import LowRank
 
         modules = network.named_modules()
@@ -144,7 +144,7 @@ class LoRA(BaseMethod):
         return {f"{delta}.b": self.config.lora_plus_ratio for delta in deltas}
 
     def _delta(self, target: Target, weight: Tensor, generator: Generator) -> WeightDelta:
-        """Return the low-rank delta of a weight, or one per projection of a fused qkv weight."""
+        """Returns the low-rank delta of a weight, or one per projection of a fused qkv weight."""
         from fseft.learn.adapters.adapter_layers import FusedQKVDelta, LowRank, PrincipalLowRank
 
         rank, alpha = self.config.rank, self.config.alpha
@@ -155,7 +155,7 @@ class LoRA(BaseMethod):
         return kind(weight, rank, scale, generator)
 
     def _check_rank(self, targets: list[Target]) -> None:
-        """Require that some layer can have a delta of the configured rank."""
+        """Requires that some layer can have a delta of the configured rank."""
         from fseft.learn.adapters.adapter_layers import full_rank
 
         ranks = {
@@ -171,7 +171,7 @@ class LoRA(BaseMethod):
 
 
 def _describe_layers(config: LoRAConfig) -> str:
-    """Return the selected layers in words: `attn.qkv layers in encoder at stage 1`."""
+    """Returns the selected layers in words: `attn.qkv layers in encoder at stage 1`."""
     words = f"layers in {' or '.join(config.parts)}"
     if config.roles != ROLES:
         words = f"{' or '.join(config.roles)} {words}"

@@ -44,13 +44,13 @@ class SpatialAdapter(BaseMethod):
     config: SpatialAdapterConfig
 
     def wants(self, target: Target) -> bool:
-        """Return True for the head."""
+        """Returns True for the head."""
         return target.part == "head"
 
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Replace the head by one with the adapter; the initial output is unchanged."""
+        """Replaces the head by one with the adapter; the initial output is unchanged."""
         from fseft.learn.networks.heads import ResidualHead
 
         head = ResidualHead(architecture.head(network), self.config.kernel_size, generator)
@@ -58,7 +58,7 @@ class SpatialAdapter(BaseMethod):
         return super().apply(architecture, network, generator=generator)
 
     def lr_multipliers(self, network: nn.Module) -> Mapping[str, float]:
-        """Train the convolutions at the base rate, and only the last layer at the head's."""
+        """Trains the convolutions at the base rate, and only the last layer at the head's."""
         from fseft.learn.networks.heads import ResidualHead
 
         modules = network.named_modules()

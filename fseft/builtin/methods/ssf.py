@@ -43,14 +43,14 @@ class SSF(BaseMethod):
     learning_rate = 1e-2
 
     def wants(self, target: Target) -> bool:
-        """Return True for norm layers and for the layers without one after them."""
+        """Returns True for norm layers and for the layers without one after them."""
         if target.part == "head":
             return False
         scaled = target.role in SHIFTED_AND_SCALED and not target.followed_by_norm
         return scaled or target.role == "norm"
 
     def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
-        """Add a scale to the weight and a shift to the bias; train a norm layer itself."""
+        """Adds a scale to the weight and a shift to the bias; train a norm layer itself."""
         from fseft.learn.adapters.adapter_layers import BiasShift, ChannelScale, add_delta
 
         if target.role == "norm":

@@ -32,7 +32,7 @@ class ZeroShot(BaseMethod):
         architecture: Architecture,  # noqa: ARG002
         network: nn.Module,  # noqa: ARG002
     ) -> list[Target]:
-        """Return no layer."""
+        """Returns no layer."""
         return []
 
     def apply(
@@ -42,6 +42,6 @@ class ZeroShot(BaseMethod):
         *,
         generator: Generator,  # noqa: ARG002
     ) -> AdaptedNetwork:
-        """Freeze the whole network."""
+        """Freezes the whole network."""
         network.requires_grad_(False)
         return self.adapted_type()(network, learning_rate=0.0)

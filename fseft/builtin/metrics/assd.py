@@ -1,4 +1,4 @@
-"""Average symmetric surface distance."""
+"""Averages symmetric surface distance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPEC = MetricSpec(
 
 
 def average_symmetric_surface_distance(masks: MaskPair) -> float:
-    """Return the mean distance of the surface voxels of both masks to the other surface, in mm."""
+    """Returns the mean distance of the surface voxels of both masks to the other surface, in mm."""
     import numpy as np
 
     return float(np.concatenate(masks.surface_distances_mm).mean(dtype=np.float64))

@@ -22,7 +22,7 @@ SPEC = MetricSpec(
 
 
 def hausdorff_distance_95(masks: MaskPair) -> float:
-    """Return the larger of the two directed 95th percentiles of the surface distances, in mm."""
+    """Returns the larger of the two directed 95th percentiles of the surface distances, in mm."""
     import numpy as np
 
     return max(float(np.percentile(distances, 95)) for distances in masks.surface_distances_mm)

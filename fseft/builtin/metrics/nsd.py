@@ -23,7 +23,7 @@ SPEC = MetricSpec(
 
 
 def normalised_surface_dice(masks: MaskPair) -> float:
-    """Return the fraction of both surfaces within the tolerance of the other one, in [0, 1].
+    """Returns the fraction of both surfaces within the tolerance of the other one, in [0, 1].
 
     Surface elements have sub-voxel positions and are weighted by their area (Nikolov et al. 2021).
     Computed by MONAI.

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[1] / "phantom" / "weights"
 
 
 def weights() -> Path:
-    """Return the path of the embedded safetensors file."""
+    """Returns the path of the embedded safetensors file."""
     return FOLDER / "weights.safetensors"
 
 

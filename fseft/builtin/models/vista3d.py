@@ -47,7 +47,7 @@ SPEC = FoundationModelSpec.public(
 
 
 def rows_for_classes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert to the automatic branch, with one row of the head for each class of the card."""
+    """Converts to the automatic branch, with one row of the head for each class of the card."""
     from fseft.builtin.architectures.vista3d import automatic_branch
 
     return automatic_branch(tensors, tuple(CLASSES))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def adamw(parameter_groups: list[dict[str, Any]], weight_decay: float) -> Optimizer:
-    """Return AdamW with PyTorch's defaults for the moments."""
+    """Returns AdamW with PyTorch's defaults for the moments."""
     from torch.optim import AdamW
 
     return AdamW(parameter_groups, weight_decay=weight_decay)

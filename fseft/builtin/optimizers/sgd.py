@@ -13,7 +13,7 @@ MOMENTUM = 0.99
 
 
 def sgd(parameter_groups: list[dict[str, Any]], weight_decay: float) -> Optimizer:
-    """Return SGD with Nesterov momentum."""
+    """Returns SGD with Nesterov momentum."""
     from torch.optim import SGD
 
     return SGD(parameter_groups, momentum=MOMENTUM, nesterov=True, weight_decay=weight_decay)

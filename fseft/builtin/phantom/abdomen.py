@@ -35,7 +35,7 @@ _HEPATIC_VEINS = ((105, 5, 10), (60, 50, 10), (-20, 45, 28))  # their ends
 
 
 def paint_bowel(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint the small bowel as a tangle of loops, and the colon as a frame around it."""
+    """Paints the small bowel as a tangle of loops, and the colon as a frame around it."""
     grid = scene.grid
     # Two random fields vanish together on winding curves, which the bowel follows.
     wave = rng.uniform(24, 36)
@@ -75,7 +75,7 @@ def _paint_colon(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def paint_stomach(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint the stomach with wall, fluid or food, and air in front, as the patient is supine."""
+    """Paints the stomach with wall, fluid or food, and air in front, as the patient is supine."""
     grid = scene.grid
     fill = rng.uniform(0.72, 1.15)
     points = np.array(_STOMACH) + rng.normal(0, 4, (7, 3))
@@ -92,7 +92,7 @@ def paint_stomach(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def paint_pancreas(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint the pancreas from the duodenum to the splenic hilum, and the splenic vein."""
+    """Paints the pancreas from the duodenum to the splenic hilum, and the splenic vein."""
     grid = scene.grid
     down = point(0, 0, 0.5 * scene.habitus.breath_mm)
     points = np.array(_PANCREAS) + rng.normal(0, 4, (6, 3)) + down
@@ -110,7 +110,7 @@ def paint_pancreas(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def paint_liver(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint the liver under the right dome, its vessels and lesions, and the gallbladder."""
+    """Paints the liver under the right dome, its vessels and lesions, and the gallbladder."""
     shift = rng.normal(0, 3, 3) + point(0, 0, 0.8 * scene.habitus.breath_mm)
     liver = scene.abdominal(scene.grid.whole(_liver(rng, scene.grid, shift)))
     scene.paint("liver", liver, "liver", gap_mm=0.6 * scene.habitus.gap_mm)
@@ -121,7 +121,7 @@ def paint_liver(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def _paint_gallbladder(rng: np.random.Generator, scene: Scene, shift: NDArray[np.float64]) -> None:
-    """Paint the gallbladder below the liver, which is displaced by `shift`."""
+    """Paints the gallbladder below the liver, which is displaced by `shift`."""
     size = rng.uniform(0.78, 1.2)
     radii = size * np.array([32.0, 15.5, 15.5])
     displacement = rng.normal(0, 4, 3)
@@ -133,7 +133,7 @@ def _paint_gallbladder(rng: np.random.Generator, scene: Scene, shift: NDArray[np
 
 
 def paint_spleen(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint the spleen, a shell between the left ribs and the stomach."""
+    """Paints the spleen, a shell between the left ribs and the stomach."""
     grid = scene.grid
     height = 8.0 + 0.8 * scene.habitus.breath_mm
     centre = np.array([-98, -40, height]) + rng.normal(0, 4, 3)
@@ -148,7 +148,7 @@ def paint_spleen(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def paint_kidneys(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint kidneys in their fat, with cortex, medulla, sinus and cysts."""
+    """Paints kidneys in their fat, with cortex, medulla, sinus and cysts."""
     for name, side, height in _KIDNEYS:
         _paint_kidney(rng, scene, name, side, height)
 
@@ -175,7 +175,7 @@ def _paint_kidney(
 
 
 def _liver(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64]) -> Float:
-    """Return the distance to a liver of right lobe with tail, left lobe and slanting underside."""
+    """Returns the distance to a liver of right lobe with tail, left lobe and slanting underside."""
     size, reach = rng.normal(1.0, 0.05), rng.uniform(0.75, 1.2)
     right_radii = size * np.array([74, 86, 84])
     left_radii = size * np.array([78 * reach, 42, 34])
@@ -191,7 +191,7 @@ def _liver(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64]) -> 
 
 
 def _underside(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64]) -> Float:
-    """Return the height in mm above the slanting underside of the liver."""
+    """Returns the height in mm above the slanting underside of the liver."""
     slope = rng.normal(0.42, 0.08)
     height = grid.z - shift[2] + 58.0
     height = height - slope * (88.0 - grid.x)
@@ -201,7 +201,7 @@ def _underside(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64])
 
 
 def _in_front_of_spine(grid: Grid) -> Float:
-    """Return the distance to a surface in front and to the right of the spine."""
+    """Returns the distance to a surface in front and to the right of the spine."""
     anterior = grid.y + 78.0
     right = (grid.x - 20.0).clip(0)
     distance = 30.0 + 0.9 * anterior + 0.6 * right
@@ -230,7 +230,7 @@ def _paint_liver_vessels(scene: Scene, liver: Shape, shift: NDArray[np.float64])
 def _paint_lesions(
     rng: np.random.Generator, scene: Scene, organ: Shape, counts: tuple[int, ...]
 ) -> None:
-    """Paint cysts and tumours, which keep the label of the organ; `counts` are equally likely."""
+    """Paints cysts and tumours, which keep the label of the organ; `counts` are equally likely."""
     grid = scene.grid
     bound = grid.spread(organ)
     corner = [side.start for side in organ.box]
@@ -246,7 +246,7 @@ def _paint_lesions(
 
 
 def _smooth_union(a: Float, b: Float, radius: float) -> Float:
-    """Return the polynomial smooth union of two solids."""
+    """Returns the polynomial smooth union of two solids."""
     difference = a - b
     position = 0.5 + 0.5 * difference / radius
     mix = np.clip(position, 0, 1)

@@ -53,7 +53,7 @@ class Layer:
 
 
 def fill(grid: Grid, tissue: str, shape: Shape, label: int) -> Layer:
-    """Return the layer of a solid; voxels at its surface are partially filled."""
+    """Returns the layer of a solid; voxels at its surface are partially filled."""
     edge = np.float32(np.mean(grid.spacing_mm))
     voxels = shape.distance / edge
     occupancy = np.clip(voxels + np.float32(0.5), 0, 1)
@@ -94,7 +94,7 @@ class Scene:
     def paint(
         self, tissue: str, shape: Shape, label: str | int = 0, *, gap_mm: float = 0.0
     ) -> None:
-        """Paint a solid over earlier ones, with a margin of fat of `gap_mm`."""
+        """Paints a solid over earlier ones, with a margin of fat of `gap_mm`."""
         if shape.distance.size == 0:
             return
         if gap_mm:
@@ -103,14 +103,14 @@ class Scene:
         self.layers.append(fill(self.grid, tissue, shape, number))
 
     def abdominal(self, shape: Shape) -> Shape:
-        """Return a shape restricted to the abdominal cavity."""
+        """Returns a shape restricted to the abdominal cavity."""
         wall = self.cage - np.float32(8.0)
         below = -self.diaphragm - np.float32(3.0)
         return shape.within(wall, below)
 
 
 def random_habitus(rng: np.random.Generator) -> Habitus:
-    """Draw a person: size, obesity, phase of breathing and the scanned region."""
+    """Draws a person: size, obesity, phase of breathing and the scanned region."""
     size = float(np.clip(rng.normal(1.0, 0.06), 0.86, 1.14))
     obesity = float(rng.beta(1.6, 3.0))
     return Habitus(
@@ -133,7 +133,7 @@ def random_habitus(rng: np.random.Generator) -> Habitus:
 def random_grid(
     rng: np.random.Generator, habitus: Habitus, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> Grid:
-    """Return an off-centre grid of the person, deformed so that no surface is an ellipsoid.
+    """Returns an off-centre grid of the person, deformed so that no surface is an ellipsoid.
 
     Args:
         rng: Source of randomness.
@@ -166,7 +166,7 @@ def random_grid(
 def build_anatomy(
     rng: np.random.Generator, habitus: Habitus, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> list[Layer]:
-    """Build one person on a voxel grid.
+    """Builds one person on a voxel grid.
 
     Args:
         rng: Source of the variation between persons of the same habitus.
@@ -202,7 +202,7 @@ def build_anatomy(
 def paint_labels(
     layers: Sequence[Layer], shape: Sequence[int], structures: Sequence[str] = STRUCTURES
 ) -> NDArray[np.uint8]:
-    """Return the label map (i, j, k) without small components.
+    """Returns the label map (i, j, k) without small components.
 
     A voxel belongs to the last solid that fills half of it.
 

@@ -38,7 +38,7 @@ def write_dataset(
     spacing_mm: Sequence[float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write phantoms as an nnU-Net v2 dataset, each stored in one of several orientations.
+    """Writes phantoms as an nnU-Net v2 dataset, each stored in one of several orientations.
 
     Args:
         folder: Folder of `dataset.json`, `imagesTr`, `labelsTr` and, with test cases, `imagesTs`
@@ -83,7 +83,7 @@ def write_phantoms(
     name: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write the phantoms that `make` returns for each random generator, as `write_dataset` does."""
+    """Writes the phantoms that `make` returns for each random generator, as `write_dataset` does."""
     from fseft.volume.image import write_labels, write_volume
     from fseft.workspace import write_text
 
@@ -111,7 +111,7 @@ def write_phantoms(
 def stored(
     phantom: Phantom, structures: Sequence[str], orientation: str
 ) -> tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]:
-    """Return a phantom in the form of a file.
+    """Returns a phantom in the form of a file.
 
     Args:
         phantom: The phantom to store.

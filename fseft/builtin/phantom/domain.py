@@ -41,7 +41,7 @@ class Frame:
 
 
 def random_frame(rng: np.random.Generator, extent_mm: Sequence[Range], spacing_mm: float) -> Frame:
-    """Draw a field of view and voxel size, sometimes with thick slices.
+    """Draws a field of view and voxel size, sometimes with thick slices.
 
     Args:
         rng: Source of randomness.
@@ -67,7 +67,7 @@ def random_domain(
     hounsfield: Mapping[str, Range],
     spacing_mm: Sequence[float],
 ) -> Appearance:
-    """Draw the appearance of an imaginary scanner.
+    """Draws the appearance of an imaginary scanner.
 
     Args:
         rng: Source of randomness.
@@ -107,7 +107,7 @@ class Torsos:
     structures: tuple[str, ...] = STRUCTURES
 
     def make(self, rng: np.random.Generator) -> Phantom:
-        """Return one volume; `rng` is the only source of randomness."""
+        """Returns one volume; `rng` is the only source of randomness."""
         frame = random_frame(rng, TORSO_MM, self.spacing_mm)
         appearance = random_domain(rng, self.modality, TORSO_HU, frame.spacing_mm)
         return make_phantom(
@@ -141,7 +141,7 @@ class Scenes:
         return tuple(f"scene{self.atlas}_{organ}" for organ in ORGANS)
 
     def make(self, rng: np.random.Generator) -> Phantom:
-        """Return one volume; `rng` decides everything except the atlas."""
+        """Returns one volume; `rng` decides everything except the atlas."""
         atlas = random_atlas(np.random.default_rng(self.atlas), self.reach_mm)
         frame = random_frame(rng, [(1.5 * self.reach_mm, 2.4 * self.reach_mm)] * 3, self.spacing_mm)
         appearance = random_domain(rng, self.modality, HU, frame.spacing_mm)

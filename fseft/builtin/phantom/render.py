@@ -108,7 +108,7 @@ class Phantom:
 def random_appearance(
     rng: np.random.Generator, modality: Modality, shift: float = 0.0
 ) -> Appearance:
-    """Draw a scanner and its settings.
+    """Draws a scanner and its settings.
 
     Args:
         rng: Source of randomness.
@@ -136,7 +136,7 @@ def make_phantom(
     shift: float = 0.0,
     appearance: Appearance | None = None,
 ) -> Phantom:
-    """Return one random person and an image of them.
+    """Returns one random person and an image of them.
 
     Args:
         rng: Source of randomness; the anatomy is independent of `modality` and `shift`.
@@ -171,7 +171,7 @@ def render(
     shape: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> NDArray[np.int16]:
-    """Return the image of an anatomy.
+    """Returns the image of an anatomy.
 
     Args:
         rng: Source of noise.
@@ -260,7 +260,7 @@ def _paint(
 def _paint_table(
     rng: np.random.Generator, image: Float, body: Layer, value: float, spacing_mm: Sequence[float]
 ) -> None:
-    """Paint a curved table behind the patient, in place."""
+    """Paints a curved table behind the patient, in place."""
     width, depth, _ = image.shape
     i = (np.arange(width) - width / 2) * spacing_mm[0]
     j = np.arange(depth) * spacing_mm[1]
@@ -283,7 +283,7 @@ def _grains(rng: np.random.Generator, appearance: Appearance, shape: Sequence[in
 
 
 def _circle(image: Float, field_of_view: float) -> Float:
-    """Set voxels outside the reconstructed circle to -1024 HU."""
+    """Sets voxels outside the reconstructed circle to -1024 HU."""
     width, depth, _ = image.shape
     i = np.linspace(-1, 1, width)
     j = np.linspace(-1, 1, depth) * depth / width
@@ -298,7 +298,7 @@ def _grid(
     shape: Sequence[int] | None,
     spacing_mm: Sequence[float] | None,
 ) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    """Return shape and spacing for a person; values of the caller are kept."""
+    """Returns shape and spacing for a person; values of the caller are kept."""
     low, high = {"torso": (400, 470), "abdomen": (270, 340), "chest": (270, 330)}[habitus.region]
     width = habitus.width_mm * rng.uniform(1.0, 1.2)
     extent = (

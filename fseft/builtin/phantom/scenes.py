@@ -55,13 +55,13 @@ class Ovoid:
     axis: Vector
 
     def mirrored(self) -> Ovoid:
-        """Return the mirror image at the midline."""
+        """Returns the mirror image at the midline."""
         mirror = np.array([-1.0, 1.0, 1.0])
         centre, axis = self.centre * mirror, self.axis * mirror
         return Ovoid(centre, self.radii, axis)
 
     def individual(self, rng: np.random.Generator, reach_mm: float) -> Ovoid:
-        """Return a variant for one individual, in mm."""
+        """Returns a variant for one individual, in mm."""
         centre = self.centre + rng.normal(0, 0.04, 3)
         return Ovoid(
             reach_mm * centre,
@@ -70,11 +70,11 @@ class Ovoid:
         )
 
     def shape(self, grid: Grid) -> Shape:
-        """Return the solid on a grid."""
+        """Returns the solid on a grid."""
         return ellipsoid(grid, self.centre, self.radii, self.axis)
 
     def ahead(self, grid: Grid) -> Float:
-        """Return the distance of each voxel from the centre along the axis, a unit vector."""
+        """Returns the distance of each voxel from the centre along the axis, a unit vector."""
         distance = 0.0
         positions = (grid.x, grid.y, grid.z)
         for a, position, c in zip(self.axis, positions, self.centre, strict=True):
@@ -95,7 +95,7 @@ class Atlas:
 
 
 def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
-    """Draw an atlas of half-size `reach_mm`."""
+    """Draws an atlas of half-size `reach_mm`."""
     side = rng.choice([-1.0, 1.0], 3)
     solid_radii = rng.uniform(0.2, 0.36, 3)
     return Atlas(
@@ -115,7 +115,7 @@ def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
 def random_grid(
     rng: np.random.Generator, reach_mm: float, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> Grid:
-    """Return the grid of an individual, which is moved, scaled, rotated and deformed."""
+    """Returns the grid of an individual, which is moved, scaled, rotated and deformed."""
     axes = []
     for size, mm in zip(shape, spacing_mm, strict=True):
         axes.append((np.arange(size) - (size - 1) / 2) * mm)
@@ -138,7 +138,7 @@ def random_grid(
 def build_scene(
     rng: np.random.Generator, atlas: Atlas, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> list[Layer]:
-    """Build one individual of an atlas on a voxel grid.
+    """Builds one individual of an atlas on a voxel grid.
 
     Args:
         rng: Source of the variation between individuals.
@@ -169,7 +169,7 @@ def build_scene(
 
 
 def _grounds(rng: np.random.Generator, grid: Grid, reach_mm: float) -> Iterator[Layer]:
-    """Yield the surroundings of organs: a body that may end within the box, and regions of it."""
+    """Yields the surroundings of organs: a body that may end within the box, and regions of it."""
     body = np.full(grid.shape, np.float32(reach_mm))
     if rng.uniform() < 0.5:
         body = grid.spread(ellipsoid(grid, (0, 0, 0), reach_mm * rng.uniform(0.95, 1.6, 3)))
@@ -183,7 +183,7 @@ def _grounds(rng: np.random.Generator, grid: Grid, reach_mm: float) -> Iterator[
 
 
 def _organs(rng: np.random.Generator, grid: Grid, atlas: Atlas) -> Iterator[Shape]:
-    """Yield the solids of an individual, in the order of `ORGANS`."""
+    """Yields the solids of an individual, in the order of `ORGANS`."""
     reach = atlas.reach_mm
     shell = atlas.shell.individual(rng, reach).shape(grid)
     thickness = np.float32(reach * rng.uniform(0.03, 0.06))
@@ -202,7 +202,7 @@ def _organs(rng: np.random.Generator, grid: Grid, atlas: Atlas) -> Iterator[Shap
 
 
 def _stray(rng: np.random.Generator, grid: Grid, reach_mm: float, largest: float) -> Shape:
-    """Return an unlabelled ellipsoid or tube at a random position, more often small than large."""
+    """Returns an unlabelled ellipsoid or tube at a random position, more often small than large."""
     centre = reach_mm * rng.uniform(-1, 1, 3)
     radii = reach_mm * largest * rng.uniform(0.15, 1.0, 3)
     if rng.uniform() < 0.6:
@@ -214,7 +214,7 @@ def _stray(rng: np.random.Generator, grid: Grid, reach_mm: float, largest: float
 
 
 def _slender(rng: np.random.Generator, ratio: float) -> tuple[Vector, Vector]:
-    """Return radii and axis of an ovoid that is about `ratio` times as long as wide."""
+    """Returns radii and axis of an ovoid that is about `ratio` times as long as wide."""
     across = rng.uniform(0.13, 0.2, 2)
     axis = rng.normal(size=3)
     return np.array(

@@ -36,14 +36,14 @@ class Shape:
     distance: Float
 
     def within(self, *bounds: Float) -> Shape:
-        """Return the intersection with other solids, given as distances on the whole grid."""
+        """Returns the intersection with other solids, given as distances on the whole grid."""
         distance = self.distance
         for bound in bounds:
             distance = np.minimum(distance, bound[self.box])
         return Shape(self.box, distance)
 
     def grown(self, mm: float) -> Shape:
-        """Return the shape with its surface moved outwards, or inwards if negative."""
+        """Returns the shape with its surface moved outwards, or inwards if negative."""
         return Shape(self.box, self.distance + np.float32(mm))
 
 
@@ -69,7 +69,7 @@ class Grid:
         return self.x.shape
 
     def whole(self, distance: Float) -> Shape:
-        """Return the shape of a distance on the whole grid, cropped to its extent."""
+        """Returns the shape of a distance on the whole grid, cropped to its extent."""
         inside = distance > -max(self.spacing_mm)
         spans = []
         for axis in range(3):
@@ -79,17 +79,17 @@ class Grid:
         return Shape(box, distance[box])
 
     def spread(self, shape: Shape) -> Float:
-        """Return the distance to a shape on the whole grid, large and negative outside its box."""
+        """Returns the distance to a shape on the whole grid, large and negative outside its box."""
         full = np.full(self.shape, OUTSIDE)
         full[shape.box] = shape.distance
         return full
 
     def noise(self, rng: np.random.Generator, wavelength_mm: float) -> Float:
-        """Return a smooth random field of unit standard deviation."""
+        """Returns a smooth random field of unit standard deviation."""
         return smooth_noise(rng, self.shape, self.spacing_mm, wavelength_mm)
 
     def box(self, low: ArrayLike, high: ArrayLike) -> Box:
-        """Return the voxels that may be between two corners of the reference body."""
+        """Returns the voxels that may be between two corners of the reference body."""
         spans = []
         limits = zip((self.x, self.y, self.z), np.asarray(low), np.asarray(high), strict=True)
         for axis, (values, lowest, highest) in enumerate(limits):
@@ -101,14 +101,14 @@ class Grid:
 
 
 def point(x: float, y: float, z: float) -> NDArray[np.float64]:
-    """Return a position or displacement in the reference body, in mm."""
+    """Returns a position or displacement in the reference body, in mm."""
     return np.array([x, y, z], float)
 
 
 def ellipsoid(
     grid: Grid, centre: ArrayLike, radii: ArrayLike, axis: ArrayLike = (1.0, 0.0, 0.0)
 ) -> Shape:
-    """Return an ellipsoid.
+    """Returns an ellipsoid.
 
     Args:
         grid: Grid of the body.
@@ -132,7 +132,7 @@ def ellipsoid(
 
 
 def tube(grid: Grid, points: ArrayLike, radii: ArrayLike, steps: int = 3) -> Shape:
-    """Return a tube of varying radius along a smooth curve.
+    """Returns a tube of varying radius along a smooth curve.
 
     Args:
         grid: Grid of the body.
@@ -151,7 +151,7 @@ def tube(grid: Grid, points: ArrayLike, radii: ArrayLike, steps: int = 3) -> Sha
 
 
 def _tube_of_cones(grid: Grid, curve: NDArray[np.float64], width: NDArray[np.float64]) -> Shape:
-    """Return the union of cones between consecutive points (n, 3), with radii (n,)."""
+    """Returns the union of cones between consecutive points (n, 3), with radii (n,)."""
     reach = width.max() + _TUBE_MARGIN_MM
     box = grid.box(curve.min(0) - reach, curve.max(0) + reach)
     distance = np.full([side.stop - side.start for side in box], OUTSIDE)
@@ -171,7 +171,7 @@ def smooth_noise(
     spacing_mm: Sequence[float],
     wavelength_mm: float,
 ) -> Float:
-    """Return a random field of unit standard deviation: a cubic B-spline of random coefficients.
+    """Returns a random field of unit standard deviation: a cubic B-spline of random coefficients.
 
     Args:
         rng: Source of the coefficients.
@@ -191,7 +191,7 @@ def smooth_noise(
 
 
 def _spline_weights(count: int, step: float) -> Float:
-    """Return the matrix (voxels, coefficients) of a cubic B-spline along one axis."""
+    """Returns the matrix (voxels, coefficients) of a cubic B-spline along one axis."""
     positions = np.arange(count) * step
     last = int(np.ceil(positions[-1]))
     nodes = np.arange(last + 4) - 1
@@ -204,7 +204,7 @@ def _spline_weights(count: int, step: float) -> Float:
 
 
 def _cone(grid: Grid, box: Box, ends: NDArray[np.float64], radii: NDArray[np.float64]) -> Float:
-    """Return the distance to a cone with rounded ends, on a box."""
+    """Returns the distance to a cone with rounded ends, on a box."""
     start, end = ends
     direction = (end - start).astype(np.float32)
     offset = _offset(grid, box, start.astype(np.float32))
@@ -221,7 +221,7 @@ def _cone(grid: Grid, box: Box, ends: NDArray[np.float64], radii: NDArray[np.flo
 
 
 def _offset(grid: Grid, box: Box, centre: Float) -> tuple[Float, Float, Float]:
-    """Return the displacement of each voxel of a box from a centre, per axis, in mm."""
+    """Returns the displacement of each voxel of a box from a centre, per axis, in mm."""
     x = grid.x[box] - centre[0]
     y = grid.y[box] - centre[1]
     z = grid.z[box] - centre[2]
@@ -229,14 +229,14 @@ def _offset(grid: Grid, box: Box, centre: Float) -> tuple[Float, Float, Float]:
 
 
 def _dot(direction: Float, offset: tuple[Float, Float, Float]) -> Float:
-    """Return the scalar product of a vector and the displacement of each voxel."""
+    """Returns the scalar product of a vector and the displacement of each voxel."""
     x, y, z = offset
     product: Float = direction[0] * x + direction[1] * y + direction[2] * z
     return product
 
 
 def _orthonormal_frame(axis: ArrayLike) -> Float:
-    """Return three orthonormal rows: `axis`, near anterior, and perpendicular to both."""
+    """Returns three orthonormal rows: `axis`, near anterior, and perpendicular to both."""
     first = np.asarray(axis, float) / np.linalg.norm(axis)
     reference = np.array([0, 1.0, 0])
     if abs(first[1]) > 0.9:
@@ -248,7 +248,7 @@ def _orthonormal_frame(axis: ArrayLike) -> Float:
 
 
 def _span(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the first and one past the last true element, or (0, 0)."""
+    """Returns the first and one past the last true element, or (0, 0)."""
     indices = np.flatnonzero(mask)
     if not indices.size:
         return 0, 0
@@ -256,7 +256,7 @@ def _span(mask: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def _relative_box(part: Box, box: Box) -> Box:
-    """Return a box of the grid as a box of a larger box."""
+    """Returns a box of the grid as a box of a larger box."""
     spans = []
     for inner, outer in zip(part, box, strict=True):
         spans.append((inner.start - outer.start, inner.stop - outer.start))

@@ -51,7 +51,7 @@ _RIB_PART = (0.3, 0.44, 0.72, 0.86, *[0.93] * 8)  # with its cartilage
 
 
 def cage(grid: Grid, habitus: Habitus) -> Float:
-    """Return the distance in mm to the surface of the ribs, positive inside."""
+    """Returns the distance in mm to the surface of the ribs, positive inside."""
     lower = np.clip((20.0 - grid.z) / 80.0, 0, 1)
     belly = lower * np.float32(habitus.belly_mm / 2)
     width = _at_height(grid, WIDTH) + belly * np.float32(0.4)
@@ -60,12 +60,12 @@ def cage(grid: Grid, habitus: Habitus) -> Float:
 
 
 def _at_height(grid: Grid, values: NDArray[np.float64]) -> Float:
-    """Interpolate values at `HEIGHT` to the height of each voxel."""
+    """Interpolates values at `HEIGHT` to the height of each voxel."""
     return np.interp(grid.z, HEIGHT, values).astype(np.float32)
 
 
 def diaphragm(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> Float:
-    """Return the height in mm above the diaphragm, of two domes and the floor of the heart."""
+    """Returns the height in mm above the diaphragm, of two domes and the floor of the heart."""
     right_mm = 72.0 + habitus.breath_mm + rng.normal(0, 3)
     left_mm = right_mm - rng.uniform(4, 20)
     domes = [
@@ -82,7 +82,7 @@ def diaphragm(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> Float:
 
 
 def flesh(rng: np.random.Generator, grid: Grid, cage: Float) -> Float:
-    """Return the distance in mm to the outside of the muscles of cage, shoulders and back."""
+    """Returns the distance in mm to the outside of the muscles of cage, shoulders and back."""
     shoulder = _at_height(grid, SHOULDER)
     muscle = cage + np.float32(rng.uniform(5, 11))
     lateral = np.clip(np.abs(grid.x) / 100.0, 0, 1)
@@ -92,7 +92,7 @@ def flesh(rng: np.random.Generator, grid: Grid, cage: Float) -> Float:
 
 
 def paint_wall(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint skin, subcutaneous fat, muscles, and the fat that fills the cavity."""
+    """Paints skin, subcutaneous fat, muscles, and the fat that fills the cavity."""
     grid = scene.grid
     variation = np.float32(1.0) + np.float32(0.25) * grid.noise(rng, 90.0)
     fat: Float = scene.flesh + np.float32(scene.habitus.fat_mm) * variation
@@ -106,7 +106,7 @@ def paint_wall(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def _paint_back_muscles(scene: Scene, bulk: float) -> None:
-    """Paint the erector spinae and psoas muscles, with radii relative to `bulk`."""
+    """Paints the erector spinae and psoas muscles, with radii relative to `bulk`."""
     grid = scene.grid
     for side in (-1.0, 1.0):
         erector = [
@@ -121,7 +121,7 @@ def _paint_back_muscles(scene: Scene, bulk: float) -> None:
 
 
 def paint_lungs(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint both lungs: the cage above the diaphragm, without the mediastinum."""
+    """Paints both lungs: the cage above the diaphragm, without the mediastinum."""
     grid = scene.grid
     hilum = np.exp(-(((grid.z - 125.0) / 45.0) ** 2))
     depth = np.exp(-(((grid.y - 2.0) / 38.0) ** 2))
@@ -141,7 +141,7 @@ def paint_lungs(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def paint_mediastinum(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint trachea and bronchi, oesophagus, and the great vessels except the aorta."""
+    """Paints trachea and bronchi, oesophagus, and the great vessels except the aorta."""
     grid = scene.grid
     windpipe = np.array(_WINDPIPE) + rng.normal(0, 2, 3)
     scene.paint("soft", tube(grid, windpipe, 11.0))
@@ -157,7 +157,7 @@ def paint_mediastinum(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def paint_heart(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint the heart with four chambers, its apex to the left and anterior."""
+    """Paints the heart with four chambers, its apex to the left and anterior."""
     grid = scene.grid
     height = 96 + 0.6 * scene.habitus.breath_mm
     centre = rng.normal(0, 3, 3) + point(-20, 24, height)
@@ -175,7 +175,7 @@ def paint_heart(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def paint_aorta(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint the aorta to its fork, the iliac arteries and the inferior vena cava."""
+    """Paints the aorta to its fork, the iliac arteries and the inferior vena cava."""
     grid, age = scene.grid, scene.habitus.arteries
     size = rng.normal(1.0, 0.06) + 0.25 * age
     bends = rng.normal(0, 1.0 + 4.0 * age, (11, 3))
@@ -209,7 +209,7 @@ def _paint_iliac_arteries(scene: Scene, fork: NDArray[np.float64], size: float) 
 
 
 def paint_spine(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint vertebral bodies with a cortical shell, discs, arches, processes and the canal."""
+    """Paints vertebral bodies with a cortical shell, discs, arches, processes and the canal."""
     grid, habitus = scene.grid, scene.habitus
     z = grid.z
     x = grid.x - habitus.scoliosis_mm * np.sin((z + rng.uniform(-60, 60)) / 75.0)
@@ -231,7 +231,7 @@ def paint_spine(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def _distance_from_level(z: Float) -> Float:
-    """Return the distance to the middle of the nearest vertebra, as a fraction of its pitch."""
+    """Returns the distance to the middle of the nearest vertebra, as a fraction of its pitch."""
     heights = [-260, -12, 270]
     levels = [-8.0, 0.0, 282 / RIB_PITCH]  # 0 is T12
     level = np.interp(z, heights, levels)
@@ -248,7 +248,7 @@ def _paint_vertebrae(
     arch_height: NDArray[Any],
     off: NDArray[Any],
 ) -> None:
-    """Paint muscles around the column, discs and bones.
+    """Paints muscles around the column, discs and bones.
 
     Args:
         scene: The body.
@@ -276,7 +276,7 @@ def _paint_vertebrae(
 
 
 def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
-    """Paint twelve pairs of ribs with their cartilage, sternum, shoulder blades and pelvis."""
+    """Paints twelve pairs of ribs with their cartilage, sternum, shoulder blades and pelvis."""
     grid = scene.grid
     angle = np.arctan2(np.abs(grid.x), -(grid.y + 2.0))
     turn = angle / np.float32(np.pi)  # 0 at the back, 1 at the front
@@ -297,14 +297,14 @@ def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
 
 
 def _rib_end(parts: tuple[float, ...], number: NDArray[np.int8], turn: Float) -> Float:
-    """Return about the distance in mm to the anterior end of the nearest rib."""
+    """Returns about the distance in mm to the anterior end of the nearest rib."""
     end = np.array(parts)[number]
     distance = (end - turn) * 250.0
     return np.asarray(distance, np.float32)
 
 
 def _paint_flat_bones(scene: Scene) -> None:
-    """Paint sternum, shoulder blades and iliac wings, which are not labelled."""
+    """Paints sternum, shoulder blades and iliac wings, which are not labelled."""
     grid = scene.grid
     height = 95.0 - np.abs(grid.z - 95.0)
     sternum = [6.0 - np.abs(scene.cage), 20.0 - np.abs(grid.x), height, grid.y]
@@ -321,7 +321,7 @@ def _paint_flat_bones(scene: Scene) -> None:
 
 
 def _oval(x: Float, y: Float, width: Float | float, depth: Float | float) -> Float:
-    """Return about the distance in mm to a superellipse, as torsos are squarer than ellipses."""
+    """Returns about the distance in mm to a superellipse, as torsos are squarer than ellipses."""
     across = (np.abs(x) / width) ** 2.4
     along = (np.abs(y) / depth) ** 2.4
     norm = (across + along) ** np.float32(1 / 2.4)

@@ -147,14 +147,14 @@ class Reader:
     """Reader `challenges`; files keep their original names, in the folder or its subfolders."""
 
     def detects(self, folder: Path) -> bool:
-        """Return whether the folder has an image and its label, but no `dataset.json`."""
+        """Returns whether the folder has an image and its label, but no `dataset.json`."""
         if (folder / DECLARATION).exists():
             return False
         files = _files(folder)
         return any(case.label for layout in LAYOUTS for case in _cases(layout, files))
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases of the dataset with the most labels in the folder.
+        """Lists the cases of the dataset with the most labels in the folder.
 
         Raises:
             FseftError: Two images have the name of one case.
@@ -177,7 +177,7 @@ class Reader:
 
 
 def _files(folder: Path) -> dict[Path, str]:
-    """Return the files of a folder and of its subfolders, with names as in `folder/name`."""
+    """Returns the files of a folder and of its subfolders, with names as in `folder/name`."""
     if not folder.is_dir():
         return {}
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
@@ -187,7 +187,7 @@ def _files(folder: Path) -> dict[Path, str]:
 
 
 def _cases(layout: Layout, files: Mapping[Path, str]) -> list[Case]:
-    """Return the images of a dataset with their labels; empty if the layout does not match."""
+    """Returns the images of a dataset with their labels; empty if the layout does not match."""
     by_name: dict[str, Path] = {}
     for path, name in files.items():
         by_name[name] = path

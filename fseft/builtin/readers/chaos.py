@@ -34,11 +34,11 @@ class Reader:
     """Reader `chaos`: the folder `CT` or `MR` of its training set."""
 
     def detects(self, folder: Path) -> bool:
-        """Return whether a subfolder contains a series and its labels."""
+        """Returns whether a subfolder contains a series and its labels."""
         return any(case.label for _, case in _cases(folder))
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases; each sequence of MR is a case.
+        """Lists the cases; each sequence of MR is a case.
 
         Raises:
             FseftError: The folder contains both CT and MR.
@@ -60,7 +60,7 @@ class Reader:
 
 
 def _cases(folder: Path) -> list[tuple[str, Case]]:
-    """Return channel and case of each series."""
+    """Returns channel and case of each series."""
     cases = []
     for patient in sorted(folder.iterdir()) if folder.is_dir() else ():
         for channel, suffix, series, ground_truth in SERIES:

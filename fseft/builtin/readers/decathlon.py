@@ -29,12 +29,12 @@ class Reader:
     """Reader `decathlon`; an image with several channels is one 4D file."""
 
     def detects(self, folder: Path) -> bool:
-        """Return whether the folder has a `dataset.json` with a list of training cases."""
+        """Returns whether the folder has a `dataset.json` with a list of training cases."""
         content = declaration(folder)
         return isinstance(content.get("training"), list) and "modality" in content
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases in `training`; listed files that do not exist are ignored.
+        """Lists the cases in `training`; listed files that do not exist are ignored.
 
         Raises:
             FseftError: `dataset.json` is wrong, or lists a case twice.
@@ -79,7 +79,7 @@ def _case(entry: Any, folder: Path) -> Case:
 
 
 def _channels(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
-    """Return the channel names in the order of their numbers."""
+    """Returns the channel names in the order of their numbers."""
     valid = isinstance(names, dict) and names and all(str(key).isdigit() for key in names)
     if not valid:
         hint = 'Write it as {"0": "CT"}.'
@@ -89,7 +89,7 @@ def _channels(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
 
 
 def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Return structure name -> value, without background."""
+    """Returns structure name -> value, without background."""
     values = {}
     for value, name in checked_labels(labels, path).items():
         if not str(value).isdigit() or not isinstance(name, str):

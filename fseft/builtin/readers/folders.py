@@ -41,11 +41,11 @@ class Reader:
     """Reader `folders`; structures have no names, and are called after their values."""
 
     def detects(self, folder: Path) -> bool:
-        """Return whether the folder contains `imagesTr`."""
+        """Returns whether the folder contains `imagesTr`."""
         return (folder / IMAGES).is_dir()
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases.
+        """Lists the cases.
 
         Raises:
             FseftError: Two files have the name of one case, or a case lacks a channel.
@@ -71,7 +71,7 @@ class Reader:
 
 
 def declaration(folder: Path) -> Mapping[str, Any]:
-    """Return the content of `dataset.json`, empty if the file does not exist.
+    """Returns the content of `dataset.json`, empty if the file does not exist.
 
     Raises:
         FseftError: It is not a JSON object.
@@ -90,7 +90,7 @@ def declaration(folder: Path) -> Mapping[str, Any]:
 
 
 def checked_labels(labels: Any, path: Path) -> dict[str, Any]:
-    """Return the labels of a declaration.
+    """Returns the labels of a declaration.
 
     Raises:
         FseftError: They are not a JSON object.
@@ -102,7 +102,7 @@ def checked_labels(labels: Any, path: Path) -> dict[str, Any]:
 
 
 def meanings(content: Mapping[str, Any], labels: Iterable[str]) -> dict[str, str]:
-    """Return the meaning of ambiguous label names of a public dataset.
+    """Returns the meaning of ambiguous label names of a public dataset.
 
     Args:
         content: Content of `dataset.json`.
@@ -114,7 +114,7 @@ def meanings(content: Mapping[str, Any], labels: Iterable[str]) -> dict[str, str
 
 
 def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
-    """Return the images of a folder by name without suffix, sorted; hidden files are skipped.
+    """Returns the images of a folder by name without suffix, sorted; hidden files are skipped.
 
     Args:
         folder: Folder of image files or of folders with DICOM series; may not exist.
@@ -138,7 +138,7 @@ def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
 
 
 def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
-    """Group images `CASE_0000`, `CASE_0001`, ... by case; other names are ignored.
+    """Groups images `CASE_0000`, `CASE_0001`, ... by case; other names are ignored.
 
     Raises:
         FseftError: A case lacks a channel.
@@ -158,7 +158,7 @@ def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
 
 
 def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:
-    """Refuse a case whose number of files differs from the number of channels."""
+    """Refuses a case whose number of files differs from the number of channels."""
     for case, paths in cases.items():
         if len(paths) != count:
             cause = f"has {len(paths)} image files, expected {count} (one per channel)"
@@ -166,7 +166,7 @@ def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:
 
 
 def paired(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path]) -> tuple[Case, ...]:
-    """Return all cases sorted by name, including those with only an image or only a label."""
+    """Returns all cases sorted by name, including those with only an image or only a label."""
     names = sorted(images.keys() | labels.keys())
     return tuple(
         Case(name=name, images=images.get(name, ()), label=labels.get(name)) for name in names
@@ -174,7 +174,7 @@ def paired(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path]) -
 
 
 def _are_numbered(images: Mapping[str, Path], labels: Iterable[str]) -> bool:
-    """Return whether image names end in a channel number.
+    """Returns whether image names end in a channel number.
 
     If there are labels, their names decide; otherwise each case must have a channel 0.
     """

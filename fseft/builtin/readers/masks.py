@@ -27,11 +27,11 @@ class Reader:
     """Reader `masks`; structures are named after their files and numbered in the order of names."""
 
     def detects(self, folder: Path) -> bool:
-        """Return whether a subfolder contains an image and a folder `segmentations`."""
+        """Returns whether a subfolder contains an image and a folder `segmentations`."""
         return any((image.parent / MASKS).is_dir() for image in _images(folder))
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases.
+        """Lists the cases.
 
         Raises:
             FseftError: The folder contains both CT and MR.
@@ -58,14 +58,14 @@ class Reader:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Return the images of all subfolders, sorted by subfolder."""
+    """Returns the images of all subfolders, sorted by subfolder."""
     subfolders = sorted(folder.iterdir()) if folder.is_dir() else []
     candidates = [subfolder / name for subfolder in subfolders for name in CHANNELS]
     return [path for path in candidates if path.is_file()]
 
 
 def _case(image: Path, masks: Mapping[str, Path], values: Mapping[str, int]) -> Case:
-    """Return a case; `values` maps the names of all structures to label values."""
+    """Returns a case; `values` maps the names of all structures to label values."""
     label = {values[name]: path for name, path in masks.items()}
     return Case(
         name=image.parent.name,

@@ -39,11 +39,11 @@ class Reader:
     """Reader `nnunet`."""
 
     def detects(self, folder: Path) -> bool:
-        """Return whether the folder has a `dataset.json` with channel names."""
+        """Returns whether the folder has a `dataset.json` with channel names."""
         return "channel_names" in declaration(folder)
 
     def read(self, folder: Path) -> Dataset:
-        """List the cases.
+        """Lists the cases.
 
         Raises:
             FseftError: `dataset.json` is wrong or has regions, or a case lacks a channel.
@@ -74,7 +74,7 @@ class Reader:
 
 
 def _channels(names: Any, path: Path) -> tuple[str, ...]:
-    """Return the channel names, which must be numbered from 0 on."""
+    """Returns the channel names, which must be numbered from 0 on."""
     numbers = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
     if not numbers or sorted(names) != sorted(numbers):
         hint = 'Write them as {"0": "CT"}.'
@@ -83,7 +83,7 @@ def _channels(names: Any, path: Path) -> tuple[str, ...]:
 
 
 def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Return structure name -> value, without background."""
+    """Returns structure name -> value, without background."""
     values: dict[str, int] = {}
     for name, value in checked_labels(labels, path).items():
         if isinstance(value, list):

@@ -19,7 +19,7 @@ SPEC = ReporterSpec(
 
 
 class JsonlReporter:
-    """Append the epochs of a run to its log.
+    """Appends the epochs of a run to its log.
 
     The log of a resumed run equals that of an uninterrupted one.
 
@@ -32,7 +32,7 @@ class JsonlReporter:
 
     @hookimpl
     def fseft_run_start(self, epoch: int) -> None:
-        """Remove lines of epochs that will be repeated, and a line that is incomplete."""
+        """Removes lines of epochs that will be repeated, and a line that is incomplete."""
         if not self.path.exists():
             return
         lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -41,7 +41,7 @@ class JsonlReporter:
 
     @hookimpl
     def fseft_epoch_end(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Append a line."""
+        """Appends a line."""
         line: dict[str, float] = {"epoch": epoch}
         for key in ("loss", "learning_rate", "seconds"):
             line[key] = metrics[key]
@@ -51,7 +51,7 @@ class JsonlReporter:
 
 
 def _epoch(line: str) -> int:
-    """Return the epoch of a line, or -1 if the line is damaged."""
+    """Returns the epoch of a line, or -1 if the line is damaged."""
     try:
         return int(json.loads(line)["epoch"])
     except (ValueError, KeyError, TypeError):

@@ -4,13 +4,13 @@ from fseft.plugin import ScheduleSpec
 
 
 def constant(progress: float, warmup_fraction: float) -> float:
-    """Return the factor of the learning rate.
+    """Returns the factor of the learning rate.
 
     Args:
         progress: Fraction of the training that has passed, 0 to 1.
         warmup_fraction: Fraction of the training for which the learning rate rises, 0 to 1.
 
-    Example:
+    Examples:
         >>> [constant(progress, 0.2) for progress in (0.1, 0.2, 1.0)]
         [0.5, 1.0, 1.0]
     """

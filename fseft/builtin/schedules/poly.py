@@ -6,14 +6,14 @@ EXPONENT = 0.9
 
 
 def poly(progress: float, warmup_fraction: float) -> float:
-    """Return the factor of the learning rate.
+    """Returns the factor of the learning rate.
 
     Args:
         progress: Fraction of the training that has passed, 0 to 1.
         warmup_fraction: Fraction of the training for which the learning rate rises, 0 to 1;
             nnU-Net has no warm-up.
 
-    Example:
+    Examples:
         >>> [round(poly(progress, 0.0), 2) for progress in (0.0, 0.5, 1.0)]
         [1.0, 0.54, 0.0]
     """

@@ -67,7 +67,7 @@ class AdaptedNetwork(TrainingHooks):
         head_lr_multiplier: float = 1.0,
         lr_multipliers: Mapping[str, float] | None = None,
     ) -> AdaptedNetwork:
-        """Freeze a network except for some modules and parameters, and the head.
+        """Freezes a network except for some modules and parameters, and the head.
 
         Parameters of adapters with `requires_grad=False` become `saved_constants`.
 
@@ -91,7 +91,7 @@ class AdaptedNetwork(TrainingHooks):
         return adapted
 
     def unfreeze(self, names: Iterable[str], *, lr_multiplier: float | None = None) -> None:
-        """Train modules and parameters.
+        """Trains modules and parameters.
 
         Args:
             names: Their names in the network; a module stands for all parameters inside it.
@@ -106,7 +106,7 @@ class AdaptedNetwork(TrainingHooks):
                 self.lr_multipliers.setdefault(name, lr_multiplier)
 
     def snapshot_base_weights(self) -> None:
-        """Copy the base's tensors that training changes, so that `disabled` can restore them."""
+        """Copies the base's tensors that training changes, so that `disabled` can restore them."""
         added = self._adapter_tensors()
         changing = {**dict(self.trainable_parameters()), **self._batch_statistics()}
         self.base_snapshot = {
@@ -114,15 +114,15 @@ class AdaptedNetwork(TrainingHooks):
         }
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return name and parameter of everything that training changes."""
+        """Returns name and parameter of everything that training changes."""
         return [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
 
     def train(self) -> None:
-        """Set the network to training mode, or to evaluation mode if the backbone is frozen."""
+        """Sets the network to training mode, or to evaluation mode if the backbone is frozen."""
         self.network.train(self.train_mode)
 
     def param_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return parameter groups for an optimiser, one per distinct learning rate."""
+        """Returns parameter groups for an optimiser, one per distinct learning rate."""
         groups: dict[float, list[nn.Parameter]] = {}
         for name, parameter in self.trainable_parameters():
             groups.setdefault(self.lr_multipliers.get(name, 1.0), []).append(parameter)
@@ -132,7 +132,7 @@ class AdaptedNetwork(TrainingHooks):
         ]
 
     def prune(self, adapters: Iterable[str]) -> None:
-        """Remove adapters for good: they have no effect, are not trained, and are not saved.
+        """Removes adapters for good: they have no effect, are not trained, and are not saved.
 
         Args:
             adapters: Module names, as returned by `add_delta` and `add_branch`.
@@ -141,14 +141,14 @@ class AdaptedNetwork(TrainingHooks):
             self.network.set_submodule(name, nn.Identity())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the tensors of the adapter file by name, as copies on the CPU, on every rank."""
+        """Returns the tensors of the adapter file by name, as copies on the CPU, on every rank."""
         return {
             name: gather_full_tensor(tensor.detach()).cpu().clone().contiguous()
             for name, tensor in self._saved_tensors().items()
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Load the tensors of an adapter file; prunable adapters without tensors are pruned.
+        """Loads the tensors of an adapter file; prunable adapters without tensors are pruned.
 
         Args:
             tensors: The result of `state_dict` of the same method on the same base.
@@ -173,7 +173,7 @@ class AdaptedNetwork(TrainingHooks):
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
-        """Switch all adapters off: within the context the output is the base's, bit for bit."""
+        """Switches all adapters off: within the context the output is the base's, bit for bit."""
         adapters = {m: m.enabled for m in self.network.modules() if isinstance(m, AdapterModule)}
         tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         adapted = {name: tensors[name].detach().clone() for name in self.base_snapshot}
@@ -188,7 +188,7 @@ class AdaptedNetwork(TrainingHooks):
                 adapter.enabled = enabled
 
     def merge(self) -> nn.Module:
-        """Fold all weight deltas into the weights; branches, which depend on the input, stay.
+        """Folds all weight deltas into the weights; branches, which depend on the input, stay.
 
         Returns:
             The network, changed in place; without branches it has the tensor names of the base.
@@ -203,7 +203,7 @@ class AdaptedNetwork(TrainingHooks):
         return self.network
 
     def _adapter_tensors(self) -> set[str]:
-        """Return the names of all parameters and saved buffers inside adapters."""
+        """Returns the names of all parameters and saved buffers inside adapters."""
         return {
             f"{name}.{tensor}"
             for name, module in self.network.named_modules()
@@ -212,7 +212,7 @@ class AdaptedNetwork(TrainingHooks):
         }
 
     def _saved_tensors(self) -> dict[str, Tensor]:
-        """Return the live tensors that an adapter file holds, by name."""
+        """Returns the live tensors that an adapter file holds, by name."""
         added = self._adapter_tensors()
         constants = self.always_saved | self.saved_constants
         parameters = self.network.named_parameters()
@@ -224,12 +224,12 @@ class AdaptedNetwork(TrainingHooks):
         }
 
     def _batch_statistics(self) -> dict[str, Tensor]:
-        """Return the buffers that training updates, by name; none while the backbone is frozen."""
+        """Returns the buffers that training updates, by name; none while the backbone is frozen."""
         return dict(self.network.named_buffers()) if self.train_mode else {}
 
 
 def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
-    """Return the names of the modules that classify the features; one in all current architectures.
+    """Returns the names of the modules that classify the features; one in all current architectures.
 
     Raises:
         PluginError: The architecture's `head` is not a module of the network.
@@ -244,7 +244,7 @@ def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
 
 
 def unshare_class(module: nn.Module) -> None:
-    """Give a parametrized module a class that no other module has.
+    """Gives a parametrized module a class that no other module has.
 
     `parametrize` replaces the class of a module by a generated one with a property for each
     parametrized tensor. Deep copies of the module share that class, and removing the
@@ -256,19 +256,19 @@ def unshare_class(module: nn.Module) -> None:
 
 
 def _prefixes(name: str) -> Iterator[str]:
-    """Yield `a`, `a.b` and `a.b.c` for `a.b.c`: the modules around a parameter, and itself."""
+    """Yields `a`, `a.b` and `a.b.c` for `a.b.c`: the modules around a parameter, and itself."""
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
         yield ".".join(parts[:end])
 
 
 def _any_below(module: str, tensors: Iterable[str]) -> bool:
-    """Return whether any tensor belongs to a module."""
+    """Returns whether any tensor belongs to a module."""
     return any(name.startswith(f"{module}.") for name in tensors)
 
 
 @torch.no_grad()
 def _copy_into(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Overwrite tensors in place, by name."""
+    """Overwrites tensors in place, by name."""
     for name, value in values.items():
         targets[name].copy_(value)

@@ -23,7 +23,7 @@ class WeightDelta(AdapterModule):
 
     Subclasses implement `delta`. Switching off, merging and saving work for all of them.
 
-    Example:
+    Examples:
         An element-wise delta that starts at zero:
 
         ```python
@@ -38,7 +38,7 @@ class WeightDelta(AdapterModule):
     """
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Return the change, in the shape of the weight.
+        """Returns the change, in the shape of the weight.
 
         Args:
             weight: The base weight plus the deltas that were added before this one.
@@ -46,12 +46,12 @@ class WeightDelta(AdapterModule):
         raise NotImplementedError
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return weight + delta, or the very same tensor while switched off."""
+        """Returns weight + delta, or the very same tensor while switched off."""
         return weight + self.delta(weight) if self.enabled else weight
 
 
 def full_rank(weight: Tensor) -> int:
-    """Return the largest rank of a weight seen as a matrix (first dimension, all others)."""
+    """Returns the largest rank of a weight seen as a matrix (first dimension, all others)."""
     return min(weight.shape[0], weight[0].numel())
 
 
@@ -78,7 +78,7 @@ class LowRank(WeightDelta):
         self.scale = scale
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Return s B A, in the shape of the weight."""
+        """Returns s B A, in the shape of the weight."""
         return (self.scale * self.b @ self.a).view_as(weight)
 
 
@@ -111,7 +111,7 @@ class PrincipalLowRank(LowRank):
         self.register_buffer("b0", self.b.detach().clone())
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Return s (B A - B0 A0), in the shape of the weight."""
+        """Returns s (B A - B0 A0), in the shape of the weight."""
         initial = (self.scale * self.b0 @ self.a0).view_as(weight)
         return super().delta(weight) - initial
 
@@ -128,7 +128,7 @@ class FusedQKVDelta(WeightDelta):
         self.parts = nn.ModuleList(parts)
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Return the deltas of all blocks, stacked to the shape of the weight."""
+        """Returns the deltas of all blocks, stacked to the shape of the weight."""
         blocks = weight.chunk(len(self.parts))
         pairs = zip(self.parts, blocks, strict=True)
         return torch.cat([part.delta(block) for part, block in pairs])  # type: ignore[operator]
@@ -152,11 +152,11 @@ class Magnitude(WeightDelta):
         self.m = nn.Parameter(self._norm(weight))
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Return m V / |V| - V."""
+        """Returns m V / |V| - V."""
         return weight * (self.m / self._norm(weight) - 1)
 
     def _norm(self, weight: Tensor) -> Tensor:
-        """Return the norm of each output channel, with all other dimensions of size 1."""
+        """Returns the norm of each output channel, with all other dimensions of size 1."""
         return weight.detach().pow(2).sum(self.others, keepdim=True).sqrt().clamp_min(1e-12)
 
 
@@ -176,7 +176,7 @@ class ChannelScale(WeightDelta):
         self.s = nn.Parameter(torch.zeros(weight.shape[dim] - first))
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Return s W, in the shape of the weight."""
+        """Returns s W, in the shape of the weight."""
         shape = [1] * weight.dim()
         shape[self.dim] = -1
         return weight * F.pad(self.s, (self.first, 0)).view(shape)
@@ -207,7 +207,7 @@ class Hypercomplex(WeightDelta):
         self.residual = residual
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Return P W, or P W - W if it replaces the weight."""
+        """Returns P W, or P W - W if it replaces the weight."""
         width = len(weight)
         products = torch.einsum("nij,nkl->ikjl", self.a, self.b)
         mixed = products.reshape(width, width) @ weight
@@ -226,7 +226,7 @@ class CentreTapDelta(WeightDelta):
 
     @staticmethod
     def fits(convolution: nn.Conv3d) -> bool:
-        """Return whether the centre of the kernel reads the voxel of a pointwise convolution."""
+        """Returns whether the centre of the kernel reads the voxel of a pointwise convolution."""
         sides, dilations = convolution.kernel_size, convolution.dilation
         if isinstance(convolution.padding, str):
             return convolution.padding == "same" and all(side % 2 for side in sides)
@@ -240,7 +240,7 @@ class CentreTapDelta(WeightDelta):
         self.point = nn.Parameter(torch.zeros(weight.shape[:2]))
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Return the pointwise kernel, padded with zeros to the shape of the weight."""
+        """Returns the pointwise kernel, padded with zeros to the shape of the weight."""
         kernel = torch.zeros_like(weight)
         i, j, k = (side // 2 for side in weight.shape[2:])
         kernel[:, :, i, j, k] = self.point
@@ -259,7 +259,7 @@ class BiasShift(WeightDelta):
         self.shift = nn.Parameter(torch.zeros_like(bias))
 
     def delta(self, weight: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the change."""
+        """Returns the change."""
         return self.shift
 
 
@@ -283,13 +283,13 @@ class Bottleneck(AdapterModule):
                 zero.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to (..., width)."""
+        """Maps (..., width) to (..., width)."""
         output: Tensor = self.up(torch.relu(self.down(x)))
         return self.scale * output
 
 
 def add_branch(target: Target, branch: AdapterModule) -> str:
-    """Add a branch to a module: output(x) + branch(x).
+    """Adds a branch to a module: output(x) + branch(x).
 
     Args:
         target: The module.
@@ -308,14 +308,14 @@ def add_branch(target: Target, branch: AdapterModule) -> str:
 def _add_branch_output(
     name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
 ) -> Tensor:
-    """Add the output of a branch, found by name so that copies of a network use their own."""
+    """Adds the output of a branch, found by name so that copies of a network use their own."""
     branch = module.get_submodule(name)  # `nn.Identity` if the branch was pruned
     enabled = isinstance(branch, AdapterModule) and branch.enabled
     return output + branch(inputs[0]) if enabled else output
 
 
 def add_delta(target: Target, delta: WeightDelta, tensor: str = "weight") -> str:
-    """Add a delta to a parameter of a module; later deltas see the result of earlier ones.
+    """Adds a delta to a parameter of a module; later deltas see the result of earlier ones.
 
     The base parameter moves to `parametrizations.<tensor>.original`.
 

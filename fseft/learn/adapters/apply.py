@@ -1,4 +1,4 @@
-"""Apply a method to a network, and train decoder and bottleneck in addition where requested."""
+"""Applies a method to a network, and train decoder and bottleneck in addition where requested."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def adapt_network(
     seed: int,
     missing_keys: Sequence[str] = (),
 ) -> AdaptedNetwork:
-    """Apply a method to a network, and train further parts in addition.
+    """Applies a method to a network, and train further parts in addition.
 
     Args:
         architecture: Describes the layers of the network.
@@ -81,14 +81,14 @@ def adapt_network(
 
 
 def _parameters_of(modules: Sequence[str], network: nn.Module) -> frozenset[str]:
-    """Return the names of the parameters that belong to modules directly."""
+    """Returns the names of the parameters that belong to modules directly."""
     return frozenset(
         name for name, _ in network.named_parameters() if name.rpartition(".")[0] in modules
     )
 
 
 def _targets_of(part: str, architecture: Architecture, network: nn.Module) -> list[Target]:
-    """Return the targets of a part; a decoder, which is trained by default, may be missing."""
+    """Returns the targets of a part; a decoder, which is trained by default, may be missing."""
     targets = [target for target in architecture.targets(network) if target.part == part]
     if not targets and part == "bottleneck":
         raise FseftError("the network has no bottleneck", hint="Leave the bottleneck frozen.")
@@ -98,7 +98,7 @@ def _targets_of(part: str, architecture: Architecture, network: nn.Module) -> li
 def _apply(
     method: Method, architecture: Architecture, network: nn.Module, generator: torch.Generator
 ) -> AdaptedNetwork:
-    """Apply the method; its author may have forgotten to return the adapted network."""
+    """Applies the method; its author may have forgotten to return the adapted network."""
     adapted: object = method.apply(architecture, network, generator=generator)
     if not isinstance(adapted, AdaptedNetwork):
         raise PluginError(
@@ -110,7 +110,7 @@ def _apply(
 def _train_part(
     adapted: AdaptedNetwork, targets: list[Target], mode: str, generator: torch.Generator
 ) -> None:
-    """Train the targets of a part in addition to what the method trains."""
+    """Trains the targets of a part in addition to what the method trains."""
     names, limit = [target.name for target in targets], MAX_LEARNING_RATE
     if mode == "low-rank":
         names, limit = _add_low_rank(targets, generator), MAX_LOW_RANK_LEARNING_RATE
@@ -118,7 +118,7 @@ def _train_part(
 
 
 def _train_missing(adapted: AdaptedNetwork, missing_keys: Sequence[str]) -> None:
-    """Train the parameters without loaded weights: random weights are never frozen."""
+    """Trains the parameters without loaded weights: random weights are never frozen."""
     for name, parameter in adapted.network.named_parameters():
         if re.sub(r"parametrizations\.(\w+)\.original", r"\1", name) in missing_keys:
             parameter.requires_grad_(True)
@@ -127,12 +127,12 @@ def _train_missing(adapted: AdaptedNetwork, missing_keys: Sequence[str]) -> None
 
 
 def _limited_multiplier(adapted: AdaptedNetwork, limit: float) -> float:
-    """Return the multiple of the method's learning rate that does not exceed a limit."""
+    """Returns the multiple of the method's learning rate that does not exceed a limit."""
     return min(1.0, limit / (adapted.learning_rate or 1.0))
 
 
 def _require_batch_statistics(network: nn.Module, missing_keys: Sequence[str]) -> None:
-    """Refuse batch norms without loaded statistics, which the method would freeze at 0 and 1.
+    """Refuses batch norms without loaded statistics, which the method would freeze at 0 and 1.
 
     Raises:
         IncompatibleError: Such a norm exists.
@@ -149,7 +149,7 @@ def _require_batch_statistics(network: nn.Module, missing_keys: Sequence[str]) -
 
 
 def _add_low_rank(targets: list[Target], generator: torch.Generator) -> list[str]:
-    """Add a low-rank delta to each weight that the method neither trains nor changes.
+    """Adds a low-rank delta to each weight that the method neither trains nor changes.
 
     Returns:
         Names of the modules to train.
@@ -167,7 +167,7 @@ def _add_low_rank(targets: list[Target], generator: torch.Generator) -> list[str
 
 
 def _reset(targets: list[Target], network: nn.Module, seed: int) -> None:
-    """Initialise the modules of targets randomly.
+    """Initialises the modules of targets randomly.
 
     Batch statistics are kept, since a method that freezes them could not estimate them again.
     """

@@ -24,7 +24,7 @@ class LBFGSProbe(AdaptedNetwork):
     """Multinomial logistic regression on frozen features, by L-BFGS with strong Wolfe search."""
 
     def fit_closed_form(self, voxels: VoxelSample) -> float:
-        """Fit the head of the network to sampled voxels.
+        """Fits the head of the network to sampled voxels.
 
         Args:
             voxels: Features (n, F), labels (n,) and weights (n,) of the sampled voxels.

@@ -22,7 +22,7 @@ class Method(Protocol):
     config: Config
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """Return the targets that the method changes or trains, without changing the network.
+        """Returns the targets that the method changes or trains, without changing the network.
 
         Raises:
             IncompatibleError: The network lacks the layers that the method requires.
@@ -31,7 +31,7 @@ class Method(Protocol):
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Insert adapters into the network in place and freeze everything that is not trained.
+        """Inserts adapters into the network in place and freezes everything that is not trained.
 
         Args:
             architecture: Describes the layers of the network.
@@ -54,7 +54,7 @@ class BaseMethod:
         head_lr_multiplier: Multiple of it for the head, whose new rows start untrained.
         config: Settings of the method.
 
-    Example:
+    Examples:
         The method `affine` trains the scales and shifts of the norm layers:
 
         >>> class Affine(BaseMethod):
@@ -73,11 +73,11 @@ class BaseMethod:
         self.config = config
 
     def wants(self, target: Target) -> bool:
-        """Return True for the layers that the method changes or trains."""
+        """Returns True for the layers that the method changes or trains."""
         raise NotImplementedError
 
     def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
-        """Insert an adapter into a selected layer.
+        """Inserts an adapter into a selected layer.
 
         Args:
             target: The layer.
@@ -90,7 +90,7 @@ class BaseMethod:
         return [target.name]
 
     def lr_multipliers(self, network: nn.Module) -> Mapping[str, float]:  # noqa: ARG002
-        """Return multiples of the learning rate for some parameters, by name in the network.
+        """Returns multiples of the learning rate for some parameters, by name in the network.
 
         Args:
             network: The network with all adapters in place.
@@ -98,13 +98,13 @@ class BaseMethod:
         return {}
 
     def adapted_type(self) -> type[AdaptedNetwork]:
-        """Return the class of the adapted network, such as a subclass with training hooks."""
+        """Returns the class of the adapted network, such as a subclass with training hooks."""
         from fseft.learn.adapters.adapted_network import AdaptedNetwork
 
         return AdaptedNetwork
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
-        """Return the layers that the method `wants`.
+        """Returns the layers that the method `wants`.
 
         Raises:
             IncompatibleError: The network has no such layer.
@@ -115,7 +115,7 @@ class BaseMethod:
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Attach an adapter to each selected layer, in the order of `select`, and freeze the rest.
+        """Attaches an adapter to each selected layer, in the order of `select`, and freezes the rest.
 
         Args:
             architecture: Describes the layers of the network.
@@ -136,7 +136,7 @@ class BaseMethod:
 
 
 def require_targets(targets: list[Target], needs: str, method: str) -> list[Target]:
-    """Return the targets if there is at least one.
+    """Returns the targets if there is at least one.
 
     Args:
         targets: Layers that a method selected.

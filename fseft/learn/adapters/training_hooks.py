@@ -21,7 +21,7 @@ class TrainingHooks:
     therefore depend on the network's tensors, `AdaptedNetwork.extra_state`, `training_state`, the
     step and the epoch only.
 
-    Example:
+    Examples:
         A penalty on all trained parameters:
 
         ```python
@@ -32,14 +32,14 @@ class TrainingHooks:
     """
 
     def calibrate(self, batches: Iterator[Tensor]) -> None:
-        """Initialise from data, before the first step.
+        """Initialises from data, before the first step.
 
         Args:
             batches: Images without labels, float32 (B, C, i, j, k), one batch per support case.
         """
 
     def fit_closed_form(self, voxels: VoxelSample) -> float | None:  # noqa: ARG002
-        """Fit the trained parameters with a solver instead of optimiser steps, on cached features.
+        """Fits the trained parameters with a solver instead of optimiser steps, on cached features.
 
         Args:
             voxels: Features and labels of sampled voxels of the support cases.
@@ -50,11 +50,11 @@ class TrainingHooks:
         return None
 
     def regularizer(self) -> Tensor | None:
-        """Return a scalar tensor that is added to the loss of a step, or None."""
+        """Returns a scalar tensor that is added to the loss of a step, or None."""
         return None
 
     def on_optimizer_step(self, step: int, total: int, optimizer: torch.optim.Optimizer) -> None:
-        """Act after an optimiser step, for example with a proximal step or a rank schedule.
+        """Acts after an optimiser step, for example with a proximal step or a rank schedule.
 
         Args:
             step: Number of steps so far, from 1.
@@ -63,14 +63,14 @@ class TrainingHooks:
         """
 
     def training_state(self) -> dict[str, Tensor]:
-        """Return tensors by name that a checkpoint needs in addition to `state_dict`."""
+        """Returns tensors by name that a checkpoint needs in addition to `state_dict`."""
         return {}
 
     def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the tensors that `training_state` returned."""
+        """Restores the tensors that `training_state` returned."""
 
     def held_out_cases(self, epoch: int, cases: int) -> Collection[int]:  # noqa: ARG002
-        """Return the indices of support cases to exclude from the steps of an epoch.
+        """Returns the indices of support cases to exclude from the steps of an epoch.
 
         Called before each step on crops; the result may depend on earlier validations.
 
@@ -83,7 +83,7 @@ class TrainingHooks:
     def on_epoch_validation(
         self, epoch: Epoch, cases: int, crops_of: Callable[[int, int], tuple[Tensor, Tensor]]
     ) -> None:
-        """Validate after each epoch on crops, in evaluation mode and without gradients.
+        """Validates after each epoch on crops, in evaluation mode and without gradients.
 
         Args:
             epoch: The finished epoch.
@@ -94,7 +94,7 @@ class TrainingHooks:
         """
 
     def plateau_losses(self, losses: Sequence[float]) -> Sequence[float]:
-        """Return the epoch losses for early stopping; none while the method still searches.
+        """Returns the epoch losses for early stopping; none while the method still searches.
 
         Args:
             losses: Mean training loss of each epoch so far.
@@ -102,8 +102,8 @@ class TrainingHooks:
         return losses
 
     def finish(self) -> None:
-        """Take final decisions after the last step, before the adapter is written."""
+        """Takes final decisions after the last step, before the adapter is written."""
 
     def notes(self) -> tuple[str, ...]:
-        """Return lines for the user about the result; they are printed and stored in `run.json`."""
+        """Returns lines for the user about the result; they are printed and stored in `run.json`."""
         return ()

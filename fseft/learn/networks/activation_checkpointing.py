@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def checkpointable_blocks(architecture: Architecture, network: nn.Module) -> list[nn.Module]:
-    """Return the blocks of a network, which can be recomputed or sharded as a whole.
+    """Returns the blocks of a network, which can be recomputed or sharded as a whole.
 
     Blocks are transformer blocks and the smallest modules that contain a spatial convolution with
     its norm and activation. They do not overlap.
@@ -35,17 +35,17 @@ def checkpointable_blocks(architecture: Architecture, network: nn.Module) -> lis
 
 
 def _contains_any(name: str, others: set[str]) -> bool:
-    """Return whether a module contains one of the others."""
+    """Returns whether a module contains one of the others."""
     return any(other.startswith(f"{name}.") for other in others)
 
 
 def _is_inside_any(name: str, others: set[str]) -> bool:
-    """Return whether a module is one of the others, or is contained in one."""
+    """Returns whether a module is one of the others, or is contained in one."""
     return any(f"{name}.".startswith(f"{other}.") for other in others)
 
 
 def checkpoint_activations(modules: list[nn.Module]) -> None:
-    """Recompute the activations inside modules in the backward pass (Chen et al. 2016), in place.
+    """Recomputes the activations inside modules in the backward pass (Chen et al. 2016), in place.
 
     Only the inputs of the modules are kept in memory.
     """

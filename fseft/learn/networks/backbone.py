@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def get_architecture(name: str) -> Architecture:
-    """Return the architecture of that name.
+    """Returns the architecture of that name.
 
     Raises:
         FseftError: No plugin provides it, or it cannot be imported.
@@ -30,7 +30,7 @@ def get_architecture(name: str) -> Architecture:
 
 
 def validate_hparams(architecture: Architecture, hparams: Mapping[str, Any]) -> Config:
-    """Validate the hyper-parameters of a network.
+    """Validates the hyper-parameters of a network.
 
     Args:
         architecture: Defines their names and types by its `config_class`.
@@ -69,7 +69,7 @@ def build_network(
     hparams: Mapping[str, Any],
     seed: int,
 ) -> nn.Module:
-    """Build a network with random weights, without touching the global random generator.
+    """Builds a network with random weights, without touching the global random generator.
 
     Args:
         architecture: Builds it.
@@ -93,7 +93,7 @@ def build_network(
 def load_weights(
     network: nn.Module, tensors: Mapping[str, Tensor], *, source: str, partial: bool = False
 ) -> list[str]:
-    """Load tensors into a network, in place; stored half precision becomes float32.
+    """Loads tensors into a network, in place; stored half precision becomes float32.
 
     Args:
         network: The network to fill.
@@ -126,5 +126,5 @@ def load_weights(
 
 
 def count_parameters(network: nn.Module, *, trainable: bool = False) -> int:
-    """Return the number of parameters, or of those that require a gradient."""
+    """Returns the number of parameters, or of those that require a gradient."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable)

@@ -37,7 +37,7 @@ class BaseArchitecture:
         deepest_module: Name of the module whose output a text-driven head takes as the deepest
             features; empty where the architecture supports no such head.
 
-    Example:
+    Examples:
         >>> from fseft.learn.networks.base_architecture import BaseArchitecture, level_of
         >>> class PlainUNet(BaseArchitecture):
         ...     divisor = (16, 16, 16)
@@ -58,7 +58,7 @@ class BaseArchitecture:
     deepest_module: ClassVar[str] = ""
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Return the part of the network that a layer belongs to, and its level (0 = finest).
+        """Returns the part of the network that a layer belongs to, and its level (0 = finest).
 
         Args:
             network: As returned by `build`.
@@ -67,17 +67,17 @@ class BaseArchitecture:
         raise NotImplementedError
 
     def role(self, name: str, module: nn.Module) -> Role | None:
-        """Return the role of a module, or None where methods must leave it alone."""
+        """Returns the role of a module, or None where methods must leave it alone."""
         del name  # architectures whose layers share a type decide by the name
         return role_by_type(module)
 
     def followed_by_norm(self, network: nn.Module, name: str) -> bool:
-        """Return whether a normalisation layer is the only consumer of a layer's output."""
+        """Returns whether a normalisation layer is the only consumer of a layer's output."""
         del network  # architectures that reuse names look at the neighbours of the layer
         return re.fullmatch(self.before_norm_pattern, name) is not None
 
     def targets(self, network: nn.Module) -> list[Target]:
-        """List every module with a role and parameters, the head last.
+        """Lists every module with a role and parameters, the head last.
 
         Modules that a method has added to the network (`AdapterModule`) are left out.
         """
@@ -100,7 +100,7 @@ class BaseArchitecture:
         return [*targets, Target(head, network.get_submodule(head), "head", 0, "conv.pointwise")]
 
     def features(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Return the input of the head.
+        """Returns the input of the head.
 
         Args:
             network: As returned by `build`, on the device of `x`.
@@ -120,23 +120,23 @@ class BaseArchitecture:
         return captured[0]
 
     def head_name(self, network: nn.Module) -> str:
-        """Return the dotted name of the pointwise classifier."""
+        """Returns the dotted name of the pointwise classifier."""
         modules = network.named_modules()
         names: list[str] = [name for name, _ in modules if re.fullmatch(self.head_pattern, name)]
         return names[-1]
 
     def head(self, network: nn.Module) -> nn.Conv3d:
-        """Return the pointwise classifier."""
+        """Returns the pointwise classifier."""
         head: Any = network.get_submodule(self.head_name(network))
         return head  # type: ignore[no-any-return]
 
     def replace_head(self, network: nn.Module, head: nn.Module) -> None:
-        """Replace the pointwise classifier by another module on the same features, in place."""
+        """Replaces the pointwise classifier by another module on the same features, in place."""
         parent, _, name = self.head_name(network).rpartition(".")
         network.get_submodule(parent).add_module(name, head)
 
     def detach_text_head(self, network: nn.Module) -> nn.Module | None:
-        """Remove the text-driven head from the network and return it; None if it was built without.
+        """Removes the text-driven head from the network and returns it; None if it was built without.
 
         The text-driven head is a second head: the pointwise classifier stays in place.
         """
@@ -148,7 +148,7 @@ class BaseArchitecture:
     def make_text_driven_head(
         self, network: nn.Module, head: nn.Module, indices: Sequence[int | None]
     ) -> nn.Module:
-        """Build a softmax head from a detached text head.
+        """Builds a softmax head from a detached text head.
 
         Args:
             network: Provides the deepest features.
@@ -165,7 +165,7 @@ class BaseArchitecture:
         return TextDrivenHead(head, deepest, indices)  # type: ignore[arg-type]
 
     def require_divisible(self, downsampling: int) -> None:
-        """Check that a network's total downsampling divides `divisor`, which patches are cut by.
+        """Checks that a network's total downsampling divides `divisor`, which patches are cut by.
 
         Args:
             downsampling: Ratio of the finest to the coarsest resolution, in voxels.
@@ -181,7 +181,7 @@ class BaseArchitecture:
 
 
 def role_by_type(module: nn.Module) -> Role | None:
-    """Return the role of a layer of a convolutional network by its type."""
+    """Returns the role of a layer of a convolutional network by its type."""
     from torch import nn
 
     if isinstance(module, nn.BatchNorm3d | nn.InstanceNorm3d | nn.GroupNorm):
@@ -196,14 +196,14 @@ def role_by_type(module: nn.Module) -> Role | None:
 
 
 def module_count(network: nn.Module, name: str) -> int:
-    """Return the length of the module list of that name, such as one module per level."""
+    """Returns the length of the module list of that name, such as one module per level."""
     return len(network.get_submodule(name))  # type: ignore[arg-type]
 
 
 def level_of(name: str) -> int:
-    """Return the first number in a layer's name.
+    """Returns the first number in a layer's name.
 
-    Example:
+    Examples:
         >>> level_of("up_layers.2.0.conv1")
         2
     """
@@ -211,12 +211,12 @@ def level_of(name: str) -> int:
 
 
 def total_stride(strides: Iterable[int | Sequence[int]]) -> int:
-    """Return the number of voxels that each side of the image must be divisible by.
+    """Returns the number of voxels that each side of the image must be divisible by.
 
     Args:
         strides: Of each level, for all axes or (i, j, k).
 
-    Example:
+    Examples:
         >>> total_stride([2, (2, 2, 1)])
         4
     """

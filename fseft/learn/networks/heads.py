@@ -33,7 +33,7 @@ def new_head(
     *,
     suppress_unmatched: bool = False,
 ) -> nn.Conv3d:
-    """Build a softmax head with one row for the background and one per structure, in order.
+    """Builds a softmax head with one row for the background and one per structure, in order.
 
     Rows of structures that the model knows are copied. A sigmoid model has no background row; its
     logit is set to zero, so that a structure wins exactly where the model's own probability is
@@ -69,7 +69,7 @@ def new_head(
 
 @torch.no_grad()
 def initialise_to_prior(head: nn.Conv3d) -> None:
-    """Set the bias of a sigmoid head so that each structure starts at `PRIOR`, in place.
+    """Sets the bias of a sigmoid head so that each structure starts at `PRIOR`, in place.
 
     Lin et al. 2017, arXiv:1708.02002, section 4.1. With a probability of one half, the first steps
     lower all features, until rare structures get no gradient and are never predicted.
@@ -104,7 +104,7 @@ class ResidualHead(nn.Module):
             self.second.weight.zero_()
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features (B, width, i, j, k) to logits (B, classes, i, j, k)."""
+        """Maps features (B, width, i, j, k) to logits (B, classes, i, j, k)."""
         logits: Tensor
         if self.classifier.out_channels > self.in_channels:
             logits = self.classifier(features + self.second(self._hidden(features)))
@@ -113,7 +113,7 @@ class ResidualHead(nn.Module):
         return logits
 
     def residual_logits(self, features: Tensor) -> Tensor:
-        """Compute the contribution of the convolutions to the logits (B, classes, i, j, k)."""
+        """Computes the contribution of the convolutions to the logits (B, classes, i, j, k)."""
         weight = torch.einsum(
             "cw,wvijk->cvijk", self.classifier.weight.flatten(1), self.second.weight
         )
@@ -147,7 +147,7 @@ class FusedHeads(nn.Module):
         ]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features (B, width, i, j, k) to logits (B, all classes, i, j, k)."""
+        """Maps features (B, width, i, j, k) to logits (B, all classes, i, j, k)."""
         # A pointwise convolution would copy features whose channels are last, on one CPU core.
         logits = torch.einsum("cw,bwijk->bcijk", self.rows, features).add_(self.bias)
         for head, end in zip(self.residual, self.ends, strict=True):
@@ -168,7 +168,7 @@ class ParallelHeads(nn.Module):
         self.heads = nn.ModuleList(_fuse_adjacent(heads))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features (B, width, i, j, k) to logits (B, all classes, i, j, k)."""
+        """Maps features (B, width, i, j, k) to logits (B, all classes, i, j, k)."""
         logits = [head(features) for head in self.heads]
         # torch.cat copies, also a single tensor.
         return logits[0] if len(logits) == 1 else torch.cat(logits, dim=1)
@@ -189,13 +189,13 @@ class SplitNetwork(nn.Module):
         self.body, self.head = body, head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, C, i, j, k) to logits (B, classes, i, j, k)."""
+        """Maps images (B, C, i, j, k) to logits (B, classes, i, j, k)."""
         logits: Tensor = self.head(self.body(x))
         return logits
 
 
 def receptive_field_radius(head: nn.Module) -> int:
-    """Return the receptive-field radius of a convolutional head, in voxels, as an upper bound."""
+    """Returns the receptive-field radius of a convolutional head, in voxels, as an upper bound."""
     branches: nn.ModuleList | None = None
     if isinstance(head, ParallelHeads):
         branches = head.heads
@@ -208,7 +208,7 @@ def receptive_field_radius(head: nn.Module) -> int:
 
 
 def _fuse_adjacent(heads: Iterable[nn.Module]) -> Iterator[nn.Module]:
-    """Replace each run of fusible heads by one `FusedHeads`; other heads stay as they are."""
+    """Replaces each run of fusible heads by one `FusedHeads`; other heads stay as they are."""
     for fusible, run in groupby(heads, _is_fusible):
         if fusible:
             yield FusedHeads(list(run))
@@ -227,14 +227,14 @@ def _classifier(head: nn.Module) -> nn.Conv3d:
 
 
 def _row(head: nn.Conv3d, index: int) -> tuple[Tensor, Tensor]:
-    """Return the weight (width, 1, 1, 1) and the bias of a class."""
+    """Returns the weight (width, 1, 1, 1) and the bias of a class."""
     bias = torch.tensor(0.0) if head.bias is None else head.bias[index]
     weight = head.weight[index]
     return weight.detach(), bias.detach()
 
 
 def is_pointwise(head: nn.Module) -> bool:
-    """Return whether a head is a plain pointwise convolution with a bias.
+    """Returns whether a head is a plain pointwise convolution with a bias.
 
     It is not if a method has added hooks, submodules or parametrizations to it.
     """

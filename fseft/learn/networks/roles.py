@@ -79,7 +79,7 @@ class Architecture(Protocol):
         """Class of the hyper-parameters that `build` accepts, the same as `config` of the spec."""
 
     def build(self, *, in_channels: int, out_channels: int, config: Any) -> nn.Module:
-        """Build a network with random weights.
+        """Builds a network with random weights.
 
         Args:
             in_channels: Channels of the image.
@@ -91,16 +91,16 @@ class Architecture(Protocol):
         """
 
     def targets(self, network: nn.Module) -> list[Target]:
-        """List all modules that a method may adapt, including the head."""
+        """Lists all modules that a method may adapt, including the head."""
 
     def features(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Return the input of the head (B, F, i, j, k), which is all that black-box methods see."""
+        """Returns the input of the head (B, F, i, j, k), which is all that black-box methods see."""
 
     def head(self, network: nn.Module) -> nn.Conv3d:
-        """Return the last layer, a pointwise convolution."""
+        """Returns the last layer, a pointwise convolution."""
 
     def replace_head(self, network: nn.Module, head: nn.Module) -> None:
-        """Replace the head by another classifier of the features, in place."""
+        """Replaces the head by another classifier of the features, in place."""
 
 
 TEXT_CLASSES = "text_classes"
@@ -116,12 +116,12 @@ class TextHeadArchitecture(Protocol):
     """
 
     def detach_text_head(self, network: nn.Module) -> nn.Module | None:
-        """Remove the text-driven head and return it; None if the network was built without."""
+        """Removes the text-driven head and returns it; None if the network was built without."""
 
     def make_text_driven_head(
         self, network: nn.Module, head: nn.Module, indices: Sequence[int | None]
     ) -> nn.Module:
-        """Build a softmax head from a detached text head.
+        """Builds a softmax head from a detached text head.
 
         Args:
             network: Provides the deepest features.

@@ -54,7 +54,7 @@ class LoadReport(FrozenModel):
     rows: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
-        """Return the report as lines of text."""
+        """Returns the report as lines of text."""
         size = f"{self.loaded} tensors with {self.parameters:,} parameters"
         lines = [f"{size} loaded, {self.renamed} of them renamed"]
         if self.rows:
@@ -72,7 +72,7 @@ class LoadReport(FrozenModel):
 
 
 def unwrap(content: object, keys: Sequence[str] = ()) -> dict[str, Tensor]:
-    """Return the tensors of a loaded checkpoint by name.
+    """Returns the tensors of a loaded checkpoint by name.
 
     Args:
         content: Content of the file: nested dictionaries, or a module.
@@ -81,7 +81,7 @@ def unwrap(content: object, keys: Sequence[str] = ()) -> dict[str, Tensor]:
     Raises:
         FseftError: The file contains no tensors.
 
-    Example:
+    Examples:
         >>> import torch
         >>> unwrap({"epoch": 3, "state_dict": {"head.bias": torch.zeros(2)}})
         {'head.bias': tensor([0., 0.])}
@@ -110,7 +110,7 @@ def unwrap(content: object, keys: Sequence[str] = ()) -> dict[str, Tensor]:
 
 
 def _nested(content: Mapping[Any, Any], keys: Sequence[str]) -> Mapping[Any, Any] | None:
-    """Return the value of the first key that holds a dictionary or a module."""
+    """Returns the value of the first key that holds a dictionary or a module."""
     for key in keys:
         candidate = _state_dict(content.get(key))
         if isinstance(candidate, Mapping):
@@ -119,14 +119,14 @@ def _nested(content: Mapping[Any, Any], keys: Sequence[str]) -> Mapping[Any, Any
 
 
 def _state_dict(content: object) -> object:
-    """Return the state dict of a pickled module; other content is returned as it is."""
+    """Returns the state dict of a pickled module; other content is returned as it is."""
     return content.state_dict() if isinstance(content, torch.nn.Module) else content
 
 
 def strip_prefixes(names: Iterable[str]) -> dict[str, str]:
-    """Map each name to the name without the prefixes that most names have.
+    """Maps each name to the name without the prefixes that most names have.
 
-    Example:
+    Examples:
         >>> strip_prefixes(["module.a", "module.b", "c"])
         {'module.a': 'a', 'module.b': 'b', 'c': 'c'}
     """
@@ -137,7 +137,7 @@ def strip_prefixes(names: Iterable[str]) -> dict[str, str]:
 
 
 def _common_prefix(names: list[str]) -> str:
-    """Return the prefix of `PREFIXES` that more than half of the names have, or an empty string."""
+    """Returns the prefix of `PREFIXES` that more than half of the names have, or an empty string."""
     for prefix in PREFIXES:
         if 2 * sum(name.startswith(prefix) for name in names) > len(names):
             return prefix
@@ -147,7 +147,7 @@ def _common_prefix(names: list[str]) -> str:
 def matching_checkpoints(
     names: Iterable[str], checkpoints: Mapping[str, CheckpointSpec]
 ) -> list[str]:
-    """Return the models whose public checkpoint has such tensor names.
+    """Returns the models whose public checkpoint has such tensor names.
 
     Args:
         names: Tensor names of a file.
@@ -169,7 +169,7 @@ def matching_checkpoints(
 def match_state_dict(
     tensors: Mapping[str, Tensor], checkpoint: CheckpointSpec, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """Map the tensors of a file to those of a network.
+    """Maps the tensors of a file to those of a network.
 
     Args:
         tensors: Tensors of the file, unwrapped.
@@ -203,12 +203,12 @@ def match_state_dict(
 
 
 def _parameters(state: Mapping[str, Tensor], names: Iterable[str]) -> list[Tensor]:
-    """Return the parameters, not the buffers, of these names."""
+    """Returns the parameters, not the buffers, of these names."""
     return [state[name] for name in names if isinstance(state[name], torch.nn.Parameter)]
 
 
 def _missing(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the network's tensors that are absent.
+    """Returns the names of the network's tensors that are absent.
 
     Integer tensors are counters and index tables, which the network creates itself.
     """
@@ -217,7 +217,7 @@ def _missing(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list
 
 
 def _require_unique(targets: Iterable[str]) -> None:
-    """Raise an error if two tensors of a file have the same name in the network."""
+    """Raises an error if two tensors of a file have the same name in the network."""
     repeated = [target for target, count in Counter(targets).items() if count > 1]
     if repeated:
         raise FseftError(
@@ -227,7 +227,7 @@ def _require_unique(targets: Iterable[str]) -> None:
 
 
 def _require_shapes(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Raise an error if a tensor has another shape than the network's."""
+    """Raises an error if a tensor has another shape than the network's."""
     common = [name for name in tensors if name in state]
     mismatched = [name for name in common if tensors[name].shape != state[name].shape]
     if mismatched:
@@ -242,7 +242,7 @@ def _require_shapes(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) 
 def _require_coverage(
     tensors: Mapping[str, Tensor], pattern: str, state: Mapping[str, Tensor]
 ) -> None:
-    """Raise an error if a tensor of the network that matches the pattern is missing."""
+    """Raises an error if a tensor of the network that matches the pattern is missing."""
     covered = {name: state[name] for name in state if re.search(pattern, name)}
     missing = _missing(covered, tensors)
     if missing:
@@ -258,7 +258,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _rename_all(short_names: Mapping[str, str], checkpoint: CheckpointSpec) -> dict[str, str]:
-    """Map the names of the file to those of the network, without ignored tensors."""
+    """Maps the names of the file to those of the network, without ignored tensors."""
     targets = {}
     for name, target in short_names.items():
         if _matches(target, checkpoint.ignored):
@@ -270,12 +270,12 @@ def _rename_all(short_names: Mapping[str, str], checkpoint: CheckpointSpec) -> d
 
 
 def _groups(names: Iterable[str]) -> dict[str, int]:
-    """Count the names by their first part, the most frequent first."""
+    """Counts the names by their first part, the most frequent first."""
     return dict(Counter(name.split(".")[0] for name in names).most_common())
 
 
 def _list_groups(names: Sequence[str]) -> str:
-    """List the most frequent first parts of names for a message."""
+    """Lists the most frequent first parts of names for a message."""
     counts = [f"{group} {count}" for group, count in _groups(names).items()]
     if len(counts) > _MAX_GROUPS:
         counts[_MAX_GROUPS:] = ["..."]
@@ -287,7 +287,7 @@ def _shape(tensor: Tensor) -> str:
 
 
 def output_fingerprint(outputs: Tensor) -> dict[str, Any]:
-    """Return statistics of a network's output on a fixed input, to detect a changed function.
+    """Returns statistics of a network's output on a fixed input, to detect a changed function.
 
     Args:
         outputs: Of any shape.

@@ -51,7 +51,7 @@ class TextHead(nn.Module):
         self.text_to_vision = nn.Linear(512, 256)
 
     def forward(self, features: Tensor, deepest: Tensor, index: int) -> Tensor:
-        """Compute the logits of one class.
+        """Computes the logits of one class.
 
         Args:
             features: Features at full resolution (B, width, i, j, k).
@@ -98,7 +98,7 @@ class TextDrivenHead(AdapterModule):
         self.deepest_features = output
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features (B, width, i, j, k) to logits (B, 1 + structures, i, j, k)."""
+        """Maps features (B, width, i, j, k) to logits (B, 1 + structures, i, j, k)."""
         deepest = self.deepest_features
         assert deepest is not None  # noqa: S101 - the head runs last
         background = features.new_zeros(len(features), *features.shape[2:])
@@ -112,7 +112,7 @@ class TextDrivenHead(AdapterModule):
 
 
 def _segment(x: Tensor, parameters: Tensor) -> Tensor:
-    """Apply three pointwise convolutions with generated weights: (8, i, j, k) -> (i, j, k)."""
+    """Applies three pointwise convolutions with generated weights: (8, i, j, k) -> (i, j, k)."""
     weights_and_biases = torch.split(parameters, list(SIZES))
     weights, biases = weights_and_biases[:3], weights_and_biases[3:]
     for layer in (0, 1):

@@ -28,7 +28,7 @@ class Augmentation(Protocol):
     """An augmentation of the intensities, or of image and label."""
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
-        """Draw the parameters for a crop.
+        """Draws the parameters for a crop.
 
         Args:
             generator: The only source of randomness.
@@ -39,7 +39,7 @@ class Augmentation(Protocol):
         """
 
     def apply(self, parameters: Any, image: Array, label: Array) -> tuple[Array, Array]:
-        """Return an augmented crop; the same for the same parameters.
+        """Returns an augmented crop; the same for the same parameters.
 
         Args:
             parameters: From `draw`.
@@ -55,10 +55,10 @@ class SpatialAugmentation(Protocol):
     """
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
-        """Draw the parameters for a crop, see `Augmentation.draw`."""
+        """Draws the parameters for a crop, see `Augmentation.draw`."""
 
     def apply(self, parameters: Any, coordinates: Array) -> Array:
-        """Return moved coordinates.
+        """Returns moved coordinates.
 
         Args:
             parameters: From `draw`.
@@ -78,11 +78,11 @@ class Mirroring:
     axes: tuple[int, ...] = (0, 1, 2)
 
     def draw(self, generator: np.random.Generator, _: tuple[int, ...]) -> tuple[int, ...]:
-        """Draw the axes to flip."""
+        """Draws the axes to flip."""
         return tuple(axis for axis in self.axes if generator.random() < 0.5)
 
     def apply(self, axes: tuple[int, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Return image and label flipped along the axes."""
+        """Returns image and label flipped along the axes."""
         with_channel = tuple(1 + axis for axis in axes)
         return np.flip(image, with_channel), np.flip(label, with_channel)
 
@@ -117,7 +117,7 @@ class AugmentationPipeline:
     steps: tuple[AugmentationStep, ...] = ()
 
     def margin(self, size: Triple) -> Triple:
-        """Return the voxels to read beyond each side of a crop, for its rotated corners.
+        """Returns the voxels to read beyond each side of a crop, for its rotated corners.
 
         Args:
             size: Size of the augmented crop (i, j, k).
@@ -128,7 +128,7 @@ class AugmentationPipeline:
         return i, j, k
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Drawn:
-        """Draw which steps apply to a crop (C, i, j, k), and their parameters."""
+        """Draws which steps apply to a crop (C, i, j, k), and their parameters."""
         return [
             (step, step.augmentation.draw(generator, shape))
             for step in self.steps
@@ -136,7 +136,7 @@ class AugmentationPipeline:
         ]
 
     def apply(self, drawn: Drawn, image: Array, label: Array, size: Triple) -> tuple[Array, Array]:
-        """Return an augmented crop.
+        """Returns an augmented crop.
 
         Args:
             drawn: From `draw`.
@@ -152,7 +152,7 @@ class AugmentationPipeline:
         return image.astype(np.float32, copy=False), label.astype(np.int16, copy=False)
 
     def augment(self, crops: Crops, size: Triple, seed: int) -> Crops:
-        """Return augmented crops; the same for the same seed, in any thread or process.
+        """Returns augmented crops; the same for the same seed, in any thread or process.
 
         Args:
             crops: Crops of `size` with their `margin`.
@@ -177,7 +177,7 @@ NO_AUGMENTATION = AugmentationPipeline()
 def load_augmentations(
     names: Sequence[str], *, mirror_axes: tuple[int, ...] = ()
 ) -> AugmentationPipeline:
-    """Return the pipeline of augmentations by their names.
+    """Returns the pipeline of augmentations by their names.
 
     Args:
         names: Such as `TrainingConfig.augmentations`; the order is that of application.
@@ -198,7 +198,7 @@ def load_augmentations(
 
 
 def _centre(image: Array, label: Array, size: Triple, _: Iterable[Any]) -> tuple[Array, Array]:
-    """Return the central part of a crop."""
+    """Returns the central part of a crop."""
     inside = []
     for side, target in zip(image.shape[1:], size, strict=True):
         start = (side - target) // 2
@@ -210,7 +210,7 @@ def _centre(image: Array, label: Array, size: Triple, _: Iterable[Any]) -> tuple
 def _resample(
     image: Array, label: Array, size: Triple, spatial: Iterable[tuple[AugmentationStep, Any]]
 ) -> tuple[Array, Array]:
-    """Interpolate image (linear) and label (nearest neighbour) at moved coordinates."""
+    """Interpolates image (linear) and label (nearest neighbour) at moved coordinates."""
     from batchgenerators.augmentations.utils import (
         create_zero_centered_coordinate_mesh,
         interpolate_img,

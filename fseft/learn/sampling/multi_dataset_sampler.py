@@ -105,7 +105,7 @@ class Batch:
 
 
 def sampling_probabilities(counts: Sequence[int], temperature: float) -> npt.NDArray[np.float64]:
-    """Return the probability of each dataset: its number of cases to the power 1 / temperature.
+    """Returns the probability of each dataset: its number of cases to the power 1 / temperature.
 
     Conneau et al. 2020 (arXiv:1911.02116), for languages.
 
@@ -113,7 +113,7 @@ def sampling_probabilities(counts: Sequence[int], temperature: float) -> npt.NDA
         counts: Number of cases of each dataset.
         temperature: 1 samples all cases with equal probability, infinity all datasets.
 
-    Example:
+    Examples:
         >>> sampling_probabilities([30, 10], 1.0).tolist()
         [0.75, 0.25]
     """
@@ -128,7 +128,7 @@ def draw_crop_request(
     foreground_fraction: float,
     seed: int,
 ) -> CropRequest:
-    """Draw a dataset, then a structure, then a case with it; or any place of any case.
+    """Draws a dataset, then a structure, then a case with it; or any place of any case.
 
     Args:
         sources: The datasets.
@@ -146,7 +146,7 @@ def draw_crop_request(
 
 
 def read_batch(request: BatchRequest) -> Batch:
-    """Read the crops of a batch.
+    """Reads the crops of a batch.
 
     Each crop has its own generator, so that the batch is the same in any process.
     """
@@ -162,7 +162,7 @@ def read_batch(request: BatchRequest) -> Batch:
 
 
 def _read(crop: CropRequest, request: BatchRequest) -> tuple[Crops, str]:
-    """Read and augment a crop; return it as a batch of one, with its origin."""
+    """Reads and augment a crop; return it as a batch of one, with its origin."""
     # A new object each time: with thousands of cases, too many files would stay open.
     case = CachedCase(crop.case.cached.root, crop.case.cached.case)
     rng = np.random.default_rng(derived_seed(crop.seed, "place"))

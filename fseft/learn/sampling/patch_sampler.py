@@ -24,7 +24,7 @@ OUTSIDE = {"ct": -1024.0, "mr": 0.0, "other": 0.0}
 
 
 def pad_to(image: Array, size: Triple, modality: str) -> tuple[Array, tuple[slice, ...]]:
-    """Pad a volume to at least the size of a crop, as crops are padded in training.
+    """Pads a volume to at least the size of a crop, as crops are padded in training.
 
     Args:
         image: (C, i, j, k), as stored.
@@ -79,7 +79,7 @@ class CropSource:
     margin: Triple = (0, 0, 0)
 
     def draw(self, case: CachedCase, count: int, rng: np.random.Generator) -> Crops:
-        """Draw `count` crops with their margins.
+        """Draws `count` crops with their margins.
 
         The foreground crops come first, each centred near a randomly chosen structure.
         """
@@ -94,7 +94,7 @@ class CropSource:
         return Crops(np.stack(images), np.stack(labels))
 
     def read(self, case: CachedCase, start: Sequence[int]) -> tuple[Array, Array]:
-        """Read a crop with its margin.
+        """Reads a crop with its margin.
 
         Args:
             case: The case.
@@ -113,7 +113,7 @@ class CropSource:
     def start_near(
         self, case: CachedCase, structure: int | None, rng: np.random.Generator
     ) -> tuple[int, ...]:
-        """Draw the first voxel of a crop near a structure; of any crop if the case lacks it.
+        """Draws the first voxel of a crop near a structure; of any crop if the case lacks it.
 
         Args:
             case: The case.
@@ -130,7 +130,7 @@ class CropSource:
         return self._start_near_value(case, int(rng.choice(values)), rng)
 
     def random_start(self, case: CachedCase, rng: np.random.Generator) -> tuple[int, ...]:
-        """Draw the first voxel of a crop, uniformly."""
+        """Draws the first voxel of a crop, uniformly."""
         slack = self._slack(case)
         start = rng.integers(np.minimum(slack, 0), np.maximum(slack, 0) + 1)
         return tuple(start.tolist())
@@ -138,7 +138,7 @@ class CropSource:
     def _start(
         self, case: CachedCase, rng: np.random.Generator, *, foreground: bool
     ) -> tuple[int, ...]:
-        """Draw the first voxel of a crop, near any structure for foreground crops."""
+        """Draws the first voxel of a crop, near any structure for foreground crops."""
         values = [value for value in self.classes if value in case.classes]
         if not (foreground and values):
             return self.random_start(case, rng)
@@ -158,11 +158,11 @@ class CropSource:
         return tuple(clipped.tolist())
 
     def _slack(self, case: CachedCase) -> Array:
-        """Return the size of the case minus that of a crop; negative where the case is smaller."""
+        """Returns the size of the case minus that of a crop; negative where the case is smaller."""
         return np.asarray(case.shape) - self.size
 
     def _structures(self, stored: Array) -> Array:
-        """Return the structure indices of stored label values."""
+        """Returns the structure indices of stored label values."""
         largest = max(int(stored.max(initial=0)), *self.classes, 0)
         index_of = np.zeros(largest + 1, np.int16)
         index_of[list(self.classes.keys())] = list(self.classes.values())

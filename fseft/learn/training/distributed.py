@@ -27,7 +27,7 @@ RANK_ZERO_TIMEOUT = timedelta(days=7)
 
 
 def is_rank_zero() -> bool:
-    """Return whether this process reports and writes for all, also before the group is formed."""
+    """Returns whether this process reports and writes for all, also before the group is formed."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -48,14 +48,14 @@ class DistributedContext:
     waiting_group: Any = None
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum of a tensor over all ranks, without gradient."""
+        """Returns the sum of a tensor over all ranks, without gradient."""
         tensor = tensor.detach().clone()
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def broadcast(self, value: float) -> float:
-        """Return the value of rank 0, where ranks would differ, such as the elapsed time."""
+        """Returns the value of rank 0, where ranks would differ, such as the elapsed time."""
         if self.size == 1:
             return value
         tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
@@ -63,7 +63,7 @@ class DistributedContext:
         return float(tensor)
 
     def run_on_rank_zero(self, function: Callable[[], T]) -> T:
-        """Call a function on rank 0 and return its result on all ranks.
+        """Calls a function on rank 0 and returns its result on all ranks.
 
         Raises:
             FseftError: On rank 0, if the function raises it.
@@ -85,7 +85,7 @@ class DistributedContext:
     def wrap_model(
         self, network: nn.Module, *, shard: Iterable[nn.Module] | None = None
     ) -> nn.Module:
-        """Return the module to call, whose gradients are means over the ranks.
+        """Returns the module to call, whose gradients are means over the ranks.
 
         Args:
             network: The same network on all ranks. It is moved to the device, if sharded part by
@@ -114,7 +114,7 @@ ALONE = DistributedContext()
 
 @contextmanager
 def init_process_group(device: str) -> Iterator[DistributedContext]:
-    """Join the process group that torchrun describes in the environment, if it does.
+    """Joins the process group that torchrun describes in the environment, if it does.
 
     Args:
         device: `cpu` or `cuda`.
@@ -157,7 +157,7 @@ def _select_gpu(local_rank: int) -> None:
 
 
 def gather_full_tensor(value: Any) -> Any:
-    """Gather sharded tensors, also in dicts and lists, on the CPU; a GPU may not hold them.
+    """Gathers sharded tensors, also in dicts and lists, on the CPU; a GPU may not hold them.
 
     A collective operation: call it on all ranks.
     """
@@ -174,7 +174,7 @@ def gather_full_tensor(value: Any) -> Any:
 
 
 def distribute_like(value: Any, parameter: Tensor) -> Any:
-    """Return this rank's shard of a full tensor, sharded as a parameter; other values as they are.
+    """Returns this rank's shard of a full tensor, sharded as a parameter; other values as they are.
 
     Args:
         value: A tensor, or another value in an optimizer's state.

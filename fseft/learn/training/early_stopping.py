@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 def has_plateaued(
     losses: Sequence[float], *, window: int = 10, patience: int = 20, min_delta: float = 0.001
 ) -> bool:
-    """Return whether the moving average of the training loss no longer improves.
+    """Returns whether the moving average of the training loss no longer improves.
 
     The rule of the FSEFT paper, which has no validation set.
 
@@ -21,7 +21,7 @@ def has_plateaued(
         patience: Epochs over which the average must improve.
         min_delta: Minimum improvement.
 
-    Example:
+    Examples:
         >>> has_plateaued([0.5] * 30), has_plateaued([1 - 0.01 * epoch for epoch in range(30)])
         (True, False)
     """
@@ -35,7 +35,7 @@ def has_plateaued(
 def is_undertrained(
     losses: Sequence[float], *, min_epochs: int = 20, max_decrease: float = 0.1
 ) -> bool:
-    """Return whether a training ended too early: after few epochs, or with a decreasing loss.
+    """Returns whether a training ended too early: after few epochs, or with a decreasing loss.
 
     Args:
         losses: Mean training loss of each epoch.

@@ -33,7 +33,7 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Update the average after an optimizer step.
+        """Updates the average after an optimizer step.
 
         Args:
             step: Number of steps so far; the decay is min(decay, (1 + step) / (10 + step)).
@@ -45,19 +45,19 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def restore(self, tensors: Sequence[Tensor]) -> None:
-        """Resume with the tensors of an earlier average."""
+        """Resumes with the tensors of an earlier average."""
         for average, tensor in zip(self.tensors, tensors, strict=True):
             average.copy_(distribute_like(tensor, average))
 
     @torch.no_grad()
     def copy_to(self) -> None:
-        """Replace the values of the parameters by the average."""
+        """Replaces the values of the parameters by the average."""
         for average, parameter in zip(self.tensors, self._parameters, strict=True):
             parameter.copy_(average)
 
     @contextmanager
     def average_parameters(self) -> Iterator[None]:
-        """Replace the values of the parameters by the average within a context."""
+        """Replaces the values of the parameters by the average within a context."""
         trained = [parameter.detach().clone() for parameter in self._parameters]
         self.copy_to()
         try:

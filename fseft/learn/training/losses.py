@@ -33,7 +33,7 @@ class Predictions:
         weights: (B, 1 or S, ...), the number of voxels that each counts as; None counts all as 1.
         pooled: Whether the voxels of all samples are scored together, as in batch Dice.
 
-    Example:
+    Examples:
         A Tversky loss that weighs misses more than false alarms:
 
         >>> def tversky_loss(predictions):
@@ -58,7 +58,7 @@ class Predictions:
         return self.logits.softmax(1)[:, 1:]
 
     def sum(self, values: Tensor) -> Tensor:
-        """Return the weighted sum over voxels of values (B, S or 1, ...)."""
+        """Returns the weighted sum over voxels of values (B, S or 1, ...)."""
         weighted = values if self.weights is None else self.weights * values
         axes = [*range(0 if self.pooled else 2, values.ndim)]
         if self.pooled:
@@ -67,21 +67,21 @@ class Predictions:
         return weighted.sum(axes) if axes else weighted
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the weighted mean over voxels of values (B, S or 1, ...)."""
+        """Returns the weighted mean over voxels of values (B, S or 1, ...)."""
         total = self.sum(values)
         if self.weights is None:
             return total / (values.numel() / total.numel())
         return total / self.sum(torch.ones_like(values))
 
     def dice(self) -> Tensor:
-        """Return the soft Dice of each structure, with a linear denominator."""
+        """Returns the soft Dice of each structure, with a linear denominator."""
         probabilities = self.probabilities
         overlap = self.sum(probabilities * self.reference)
         total = self.sum(probabilities) + self.sum(self.reference)
         return (2 * overlap + SMOOTH) / (total + SMOOTH)
 
     def cross_entropy(self) -> Tensor:
-        """Return the cross-entropy: of the softmax, (G, 1), or binary of each structure, (G, S)."""
+        """Returns the cross-entropy: of the softmax, (G, 1), or binary of each structure, (G, S)."""
         if self.labels is not None:
             return self.mean(F.cross_entropy(self.logits, self.labels, reduction="none")[:, None])
         return self.mean(
@@ -94,7 +94,7 @@ Loss = Callable[[Predictions], "Tensor"]
 
 
 def load_loss(name: str) -> Loss:
-    """Return a loss by its name.
+    """Returns a loss by its name.
 
     Raises:
         FseftError: No installed package provides the name.
@@ -106,7 +106,7 @@ def load_loss(name: str) -> Loss:
 def segmentation_loss(
     logits: Tensor, labels: Tensor, loss: Loss, *, weights: Tensor | None = None
 ) -> Tensor:
-    """Return the loss of classes that exclude each other, pooled over the batch: a scalar.
+    """Returns the loss of classes that exclude each other, pooled over the batch: a scalar.
 
     Args:
         logits: (B, 1 + S, ...); any spatial axes, or none for voxels (n, 1 + S).
@@ -121,7 +121,7 @@ def segmentation_loss(
 
 
 def masked_losses(logits: Tensor, reference: Tensor, annotated: Tensor, loss: Loss) -> Tensor:
-    """Return the loss of each case, summed over the structures that are annotated in it, (B,).
+    """Returns the loss of each case, summed over the structures that are annotated in it, (B,).
 
     The sum over cases, divided by the number of annotated pairs of case and structure, is the
     masked mean of FSEFT (Silva-Rodríguez et al. 2025). Sums can be added over ranks.
@@ -136,7 +136,7 @@ def masked_losses(logits: Tensor, reference: Tensor, annotated: Tensor, loss: Lo
 
 
 def structure_masks(labels: Tensor, count: int) -> Tensor:
-    """Return a float32 mask for each structure 1 to `count`: (B, ...) -> (B, count, ...).
+    """Returns a float32 mask for each structure 1 to `count`: (B, ...) -> (B, count, ...).
 
     Unlike `torch.nn.functional.one_hot`, which takes eight bytes for each voxel and class.
     """

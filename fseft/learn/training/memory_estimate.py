@@ -29,7 +29,7 @@ LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.
 
 
 def installed_bytes() -> int:
-    """Return the memory of the computer, or the limit of the container or job, in bytes."""
+    """Returns the memory of the computer, or the limit of the container or job, in bytes."""
     available = [DEFAULT_BYTES]
     if hasattr(os, "sysconf"):
         available = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
@@ -49,7 +49,7 @@ def training_bytes(
     patch_size: Triple,
     crops: int,
 ) -> int:
-    """Return the peak memory of a training step of the whole network, in bytes.
+    """Returns the peak memory of a training step of the whole network, in bytes.
 
     It consists of activations, weights, gradients and two moments of the optimizer. Activations
     are proportional to the number of voxels, so they are measured once on the smallest patch. The
@@ -73,7 +73,7 @@ def training_bytes(
 
 @lru_cache(maxsize=8)
 def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int]:
-    """Return the bytes of activations per voxel, and the number of parameters."""
+    """Returns the bytes of activations per voxel, and the number of parameters."""
     architecture = backbone.get_architecture(name)
     network = backbone.build_network(
         architecture, in_channels=in_channels, out_channels=1, hparams=json.loads(hparams), seed=0
@@ -97,7 +97,7 @@ def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int]:
 
 @contextmanager
 def report_out_of_memory(subject: str, hint: str) -> Iterator[None]:
-    """Turn a failed allocation within a context into an error of a line.
+    """Turns a failed allocation within a context into an error of a line.
 
     Args:
         subject: Subject of the message, such as `a training step`.

@@ -11,7 +11,7 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def to_device(network: N, device: str) -> N:
-    """Move a network to a device; on a CPU, 3D convolutions become channels-last.
+    """Moves a network to a device; on a CPU, 3D convolutions become channels-last.
 
     A convolution takes the memory format of its weights. A training step on a CPU is 1.2 times as
     fast for the default network, 1.5 times for a SegResNet, and 0.9 to 1 times for others

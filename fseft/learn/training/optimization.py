@@ -18,7 +18,7 @@ Schedule = Callable[[float, float], float]
 
 
 def load_schedule(name: str) -> Schedule:
-    """Return a learning-rate schedule by its name.
+    """Returns a learning-rate schedule by its name.
 
     Raises:
         FseftError: No installed package provides the name.
@@ -32,7 +32,7 @@ def make_optimizer(
     default_learning_rate: float,
     config: TrainingConfig,
 ) -> Optimizer:
-    """Return the optimizer of a training run.
+    """Returns the optimizer of a training run.
 
     Args:
         parameter_groups: Function of the learning rate that returns the groups, as

@@ -19,9 +19,9 @@ B = TypeVar("B")
 
 
 def derived_seed(seed: int, purpose: str, *numbers: int) -> int:
-    """Return a seed for a purpose and, say, a step, so that purposes do not affect each other.
+    """Returns a seed for a purpose and, say, a step, so that purposes do not affect each other.
 
-    Example:
+    Examples:
         >>> derived_seed(0, "crops", 1) == derived_seed(0, "crops", 1)
         True
     """
@@ -30,7 +30,7 @@ def derived_seed(seed: int, purpose: str, *numbers: int) -> int:
 
 
 class BatchPrefetcher(Generic[B]):
-    """Draw the batches of the next steps while the network trains on the current one.
+    """Draws the batches of the next steps while the network trains on the current one.
 
     For small networks a thread is enough; a GPU may need several processes.
 
@@ -62,7 +62,7 @@ class BatchPrefetcher(Generic[B]):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def batch(self, step: int, *context: object) -> B:
-        """Return the batch of a step.
+        """Returns the batch of a step.
 
         Args:
             step: Number of the step.

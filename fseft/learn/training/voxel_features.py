@@ -32,7 +32,7 @@ class VoxelSample:
     weights: Tensor
 
     def batch(self, count: int, generator: torch.Generator) -> VoxelSample:
-        """Return `count` voxels, drawn with replacement; all of them if `count` is not smaller."""
+        """Returns `count` voxels, drawn with replacement; all of them if `count` is not smaller."""
         if count >= len(self.labels):
             return self
         chosen = torch.randint(len(self.labels), (count,), generator=generator)
@@ -40,7 +40,7 @@ class VoxelSample:
         return VoxelSample(features, labels, self.weights[chosen])
 
     def to(self, device: str) -> VoxelSample:
-        """Return the sample on a device."""
+        """Returns the sample on a device."""
         features = self.features.to(device)
         labels = self.labels.to(device)
         return VoxelSample(features, labels, self.weights.to(device))
@@ -49,7 +49,7 @@ class VoxelSample:
 def sample_voxels(
     features: Array, labels: Array, count: int, rng: np.random.Generator
 ) -> VoxelSample:
-    """Sample voxels of a crop: as many of each class, at its border and away from it.
+    """Samples voxels of a crop: as many of each class, at its border and away from it.
 
     Args:
         features: (F, i, j, k).
@@ -76,7 +76,7 @@ def sample_voxels(
 
 
 def _strata(labels: Array) -> list[Array]:
-    """Return the flat indices of the voxels of each class, at its border and away from it."""
+    """Returns the flat indices of the voxels of each class, at its border and away from it."""
     border = _border(labels)
     strata = []
     for value in np.unique(labels):
@@ -86,7 +86,7 @@ def _strata(labels: Array) -> list[Array]:
 
 
 def _border(labels: Array) -> npt.NDArray[np.bool_]:
-    """Return a mask of the voxels with a neighbour of another class along an axis."""
+    """Returns a mask of the voxels with a neighbour of another class along an axis."""
     border = np.zeros(labels.shape, bool)
     for axis in range(labels.ndim):
         along_axis = np.moveaxis(labels, axis, 0)
@@ -98,7 +98,7 @@ def _border(labels: Array) -> npt.NDArray[np.bool_]:
 
 
 def concatenate(samples: Sequence[VoxelSample]) -> VoxelSample:
-    """Return the voxels of several samples as one sample."""
+    """Returns the voxels of several samples as one sample."""
     return VoxelSample(
         torch.cat([sample.features for sample in samples]),
         torch.cat([sample.labels for sample in samples]),
@@ -107,6 +107,6 @@ def concatenate(samples: Sequence[VoxelSample]) -> VoxelSample:
 
 
 def voxel_logits(head: nn.Module, features: Tensor) -> Tensor:
-    """Return the logits (n, C) of a pointwise head on features (n, F)."""
+    """Returns the logits (n, C) of a pointwise head on features (n, F)."""
     logits: Tensor = head(features.T[None, :, :, None, None])
     return logits[0, :, :, 0, 0].T

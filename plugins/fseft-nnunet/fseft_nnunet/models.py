@@ -59,7 +59,7 @@ STRUCTURES = 117
 
 
 def totalsegmentator_card(card: ModelCard, file: Path, content: object) -> ModelCard:
-    """Return the card as described by the plans.
+    """Returns the card as described by the plans.
 
     Raises:
         FseftError: The plans belong to another model.

@@ -35,7 +35,7 @@ class _UNet(BaseArchitecture):
     before_norm_pattern = r".*\.conv"
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count encoder stages from the finest (and the stem), decoder stages from the coarsest."""
+        """Counts encoder stages from the finest (and the stem), decoder stages from the coarsest."""
         deepest = module_count(network, "encoder.stages") - 1
         if name.startswith("decoder."):
             return "decoder", deepest - 1 - level_of(name)
@@ -49,7 +49,7 @@ class PlainConv(_UNet):
     config_class = PlainConvConfig
 
     def build(self, *, in_channels: int, out_channels: int, config: PlainConvConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
         self.require_divisible(total_stride(config.strides))
@@ -63,7 +63,7 @@ class ResEnc(_UNet):
     config_class = ResEncConfig
 
     def build(self, *, in_channels: int, out_channels: int, config: ResEncConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
         self.require_divisible(total_stride(config.strides))
@@ -72,7 +72,7 @@ class ResEnc(_UNet):
 
 
 def _settings(config: PlainConvConfig | ResEncConfig, out_channels: int) -> dict[str, Any]:
-    """Return the arguments of nnU-Net's classes.
+    """Returns the arguments of nnU-Net's classes.
 
     The layers are those of nnU-Net's own planners; `fseft_nnunet.plans` rejects others.
     """
@@ -91,7 +91,7 @@ def _settings(config: PlainConvConfig | ResEncConfig, out_channels: int) -> dict
 
 
 def _single_head(network: Any) -> nn.Module:
-    """Remove second names of layers, and the heads that only deep supervision uses, in place."""
+    """Removes second names of layers, and the heads that only deep supervision uses, in place."""
     from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
     from dynamic_network_architectures.initialization.weight_init import InitWeights_He
     from torch import nn
@@ -111,7 +111,7 @@ def _single_head(network: Any) -> nn.Module:
 
 
 def one_head(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the heads of deep supervision from a checkpoint; the last head is the finest."""
+    """Removes the heads of deep supervision from a checkpoint; the last head is the finest."""
     numbers = [int(name.split(".")[2]) for name in tensors if name.startswith(HEADS)]
     last = f"{HEADS}{max(numbers, default=0)}."
     return {

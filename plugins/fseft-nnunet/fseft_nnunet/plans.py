@@ -49,7 +49,7 @@ _UNUSED = ("n_stages", "dropout_op_kwargs")  # follow from the other settings
 
 
 def card(card: ModelCard, file: Path, content: object) -> ModelCard:
-    """Return the card of a model of nnU-Net v2.
+    """Returns the card of a model of nnU-Net v2.
 
     Args:
         card: The entry's card; its orientation is used where the reader does not reorient images.
@@ -88,7 +88,7 @@ def card(card: ModelCard, file: Path, content: object) -> ModelCard:
 
 
 def _read(file: Path, name: str, embedded: object) -> Json:
-    """Read a JSON file of the model folder, or return the copy in the checkpoint."""
+    """Reads a JSON file of the model folder, or returns the copy in the checkpoint."""
     path = file.absolute().parent.parent / name
     content = embedded
     if path.is_file():
@@ -105,7 +105,7 @@ def _read(file: Path, name: str, embedded: object) -> Json:
 
 
 def _configuration(plans: Json, name: str) -> Json:
-    """Return a configuration with all that it inherits."""
+    """Returns a configuration with all that it inherits."""
     configuration: Json = plans["configurations"][name]
     if "inherits_from" in configuration:
         parent = _configuration(plans, configuration["inherits_from"])
@@ -125,7 +125,7 @@ def _configuration(plans: Json, name: str) -> Json:
 
 
 def _network(configuration: Json) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and its hyper-parameters."""
+    """Returns the architecture and its hyper-parameters."""
     network: Json = configuration.get("architecture") or _early_architecture(configuration)
     kind = network["network_class_name"].rpartition(".")[2]
     if kind not in ARCHITECTURES:
@@ -145,12 +145,12 @@ def _network(configuration: Json) -> tuple[str, dict[str, Any]]:
 
 
 def _plain(value: object) -> object:
-    """Return the name of a class without its module; other values as they are."""
+    """Returns the name of a class without its module; other values as they are."""
     return value.rpartition(".")[2] if isinstance(value, str) else value
 
 
 def _early_architecture(configuration: Json) -> Json:
-    """Convert plans of versions without an `architecture` entry."""
+    """Converts plans of versions without an `architecture` entry."""
     kind = configuration["UNet_class_name"]
     depths = configuration["n_conv_per_stage_encoder"]
     base = configuration["UNet_base_num_features"]
@@ -169,7 +169,7 @@ def _early_architecture(configuration: Json) -> Json:
 
 
 def _classes(labels: Json) -> tuple[tuple[str, ...], str]:
-    """Return the classes in the order of the channels, and the activation.
+    """Returns the classes in the order of the channels, and the activation.
 
     Labels that are overlapping regions have a sigmoid activation.
     """
@@ -194,7 +194,7 @@ def _contract(plans: Json, configuration: Json, dataset: Json, orientation: str)
 
 
 def _intensity(plans: Json, configuration: Json) -> dict[Modality, Intensity]:
-    """Return the scheme of all channels: nnU-Net's CT rule with its statistics, or z-score."""
+    """Returns the scheme of all channels: nnU-Net's CT rule with its statistics, or z-score."""
     schemes = configuration["normalization_schemes"]
     if any(configuration["use_mask_for_norm"]):
         raise FseftError(

@@ -16,7 +16,7 @@ FSEFT_API = 1
 
 @hookimpl
 def fseft_architectures() -> Iterable[ArchitectureSpec]:
-    """Return the architectures."""
+    """Returns the architectures."""
     return [
         ArchitectureSpec(
             name="plainconv",
@@ -44,5 +44,5 @@ def fseft_architectures() -> Iterable[ArchitectureSpec]:
 
 @hookimpl
 def fseft_foundation_models() -> Iterable[FoundationModelSpec]:
-    """Return the pre-trained networks."""
+    """Returns the pre-trained networks."""
     return [models.NNUNET, models.NNSSL_RESENCL, *models.STUNETS, models.TOTALSEGMENTATOR]

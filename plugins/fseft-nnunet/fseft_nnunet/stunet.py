@@ -29,7 +29,7 @@ class STUNet(BaseArchitecture):
     before_norm_pattern = r".*\.conv[12]"
 
     def build(self, *, in_channels: int, out_channels: int, config: STUNetConfig) -> nn.Module:
-        """Build a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from fseft_nnunet.stunet_network import STUNetNetwork
 
         self.require_divisible(total_stride(config.strides))
@@ -37,7 +37,7 @@ class STUNet(BaseArchitecture):
         return STUNetNetwork(in_channels, out_channels, width, blocks, config.strides)
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Count `context` levels from the finest, all others from the coarsest."""
+        """Counts `context` levels from the finest, all others from the coarsest."""
         deepest = module_count(network, "upsample_layers")
         if not name.startswith("conv_blocks_context."):
             return "decoder", deepest - 1 - level_of(name)

@@ -32,7 +32,7 @@ class Block(nn.Module):
         self.conv3 = nn.Conv3d(inputs, outputs, 1, stride) if first else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, inputs, i, j, k) to (B, outputs, i, j, k), downsampled by the stride."""
+        """Maps (B, inputs, i, j, k) to (B, outputs, i, j, k), downsampled by the stride."""
         y = F.leaky_relu(self.norm1(self.conv1(x)))
         residual = self.norm2(self.conv2(y))
         return F.leaky_relu(residual + self.conv3(x))
@@ -46,7 +46,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv3d(inputs, outputs, 1)
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        """Map (B, inputs, ...) to (B, outputs, i, j, k), with the size of `like`."""
+        """Maps (B, inputs, ...) to (B, outputs, i, j, k), with the size of `like`."""
         larger: Tensor = self.conv(F.interpolate(x, size=like.shape[2:], mode="nearest"))
         return larger
 
@@ -89,7 +89,7 @@ class STUNetNetwork(nn.Module):
         self.seg_outputs[-1] = nn.Conv3d(width, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, in, i, j, k) to logits (B, out, i, j, k)."""
+        """Maps images (B, in, i, j, k) to logits (B, out, i, j, k)."""
         skips = []
         for level in self.conv_blocks_context:
             x = level(x)
@@ -104,7 +104,7 @@ class STUNetNetwork(nn.Module):
 
 
 def _level(inputs: int, outputs: int, blocks: int, stride: int | Triple) -> nn.Sequential:
-    """Build the residual blocks of a level; the first changes width and resolution."""
+    """Builds the residual blocks of a level; the first changes width and resolution."""
     level = nn.Sequential(Block(inputs, outputs, stride, first=True))
     for _ in range(blocks - 1):
         level.append(Block(outputs, outputs, 1, first=False))

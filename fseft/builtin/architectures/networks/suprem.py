@@ -30,7 +30,7 @@ class SuPreMNetwork(nn.Module):
         self.head = nn.Conv3d(width, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, in, i, j, k) to logits (B, out, i, j, k)."""
+        """Maps images (B, in, i, j, k) to logits (B, out, i, j, k)."""
         full = self.down_tr64(x)
         half = self.down_tr128(F.max_pool3d(full, 2))
         quarter = self.down_tr256(F.max_pool3d(half, 2))
@@ -48,7 +48,7 @@ class Down(nn.Module):
         self.ops = nn.Sequential(Unit(in_channels, hidden), Unit(hidden, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in, i, j, k) to (B, out, i, j, k)."""
+        """Maps (B, in, i, j, k) to (B, out, i, j, k)."""
         y: Tensor = self.ops(x)
         return y
 
@@ -64,7 +64,7 @@ class Up(nn.Module):
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Map (B, in, i, j, k) and a skip (B, out, 2i, 2j, 2k) to (B, out, 2i, 2j, 2k)."""
+        """Maps (B, in, i, j, k) and a skip (B, out, 2i, 2j, 2k) to (B, out, 2i, 2j, 2k)."""
         y: Tensor = self.ops(torch.cat([self.up_conv(x), skip], dim=1))
         return y
 
@@ -78,7 +78,7 @@ class Unit(nn.Module):
         self.bn1 = VolumeNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in, i, j, k) to (B, out, i, j, k)."""
+        """Maps (B, in, i, j, k) to (B, out, i, j, k)."""
         return torch.relu(self.bn1(self.conv1(x)))
 
 
@@ -94,5 +94,5 @@ class VolumeNorm(nn.InstanceNorm3d):
         super().__init__(channels, affine=True, track_running_stats=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each volume and channel of (B, C, i, j, k) separately."""
+        """Normalises each volume and channel of (B, C, i, j, k) separately."""
         return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)

@@ -39,7 +39,7 @@ class VISTA3DNetwork(nn.Module):
         self.head = nn.Conv3d(width, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, in, i, j, k) to logits (B, out, i, j, k)."""
+        """Maps images (B, in, i, j, k) to logits (B, out, i, j, k)."""
         _, decoded = self.image_encoder(x, with_point=False)
         logits: Tensor = self.head(self.class_head["image_post_mapping"](decoded))
         return logits

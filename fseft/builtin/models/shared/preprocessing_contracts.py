@@ -17,7 +17,7 @@ def abdomen_ct(
     spacing_mm: Millimetres = (1.5, 1.5, 1.5),
     side: int = 96,
 ) -> Contract:
-    """Return the contract of MONAI's abdominal models: CT in RAS, scaled to [0, 1], cubic patches.
+    """Returns the contract of MONAI's abdominal models: CT in RAS, scaled to [0, 1], cubic patches.
 
     Args:
         low: Lower bound of the intensity window, in HU.

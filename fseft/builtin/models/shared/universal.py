@@ -19,7 +19,7 @@ CLASSES = {len(names): names for names in (UNIVERSAL_32, ABDOMENATLAS_25)}
 
 
 def card_by_classes(card: ModelCard, file: Path, content: object) -> ModelCard:
-    """Return the card with the classes of a file, which has one text embedding per class.
+    """Returns the card with the classes of a file, which has one text embedding per class.
 
     Raises:
         FseftError: The file has another number of classes than the public ones.

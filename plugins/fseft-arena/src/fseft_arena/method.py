@@ -44,11 +44,11 @@ class SVDDelta(WeightDelta):
         self.penalty = penalty
 
     def delta(self, weight):
-        """Return U diag(v) V^T, in the shape of the weight."""
+        """Returns U diag(v) V^T, in the shape of the weight."""
         return (self.u * self.v @ self.vt).view_as(weight)
 
     def rank(self):
-        """Return the current rank, the number of nonzero singular values."""
+        """Returns the current rank, the number of nonzero singular values."""
         return int(self.v.count_nonzero())
 
 
@@ -62,12 +62,12 @@ class ArenaNetwork(AdaptedNetwork):
     bound = 0.0
 
     def deltas(self):
-        """Return the deltas, by name in the network."""
+        """Returns the deltas, by name in the network."""
         modules = self.network.named_modules()
         return {name: module for name, module in modules if isinstance(module, SVDDelta)}
 
     def regularizer(self):
-        """Return the sum of max(0, |u|^2 - 1)^2 and max(0, |v|^2 - 1)^2 over all columns.
+        """Returns the sum of max(0, |u|^2 - 1)^2 and max(0, |v|^2 - 1)^2 over all columns.
 
         Otherwise the columns grow as the singular value between them shrinks, and the L1 penalty
         has no effect.
@@ -81,7 +81,7 @@ class ArenaNetwork(AdaptedNetwork):
 
     @torch.no_grad()
     def on_optimizer_step(self, step, total, optimizer):
-        """Take the proximal step of the penalty: v becomes sign(v) max(|v| - penalty * lr, 0)."""
+        """Takes the proximal step of the penalty: v becomes sign(v) max(|v| - penalty * lr, 0)."""
         penalties = {delta.v: delta.penalty for delta in self.deltas().values()}
         for group in optimizer.param_groups:
             for v in penalties.keys() & set(group["params"]):
@@ -95,27 +95,27 @@ class Arena(BaseMethod):
     learning_rate, head_lr_multiplier = 1e-3, 10.0
 
     def wants(self, target):
-        """Return True for linear and convolutional layers before the decoder."""
+        """Returns True for linear and convolutional layers before the decoder."""
         return target.part in PARTS and target.role in ROLES and target.weight_has_effect
 
     def attach(self, target, generator):
-        """Add a delta to the weight of a layer."""
+        """Adds a delta to the weight of a layer."""
         weight, config = target.module.get_parameter("weight"), self.config
         delta = SVDDelta(weight, config.rank, config.penalty, generator)
         return [add_delta(target, delta)]
 
     def lr_multipliers(self, network):
-        """Return the multiple for the singular values."""
+        """Returns the multiple for the singular values."""
         modules = network.named_modules()
         names = [name for name, module in modules if isinstance(module, SVDDelta)]
         return {f"{name}.v": self.config.v_lr_ratio for name in names}
 
     def adapted_type(self):
-        """Return the class with the penalties."""
+        """Returns the class with the penalties."""
         return ArenaNetwork
 
     def apply(self, architecture, network, *, generator):
-        """Add the deltas, and freeze everything but them and the head."""
+        """Adds the deltas, and freezes everything but them and the head."""
         adapted = super().apply(architecture, network, generator=generator)
         adapted.bound = self.config.bound
         return adapted

@@ -29,7 +29,7 @@ class ArenaConfig(Config):
 
 @hookimpl
 def fseft_methods():
-    """Return the methods of this package."""
+    """Returns the methods of this package."""
     return [
         MethodSpec(
             name="arena",

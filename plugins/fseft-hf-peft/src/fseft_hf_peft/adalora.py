@@ -35,7 +35,7 @@ class AdaLoRANetwork(PeftNetwork):
     allocator: Any = field(default=None)
 
     def regularizer(self) -> Tensor | None:
-        """Return the mean distance of the singular vectors from orthonormality (eq. 4)."""
+        """Returns the mean distance of the singular vectors from orthonormality (eq. 4)."""
         matrices: list[Tensor] = []
         for name, parameter in self.trainable_parameters():
             if "lora_A" in name:
@@ -60,7 +60,7 @@ class AdaLoRANetwork(PeftNetwork):
             self.allocator.mask_to_budget(self.network, budget)
 
     def training_state(self) -> dict[str, Tensor]:
-        """Return the moving averages of the allocator."""
+        """Returns the moving averages of the allocator."""
         return {
             f"{average}:{name}": tensor
             for average in AVERAGES
@@ -68,7 +68,7 @@ class AdaLoRANetwork(PeftNetwork):
         }
 
     def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the moving averages."""
+        """Restores the moving averages."""
         parameters = dict(self.network.named_parameters())
         for key, tensor in tensors.items():
             average, _, name = key.partition(":")
@@ -77,7 +77,7 @@ class AdaLoRANetwork(PeftNetwork):
 
 
 def _distance_from_orthonormal(matrix: Tensor) -> Tensor:
-    """Return |M M^T - I| for a matrix (r, n)."""
+    """Returns |M M^T - I| for a matrix (r, n)."""
     identity = torch.eye(len(matrix), device=matrix.device)
     distance: Tensor = torch.linalg.norm(matrix @ matrix.T - identity)
     return distance
@@ -89,14 +89,14 @@ class AdaLoRA(PeftMethod):
     network_type: ClassVar[type[PeftNetwork]] = AdaLoRANetwork
 
     def settings(self, targets: Sequence[Target]) -> dict[str, Any]:
-        """Add a number of steps, which PEFT requires; the real one is set at the first step."""
+        """Adds a number of steps, which PEFT requires; the real one is set at the first step."""
         settings = super().settings(targets)
         return {**settings, "total_step": settings["tinit"] + 1}
 
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> PeftNetwork:
-        """Insert PEFT's layers, and create the allocator."""
+        """Inserts PEFT's layers, and creates the allocator."""
         adapted = super().apply(architecture, network, generator=generator)
         assert isinstance(adapted, AdaLoRANetwork)  # noqa: S101
         config = peft.AdaLoraConfig(**self.settings([]))

@@ -25,12 +25,12 @@ class TunerConfig(Config):
     )
 
     def settings(self) -> dict[str, Any]:
-        """Return the arguments of PEFT's configuration, except the names of the layers."""
+        """Returns the arguments of PEFT's configuration, except the names of the layers."""
         return {key: getattr(self, key) for key in self.tuner.settings} | dict(self.tuner.fixed)
 
 
 def config_type(tuner: Tuner) -> type[TunerConfig]:
-    """Return the configuration class of a tuner; its fields are the keys of `--set`."""
+    """Returns the configuration class of a tuner; its fields are the keys of `--set`."""
     roles: Any = Literal[tuner.roles]
     fields: dict[str, Any] = {
         "roles": (tuple[roles, ...], Field(default=tuner.roles, description="roles of the layers")),

@@ -11,7 +11,7 @@ import sys
 
 
 def _hide_torchvision() -> None:
-    """Mark torchvision as not installed, and clear what transformers has cached about it."""
+    """Marks torchvision as not installed, and clear what transformers has cached about it."""
     # None makes Python raise ImportError. MONAI may have imported transformers already.
     sys.modules["torchvision"] = None  # type: ignore[assignment]
     from transformers.utils import import_utils

@@ -57,7 +57,7 @@ class ParallelLayer(AdapterModule):
         layer.train(base.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the output of the changed layer.
+        """Returns the output of the changed layer.
 
         PEFT calls the base layer inside, which must not delegate to this module again.
         """
@@ -69,7 +69,7 @@ class ParallelLayer(AdapterModule):
         return output
 
     def merge(self) -> dict[str, Tensor]:
-        """Merge the change into the base layer, as PEFT does.
+        """Merges the change into the base layer, as PEFT does.
 
         Returns:
             The tensors of a layer that replaces the base layer; empty except for LN tuning.
@@ -81,7 +81,7 @@ class ParallelLayer(AdapterModule):
 
 
 def _forward(module: nn.Module, x: Tensor) -> Tensor:
-    """Compute a changed layer; bound to the module, so that copies of a network use their own."""
+    """Computes a changed layer; bound to the module, so that copies of a network use their own."""
     parallel: ParallelLayer = module.get_submodule("peft")  # type: ignore[assignment]
     output: Tensor = parallel(x) if parallel.enabled else type(module).forward(module, x)
     return output
@@ -98,20 +98,20 @@ class PeftNetwork(AdaptedNetwork):
     merges: bool = True
 
     def parallel_layers(self) -> dict[nn.Module, ParallelLayer]:
-        """Return the layers of PEFT, by the layers that they change."""
+        """Returns the layers of PEFT, by the layers that they change."""
         inner = {module: getattr(module, "peft", None) for module in self.network.modules()}
         return {
             module: layer for module, layer in inner.items() if isinstance(layer, ParallelLayer)
         }
 
     def train(self) -> None:
-        """Set the training mode; PEFT's layers, with their dropout, are always in it."""
+        """Sets the training mode; PEFT's layers, with their dropout, are always in it."""
         super().train()
         for layer in self.parallel_layers().values():
             layer.train()
 
     def merge(self) -> nn.Module:
-        """Merge the changes into the weights if the tuner allows it; otherwise its layers stay."""
+        """Merges the changes into the weights if the tuner allows it; otherwise its layers stay."""
         if self.merges:
             for module, layer in self.parallel_layers().items():
                 replaced = layer.merge()
@@ -135,7 +135,7 @@ class PeftMethod(BaseMethod):
         self.head_lr_multiplier = HEAD_RATE / self.tuner.rate
 
     def wants(self, target: Target) -> bool:
-        """Return True for the layers of the selected parts, stages and roles that PEFT supports."""
+        """Returns True for the layers of the selected parts, stages and roles that PEFT supports."""
         config = self.config
         return (
             target.part in config.parts
@@ -146,17 +146,17 @@ class PeftMethod(BaseMethod):
         )
 
     def adapted_type(self) -> type[AdaptedNetwork]:
-        """Return the class that merges PEFT's layers."""
+        """Returns the class that merges PEFT's layers."""
         return self.network_type
 
     def settings(self, targets: Sequence[Target]) -> dict[str, Any]:  # noqa: ARG002
-        """Return the arguments of PEFT's configuration, except the names of the layers."""
+        """Returns the arguments of PEFT's configuration, except the names of the layers."""
         return self.config.settings()
 
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> PeftNetwork:
-        """Insert a layer of PEFT parallel to each selected one, and freeze the rest but the head.
+        """Inserts a layer of PEFT parallel to each selected one, and freezes the rest but the head.
 
         Raises:
             IncompatibleError: PEFT refuses the settings or a layer.
@@ -189,7 +189,7 @@ class PeftMethod(BaseMethod):
         settings: dict[str, Any],
         generator: Generator,
     ) -> None:
-        """Let PEFT wrap the layers, then restore them with PEFT's layers parallel to them."""
+        """Lets PEFT wrap the layers, then restores them with PEFT's layers parallel to them."""
         seed = int(torch.randint(2**31, (), generator=generator))
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             for message in HARMLESS_WARNINGS:
@@ -212,25 +212,25 @@ class IA3(PeftMethod):
     """Method `hf-ia3`: layers other than queries, keys and values are scaled at their inputs."""
 
     def wants(self, target: Target) -> bool:
-        """Return False for a single input channel, whose scale a norm layer cancels."""
+        """Returns False for a single input channel, whose scale a norm layer cancels."""
         if not super().wants(target):
             return False
         inputs = target.module.get_parameter("weight").shape[1]
         return not (target.followed_by_norm and inputs == 1)
 
     def settings(self, targets: Sequence[Target]) -> dict[str, Any]:
-        """Return the layers that are scaled at their inputs; PEFT scales outputs by default."""
+        """Returns the layers that are scaled at their inputs; PEFT scales outputs by default."""
         scaled_at_input = [target for target in targets if target.role != "attn.qkv"]
         return {"feedforward_modules": exact_pattern(scaled_at_input)}
 
 
 def exact_pattern(targets: Sequence[Target]) -> str:
-    """Return a pattern of exactly these layers: PEFT matches plain names as suffixes too."""
+    """Returns a pattern of exactly these layers: PEFT matches plain names as suffixes too."""
     return "|".join(re.escape(target.name) for target in targets) or "(?!)"
 
 
 def is_supported(module: nn.Module) -> bool:
-    """Return whether PEFT, up to 0.21.2, computes and merges this layer correctly.
+    """Returns whether PEFT, up to 0.21.2, computes and merges this layer correctly.
 
     It ignores dilation and padding mode of a convolution, and merges neither groups nor kernels of
     1x1xk (huggingface/peft issues 3697 and 3768).

@@ -16,7 +16,7 @@ FSEFT_API = 1
 
 @hookimpl
 def fseft_methods() -> Iterator[MethodSpec]:
-    """Return one method per tuner."""
+    """Returns one method per tuner."""
     for tuner in TUNERS:
         yield MethodSpec(
             name=tuner.method,

@@ -6,7 +6,7 @@ import torch
 
 
 def smoothed(audits, weight):
-    """Return the exponential moving average of each unit's gains.
+    """Returns the exponential moving average of each unit's gains.
 
     Gains outside the interquartile range of a unit are clipped to it first.
 
@@ -25,7 +25,7 @@ def smoothed(audits, weight):
 
 
 def fill(gains, sizes, budget):
-    """Fill a budget greedily by gain per size; units without a gain are never selected.
+    """Fills a budget greedily by gain per size; units without a gain are never selected.
 
     Args:
         gains: Gain of each unit.
@@ -35,7 +35,7 @@ def fill(gains, sizes, budget):
     Returns:
         Indices of the selected units, the highest gain per size first.
 
-    Example:
+    Examples:
         >>> fill([0.1, 0.4, -0.2], [10, 20, 5], budget=25)
         [1]
     """

@@ -62,7 +62,7 @@ class Unit:
 
 
 def kinds(ranks):
-    """Yield all kinds; each leaves the output unchanged until it is trained."""
+    """Yields all kinds; each leaves the output unchanged until it is trained."""
     for rank in ranks:
         for layers, roles in LAYERS.items():
             yield Kind(f"lora-{rank} {layers}", roles, partial(_add_low_rank, rank))
@@ -72,7 +72,7 @@ def kinds(ranks):
 
 
 def add_units(targets, ranks, network, generator):
-    """Add the whole library to the network.
+    """Adds the whole library to the network.
 
     Args:
         targets: The layers to adapt.

@@ -37,13 +37,13 @@ class SeaNetwork(AdaptedNetwork):
     budget: int = 0
 
     def held_out_cases(self, epoch, cases):
-        """Hold out the case of the next audit, if others remain to train on."""
+        """Holds out the case of the next audit, if others remain to train on."""
         if self._searched() != SEARCHING or cases == 1:
             return ()
         return (self._state("audits") % cases,)
 
     def on_epoch_validation(self, epoch, cases, crops_of):
-        """Measure the gain of each unit; allocate the budget at the end of the search."""
+        """Measures the gain of each unit; allocate the budget at the end of the search."""
         number, config = self._state("audits"), self.config
         progress = epoch.progress / config.search_fraction
         if self._searched() != SEARCHING or progress < (number + 1) / config.audits:
@@ -58,23 +58,23 @@ class SeaNetwork(AdaptedNetwork):
             self._allocate(epoch.number)
 
     def plateau_losses(self, losses):
-        """Return the losses after the search."""
+        """Returns the losses after the search."""
         searched = self._searched()
         return () if searched == SEARCHING else losses[searched:]
 
     def finish(self):
-        """Allocate the budget if training ended before the search."""
+        """Allocates the budget if training ended before the search."""
         if self._searched() == SEARCHING:
             self._allocate(0)
 
     def kept_units(self):
-        """Return the units that were not pruned, with their smoothed gains."""
+        """Returns the units that were not pruned, with their smoothed gains."""
         gains = dict(zip(self.units, self._smoothed_gains(), strict=True))
         kept = [unit for unit in self.units if not self._is_pruned(unit)]
         return {unit: gains[unit] for unit in kept}
 
     def notes(self):
-        """Return the kept units, those with the largest gain first."""
+        """Returns the kept units, those with the largest gain first."""
         kept, audits = self.kept_units(), self._state("audits")
         size = sum(unit.parameters for unit in kept)
         lines = [
@@ -91,14 +91,14 @@ class SeaNetwork(AdaptedNetwork):
         return int(self.extra_state[f"sea.{name}"])
 
     def _searched(self):
-        """Return the number of epochs until the budget was allocated, or SEARCHING."""
+        """Returns the number of epochs until the budget was allocated, or SEARCHING."""
         return self._state("searched")
 
     def _is_pruned(self, unit):
         return isinstance(self.network.get_submodule(unit.adapters[0]), nn.Identity)
 
     def _allocate(self, epochs):
-        """Prune the units that the budget does not include."""
+        """Prunes the units that the budget does not include."""
         sizes = [unit.parameters for unit in self.units]
         kept = fill(self._smoothed_gains(), sizes, self.budget)
         for index, unit in enumerate(self.units):
@@ -107,12 +107,12 @@ class SeaNetwork(AdaptedNetwork):
         self.extra_state["sea.searched"].fill_(epochs)
 
     def _smoothed_gains(self):
-        """Return the gain of each unit, smoothed over the audits."""
+        """Returns the gain of each unit, smoothed over the audits."""
         audits = self.extra_state["sea.gains"][: self._state("audits")]
         return smoothed(audits, self.config.smoothing).tolist()
 
     def _measure_gains(self, images, labels):
-        """Measure the decrease of soft Dice without each unit.
+        """Measures the decrease of soft Dice without each unit.
 
         Args:
             images: Crops (B, C, i, j, k).
@@ -129,7 +129,7 @@ class SeaNetwork(AdaptedNetwork):
         return torch.tensor(samples or [[0.0] * len(self.units)]).mean(0)
 
     def _dice(self, image, label, without=None):
-        """Return the mean soft Dice over the structures of a crop.
+        """Returns the mean soft Dice over the structures of a crop.
 
         Args:
             image: The crop (1, C, i, j, k).
@@ -161,14 +161,14 @@ class Sea(BaseMethod):
     learning_rate, head_lr_multiplier = 1e-3, 10.0
 
     def wants(self, target):
-        """Return True for layers before the decoder that some kind of adapter fits."""
+        """Returns True for layers before the decoder that some kind of adapter fits."""
         if target.part not in PARTS:
             return False
         fits = any(target.role in kind.roles for kind in kinds(self.config.ranks))
         return fits and target.weight_has_effect
 
     def apply(self, architecture, network, *, generator):
-        """Add all units; everything else but the head is frozen.
+        """Adds all units; everything else but the head is frozen.
 
         Raises:
             FseftError: The budget is smaller than the smallest unit.
@@ -200,7 +200,7 @@ class Sea(BaseMethod):
 
 
 def _require_budget(budget, units):
-    """Raise an error if not even the smallest unit fits the budget."""
+    """Raises an error if not even the smallest unit fits the budget."""
     smallest = min(unit.parameters for unit in units)
     if smallest > budget:
         raise FseftError(
@@ -211,7 +211,7 @@ def _require_budget(budget, units):
 
 
 def _lr_multipliers(units, network):
-    """Return the multiple of the learning rate of each parameter, by name."""
+    """Returns the multiple of the learning rate of each parameter, by name."""
     multipliers = {}
     for unit in units:
         for adapter in unit.adapters:

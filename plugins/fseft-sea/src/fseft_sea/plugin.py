@@ -41,7 +41,7 @@ class SeaConfig(Config):
 
 @hookimpl
 def fseft_methods():
-    """Return the methods of this package."""
+    """Returns the methods of this package."""
     return [
         MethodSpec(
             name="sea",

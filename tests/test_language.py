@@ -1,0 +1,69 @@
+"""Docstrings, messages and pages use plain technical English, without private idioms."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(
+    path
+    for folder in ("fseft", "plugins")
+    for path in (ROOT / folder).rglob("*.py")
+    if "tests" not in path.relative_to(ROOT).parts
+)
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").rglob("*.md")]
+)
+
+IDIOMS = {
+    r"told|tells?": "reported, logged",
+    r"gave": "returned",
+    r"lies|lay": "is stored",
+    r"goes on|go on|went on": "resumes, continues",
+    r"anew": "again",
+    r"besides?": "in addition to, next to",
+    r"but for": "except",
+    r"of its own|of their own|by itself|by themselves": "its, separate, alone",
+    r"has not|have not(?= [a-z]+[.,;:])": "lacks",
+    r"(?<!there )(is|are) no (?!longer|more|less)": "is not a",
+    r"asked for": "requested",
+}
+PATTERN = re.compile("|".join(rf"\b(?:{idiom})\b" for idiom in IDIOMS), re.IGNORECASE)
+
+
+def prose(path: Path) -> list[tuple[int, str]]:
+    """Strings and comments of a module, with their lines."""
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline)
+    kinds = (tokenize.STRING, tokenize.COMMENT)
+    return [(token.start[0], token.string) for token in tokens if token.type in kinds]
+
+
+def idioms(lines: list[tuple[int, str]]) -> list[str]:
+    return [f"line {line}: {match[0]}" for line, text in lines for match in PATTERN.finditer(text)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_uses_plain_technical_english(path):
+    assert idioms(prose(path)) == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_page_uses_plain_technical_english(path):
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    assert idioms(list(lines)) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_docstring_is_a_headless_relative_clause(path):
+    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = [
+        ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, nodes)
+    ]
+    assert [text for text in docstrings if re.match(r"(What|Who|Whose|Where) ", text)] == []
