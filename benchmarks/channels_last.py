@@ -1,7 +1,7 @@
-"""Networks with channels last, as `fseft` lays them out on a CPU, against the usual layout.
+"""Networks with channels last, the memory format of `fseft` on a CPU, and with channels first.
 
-`python benchmarks/channels_last.py` prints, for each network, the seconds of a prediction and of a training step in
-both layouts, in turns; the fastest of each counts.
+`python benchmarks/channels_last.py` prints, for each network, the seconds of a prediction and of a
+training step in both formats, measured alternately; the fastest of each counts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TURNS, CROPS, SIDE = 4, 2, 64
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Returns the seconds of the fastest call."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
@@ -41,7 +41,7 @@ def _train_step(network: torch.nn.Module, images: torch.Tensor) -> None:
 
 
 def main() -> None:
-    """Measure all networks."""
+    """Measures all networks."""
     images = torch.randn(CROPS, 1, SIDE, SIDE, SIDE)
     for name, hparams in NETWORKS.items():
         made = backbone.get_architecture(name)

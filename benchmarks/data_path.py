@@ -1,7 +1,7 @@
-"""Fingerprint, preprocessing and prediction of generated CT: CPU seconds, peak memory, Mvoxel/s, as JSON.
+"""Fingerprint, preprocessing and prediction of generated CT: CPU seconds, peak memory, Mvoxel/s.
 
-Run: `python benchmarks/data_path.py [--cases 6] [--shape 94,208,208]`. Each stage runs in a process of its own, with
-one thread; CPU seconds leave out the imports, peak memory includes them.
+Run: `python benchmarks/data_path.py [--cases 6] [--shape 94,208,208]`. Each stage runs in a
+separate process with one thread; CPU seconds exclude imports, peak memory includes them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STAGES = ("fingerprint", "preprocess", "predict")
 
 
 def make_dataset(folder: Path, cases: int, shape: tuple[int, ...]) -> None:
-    """CT-like volumes of smooth blobs and noise, four labels, 0.8-1.0 x 1.5-2.5 mm."""
+    """Writes CT-like volumes of smooth blobs and noise, four labels, 0.8-1.0 x 1.5-2.5 mm."""
     from scipy.ndimage import gaussian_filter
 
     from fseft.volume.geometry import Geometry
@@ -57,7 +57,7 @@ def make_dataset(folder: Path, cases: int, shape: tuple[int, ...]) -> None:
 
 
 def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
-    """Do one stage in this process and measure it."""
+    """Runs one stage in this process and measures it."""
     from fseft.model_zoo.catalogue import find_model
     from fseft.planning.dataset_reading import read_dataset
     from fseft.planning.fingerprinting import fingerprint_dataset
@@ -119,7 +119,7 @@ def _shape(scan: Path) -> tuple[int, ...]:
 
 
 def main() -> None:
-    """Make the data, run each stage in a fresh process, print one JSON document."""
+    """Makes the data, runs each stage in a fresh process, and prints one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=6)
     parser.add_argument("--shape", default="94,208,208")

@@ -1,9 +1,9 @@
-"""What the embedded model is worth: adapting it against the same network from random weights, in equal minutes.
+"""The embedded model and random weights of the same network, adapted for equal minutes.
 
-Run: `FSEFT_REAL_DATA=... python benchmarks/embedded_model.py`. It prints a Markdown table of the mean
-Dice and its deviation over the seeds, on MR of the hippocampus and on CT of head and neck, by the commands of
-`real_volumes.py`. What was measured is not measured again: a run that was cut off goes on. Minutes are those of the
-clock: nothing else should run beside it, but for the other dataset on another core.
+Run: `FSEFT_REAL_DATA=... python benchmarks/embedded_model.py`. Prints a Markdown table of the
+mean Dice and its deviation over seeds, on MR of the hippocampus and CT of head and neck, by the
+commands of `real_volumes.py`. An interrupted run resumes. Minutes are wall-clock minutes: run
+nothing else, except the other dataset on another core.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from real_volumes import MODEL, TASKS, Row, Task, Trial
 
 
 def dice(task: Task, model: str, method: str, k: int, options: argparse.Namespace) -> list[float]:
-    """The mean Dice on the unseen cases, for each seed."""
+    """Returns the mean Dice on the unseen cases for each seed."""
     trials = [
         Trial(task, model, method, k, seed, options.work, minutes=options.minutes)
         for seed in options.seeds
@@ -28,12 +28,13 @@ def dice(task: Task, model: str, method: str, k: int, options: argparse.Namespac
 
 
 def row(task: Task, k: int, options: argparse.Namespace) -> str:
-    """Random weights, the probe, and the better of the methods that change the network."""
+    """Returns the row of random weights, the probe, and the better white-box method."""
     scratch = dice(task, "none", "scratch", k, options)
     probe = dice(task, MODEL, "linear-probe", k, options)
     tuned = {method: dice(task, MODEL, method, k, options) for method in options.tuned.split(",")}
     best = max(tuned, key=lambda method: statistics.mean(tuned[method]))
-    return f"| {task.name} | {k} | {_shown(scratch)} | {_shown(probe)} | {_shown(tuned[best])} | {best} |"
+    scores = " | ".join(map(_shown, (scratch, probe, tuned[best])))
+    return f"| {task.name} | {k} | {scores} | {best} |"
 
 
 def _shown(values: list[float]) -> str:
@@ -41,7 +42,7 @@ def _shown(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Print the table."""
+    """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default=",".join(TASKS))
     parser.add_argument(

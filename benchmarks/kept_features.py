@@ -1,8 +1,8 @@
-"""Black-box methods on features kept from one pass against fresh ones at every step, on the demo's phantoms.
+"""Black-box methods on cached features and on features recomputed at every step, on phantoms.
 
-`python benchmarks/kept_features.py [--work DIR]` prints JSON: for each method and way the seconds of the pass and of
-the training, the Dice on unseen phantoms, and how far the two ways are apart. Both go on to the end of their
-schedule: what is stopped amid large steps differs by a point from run to run.
+`python benchmarks/kept_features.py [--work DIR]` prints JSON: seconds of the feature pass and of
+the training, Dice on unseen phantoms, and the difference, for each method. Both run to the end
+of their schedule: stopping at a high learning rate changes the Dice by a point from run to run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ EPOCHS = {"cached": 90, "recomputed": 60}
 def measure(
     data: Path, work: Path, method: str, way: str, seed: int
 ) -> dict[str, float | int | str]:
-    """One adaptation, its pass and its training timed apart, and its Dice on the unseen phantoms."""
+    """Times the feature pass and the training of an adaptation, and scores unseen phantoms."""
     output = work / f"{method}-{way}"
     passes = []
 
@@ -78,7 +78,7 @@ def measure(
 
 
 def main() -> None:
-    """Run both ways of both methods."""
+    """Runs both methods with cached and recomputed features."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path)
     parser.add_argument("--seed", type=int, default=0)

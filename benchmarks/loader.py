@@ -1,6 +1,7 @@
-"""Crops per second that one core delivers to `pretrain`, against what a small network consumes on another.
+"""Crops per second that one core delivers to `pretrain`, and that a small network consumes.
 
-`OMP_NUM_THREADS=1 python benchmarks/loader.py [--crops 40]` prints JSON: both rates in CPU seconds and their ratio.
+`OMP_NUM_THREADS=1 python benchmarks/loader.py [--crops 40]` prints JSON: both rates in CPU
+seconds and their ratio.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SETS = (
 
 
 def seconds(work: Callable[[int], object], count: int) -> float:
-    """CPU seconds of one call, after one that is not counted."""
+    """Returns the CPU seconds of one call, after a warm-up."""
     work(0)
     began = time.process_time()
     for number in range(count):
@@ -51,7 +52,7 @@ def seconds(work: Callable[[int], object], count: int) -> float:
 
 
 def main() -> None:
-    """Make phantoms, then time drawing and training one after the other, each with one thread."""
+    """Makes phantoms, then times drawing and training, each with one thread."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--crops", type=int, default=40)
     options = parser.parse_args()

@@ -1,13 +1,13 @@
-"""LoRA on a convolution: forward and backward against the frozen layer, and against Hugging Face PEFT, as JSON.
+"""LoRA on a convolution, relative to the frozen layer and to Hugging Face PEFT, as JSON.
 
-Run: `python benchmarks/lora_convolution.py [--rank 8] [--repeats 15]`; needs plugins/fseft-hf-peft. One crop of 48^3,
-a 3x3x3 convolution of 32 to 32 channels, laid out as `fseft` does. Each repeat times every
-layer once, in turn; medians are compared.
+Run: `python benchmarks/lora_convolution.py [--rank 8] [--repeats 15]`; needs
+plugins/fseft-hf-peft. One crop of 48^3, a 3x3x3 convolution of 32 to 32 channels, in the memory
+format of `fseft`. Each repeat times every layer once, alternately; medians are compared.
 
-- `frozen`: the input needs a gradient, the weight does not: autograd leaves the weight's gradient out.
-- `trainable`: the same layer with a trained weight, whose gradient costs as much as autograd makes of it.
-- `ours`: a low-rank change of the frozen weight; its gradient goes through the whole weight's.
-- `peft`: PEFT's layer, a second branch of two convolutions.
+- `frozen`: the input needs a gradient, the weight does not.
+- `trainable`: the same layer with a trained weight.
+- `ours`: a low-rank update of the frozen weight; its gradient passes through the weight's.
+- `peft`: PEFT's layer, a parallel branch of two convolutions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SCALE = 2.0
 
 
 def layers(rank: int) -> dict[str, nn.Module]:
-    """What is compared; all start as the same function."""
+    """Returns the layers to compare; all start as the same function."""
     torch.manual_seed(0)
     trainable = nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1)
     frozen = deepcopy(trainable).requires_grad_(False)
@@ -45,7 +45,7 @@ def layers(rank: int) -> dict[str, nn.Module]:
 
 
 def seconds(layer: nn.Module, x: Tensor, gradient: Tensor) -> float:
-    """One pass forward and one back."""
+    """Returns the seconds of a forward and a backward pass."""
     x.grad = None
     layer.zero_grad(set_to_none=True)
     began = time.perf_counter()
@@ -54,7 +54,7 @@ def seconds(layer: nn.Module, x: Tensor, gradient: Tensor) -> float:
 
 
 def measure(rank: int, repeats: int) -> dict[str, float | int]:
-    """Medians in seconds, and their ratios."""
+    """Returns medians in seconds, and their ratios."""
     compared = layers(rank)
     x, gradient = torch.randn(2, 1, CHANNELS, SIDE, SIDE, SIDE)
     x.requires_grad_()
@@ -77,7 +77,7 @@ def measure(rank: int, repeats: int) -> dict[str, float | int]:
 
 
 def main() -> None:
-    """Parse, measure, print."""
+    """Parses options, measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=15)

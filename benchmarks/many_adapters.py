@@ -1,8 +1,9 @@
-"""Ten black-box adapters in one `fseft predict` against the first of them, on phantoms, on a CPU.
+"""Ten black-box adapters in one `fseft predict`, relative to the first of them, on phantoms.
 
-`python benchmarks/many_adapters.py [--work DIR]` prints JSON: the seconds of both and their ratio. Both are measured
-in turns, and the fastest of each counts. The adapters are of the embedded model, or of a wide network with random
-weights: `--network segresnet` takes a minute per turn. `--methods linear-probe` makes all of one method.
+`python benchmarks/many_adapters.py [--work DIR]` prints JSON: the seconds of both and their
+ratio, on a CPU, measured alternately; the fastest of each counts. The backbone is the embedded
+model, or a wide network with random weights: `--network segresnet` takes a minute per turn.
+`--methods linear-probe` uses one method for all.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ SPACING_MM, PATCH = (4.0, 4.0, 4.0), (64, 64, 64)
 
 
 def make_model(network: str, store: Workspace) -> str:
-    """A model of the workspace with random weights; what it predicts makes no difference to the time."""
+    """Writes a model of the workspace with random weights, which do not affect the time."""
     name = f"random-{network}"
     path = store.model(name) / "weights.safetensors"
     if name not in store.models():
@@ -66,7 +67,7 @@ def make_model(network: str, store: Workspace) -> str:
 
 
 def make_adapters(data: Path, store: Workspace, model: str, methods: list[str]) -> list[Path]:
-    """Adapters of these methods in turn, each for two structures; how good they are makes no difference to the time."""
+    """Makes adapters of these methods in turn, each for two structures."""
     made = []
     for number in range(ADAPTERS):
         second = number + 1 + number // len(STRUCTURES)
@@ -88,7 +89,7 @@ def make_adapters(data: Path, store: Workspace, model: str, methods: list[str]) 
 
 
 def seconds(adapters: list[Path], data: Path, store: Workspace) -> float:
-    """The time of one prediction of all scans, networks and files included."""
+    """Returns the time of one prediction of all scans, with networks and files."""
     with tempfile.TemporaryDirectory() as output:
         began = time.perf_counter()
         folder = Path(output) / "out"
@@ -97,7 +98,7 @@ def seconds(adapters: list[Path], data: Path, store: Workspace) -> float:
 
 
 def main() -> None:
-    """Make what is needed, and measure."""
+    """Makes models and adapters, and measures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--work", type=Path, help="where models and adapters are kept for the next time"

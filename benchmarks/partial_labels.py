@@ -1,11 +1,11 @@
-"""Masked against naive training (what is not annotated counts as background) on cases that are labelled only in part.
+"""Masked and naive training (unannotated counts as background) on partially labelled cases.
 
-`FSEFT_REAL_DATA=... OMP_NUM_THREADS=1 python benchmarks/partial_labels.py [--steps 1200] [--seeds 0,1,2] [--work DIR]`
-trains two models side by side and prints a Markdown table: in how many training cases each structure was not drawn, its
-Dice on the test cases of `headneck`, mean over seeds and standard deviation, and the mean of each seed. Both learn from
-the 60 complete and 40 partial cases, with the same network, crops and steps; a missing label there means that the
-structure was not drawn. With `--keep 2` each case keeps the labels of two structures only, drawn by chance: labels as
-they are where datasets overlap only in part.
+`FSEFT_REAL_DATA=... OMP_NUM_THREADS=1 python benchmarks/partial_labels.py [--steps 1200]
+[--seeds 0,1,2] [--work DIR]` trains two models and prints a Markdown table: the number of
+training cases in which each structure is unannotated, its Dice on the test cases of `headneck`,
+mean and standard deviation over seeds, and the mean of each seed. Both use the 60 complete and
+40 partial cases, the same network, crops and steps. With `--keep 2` each case keeps the labels
+of two random structures, as where datasets overlap only partly.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ HPARAMS = {"channels": [8, 16, 32, 64], "features": 8}
 
 
 def request(data: Path, name: str, masking: str, steps: int, seed: int) -> PretrainRequest:
-    """One pre-training of a small network on crops of 48 voxels, about 190 x 190 x 120 mm."""
+    """Returns a pre-training of a small network on crops of 48 voxels, 190 x 190 x 120 mm."""
     return PretrainRequest(
         (data,),
         name,
@@ -64,7 +64,7 @@ def request(data: Path, name: str, masking: str, steps: int, seed: int) -> Pretr
 
 
 def with_fewer_labels(data: Path, folder: Path, keep: int) -> Path:
-    """A copy of the dataset in which each training case has the labels of so many structures, and of no other."""
+    """Copies a dataset; each training case keeps the labels of some structures."""
     if not (folder / "dataset.json").is_file():
         values = json.loads((data / "dataset.json").read_text())["labels"]
         (folder / "labelsTr").mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def with_fewer_labels(data: Path, folder: Path, keep: int) -> Path:
 
 
 def score(asked: PretrainRequest, store: Workspace) -> Scores:
-    """Pre-train, then segment the test cases with the model's own head."""
+    """Pre-trains, then segments the test cases with the model's head."""
     data = asked.folders[0]
     pretrain(asked, store)
     folder = store.root / f"{asked.name}-run"
@@ -102,7 +102,7 @@ def score(asked: PretrainRequest, store: Workspace) -> Scores:
 
 
 def main() -> None:
-    """Train both ways with each seed and print the table."""
+    """Trains both ways with each seed and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seeds", default="0,1,2")
@@ -141,17 +141,16 @@ def main() -> None:
     print(f"\n| Dice, % ({options.steps} steps) | not drawn in | {' | '.join(WAYS)} |")
     print(f"|---|{'---:|' * (1 + len(WAYS))}")
     for name in (*CORE, "mean"):
-        told = f"{missing[name]} of {len(cases)}" if name in missing else ""
-        print(f"| {name} | {told} | {' | '.join(_cell(scores[way], name) for way in WAYS)} |")
+        count = f"{missing[name]} of {len(cases)}" if name in missing else ""
+        print(f"| {name} | {count} | {' | '.join(_cell(scores[way], name) for way in WAYS)} |")
     for number, seed in enumerate(seeds):
-        print(
-            f"| mean, seed {seed} | | {' | '.join(_cell(scores[way][number:][:1], 'mean') for way in WAYS)} |"
-        )
-    print(f"\nmasked less naive, in the same cases: {_difference(*scores.values())}")
+        cells = [_cell(scores[way][number : number + 1], "mean") for way in WAYS]
+        print(f"| mean, seed {seed} | | {' | '.join(cells)} |")
+    print(f"\nmasked minus naive, on the same cases: {_difference(*scores.values())}")
 
 
 def _difference(masked: list[Scores], naive: list[Scores]) -> str:
-    """Mean over all seeds, and its interval over samples of test cases."""
+    """Returns the mean over seeds, and its interval over samples of test cases."""
     cases = sorted(masked[0].cases)
     dice = [
         np.array(

@@ -1,7 +1,8 @@
-"""Steps per second and memory of `pretrain` with one and with two ranks on this machine, as a Markdown table.
+"""Steps per second and memory of `pretrain` with one and two ranks, as a Markdown table.
 
-`OMP_NUM_THREADS=1 python benchmarks/scaling.py [--steps 20]`: the default network on phantoms, one thread and two crops
-of 64 voxels per rank; rates are of the second half of the steps, memory is the peak of the largest rank.
+`OMP_NUM_THREADS=1 python benchmarks/scaling.py [--steps 20]`: the default network on phantoms,
+one thread and two crops of 64 voxels per rank; rates of the second half of the steps, peak
+memory of the largest rank.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 
 def measure(folder: Path, name: str, steps: int) -> None:
-    """Train in processes of its own, and print a row; children are waited for one after the other."""
+    """Trains in separate processes, and prints a row."""
     ranks, *options = WAYS[name]
     out = name.replace(" ", "").replace(",", "-").lower()
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks]
@@ -66,7 +67,7 @@ def measure(folder: Path, name: str, steps: int) -> None:
 
 
 def main() -> None:
-    """Measure each way in a process of its own, so that the peaks are kept apart."""
+    """Measures each configuration in a separate process, so that peaks are separate."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--way", choices=WAYS)

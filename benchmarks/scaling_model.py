@@ -1,7 +1,8 @@
-"""A model of time and cost of pre-training SwinUNETR on many GPUs, as a Markdown table; every assumption is an option.
+"""Time and cost of pre-training SwinUNETR on many GPUs, modelled, as a Markdown table.
 
-`python benchmarks/scaling_model.py`. Counted, not assumed: parameters, and floating point operations of one crop, by
-running the network on torch's `meta` device. A pass forward and backward counts as three forward.
+`python benchmarks/scaling_model.py`; every assumption is an option. Parameters and floating
+point operations of a crop are counted on torch's `meta` device. A forward and backward pass
+counts as three forward passes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ PLANS = ((2_042, 4), (100_000, 64))
 
 
 def counted(side: int) -> tuple[float, int]:
-    """Floating point operations of a training step on one crop, and parameters."""
+    """Counts the operations of a training step on one crop, and the parameters."""
     made = get_architecture("swinunetr")
     network = build_network(
         made, in_channels=1, out_channels=29, hparams={"feature_size": 48}, seed=0
@@ -29,7 +30,7 @@ def counted(side: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    """Print one column per plan."""
+    """Prints one column per plan."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=96, help="voxels along each axis of a crop")
     parser.add_argument("--crops", type=int, default=6, help="per GPU and step")
@@ -57,18 +58,20 @@ def main() -> None:
         step_seconds = options.crops * crop_seconds
         hours = volumes * options.seen * crop_seconds / gpus / 3600
         exchange = 2 * 4 * parameters * (gpus - 1) / gpus / (1e9 * options.link)
+        cores = 1 / crop_seconds / options.crops_per_core
+        bytes_per_second = gpus / crop_seconds * 4 * (options.side * 1.15) ** 3
         columns.append(
             {
                 "volumes, GPUs": f"{volumes:,}, {gpus}",
                 "operations of a crop, forward and backward": f"{operations / 1e12:.1f} T",
                 "steps": f"{volumes * options.seen / gpus / options.crops:,.0f}",
                 "seconds of a step": f"{step_seconds:.2f}",
-                "exchange of gradients beside it, if nothing overlapped": f"{exchange:.3f}",
+                "exchange of gradients, without overlap": f"{exchange:.3f}",
                 "hours": f"{hours:,.0f}",
                 "price": f"{hours * gpus * options.price:,.0f}",
-                "cores that draw crops, per GPU": f"{1 / crop_seconds / options.crops_per_core:.1f}",
+                "cores that draw crops, per GPU": f"{cores:.1f}",
                 "TB on disk": f"{volumes * options.volume_mb / 1e6:.2f}",
-                "GB/s read from it": f"{gpus / crop_seconds * 4 * (options.side * 1.15) ** 3 / 1e9:.2f}",
+                "GB/s read from it": f"{bytes_per_second / 1e9:.2f}",
             }
         )
     for row in columns[0]:

@@ -120,7 +120,7 @@ def did_you_mean(name: str, choices: Sequence[str]) -> str:
 
 
 def summarise_exception(error: BaseException) -> str:
-    """Returns type and message of an exception in one line; of a validation error the first problem.
+    """Returns type and message of an exception in one line; validation errors by the first problem.
 
     Examples:
         >>> summarise_exception(ValueError("no such layer"))

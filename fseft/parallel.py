@@ -291,7 +291,7 @@ def map_cases(
 
 
 def map_in_threads(function: Callable[[T], R], items: Mapping[str, T]) -> dict[str, R]:
-    """Does the same as `map_cases` in threads, for functions that release the GIL as hashing does."""
+    """Maps as `map_cases` in threads, for functions that release the GIL, such as hashing."""
     with ThreadPoolExecutor(default_workers()) as pool:
         return _collect(pool, function, items)
 

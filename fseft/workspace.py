@@ -64,7 +64,7 @@ class Workspace:
         return self.root / "preprocessed" / dataset / key
 
     def features(self, dataset: str, key: str) -> Path:
-        """Returns `preprocessed/<dataset>/features-<key>/`, the cached features of a frozen network.
+        """Returns `preprocessed/<dataset>/features-<key>/`, cached features of a network.
 
         Args:
             dataset: The dataset.

@@ -27,7 +27,9 @@ SMALL = {
     "segresnet-ds": {"init_filters": 8, "blocks_down": [1, 1, 1, 1, 1], "norm": "batch"},
     "vista3d": {"encoder_embed_dim": 8, "blocks_down": [1, 1, 1, 1, 1]},
 }
-"""By the architecture's name; what the entries of public models have instead of their own width and depth."""
+"""By the architecture's name; what the entries of public models have instead of their own width
+and depth.
+"""
 
 SWIN = SMALL["swinunetr"]
 
@@ -62,7 +64,7 @@ def without_head(tensors, head):
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(head)}
 
 
-# --- SwinUNETR ------------------------------------------------------------------------------------------------------
+# --- SwinUNETR ------------------------------------------------------------------------------------
 
 
 def swin(classes, hparams=SWIN):
@@ -113,7 +115,9 @@ def selfsup(hparams):
 
 
 def dae(hparams):
-    """Each level in one list more, a token for what was masked, and the decoder of the reconstruction."""
+    """Each level in one list more, a token for what was masked, and the decoder of the
+    reconstruction.
+    """
     tensors, _ = encoder(hparams)
     levels = {f"layers{n}.0.": f"layers{n}.0.0." for n in (1, 2, 3, 4)}
     listed = {
@@ -135,7 +139,7 @@ def voco(hparams):
     return {"state_dict": wrapped(swin(21, {**hparams, "use_v2": True}))}
 
 
-# --- universal models -----------------------------------------------------------------------------------------------
+# --- universal models -----------------------------------------------------------------------------
 
 
 def dynamic_head(width, deepest):
@@ -186,7 +190,7 @@ def suprem_unet(hparams, classes=32):
     )
 
 
-# --- SegResNet and its relatives ------------------------------------------------------------------------------------
+# --- SegResNet and its relatives ------------------------------------------------------------------
 
 
 def segresnet(classes, hparams):

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: no installed plugins, the real volumes where they are, and a prepared workspace."""
+"""Fixtures of all tests: no installed plugins, real volumes, and a prepared workspace."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def list_methods() -> list[str]:
 
 
 def list_models(workspace: WorkspaceLike = ".") -> list[str]:
-    """Lists the names of the foundation models: of plugins, downloaded or not, and of the workspace.
+    """Lists the foundation models of plugins, downloaded or not, and of the workspace.
 
     Args:
         workspace: Folder with the models of the user.

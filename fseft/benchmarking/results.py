@@ -76,7 +76,7 @@ class Trial(MetricFields, Document):
 
     @model_serializer(mode="wrap")
     def _flatten(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Writes the first metric by case and structure as `cases` too, as the first release did."""
+        """Writes the first metric by case and structure as `cases`, as the first release did."""
         data = self._to_file_keys(handler(self))
         metric = next(iter(self.mean), "")
         cases: dict[str, dict[str, float | None]] = {}

@@ -1,8 +1,8 @@
 """The built-in components, registered through the hooks of any plugin; imports no torch.
 
 Every module of `methods/`, `architectures/`, `models/`, `readers/`, `reporters/`, `metrics/`,
-`losses/`, `augmentations/`, `schedules/` and `optimizers/` is found by its file: it defines `SPEC`, or
-`SPECS`. Subpackages hold code that several modules share.
+`losses/`, `augmentations/`, `schedules/` and `optimizers/` is found by its file: it defines `SPEC`,
+or `SPECS`. Subpackages hold code that several modules share.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ SPACING_MM = 5.0
 
 
 def run_demo(request: DemoRequest, callbacks: Callbacks | None = None) -> DemoResult:
-    """Adapts to phantoms of another scanner with four methods, and writes a page that compares them.
+    """Adapts to phantoms of another scanner with four methods, and writes a page.
 
     Args:
         request: Options.

@@ -110,7 +110,7 @@ def preprocess(
 
 
 def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
-    """Returns the metadata of a cached case; `GridTransform.from_json` restores its grid from it."""
+    """Returns the metadata of a cached case, with its `GridTransform` as JSON."""
     return {
         "content": content,
         **prepared.to_json(),

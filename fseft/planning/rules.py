@@ -76,7 +76,7 @@ def patch_size(
     minimum: Triple,
     voxel_budget: int,
 ) -> Triple:
-    """Returns a patch with sides of about the same length in mm, limited by the size of the volumes.
+    """Returns a patch with sides of about equal length in mm, limited by the volumes' size.
 
     Args:
         spacing_mm: Spacing of the network's grid.

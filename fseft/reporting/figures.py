@@ -52,7 +52,7 @@ def _png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def distinct_colours(count: int) -> RGB:
-    """Returns colours that are easy to distinguish: Okabe-Ito, then lighter and darker shades of it.
+    """Returns distinguishable colours: Okabe-Ito, then lighter and darker shades of it.
 
     Returns:
         Array of shape (count, 3); the colours repeat after 21.

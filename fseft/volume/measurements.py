@@ -22,7 +22,7 @@ _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.
 
 
 def write_measurement(path: Path, measurement: CaseMeasurement) -> None:
-    """Writes a measurement as an `.npz` file with a JSON string and the arrays of the histograms."""
+    """Writes a measurement as an `.npz` file with a JSON string and the histograms."""
     facts = asdict(replace(measurement, intensities=()))
     facts["intensities"] = []
     arrays: dict[str, Any] = {}

@@ -223,7 +223,7 @@ def _rescaled(stored: Array, header: Nifti1Header) -> Array:
 
 
 def _affine(header: Nifti1Header, path: Path) -> Array:
-    """Returns the (4, 4) affine from (k, j, i) to LPS mm, of the sform, the qform or the spacing."""
+    """Returns the (4, 4) affine from (k, j, i) to LPS mm by sform, qform or spacing."""
     if header["sform_code"] > 0:
         ras = np.asarray(header.get_sform(), np.float64)
     elif header["qform_code"] > 0:

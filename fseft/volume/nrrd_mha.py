@@ -176,7 +176,7 @@ def _check_compressed_voxels(path: Path, expected: int) -> None:
 
 
 def _decompressed_size(file: IO[bytes]) -> tuple[int, int]:
-    """Returns the sizes of a zlib stream, compressed and decompressed, from the current position."""
+    """Returns the compressed and decompressed size of a zlib stream at the current position."""
     start, decompressed, stream = file.tell(), 0, zlib.decompressobj()
     while not stream.eof:
         chunk = stream.unconsumed_tail or file.read(_CHUNK_BYTES)

@@ -170,7 +170,7 @@ def resampled_argmax(scores: Array, shape: Sequence[int]) -> Iterator[tuple[Regi
 
 
 def _argmax(scores: Array) -> Array:
-    """Returns the class of highest score of (C, i, j, k); faster than NumPy along the first axis."""
+    """Returns the class of the highest score of (C, i, j, k); faster than NumPy on this axis."""
     classes = np.zeros(scores.shape[1:], np.uint8 if len(scores) <= 256 else np.uint16)
     best: Array = scores[0].copy()
     for index in range(1, len(scores)):

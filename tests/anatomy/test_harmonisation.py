@@ -1,4 +1,6 @@
-"""Datasets that are learned together agree on names; a pair is divided where another one has its sides."""
+"""Datasets that are learned together agree on names; a pair is divided where another one has its
+sides.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Domain randomisation: the same seed gives the same volume, looks vary widely, and no structure is lost by it."""
+"""Domain randomisation: the same seed gives the same volume, looks vary widely, and no structure
+is lost by it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Bad input ends in one line that names the case, the file, the cause and the remedy, with exit status 2."""
+"""Bad input ends in one line that names the case, the file, the cause and the remedy, with exit
+status 2.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,7 @@ def put_label(folder, voxels, affine=GRID, name="b"):
         write_volume(path, voxels[np.newaxis], Geometry(voxels.shape, affine))
 
 
-# --- what can be wrong with a dataset; each takes the good one, and case b suffers --------------------------------
+# --- what can be wrong with a dataset; each takes the good one, and case b suffers ----------------
 
 
 def missing(folder):

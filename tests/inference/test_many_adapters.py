@@ -1,4 +1,6 @@
-"""Several adapters in one prediction: one pass for those on the same features, and one map whose values are told."""
+"""Several adapters in one prediction: one pass for those on the same features, and one map whose
+values are told.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ def request_of(tmp_path):
 
 
 def claiming(monkeypatch, *claims):
-    """Let adapters of one structure each give it this logit in the planes from this one on; the background has 0."""
+    """Let adapters of one structure each give it this logit in the planes from this one on; the
+    background has 0.
+    """
 
     def scores(network, prepared, manifest, **_):
         logits = np.zeros((2 * len(claims), *prepared.image.shape[1:]), np.float32)
@@ -81,7 +85,7 @@ def passes_of(adapters, workspace):
     return [[adapter.name for adapter in one] for one in group_adapters(opened)]
 
 
-# --- passes ---------------------------------------------------------------------------------------------------
+# --- passes ---------------------------------------------------------------------------------------
 
 
 def test_heads_on_the_same_frozen_features_share_a_pass_and_all_others_have_their_own(
@@ -167,7 +171,7 @@ def test_the_network_runs_once_for_all(request_of, kidney, tumour, workspace, mo
     assert len(runs) == 1
 
 
-# --- one map --------------------------------------------------------------------------------------------------
+# --- one map --------------------------------------------------------------------------------------
 
 
 def test_values_stay_where_they_agree_and_are_numbered_where_they_do_not():
@@ -231,7 +235,7 @@ def test_probabilities_are_written_for_each_adapter(
     assert not list(folder.rglob("x.nii.gz"))
 
 
-# --- a folder for each ----------------------------------------------------------------------------------------
+# --- a folder for each ----------------------------------------------------------------------------
 
 
 def test_separate_folders_hold_what_each_adapter_alone_gives(
@@ -262,7 +266,7 @@ def test_only_what_is_missing_is_made_again(request_of, kidney, tumour, workspac
     assert predict(request, workspace).skipped == ["x"]
 
 
-# --- what is kept and told ------------------------------------------------------------------------------------
+# --- what is kept and told ------------------------------------------------------------------------
 
 
 def test_a_scan_is_done_anew_for_other_adapters_or_another_rule(

@@ -1,4 +1,6 @@
-"""Predicting: on the scan's own grid, with the labels of the training data, each scan once, none lost for another."""
+"""Predicting: on the scan's own grid, with the labels of the training data, each scan once, none
+lost for another.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def request_of(adapter, tmp_path):
 
 
 def copying(monkeypatch):
-    """Let the network be one that sees what is there: tissue brighter than 100 HU is a kidney, 300 a tumour."""
+    """Let the network be one that sees what is there: tissue brighter than 100 HU is a kidney, 300
+    a tumour.
+    """
 
     def scores(network, prepared, manifest, **_):
         image = prepared.image[0].astype(np.float32)
@@ -61,7 +65,7 @@ def expected(image):
     return np.where(image > 300, 7, np.where(image > 100, 1, 0))
 
 
-# --- where the result lies ------------------------------------------------------------------------------------
+# --- where the result lies ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["RAS", "LPS", "SPL", "AIR", "PSR"])
@@ -149,7 +153,7 @@ def test_probabilities_of_an_earlier_prediction_do_not_stay(request_of, workspac
     assert not (tmp_path / "out" / "probabilities" / "x.nii.gz").exists()
 
 
-# --- which scans ----------------------------------------------------------------------------------------------
+# --- which scans ----------------------------------------------------------------------------------
 
 
 def test_scans_done_before_are_skipped_until_something_changes(request_of, workspace, tmp_path):
@@ -238,7 +242,7 @@ def test_a_dicom_series_is_segmented_on_its_own_grid(request_of, workspace, tmp_
     assert geometry_mismatch(found.geometry, read_volume(series).geometry) is None
 
 
-# --- gathering ------------------------------------------------------------------------------------------------
+# --- gathering ------------------------------------------------------------------------------------
 
 
 class Observer(Callbacks):
@@ -371,7 +375,7 @@ def test_the_current_folder_has_the_name_of_its_folder(
     assert set(gather_scans([Path()], 1)) == {"Y"}
 
 
-# --- warnings ---------------------------------------------------------------------------------------------
+# --- warnings -------------------------------------------------------------------------------------
 
 
 @pytest.fixture

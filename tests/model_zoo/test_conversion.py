@@ -37,7 +37,9 @@ PUBLIC = sorted(
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch, workspace):
-    """A cache of one's own, entries of small width, and a function that writes a model's public file."""
+    """A cache of one's own, entries of small width, and a function that writes a model's public
+    file.
+    """
     monkeypatch.setenv("FSEFT_MODELS", str(tmp_path / "models"))
     for spec in registry().specs("model", FoundationModelSpec):
         if spec.checkpoint is not None:
@@ -66,7 +68,7 @@ def spec_of(name):
     return registry().resolve("model", name).spec
 
 
-# --- what is loaded -------------------------------------------------------------------------------------------
+# --- what is loaded -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -111,7 +113,9 @@ def test_the_loaded_numbers_are_those_of_the_file(name, shelf, workspace):
 
 
 def reference_logits(parts, features, deepest, index):
-    """The text head by the paper's words: the image and the text write the weights of three 1x1x1 convolutions."""
+    """The text head by the paper's words: the image and the text write the weights of three 1x1x1
+    convolutions.
+    """
     pooled = torch.relu(
         torch.nn.functional.group_norm(deepest, 16, parts["GAP.0.weight"], parts["GAP.0.bias"])
     )
@@ -276,7 +280,7 @@ def test_a_model_may_be_kept_under_a_name_of_ones_own(told, workspace):
         import_model("btcv", told, workspace, save_as="none")
 
 
-# --- what is refused ------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 def cut(path):
@@ -404,7 +408,7 @@ def test_a_function_that_changed_is_noticed(shelf, workspace, monkeypatch):
         verify_model("btcv", workspace)
 
 
-# --- what can be done with it ---------------------------------------------------------------------------------
+# --- what can be done with it ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["ctfm", "selfsup", "suprem_unet", "vista3d"])
@@ -500,7 +504,7 @@ def test_an_adapter_is_refused_on_another_backbone(
     assert read_manifest(adapter).model == "btcv"
 
 
-# --- the entries ----------------------------------------------------------------------------------------------
+# --- the entries ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ from tests import checkpoint_files
 
 @dataclass(frozen=True)
 class Layout:
-    """Tensors of the public file, those of them that the network takes, and the parameters among these."""
+    """Tensors of the public file, those of them that the network takes, and the parameters among
+    these.
+    """
 
     file: int
     loaded: int

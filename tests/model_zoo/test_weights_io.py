@@ -1,4 +1,6 @@
-"""Weights are written without a copy of them in memory, with the rights of other files, and errors of the disk told."""
+"""Weights are written without a copy of them in memory, with the rights of other files, and errors
+of the disk told.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def scheduler(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dask")
     told = folder / "scheduler.json"
     command = [*DASK, "scheduler", "--port", "0", *LOCAL, "--scheduler-file", str(told)]
-    # dask may wait for ever where workers are killed again and again (dask/distributed issue 3196): once is enough.
+    # dask may wait for ever where workers are killed again and again (dask/distributed issue
+    # 3196): once is enough.
     environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
     log = (folder / "log").open("w")
     with log, subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process:

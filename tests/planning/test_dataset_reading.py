@@ -1,4 +1,6 @@
-"""A dataset folder is read by the reader that knows it; what has no partner is told once, or refused."""
+"""A dataset folder is read by the reader that knows it; what has no partner is told once, or
+refused.
+"""
 
 from __future__ import annotations
 

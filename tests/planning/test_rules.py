@@ -1,4 +1,6 @@
-"""The plan's rules: spacing and patch stay within their bounds, and every warning says what to change."""
+"""The plan's rules: spacing and patch stay within their bounds, and every warning says what to
+change.
+"""
 
 from __future__ import annotations
 

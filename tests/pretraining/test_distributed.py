@@ -1,4 +1,6 @@
-"""Pre-training by several processes, as torchrun starts them: the same as by one, also after a kill."""
+"""Pre-training by several processes, as torchrun starts them: the same as by one, also after a
+kill.
+"""
 
 from __future__ import annotations
 

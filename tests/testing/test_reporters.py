@@ -1,4 +1,6 @@
-"""The checks of reporters find what they are there to find; every reporter of the core passes them."""
+"""The checks of reporters find what they are there to find; every reporter of the core passes
+them.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,9 @@ def write_slice(
 
 
 def write_series(folder, positions, **options):
-    """Slices along the scanner axis or given points; pixel values count up with the position in the list."""
+    """Slices along the scanner axis or given points; pixel values count up with the position in
+    the list.
+    """
     for number, position in enumerate(positions):
         pixels = np.arange(12, dtype=np.int16).reshape(3, 4) + 100 * number
         point = position if np.ndim(position) else (-10, -20, position)

@@ -1,4 +1,6 @@
-"""Image files: what is written is read back, and what is wrong is told with case, file, cause and remedy."""
+"""Image files: what is written is read back, and what is wrong is told with case, file, cause and
+remedy.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Intensities: the scheme follows the contract, then nnU-Net's rule; whole volumes and patches agree."""
+"""Intensities: the scheme follows the contract, then nnU-Net's rule; whole volumes and patches
+agree.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A pair that was drawn as one is divided by the midline of the body, wherever the body lies in the image."""
+"""A pair that was drawn as one is divided by the midline of the body, wherever the body lies in
+the image.
+"""
 
 from __future__ import annotations
 
@@ -183,11 +185,13 @@ def test_a_label_map_without_the_pair_stays_as_it_is():
     assert split_labels(labels, labels, {3: LeftRightPair(4, 5)}, "ct") == (labels, {})
 
 
-# --- real volumes -------------------------------------------------------------------------------------------
+# --- real volumes ---------------------------------------------------------------------------------
 
 
 def shares_kept(image, labels, sides, modality="ct"):
-    """Merge left and right of some structures, divide them again: the share of voxels that come back, and doubts."""
+    """Merge left and right of some structures, divide them again: the share of voxels that come
+    back, and doubts.
+    """
     merged = labels.array.astype(np.uint16)
     pairs = {}
     for number, (left, right) in enumerate(sides.values(), start=500):

@@ -85,7 +85,7 @@ class UNet(BaseArchitecture):
         return nn.Sequential(OrderedDict(parts))
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Returns the depth of nesting as the level; MONAI numbers 0 down, 1 deeper levels, 2 up."""
+        """Returns the nesting depth as the level; MONAI numbers 0 down, 1 deeper levels, 2 up."""
         level = name.count("submodule")
         nested = network.get_submodule("body.model" + ".1.submodule" * level)
         if not hasattr(getattr(nested, "1", None), "submodule"):
@@ -94,6 +94,6 @@ class UNet(BaseArchitecture):
         return ("decoder" if innermost.startswith("2.") or name == "norm" else "encoder"), level
 
     def followed_by_norm(self, network: nn.Module, name: str) -> bool:
-        """Looks for a norm in the convolution's unit; `norm` follows a plain network's last unit."""
+        """Looks for a norm in the convolution's unit; `norm` follows the last unit if plain."""
         unit = network.get_submodule(name.removesuffix(".conv"))
         return name == "body.model.2.conv" or hasattr(getattr(unit, "adn", None), "N")

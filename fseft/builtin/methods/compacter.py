@@ -53,7 +53,7 @@ class Compacter(BaseMethod):
     config: CompacterConfig
 
     def wants(self, target: Target) -> bool:
-        """Returns True for the output layers of attention and MLPs, and norms before the decoder."""
+        """Returns True for output layers of attention and MLPs, and norms before the decoder."""
         return target.part in ("encoder", "bottleneck") and target.role in (*MIXED, "norm")
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:

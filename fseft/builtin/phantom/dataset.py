@@ -83,7 +83,7 @@ def write_phantoms(
     name: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes the phantoms that `make` returns for each random generator, as `write_dataset` does."""
+    """Writes the phantoms that `make` returns per random generator, as `write_dataset` does."""
     from fseft.volume.image import write_labels, write_volume
     from fseft.workspace import write_text
 

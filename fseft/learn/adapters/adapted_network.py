@@ -229,7 +229,7 @@ class AdaptedNetwork(TrainingHooks):
 
 
 def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
-    """Returns the names of the modules that classify the features; one in all current architectures.
+    """Returns the names of the modules that classify the features; one in all architectures.
 
     Raises:
         PluginError: The architecture's `head` is not a module of the network.

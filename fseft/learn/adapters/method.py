@@ -115,7 +115,7 @@ class BaseMethod:
     def apply(
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
-        """Attaches an adapter to each selected layer, in the order of `select`, and freezes the rest.
+        """Attaches an adapter to each selected layer in the order of `select`; freezes the rest.
 
         Args:
             architecture: Describes the layers of the network.

@@ -105,5 +105,5 @@ class TrainingHooks:
         """Takes final decisions after the last step, before the adapter is written."""
 
     def notes(self) -> tuple[str, ...]:
-        """Returns lines for the user about the result; they are printed and stored in `run.json`."""
+        """Returns lines about the result, which are printed and stored in `run.json`."""
         return ()

@@ -136,7 +136,7 @@ class BaseArchitecture:
         network.get_submodule(parent).add_module(name, head)
 
     def detach_text_head(self, network: nn.Module) -> nn.Module | None:
-        """Removes the text-driven head from the network and returns it; None if it was built without.
+        """Removes and returns the text-driven head; None if the network was built without one.
 
         The text-driven head is a second head: the pointwise classifier stays in place.
         """

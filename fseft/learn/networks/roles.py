@@ -94,7 +94,7 @@ class Architecture(Protocol):
         """Lists all modules that a method may adapt, including the head."""
 
     def features(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Returns the input of the head (B, F, i, j, k), which is all that black-box methods see."""
+        """Returns the input of the head (B, F, i, j, k), all that black-box methods see."""
 
     def head(self, network: nn.Module) -> nn.Conv3d:
         """Returns the last layer, a pointwise convolution."""

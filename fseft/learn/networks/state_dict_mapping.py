@@ -137,7 +137,7 @@ def strip_prefixes(names: Iterable[str]) -> dict[str, str]:
 
 
 def _common_prefix(names: list[str]) -> str:
-    """Returns the prefix of `PREFIXES` that more than half of the names have, or an empty string."""
+    """Returns the prefix of `PREFIXES` that more than half of the names have, or an empty text."""
     for prefix in PREFIXES:
         if 2 * sum(name.startswith(prefix) for name in names) > len(names):
             return prefix

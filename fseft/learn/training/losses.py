@@ -81,7 +81,7 @@ class Predictions:
         return (2 * overlap + SMOOTH) / (total + SMOOTH)
 
     def cross_entropy(self) -> Tensor:
-        """Returns the cross-entropy: of the softmax, (G, 1), or binary of each structure, (G, S)."""
+        """Returns the cross-entropy: of the softmax, (G, 1), or binary by structure, (G, S)."""
         if self.labels is not None:
             return self.mean(F.cross_entropy(self.logits, self.labels, reduction="none")[:, None])
         return self.mean(

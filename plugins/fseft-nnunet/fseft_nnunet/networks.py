@@ -35,7 +35,7 @@ class _UNet(BaseArchitecture):
     before_norm_pattern = r".*\.conv"
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
-        """Counts encoder stages from the finest (and the stem), decoder stages from the coarsest."""
+        """Counts encoder stages from the finest (and the stem), decoder ones from the coarsest."""
         deepest = module_count(network, "encoder.stages") - 1
         if name.startswith("decoder."):
             return "decoder", deepest - 1 - level_of(name)

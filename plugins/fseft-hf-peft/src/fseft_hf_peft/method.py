@@ -135,7 +135,7 @@ class PeftMethod(BaseMethod):
         self.head_lr_multiplier = HEAD_RATE / self.tuner.rate
 
     def wants(self, target: Target) -> bool:
-        """Returns True for the layers of the selected parts, stages and roles that PEFT supports."""
+        """Returns True for layers of the selected parts, stages and roles that PEFT supports."""
         config = self.config
         return (
             target.part in config.parts
