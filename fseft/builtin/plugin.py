@@ -33,9 +33,12 @@ if TYPE_CHECKING:
 def _specs(package: str) -> list[Any]:
     """Returns the specs of all modules of a package; modules import no torch at their top."""
     folder = importlib.import_module(f"fseft.builtin.{package}")
-    names = [info.name for info in pkgutil.iter_modules(folder.__path__) if not info.ispkg]
-    modules = [importlib.import_module(f"{folder.__name__}.{name}") for name in names]
-    return [spec for module in modules for spec in getattr(module, "SPECS", None) or (module.SPEC,)]
+    specs: list[Any] = []
+    for info in pkgutil.iter_modules(folder.__path__):
+        if not info.ispkg:
+            module = importlib.import_module(f"{folder.__name__}.{info.name}")
+            specs += getattr(module, "SPECS", None) or (module.SPEC,)
+    return specs
 
 
 @hookimpl

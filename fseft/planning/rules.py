@@ -214,11 +214,8 @@ def _large_structures(
 ) -> list[str]:
     """Warns of structures longer than the patch, with the spacing at which the largest fits."""
     patch_mm = np.multiply(chosen.patch_size, chosen.spacing_mm)
-    ratios = {}
-    for name, structure in fingerprint.classes.items():
-        if structure.maximum_extent_mm is not None:
-            extent = permute_to_orientation(structure.maximum_extent_mm, AXES, chosen.orientation)
-            ratios[name] = extent / patch_mm
+    extents = _maximum_extents(fingerprint, chosen.orientation)
+    ratios = {name: extent_mm / patch_mm for name, extent_mm in extents.items()}
     larger = [name for name, ratio in ratios.items() if ratio.max() > 1]
     if not larger:
         return []
@@ -228,11 +225,21 @@ def _large_structures(
     larger_patch = "" if contract.patch_size else "a larger patch (more memory) or "
     untrained = ", for which the model was not trained" if contract.spacing_mm else ""
     warning = (
-        f"{largest} ({_mm(ratios[largest] * patch_mm)} mm){others} larger than the patch "
+        f"{largest} ({_mm(extents[largest])} mm){others} larger than the patch "
         f"({_mm(patch_mm)} mm); {larger_patch}a spacing of {_mm(better_mm)} mm would contain it "
         f"as a whole{untrained}"
     )
     return [warning]
+
+
+def _maximum_extents(fingerprint: Fingerprint, orientation: str) -> dict[str, Array]:
+    """Returns the maximum extent of each structure in mm, along the axes of an orientation."""
+    extents = {}
+    for name, structure in fingerprint.classes.items():
+        if structure.maximum_extent_mm is not None:
+            extent_mm = permute_to_orientation(structure.maximum_extent_mm, AXES, orientation)
+            extents[name] = np.asarray(extent_mm)
+    return extents
 
 
 def _rare_structures(fingerprint: Fingerprint) -> list[str]:

@@ -11,7 +11,7 @@ from fseft.builtin.phantom.shapes import KEEP, Shape, ellipsoid, point, tube
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fseft.builtin.phantom.anatomy import Scene
+    from fseft.builtin.phantom.anatomy import Habitus, Scene
     from fseft.builtin.phantom.shapes import Float, Grid
 
 # Points of curves (x, y, z) and radii, in mm of the reference body.
@@ -156,38 +156,58 @@ def paint_kidneys(rng: np.random.Generator, scene: Scene) -> None:
 def _paint_kidney(
     rng: np.random.Generator, scene: Scene, name: str, side: float, height: float
 ) -> None:
-    grid, habitus = scene.grid, scene.habitus
-    # A few kidneys are ptotic.
-    drop = rng.uniform(20, 55) if rng.uniform() < 0.08 else 0.0
-    height += 0.5 * habitus.breath_mm - drop
-    lateral = side * (62 + habitus.gap_mm)
-    centre = np.array([lateral, -54.0, height]) + rng.normal(0, 4, 3)
+    grid = scene.grid
+    centre = _kidney_centre(rng, scene.habitus, side, height)
+    size = rng.normal(1.0, 0.06)
+    radii = size * np.array([56.0, 29, 27])
     axis = (side * -0.28, -0.15, 1.0)
-    radii = rng.normal(1.0, 0.06) * np.array([56.0, 29, 27])
-    kidney = ellipsoid(grid, centre, radii, axis).within(scene.cage - 10.0)
-    sinus = ellipsoid(grid, centre + point(side * -22, 10, 0), (24, 13, 13), axis)
-    pelvis = ellipsoid(grid, centre + point(side * -20, 8, 0), (12, 6, 6), axis)
-    scene.paint("kidney_cortex", kidney, name, gap_mm=3.0 + 1.5 * habitus.gap_mm)
+    kidney = ellipsoid(grid, centre, radii, axis)
+    kidney = kidney.within(scene.cage - 10.0)
+    gap_mm = 3.0 + 1.5 * scene.habitus.gap_mm
+    scene.paint("kidney_cortex", kidney, name, gap_mm=gap_mm)
     scene.paint("kidney_medulla", kidney.grown(-8.0), KEEP)
     _paint_lesions(rng, scene, kidney, (0, 0, 1, 3))
-    scene.paint("fat", sinus)
-    scene.paint("urine", pelvis)
+    sinus_centre = centre + point(side * -22, 10, 0)
+    scene.paint("fat", ellipsoid(grid, sinus_centre, (24, 13, 13), axis))
+    pelvis_centre = centre + point(side * -20, 8, 0)
+    scene.paint("urine", ellipsoid(grid, pelvis_centre, (12, 6, 6), axis))
+
+
+def _kidney_centre(
+    rng: np.random.Generator, habitus: Habitus, side: float, height: float
+) -> NDArray[np.float64]:
+    """Returns the centre of a kidney in mm; a few kidneys are ptotic."""
+    is_ptotic = rng.uniform() < 0.08
+    drop = rng.uniform(20, 55) if is_ptotic else 0.0
+    lateral = side * (62 + habitus.gap_mm)
+    height += 0.5 * habitus.breath_mm - drop
+    return point(lateral, -54.0, height) + rng.normal(0, 4, 3)
 
 
 def _liver(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64]) -> Float:
     """Returns the distance to a liver of right lobe with tail, left lobe and slanting underside."""
-    size, reach = rng.normal(1.0, 0.05), rng.uniform(0.75, 1.2)
+    size = rng.normal(1.0, 0.05)
+    reach = rng.uniform(0.75, 1.2)
+    right_centre = shift + point(70, -4, 0)
     right_radii = size * np.array([74, 86, 84])
+    right_lobe = ellipsoid(grid, right_centre, right_radii, (1.0, 0.0, 0.15))
+    left_centre = shift + point(4, 48, 20)
     left_radii = size * np.array([78 * reach, 42, 34])
-    tail_radii = np.array([30, 48, 36 * rng.uniform(0.6, 1.7)])
-    right_lobe = ellipsoid(grid, shift + point(70, -4, 0), right_radii, (1.0, 0.0, 0.15))
-    left_lobe = ellipsoid(grid, shift + point(4, 48, 20), left_radii, (1.0, -0.15, -0.25))
-    tail = ellipsoid(grid, shift + point(96, 0, -50), tail_radii)
+    left_lobe = ellipsoid(grid, left_centre, left_radii, (1.0, -0.15, -0.25))
+    tail = _liver_tail(rng, grid, shift)
     underside = _underside(rng, grid, shift)
     lobe = np.maximum(grid.spread(right_lobe), grid.spread(tail))
     lobe = np.minimum(lobe, 0.9 * underside)
     liver = _smooth_union(lobe, grid.spread(left_lobe), 10.0)
-    return np.asarray(np.minimum(liver, _in_front_of_spine(grid)), np.float32)
+    liver = np.minimum(liver, _in_front_of_spine(grid))
+    return np.asarray(liver, np.float32)
+
+
+def _liver_tail(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64]) -> Shape:
+    """Returns the tail of the right lobe, whose length varies most."""
+    centre = shift + point(96, 0, -50)
+    height = 36 * rng.uniform(0.6, 1.7)
+    return ellipsoid(grid, centre, (30, 48, height))
 
 
 def _underside(rng: np.random.Generator, grid: Grid, shift: NDArray[np.float64]) -> Float:

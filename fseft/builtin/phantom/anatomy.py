@@ -33,6 +33,8 @@ STRUCTURES: tuple[str, ...] = (
     "colon",
 )
 SCATTERED = ("ribs", "vertebrae", "colon")  # structures with many components
+# Range of the height of the centre of the volume, in mm of the reference body.
+_CENTRE_HEIGHTS = {"torso": (5, 40), "abdomen": (-55, -15), "chest": (105, 140)}
 
 
 @dataclass(frozen=True)
@@ -141,8 +143,7 @@ def random_grid(
         shape: Voxels (i, j, k).
         spacing_mm: Voxel size.
     """
-    low, high = {"torso": (5, 40), "abdomen": (-55, -15), "chest": (105, 140)}[habitus.region]
-    centre = (rng.normal(0, 5), habitus.belly_mm / 4 + rng.normal(0, 5), rng.uniform(low, high))
+    centre = _random_centre(rng, habitus)
     axes = []
     for axis in range(3):
         voxels = np.arange(shape[axis]) - (shape[axis] - 1) / 2
@@ -150,17 +151,36 @@ def random_grid(
         positions = (centre[axis] * scale + voxels * spacing_mm[axis]) / scale
         axes.append(positions.astype(np.float32))
     undeformed = np.meshgrid(*axes, indexing="ij", sparse=True)
-    bend = rng.uniform(0.6, 1.1)
-    coarse, fine = np.float32(5.0 * bend), np.float32(1.6 * bend)
-    x, y, z = (
-        position
-        + coarse * smooth_noise(rng, shape, spacing_mm, 110.0)
-        + fine * smooth_noise(rng, shape, spacing_mm, 38.0)
-        for position in undeformed
-    )
+    x, y, z = _deform(rng, undeformed, shape, spacing_mm)
     turn = np.float32(rng.normal(0, 0.04))  # patients are slightly rotated
     i, j, k = spacing_mm
     return Grid(x + turn * y, y - turn * x, z, (i, j, k))
+
+
+def _random_centre(rng: np.random.Generator, habitus: Habitus) -> tuple[float, float, float]:
+    """Draws the centre of the scanned region, in mm of the reference body."""
+    low, high = _CENTRE_HEIGHTS[habitus.region]
+    x = rng.normal(0, 5)
+    y = habitus.belly_mm / 4 + rng.normal(0, 5)
+    z = rng.uniform(low, high)
+    return x, y, z
+
+
+def _deform(
+    rng: np.random.Generator,
+    positions: Sequence[Float],
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+) -> list[Float]:
+    """Returns the positions along each axis with smooth random displacements."""
+    bend = rng.uniform(0.6, 1.1)
+    coarse, fine = np.float32(5.0 * bend), np.float32(1.6 * bend)
+    deformed = []
+    for position in positions:
+        position = position + coarse * smooth_noise(rng, shape, spacing_mm, 110.0)
+        position = position + fine * smooth_noise(rng, shape, spacing_mm, 38.0)
+        deformed.append(position)
+    return deformed
 
 
 def build_anatomy(

@@ -84,7 +84,6 @@ def write_phantoms(
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Writes the phantoms that `make` returns per random generator, as `write_dataset` does."""
-    from fseft.volume.image import write_labels, write_volume
     from fseft.workspace import write_text
 
     if cases < 1 or test_cases < 0:
@@ -96,16 +95,33 @@ def write_phantoms(
     for number in range(total):
         rng = np.random.default_rng((seed, number))
         phantom = make(rng)
-        image, labels, geometry = stored(phantom, structures, str(rng.choice(ORIENTATIONS)))
-        part, case = "Tr" if number < cases else "Ts", f"case_{number:03d}"
-        for kind in ("images", "labels"):
-            (folder / f"{kind}{part}").mkdir(parents=True, exist_ok=True)
-        write_volume(folder / f"images{part}" / f"{case}_0000.nii.gz", image[None], geometry)
-        write_labels(folder / f"labels{part}" / f"{case}.nii.gz", labels, geometry)
+        orientation = str(rng.choice(ORIENTATIONS))
+        part = "Tr" if number < cases else "Ts"
+        image, labels, geometry = stored(phantom, structures, orientation)
+        _write_case(folder, part, f"case_{number:03d}", image, labels, geometry)
         if progress:
             progress(number + 1, total)
     text = json.dumps(_description(name, modality, structures, cases), indent=2)
     write_text(folder / "dataset.json", text + "\n")  # last: it marks the dataset as complete
+
+
+def _write_case(
+    folder: Path,
+    part: str,
+    case: str,
+    image: NDArray[np.int16],
+    labels: NDArray[np.uint8],
+    geometry: Geometry,
+) -> None:
+    """Writes image and labels (i, j, k) of a case to the part "Tr" or "Ts" of a dataset."""
+    from fseft.volume.image import write_labels, write_volume
+
+    images_folder = folder / f"images{part}"
+    labels_folder = folder / f"labels{part}"
+    images_folder.mkdir(parents=True, exist_ok=True)
+    labels_folder.mkdir(parents=True, exist_ok=True)
+    write_volume(images_folder / f"{case}_0000.nii.gz", image[None], geometry)
+    write_labels(labels_folder / f"{case}.nii.gz", labels, geometry)
 
 
 def stored(

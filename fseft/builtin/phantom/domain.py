@@ -75,18 +75,17 @@ def random_domain(
         hounsfield: Bounds of each tissue in HU.
         spacing_mm: Voxel size, to which blur and grain are relative.
     """
-    ct, voxel = modality == "ct", float(np.mean(spacing_mm))
-    unit = 1.0 if ct else float(rng.uniform(200, 2000))
-    bounds = hounsfield if ct else {tissue: _mr_bounds(tissue) for tissue in hounsfield}
+    is_ct = modality == "ct"
+    voxel = float(np.mean(spacing_mm))
+    unit = 1.0 if is_ct else float(rng.uniform(200, 2000))
+    bounds = hounsfield if is_ct else {tissue: _mr_bounds(tissue) for tissue in hounsfield}
     intensity = {tissue: unit * float(rng.uniform(*span)) for tissue, span in bounds.items()}
+    max_noise = 30.0 if is_ct else 0.08 * unit
     return Appearance(
         modality,
         intensity,
-        {
-            tissue: float(rng.uniform(0, 25.0 if ct else 0.15 * level))
-            for tissue, level in intensity.items()
-        },
-        noise=float(rng.uniform(0.1, 1.0) * (30.0 if ct else 0.08 * unit)),
+        _random_texture(rng, intensity, is_ct=is_ct),
+        noise=float(rng.uniform(0.1, 1.0) * max_noise),
         grain_voxels=float(rng.uniform(0.3, 0.9)),
         blur_mm=_blur(rng, spacing_mm),
         texture_mm=voxel * float(np.exp(rng.uniform(np.log(2), np.log(12)))),
@@ -94,7 +93,7 @@ def random_domain(
         bias_mm=voxel * float(rng.uniform(30, 120)),
         hu_offset=float(rng.normal(0, 15)),
         hu_scale=float(rng.normal(1, 0.03)),
-        field_of_view=float(rng.uniform(1.05, 1.3) if rng.uniform() < 0.2 else 2.0),
+        field_of_view=_random_field_of_view(rng),
     )
 
 
@@ -149,6 +148,23 @@ class Scenes:
         image = render(rng, layers, appearance, frame.shape, frame.spacing_mm)
         labels = paint_labels(layers, frame.shape, self.structures)
         return Phantom(image, labels, frame.spacing_mm, structures=self.structures)
+
+
+def _random_texture(
+    rng: np.random.Generator, intensity: Mapping[str, float], *, is_ct: bool
+) -> dict[str, float]:
+    """Draws the standard deviation of each tissue, in MR relative to its intensity."""
+    texture = {}
+    for tissue, level in intensity.items():
+        maximum = 25.0 if is_ct else 0.15 * level
+        texture[tissue] = float(rng.uniform(0, maximum))
+    return texture
+
+
+def _random_field_of_view(rng: np.random.Generator) -> float:
+    """Draws the radius of the reconstructed circle, which rarely crops the image."""
+    is_cropped = rng.uniform() < 0.2
+    return float(rng.uniform(1.05, 1.3)) if is_cropped else 2.0
 
 
 def _mr_bounds(tissue: str) -> Range:

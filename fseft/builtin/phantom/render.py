@@ -183,30 +183,38 @@ def render(
     from scipy import ndimage
 
     image = _paint(rng, layers, appearance, shape, spacing_mm)
-    image = ndimage.gaussian_filter(image, np.broadcast_to(appearance.blur_mm, 3) / spacing_mm)
+    blur_voxels = np.broadcast_to(appearance.blur_mm, 3) / spacing_mm
+    image = ndimage.gaussian_filter(image, blur_voxels)
     grains = [_grains(rng, appearance, shape) for _ in range(2)]
-    if appearance.modality == "mr":
-        field = np.exp(appearance.bias * smooth_noise(rng, shape, spacing_mm, appearance.bias_mm))
-        return np.asarray(np.hypot(image * field + grains[0], grains[1]).clip(0, 32767), np.int16)
+    if appearance.modality == "ct":
+        return _ct_image(image, grains[0], appearance)
+    field = smooth_noise(rng, shape, spacing_mm, appearance.bias_mm)
+    image = image * np.exp(appearance.bias * field)
+    magnitude = np.hypot(image + grains[0], grains[1])
+    return np.asarray(magnitude.clip(0, 32767), np.int16)
+
+
+def _ct_image(image: Float, grains: Float, appearance: Appearance) -> NDArray[np.int16]:
+    """Returns an image with the noise, calibration and field of view of a CT scanner, in HU."""
+    is_body = image > -300
     # photons are few where the patient is thick
-    load = (image > -300).mean(axis=(0, 1)) / 0.6
-    image += grains[0] * (0.5 + 0.5 * load).astype(np.float32)
-    image = (image + 1000.0) * appearance.hu_scale - 1000.0 + appearance.hu_offset
-    return _circle(image, appearance.field_of_view).round().clip(-1024, 3071).astype(np.int16)
+    load = is_body.mean(axis=(0, 1)) / 0.6
+    strength = (0.5 + 0.5 * load).astype(np.float32)
+    image = image + grains * strength
+    image = (image + 1000.0) * appearance.hu_scale
+    image = image - 1000.0 + appearance.hu_offset
+    hounsfield = _circle(image, appearance.field_of_view).round()
+    return hounsfield.clip(-1024, 3071).astype(np.int16)
 
 
 def _random_ct(rng: np.random.Generator, shift: float) -> Appearance:
-    phase = float(rng.choice([rng.uniform(0, 0.15), rng.uniform(1.6, 2.6), rng.uniform(1.2, 2.0)]))
-    phase += shift * (1.0 - phase)  # towards the arterial phase
-    intensity = {
-        tissue: float(np.interp(phase, range(4), means) + rng.normal(0, spread))
-        for tissue, (means, spread, _) in CT.items()
-    }
+    intensity = _random_ct_intensity(rng, shift)
     sign = rng.choice([-1.0, 1.0])
+    texture = {tissue: std * rng.uniform(0.5, 1.5) for tissue, (_, _, std) in CT.items()}
     return Appearance(
         "ct",
         intensity,
-        {tissue: texture * rng.uniform(0.5, 1.5) for tissue, (_, _, texture) in CT.items()},
+        texture,
         noise=float(rng.uniform(5, 18) + 35 * shift),
         grain_voxels=float(rng.uniform(0.35, 0.65) + 0.3 * shift),
         blur_mm=float(rng.uniform(0.5, 2.0) + 2.0 * shift * rng.uniform(0, 1)),
@@ -215,6 +223,20 @@ def _random_ct(rng: np.random.Generator, shift: float) -> Appearance:
         field_of_view=float(rng.uniform(1.05, 1.3) if rng.uniform() < 0.4 + shift else 2.0),
         table=bool(rng.uniform() < 0.8),
     )
+
+
+def _random_ct_intensity(rng: np.random.Generator, shift: float) -> dict[str, float]:
+    """Draws a contrast phase, and the mean of each tissue in that phase, in HU."""
+    without_contrast = rng.uniform(0, 0.15)
+    portal_venous = rng.uniform(1.6, 2.6)
+    arterial = rng.uniform(1.2, 2.0)
+    phase = float(rng.choice([without_contrast, portal_venous, arterial]))
+    phase += shift * (1.0 - phase)  # towards the arterial phase
+    intensity = {}
+    for tissue, (means, spread, _) in CT.items():
+        mean = np.interp(phase, range(4), means)
+        intensity[tissue] = float(mean + rng.normal(0, spread))
+    return intensity
 
 
 def _random_mr(rng: np.random.Generator, shift: float) -> Appearance:
@@ -262,14 +284,17 @@ def _paint_table(
 ) -> None:
     """Paints a curved table behind the patient, in place."""
     width, depth, _ = image.shape
-    i = (np.arange(width) - width / 2) * spacing_mm[0]
-    j = np.arange(depth) * spacing_mm[1]
-    back = body.box[1].start * spacing_mm[1] - rng.uniform(0, 10)
+    width_mm, depth_mm, _ = spacing_mm
+    i = (np.arange(width) - width / 2) * width_mm
+    j = np.arange(depth) * depth_mm
+    back = body.box[1].start * depth_mm - rng.uniform(0, 10)
     curvature = (i / 200.0) ** 2
     surface = back + 60.0 * curvature * rng.uniform(0, 1)
-    slab = 6.0 - np.abs(j[None] - surface[:, None] + 6.0)
-    occupancy = np.clip(slab / spacing_mm[1] + 0.5, 0, 1)
-    occupancy *= (np.abs(i) < 210)[:, None]
+    height = j[None] - surface[:, None]
+    slab = 6.0 - np.abs(height + 6.0)
+    occupancy = np.clip(slab / depth_mm + 0.5, 0, 1)
+    is_table = np.abs(i) < 210
+    occupancy *= is_table[:, None]
     fraction = occupancy[..., None].astype(np.float32)
     image += fraction * (np.float32(value) - image)
 

@@ -116,11 +116,8 @@ def random_grid(
     rng: np.random.Generator, reach_mm: float, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> Grid:
     """Returns the grid of an individual, which is moved, scaled, rotated and deformed."""
-    axes = []
-    for size, mm in zip(shape, spacing_mm, strict=True):
-        axes.append((np.arange(size) - (size - 1) / 2) * mm)
     shift = reach_mm * rng.normal(0, 0.08, (3, 1, 1, 1))
-    position = np.stack(np.meshgrid(*axes, indexing="ij")) - shift
+    position = _positions(shape, spacing_mm) - shift
     rotation = rng.normal(0, 0.12, (3, 3))
     turn = np.eye(3) + rotation * rng.choice([0.5, 1.0, 2.0])
     bend = reach_mm * rng.uniform(0.02, 0.09)
@@ -133,6 +130,14 @@ def random_grid(
     )
     i, j, k = spacing_mm
     return Grid(x, y, z, (i, j, k))
+
+
+def _positions(shape: Sequence[int], spacing_mm: Sequence[float]) -> Vector:
+    """Returns the position (3, i, j, k) of each voxel from the centre of the volume, in mm."""
+    axes = []
+    for size, mm in zip(shape, spacing_mm, strict=True):
+        axes.append((np.arange(size) - (size - 1) / 2) * mm)
+    return np.stack(np.meshgrid(*axes, indexing="ij"))
 
 
 def build_scene(
@@ -190,15 +195,27 @@ def _organs(rng: np.random.Generator, grid: Grid, atlas: Atlas) -> Iterator[Shap
     yield grid.whole(thickness - np.abs(grid.spread(shell)))
     yield atlas.pair.individual(rng, reach).shape(grid)
     yield atlas.pair.mirrored().individual(rng, reach).shape(grid)
-    solid = atlas.solid.individual(rng, reach)
+    yield from _solid_with_core(rng, grid, atlas)
+    yield from _halves(rng, grid, atlas)
+    course = reach * (atlas.duct + rng.normal(0, 0.06, (4, 3)))
+    radii = reach * rng.uniform(0.05, 0.11, 4)
+    yield tube(grid, course, radii)
+
+
+def _solid_with_core(rng: np.random.Generator, grid: Grid, atlas: Atlas) -> Iterator[Shape]:
+    solid = atlas.solid.individual(rng, atlas.reach_mm)
     yield solid.shape(grid)
-    yield Ovoid(solid.centre, solid.radii * rng.uniform(0.4, 0.65), solid.axis).shape(grid)
-    halves = atlas.halves.individual(rng, reach)
-    ahead = halves.ahead(grid) - np.float32(rng.normal(0.1, 0.1) * halves.radii[0])
+    core_radii = solid.radii * rng.uniform(0.4, 0.65)
+    yield Ovoid(solid.centre, core_radii, solid.axis).shape(grid)
+
+
+def _halves(rng: np.random.Generator, grid: Grid, atlas: Atlas) -> Iterator[Shape]:
+    """Yields the front and the back of a solid that is cut across its axis."""
+    halves = atlas.halves.individual(rng, atlas.reach_mm)
+    offset = np.float32(rng.normal(0.1, 0.1) * halves.radii[0])
+    ahead = halves.ahead(grid) - offset
     yield halves.shape(grid).within(ahead)
     yield halves.shape(grid).within(-ahead)
-    course = reach * (atlas.duct + rng.normal(0, 0.06, (4, 3)))
-    yield tube(grid, course, reach * rng.uniform(0.05, 0.11, 4))
 
 
 def _stray(rng: np.random.Generator, grid: Grid, reach_mm: float, largest: float) -> Shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,15 +47,39 @@ _ILIAC = ((16, 0, -32), (40, 10, -75), (60, 25, -120))  # relative to the fork o
 _INFERIOR_CAVA = ((14, 10, 88), (22, -14, 50), (20, -32, 0), (20, -36, -60), (12, -38, -122))
 _SPINE_HEIGHT = (-260, -190, -110, -20, 110, 250)
 _SPINE_CURVE = (-88, -72, -60, -68, -76, -66)
+_VERTEBRA_WIDTH = ((-260, -100, 0, 250), (29, 25, 21, 15))  # half of it, by height
+_DISC_HEIGHT = ((-100, 250), (4.6, 2.6))  # half of it, by height
 _BONY_PART = (0.3, 0.42, 0.58, 0.68, *[0.74] * 6, 0.78, 0.84)  # of each rib, from the back
 _RIB_PART = (0.3, 0.44, 0.72, 0.86, *[0.93] * 8)  # with its cartilage
+
+
+@dataclass(frozen=True)
+class _Spine:
+    """Position of each voxel relative to the vertebral column, in mm.
+
+    Attributes:
+        x: Position to the right of the column.
+        behind: Position anterior of the centre of the canal.
+        column: Distance to the surface of the column.
+        body: Distance to the surface of the vertebral bodies.
+        arch_height: Distance to the upper and lower edges of the arches.
+        off: Distance to the middle of the nearest vertebra.
+    """
+
+    x: NDArray[Any]
+    behind: NDArray[Any]
+    column: Float
+    body: Float
+    arch_height: NDArray[Any]
+    off: NDArray[Any]
 
 
 def cage(grid: Grid, habitus: Habitus) -> Float:
     """Returns the distance in mm to the surface of the ribs, positive inside."""
     lower = np.clip((20.0 - grid.z) / 80.0, 0, 1)
     belly = lower * np.float32(habitus.belly_mm / 2)
-    width = _at_height(grid, WIDTH) + belly * np.float32(0.4)
+    flanks = belly * np.float32(0.4)
+    width = _at_height(grid, WIDTH) + flanks
     depth = _at_height(grid, DEPTH) + belly
     return _oval(grid.x, grid.y - belly, width, depth)
 
@@ -210,24 +235,42 @@ def _paint_iliac_arteries(scene: Scene, fork: NDArray[np.float64], size: float) 
 
 def paint_spine(rng: np.random.Generator, scene: Scene) -> None:
     """Paints vertebral bodies with a cortical shell, discs, arches, processes and the canal."""
-    grid, habitus = scene.grid, scene.habitus
+    spine = _random_spine(rng, scene.grid, scene.habitus)
+    _paint_vertebrae(scene, spine)
+    canal = 9.0 - np.hypot(spine.x / 1.15, spine.behind)
+    scene.paint("cord", scene.grid.whole(canal.astype(np.float32)))
+
+
+def _random_spine(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> _Spine:
+    """Draws the curves of a spine, the width of its vertebrae and the height of its discs."""
     z = grid.z
-    x = grid.x - habitus.scoliosis_mm * np.sin((z + rng.uniform(-60, 60)) / 75.0)
-    curve = np.interp(z, _SPINE_HEIGHT, _SPINE_CURVE)
-    kyphosis = (habitus.kyphosis_mm - 10) * np.sin((z - 20) / 100.0)
-    y = (grid.y - curve + kyphosis).astype(np.float32)
+    x, y = _around_spine(rng, grid, habitus)
     pitch = np.where(z < -12, np.float32(31.0), np.float32(RIB_PITCH))
+    half_pitch = pitch / 2
     off = _distance_from_level(z) * pitch
-    width = np.interp(z, [-260, -100, 0, 250], [29, 25, 21, 15]) * rng.normal(1.0, 0.04)
+    width = np.interp(z, *_VERTEBRA_WIDTH) * rng.normal(1.0, 0.04)
     half_width = width.astype(np.float32)
-    column = _oval(x, y, half_width, np.float32(0.76) * half_width)
-    disc = np.interp(z, [-100, 250], [4.6, 2.6]) * rng.uniform(0.6, 1.1)
-    body = np.minimum(column, pitch / 2 - disc - off).astype(np.float32)
+    half_depth = np.float32(0.76) * half_width
+    column = _oval(x, y, half_width, half_depth)
+    disc = np.interp(z, *_DISC_HEIGHT) * rng.uniform(0.6, 1.1)
+    body_height = half_pitch - disc - off
+    body = np.minimum(column, body_height).astype(np.float32)
+    arch_height = half_pitch - 1.5 - off
     behind = y + 0.76 * width + 8.0
-    arch_height = pitch / 2 - 1.5 - off
-    _paint_vertebrae(scene, column, body, x, behind, arch_height, off)
-    canal = 9.0 - np.hypot(x / 1.15, behind)
-    scene.paint("cord", grid.whole(canal.astype(np.float32)))
+    return _Spine(x, behind, column, body, arch_height, off)
+
+
+def _around_spine(
+    rng: np.random.Generator, grid: Grid, habitus: Habitus
+) -> tuple[NDArray[Any], Float]:
+    """Returns the positions to the right and anterior of the centre of the column, in mm."""
+    phase = (grid.z + rng.uniform(-60, 60)) / 75.0
+    scoliosis = habitus.scoliosis_mm * np.sin(phase)
+    unusual_mm = habitus.kyphosis_mm - 10
+    kyphosis = unusual_mm * np.sin((grid.z - 20) / 100.0)
+    curve = np.interp(grid.z, _SPINE_HEIGHT, _SPINE_CURVE)
+    y = grid.y - curve + kyphosis
+    return grid.x - scoliosis, y.astype(np.float32)
 
 
 def _distance_from_level(z: Float) -> Float:
@@ -239,51 +282,57 @@ def _distance_from_level(z: Float) -> Float:
     return np.asarray(distance)
 
 
-def _paint_vertebrae(
-    scene: Scene,
-    column: Float,
-    body: Float,
-    x: NDArray[Any],
-    behind: NDArray[Any],
-    arch_height: NDArray[Any],
-    off: NDArray[Any],
-) -> None:
-    """Paints muscles around the column, discs and bones.
-
-    Args:
-        scene: The body.
-        column: Distance to the surface of the column, in mm.
-        body: Distance to the surface of the vertebral bodies, in mm.
-        x: Position to the right of the column, in mm.
-        behind: Position anterior of the centre of the canal, in mm.
-        arch_height: Distance to the upper and lower edges of the arches, in mm.
-        off: Distance to the middle of the nearest vertebra, in mm.
-    """
+def _paint_vertebrae(scene: Scene, spine: _Spine) -> None:
+    """Paints muscles around the column, discs and bones."""
     grid = scene.grid
-    ring = 9.0 + 7.0 - np.hypot(x / 1.15, behind)
-    arch = np.minimum(ring, arch_height)
-    spinous = np.minimum.reduce([4.5 - np.abs(x), behind + 34.0, -behind - 5.0, 9.0 - off])
-    lateral = np.minimum.reduce([6.0 - np.abs(behind + 4.0), 36.0 - np.abs(x), 5.5 - off])
-    bones = np.maximum.reduce([body, arch, spinous, lateral])
+    arch = _vertebral_arches(spine)
+    spinous = _spinous_processes(spine)
+    lateral = _transverse_processes(spine)
+    bones = np.maximum.reduce([spine.body, arch, spinous, lateral])
     bone = np.minimum(bones, scene.flesh - 2.0).astype(np.float32)
-    sides = np.minimum(26.0 - np.abs(x), 4.0 - behind)
-    soft = np.maximum(column + 2.5, sides).astype(np.float32)
-    marrow = np.maximum(body - 2.0, np.minimum(lateral, arch) - 2.5)
-    scene.paint("muscle", grid.whole(np.minimum(soft, scene.flesh)))
-    scene.paint("disc", grid.whole(column))
+    posterior_marrow = np.minimum(lateral, arch) - 2.5
+    marrow = np.maximum(spine.body - 2.0, posterior_marrow)
+    muscle = np.minimum(_paravertebral_muscles(spine), scene.flesh)
+    scene.paint("muscle", grid.whole(muscle))
+    scene.paint("disc", grid.whole(spine.column))
     scene.paint("cortical", grid.whole(bone), "vertebrae")
     scene.paint("spongiosa", grid.whole(marrow), KEEP)
+
+
+def _vertebral_arches(spine: _Spine) -> NDArray[Any]:
+    """Returns the distance to rings around the canal, in mm."""
+    distance = np.hypot(spine.x / 1.15, spine.behind)
+    ring = 16.0 - distance
+    return np.asarray(np.minimum(ring, spine.arch_height))
+
+
+def _spinous_processes(spine: _Spine) -> NDArray[Any]:
+    across = 4.5 - np.abs(spine.x)
+    tip = spine.behind + 34.0
+    base = -spine.behind - 5.0
+    height = 9.0 - spine.off
+    return np.asarray(np.minimum.reduce([across, tip, base, height]))
+
+
+def _transverse_processes(spine: _Spine) -> NDArray[Any]:
+    thickness = 6.0 - np.abs(spine.behind + 4.0)
+    across = 36.0 - np.abs(spine.x)
+    height = 5.5 - spine.off
+    return np.asarray(np.minimum.reduce([thickness, across, height]))
+
+
+def _paravertebral_muscles(spine: _Spine) -> Float:
+    """Returns the distance to the muscles around the column and its arches, in mm."""
+    sides = np.minimum(26.0 - np.abs(spine.x), 4.0 - spine.behind)
+    muscles = np.maximum(spine.column + 2.5, sides)
+    return np.asarray(muscles, np.float32)
 
 
 def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
     """Paints twelve pairs of ribs with their cartilage, sternum, shoulder blades and pelvis."""
     grid = scene.grid
-    angle = np.arctan2(np.abs(grid.x), -(grid.y + 2.0))
-    turn = angle / np.float32(np.pi)  # 0 at the back, 1 at the front
-    quarter = np.clip(turn / 0.8, 0, 1)
-    quarter = quarter * np.float32(np.pi / 2)
-    drop = np.float32(rng.normal(62, 6)) * np.sin(quarter) ** 1.5
-    level = (grid.z + drop - LOWEST_RIB) / np.float32(RIB_PITCH)
+    turn = _turn(grid)
+    level = _rib_level(rng, grid, turn)
     number = np.clip(np.round(level), 0, 11).astype(np.int8)
     off = np.abs(level - number) * np.float32(RIB_PITCH)
     bar = np.minimum(4.6 - np.abs(scene.cage), 6.3 - off)
@@ -294,6 +343,24 @@ def paint_ribs(rng: np.random.Generator, scene: Scene) -> None:
     scene.paint("cortical", grid.whole(rib), "ribs")
     scene.paint("spongiosa", grid.whole(rib - 2.2), KEEP)
     _paint_flat_bones(scene)
+
+
+def _turn(grid: Grid) -> Float:
+    """Returns the angle of each voxel around the body, from 0 at the back to 1 at the front."""
+    lateral = np.abs(grid.x)
+    posterior = -(grid.y + 2.0)
+    angle = np.arctan2(lateral, posterior)
+    return np.asarray(angle / np.float32(np.pi))
+
+
+def _rib_level(rng: np.random.Generator, grid: Grid, turn: Float) -> Float:
+    """Returns the height above the lowest ribs in pitches, along ribs that descend to the front."""
+    quarter = np.clip(turn / 0.8, 0, 1)
+    quarter = quarter * np.float32(np.pi / 2)
+    depth_mm = np.float32(rng.normal(62, 6))
+    drop = depth_mm * np.sin(quarter) ** 1.5
+    level = (grid.z + drop - LOWEST_RIB) / np.float32(RIB_PITCH)
+    return np.asarray(level)
 
 
 def _rib_end(parts: tuple[float, ...], number: NDArray[np.int8], turn: Float) -> Float:
