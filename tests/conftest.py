@@ -67,8 +67,16 @@ def request_for(blobs, workspace):
 
     quick = ("epochs=2", "crops_per_step=1", "early_stopping=false")
 
-    def make(method="linear-probe", *, settings=(), model="tiny", workspace=workspace, **changed):
+    def make(
+        method="linear-probe",
+        *,
+        settings=(),
+        model="tiny",
+        dataset=blobs,
+        workspace=workspace,
+        **changed,
+    ):
         changed = {"k": 2, "settings": (*quick, *settings), **changed}
-        return adapt_request(blobs, model, method, workspace, **changed)
+        return adapt_request(dataset, model, method, workspace, **changed)
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import math
 import zlib
 from contextlib import contextmanager
@@ -27,9 +28,14 @@ _COLOUR_KEY = "NRRD_kinds[pixel]"
 
 @contextmanager
 def simpleitk() -> Iterator[Any]:
-    """Provides SimpleITK without its warnings on stderr; its errors are raised as FseftError."""
+    """Provides SimpleITK without its warnings on stderr; its errors are raised as FseftError.
+
+    The locale of the process stays as it was: GDCM sets it to "C", in which Python reads text files
+    as ASCII.
+    """
     import SimpleITK as sitk  # noqa: N813  the name that everybody uses
 
+    character_set = locale.setlocale(locale.LC_CTYPE)
     previous = sitk.ProcessObject_GetGlobalWarningDisplay()
     sitk.ProcessObject_SetGlobalWarningDisplay(False)
     try:
@@ -40,6 +46,7 @@ def simpleitk() -> Iterator[Any]:
         raise FseftError(f"causes an error of ITK ({lines[-1]})", hint=hint) from error
     finally:
         sitk.ProcessObject_SetGlobalWarningDisplay(previous)
+        locale.setlocale(locale.LC_CTYPE, character_set)
 
 
 def read(path: Path) -> tuple[Array, Array]:

@@ -128,5 +128,5 @@ def test_a_method_for_transformers_rejects_a_convolutional_network(name):
 
 def test_a_method_for_norms_rejects_norms_without_parameters():
     network = a_network("unet", {**UNET, "affine": False})
-    with pytest.raises(FseftError, match="'affine' needs norm layers with parameters"):
+    with pytest.raises(FseftError, match="'affine' requires norm layers with parameters"):
         method("affine").select(get_architecture("unet"), network)

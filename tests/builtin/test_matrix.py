@@ -142,5 +142,5 @@ def test_every_architecture_has_a_tiny_network():
 
 
 def test_an_expected_failure_of_no_check_is_refused():
-    with pytest.raises(ValueError, match="no checks \\['merge'\\]"):
+    with pytest.raises(ValueError, match="unknown checks \\['merge'\\]"):
         method_checks("lora", xfail={"merge": "of another name"})

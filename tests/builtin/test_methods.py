@@ -11,6 +11,7 @@ from torch import nn
 from fseft.builtin.architectures.resunet import ResUNet
 from fseft.builtin.architectures.swinunetr import SwinUNETR
 from fseft.builtin.methods.lora import ROLES, LoRAConfig
+from fseft.cli.parsing import parse_settings
 from fseft.errors import FseftError
 from fseft.experiment.settings import split_settings
 from fseft.learn.adapters.adapter_layers import CentreTapDelta, add_delta
@@ -256,7 +257,8 @@ def test_the_preset_reference_trains_as_many_parameters_as_published_at_one_rate
     name, settings, rate, decoder, count, swinunetr
 ):
     spec = registry().method(name)
-    config, recipe = split_settings(spec, ["preset=reference", *settings], decoder)
+    given = parse_settings("--set", ["preset=reference", *settings])
+    config, recipe = split_settings(spec, given, decoder)
     network, chosen = deepcopy(swinunetr), registry().create("method", name, config)
     adapted = adapt_network(SWIN, network, chosen, decoder=decoder, seed=0)
     assert sum(p.numel() for _, p in adapted.trainable_parameters()) == count

@@ -20,7 +20,7 @@ def test_what_each_structure_starts_from_is_shown_before_training(trains, unknow
         matched={"lkidney": "left kidney"},
         request=SimpleNamespace(method=method),
     )
-    _AdaptCallbacks(print).on_start(config, 1)
+    _AdaptCallbacks(print, show_config=True).on_start(config, 1)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["lkidney", "left", "kidney"] in rows
     assert ["tumour", "nothing:", *unknown.split()] in rows

@@ -471,7 +471,7 @@ OPTIONS = [
         "predict livers/imagesTr -o out --adapter none.st",
         ["none.st: the adapter does not exist", "Pass the adapter"],
     ),
-    ("phantom p --modality pet", ["--modality 'pet' is not known", "Known: ct, mr."]),
+    ("phantom p --modality pet", ["--modality", "'pet' is not one of 'ct', 'mr'"]),
     (
         "phantom p --cases -1",
         ["--cases", "greater than or equal to 0", "See fseft phantom --help."],

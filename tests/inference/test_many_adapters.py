@@ -284,10 +284,10 @@ def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
     other = adapter_of("other", labels=TUMOUR, cases=("c", "d"))
     seen = {"c", "d"} | set(open_adapters((kidney,), workspace)[0].manifest.support)
     predict(PredictRequest((blobs / "imagesTr",), tmp_path / "out", (kidney, other)), workspace)
-    pairing = match_files(tmp_path / "out", blobs / "labelsTr")
-    assert set(pairing.seen) == seen
-    assert set(pairing.adapters.values()) == {str(kidney), str(other)}
-    assert not pairing.mixed
+    matched = match_files(tmp_path / "out", blobs / "labelsTr")
+    assert set(matched.support_cases) == seen
+    assert set(matched.adapters.values()) == {str(kidney), str(other)}
+    assert not matched.mixed_adapters
 
 
 def test_the_same_adapter_twice_and_other_channels_are_refused(request_of, kidney, workspace):

@@ -127,7 +127,7 @@ def test_mirrored_copies_are_averaged_where_the_adapter_has_learned_from_some(
     asked = []
     monkeypatch.setattr(
         step,
-        "segment",
+        "sliding_window_logits",
         lambda *_, mirror_axes, **__: asked.append(mirror_axes) or np.zeros((2, 28, 32, 36)),
     )
     scan_files(tmp_path / "in", "x")
@@ -346,7 +346,7 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(
                     geometry,
                 )
         step.write_labels(folder / "labelsTr" / f"c{seed}.nii.gz", 3 * (label == 1), geometry)
-    request = request_for("scratch", folder=folder, model="none", k=1, settings=("epochs=1",))
+    request = request_for("scratch", dataset=folder, model="none", k=1, settings=("epochs=1",))
     adapter = adapt(request, workspace).adapter
     assert read_manifest(adapter).channels == ("T1", "T2")
     result = predict(PredictRequest((folder / "scans",), tmp_path / "out", (adapter,)), workspace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from fseft.errors import FseftError
 from fseft.volume.image import content_digest, is_image, read_volume
+from fseft.volume.nrrd_mha import simpleitk
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -33,10 +35,11 @@ def write_slice(
     }
     for key, value in {**values, **tags}.items():
         image.SetMetaData(key, value)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    writer.SetFileName(str(path))
-    writer.Execute(image)
+    with simpleitk():  # keeps the locale of the test process
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(path))
+        writer.Execute(image)
 
 
 def write_series(folder, positions, **options):
@@ -193,3 +196,10 @@ def test_slices_are_rescaled_one_by_one_into_one_type(tmp_path):
     volume = read_volume(tmp_path)
     assert volume.array.dtype == "float64"
     np.testing.assert_array_equal(volume.array[0, :, 0, 1], [1, 50.5, 201])
+
+
+def test_reading_a_series_keeps_the_character_set_of_the_process(tmp_path):
+    write_series(tmp_path, [0, 2, 4])
+    before = locale.setlocale(locale.LC_CTYPE)
+    read_volume(tmp_path)
+    assert locale.setlocale(locale.LC_CTYPE) == before
