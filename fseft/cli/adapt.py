@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.console import ConsoleCallbacks, show_json, show_lines, show_table
+from fseft.cli.console import ConsoleCallbacks, is_quiet, show_json, show_lines, show_table
 from fseft.cli.options import (
     DATA,
     MODEL,
@@ -190,7 +190,7 @@ class _AdaptCallbacks(ConsoleCallbacks):
 
     def on_start(self, config: AdaptConfig, first_epoch: int) -> None:
         """Prints the support cases, the structures and the rows of the head."""
-        if not self._show_config:
+        if not self._show_config or is_quiet():
             return
         lines = {
             "support cases": ", ".join(config.support.cases),

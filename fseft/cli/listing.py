@@ -12,7 +12,6 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    NoReturn,
     Union,
     get_args,
     get_origin,
@@ -22,10 +21,9 @@ import typer
 
 from fseft.cli import console
 from fseft.cli.options import Json, Workspace
-from fseft.errors import FseftError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from fseft.plugin import Spec
     from fseft.schemas import FrozenModel, ModelCard
@@ -115,7 +113,8 @@ def show(
     from fseft.registry import registry
 
     if not name:
-        _refuse_without_name(kind.value, registry().names(kind.value))
+        _show_names(kind.value, as_json=as_json)
+        return
     if kind is Kind.model:
         show_model(name, workspace, as_json)
         return
@@ -133,15 +132,15 @@ def show(
         _show_config("--set (training)", TrainingConfig)
 
 
-def _refuse_without_name(kind: str, names: Iterable[str]) -> NoReturn:
-    """Lists all names.
+def _show_names(kind: str, *, as_json: bool) -> None:
+    from fseft.registry import registry
 
-    Raises:
-        FseftError: Always.
-    """
-    raise FseftError(
-        f"the name of the {kind} is missing", hint=f"Known: {', '.join(sorted(names))}."
-    )
+    registrations = registry().registrations(kind)
+    if as_json:
+        console.show_json(list(registrations))
+        return
+    rows = [(name, registration.spec.summary) for name, registration in registrations.items()]
+    console.show_table((kind, "summary"), rows)
 
 
 def show_model(name: str, workspace: Path, as_json: bool) -> None:
