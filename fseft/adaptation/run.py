@@ -238,7 +238,7 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
 
 
 def _differences(previous: Run, new: Run) -> str:
-    """Describes how the settings of two runs differ: `rank 8, not 4`; empty where they do not."""
+    """Describes how settings differ: `rank 8 (requested 4)`; empty where they do not."""
     return "; ".join(
         (
             *_setting_differences(previous, new),
@@ -254,7 +254,7 @@ def _setting_differences(previous: Run, new: Run) -> Iterator[str]:
     old_settings = _settings(previous, config)
     for key, value in _settings(new, config).items():
         if old_settings.get(key) != value:
-            yield f"{key} {_show(old_settings.get(key))}, not {_show(value)}"
+            yield f"{key} {_show(old_settings.get(key))} (requested {_show(value)})"
     for name in ("dataset", "model", "method"):
         if getattr(previous, name) != getattr(new, name):
             yield f"{name} {getattr(previous, name)}"
@@ -286,7 +286,7 @@ def _version_differences(previous: Run, new: Run) -> Iterator[str]:
     for plugin in previous.plugins:
         version = versions.get(plugin.distribution, plugin.version)
         if plugin.version != version:
-            yield f"{plugin.distribution} {plugin.version}, not {version}"
+            yield f"{plugin.distribution} {plugin.version} (installed {version})"
 
 
 def _source_differences(previous: Run, new: Run) -> Iterator[str]:

@@ -119,5 +119,5 @@ def adapt(
     )
     result = run_adaptation(configure(request, place, callbacks), place, callbacks)
     if result.already_done:
-        logger.info("this run was finished before; nothing to do (overwrite starts it over)")
+        logger.info("this run is finished; nothing to do")
     return Adapter(result.adapter, place)

@@ -45,6 +45,7 @@ def _parameter(param: Any) -> dict[str, Any]:
     return {
         "name": param.name,
         "kind": "option" if is_option else "argument",
+        "metavar": param.metavar or param.name.upper(),
         "flags": [*param.opts, *param.secondary_opts] if is_option else [],
         "type": getattr(annotation, "__name__", str(annotation)),
         "choices": [str(choice) for choice in get_args(annotation)],
@@ -61,7 +62,7 @@ def reference_lines(description: dict[str, Any]) -> Iterator[str]:
     summary = description["help"].strip().splitlines()
     yield from (f"  {line.strip()}" for line in summary)
     for parameter in description["parameters"]:
-        names = ", ".join(parameter["flags"]) or parameter["name"].upper()
+        names = ", ".join(parameter["flags"]) or parameter["metavar"]
         yield f"    {names}: {parameter['help']}"
     yield ""
     for command in description.get("commands", ()):

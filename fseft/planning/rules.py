@@ -152,12 +152,12 @@ def check_contract(
 def _foreign_modality(contract: Contract, fingerprint: Fingerprint) -> list[str]:
     if not contract.intensity or fingerprint.modality in contract.intensity:
         return []
-    modalities = " and ".join(contract.intensity)
-    warning = (
-        f"the model was trained on {modalities}, these images are {fingerprint.modality}: expect "
-        "worse results; prefer a model for this modality"
-    )
-    return [warning]
+    modalities = " and ".join(modality.upper() for modality in contract.intensity)
+    if fingerprint.modality == "other":
+        remedy = "name it in channel_names of dataset.json if it is one of them"
+        return [f"the model was trained on {modalities}; the modality is unknown: {remedy}"]
+    remedy = "expect worse results, or use a model for this modality"
+    return [f"the model was trained on {modalities}, not {fingerprint.modality.upper()}: {remedy}"]
 
 
 def _clipping_window(contract: Contract, fingerprint: Fingerprint) -> list[str]:

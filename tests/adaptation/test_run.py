@@ -263,7 +263,7 @@ def test_a_second_call_does_nothing(request_for, workspace):
 @pytest.mark.parametrize(
     ("changed", "differences"),
     [
-        ({"settings": ("weight_decay=0.1",)}, "weight_decay 0.0, not 0.1"),
+        ({"settings": ("weight_decay=0.1",)}, r"weight_decay 0.0 \(requested 0.1\)"),
         ({"labels": ("tumour",)}, "structures Left kidney, tumour"),
         ({"cases": ("a", "b")}, "support cases d, c"),
         ({"mapping": {"tumour": "liver"}}, "rows of the head from Left kidney=kidney_left"),
@@ -339,7 +339,7 @@ def test_a_run_by_another_version_of_a_plugin_is_another_run(request_for, worksp
     adapt(request_for(), workspace)
     monkeypatch.setattr(step, "_provenance", version("0.2.0"))
     with pytest.raises(
-        FseftError, match=r"already contains a run with fseft-mine 0\.1\.0, not 0\.2\.0"
+        FseftError, match=r"already contains a run with fseft-mine 0\.1\.0 \(installed 0\.2\.0\)"
     ):
         adapt(request_for(), workspace)
 
@@ -505,7 +505,7 @@ def test_a_run_with_other_settings_is_kept_without_overwrite(request_for, worksp
     other = request_for(settings=("epochs=3",), minutes=1.0)
     with pytest.raises(
         FseftError,
-        match=r"already contains a run with epochs 2, not 3; minutes unset, not 1\.0.*overwrite",
+        match=r"already contains a run with epochs 2 \(requested 3\); minutes unset \(requested 1\.0\).*overwrite",
     ):
         adapt(other, workspace)
     assert first.adapter.read_bytes() == before

@@ -199,7 +199,7 @@ def test_a_structure_larger_than_the_patch_is_told_in_mm():
 
 def test_a_foreign_modality_is_told():
     (warning,) = warnings(a_fingerprint(modality="mr"))
-    assert "trained on ct, these images are mr" in warning
+    assert "trained on CT, not MR" in warning
 
 
 def test_a_structure_in_one_of_several_cases_is_told():
