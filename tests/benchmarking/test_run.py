@@ -22,6 +22,8 @@ from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 from tests.sample_data import write_dataset, write_model
 
+pytestmark = pytest.mark.full
+
 DICE = MetricColumn(key="dice", title="Dice", direction="higher")
 QUICK = ("epochs=1", "crops_per_step=1", "early_stopping=false")
 
@@ -312,7 +314,6 @@ def test_masks_of_structures_are_scored_as_one_label_map(compare, tmp_path):
     assert result.rows[0].mean["dice"] > 0
 
 
-@pytest.mark.full
 def test_trials_in_several_processes_have_the_same_scores(compare):
     alone = compare()
     together = compare(workers=2, output="other")

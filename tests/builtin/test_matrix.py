@@ -35,7 +35,6 @@ WHOLE_NETWORK = {"full", "scratch"}
 WHOLE_LAYERS = {"decoder-only", *WHOLE_NETWORK}
 SELECTED_BIASES = {"bias", "ssf"}
 BRANCHES = {"adaptformer", "spatial-adapter"}
-TRANSFORMER_METHODS = {"adaptformer", "compacter"}
 
 DEAD_BIASES = {
     "gives_every_tensor_a_gradient": "a norm cancels biases that are trained with their layers"
@@ -112,21 +111,11 @@ def settings():
     yield from checks("lora", ["resunet"], "fine-tuned", LORA[-1])
 
 
-TRANSFORMER_CHECKS = ("starts_as_the_base", "merges_exactly", "can_be_switched_off")
-"""Checks of the default run for methods that need transformer blocks, which take longer."""
+DEFAULT_METHODS = ("affine", "full", "linear-probe", "lora", "spatial-adapter")
+"""Methods of the default run, one of each kind."""
 
 
-def default_tier():
-    """Every method on one network that it supports."""
-    for method in registry().names("method"):
-        if method in TRANSFORMER_METHODS:
-            params = checks(method, ["swinunetr"])
-            yield from (param for param in params if param.id.endswith(TRANSFORMER_CHECKS))
-        else:
-            yield from checks(method, ["resunet"])
-
-
-@pytest.mark.parametrize("check", default_tier())
+@pytest.mark.parametrize("check", [c for m in DEFAULT_METHODS for c in checks(m, ["resunet"])])
 def test_a_method_fulfils_the_contract_on_one_network(check):
     check()
 

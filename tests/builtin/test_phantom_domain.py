@@ -31,6 +31,8 @@ from fseft.demo.results import KNOWN
 from fseft.volume.geometry import geometry_mismatch
 from fseft.volume.image import read_labels, read_volume
 
+pytestmark = pytest.mark.full
+
 if TYPE_CHECKING:
     from fseft.builtin.phantom.render import Phantom
 

@@ -23,6 +23,8 @@ from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_volume
 from tests.sample_data import a_scan, adapt, write_model
 
+pytestmark = pytest.mark.full
+
 KIDNEY, TUMOUR = ("Left kidney",), ("tumour",)
 GRID = Geometry((32, 32, 32), np.diag([1.5, 1.5, 1.5, 1]))
 

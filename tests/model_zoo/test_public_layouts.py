@@ -20,6 +20,8 @@ from fseft.registry import import_object, registry
 from fseft.workspace import Workspace
 from tests import checkpoint_files
 
+pytestmark = pytest.mark.full
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -144,7 +146,6 @@ def test_the_number_of_texts_says_which_classes_they_are(name, on_paper):
         card_of(spec.card, None, {"net": public(name, classes=7)})
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in TOO_LARGE])
 def test_a_public_file_in_full_width_is_imported(name, tmp_path, monkeypatch):
     monkeypatch.setenv("FSEFT_MODELS", str(tmp_path / "models"))
