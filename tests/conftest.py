@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import locale
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -22,6 +24,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("real"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _process_state():
+    """Restores what a test may leave changed: the character set (GDCM) and the log level (`-q`)."""
+    logger = logging.getLogger("fseft")
+    character_set, level, handlers = (
+        locale.setlocale(locale.LC_CTYPE),
+        logger.level,
+        logger.handlers,
+    )
+    yield
+    locale.setlocale(locale.LC_CTYPE, character_set)
+    logger.setLevel(level)
+    logger.handlers = handlers
 
 
 @pytest.fixture

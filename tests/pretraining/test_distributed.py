@@ -120,7 +120,7 @@ def train_until_killed(datasets, store, *more, epochs=3):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
         os.kill(rank_one(process.pid), signal.SIGKILL)
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
     assert process.returncode != 0
     assert store.models() == []
 

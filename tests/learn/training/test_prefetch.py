@@ -51,7 +51,7 @@ def test_the_next_batch_is_drawn_while_this_one_is_used():
 
     with BatchPrefetcher(draw) as batches:
         assert batches.batch(0) == 0
-        assert drawn.wait(5)
+        assert drawn.wait(60)
 
 
 def test_a_batch_for_another_context_is_drawn_again():
