@@ -1,4 +1,4 @@
-"""Every command describes itself to people and to programs, and is as quiet as it is told to be."""
+"""Every command describes itself to people and to programs, and can be quiet."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Several adapters in one prediction: one pass for those on the same features, and one map whose
-values are told.
+values are reported.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def test_only_what_is_missing_is_made_again(request_of, kidney, tumour, workspac
 # --- what is kept and told ------------------------------------------------------------------------
 
 
-def test_a_scan_is_done_anew_for_other_adapters_or_another_rule(
+def test_a_scan_is_segmented_again_for_other_adapters_or_another_rule(
     request_of, kidney, tumour, workspace
 ):
     assert predict(request_of(kidney, tumour), workspace).segmented == ["x"]

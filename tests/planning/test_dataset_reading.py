@@ -1,4 +1,4 @@
-"""A dataset folder is read by the reader that knows it; what has no partner is told once, or
+"""A dataset folder is read by the reader that knows it; what has no partner is reported once, or
 refused.
 """
 

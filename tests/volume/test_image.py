@@ -1,4 +1,4 @@
-"""Image files: what is written is read back, and what is wrong is told with case, file, cause and
+"""Image files: what is written is read back, and what is wrong is reported with case, file, cause and
 remedy.
 """
 

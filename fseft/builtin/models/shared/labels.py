@@ -36,7 +36,7 @@ VOCOMNI_20 = _names("""
     adrenal_gland_left, liver_tumor, pancreas_tumor, kidney_tumor, covid, colon, colon_tumor,
     lung_tumor
 """)
-"""VoComni: `labels` of its owners' VoComni.json, with `rkid`, `veins` and others spelled out."""
+"""VoComni: `labels` of VoComni.json, with `rkid`, `veins` and others spelled out."""
 
 FSEFT_29 = _names("""
     spleen, kidney_right, kidney_left, gallbladder, esophagus, liver, stomach, aorta, postcava,
