@@ -26,7 +26,7 @@ def demo(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Run the whole workflow on synthetic phantoms: about four minutes on two cores, no network.
+    """Run the whole workflow on synthetic phantoms: several minutes on two cores, no network.
 
     For example:
 

@@ -170,7 +170,9 @@ def test_scans_done_before_are_skipped_until_something_changes(request_of, works
     assert predict(with_probabilities, workspace).segmented == ["x"]
 
 
-def test_scans_are_segmented_again_for_another_adapter(request_of, request_for, workspace, tmp_path):
+def test_scans_are_segmented_again_for_another_adapter(
+    request_of, request_for, workspace, tmp_path
+):
     scan_files(tmp_path / "in", "x")
     predict(request_of(tmp_path / "in"), workspace)
     other = adapt(request_for("zero-shot"), workspace).adapter
