@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+RANGES = {"spacing_range_mm", "structure_range_voxels"}
+"""Fields of a contract that follow from the datasets."""
+
 
 @dataclass(frozen=True)
 class TrainingDatasets:
@@ -94,7 +97,7 @@ def split_datasets(
             for source in sources
             for case in source.cases
         ],
-        *([contract.model_dump(mode="json")] if request.window is None else []),
+        *([contract.model_dump(mode="json", exclude=RANGES)] if request.window is None else []),
     )
     return TrainingDatasets(
         classes=classes,

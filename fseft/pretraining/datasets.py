@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
@@ -113,7 +114,7 @@ def prepare_training_datasets(
     fingerprints = [dataset.fingerprint for dataset in measured]
     check_window(fingerprints, request.window)
     check_grid(fingerprints, request)
-    contract = _contract(request, fingerprints)
+    contract = _contract(request, fingerprints).model_copy(update=_ranges(measured, request))
     preprocessed = [
         _preprocess_dataset(dataset, mapping, duplicates[dataset.name], contract, preparation)
         for dataset, mapping in zip(measured, mappings, strict=True)
@@ -193,6 +194,30 @@ def _contract(request: PretrainRequest, fingerprints: Sequence[Fingerprint]) -> 
     return Contract(
         spacing_mm=request.spacing_mm, intensity=intensity, patch_size=request.patch_size
     )
+
+
+def _ranges(
+    datasets: Sequence[_MeasuredDataset], request: PretrainRequest
+) -> dict[str, tuple[float, float] | None]:
+    """Ranges of the contract: voxel sides in mm, and sizes of structures in voxels."""
+    sides_mm: list[float] = []
+    sizes_voxels: list[float] = []
+    for dataset in datasets:
+        spacing_mm = request.spacing_mm or dataset.plan.preprocessing.spacing_mm
+        sides_mm += spacing_mm
+        sizes_voxels += [
+            (structure.median_volume_mm3 / prod(spacing_mm)) ** (1 / 3)
+            for structure in dataset.fingerprint.classes.values()
+            if structure.median_volume_mm3
+        ]
+    return {
+        "spacing_range_mm": None if request.spacing_mm else _rounded_range(sides_mm),
+        "structure_range_voxels": _rounded_range(sizes_voxels),
+    }
+
+
+def _rounded_range(values: Sequence[float]) -> tuple[float, float]:
+    return round(min(values), 2), round(max(values), 2)
 
 
 def _preprocess_dataset(

@@ -435,6 +435,15 @@ def test_the_contract_names_the_modalities_that_were_seen(base, workspace):
     ) == {"mr"}
 
 
+def test_the_contract_has_the_ranges_of_voxels_and_structures_that_were_seen(base, workspace):
+    contract = pretrain(base, workspace).contract
+    smallest, largest = contract.spacing_range_mm
+    assert contract.spacing_mm is None
+    assert 0 < smallest <= largest
+    smallest, largest = contract.structure_range_voxels
+    assert 1 < smallest < largest < 100
+
+
 def test_ct_of_all_datasets_has_one_intensity_scale_which_the_model_expects(
     base, workspace, tmp_path
 ):

@@ -1,80 +1,23 @@
-"""Schemas of JSON documents and of their parts: immutable, validated and versioned."""
+"""Schemas of JSON documents: immutable, validated and versioned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Triple = tuple[int, int, int]
-Millimetres = tuple[float, float, float]
-Modality = Literal["ct", "mr", "other"]
+from fseft.schemas.base import Document as Document
+from fseft.schemas.base import FrozenModel as FrozenModel
+from fseft.schemas.base import Millimetres as Millimetres
+from fseft.schemas.base import Modality as Modality
+from fseft.schemas.base import Triple as Triple
+from fseft.schemas.contract import Contract as Contract
+from fseft.schemas.contract import Intensity as Intensity
+from fseft.schemas.contract import Preprocessing as Preprocessing
+
 PartMode = Literal["frozen", "fine-tuned", "new", "low-rank"]
-
-
-class FrozenModel(BaseModel):
-    """Immutable data with validated fields; unknown fields are an error.
-
-    A renamed field keeps its old spelling in `former_names`, so that files and commands of earlier
-    versions still work. Only the current names are written, listed and documented.
-
-    Examples:
-        >>> class Training(FrozenModel):
-        ...     former_names: ClassVar = {"warm_up": "warmup_fraction"}
-        ...     former_values: ClassVar = {"features": {"kept": "cached"}}
-        ...     warmup_fraction: float = 0.05
-        ...     features: str = "recomputed"
-        >>> Training(**{"warm_up": 0.1, "features": "kept"})
-        Training(warmup_fraction=0.1, features='cached')
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    former_names: ClassVar[Mapping[str, str]] = {}
-    """Earlier name of a field -> its current name."""
-    former_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {}
-    """Current name of a field -> earlier spelling of a value -> its current spelling."""
-
-    @classmethod
-    def current_name(cls, key: str) -> str:
-        """Returns the current name of a field; current and unknown names are returned unchanged."""
-        return cls.former_names.get(key, key)
-
-    @classmethod
-    def upgrade(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Translates field names and values of earlier versions; unknown keys are kept.
-
-        Args:
-            values: Field name -> value, for example the settings in a `run.json`.
-
-        Returns:
-            The same settings under the current names, not validated.
-
-        Raises:
-            ValueError: A field is present under two of its names.
-        """
-        upgraded: dict[str, Any] = {}
-        for key, value in values.items():
-            name = cls.current_name(key)
-            if name in upgraded:
-                raise ValueError(f"{name} is set twice: {key} is another name of it")
-            spellings = cls.former_values.get(name, {})
-            upgraded[name] = spellings.get(value, value) if isinstance(value, str) else value
-        return upgraded
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_former_names(cls, values: Any) -> Any:
-        renamed = cls.former_names or cls.former_values
-        return cls.upgrade(values) if renamed and isinstance(values, Mapping) else values
-
-
-class Document(FrozenModel):
-    """The content of one JSON file, with the version of its format."""
-
-    schema_version: int = 1
 
 
 class Case(FrozenModel):
@@ -126,64 +69,6 @@ class Dataset(FrozenModel):
     def labelled(self) -> tuple[Case, ...]:
         """Cases with a label."""
         return tuple(case for case in self.cases if case.label is not None)
-
-
-class Intensity(FrozenModel):
-    """Normalisation of the intensities of one channel.
-
-    Attributes:
-        scheme: `window` clips to [low, high] and maps to [0, 1]; `clip-zscore` clips to [low,
-            high], subtracts `mean` and divides by `std` (nnU-Net's rule for CT); `zscore` uses mean
-            and standard deviation of each case; `minmax` maps the extremes of each case to -1 and
-            1.
-        low: Lower limit, in stored units.
-        high: Upper limit, in stored units.
-        mean: Mean of the foreground of the dataset.
-        std: Standard deviation of the foreground of the dataset.
-    """
-
-    scheme: Literal["window", "clip-zscore", "zscore", "minmax"]
-    low: float | None = None
-    high: float | None = None
-    mean: float | None = None
-    std: float | None = None
-
-    def describe(self) -> str:
-        """Returns the scheme in a few words."""
-        if self.scheme == "zscore":
-            return "z-score per case"
-        if self.scheme == "minmax":
-            return "each case's extremes to [-1, 1]"
-        clip = f"clip to [{self.low:g}, {self.high:g}]"
-        return f"{clip}, scale to [0, 1]" if self.scheme == "window" else f"{clip}, z-score"
-
-
-class Contract(FrozenModel):
-    """Preprocessing contract: the input that a foundation model expects.
-
-    What is left at None or {} is decided by the fingerprint of the dataset. Spacing and patch size
-    are along the axes of `orientation`, a three-letter code.
-    """
-
-    orientation: str = "RAS"
-    spacing_mm: Millimetres | None = None
-    intensity: dict[Modality, Intensity] = {}
-    channels: int = 1
-    patch_size: Triple | None = None
-
-
-class Preprocessing(FrozenModel):
-    """Complete preprocessing of scans for a network; stored in the plan and in the adapter.
-
-    Spacing and patch size are along the axes of `orientation`; `intensity` has one entry per
-    channel.
-    """
-
-    orientation: str
-    spacing_mm: Millimetres
-    modality: Modality
-    intensity: tuple[Intensity, ...]
-    patch_size: Triple
 
 
 class CaseFingerprint(FrozenModel):

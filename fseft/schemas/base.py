@@ -1,0 +1,77 @@
+"""Base classes and types of all schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Triple = tuple[int, int, int]
+Millimetres = tuple[float, float, float]
+Modality = Literal["ct", "mr", "other"]
+Range = tuple[float, float]
+"""Smallest and largest value."""
+
+
+class FrozenModel(BaseModel):
+    """Immutable data with validated fields; unknown fields are an error.
+
+    A renamed field keeps its old spelling in `former_names`, so that files and commands of earlier
+    versions still work. Only the current names are written, listed and documented.
+
+    Examples:
+        >>> class Training(FrozenModel):
+        ...     former_names: ClassVar = {"warm_up": "warmup_fraction"}
+        ...     former_values: ClassVar = {"features": {"kept": "cached"}}
+        ...     warmup_fraction: float = 0.05
+        ...     features: str = "recomputed"
+        >>> Training(**{"warm_up": 0.1, "features": "kept"})
+        Training(warmup_fraction=0.1, features='cached')
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    former_names: ClassVar[Mapping[str, str]] = {}
+    """Earlier name of a field -> its current name."""
+    former_values: ClassVar[Mapping[str, Mapping[Any, Any]]] = {}
+    """Current name of a field -> earlier spelling of a value -> its current spelling."""
+
+    @classmethod
+    def current_name(cls, key: str) -> str:
+        """Returns the current name of a field; current and unknown names are returned unchanged."""
+        return cls.former_names.get(key, key)
+
+    @classmethod
+    def upgrade(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Translates field names and values of earlier versions; unknown keys are kept.
+
+        Args:
+            values: Field name -> value, for example the settings in a `run.json`.
+
+        Returns:
+            The same settings under the current names, not validated.
+
+        Raises:
+            ValueError: A field is present under two of its names.
+        """
+        upgraded: dict[str, Any] = {}
+        for key, value in values.items():
+            name = cls.current_name(key)
+            if name in upgraded:
+                raise ValueError(f"{name} is set twice: {key} is another name of it")
+            spellings = cls.former_values.get(name, {})
+            upgraded[name] = spellings.get(value, value) if isinstance(value, str) else value
+        return upgraded
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_names(cls, values: Any) -> Any:
+        renamed = cls.former_names or cls.former_values
+        return cls.upgrade(values) if renamed and isinstance(values, Mapping) else values
+
+
+class Document(FrozenModel):
+    """The content of one JSON file, with the version of its format."""
+
+    schema_version: int = 1
