@@ -39,6 +39,7 @@ __all__ = [
     "CheckpointSpec",
     "Config",
     "Dataset",
+    "ExporterSpec",
     "FoundationModelSpec",
     "LossSpec",
     "MethodSpec",
@@ -296,6 +297,21 @@ class OptimizerSpec(Spec):
     """Multiple of a method's default learning rate, which suits AdamW."""
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExporterSpec(Spec):
+    """A file format of adapted networks, for `fseft export --to NAME`.
+
+    Factory: a function of the merged network in evaluation mode, the `fseft.schemas.Manifest` of
+    the adapter, and an empty folder to write to. It raises `FseftError` if the format cannot
+    express the network.
+    """
+
+    packages: tuple[str, ...] = ()
+    """Importable packages that the format needs."""
+    extra: str = ""
+    """What pip installs them by, as in `fseft[export]`."""
+
+
 class Reader(Protocol):
     """A reader of a dataset layout, as returned by the factory of a `ReaderSpec`."""
 
@@ -352,6 +368,10 @@ class RegistrationHooks(Protocol):
     @hookspec
     def fseft_optimizers(self) -> Iterable[OptimizerSpec]:
         """Returns optimizers for `--set optimizer=NAME`."""
+
+    @hookspec
+    def fseft_exporters(self) -> Iterable[ExporterSpec]:
+        """Returns file formats for `fseft export --to NAME`."""
 
     @hookspec
     def fseft_commands(self, app: typer.Typer) -> None:

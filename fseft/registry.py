@@ -33,6 +33,7 @@ KINDS: dict[str, tuple[str, type[api.Spec]]] = {
     "augmentation": ("fseft_augmentations", api.AugmentationSpec),
     "schedule": ("fseft_schedules", api.ScheduleSpec),
     "optimizer": ("fseft_optimizers", api.OptimizerSpec),
+    "exporter": ("fseft_exporters", api.ExporterSpec),
 }
 """The kinds of components: the hook that returns their specs, and the type of these."""
 REQUIRED_ATTRIBUTES: dict[str, tuple[str, ...]] = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError, describe_validation
+from fseft.errors import FseftError
 from fseft.schemas import Document
 
 if TYPE_CHECKING:
@@ -319,5 +319,8 @@ def read_document(path: Path, kind: type[D]) -> D:
         cause = f"the {name} does not exist"
         raise FseftError(cause, file=path, hint=f"Create the {name} first.") from error
     except ValidationError as error:
-        cause = f"is not a valid {name} ({describe_validation(error)})"
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        reason = f"{key}: {problem['msg']}" if key else problem["msg"]
+        cause = f"is not a valid {name} ({reason})"
         raise FseftError(cause, file=path, hint="Delete it and create it again.") from error

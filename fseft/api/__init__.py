@@ -9,6 +9,7 @@ from __future__ import annotations
 from fseft.api._adaptation import adapt
 from fseft.api._benchmarking import benchmark
 from fseft.api._evaluation import evaluate
+from fseft.api._export import export
 from fseft.api._inference import predict
 from fseft.api._models import list_methods, list_models, load_model
 from fseft.api._planning import plan, preprocess
@@ -24,6 +25,7 @@ __all__ = [
     "adapt",
     "benchmark",
     "evaluate",
+    "export",
     "list_methods",
     "list_models",
     "load_model",

@@ -1,8 +1,8 @@
 """The built-in components, registered through the hooks of any plugin; imports no torch.
 
 Every module of `methods/`, `architectures/`, `models/`, `readers/`, `reporters/`, `metrics/`,
-`losses/`, `augmentations/`, `schedules/` and `optimizers/` is found by its file: it defines `SPEC`,
-or `SPECS`. Subpackages hold code that several modules share.
+`losses/`, `augmentations/`, `schedules/`, `optimizers/` and `exporters/` is found by its file: it
+defines `SPEC`, or `SPECS`. Subpackages hold code that several modules share.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fseft.plugin import (
         ArchitectureSpec,
         AugmentationSpec,
+        ExporterSpec,
         FoundationModelSpec,
         LossSpec,
         MethodSpec,
@@ -99,3 +100,9 @@ def fseft_schedules() -> Iterable[ScheduleSpec]:
 def fseft_optimizers() -> Iterable[OptimizerSpec]:
     """Returns the built-in optimizers."""
     return _specs("optimizers")
+
+
+@hookimpl
+def fseft_exporters() -> Iterable[ExporterSpec]:
+    """Returns the built-in file formats of adapted networks."""
+    return _specs("exporters")

@@ -19,7 +19,7 @@ from typing import (
 
 import typer
 
-from fseft.cli import completion, console
+from fseft.cli import console
 from fseft.cli.options import Json, Workspace
 
 if TYPE_CHECKING:
@@ -56,16 +56,13 @@ class Kind(str, Enum):
     augmentation = "augmentation"
     schedule = "schedule"
     optimizer = "optimizer"
+    exporter = "exporter"
 
 
 def plugins(as_json: Json = False) -> None:
     """List the installed plugins, their components, and their problems.
 
-    For example:
-
-    fseft plugins
-
-    fseft plugins --json
+    For example: fseft plugins --json
     """
     from fseft.registry import registry
 
@@ -85,11 +82,7 @@ def plugins(as_json: Json = False) -> None:
 def methods(as_json: Json = False) -> None:
     """List the adaptation methods.
 
-    For example:
-
-    fseft methods
-
-    fseft methods --json
+    For example: fseft methods --json
     """
     from fseft.plugin import MethodSpec
     from fseft.registry import registry
@@ -103,32 +96,20 @@ def methods(as_json: Json = False) -> None:
 
 
 def show(
-    kind: Annotated[
-        Kind,
-        typer.Argument(
-            metavar="KIND", help=f"Kind of the component: {', '.join(kind.value for kind in Kind)}."
-        ),
-    ],
+    kind: Annotated[Kind, typer.Argument(help="Kind of the component.")],
     name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="Name; without it, all names are listed.",
-            autocompletion=completion.components,
-        ),
+        str, typer.Argument(help="Name; omit it to list all names.", metavar="NAME")
     ] = "",
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
-    """Show a method with its settings, a model, a network, a metric, or another component.
-
-    Without a name, all components of a kind are listed.
+    """Show a component: a method with its settings, a model, an architecture, a metric, ...
 
     For example:
 
     fseft show method lora
 
-    fseft show metric
+    fseft show architecture resunet
     """
     from fseft.registry import registry
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli import completion, console
-from fseft.cli.help import HelpGroup
+from fseft.cli import console
 from fseft.cli.listing import SHAREABLE, show_model
 from fseft.cli.options import MODEL, OUTPUT, Json, Workspace, accept_former_options
 from fseft.errors import FseftError
@@ -19,15 +18,8 @@ if TYPE_CHECKING:
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.model_zoo.conversion import ImportedModel
 
-models = typer.Typer(cls=HelpGroup, help="List, download, verify and show foundation models.")
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME",
-        help="Model (`fseft models` lists them).",
-        autocompletion=completion.models,
-    ),
-]
+models = typer.Typer(help="List, download, verify and show foundation models.")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Model, see `fseft models`.")]
 
 
 @models.callback(invoke_without_command=True)
@@ -122,9 +114,7 @@ def import_(
     name: Annotated[
         str,
         typer.Option(
-            metavar="NAME",
-            help="Store it under this name, in this workspace only.",
-            rich_help_panel=OUTPUT,
+            help="Store it under this name, in this workspace only.", rich_help_panel=OUTPUT
         ),
     ] = "",
     workspace: Workspace = Path(),
@@ -136,7 +126,7 @@ def import_(
 
     `fseft models import clipdriven swinunetr.pth`
 
-    `fseft models import nnunet checkpoint_final.pth --name our-nnunet`
+    `fseft models import nnunet checkpoint_final.pth --name my-nnunet`
     """
     from fseft.model_zoo.conversion import import_model
     from fseft.workspace import Workspace

@@ -18,7 +18,6 @@ from fseft.metrics.scoring import score_case
 from fseft.metrics.selection import select_metrics
 from fseft.volume.geometry import geometry_mismatch, reorient
 from fseft.volume.image import Volume, read_labels
-from fseft.volume.label_values import present_values, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,7 +107,7 @@ def evaluate(
     metrics: Sequence[MetricSpec] = (),
     tolerance_mm: float = 2.0,
     structures: Sequence[str] = (),
-    include_training: bool = False,
+    include_support: bool = False,
     workers: Workers | None = None,
     callbacks: Callbacks | None = None,
 ) -> Evaluation:
@@ -123,7 +122,7 @@ def evaluate(
         metrics: Metrics to compute. Default: Dice, NSD, HD95 and volume difference.
         tolerance_mm: Surface deviation that tolerance-based metrics accept.
         structures: Names of the structures to score. Default: all.
-        include_training: Also score the cases that the adapter was trained on.
+        include_support: Also score the cases that the adapter was trained on.
         workers: Number of processes, or address of a dask scheduler. Default: one process for a
             few cases, otherwise one per core.
         callbacks: Observer of the progress.
@@ -133,7 +132,7 @@ def evaluate(
             or a prediction is not on the grid of its reference. All other cases are tried first.
     """
     callbacks = callbacks or Callbacks()
-    support = () if include_training else matched.support_cases
+    support = () if include_support else matched.support_cases
     if support:
         matched = matched.without_support_cases()
     workers = workers or _default_workers(matched)
@@ -240,7 +239,7 @@ def _left_out(
 
 def _values(path: Path) -> set[int]:
     """Returns the voxel values of a label file, without background."""
-    return set(present_values(read_labels(path).array))
+    return {int(value) for value in np.unique(read_labels(path).array) if value}
 
 
 def _score(task: ScoringTask) -> ScoredCase:
@@ -256,7 +255,7 @@ def _score(task: ScoringTask) -> ScoredCase:
             hint="Predict on the original image, or resample the prediction to it.",
         )
     expected = reference.array[0]
-    values = set(present_values(expected))
+    values = {int(value) for value in np.unique(expected) if value}
     predicted = _in_reference_values(prediction.array[0], options.structures)
     if options.ignore_value is not None:
         counted = expected != options.ignore_value
@@ -277,5 +276,7 @@ def _in_reference_values(labels: Labels, structures: Sequence[Structure]) -> Lab
     if all(structure.predicted == structure.reference for structure in structures):
         return labels
     highest = max(structure.reference for structure in structures)
-    new_values = {structure.predicted: structure.reference for structure in structures}
-    return translate(labels, new_values, np.min_scalar_type(highest))
+    translated = np.zeros(labels.shape, np.min_scalar_type(highest))
+    for structure in structures:
+        translated[labels == structure.predicted] = structure.reference
+    return translated

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError, PluginError, describe_validation
+from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.adapters.apply import adapt_network
 from fseft.model_zoo.catalogue import find_model_card, find_weights
@@ -287,7 +287,7 @@ def apply_method(
         validated = spec.config.model_validate_json(json.dumps(dict(config)))
     except ValidationError as error:
         raise FseftError(
-            f"the method {name!r} does not accept these settings ({describe_validation(error)})",
+            f"the method {name!r} does not accept these settings ({error.errors()[0]['msg']})",
             hint="Install the version of its package that the adapter was trained with.",
         ) from error
     method = registry().create("method", name, validated)

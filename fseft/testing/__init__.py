@@ -6,6 +6,7 @@ import pytest
 
 MODULES = (
     "checks",
+    "exporters",
     "other_process",
     "metrics",
     "models",
@@ -21,6 +22,7 @@ pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES
 
 # Imported after pytest rewrites their assertions.
 from fseft.testing.architectures import architecture_checks  # noqa: E402
+from fseft.testing.exporters import exporter_checks, tiny_adapter  # noqa: E402
 from fseft.testing.fixtures import only_plugins  # noqa: E402
 from fseft.testing.methods import method_checks  # noqa: E402
 from fseft.testing.metrics import metric_checks  # noqa: E402
@@ -40,6 +42,7 @@ __all__ = [
     "TinyNetwork",
     "architecture_checks",
     "augmentation_checks",
+    "exporter_checks",
     "loss_checks",
     "method_checks",
     "metric_checks",
@@ -49,4 +52,5 @@ __all__ = [
     "reader_checks",
     "reporter_checks",
     "schedule_checks",
+    "tiny_adapter",
 ]

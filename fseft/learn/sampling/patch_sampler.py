@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.volume.intensity import normalise
-from fseft.volume.label_values import translate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -164,4 +163,7 @@ class CropSource:
 
     def _structures(self, stored: Array) -> Array:
         """Returns the structure indices of stored label values."""
-        return translate(stored, self.classes, np.int16)
+        largest = max(int(stored.max(initial=0)), *self.classes, 0)
+        index_of = np.zeros(largest + 1, np.int16)
+        index_of[list(self.classes.keys())] = list(self.classes.values())
+        return index_of[stored]

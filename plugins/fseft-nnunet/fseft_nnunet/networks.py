@@ -53,8 +53,8 @@ class PlainConv(_UNet):
         from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
         self.require_divisible(total_stride(config.strides))
-        network = PlainConvUNet(in_channels, **_settings(config, out_channels))
-        return _single_head(network)
+        network = PlainConvUNet(in_channels, **network_settings(config, out_channels))
+        return single_head(network)
 
 
 class ResEnc(_UNet):
@@ -67,11 +67,11 @@ class ResEnc(_UNet):
         from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
         self.require_divisible(total_stride(config.strides))
-        network = ResidualEncoderUNet(in_channels, **_settings(config, out_channels))
-        return _single_head(network)
+        network = ResidualEncoderUNet(in_channels, **network_settings(config, out_channels))
+        return single_head(network)
 
 
-def _settings(config: PlainConvConfig | ResEncConfig, out_channels: int) -> dict[str, Any]:
+def network_settings(config: PlainConvConfig | ResEncConfig, out_channels: int) -> dict[str, Any]:
     """Returns the arguments of nnU-Net's classes.
 
     The layers are those of nnU-Net's own planners; `fseft_nnunet.plans` rejects others.
@@ -90,7 +90,7 @@ def _settings(config: PlainConvConfig | ResEncConfig, out_channels: int) -> dict
     }
 
 
-def _single_head(network: Any) -> nn.Module:
+def single_head(network: Any) -> nn.Module:
     """Removes second names of layers, and the heads that only deep supervision uses, in place."""
     from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
     from dynamic_network_architectures.initialization.weight_init import InitWeights_He

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.plugin import ArchitectureSpec, FoundationModelSpec, hookimpl
+from fseft.plugin import ArchitectureSpec, ExporterSpec, FoundationModelSpec, hookimpl
 from fseft_nnunet import models
 from fseft_nnunet.configs import PlainConvConfig, ResEncConfig, STUNetConfig
 
@@ -46,3 +46,15 @@ def fseft_architectures() -> Iterable[ArchitectureSpec]:
 def fseft_foundation_models() -> Iterable[FoundationModelSpec]:
     """Returns the pre-trained networks."""
     return [models.NNUNET, models.NNSSL_RESENCL, *models.STUNETS, models.TOTALSEGMENTATOR]
+
+
+@hookimpl
+def fseft_exporters() -> Iterable[ExporterSpec]:
+    """Returns the file format."""
+    return [
+        ExporterSpec(
+            name="nnunet",
+            factory="fseft_nnunet.export:export",
+            summary="model folder of nnU-Net v2, for networks plainconv and resenc",
+        )
+    ]

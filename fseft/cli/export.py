@@ -1,0 +1,59 @@
+"""`fseft export`: write an adapted network in the format of another tool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fseft.cli import console
+from fseft.cli.options import DATA, MODEL, OUTPUT, Json, Workspace
+
+
+def export(
+    adapter: Annotated[
+        Path,
+        typer.Argument(metavar="ADAPTER", help="adapter.safetensors, or the folder of its run."),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(help="Format; `fseft show exporter` lists them.", rich_help_panel=MODEL),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write.", rich_help_panel=OUTPUT)
+    ],
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="metrics.json of fseft evaluate, for the model card.", rich_help_panel=DATA
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace an existing folder.", rich_help_panel=OUTPUT),
+    ] = False,
+    workspace: Workspace = Path(),
+    as_json: Json = False,
+) -> None:
+    """Export an adapted network to ONNX, TorchScript, safetensors, a MONAI bundle or nnU-Net.
+
+    The folder has the merged network, preprocessing.json and a model card.
+
+    For example:
+
+    fseft export runs/livers/phantom-tiny/lora-k5-s0 --to onnx -o liver-onnx
+
+    fseft export liver.safetensors --to monai-bundle -o bundle --scores segmented/metrics.json
+    """
+    from fseft import api
+
+    with console.working(f"exporting {adapter}"):
+        folder = api.export(
+            adapter, to, output, scores=scores, overwrite=overwrite, workspace=workspace
+        )
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    if as_json:
+        console.show_json({"output": str(folder), "format": to, "files": files})
+        return
+    console.show_lines([f"{to}: {folder}", *(f"  {name}" for name in files)])

@@ -1,0 +1,1 @@
+"""Export of adapted networks to the formats of other tools."""

@@ -1,0 +1,117 @@
+"""`fseft export`: writes an adapted network in the format of another tool."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from fseft.errors import FseftError
+from fseft.evaluation.run import Evaluation
+from fseft.export.model_card import model_card
+from fseft.plugin import ExporterSpec
+from fseft.registry import registry
+from fseft.version import __version__
+from fseft.workspace import atomic_write, file_digest, read_document, write_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fseft.inference.adapter import Adapter
+    from fseft.schemas import Manifest
+
+PREPROCESSING, MODEL_CARD = "preprocessing.json", "model_card.md"
+
+
+def export(
+    adapter: Adapter,
+    exporter: str,
+    output: Path,
+    *,
+    scores: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Writes the merged network of an adapter, its preprocessing and a model card to a folder.
+
+    The folder appears when it is complete.
+
+    Args:
+        adapter: The adapter.
+        exporter: Name of the format.
+        output: The folder.
+        scores: A `metrics.json` of `fseft evaluate`, for the model card.
+        overwrite: Replace the folder if it exists.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FseftError: The format cannot express the network, a package is missing, the folder exists,
+            or the scores are those of another adapter.
+    """
+    spec = _require_exporter(exporter)
+    if output.exists() and not overwrite:
+        raise FseftError("exists already", file=output, hint="Pass `overwrite`, or choose another.")
+    evaluation = None if scores is None else _read_scores(scores, adapter)
+    network, manifest = adapter.network, adapter.manifest
+    write = registry().factory("exporter", exporter)
+    card = model_card(manifest, evaluation, format_name=f"{spec.name}, by fseft {__version__}")
+    with atomic_write(output) as folder:
+        folder.mkdir()
+        try:
+            write(network, manifest, folder)
+        except OSError as error:
+            raise write_error(output, error) from error
+        description = json.dumps(describe_interface(manifest), indent=2, ensure_ascii=False)
+        (folder / PREPROCESSING).write_text(f"{description}\n", encoding="utf-8")
+        (folder / MODEL_CARD).write_text(card, encoding="utf-8")
+    return output
+
+
+def _require_exporter(name: str) -> ExporterSpec:
+    """Returns the spec of an exporter whose packages are installed."""
+    spec = registry().resolve("exporter", name).spec
+    assert isinstance(spec, ExporterSpec)  # noqa: S101 - checked when it was collected
+    missing = [package for package in spec.packages if find_spec(package) is None]
+    if missing:
+        raise FseftError(
+            f"the format {name!r} needs {', '.join(missing)}",
+            hint=f"Run `pip install '{spec.extra}'`." if spec.extra else "Install the package.",
+        )
+    return spec
+
+
+def _read_scores(path: Path, adapter: Adapter) -> Evaluation:
+    """Reads the scores of an adapter.
+
+    Raises:
+        FseftError: The file is invalid, or has the scores of another adapter.
+    """
+    evaluation = read_document(path, Evaluation)
+    if file_digest(adapter.path) not in evaluation.adapters:
+        raise FseftError(
+            "has the scores of another adapter",
+            file=path,
+            hint=f"Evaluate the segmentations of {adapter.path}.",
+        )
+    return evaluation
+
+
+def describe_interface(manifest: Manifest) -> dict[str, Any]:
+    """Describes input and output of a network for programs that run it without fseft.
+
+    Args:
+        manifest: Manifest of the adapter.
+
+    Returns:
+        Data that JSON can represent: `input` is the image (B, C, i, j, k) with its preprocessing,
+        `output` the logits (B, classes, i, j, k), the background first.
+    """
+    preprocessing = manifest.preprocessing.model_dump(mode="json")
+    classes = [{"channel": 0, "name": "background", "label": 0}]
+    for channel, (name, value) in enumerate(manifest.labels.items(), start=1):
+        classes.append({"channel": channel, "name": name, "label": value})
+    return {
+        "input": {"channels": list(manifest.channels), **preprocessing},
+        "output": {"classes": classes, "decision": "the channel with the largest logit"},
+    }
