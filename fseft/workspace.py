@@ -7,10 +7,8 @@ import hashlib
 import json
 import os
 import re
-import secrets
-import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +18,7 @@ from pydantic import ValidationError
 
 from fseft.errors import FseftError
 from fseft.schemas import Document
+from fseft.temporaries import LOCK, move_into_place, remove_leftovers, temporary_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,16 +152,17 @@ def _compute_digest(path: Path) -> str:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Writes a file or folder under a temporary name and rename it to `path` on success.
+    """Writes a file or folder under a temporary name, and renames it to `path` on success.
 
     Readers see the old content or the complete new content. After an exception the temporary file
-    or folder is removed.
+    or folder is removed; that of a killed process is removed by the next one that writes to the
+    same folder.
 
     Args:
         path: The file or folder to write; its parent is created.
 
     Yields:
-        The temporary path, in the same folder and with the same suffix; it does not exist yet.
+        The temporary path, with the same name in another folder; it does not exist yet.
 
     Raises:
         FseftError: The folder cannot be written, or the disk is full.
@@ -171,37 +171,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
         >>> with atomic_write(Path("scores.csv")) as temporary:  # doctest: +SKIP
         ...     temporary.write_text("case,dice")
     """
-    # Unique among threads, processes and machines that share the folder. The name ends as the
-    # path does, since image writers choose the format by the suffix.
-    temporary = path.with_name(f".tmp-{secrets.token_hex(6)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        if temporary.is_dir() and path.exists():
-            _replace_folder(path, temporary)
-        else:
-            temporary.replace(path)
+        _remove_leftovers_once(path.parent.absolute())
+        with temporary_path(path) as temporary:
+            yield temporary
+            _sync(temporary)
+            move_into_place(temporary, path)
     except OSError as error:
         raise write_error(path, error) from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            with suppress(OSError):  # the exception that is being raised matters more
-                temporary.unlink()
 
 
-def _replace_folder(folder: Path, replacement: Path) -> None:
-    """Replaces a folder, which no operating system does in a single step unless it is empty."""
-    old = folder.with_name(f".old-{secrets.token_hex(6)}-{folder.name}")
-    folder.rename(old)
-    try:
-        replacement.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+@lru_cache(maxsize=1 << 12)
+def _remove_leftovers_once(folder: Path) -> None:
+    """Removes what killed processes have left, once per process: listing a folder takes time."""
+    remove_leftovers(folder)
 
 
 def _sync(path: Path) -> None:
@@ -239,6 +223,8 @@ def file_lock(path: Path) -> Iterator[None]:
 def exclusive_lock(folder: Path) -> Iterator[None]:
     """Locks a folder against other processes that lock it; the file `.lock` stays in it.
 
+    What killed processes have left in the folder is removed.
+
     Args:
         folder: The folder; it is created if missing.
 
@@ -247,7 +233,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -257,6 +243,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise write_error(folder, error) from error
     try:
+        remove_leftovers(folder)
         yield
     finally:
         lock.release()

@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
 
 # What each package may import, besides itself: the arrows of the import graph, which has no cycle.
 BASE = {"plugin", "schemas", "training_config", "errors", "version"}
-CORE = BASE | {"registry", "parallel", "logs", "workspace"}
+CORE = BASE | {"registry", "parallel", "logs", "temporaries", "workspace"}
 DATA = CORE | {"volume", "anatomy"}
 LEARN = DATA | {"learn", "experiment"}
 ZOO = LEARN | {"model_zoo", "planning"}
@@ -26,6 +26,7 @@ PACKAGES = {
     "schemas": BASE,
     "training_config": BASE,
     "plugin": BASE,
+    "temporaries": set(),
     "workspace": CORE,
     "parallel": CORE,
     "registry": CORE,

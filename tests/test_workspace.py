@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fseft import temporaries
 from fseft.errors import FseftError
 from fseft.schemas import SupportSet
 from fseft.workspace import (
@@ -65,28 +66,39 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_replaced_as_a_whole(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(temporaries, "_exchange", lambda *_: False)
     for content in ("one", "two"):
         with atomic_write(tmp_path / "case") as temporary:
             temporary.mkdir()
             (temporary / content).write_text(content)
-    assert [item.name for item in (tmp_path / "case").iterdir()] == ["two"]
+    assert list(tmp_path.rglob("*")) == [tmp_path / "case", tmp_path / "case" / "two"]
 
 
 def test_a_folder_stays_if_its_replacement_cannot_be_moved(tmp_path, monkeypatch):
     folder = tmp_path / "case"
     folder.mkdir()
+    (folder / "old").touch()
     rename = Path.rename
 
     def fail_on_replacement(path, target):
-        if path.name.startswith(".tmp-"):
+        if path.parent.name == "new":
             raise OSError(errno.EIO, "Input/output error")
         return rename(path, target)
 
+    monkeypatch.setattr(temporaries, "_exchange", lambda *_: False)  # as on NFS
     monkeypatch.setattr(Path, "rename", fail_on_replacement)
-    with pytest.raises(FseftError, match="cannot be written"), atomic_write(folder) as temporary:
-        temporary.mkdir()
-    assert list(tmp_path.iterdir()) == [folder]
+
+    def replace():
+        with atomic_write(folder) as temporary:
+            temporary.mkdir()
+            (temporary / "new").touch()
+
+    with pytest.raises(FseftError, match="cannot be written"):
+        replace()
+    assert list(tmp_path.rglob("*")) == [folder, folder / "old"]
 
 
 def test_two_writers_of_a_file_do_not_meet(tmp_path):
@@ -97,11 +109,10 @@ def test_two_writers_of_a_file_do_not_meet(tmp_path):
     assert (tmp_path / "a").read_text() == "first"
 
 
-def test_the_temporary_keeps_the_whole_suffix(tmp_path):
+def test_the_temporary_keeps_the_name(tmp_path):
     with atomic_write(tmp_path / "a.nii.gz") as temporary:
         temporary.write_bytes(b"x")
-        assert temporary.name.endswith("a.nii.gz")
-        assert temporary.parent == tmp_path
+        assert temporary.name == "a.nii.gz"
 
 
 def test_a_full_disk_is_named(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shutil import rmtree
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +12,12 @@ from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training_loop import autocast
 from fseft.model_zoo.adapter_file import versions
 from fseft.registry import registry
+from fseft.temporaries import in_use, last_use, remove_leftovers, remove_unused
 from fseft.volume.cache import has_case, open_case, write_case
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import nn
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 4_000_000_000
 """Size of the features of one adaptation, before compression; further crops are left out."""
 KEPT = 5
-"""Number of feature sets that are kept of a dataset."""
+"""Number of feature sets that are kept of a dataset, or more where processes use them."""
 _FORMAT = 2  # raised when the same input leads to other features
 
 
+@contextmanager
 def feature_crops(
     config: AdaptConfig,
     architecture: Architecture,
@@ -42,11 +44,12 @@ def feature_crops(
     draw: Callable[[int], Crops],
     workspace: Workspace,
     callbacks: Callbacks,
-) -> list[CachedCase]:
+) -> Iterator[list[CachedCase]]:
     """Computes, or finds in the cache, features of the crops of the first training steps.
 
     As many passes over the support cases as `feature_passes` allows, or fewer where they would
-    exceed `LIMIT_BYTES`. The head of the network does not matter.
+    exceed `LIMIT_BYTES`. The head of the network does not matter. No other process removes the
+    features during the context.
 
     Args:
         config: The resolved configuration.
@@ -56,12 +59,24 @@ def feature_crops(
         workspace: Where features are cached.
         callbacks: Observe the progress.
 
-    Returns:
+    Yields:
         Cached crops of features (F, i, j, k) in half precision, with their labels (i, j, k).
     """
     folder = _folder(config, workspace)
-    folder.mkdir(parents=True, exist_ok=True)
-    _remove_old(folder)
+    with in_use(folder):
+        _remove_old(folder)
+        yield _cached_crops(config, architecture, network, draw, folder, callbacks)
+
+
+def _cached_crops(
+    config: AdaptConfig,
+    architecture: Architecture,
+    network: nn.Module,
+    draw: Callable[[int], Crops],
+    folder: Path,
+    callbacks: Callbacks,
+) -> list[CachedCase]:
+    """Computes the features that the folder does not hold yet."""
     steps = _steps(config, architecture, network)
     crops: list[str] = []
     out_of_memory = report_out_of_memory(
@@ -96,11 +111,11 @@ def _folder(config: AdaptConfig, workspace: Workspace) -> Path:
 
 
 def _remove_old(folder: Path) -> None:
-    """Marks the features of a folder as used, and removes the least recently used ones."""
-    folder.touch()
-    by_use = sorted(folder.parent.glob("features-*"), key=lambda path: path.stat().st_mtime)
-    for old in by_use[:-KEPT]:
-        rmtree(old, ignore_errors=True)
+    """Removes the least recently used features, except those that a process uses."""
+    remove_leftovers(folder)
+    remove_leftovers(folder.parent)
+    for old in sorted(folder.parent.glob("features-*"), key=last_use)[:-KEPT]:
+        remove_unused(old)
 
 
 def _steps(config: AdaptConfig, architecture: Architecture, network: nn.Module) -> int:

@@ -249,7 +249,7 @@ def _feature_losses(
 ) -> Iterator[StepLoss]:
     """Yields the loss of a step on cached features: on voxels for a pointwise head, or windows."""
     network = training.adapted.network
-    crops = feature_crops(
+    features = feature_crops(
         config,
         architecture,
         network,
@@ -258,11 +258,12 @@ def _feature_losses(
         callbacks,
     )
     head = network.get_submodule(head_names(architecture, network)[0])
-    if isinstance(head, torch.nn.Conv3d) and set(head.kernel_size) == {1}:
-        yield _voxel_loss(config, training, crops, head)
-        return
-    with _window_loss(config, crops, head) as step_loss:
-        yield step_loss
+    with features as crops:
+        if isinstance(head, torch.nn.Conv3d) and set(head.kernel_size) == {1}:
+            yield _voxel_loss(config, training, crops, head)
+            return
+        with _window_loss(config, crops, head) as step_loss:
+            yield step_loss
 
 
 def _voxel_loss(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from shutil import rmtree
 from typing import TYPE_CHECKING
 
 from fseft.adaptation.configure import configure
@@ -18,6 +17,7 @@ from fseft.inference.index import INDEX, read_index
 from fseft.inference.run import PredictRequest, predict
 from fseft.logs import captured_records
 from fseft.schemas import SupportSet
+from fseft.temporaries import remove_folder
 from fseft.workspace import digest, file_digest, read_document, write_document
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
     folder = adaptation.folder / "predictions"
     index = read_index(folder / INDEX)
     if index is not None and file_digest(adaptation.adapter) not in index.adapters:
-        rmtree(folder)  # predictions of a run that was overwritten
+        remove_folder(folder)  # predictions of a run that was overwritten
     adapters, device = (adaptation.adapter,), config.request.device
     request = PredictRequest((), folder, adapters, device=device, scans=test_split.scans)
     predict(request, config.workspace)

@@ -107,8 +107,8 @@ class CheckpointFolder:
         return facts
 
     def clear(self) -> None:
-        """Removes all checkpoints, and temporary files of a process that was killed."""
-        for path in (*self._paths(), *self.folder.glob(".tmp-*-checkpoint-*.pt")):
+        """Removes all checkpoints."""
+        for path in self._paths():
             path.unlink()
 
     def _paths(self) -> list[Path]:

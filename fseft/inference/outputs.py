@@ -60,7 +60,8 @@ class PredictionFolder:
     def outdated_files(self, case: str) -> list[Path]:
         """Probability maps of a previous prediction that this one does not write."""
         current = self.files(case)
-        maps = (self.folder / "probabilities").rglob(f"{escape(case)}.nii.gz")
+        folder, name = self.folder / "probabilities", f"{case}.nii.gz"
+        maps = [folder / name, *folder.glob(f"*/{escape(name)}")]
         return [path for path in maps if path not in current]
 
     def entry(self, contents: Sequence[str], scan: str, *, tta: bool) -> PredictedCase:

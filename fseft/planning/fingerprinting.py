@@ -100,5 +100,5 @@ def _load_or_measure(
 
 
 def _delete_outdated(folder: Path, current: Iterable[Path]) -> None:
-    for file in set(folder.glob("*")) - set(current):
+    for file in set(folder.glob("*.npz")) - set(current):
         file.unlink(missing_ok=True)

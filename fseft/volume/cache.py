@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import zipfile
 from contextlib import contextmanager
@@ -62,7 +61,6 @@ def write_case(
     """
     _check_arrays(case, image, label)
     with atomic_write(root / case) as folder:
-        shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same process id
         folder.mkdir()
         (folder / IMAGE).write_bytes(_compress(image))
         locations = {}

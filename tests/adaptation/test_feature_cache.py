@@ -79,6 +79,23 @@ def test_least_recently_used_features_are_removed(request_for, workspace, monkey
     assert len(set(found) & set(kept)) == 1
 
 
+def test_features_of_a_running_training_are_not_removed(request_for, workspace, monkeypatch):
+    monkeypatch.setattr(step, "KEPT", 1)
+
+    class OtherRuns(Callbacks):
+        """Starts two other trainings in each epoch."""
+
+        def on_epoch_end(self, epoch):  # noqa: ARG002
+            for seed in (1, 2):
+                adapt(request_for(settings=ONCE, seed=seed, overwrite=True), workspace)
+
+    settings = (*ONCE, "epochs=2")
+    result = adapt(request_for("spatial-adapter", settings=settings), workspace, OtherRuns())
+    assert result.run.epochs == 2
+    adapt(request_for(settings=ONCE, seed=3), workspace)
+    assert len(list((workspace.root / "preprocessed").glob("*/features-*"))) == 1
+
+
 def test_features_of_another_version_of_the_network_are_not_reused(
     request_for, workspace, passes, monkeypatch
 ):

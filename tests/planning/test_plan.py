@@ -18,7 +18,7 @@ from fseft.planning.plan import make_plan
 from fseft.schemas import Contract, Intensity, ModelCard, Plan
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
-from fseft.workspace import Workspace, read_document, write_document
+from fseft.workspace import Workspace, atomic_write, read_document, write_document
 
 SHAPE = (60, 70, 80)
 DECISIONS = [
@@ -193,6 +193,14 @@ def test_a_damaged_measurement_is_made_again(dataset, store):
     for path, content in zip(kept, (b"", kept[1].read_bytes()[:200], b"odd"), strict=True):
         path.write_bytes(content)
     assert plan_of(dataset, "none", store, device="cpu")[0] == first
+
+
+def test_files_that_another_process_is_writing_stay(dataset, store):
+    cases = store.fingerprint("livers").parent / "cases"
+    with atomic_write(cases / "other.npz") as temporary:
+        temporary.touch()
+        plan_of(dataset, "none", store, device="cpu")
+        assert temporary.exists()
 
 
 def test_less_memory_gives_fewer_crops_then_a_smaller_patch(dataset, store):

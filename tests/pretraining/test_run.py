@@ -247,11 +247,11 @@ def test_a_licence_is_inherited_and_another_one_doubted(base, workspace, log):
 
 
 def test_what_a_kill_amid_a_save_left_is_removed(base, workspace):
-    left = workspace.model("made") / ".tmp-1-checkpoint-000001.pt"
+    left = workspace.model("made") / ".tmp-0123456789ab" / "new" / "checkpoint-000001.pt"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     pretrain(base, workspace)
-    assert not left.exists()
+    assert not left.parents[1].exists()
 
 
 def test_weights_may_be_stored_in_half_precision(base, workspace):

@@ -139,15 +139,6 @@ def test_a_writer_that_fails_keeps_what_was_there(tmp_path):
     assert open_case(tmp_path, "a").meta == {"n": 1}
 
 
-def test_remains_of_a_killed_writer_do_not_leak_into_the_case(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.getpid", lambda: 4)
-    stale = tmp_path / ".tmp-4-a"
-    stale.mkdir()
-    (stale / "label.b2nd").write_bytes(b"old")
-    write_case(tmp_path, "a", an_image(), None, {}, classes=[])
-    assert not open_case(tmp_path, "a").labelled
-
-
 @pytest.mark.parametrize(
     ("image", "label", "cause"),
     [
