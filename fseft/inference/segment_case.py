@@ -133,7 +133,7 @@ def _segmentations(
     on_window: Callable[[str, int, int], None],
 ) -> list[_Segmentation]:
     """Segments a volume for every output folder; adapters of a group share a forward pass."""
-    segmentations = [_Segmentation(scan.name, output, volume.geometry) for output in scan.outputs]
+    segmentations = [_Segmentation(scan, output, volume.geometry) for output in scan.outputs]
     for number, (group, network) in enumerate(zip(config.groups, networks, strict=True), start=1):
         if scan.adapters.isdisjoint(group):
             continue
@@ -217,8 +217,8 @@ def predict_logits(
 class _Segmentation:
     """The label map of a scan for one output folder, merged from its adapters."""
 
-    def __init__(self, case: str, output: PredictionFolder, geometry: Geometry) -> None:
-        self.case, self.output, self.geometry = case, output, geometry
+    def __init__(self, scan: Scan, output: PredictionFolder, geometry: Geometry) -> None:
+        self.scan, self.output, self.geometry = scan, output, geometry
         self.label_values = output.labels
         num_adapters = len(output.adapters)
         self.by_probability = output.overlap == "probability" and num_adapters > 1
@@ -234,18 +234,19 @@ class _Segmentation:
     def add(self, adapter: OpenAdapter, logits: Logits, prepared: PreparedVolume) -> None:
         """Merges the labels of an adapter, and writes its probabilities if requested."""
         if self.output.probabilities:
-            path = self.output.probability_map(self.case, adapter)
+            path = self.output.probability_map(self.scan.name, adapter)
             probabilities = restore_probabilities(_softmax(logits), prepared)
-            write_volume(path, probabilities, self.geometry)
+            write_volume(path, probabilities, self.geometry, scan=self.scan.files[0])
         values = [0, *(self.label_values[name] for name in adapter.manifest.labels)]
         priority = len(self.output.adapters) - self.output.adapters.index(adapter)
         self.merger.add(logits, prepared, values, None if self.by_probability else priority)
 
     def write(self) -> bool:
         """Writes the label map; returns False if it is empty."""
-        for path in self.output.outdated_files(self.case):
+        for path in self.output.outdated_files(self.scan.name):
             path.unlink(missing_ok=True)
-        write_labels(self.output.segmentation(self.case), self.merger.labels, self.geometry)
+        path = self.output.segmentation(self.scan.name)
+        write_labels(path, self.merger.labels, self.geometry, scan=self.scan.files[0])
         return bool(self.merger.labels.any())
 
 

@@ -138,9 +138,9 @@ def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
         'shape 4×4×4 against 5×4×4 voxels'
     """
     if a.shape != b.shape:
-        return f"shape {_xyz(a.shape)} against {_xyz(b.shape)} voxels"
+        return f"shape {format_xyz(a.shape)} against {format_xyz(b.shape)} voxels"
     if not np.allclose(a.spacing_mm, b.spacing_mm, rtol=1e-3, atol=0):
-        return f"spacing {_xyz(a.spacing_mm)} mm against {_xyz(b.spacing_mm)} mm"
+        return f"spacing {format_xyz(a.spacing_mm)} mm against {format_xyz(b.spacing_mm)} mm"
     if a.orientation != b.orientation:
         return f"orientation {a.orientation[::-1]} against {b.orientation[::-1]}"
     if not np.allclose(a.direction, b.direction, rtol=0, atol=1e-3):
@@ -255,12 +255,8 @@ def resampled_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geome
     return Geometry((i, j, k), affine)
 
 
-def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
-    """Makes the axes of an affine perpendicular; spacing and origin are preserved.
-
-    Returns:
-        The (4, 4) affine with the nearest orthonormal axes (the polar factor, by SVD), and the
-        largest angle in degrees by which an axis was rotated.
+def shear_degrees(affine: Array) -> float:
+    """Returns the largest deviation from the right angle between two axes of an affine, in degrees.
 
     Raises:
         FseftError: The axes span no volume.
@@ -272,13 +268,20 @@ def nearest_orthonormal(affine: Array) -> tuple[Array, float]:
             f"has a degenerate grid (spacing {_times(spacing)} mm)", hint="Repair its header."
         )
     direction = affine[:3, :3] / spacing
-    u, singular_values, vt = np.linalg.svd(direction)
-    if singular_values[-1] < 1e-3:
+    if np.linalg.svd(direction, compute_uv=False)[-1] < 1e-3:
         raise FseftError("has a degenerate grid (two axes are parallel)", hint="Repair its header.")
-    repaired = affine.copy()
-    repaired[:3, :3] = (u @ vt) * spacing
-    chord = np.linalg.norm(u @ vt - direction, axis=0).max()
-    return repaired, float(np.degrees(2 * np.arcsin(min(1.0, chord / 2))))
+    cosines = np.abs(np.triu(direction.T @ direction, k=1))
+    return float(np.degrees(np.arcsin(min(1.0, cosines.max()))))
+
+
+def format_xyz(values: tuple[float, float, float]) -> str:
+    """Formats values of the axes (i, j, k) = (z, y, x) of a file in the order x, y, z.
+
+    Examples:
+        >>> format_xyz((5.0, 0.7, 0.8))
+        '0.8×0.7×5'
+    """
+    return _times(values[::-1])
 
 
 def _source_axes(source: str, target: str) -> list[int]:
@@ -304,11 +307,6 @@ def _largest_angle(directions: Array, others: Array) -> float:
     cosines = np.sum(directions * others, axis=0)
     smallest = np.clip(cosines.min(), -1, 1)
     return float(np.degrees(np.arccos(smallest)))
-
-
-def _xyz(values: tuple[float, float, float]) -> str:
-    """Formats values of the axes (i, j, k) = (z, y, x) in the order x, y, z."""
-    return _times(values[::-1])
 
 
 def _times(values: Sequence[float] | Array) -> str:

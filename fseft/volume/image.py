@@ -18,7 +18,14 @@ from fseft import workspace
 from fseft.errors import FseftError, pluralise
 from fseft.volume import dicom, nifti, nrrd_mha
 from fseft.volume._logging import warn_once
-from fseft.volume.geometry import Array, Geometry, geometry_mismatch, nearest_orthonormal, reorient
+from fseft.volume.geometry import (
+    Array,
+    Geometry,
+    format_xyz,
+    geometry_mismatch,
+    reorient,
+    shear_degrees,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +34,9 @@ IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 
 _SUPPORTED = f"Supported are {', '.join(IMAGE_SUFFIXES)} and folders with one DICOM series."
 _MAX_LABELS = 1000  # atlases of the whole body have some hundreds
-_MAX_SHEAR_DEGREES = 0.01  # deviations from the right angle up to this are repaired silently
+_SHEAR_DEGREES = (0.1, 5.0)  # deviation from the right angle that is warned of, and refused
+_USUAL_SPACING_MM = (0.01, 20.0)  # of scanners for patients and small animals
+_MIN_SPACING_MM, _MAX_EXTENT_MM = 1e-4, 5000.0  # optical microscopes, and twice a tall patient
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +145,16 @@ def read_labels(path: Path, *, case: str | None = None) -> Volume:
         return Volume(_as_labels(volume.array), volume.geometry)
 
 
-def write_labels(path: Path, labels: Array, geometry: Geometry) -> None:
+def write_labels(
+    path: Path, labels: Array, geometry: Geometry, *, scan: Path | None = None
+) -> None:
     """Writes a label map atomically, in the smallest unsigned integer type.
 
     Args:
         path: File with the suffix `.nii`, `.nii.gz`, `.nrrd` or `.mha`, which decides the format.
         labels: (i, j, k), whole numbers from 0 on.
         geometry: Their grid.
+        scan: File on this grid; see `write_volume`.
 
     Raises:
         FseftError: The suffix is unknown, a label is negative or not an integer, or the file cannot
@@ -157,10 +169,10 @@ def write_labels(path: Path, labels: Array, geometry: Geometry) -> None:
     """
     with _located(path, None):
         small = _as_labels(labels)
-    write_volume(path, small[np.newaxis], geometry)
+    write_volume(path, small[np.newaxis], geometry, scan=scan)
 
 
-def write_volume(path: Path, array: Array, geometry: Geometry) -> None:
+def write_volume(path: Path, array: Array, geometry: Geometry, *, scan: Path | None = None) -> None:
     """Writes an image atomically; `read_volume` returns the same voxels.
 
     Args:
@@ -169,6 +181,8 @@ def write_volume(path: Path, array: Array, geometry: Geometry) -> None:
             Several channels become the fourth dimension of NIfTI files, the vector components of
             others.
         geometry: Grid of the last three axes.
+        scan: File on this grid. If both are NIfTI files, qform, sform and units are copied from it,
+            so that any program shows both files in the same place.
 
     Raises:
         FseftError: The suffix is unknown, the array is not on the grid, or the file cannot be
@@ -183,10 +197,14 @@ def write_volume(path: Path, array: Array, geometry: Geometry) -> None:
     suffix = _suffix(path)
     if not suffix:
         raise FseftError(f"has no image suffix ('{path.name}')", hint=_SUPPORTED, file=path)
-    module = nifti if suffix.startswith(".nii") else nrrd_mha
     dtype = {"bool": "uint8", "float16": "float32"}.get(array.dtype.name, array.dtype.name)
+    array = array.astype(dtype, copy=False)
     with _located(path, None), workspace.atomic_write(path) as temporary:
-        module.write(temporary, array.astype(dtype, copy=False), geometry.affine)
+        if not suffix.startswith(".nii"):
+            nrrd_mha.write(temporary, array, geometry.affine)
+            return
+        is_nifti = scan is not None and _suffix(scan).startswith(".nii") and scan.is_file()
+        nifti.write(temporary, array, geometry.affine, scan if is_nifti else None)
 
 
 def content_digest(source: Path | Sequence[Path]) -> str:
@@ -258,16 +276,35 @@ def _format(path: Path) -> _Format:
 
 
 def _load(path: Path) -> Volume:
-    """Reads a file; axes that are not perpendicular are repaired, with a warning if it matters."""
+    """Reads a file; warns of an unusual grid and refuses an impossible one."""
     array, affine = _format(path).read(path)
-    repaired, degrees = nearest_orthonormal(affine)
-    if degrees > _MAX_SHEAR_DEGREES:
-        warn_once(
-            f"{path}: voxel axes are not perpendicular (off by {degrees:.2g} degrees); "
-            "the nearest perpendicular axes are used"
-        )
+    _check_shear(path, shear_degrees(affine))
     _, i, j, k = array.shape
-    return Volume(array, Geometry((i, j, k), repaired))
+    geometry = Geometry((i, j, k), affine)
+    _check_size(path, geometry)
+    return Volume(array, geometry)
+
+
+def _check_shear(path: Path, degrees: float) -> None:
+    warned, refused = _SHEAR_DEGREES
+    cause = f"voxel axes are not perpendicular (off by {degrees:.2g} degrees)"
+    if degrees > refused:
+        hint = "Resample the image and its label to perpendicular axes (dcm2niix writes *_Tilt)."
+        raise FseftError(cause, hint=hint)
+    if degrees > warned:
+        warn_once(f"{path}: {cause}; distances are approximate")
+
+
+def _check_size(path: Path, geometry: Geometry) -> None:
+    """Refuses voxels and volumes of impossible size, and warns of unusual ones."""
+    low, high = _USUAL_SPACING_MM
+    spacing, extent = geometry.spacing_mm, geometry.extent_mm
+    cause = f"has voxels of {format_xyz(spacing)} mm"
+    if min(spacing) < _MIN_SPACING_MM or max(extent) > _MAX_EXTENT_MM:
+        cause = f"{cause} and a size of {format_xyz(extent)} mm, which is impossible"
+        raise FseftError(cause, hint="Correct the spacing in its header, which is in mm.")
+    if min(spacing) < low or max(spacing) > high:
+        warn_once(f"{path}: {cause}; check that its header is in mm")
 
 
 def _read_image(path: Path, channels: int | None, case: str | None) -> Volume:

@@ -15,7 +15,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fseft.errors import FseftError
+from fseft.volume._damage import check_surplus, damaged
 from fseft.volume._logging import warn_once
+from fseft.volume.geometry import shear_degrees
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 _COLOUR_CODES = (128, 2304)
 _COMPLEX_CODES = (32, 1792, 2048)
 _REAL_CODES = (2, 4, 8, 16, 64, 256, 512, 768, 1024, 1280)  # (u)int8 to (u)int64, float32, float64
+_SPACE_FIELDS = (
+    *("qform_code", "sform_code", "xyzt_units", "srow_x", "srow_y", "srow_z"),
+    *("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+)
 _MM_PER_UNIT = {1: 1000.0, 3: 1e-3}  # metres and microns; all other codes are read as mm
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _CHUNK_BYTES = 1 << 24
@@ -34,6 +40,7 @@ _MAX_COMPRESSION = 1100  # of gzip: a header that promises more voxels is damage
 _HALF_TURN = (
     1e-7  # a squared real part of a quaternion below this is rounding error, as in nifti1_io
 )
+_ROUNDING_DEGREES = 0.01
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -58,27 +65,31 @@ def read(path: Path) -> tuple[Array, Array]:
         offset, size = float(header["vox_offset"]), math.prod(shape) * stored.itemsize
         limit = path.stat().st_size * _MAX_COMPRESSION
         if not (0 <= offset <= limit and size <= limit):
-            raise _damaged(f"its header promises {size} bytes of voxels at byte {offset:.0f}")
+            raise damaged(f"its header promises {size} bytes of voxels at byte {offset:.0f}")
         try:
             stream.seek(int(offset))
-            voxels = _read_bytes(stream, size).view(stored).reshape(shape)
+            plane = math.prod(shape[-2:]) * stored.itemsize
+            voxels = _read_bytes(stream, size, plane).view(stored).reshape(shape)
         except _DAMAGE as error:
-            raise _damaged(str(error)) from error
+            raise damaged(str(error)) from error
     return _rescaled(voxels, header), affine
 
 
-def write(path: Path, array: Array, affine: Array) -> None:
+def write(path: Path, array: Array, affine: Array, scan: Path | None = None) -> None:
     """Writes a NIfTI-1 file, gzipped if the suffix is `.gz`.
 
     Args:
         path: The file.
         array: (channel, i, j, k); several channels become the fourth dimension of the file.
         affine: (4, 4), from the array index (i, j, k) to LPS mm.
+        scan: NIfTI file on the same grid, whose qform and sform are copied instead.
 
     Raises:
         OSError: The disk is full, or the folder is not writable.
     """
     header = _new_header(array, affine)
+    if scan is not None:
+        _copy_space(header, scan)
     voxels = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     with path.open("wb") as file:
         if path.suffix.lower() != ".gz":
@@ -103,9 +114,23 @@ def _new_header(array: Array, affine: Array) -> Nifti1Header:
     header.set_data_dtype(array.dtype)
     header.set_slope_inter(1, 0)
     header.set_xyzt_units("mm")
-    header.set_qform(ras, code="scanner")
+    is_sheared = shear_degrees(affine) > _ROUNDING_DEGREES  # which no quaternion describes
+    header.set_qform(ras, code="unknown" if is_sheared else "scanner")
     header.set_sform(ras, code="scanner")
     return header
+
+
+def _copy_space(header: Nifti1Header, scan: Path) -> None:
+    """Copies everything that places the voxels of a scan in space, as stored.
+
+    Programs disagree on headers with contradictory, sheared or missing forms; with equal fields,
+    each of them shows both files in the same place.
+    """
+    with _open(scan) as stream:
+        source = _read_header(stream)
+    for field in _SPACE_FIELDS:
+        header[field] = source[field]
+    header["pixdim"][:4] = source["pixdim"][:4]
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -121,7 +146,7 @@ def _read_header(stream: IO[bytes]) -> Nifti1Header:
     try:
         block = stream.read(Nifti2Header.sizeof_hdr)
     except _DAMAGE as error:
-        raise _damaged(str(error)) from error
+        raise damaged(str(error)) from error
     for kind, order in ((kind, order) for kind in (Nifti1Header, Nifti2Header) for order in "<>"):
         size = int(np.frombuffer(block[:4].ljust(4), f"{order}i4")[0])
         if size != kind.sizeof_hdr or len(block) < size:
@@ -169,18 +194,26 @@ def _stored_dtype(header: Nifti1Header) -> np.dtype[Any]:
     return cast("np.dtype[Any]", header.get_data_dtype())
 
 
-def _read_bytes(stream: IO[bytes], size: int) -> Array:
-    """Reads in chunks into one buffer, and then to the end, where gzip verifies its checksum."""
+def _read_bytes(stream: IO[bytes], size: int, plane: int) -> Array:
+    """Reads in chunks into one buffer, and then to the end, where gzip verifies its checksum.
+
+    Args:
+        stream: File, at its first voxel.
+        size: Bytes of all voxels.
+        plane: Bytes of the voxels of a plane.
+    """
     buffer = np.empty(size, np.uint8)
     filled = 0
     while filled < size:
-        chunk = buffer[filled : filled + _CHUNK_BYTES].data
-        count = stream.readinto(chunk)  # type: ignore[attr-defined]
+        part = buffer[filled : filled + _CHUNK_BYTES].data
+        count = stream.readinto(part)  # type: ignore[attr-defined]
         if not count:
-            raise _damaged(f"it contains {filled} of {size} bytes of voxels")
+            raise damaged(f"it contains {filled} of {size} bytes of voxels")
         filled += count
-    while stream.read(_CHUNK_BYTES):
-        pass
+    surplus = 0
+    while chunk := stream.read(_CHUNK_BYTES):
+        surplus += len(chunk)
+    check_surplus(surplus, plane)
     return buffer
 
 
@@ -255,7 +288,3 @@ def _qform(header: Nifti1Header) -> Array:
         ras[:3, :3] = quat2mat([real, *vector]) * spacing
     ras[:3, 3] = [header[f"qoffset_{axis}"] for axis in "xyz"]
     return ras
-
-
-def _damaged(detail: str) -> FseftError:
-    return FseftError(f"is truncated or damaged ({detail})", hint="Copy or export it again.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import locale
 import math
-import zlib
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fseft.errors import FseftError
+from fseft.volume._text_headers import check_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ _PIXEL_TYPES = (
     *("UInt8", "UInt16", "UInt32", "UInt64", "Int8", "Int16", "Int32", "Int64"),
     *("Float32", "Float64"),
 )
-_CHUNK_BYTES = 1 << 24
 _COLOUR_KEY = "NRRD_kinds[pixel]"
 
 
@@ -67,8 +66,8 @@ def read(path: Path) -> tuple[Array, Array]:
         reader = _open(sitk, path)
         shape, affine = _array_shape(reader), affine_of(reader)
         dtype = dtype_of(sitk, reader.GetPixelID())
-        if path.suffix.lower() == ".mha":
-            _check_compressed_voxels(path, math.prod(shape) * dtype.itemsize)
+        size, plane = (math.prod(sides) * dtype.itemsize for sides in (shape, shape[-2:]))
+        check_header(path, size, plane)
         array: Array = sitk.GetArrayFromImage(reader.Execute())
     if reader.GetNumberOfComponents() > 1:
         array = np.moveaxis(array, -1, 0)
@@ -158,50 +157,3 @@ def _array_shape(reader: Any) -> tuple[int, ...]:
         raise FseftError("is a colour (RGB) image", hint="Save one intensity per voxel.")
     channels = sizes[3] if len(sizes) == 4 else components
     return (channels, *sizes[2::-1])
-
-
-def _check_compressed_voxels(path: Path, expected: int) -> None:
-    """Refuses a damaged MetaImage: ITK reads its compressed voxels as noise, with a mere message.
-
-    Args:
-        path: The file.
-        expected: Bytes of voxels according to its header.
-    """
-    with path.open("rb") as file:
-        header = _read_metaimage_header(file)
-        if header.get("CompressedData", "")[:1].lower() not in ("t", "1"):
-            return
-        try:
-            compressed, decompressed = _decompressed_size(file)
-        except zlib.error as error:
-            raise _damaged(str(error)) from error
-    if decompressed != expected:
-        raise _damaged(f"it contains {decompressed} of {expected} bytes of voxels")
-    declared = header.get("CompressedDataSize", "missing")
-    if declared != str(compressed):
-        raise _damaged(f"CompressedDataSize is {declared}, not {compressed}")
-
-
-def _decompressed_size(file: IO[bytes]) -> tuple[int, int]:
-    """Returns the compressed and decompressed size of a zlib stream at the current position."""
-    start, decompressed, stream = file.tell(), 0, zlib.decompressobj()
-    while not stream.eof:
-        chunk = stream.unconsumed_tail or file.read(_CHUNK_BYTES)
-        part = stream.decompress(chunk, _CHUNK_BYTES)
-        decompressed += len(part)
-        if not (chunk or part):
-            raise zlib.error(f"the stream ends after {decompressed} bytes of voxels")
-    return file.tell() - start - len(stream.unused_data), decompressed
-
-
-def _read_metaimage_header(file: IO[bytes]) -> dict[str, str]:
-    """Returns the keys of a MetaImage; the file position is at its voxels afterwards."""
-    header: dict[str, str] = {}
-    while "ElementDataFile" not in header and (line := file.readline(4096)):
-        key, _, value = line.decode("latin-1").partition("=")
-        header[key.strip()] = value.strip()
-    return header
-
-
-def _damaged(detail: str) -> FseftError:
-    return FseftError(f"is truncated or damaged ({detail})", hint="Copy or export it again.")

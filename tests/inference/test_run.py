@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -98,6 +99,23 @@ def test_another_spacing_is_undone_too(request_of, workspace, tmp_path, monkeypa
     )
     assert geometry_mismatch(found.geometry, scan.geometry) is None
     assert np.mean(found.array[0] == expected(scan.array[0])) > 0.98
+
+
+def test_segmentation_and_probabilities_have_the_header_space_of_the_scan(
+    request_of, workspace, tmp_path
+):
+    """Here a form that programs ignore, so that each assumes what it likes, for all files alike."""
+    (tmp_path / "in").mkdir()
+    scan = nib.Nifti1Image(a_scan()[0][0].T, np.diag([-1.5, -1.5, 1.5, 1.0]))
+    scan.set_sform(scan.affine, 0)
+    scan.set_qform(None, 0)
+    nib.save(scan, tmp_path / "in" / "x.nii.gz")
+    predict(request_of(tmp_path / "in", probabilities=True), workspace)
+    original = nib.load(tmp_path / "in" / "x.nii.gz")
+    for name in ("x.nii.gz", "probabilities/x.nii.gz"):
+        mask = nib.load(tmp_path / "out" / name)
+        np.testing.assert_array_equal(mask.affine, original.affine)
+        assert (mask.header["qform_code"], mask.header["sform_code"]) == (0, 0)
 
 
 def test_the_labels_are_those_of_the_training_data(request_of, workspace, tmp_path):

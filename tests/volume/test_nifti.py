@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import struct
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from fseft.errors import FseftError
-from fseft.volume.image import read_labels, read_volume
+from fseft.volume.image import read_labels, read_volume, write_labels
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 VOXELS = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
@@ -147,20 +148,73 @@ def test_a_file_that_does_not_say_where_it_lies_is_taken_as_ras_with_a_warning(t
 
 @pytest.mark.parametrize(("units", "factor"), [(0, 1), (2, 1), (10, 1), (1, 1000), (3, 0.001)])
 def test_units_become_millimetres(tmp_path, units, factor):
-    geometry = read_volume(saved(tmp_path / "a.nii", nifti1(units=units))).geometry
-    np.testing.assert_allclose(geometry.spacing_mm, np.multiply((4, 3, 2), factor))
+    sform = np.diag([2.0, 3, 4, 1])[:3] / factor
+    geometry = read_volume(saved(tmp_path / "a.nii", nifti1(units=units, sform=sform))).geometry
+    np.testing.assert_allclose(geometry.spacing_mm, (4, 3, 2))
 
 
-def test_a_sheared_sform_is_repaired_with_a_warning(tmp_path, caplog):
+def test_a_slightly_sheared_sform_is_kept_with_a_warning(tmp_path, caplog):
     sform = np.diag([2.0, 3, 4, 1])[:3]
     sform[0, 1] = 0.02
-    path = saved(tmp_path / "a.nii", nifti1(sform=sform))
-    volume = read_volume(path)
-    assert "a.nii: voxel axes are not perpendicular (off by 0.19 degrees)" in caplog.text
-    np.testing.assert_allclose(
-        volume.geometry.direction.T @ volume.geometry.direction, np.eye(3), atol=1e-12
+    geometry = read_volume(saved(tmp_path / "a.nii", nifti1(sform=sform))).geometry
+    assert "a.nii: voxel axes are not perpendicular (off by 0.38 degrees)" in caplog.text
+    expected = RAS_TO_LPS @ np.vstack([sform, [0, 0, 0, 1]])
+    np.testing.assert_allclose(geometry.affine, expected[:, [2, 1, 0, 3]])
+    assert geometry.voxel_volume_mm3 == pytest.approx(24)
+
+
+def test_a_tilted_sform_is_refused_with_its_angle(tmp_path):
+    sform = np.diag([2.0, 3, 4, 1])[:3]
+    sform[0, 1] = 1.0
+    with pytest.raises(FseftError, match=r"not perpendicular \(off by 18 degrees\)"):
+        read_volume(saved(tmp_path / "a.nii", nifti1(sform=sform)))
+
+
+ROTATED = (0.1, -0.2, 0.05, 10, -20, 30)
+SHEARED = np.array([[2, 0.02, 0, 10], [0, 3, 0.1, 20], [0, 0, -4, 30]])
+SPACES = {
+    "only a qform": {"codes": (1, 0), "qform": ROTATED},
+    "only an sform": {"codes": (0, 2), "sform": SHEARED},
+    "contradictory forms": {"codes": (1, 4), "qform": ROTATED, "sform": SHEARED},
+    "no form": {"codes": (0, 0), "qform": ROTATED, "sform": SHEARED},
+    "microns": {"codes": (0, 1), "units": 3, "sform": np.diag([2e3, 3e3, 4e3, 1])[:3]},
+    "a mirrored axis": {"codes": (1, 0), "pixdim": (-1, 2, 3, 4, 1, 1, 1, 1), "qform": ROTATED},
+    "negative spacing": {"codes": (1, 0), "pixdim": (1, -2, 3, -4, 1, 1, 1, 1)},
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_mask_has_the_space_of_its_scan_in_every_program(tmp_path, name):
+    scan = saved(tmp_path / "scan.nii", nifti1(**SPACES[name]))
+    geometry = read_labels(scan).geometry
+    write_labels(tmp_path / "mask.nii.gz", VOXELS, geometry, scan=scan)
+    ours, theirs = nib.load(tmp_path / "mask.nii.gz"), nib.load(scan)
+    np.testing.assert_array_equal(ours.affine, theirs.affine)
+    for form in ("get_qform", "get_sform"):
+        mine, scans = (getattr(file.header, form)(coded=True) for file in (ours, theirs))
+        np.testing.assert_array_equal(mine[0], scans[0])
+        assert mine[1] == scans[1]
+    np.testing.assert_array_equal(
+        read_labels(tmp_path / "mask.nii.gz").geometry.affine, geometry.affine
     )
-    np.testing.assert_array_equal(volume.array[0], VOXELS)
+
+
+def test_a_mask_has_the_space_of_a_scan_of_the_other_version(tmp_path):
+    scan = saved(tmp_path / "scan.nii", nifti2(">"))
+    write_labels(tmp_path / "a.nii", VOXELS, read_volume(scan).geometry, scan=scan)
+    np.testing.assert_array_equal(nib.load(tmp_path / "a.nii").affine, nib.load(scan).affine)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_header_smaller_than_its_voxels_is_refused(tmp_path, pack):
+    voxels = np.zeros((20, 24, 28), np.int16)
+    content = nifti1(voxels, size=(3, 28, 24, 2))
+    with pytest.raises(FseftError, match="contains 24192 bytes behind the voxels"):
+        read_volume(saved(tmp_path / "a.nii", pack(content)))
+
+
+def test_padding_behind_the_voxels_is_ignored(tmp_path):
+    read_volume(saved(tmp_path / "a.nii", nifti1() + bytes(512)))
 
 
 def test_trailing_axes_of_one_are_dropped_and_frames_are_channels(tmp_path):

@@ -98,6 +98,35 @@ def test_a_metaimage_that_itk_would_read_as_noise_is_refused(tmp_path):
         read_volume(metaimage(path, b"noise" * 9, 45))
 
 
+@pytest.mark.parametrize(
+    ("suffix", "field"), [(".mha", b"ElementSpacing"), (".nrrd", b"space directions")]
+)
+def test_a_file_without_spacing_is_refused(tmp_path, suffix, field):
+    path = saved(tmp_path / f"a{suffix}", VOXELS)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if not line.startswith(field)))
+    with pytest.raises(FseftError, match="has no voxel spacing in its header"):
+        read_volume(path)
+
+
+def test_a_file_without_orientation_is_taken_as_lps_with_a_warning(tmp_path, caplog):
+    path = tmp_path / "a.mha"
+    packed = zlib.compress(VOXELS.tobytes())
+    assert read_volume(metaimage(path, packed, len(packed))).geometry.orientation == "SPL"
+    assert caplog.messages == [f"{path}: its header has no orientation; LPS is assumed"]
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_a_header_smaller_than_its_voxels_is_refused(tmp_path, suffix, compressed):
+    path = tmp_path / f"a{suffix}"
+    image = sitk.GetImageFromArray(np.zeros((20, 24, 28), np.int16))
+    sitk.WriteImage(image, str(path), useCompression=compressed)
+    path.write_bytes(path.read_bytes().replace(b"28 24 20", b"28 24 02"))
+    with pytest.raises(FseftError, match=r"behind the voxels|contains \d+ of \d+ bytes"):
+        read_volume(path)
+
+
 def test_itk_is_silent_inside_and_as_before_outside():
     before = sitk.ProcessObject_GetGlobalWarningDisplay()
     with simpleitk() as quiet:
