@@ -132,3 +132,12 @@ def adapt(request, workspace, callbacks=None):
     from fseft.adaptation.run import adapt
 
     return adapt(configure(request, workspace, callbacks), workspace, callbacks)
+
+
+def load_adapter(path, workspace):
+    """The network of an adapter, and its manifest."""
+    from fseft.inference.adapter_groups import open_adapters
+    from fseft.model_zoo.adapter_file import load_adapter
+
+    (adapter,) = open_adapters((path,), workspace)
+    return load_adapter(adapter), adapter.manifest

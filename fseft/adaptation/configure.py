@@ -136,7 +136,7 @@ def configure(
         FseftError: Names, settings, structures or cases that do not fit together, or a broken case.
     """
     _check_model(request)
-    weights = request.model.weights() if request.method.spec.needs_model else None
+    weights = request.model.weights if request.method.spec.needs_model else None
     for name in request.reporters:
         registry().resolve("reporter", name)
     fingerprint, plan = _plan(request, workspace, callbacks)

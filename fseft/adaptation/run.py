@@ -157,15 +157,7 @@ def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
         matched=config.matched,
         suppress_unmatched=not request.method.spec.trains,
     )
-    adapted = apply_method(
-        architecture,
-        network,
-        request.method.name,
-        request.method.config.model_dump(mode="json"),
-        config.part_modes,
-        seed,
-        missing_keys,
-    )
+    adapted = apply_method(architecture, network, request.method, seed, missing_keys)
     return architecture, adapted
 
 

@@ -11,7 +11,15 @@ from fseft.api._benchmarking import benchmark
 from fseft.api._evaluation import evaluate
 from fseft.api._export import export
 from fseft.api._inference import predict
-from fseft.api._models import list_methods, list_models, load_model
+from fseft.api._models import (
+    get_model,
+    import_model,
+    list_methods,
+    list_models,
+    load_model,
+    pull_model,
+    verify_model,
+)
 from fseft.api._planning import plan, preprocess
 from fseft.api._pretraining import pretrain
 from fseft.experiment.callbacks import Callbacks
@@ -26,6 +34,8 @@ __all__ = [
     "benchmark",
     "evaluate",
     "export",
+    "get_model",
+    "import_model",
     "list_methods",
     "list_models",
     "load_model",
@@ -33,4 +43,6 @@ __all__ = [
     "predict",
     "preprocess",
     "pretrain",
+    "pull_model",
+    "verify_model",
 ]

@@ -43,7 +43,7 @@ def export(
     Examples:
         >>> export("runs/livers/phantom-tiny/lora-k5-s0", "onnx", "liver-onnx")  # doctest: +SKIP
     """
-    from fseft.export.run import export as run_export
+    from fseft.exporting.run import export as run_export
 
     loaded = adapter if isinstance(adapter, Adapter) else Adapter.load(adapter, workspace)
     path = None if scores is None else Path(scores)

@@ -57,6 +57,7 @@ def predict(
     Examples:
         >>> predict(["scan.nii.gz"], adapter, output="segmented")  # doctest: +SKIP
     """
+    from fseft.inference.adapter_groups import open_adapters
     from fseft.inference.run import PredictRequest
     from fseft.inference.run import predict as run_prediction
 
@@ -69,11 +70,11 @@ def predict(
     request = PredictRequest(
         inputs=inputs,
         output=Path(output),
-        adapters=tuple(paths),
+        adapters=open_adapters(paths, place),
         overlap=overlap,
         probabilities=probabilities,
         tta=tta,
         device=device,
         workers=workers,
     )
-    return run_prediction(request, place, callbacks)
+    return run_prediction(request, callbacks)

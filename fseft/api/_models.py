@@ -1,11 +1,12 @@
-"""Lists methods and models, and load models as networks."""
+"""Lists methods and models, installs models, and loads them as networks."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fseft.api._resolve import as_model, as_workspace
-from fseft.model_zoo.catalogue import model_names
+from fseft.model_zoo.catalogue import FoundationModel, model_names, registered_model
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fseft.api._resolve import ModelLike, WorkspaceLike
+    from fseft.experiment.callbacks import Callbacks
+    from fseft.model_zoo.conversion import ImportedModel, VerifiedModel
 
 
 def list_methods() -> list[str]:
@@ -37,6 +40,103 @@ def list_models(workspace: WorkspaceLike = ".") -> list[str]:
         True
     """
     return model_names(as_workspace(workspace))
+
+
+def get_model(model: ModelLike, workspace: WorkspaceLike = ".") -> FoundationModel:
+    """Looks up a foundation model; its weights are not read.
+
+    Args:
+        model: Name of a foundation model; "none" stands for random weights.
+        workspace: Folder with the models of the user.
+
+    Raises:
+        FseftError: The model is unknown (with the nearest names), or its card is damaged.
+
+    Examples:
+        >>> get_model("phantom-tiny").card.activation
+        'sigmoid'
+    """
+    return as_model(model, as_workspace(workspace))
+
+
+def import_model(
+    model: str,
+    file: str | Path,
+    workspace: WorkspaceLike = ".",
+    *,
+    name: str = "",
+    allow_pickle: bool = False,
+) -> ImportedModel:
+    """Converts the public checkpoint of a model, and stores it in the model cache of the user.
+
+    Args:
+        model: Name of a model of a plugin.
+        file: Its public checkpoint, as its owner provides it.
+        workspace: Folder with the models of the user.
+        name: Name under which the model is stored in the workspace instead; empty for the cache.
+        allow_pickle: Allow the file to execute code; only if you trust its source.
+
+    Returns:
+        The card of the model, a report on the tensors of the file, and the folder.
+
+    Raises:
+        FseftError: The file is incomplete or belongs to another model, or the name is taken.
+    """
+    from fseft.model_zoo import conversion
+
+    place = as_workspace(workspace)
+    public = conversion.public_model(registered_model(model, place))
+    return conversion.import_model(
+        public, Path(file), place, allow_pickle=allow_pickle, save_as=name
+    )
+
+
+def pull_model(
+    model: str,
+    workspace: WorkspaceLike = ".",
+    *,
+    accept_licence: bool = False,
+    callbacks: Callbacks | None = None,
+) -> ImportedModel:
+    """Downloads the public checkpoint of a model from its owner, and imports it.
+
+    An interrupted download continues, and an imported model is not downloaded again.
+
+    Args:
+        model: Name of a model of a plugin.
+        workspace: Folder with the models of the user, for errors about an unknown name.
+        accept_licence: Whether you have read and accept a licence that is not open.
+        callbacks: Observe the download.
+
+    Returns:
+        As for `import_model`.
+
+    Raises:
+        FseftError: The licence is not accepted, the download fails, or the file is not the expected
+            one.
+    """
+    from fseft.model_zoo import conversion, download
+
+    public = conversion.public_model(registered_model(model, as_workspace(workspace)))
+    return download.pull_model(public, accept_licence=accept_licence, callbacks=callbacks)
+
+
+def verify_model(model: ModelLike, workspace: WorkspaceLike = ".") -> VerifiedModel:
+    """Verifies the weights of a model, and the output of its network for a fixed input.
+
+    Args:
+        model: Name of a foundation model.
+        workspace: Folder with the models of the user.
+
+    Returns:
+        The card of the model, and the report on the tensors of its public file, if any.
+
+    Raises:
+        FseftError: The file has changed, or the installed libraries compute another output.
+    """
+    from fseft.model_zoo import conversion
+
+    return conversion.verify_model(as_model(model, as_workspace(workspace)))
 
 
 def load_model(
@@ -84,7 +184,7 @@ def load_model(
     )
     _, network, _ = build_adaptable_network(
         entry.card,
-        entry.weights() if entry.pretrained else None,
+        entry.weights if entry.pretrained else None,
         names,
         channels or entry.card.contract.channels,
         seed=seed,

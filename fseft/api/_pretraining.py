@@ -6,26 +6,29 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fseft.api._resolve import as_workspace
+from fseft.api._resolve import as_dataset, as_initial_weights, as_workspace
 from fseft.errors import FseftError, did_you_mean
+from fseft.schemas import Dataset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fseft.api._resolve import WorkspaceLike
+    from fseft.api._resolve import DatasetLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
+    from fseft.model_zoo.catalogue import FoundationModel
     from fseft.schemas import ModelCard
 
 
 def pretrain(
-    datasets: str | Path | Sequence[str | Path],
+    datasets: DatasetLike | Sequence[DatasetLike],
     name: str,
     *,
-    init: str = "",
+    init: str | Path | FoundationModel = "",
     architecture: str = "",
     hparams: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
     **options: Any,
@@ -43,6 +46,7 @@ def pretrain(
         hparams: Hyper-parameters of the architecture.
         labels: The classes of the model; empty for all.
         settings: Training settings that differ from those of pre-training, such as `epochs`.
+        device: "auto", "cpu" or "cuda".
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the epochs.
         **options: Other fields of `fseft.pretraining.configure.PretrainRequest`, such as
@@ -58,7 +62,9 @@ def pretrain(
     Examples:
         >>> card = pretrain(["livers", "kidneys"], "abdomen", steps_per_epoch=250)  # doctest: +SKIP
     """
+    from fseft.experiment.devices import select_device
     from fseft.experiment.settings import training_config
+    from fseft.learn.training.distributed import init_process_group
     from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest
     from fseft.pretraining.run import pretrain as run_pretraining
 
@@ -67,15 +73,22 @@ def pretrain(
         if option not in names:
             hint = did_you_mean(option, names)
             raise FseftError(f"pre-training has no option {option!r}", hint=hint)
-    folders = [datasets] if isinstance(datasets, str | Path) else datasets
-    request = PretrainRequest(
-        folders=tuple(map(Path, folders)),
-        name=name,
-        init=init,
-        architecture=architecture,
-        hparams=dict(hparams or {}),
-        labels=tuple(labels),
-        training=training_config(DEFAULT_TRAINING, settings or {}),
-        **options,
-    )
-    return run_pretraining(request, as_workspace(workspace), callbacks)
+    place = as_workspace(workspace)
+    entries = [datasets] if isinstance(datasets, str | Path | Dataset) else datasets
+
+    def resolve() -> PretrainRequest:
+        return PretrainRequest(
+            datasets=tuple(map(as_dataset, entries)),
+            name=name,
+            init=as_initial_weights(init, place),
+            architecture=architecture,
+            hparams=dict(hparams or {}),
+            labels=tuple(labels),
+            training=training_config(DEFAULT_TRAINING, settings or {}),
+            device=world.device,
+            **options,
+        )
+
+    with init_process_group(select_device(device)) as world:
+        request = world.run_on_rank_zero(resolve)
+        return run_pretraining(request, place, callbacks, world)

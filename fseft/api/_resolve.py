@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeAlias
 
+from fseft.errors import FseftError, did_you_mean
 from fseft.inference.adapter import Adapter
-from fseft.model_zoo.catalogue import FoundationModel, find_model
+from fseft.model_zoo.catalogue import FoundationModel, find_model, model_names
 from fseft.planning.dataset_reading import read_dataset
 from fseft.schemas import Dataset
 from fseft.workspace import Workspace
@@ -32,3 +33,24 @@ def as_dataset(dataset: DatasetLike, *, strict: bool = False) -> Dataset:
 def as_model(model: ModelLike, workspace: Workspace) -> FoundationModel:
     """Resolves the name of a foundation model; see `fseft.model_zoo.catalogue.find_model`."""
     return model if isinstance(model, FoundationModel) else find_model(model, workspace)
+
+
+def as_initial_weights(
+    init: str | Path | FoundationModel, workspace: Workspace
+) -> FoundationModel | Path | None:
+    """Returns a model, or a file of weights, to start a pre-training from; None for random weights.
+
+    Raises:
+        FseftError: It is neither the name of a model nor a file.
+    """
+    if isinstance(init, FoundationModel):
+        return init
+    if init == "":
+        return None
+    names = model_names(workspace)
+    if str(init) in names:
+        return find_model(str(init), workspace)
+    if Path(init).is_file():
+        return Path(init)
+    cause = f"the initial weights {str(init)!r} are neither a file nor a model"
+    raise FseftError(cause, hint=did_you_mean(str(init), names))

@@ -16,6 +16,7 @@ from fseft.evaluation.run import evaluate, write_evaluation
 from fseft.inference.index import INDEX, read_index
 from fseft.inference.run import PredictRequest, predict
 from fseft.logs import captured_records
+from fseft.model_zoo.adapter_file import open_adapter
 from fseft.schemas import SupportSet
 from fseft.temporaries import remove_folder
 from fseft.workspace import digest, file_digest, read_document, write_document
@@ -142,9 +143,9 @@ def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
     index = read_index(folder / INDEX)
     if index is not None and file_digest(adaptation.adapter) not in index.adapters:
         remove_folder(folder)  # predictions of a run that was overwritten
-    adapters, device = (adaptation.adapter,), config.request.device
-    request = PredictRequest((), folder, adapters, device=device, scans=test_split.scans)
-    predict(request, config.workspace)
+    adapter = open_adapter(adaptation.adapter, lambda _: config.request.model)
+    device = config.request.device
+    predict(PredictRequest((), folder, (adapter,), device=device, scans=test_split.scans))
     scores = evaluate(
         match_predictions(folder, test_split.references),
         metrics=config.metrics,

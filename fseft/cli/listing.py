@@ -146,17 +146,14 @@ def _show_names(kind: str, *, as_json: bool) -> None:
 
 def show_model(name: str, workspace: Path, as_json: bool) -> None:
     """Prints the card of a model, and the path of its weights or how to get them."""
-    from fseft.model_zoo.catalogue import SCRATCH, find_model_card, weights_path
-    from fseft.workspace import Workspace
+    from fseft import api
 
-    store = Workspace(workspace)
-    card = find_model_card(name, store)
-    path, remedy = weights_path(name, store) if name != SCRATCH else (None, "They are random.")
-    present = path is not None and path.is_file()
+    model = api.get_model(name, workspace)
     if as_json:
-        console.show_json({**card.model_dump(mode="json"), "present": present})
-    else:
-        _show_facts(_card_facts(card, str(path) if present else f"not downloaded. {remedy}"))
+        console.show_json({**model.card.model_dump(mode="json"), "present": model.has_weights})
+        return
+    missing = f"not downloaded. {model.remedy}"
+    _show_facts(_card_facts(model.card, str(model.weights_path) if model.has_weights else missing))
 
 
 def _card_facts(card: ModelCard, weights: str) -> dict[str, Any]:

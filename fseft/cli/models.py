@@ -46,14 +46,13 @@ def list_models(workspace: Workspace = Path(), as_json: Json = False) -> None:
 
     `fseft models list --json`
     """
-    from fseft.model_zoo.catalogue import SCRATCH, find_model, model_names
-    from fseft.workspace import Workspace
+    from fseft import api
 
     installed = []
-    for name in model_names(Workspace(workspace)):
-        if name != SCRATCH:
+    for name in api.list_models(workspace):
+        if name != "none":
             try:
-                installed.append(find_model(name, Workspace(workspace)))
+                installed.append(api.get_model(name, workspace))
             except FseftError as error:  # the others are listed all the same
                 console.warn(str(error))
     if as_json:
@@ -128,15 +127,12 @@ def import_(
 
     `fseft models import nnunet checkpoint_final.pth --name my-nnunet`
     """
-    from fseft.model_zoo.conversion import import_model
-    from fseft.workspace import Workspace
+    from fseft import api
 
     if allow_pickle:
         console.warn(f"{file} may execute any code on this machine, as --allow-pickle permits")
     with console.working(f"reading {file}"):
-        imported = import_model(
-            model, file, Workspace(workspace), allow_pickle=allow_pickle, save_as=name
-        )
+        imported = api.import_model(model, file, workspace, name=name, allow_pickle=allow_pickle)
     _show_imported(imported, workspace if name else Path(), as_json=as_json)
 
 
@@ -164,13 +160,12 @@ def pull(
 
     `fseft models pull clipdriven --accept-licence`
     """
-    from fseft.model_zoo.download import pull_model
-    from fseft.workspace import Workspace
+    from fseft import api
 
     with console.download(name) as on_bytes:
-        imported = pull_model(
+        imported = api.pull_model(
             name,
-            Workspace(workspace),
+            workspace,
             accept_licence=accept_licence,
             callbacks=_DownloadCallbacks(on_bytes),
         )
@@ -199,23 +194,22 @@ def verify(name: Name, workspace: Workspace = Path(), as_json: Json = False) -> 
 
     `fseft models verify my-model --workspace work --json`
     """
-    from fseft.learn.networks.state_dict_mapping import LoadReport
-    from fseft.model_zoo.conversion import verify_model
-    from fseft.workspace import Workspace
+    from fseft import api
 
     with console.working(f"verifying {name}"):
-        card = verify_model(name, Workspace(workspace))
-    report = card.provenance.get("load_report")
+        verified = api.verify_model(name, workspace)
+    card, report = verified.card, verified.report
     if as_json:
+        load_report = report.model_dump(mode="json") if report else None
         console.show_json(
-            {"name": name, "verified": True, "sha256": card.sha256, "load_report": report}
+            {"name": name, "verified": True, "sha256": card.sha256, "load_report": load_report}
         )
         return
     origin = "import" if report else "pre-training"
     digest = f"sha256 {card.sha256[:12]}"
     lines = [f"{name}: weights ({digest}) and output are the same as after the {origin}"]
     if report:
-        lines += LoadReport.model_validate(report).describe()
+        lines += report.describe()
     console.show_lines(lines)
 
 

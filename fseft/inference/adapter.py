@@ -94,10 +94,11 @@ class Adapter:
             FseftError: The method or the model of the adapter is not installed, or the model has
                 other weights.
         """
+        from fseft.inference.adapter_groups import open_adapters
         from fseft.model_zoo.adapter_file import load_adapter
 
-        network, _ = load_adapter(self.path, self.workspace)
-        return network.eval()
+        (adapter,) = open_adapters((self.path,), self.workspace)
+        return load_adapter(adapter).eval()
 
     def segment(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -13,46 +13,19 @@ from fseft.learn.networks.heads import ParallelHeads, SplitNetwork, is_pointwise
 from fseft.learn.networks.roles import TEXT_CLASSES
 from fseft.model_zoo.adapter_file import (
     NAME,
-    find_backbone,
+    OpenAdapter,
     load_adapter_backbone,
     load_adapter_onto,
-    method_name,
-    read_manifest,
+    open_adapter,
 )
-from fseft.model_zoo.catalogue import find_weights
-from fseft.registry import registry
-from fseft.workspace import digest, file_digest
+from fseft.model_zoo.catalogue import find_model
+from fseft.workspace import digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from fseft.schemas import Manifest
     from fseft.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class OpenAdapter:
-    """An adapter file whose manifest has been read.
-
-    Attributes:
-        path: The file, or the folder of its run, as the user wrote it.
-        file: Absolute path of the file.
-        sha256: Hash of the file.
-        name: Name of its output folder; unique among the adapters of a prediction.
-        manifest: Manifest in the file's header.
-    """
-
-    path: Path
-    file: Path
-    sha256: str
-    name: str
-    manifest: Manifest = field(compare=False)
-
-    @property
-    def num_channels(self) -> int:
-        """Number of logits per voxel: the background and the structures."""
-        return 1 + len(self.manifest.labels)
 
 
 AdapterGroup = tuple[OpenAdapter, ...]
@@ -60,36 +33,36 @@ AdapterGroup = tuple[OpenAdapter, ...]
 
 
 def open_adapters(paths: Sequence[Path], workspace: Workspace) -> tuple[OpenAdapter, ...]:
-    """Reads the manifests of adapters and checks that they can segment the same scans.
+    """Opens adapters, and checks that they can segment the same scans.
 
     Args:
         paths: Adapter files, or folders of runs.
         workspace: Workspace with the models that adapters may need.
 
     Raises:
-        FseftError: No adapter, a file that is not an adapter, a duplicate, a missing backbone, or
-            adapters with different numbers of input channels.
+        FseftError: No adapter, a file that is not an adapter, a duplicate, a missing method or
+            backbone, or adapters with different numbers of input channels.
     """
     if not paths:
         raise FseftError("no adapter was passed", hint="Pass the file or run folder of an adapter.")
-    manifests = [read_manifest(path) for path in paths]
-    files = [(path / NAME if path.is_dir() else path).absolute() for path in paths]
-    hashes = [file_digest(file) for file in files]
-    find_cached = lru_cache(find_weights)
-    for index, path in enumerate(paths):
-        if hashes[index] in hashes[:index]:
-            raise FseftError("the adapter was passed twice", file=path, hint="Leave one out.")
-        _check_channels(path, manifests[index], paths[0], manifests[0])
-        find_backbone(path, manifests[index], workspace, find_cached)
-    return tuple(map(OpenAdapter, paths, files, hashes, _unique_names(files), manifests))
+    model_of = lru_cache(partial(find_model, workspace=workspace))
+    adapters = [open_adapter(path, model_of) for path in paths]
+    for index, adapter in enumerate(adapters):
+        if adapter.sha256 in [other.sha256 for other in adapters[:index]]:
+            raise FseftError(
+                "the adapter was passed twice", file=adapter.path, hint="Leave one out."
+            )
+        _check_channels(adapter, adapters[0])
+    names = _unique_names([adapter.file for adapter in adapters])
+    return tuple(replace(adapter, name=name) for adapter, name in zip(adapters, names, strict=True))
 
 
-def _check_channels(path: Path, manifest: Manifest, first: Path, expected: Manifest) -> None:
-    channels = len(manifest.channels)
-    if channels != len(expected.channels):
+def _check_channels(adapter: OpenAdapter, first: OpenAdapter) -> None:
+    channels, expected = (len(item.manifest.channels) for item in (adapter, first))
+    if channels != expected:
         raise FseftError(
-            f"takes {channels} channel(s), {first} takes {len(expected.channels)}",
-            file=path,
+            f"takes {channels} channel(s), {first.path} takes {expected}",
+            file=adapter.path,
             hint="Predict with each of them separately.",
         )
 
@@ -140,14 +113,13 @@ def _is_builtin(adapter: OpenAdapter) -> bool:
 
 def _has_frozen_features(adapter: OpenAdapter) -> bool:
     """Whether the adapter changes nothing except the head."""
-    manifest = adapter.manifest
-    spec = registry().method(method_name(manifest, adapter.path))
+    manifest, spec = adapter.manifest, adapter.method.spec
     if not spec.trains and TEXT_CLASSES in manifest.hparams:
         return False  # a text-driven head takes features of deeper levels too
     return spec.access == "black-box" and set(manifest.part_modes.values()) == {"frozen"}
 
 
-def load_adapter_group(adapters: AdapterGroup, workspace: Workspace) -> nn.Module:
+def load_adapter_group(adapters: AdapterGroup) -> nn.Module:
     """Loads one network that returns the logits of all adapters of a group.
 
     Built-in black-box heads that are more than pointwise, and all heads where classes outnumber
@@ -159,15 +131,15 @@ def load_adapter_group(adapters: AdapterGroup, workspace: Workspace) -> nn.Modul
         the order of the adapters.
 
     Raises:
-        FseftError: An adapter belongs to another backbone, or its method or model is not installed.
+        FseftError: The tensors of an adapter do not fit the network.
     """
     first = adapters[0]
-    backbone = load_adapter_backbone(first.file, first.manifest, workspace)
+    backbone = load_adapter_backbone(first)
     architecture = backbone.architecture
     num_features = architecture.head(backbone.network).in_channels
     heads: list[nn.Module] = []
     for adapter in adapters:
-        network = load_adapter_onto(backbone, adapter.file, adapter.manifest)
+        network = load_adapter_onto(backbone, adapter)
         heads.append(architecture.head(network))
     if not _has_frozen_features(first):
         return network

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fseft.inference.adapter_groups import OpenAdapter
+    from fseft.model_zoo.adapter_file import OpenAdapter
 
 MergeRule = Literal["probability", "first", "separate"]
 """Adapter that a voxel is assigned to where several predict a structure: the one with the highest

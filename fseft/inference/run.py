@@ -11,7 +11,7 @@ from fseft.anatomy.vocabulary import has_sides
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
-from fseft.inference.adapter_groups import group_adapters, open_adapters
+from fseft.inference.adapter_groups import group_adapters
 from fseft.inference.index import PredictionIndex
 from fseft.inference.outputs import MergeRule, PredictionFolder, arrange_outputs
 from fseft.inference.scan_files import gather_scans
@@ -24,13 +24,12 @@ from fseft.inference.segment_case import (
 )
 from fseft.parallel import default_workers, each_case
 from fseft.volume.image import content_digest
-from fseft.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from fseft.inference.adapter_groups import OpenAdapter
+    from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.parallel import Workers
     from fseft.schemas import PredictedCase
 
@@ -46,7 +45,7 @@ class PredictRequest:
     Attributes:
         inputs: Image files, folders of images, or folders of DICOM series.
         output: Folder for the segmentations.
-        adapters: Adapter files, or folders of runs.
+        adapters: Adapters, from `fseft.inference.adapter_groups.open_adapters`.
         overlap: Rule for voxels that several adapters assign to a structure.
         probabilities: Whether probability maps are written too.
         tta: Whether logits are averaged over mirrored copies.
@@ -57,7 +56,7 @@ class PredictRequest:
 
     inputs: tuple[Path, ...]
     output: Path
-    adapters: tuple[Path, ...]
+    adapters: tuple[OpenAdapter, ...]
     overlap: MergeRule = "probability"
     probabilities: bool = False
     tta: bool = False
@@ -81,9 +80,7 @@ class PredictResult:
     failed: dict[str, FseftError] = field(default_factory=dict)
 
 
-def predict(
-    request: PredictRequest, workspace: Workspace, callbacks: Callbacks | None = None
-) -> PredictResult:
+def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> PredictResult:
     """Segments every scan, except those that were segmented by the same adapters before.
 
     Each label map appears atomically as `<output>/<case>.nii.gz`, on the native grid of the scan.
@@ -93,7 +90,6 @@ def predict(
 
     Args:
         request: Scans, adapters and options.
-        workspace: Workspace with the models that adapters need.
         callbacks: Observer of the progress over scans, and over windows within this process.
 
     Raises:
@@ -101,12 +97,11 @@ def predict(
             first.
     """
     callbacks = callbacks or Callbacks()
-    adapters = open_adapters(request.adapters, workspace)
-    _check_mirroring(request, adapters)
+    adapters = request.adapters
+    _check_mirroring(request)
     scans = request.scans or gather_scans(request.inputs, len(adapters[0].manifest.channels))
-    outputs = _arrange_outputs(request, adapters, scans)
-    absolute = Workspace(workspace.root.absolute())  # workers may have another current folder
-    config = InferenceConfig(group_adapters(adapters), absolute, request.device, request.tta)
+    outputs = _arrange_outputs(request, scans)
+    config = InferenceConfig(group_adapters(adapters), request.device, request.tta)
     segment, workers = _segmenter(config, request.workers, callbacks)
     indexes = {output: _open_index(output, scans) for output in outputs}
     with callbacks.progress("predict", len(scans)) as advance:
@@ -235,13 +230,13 @@ def _warn_support_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str]
         )
 
 
-def _check_mirroring(request: PredictRequest, adapters: Sequence[OpenAdapter]) -> None:
+def _check_mirroring(request: PredictRequest) -> None:
     """Refuses mirrored copies for a network that was not trained on any.
 
     Raises:
         FseftError: Averaging over mirrored copies was requested for such an adapter.
     """
-    for adapter in adapters if request.tta else ():
+    for adapter in request.adapters if request.tta else ():
         if adapter.manifest.mirror:
             continue
         lateral = has_sides(tuple(adapter.manifest.labels))
@@ -255,13 +250,11 @@ def _check_mirroring(request: PredictRequest, adapters: Sequence[OpenAdapter]) -
 
 
 def _arrange_outputs(
-    request: PredictRequest,
-    adapters: Sequence[OpenAdapter],
-    scans: Mapping[str, tuple[Path, ...]],
+    request: PredictRequest, scans: Mapping[str, tuple[Path, ...]]
 ) -> tuple[PredictionFolder, ...]:
     """Output folders; refuses those in which a segmentation could replace, or pass for, a scan."""
     outputs = arrange_outputs(
-        request.output, adapters, request.overlap, probabilities=request.probabilities
+        request.output, request.adapters, request.overlap, probabilities=request.probabilities
     )
     inputs = {path.resolve() for path in request.inputs}
     files = {file.resolve() for paths in scans.values() for file in paths}

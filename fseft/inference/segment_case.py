@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from fseft.inference.adapter_groups import AdapterGroup, OpenAdapter
+    from fseft.inference.adapter_groups import AdapterGroup
     from fseft.inference.outputs import PredictionFolder
+    from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.schemas import Manifest
     from fseft.volume.geometry import Geometry
     from fseft.volume.image import Volume
     from fseft.volume.preprocessing import PreparedVolume
-    from fseft.workspace import Workspace
 
     Logits = npt.NDArray[Any]
     """(1 + structures, i, j, k)."""
@@ -42,14 +42,12 @@ class InferenceConfig:
 
     Attributes:
         groups: Adapters, grouped by forward pass.
-        workspace: Workspace with the models that adapters need.
         device: `auto`, `cpu` or `cuda`; resolved in the process that segments.
         tta: Whether logits are averaged over mirrored copies.
         num_threads: Threads of PyTorch in a worker process; 0 keeps PyTorch's default.
     """
 
     groups: tuple[AdapterGroup, ...]
-    workspace: Workspace
     device: str = "cpu"
     tta: bool = False
     num_threads: int = 0
@@ -77,7 +75,7 @@ class Scan:
 
 def load_networks(config: InferenceConfig) -> tuple[nn.Module, ...]:
     """Loads the network of every adapter group."""
-    return tuple(load_adapter_group(group, config.workspace) for group in config.groups)
+    return tuple(load_adapter_group(group) for group in config.groups)
 
 
 _cached_networks = lru_cache(maxsize=1)(load_networks)

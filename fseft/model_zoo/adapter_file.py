@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, PluginError
+from fseft.experiment.settings import ConfiguredMethod
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.adapters.apply import adapt_network
-from fseft.model_zoo.catalogue import find_model_card, find_weights
 from fseft.model_zoo.loading import load_backbone
 from fseft.registry import registry
 from fseft.schemas import Manifest
-from fseft.workspace import atomic_write
+from fseft.training_config import TrainingConfig
+from fseft.workspace import atomic_write, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
-    from typing import Any
 
     from torch import Tensor, nn
 
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
-    from fseft.model_zoo.catalogue import Weights
+    from fseft.model_zoo.catalogue import FoundationModel, Weights
     from fseft.model_zoo.loading import Backbone
-    from fseft.schemas import ModelCard, Provenance
-    from fseft.workspace import Workspace
+    from fseft.schemas import ModelCard
 
 logger = logging.getLogger(__name__)
 
 HEADER = "fseft"
 NAME = "adapter.safetensors"
+_MISMATCH = "the adapter is for another backbone"
 
 
 def write_adapter(
@@ -104,166 +105,171 @@ def _read_header(path: Path) -> str | None:
     return header
 
 
-def load_adapter(path: Path, workspace: Workspace) -> tuple[nn.Module, Manifest]:
-    """Loads the network of an adapter: backbone, method and trained tensors, merged.
+@dataclass(frozen=True)
+class OpenAdapter:
+    """An adapter file with everything that it refers to, which `open_adapter` has resolved.
+
+    Attributes:
+        path: The file, or the folder of its run, as the user wrote it.
+        file: Absolute path of the file.
+        sha256: Hash of the file.
+        name: Name of its output folder; unique among the adapters of a prediction.
+        manifest: Manifest in the file's header.
+        method: The method that it was trained with.
+        card: Card of the model that it was trained on.
+        weights: Verified weights of that model; None for random weights.
+    """
+
+    path: Path
+    file: Path
+    sha256: str
+    name: str
+    manifest: Manifest = field(compare=False)
+    method: ConfiguredMethod = field(compare=False)
+    card: ModelCard = field(compare=False)
+    weights: Weights | None = field(compare=False)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of logits per voxel: the background and the structures."""
+        return 1 + len(self.manifest.labels)
+
+
+def open_adapter(path: Path, model_of: Callable[[str], FoundationModel]) -> OpenAdapter:
+    """Reads the manifest of an adapter, and resolves its method and its model.
 
     Args:
         path: The adapter file, or the folder of a run.
-        workspace: Workspace with the models of the user.
-
-    Returns:
-        A module from images (B, C, i, j, k) to logits (B, 1 + structures, i, j, k), and the
-        manifest.
+        model_of: Finds a foundation model by its name.
 
     Raises:
-        FseftError: The adapter has another backbone, or its method or model is not installed.
+        FseftError: The file is not an adapter, its method or its model is not installed, or the
+            model has other weights.
     """
     manifest = read_manifest(path)
-    model = load_adapter_backbone(path, manifest, workspace)
-    return load_adapter_onto(model, path / NAME if path.is_dir() else path, manifest), manifest
+    file = (path / NAME if path.is_dir() else path).absolute()
+    method = _method(manifest, path)
+    model = model_of(manifest.model)
+    card = _checked_card(path, manifest, model)
+    weights = _checked_weights(path, manifest, model) if manifest.backbone_sha256 else None
+    return OpenAdapter(path, file, file_digest(file), path.stem, manifest, method, card, weights)
 
 
-def load_adapter_backbone(path: Path, manifest: Manifest, workspace: Workspace) -> Backbone:
-    """Loads the network that an adapter was trained on, without the adapter.
+def load_adapter(adapter: OpenAdapter) -> nn.Module:
+    """Loads the network of an adapter: backbone, method and trained tensors, merged.
 
-    Args:
-        path: The adapter file, for errors.
-        manifest: Manifest of the adapter.
-        workspace: Workspace with the models of the user.
+    Returns:
+        A module from images (B, C, i, j, k) to logits (B, 1 + structures, i, j, k).
 
     Raises:
-        FseftError: The adapter has another backbone, or its model is not installed.
+        FseftError: The tensors do not fit the network.
     """
-    card, weights = find_backbone(path, manifest, workspace)
+    return load_adapter_onto(load_adapter_backbone(adapter), adapter)
+
+
+def load_adapter_backbone(adapter: OpenAdapter) -> Backbone:
+    """Loads the network that an adapter was trained on, without the adapter."""
+    manifest = adapter.manifest
     return load_backbone(
-        card, weights, len(manifest.channels), structures=len(manifest.labels), seed=manifest.seed
+        adapter.card,
+        adapter.weights,
+        len(manifest.channels),
+        structures=len(manifest.labels),
+        seed=manifest.seed,
     )
 
 
-def load_adapter_onto(model: Backbone, path: Path, manifest: Manifest) -> nn.Module:
+def load_adapter_onto(model: Backbone, adapter: OpenAdapter) -> nn.Module:
     """Applies an adapter to its backbone, whose head is replaced.
 
     Args:
         model: The backbone of the adapter; it may have the head of another one.
-        path: The adapter file.
-        manifest: Manifest of the adapter.
+        adapter: The adapter.
 
     Returns:
         The network with the adapter merged into it.
-
-    Raises:
-        FseftError: The method of the adapter is not installed.
     """
     from safetensors.torch import load_file
 
-    method = method_name(manifest, path)
-    _warn_of_other_version(manifest, path, registry().provenance("method", method))
+    manifest, method = adapter.manifest, adapter.method
     model.put_head(
-        list(manifest.labels),
-        seed=manifest.seed,
-        suppress_unmatched=not registry().method(method).trains,
+        list(manifest.labels), seed=manifest.seed, suppress_unmatched=not method.spec.trains
     )
     adapted = apply_method(
-        model.architecture,
-        model.network,
-        method,
-        manifest.config,
-        manifest.part_modes,
-        manifest.seed,
-        model.missing_keys,
+        model.architecture, model.network, method, manifest.seed, model.missing_keys
     )
     try:
-        adapted.load_state_dict(load_file(path))
+        adapted.load_state_dict(load_file(adapter.file))
     except FseftError as error:
-        raise error.located(file=path) from error
+        raise error.located(file=adapter.path) from error
     return adapted.merge()
 
 
-def _warn_of_other_version(manifest: Manifest, path: Path, installed: Provenance) -> None:
-    method = manifest.method
-    if method.distribution != "fseft" and method.version != installed.version:
-        logger.warning(
-            "%s: was trained with %s %s, and %s is installed: results may differ",
-            path,
-            method.distribution,
-            method.version,
-            installed.version,
-        )
-
-
-def find_backbone(
-    path: Path,
-    manifest: Manifest,
-    workspace: Workspace,
-    weights_of: Callable[[str, Workspace], Weights] = find_weights,
-) -> tuple[ModelCard, Weights | None]:
-    """Finds the model that an adapter was trained on.
-
-    Args:
-        path: The adapter file, for errors.
-        manifest: Manifest of the adapter.
-        workspace: Workspace with the models of the user.
-        weights_of: Finds the weights of a model; may cache them.
-
-    Returns:
-        Card and weights; None for random weights.
-
-    Raises:
-        FseftError: The model is missing, or differs from that of the adapter.
-    """
-    card = find_model_card(manifest.model, workspace)
+def _checked_card(path: Path, manifest: Manifest, model: FoundationModel) -> ModelCard:
+    """Returns the card of the model, with the network of the adapter."""
     network = {"architecture": manifest.architecture, "hparams": manifest.hparams}
-    if not manifest.backbone_sha256:
-        return card.model_copy(update=network), None
-    mismatch = "the adapter is for another backbone"
-    if network != card.model_dump(mode="json", include={"architecture", "hparams"}):
+    installed = model.card.model_dump(mode="json", include={"architecture", "hparams"})
+    if manifest.backbone_sha256 and network != installed:
         raise FseftError(
-            f"{mismatch}: the network of {card.name!r} has changed since",
+            f"{_MISMATCH}: the network of {model.name!r} has changed since",
             file=path,
             hint=f"It was {manifest.architecture} with {manifest.hparams}.",
         )
-    weights = weights_of(manifest.model, workspace)
+    return model.card.model_copy(update=network)
+
+
+def _checked_weights(path: Path, manifest: Manifest, model: FoundationModel) -> Weights:
+    """Returns the weights of the model if they are those of the training."""
+    weights = model.weights
     if weights.sha256 != manifest.backbone_sha256:
         raise FseftError(
-            f"{mismatch}: the installed weights of {card.name!r} are not those of the training",
+            f"{_MISMATCH}: the installed weights of {model.name!r} are not those of the training",
             file=path,
             hint=f"Get the weights whose sha256 starts with {manifest.backbone_sha256[:12]}.",
         )
-    return card.model_copy(update=network), weights
+    return weights
 
 
-def method_name(manifest: Manifest, path: Path) -> str:
-    """Returns the full name of an adapter's method, `package:name`.
-
-    Args:
-        manifest: Manifest of the adapter.
-        path: The adapter file, for errors.
-
-    Raises:
-        FseftError: The method is not installed.
-    """
+def _method(manifest: Manifest, path: Path) -> ConfiguredMethod:
+    """Resolves the method of an adapter by its full name, `package:name`, with its settings."""
     method = manifest.method
+    package = f"{method.distribution} {method.version}"
     name = method.name.rpartition(":")[2]
     full_name = f"{method.distribution}:{name}"
     try:
-        registry().method(full_name)
+        spec = registry().method(full_name)
     except FseftError as error:
-        package = f"{method.distribution} {method.version}"
         raise FseftError(
             f"the adapter needs the method {name!r} of the package {package}, which is not "
             "installed or cannot be used",
             file=path,
             hint="Install it, or check it with `fseft plugins`.",
         ) from error
-    return full_name
+    try:
+        config = spec.config.model_validate_json(json.dumps(manifest.config))
+    except ValidationError as error:
+        raise FseftError(
+            f"the method {full_name!r} does not accept these settings ({error.errors()[0]['msg']})",
+            hint=f"Install {package}, with which the adapter was trained.",
+            file=path,
+        ) from error
+    installed = registry().provenance("method", full_name).version
+    if method.distribution != "fseft" and method.version != installed:
+        logger.warning(
+            "%s: was trained with %s, and %s is installed: results may differ",
+            path,
+            package,
+            installed,
+        )
+    return ConfiguredMethod(
+        full_name, spec, config, TrainingConfig(), manifest.decoder, manifest.bottleneck
+    )
 
 
 def apply_method(
     architecture: Architecture,
     network: nn.Module,
-    name: str,
-    config: Mapping[str, Any],
-    part_modes: Mapping[str, str],
+    method: ConfiguredMethod,
     seed: int,
     missing_keys: Sequence[str] = (),
 ) -> AdaptedNetwork:
@@ -272,29 +278,20 @@ def apply_method(
     Args:
         architecture: Architecture of the network.
         network: The network; changed in place.
-        name: Name of the method.
-        config: Configuration of the method, not validated.
-        part_modes: Modes of decoder and bottleneck.
+        method: The method with its settings, and the modes of decoder and bottleneck.
         seed: Seed of new weights.
         missing_keys: Parameters without pre-trained values, which are trained as well: random
             weights are never frozen.
 
     Raises:
-        FseftError: The configuration is not valid for the installed version of the method.
+        FseftError: The method cannot be applied to this network.
     """
-    spec = registry().method(name)
-    try:
-        validated = spec.config.model_validate_json(json.dumps(dict(config)))
-    except ValidationError as error:
-        raise FseftError(
-            f"the method {name!r} does not accept these settings ({error.errors()[0]['msg']})",
-            hint="Install the version of its package that the adapter was trained with.",
-        ) from error
-    method = registry().create("method", name, validated)
+    component = registry().create("method", method.name, method.config)
+    modes = method.part_modes
     adapted = adapt_network(
-        architecture, network, method, seed=seed, missing_keys=missing_keys, **part_modes
+        architecture, network, component, seed=seed, missing_keys=missing_keys, **modes
     )
-    if spec.access == "black-box" and set(part_modes.values()) == {"frozen"}:
+    if method.spec.access == "black-box" and set(modes.values()) == {"frozen"}:
         _check_frozen(adapted, head_names(architecture, network), missing_keys)
     return adapted
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError, did_you_mean
@@ -68,12 +69,14 @@ class FoundationModel:
         remedy: How to obtain the weights where they are missing.
         source: The plugin package that provides the model; None for a model of the workspace and
             for random weights.
+        spec: The entry of that package.
     """
 
     card: ModelCard
     weights_path: Path | None = None
     remedy: str = ""
     source: Provenance | None = None
+    spec: FoundationModelSpec | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -100,8 +103,9 @@ class FoundationModel:
 
         return get_architecture(self.card.architecture)
 
+    @cached_property
     def weights(self) -> Weights:
-        """Verifies the file with the weights by its sha256, which reads the file once.
+        """The weights; the file is read once, to verify its sha256.
 
         Raises:
             FseftError: The file is missing, or differs from the one that the card describes.
@@ -130,94 +134,67 @@ def find_model(name: str, workspace: Workspace) -> FoundationModel:
             damaged.
     """
     if name == SCRATCH:
-        return FoundationModel(scratch_card())
-    in_workspace = name in workspace.models()
-    if not in_workspace and not _is_registered(name):
+        return FoundationModel(scratch_card(), remedy="They are random.")
+    if name in workspace.models():
+        path = workspace.model(name).absolute() / WEIGHTS_FILE
+        remedy = "Repeat its pre-training, or `fseft models import`."
+        return FoundationModel(read_card(path, remedy), path, remedy)
+    model = registered_model(name, workspace)
+    return replace(model, card=model.card.model_copy(update=_as_imported(model)))
+
+
+def registered_model(name: str, workspace: Workspace) -> FoundationModel:
+    """Resolves the name of a model of a plugin, as its package describes it before any import.
+
+    Raises:
+        FseftError: The model is unknown (with the nearest names), or two packages provide it.
+    """
+    if ":" not in name and name not in _short_names():
         hint = did_you_mean(name, model_names(workspace))
         if not workspace.models():
             hint += " Your models are stored in the workspace of their pre-training."
         raise FseftError(f"unknown model {name!r}", hint=hint)
-    path, remedy = weights_path(name, workspace)
-    if in_workspace:
-        return FoundationModel(read_card(name, workspace), path.absolute(), remedy)
-    updates = {**_as_imported(name, workspace), "name": name}
-    card = model_spec(name).card.model_copy(update=updates)
-    return FoundationModel(card, path, remedy, registry().provenance("model", name))
-
-
-def _is_registered(name: str) -> bool:
-    """Whether a plugin offers the name, or it is written in full as `package:name`."""
-    return ":" in name or name in {
-        key.rpartition(":")[2] for key in registry().registrations("model")
-    }
-
-
-def find_model_card(name: str, workspace: Workspace) -> ModelCard:
-    """Returns the card of a model; see `find_model`."""
-    return find_model(name, workspace).card
-
-
-def find_weights(name: str, workspace: Workspace) -> Weights:
-    """Verifies and returns the weights of a model; see `FoundationModel.weights`."""
-    return find_model(name, workspace).weights()
-
-
-def model_spec(name: str) -> FoundationModelSpec:
-    """Returns the registered entry of a plugin's model.
-
-    Raises:
-        FseftError: The model is unknown, or two packages provide it.
-    """
     spec = registry().resolve("model", name).spec
     assert isinstance(spec, FoundationModelSpec)  # noqa: S101 - checked at registration
-    return spec
-
-
-def imported_folder(name: str, workspace: Workspace) -> Path:
-    """Returns the folder of a plugin's model after its import, which names the package."""
-    registration = registry().resolve("model", name)
-    return workspace.imported(registration.source.distribution, registration.spec.name)
-
-
-def _as_imported(name: str, workspace: Workspace) -> dict[str, Any]:
-    """Returns fields of the card at import, which take precedence over the registered card."""
-    spec, path = model_spec(name), imported_folder(name, workspace) / MODEL_FILE
-    if spec.checkpoint is None or not path.is_file():
-        return {}
-    card = read_card(name, workspace)
-    if spec.checkpoint.card:  # the file determines the whole card
-        return dict(card)
-    return {"sha256": card.sha256, "provenance": card.provenance}
-
-
-def read_card(name: str, workspace: Workspace) -> ModelCard:
-    """Reads the card that is stored with a model's weights.
-
-    Raises:
-        FseftError: The card is missing or damaged.
-    """
-    path, remedy = weights_path(name, workspace)
-    try:
-        return read_document(path.with_name(MODEL_FILE), ModelCard)
-    except FseftError as error:
-        raise FseftError(error.cause, file=error.file, hint=remedy) from error
-
-
-def has_weights(name: str, workspace: Workspace) -> bool:
-    """Returns whether the file of a model's weights exists; the file is not read."""
-    return weights_path(name, workspace)[0].is_file()
-
-
-def weights_path(name: str, workspace: Workspace) -> tuple[Path, str]:
-    """Returns the path of a model's weights, which may not exist, and how to obtain them."""
-    if name in workspace.models():
-        remedy = "Repeat its pre-training, or `fseft models import`."
-        return workspace.model(name) / WEIGHTS_FILE, remedy
-    spec = model_spec(name)
+    card, source = spec.card.model_copy(update={"name": name}), registry().provenance("model", name)
     if spec.checkpoint is None:
-        return registry().create("model", name), "Install its package again."
+        path, remedy = registry().create("model", name), "Install its package again."
+        return FoundationModel(card, path, remedy, source, spec)
+    path = workspace.imported(source.distribution, spec.name) / WEIGHTS_FILE
     manual = f"{spec.checkpoint.file} from {spec.card.home}, then `fseft models import {name} FILE`"
     remedy = f"Download {manual}."
     if spec.checkpoint.url:
         remedy = f"Run `fseft models pull {name}`, or download {manual}."
-    return imported_folder(name, workspace) / WEIGHTS_FILE, remedy
+    return FoundationModel(card, path, remedy, source, spec)
+
+
+def _short_names() -> set[str]:
+    """Names of the models of plugins, without those of their packages."""
+    return {name.rpartition(":")[2] for name in registry().registrations("model")}
+
+
+def _as_imported(model: FoundationModel) -> dict[str, Any]:
+    """Returns fields of the card at import, which take precedence over the registered card."""
+    path, spec = model.weights_path, model.spec
+    if not spec or not spec.checkpoint or not path or not path.with_name(MODEL_FILE).is_file():
+        return {}
+    card = read_card(path, model.remedy)
+    if spec.checkpoint.card:  # the file determines the whole card
+        return {**dict(card), "name": model.name}
+    return {"sha256": card.sha256, "provenance": card.provenance}
+
+
+def read_card(weights: Path, remedy: str) -> ModelCard:
+    """Reads the card that is stored with a model's weights.
+
+    Args:
+        weights: The file with the weights.
+        remedy: Hint of the error.
+
+    Raises:
+        FseftError: The card is missing or damaged.
+    """
+    try:
+        return read_document(weights.with_name(MODEL_FILE), ModelCard)
+    except FseftError as error:
+        raise FseftError(error.cause, file=error.file, hint=remedy) from error

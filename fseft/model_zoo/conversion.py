@@ -23,9 +23,6 @@ from fseft.model_zoo.catalogue import (
     MODEL_FILE,
     WEIGHTS_FILE,
     check_model_name,
-    find_weights,
-    imported_folder,
-    model_spec,
     read_card,
 )
 from fseft.model_zoo.loading import output_channels
@@ -41,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fseft.learn.networks.roles import Architecture
+    from fseft.model_zoo.catalogue import FoundationModel
     from fseft.schemas import ModelCard
     from fseft.workspace import Workspace
 
@@ -82,21 +80,51 @@ class ImportedModel:
     is_new: bool = True
 
 
-def checkpoint_of(name: str) -> tuple[FoundationModelSpec, CheckpointSpec]:
-    """Returns the entry of a model whose weights are imported, and its public checkpoint.
+@dataclass(frozen=True)
+class VerifiedModel:
+    """A model whose weights and output are those of its card.
+
+    Attributes:
+        card: Card of the model.
+        report: Report on the tensors of the public file; None for a model that was pre-trained.
+    """
+
+    card: ModelCard
+    report: LoadReport | None
+
+
+@dataclass(frozen=True)
+class PublicModel:
+    """A model of a plugin whose weights are a public checkpoint of their owner.
+
+    Attributes:
+        name: Name of the model; `package:name` where two packages offer the same name.
+        spec: The entry of its package.
+        checkpoint: The public file.
+        folder: Folder of the converted weights, in the model cache of the user.
+    """
+
+    name: str
+    spec: FoundationModelSpec
+    checkpoint: CheckpointSpec
+    folder: Path
+
+
+def public_model(model: FoundationModel) -> PublicModel:
+    """Returns a model, from `registered_model`, as one whose weights are imported.
 
     Raises:
-        FseftError: The model is unknown, or its package includes the weights.
+        FseftError: The package of the model includes the weights.
     """
-    spec = model_spec(name)
-    if spec.checkpoint is None:
-        cause = f"the package of the model {name!r} includes its weights"
+    spec, path = model.spec, model.weights_path
+    if spec is None or spec.checkpoint is None or path is None:
+        cause = f"the package of the model {model.name!r} includes its weights"
         raise FseftError(cause, hint="No import is necessary.")
-    return spec, spec.checkpoint
+    return PublicModel(model.name, spec, spec.checkpoint, path.parent)
 
 
 def import_model(
-    name: str,
+    model: PublicModel,
     file: Path,
     workspace: Workspace,
     *,
@@ -106,9 +134,9 @@ def import_model(
     """Converts the public checkpoint of a model, and stores it in the cache of the user.
 
     Args:
-        name: Name of the model.
+        model: The model.
         file: Its public checkpoint.
-        workspace: Workspace that determines the model cache.
+        workspace: Workspace of a model that is stored under another name.
         allow_pickle: Whether the file may execute code.
         save_as: Name under which the model is stored in the workspace instead; empty for the cache.
 
@@ -116,27 +144,29 @@ def import_model(
         FseftError: The file is incomplete or belongs to another model, or the name is taken; no
             file is written then.
     """
-    folder = _new_folder(save_as, workspace) if save_as else imported_folder(name, workspace)
-    converted = convert_checkpoint(name, file, allow_pickle=allow_pickle)
+    folder = _new_folder(save_as, workspace) if save_as else model.folder
+    converted = convert_checkpoint(model, file, allow_pickle=allow_pickle)
     return write_converted(converted, folder, save_as)
 
 
-def convert_checkpoint(name: str, file: Path, *, allow_pickle: bool = False) -> ConvertedModel:
+def convert_checkpoint(
+    model: PublicModel, file: Path, *, allow_pickle: bool = False
+) -> ConvertedModel:
     """Reads the public checkpoint of a model, and computes the output of its network.
 
     Args:
-        name: Name of the model.
+        model: The model.
         file: Its public checkpoint.
         allow_pickle: Whether the file may execute code.
 
     Raises:
         FseftError: The file is incomplete, or belongs to another model.
     """
-    spec, checkpoint = checkpoint_of(name)
+    spec, checkpoint = model.spec, model.checkpoint
     content = read_weights(file, allow_pickle=allow_pickle)
     try:
         tensors = unwrap(content, checkpoint.unwrap)
-        others = _other_matches(name, spec, tensors)
+        others = _other_matches(model, tensors)
         card = spec.card
         if checkpoint.card:
             card = import_object(checkpoint.card)(spec.card, file, content)
@@ -184,41 +214,41 @@ def write_converted(converted: ConvertedModel, folder: Path, name: str = "") -> 
     return ImportedModel(card, converted.report, folder, replaced)
 
 
-def find_imported(name: str, workspace: Workspace, file_sha256: str) -> ImportedModel | None:
+def find_imported(model: PublicModel, file_sha256: str) -> ImportedModel | None:
     """Returns a model that was imported from a certain file, if its weights are intact.
 
     Args:
-        name: Name of the model.
-        workspace: Workspace that determines the model cache.
+        model: The model.
         file_sha256: Digest of the public checkpoint; empty if unknown.
     """
+    weights = model.folder / WEIGHTS_FILE
     try:
-        find_weights(name, workspace)
-        card = read_card(name, workspace)
+        card = read_card(weights, "")
     except FseftError:
         return None
     if not file_sha256 or card.provenance.get("file_sha256") != file_sha256:
         return None
+    if not weights.is_file() or file_digest(weights) != card.sha256:
+        return None
     report = LoadReport.model_validate(card.provenance["load_report"])
-    return ImportedModel(card, report, imported_folder(name, workspace), is_new=False)
+    return ImportedModel(card, report, model.folder, is_new=False)
 
 
-def verify_model(name: str, workspace: Workspace) -> ModelCard:
+def verify_model(model: FoundationModel) -> VerifiedModel:
     """Verifies the file of a model, and the output of its network for a fixed input.
 
     Args:
-        name: Name of the model.
-        workspace: Workspace with the models of the user.
+        model: The model.
 
     Raises:
         FseftError: The file has changed, or the installed libraries compute another output.
     """
-    weights = find_weights(name, workspace)
-    card = read_card(name, workspace)
+    weights = model.weights
+    card = read_card(weights.path, model.remedy)
     expected = card.provenance.get("output")
     if expected is None:
         raise FseftError(
-            f"no output of the model {name!r} is stored for comparison",
+            f"no output of the model {model.name!r} is stored for comparison",
             hint="Its weights have the sha256 of its card.",
         )
     architecture, network = _build_network(card, seed=0)
@@ -229,11 +259,12 @@ def verify_model(name: str, workspace: Workspace) -> ModelCard:
         versions_then = card.provenance.get("versions", {}).items()
         libraries = ", ".join(f"{library} {version}" for library, version in versions_then)
         raise FseftError(
-            f"the output of the model {name!r} differs from that at import (mean "
+            f"the output of the model {model.name!r} differs from that at import (mean "
             f"{output['mean']:.4g}, expected {expected['mean']:.4g})",
             hint=f"Install {libraries}, or import it again.",
         )
-    return card
+    report = card.provenance.get("load_report")
+    return VerifiedModel(card, LoadReport.model_validate(report) if report else None)
 
 
 def _new_folder(name: str, workspace: Workspace) -> Path:
@@ -249,9 +280,7 @@ def _new_folder(name: str, workspace: Workspace) -> Path:
     return folder
 
 
-def _other_matches(
-    name: str, spec: FoundationModelSpec, tensors: Mapping[str, Tensor]
-) -> list[str]:
+def _other_matches(model: PublicModel, tensors: Mapping[str, Tensor]) -> list[str]:
     """Other models whose checkpoint has the same names of tensors.
 
     Raises:
@@ -264,14 +293,14 @@ def _other_matches(
         if isinstance(item, FoundationModelSpec) and item.checkpoint
     }
     matches = matching_checkpoints(tensors, checkpoints)
-    if not any(specs[key] is spec for key in matches):
-        hint = f"Pass its public checkpoint; see `fseft models show {name}`."
+    if not any(specs[key] is model.spec for key in matches):
+        hint = f"Pass its public checkpoint; see `fseft models show {model.name}`."
         if matches:
             hint = f"It looks like that of {' or '.join(matches)}."
         count = pluralise(len(tensors), "tensor")
-        cause = f"is not a checkpoint of {name!r} ({count}, first {min(tensors)})"
+        cause = f"is not a checkpoint of {model.name!r} ({count}, first {min(tensors)})"
         raise FseftError(cause, hint=hint)
-    return [key for key in matches if specs[key] is not spec]
+    return [key for key in matches if specs[key] is not model.spec]
 
 
 def _match_tensors(

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
-from fseft.model_zoo.catalogue import imported_folder
-from fseft.model_zoo.conversion import (
-    checkpoint_of,
-    convert_checkpoint,
-    find_imported,
-    write_converted,
-)
+from fseft.model_zoo.conversion import convert_checkpoint, find_imported, write_converted
 from fseft.model_zoo.https import fetch
 from fseft.model_zoo.hub import fetch_from_hub
 from fseft.workspace import file_digest, model_cache, write_text
@@ -21,17 +15,15 @@ from fseft.workspace import file_digest, model_cache, write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fseft.model_zoo.conversion import ConvertedModel, ImportedModel
+    from fseft.model_zoo.conversion import ConvertedModel, ImportedModel, PublicModel
     from fseft.plugin import CheckpointSpec, FoundationModelSpec
-    from fseft.workspace import Workspace
 
 OPEN_LICENCES = ("Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-4.0")
 """Licences that permit use without prior consent."""
 
 
 def pull_model(
-    name: str,
-    workspace: Workspace,
+    model: PublicModel,
     *,
     accept_licence: bool = False,
     callbacks: Callbacks | None = None,
@@ -42,8 +34,7 @@ def pull_model(
     later downloads are compared with the first.
 
     Args:
-        name: Name of the model.
-        workspace: Workspace that determines the model cache.
+        model: The model.
         accept_licence: Whether the user has read and accepts a licence that is not open.
         callbacks: Observer of the download.
 
@@ -54,20 +45,19 @@ def pull_model(
         FseftError: The licence is not accepted, the download fails, or the file is not the expected
             one.
     """
-    spec, checkpoint = checkpoint_of(name)
+    spec, checkpoint = model.spec, model.checkpoint
     _check_access(spec, checkpoint, accept_licence=accept_licence)
-    folder = imported_folder(name, workspace)
-    key = folder.relative_to(model_cache()).as_posix()
+    key = model.folder.relative_to(model_cache()).as_posix()
     expected = checkpoint.sha256 or _read_pins().get(key, "")
-    imported = find_imported(name, workspace, expected)
+    imported = find_imported(model, expected)
     if imported:
         return imported
     file = model_cache() / "downloads" / f"{key.replace('/', '-')}-{checkpoint.file}"
     if not file.is_file():
         _fetch(spec, checkpoint, file, callbacks or Callbacks())
     sha256 = file_digest(file)
-    converted = _verify_and_convert(name, checkpoint, file, key)
-    imported = write_converted(converted, folder)
+    converted = _verify_and_convert(model, file, key)
+    imported = write_converted(converted, model.folder)
     file.unlink()  # the converted weights are kept
     if not checkpoint.sha256:
         _pin(key, sha256)
@@ -111,16 +101,14 @@ def _fetch(
         )
 
 
-def _verify_and_convert(
-    name: str, checkpoint: CheckpointSpec, file: Path, key: str
-) -> ConvertedModel:
+def _verify_and_convert(model: PublicModel, file: Path, key: str) -> ConvertedModel:
     """Verifies and converts a download, and removes a file that is not the expected one."""
     try:
-        if checkpoint.sha256:
-            _check_published_digest(checkpoint, file)
+        if model.checkpoint.sha256:
+            _check_published_digest(model.checkpoint, file)
         else:
             _check_pin(key, file)
-        return convert_checkpoint(name, file)
+        return convert_checkpoint(model, file)
     except FseftError:
         file.unlink()
         raise

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.learn.networks.roles import Architecture
+    from fseft.model_zoo.catalogue import FoundationModel
     from fseft.pretraining.label_presence import MissingLabel
-    from fseft.schemas import Millimetres, Triple
+    from fseft.schemas import Dataset, Millimetres, Triple
 
 DEFAULT_TRAINING = TrainingConfig(
     loss="dice_ce",
@@ -69,11 +70,11 @@ class PretrainRequest:
     """Options of a pre-training.
 
     Attributes:
-        folders: Folders of the datasets.
+        datasets: The datasets.
         name: Name of the new model.
         architecture: Name of the network; empty for that of `init`, or the default.
         hparams: Hyper-parameters of the network.
-        init: Name of a model, or path of a file of weights; empty for random weights.
+        init: A model, or a file of weights, to start from; None for random weights.
         allow_pickle: Whether the file of weights may execute code.
         labels: Structures to learn; empty for all.
         missing_label: Dataset -> meaning of a structure that a label file does not contain; the
@@ -102,11 +103,11 @@ class PretrainRequest:
         checkpoint_activations: Whether to recompute activations in the backward pass.
     """
 
-    folders: tuple[Path, ...]
+    datasets: tuple[Dataset, ...]
     name: str
     architecture: str = ""
     hparams: dict[str, Any] = field(default_factory=dict)
-    init: str = ""
+    init: FoundationModel | Path | None = None
     allow_pickle: bool = False
     labels: tuple[str, ...] = ()
     missing_label: Mapping[str, MissingLabel] = field(default_factory=dict)

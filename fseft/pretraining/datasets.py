@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.model_zoo.catalogue import FoundationModel, scratch_card
-from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import fingerprint_dataset
 from fseft.planning.plan import plan_for
 from fseft.planning.preprocessing import preprocess
@@ -124,13 +123,11 @@ def prepare_training_datasets(
 
 def _measure_datasets(preparation: _Preparation) -> list[_MeasuredDataset]:
     request = preparation.request
-    datasets = [read_dataset(folder) for folder in request.folders]
-    names = [dataset.name for dataset in datasets]
+    names = [dataset.name for dataset in request.datasets]
     _check_unique_names(names)
     rules = missing_label_rules(request.missing_label, names)
     return [
-        _measure_dataset(folder, dataset, rules[dataset.name], preparation)
-        for folder, dataset in zip(request.folders, datasets, strict=True)
+        _measure_dataset(dataset, rules[dataset.name], preparation) for dataset in request.datasets
     ]
 
 
@@ -142,7 +139,7 @@ def _check_unique_names(names: Sequence[str]) -> None:
 
 
 def _measure_dataset(
-    folder: Path, dataset: Dataset, rule: MissingLabel, preparation: _Preparation
+    dataset: Dataset, rule: MissingLabel, preparation: _Preparation
 ) -> _MeasuredDataset:
     workspace, workers = preparation.workspace, preparation.workers
     stage = preparation.callbacks.progress(f"measure {dataset.name}", len(dataset.cases))
@@ -154,11 +151,11 @@ def _measure_dataset(
     if len(fingerprint.channels) != 1 or not drawn:
         raise FseftError(
             f"has {len(fingerprint.channels)} channel(s) and {len(drawn)} labelled cases",
-            file=folder,
+            file=dataset.folder,
             hint="Pre-training needs labelled datasets with one channel.",
         )
     plan = plan_for(FoundationModel(scratch_card()), fingerprint)
-    annotated = annotated_structures(folder, dataset, fingerprint, rule)
+    annotated = annotated_structures(dataset, fingerprint, rule)
     return _MeasuredDataset(dataset, fingerprint, plan, drawn, annotated)
 
 

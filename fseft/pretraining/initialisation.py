@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from fseft.anatomy.vocabulary import match_classes
-from fseft.errors import FseftError, did_you_mean, summarise_exception
+from fseft.errors import FseftError, summarise_exception
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.networks import backbone
 from fseft.learn.networks.heads import initialise_to_prior
@@ -22,12 +21,7 @@ from fseft.learn.networks.state_dict_mapping import (
     unwrap,
 )
 from fseft.learn.training.prefetch import derived_seed
-from fseft.model_zoo.catalogue import (
-    DEFAULT_ARCHITECTURE,
-    find_model_card,
-    find_weights,
-    model_names,
-)
+from fseft.model_zoo.catalogue import DEFAULT_ARCHITECTURE, FoundationModel
 from fseft.model_zoo.weights_io import read_weights
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.pretraining.configure import format_setting
@@ -36,12 +30,12 @@ from fseft.workspace import file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor, nn
 
     from fseft.learn.networks.roles import Architecture
     from fseft.schemas import ModelCard
-    from fseft.workspace import Workspace
 
 ANY_PART = CheckpointSpec(file="", covers="$^")
 """A file that may contain any part of the network, under the network's names of tensors."""
@@ -80,45 +74,41 @@ class Initialisation:
 
 
 def resolve_initialisation(
-    init: str,
+    init: FoundationModel | Path | None,
     architecture: str,
     hparams: Mapping[str, Any],
-    workspace: Workspace,
     *,
     allow_pickle: bool,
 ) -> Initialisation:
     """Finds network and initial weights.
 
     Args:
-        init: Name of a model, or path of a file; empty for random weights.
+        init: A model, or a file of weights; None for random weights.
         architecture: Name of the network; empty for that of `init`.
         hparams: Hyper-parameters, which override those of `init`.
-        workspace: Workspace with the models of the user.
         allow_pickle: Whether the file may execute code.
 
     Raises:
-        FseftError: `init` is neither a model nor a file, or has another architecture.
+        FseftError: The file is damaged, or the weights have another architecture.
     """
-    if not init:
+    if init is None:
         return Initialisation(architecture or DEFAULT_ARCHITECTURE, dict(hparams))
-    if init in model_names(workspace):
-        initialisation = _from_model(init, hparams, workspace)
-    elif Path(init).is_file():
-        initialisation = _from_file(Path(init), architecture, hparams, allow_pickle=allow_pickle)
+    if isinstance(init, FoundationModel):
+        initialisation, name = _from_model(init, hparams), init.name
     else:
-        cause = f"the initial weights {init!r} are neither a file nor a model"
-        raise FseftError(cause, hint=did_you_mean(init, model_names(workspace)))
+        initialisation = _from_file(init, architecture, hparams, allow_pickle=allow_pickle)
+        name = str(init)
     if architecture and architecture != initialisation.architecture:
         raise FseftError(
-            f"the initial weights {init!r} have the architecture {initialisation.architecture}, "
+            f"the initial weights {name!r} have the architecture {initialisation.architecture}, "
             f"not {architecture}",
             hint=f"Use the architecture {initialisation.architecture}.",
         )
     return initialisation
 
 
-def _from_model(name: str, hparams: Mapping[str, Any], workspace: Workspace) -> Initialisation:
-    card, weights = find_model_card(name, workspace), find_weights(name, workspace)
+def _from_model(model: FoundationModel, hparams: Mapping[str, Any]) -> Initialisation:
+    card, weights = model.card, model.weights
     merged = _network_hparams(card) | dict(hparams)
     return Initialisation(card.architecture, merged, weights.path, weights.sha256, card=card)
 

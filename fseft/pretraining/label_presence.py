@@ -33,12 +33,11 @@ def drawn_structures(fingerprint: Fingerprint) -> dict[str, Structures]:
 
 
 def annotated_structures(
-    folder: Path, dataset: Dataset, fingerprint: Fingerprint, rule: MissingLabel
+    dataset: Dataset, fingerprint: Fingerprint, rule: MissingLabel
 ) -> dict[str, Structures]:
     """Structures that each labelled case annotates, by the dataset's own names.
 
     Args:
-        folder: Folder of the dataset.
         dataset: The dataset; lists the masks, where each structure has a separate file.
         fingerprint: Fingerprint of the dataset, with the structures drawn in each case.
         rule: `absent`: a structure drawn in any case is annotated in all, except where masks are
@@ -50,7 +49,7 @@ def annotated_structures(
     drawn = drawn_structures(fingerprint)
     in_any_case = frozenset().union(*drawn.values())
     masks = _masks(dataset)
-    declared = _read_declaration(folder, fingerprint)
+    declared = _read_declaration(dataset.folder, fingerprint)
     annotated = {}
     for case, structures in drawn.items():
         default = structures

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
-from fseft.model_zoo.catalogue import find_model_card, find_weights
+from fseft.model_zoo.catalogue import find_model
 from fseft.pretraining.label_presence import FORMER_RULES
 from fseft.training_config import TrainingConfig
 
@@ -177,10 +177,11 @@ def _finished_model(name: str, workspace: Workspace) -> ModelCard | None:
     if name not in workspace.models():
         return None
     try:
-        find_weights(name, workspace)
+        model = find_model(name, workspace)
+        _ = model.weights
     except FseftError:
         return None
-    return find_model_card(name, workspace)
+    return model.card
 
 
 def describe_differences(requested: Mapping[str, str], stored: Mapping[str, str]) -> str:

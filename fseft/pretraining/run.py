@@ -11,14 +11,13 @@ import torch
 
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.checkpoints import CheckpointFolder
-from fseft.experiment.devices import select_device
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.networks import backbone
 from fseft.learn.networks.activation_checkpointing import (
     checkpoint_activations,
     checkpointable_blocks,
 )
-from fseft.learn.training.distributed import init_process_group
+from fseft.learn.training.distributed import ALONE
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training_loop import autocast, make_training_state
 from fseft.pretraining.configure import PretrainRequest, check_request, network_hparams
@@ -46,7 +45,10 @@ logger = logging.getLogger(__name__)
 
 
 def pretrain(
-    request: PretrainRequest, workspace: Workspace, callbacks: Callbacks | None = None
+    request: PretrainRequest,
+    workspace: Workspace,
+    callbacks: Callbacks | None = None,
+    world: DistributedContext = ALONE,
 ) -> ModelCard:
     """Trains one network on all datasets; a structure counts only in cases that annotate it.
 
@@ -57,6 +59,7 @@ def pretrain(
         request: Options of the pre-training.
         workspace: Workspace of the new model, `models/<name>/`.
         callbacks: Observer of the progress over cases, steps, epochs and validation.
+        world: The ranks that train together.
 
     Returns:
         Card of the new model.
@@ -65,8 +68,7 @@ def pretrain(
         FseftError: The input is invalid, or the loss is not finite; the last checkpoint is kept.
     """
     callbacks = callbacks or Callbacks()
-    with init_process_group(select_device(request.device)) as world, ExitStack() as locks:
-        request = replace(request, device=world.device)
+    with ExitStack() as locks:
         resolved = world.run_on_rank_zero(
             lambda: _resolve(request, workspace, world, callbacks, locks)
         )
@@ -83,7 +85,7 @@ def _resolve(
     locks: ExitStack,
 ) -> ResolvedPretraining:
     """Decides what is trained; locks the folder of the model as long as `locks` is open."""
-    initialisation = _resolve_network(request, workspace)
+    initialisation = _resolve_network(request)
     settings = {
         **initialisation.settings(),
         **request.settings(),
@@ -110,12 +112,11 @@ def _resolve(
     return resolved
 
 
-def _resolve_network(request: PretrainRequest, workspace: Workspace) -> Initialisation:
+def _resolve_network(request: PretrainRequest) -> Initialisation:
     initialisation = resolve_initialisation(
         request.init,
         request.architecture,
         request.hparams,
-        workspace,
         allow_pickle=request.allow_pickle,
     )
     architecture = backbone.get_architecture(initialisation.architecture)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks.backbone import get_architecture
 from fseft.registry import registry
@@ -36,6 +37,6 @@ def test_it_is_adapted_and_predicts(variant, workspace, request_for, blobs, tmp_
     assert result.run.head_rows == {"Left kidney": "kidney_left"}
     scan = blobs / "imagesTr" / "b_0000.nii.gz"
     assert predict(
-        PredictRequest((scan,), tmp_path / "out", (result.adapter,)), workspace
+        PredictRequest((scan,), tmp_path / "out", open_adapters((result.adapter,), workspace))
     ).segmented == ["b"]
     assert read_labels(tmp_path / "out" / "b.nii.gz").array.shape == (1, *SHAPE)

@@ -15,12 +15,11 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import LowRank, add_delta
 from fseft.learn.networks.heads import ResidualHead, receptive_field_radius
-from fseft.model_zoo.adapter_file import load_adapter
 from fseft.registry import registry
 from fseft.schemas import Run
 from fseft.volume.cache import open_case, write_case
 from fseft.workspace import read_document
-from tests.sample_data import adapt, equal_tensors
+from tests.sample_data import adapt, equal_tensors, load_adapter
 
 # With a patch as large as the scans, the sum of the input identifies the case.
 SETTINGS = ("augment=false", "epochs=5", "checkpoint_seconds=0", "learning_rate=0.01")

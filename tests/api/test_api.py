@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ import fseft
 from fseft import api
 from fseft.errors import FseftError
 from fseft.learn.networks.backbone import count_parameters
-from fseft.model_zoo import catalogue
+from fseft.model_zoo import adapter_file, catalogue
 from fseft.planning import dataset_reading
 from fseft.plugin import Config
+from fseft.registry import Registry
 from fseft.training_config import TrainingConfig
 from fseft.volume.image import read_labels, read_volume
 from fseft.workspace import Workspace
@@ -49,6 +51,7 @@ def test_the_package_is_light_and_lists_its_interface():
 
 def test_every_name_of_the_interface_is_documented_and_the_same_object():
     for name in api.__all__:
+        assert find_spec(f"fseft.{name}") is None  # a submodule would hide it once it is imported
         assert getattr(fseft, name) is getattr(api, name)
         assert getattr(fseft, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'adopt'"):
@@ -66,7 +69,9 @@ def test_two_lines_adapt_and_predict(blobs, workspace, tmp_path, monkeypatch):
     assert adapter.manifest.config["rank"] == 2
 
 
-def test_an_adaptation_reads_the_dataset_and_resolves_the_model_once(blobs, workspace, monkeypatch):
+@pytest.fixture
+def lookups(monkeypatch):
+    """Counts how often datasets, models, methods and adapters are read or looked up."""
     calls = Counter()
 
     def counted(function):
@@ -76,12 +81,71 @@ def test_an_adaptation_reads_the_dataset_and_resolves_the_model_once(blobs, work
 
         return call
 
-    for function in (dataset_reading.read_dataset, catalogue.find_model, catalogue.read_card):
-        for module in [module for name, module in sys.modules.items() if name.startswith("fseft")]:
+    resolvers = (
+        dataset_reading.read_dataset,
+        catalogue.find_model,
+        catalogue.read_card,
+        adapter_file.read_manifest,
+    )
+    modules = [module for name, module in sys.modules.items() if name.startswith("fseft")]
+    for function in resolvers:
+        for module in modules:
             if getattr(module, function.__name__, None) is function:
                 monkeypatch.setattr(module, function.__name__, counted(function))
+    monkeypatch.setattr(Registry, "method", counted(Registry.method))
+    return calls
+
+
+@pytest.mark.parametrize("command", ["plan", "preprocess"])
+def test_a_plan_reads_the_dataset_and_the_model_once(command, blobs, workspace, lookups):
+    getattr(fseft, command)(blobs, "tiny", device="cpu", workspace=workspace)
+    assert lookups == {"read_dataset": 1, "find_model": 1, "read_card": 1}
+
+
+def test_an_adaptation_resolves_dataset_model_and_method_once(blobs, workspace, lookups):
     fseft.adapt(blobs, "tiny", "linear-probe", k=1, workspace=workspace, **QUICK)
-    assert calls == {"read_dataset": 1, "find_model": 1, "read_card": 1}
+    assert lookups == {"read_dataset": 1, "find_model": 1, "read_card": 1, "method": 1}
+
+
+def test_a_prediction_resolves_each_adapter_and_their_model_once(
+    adapter, blobs, workspace, tmp_path, lookups
+):
+    other = fseft.adapt(blobs, "tiny", "bias", k=1, workspace=workspace, **QUICK)
+    lookups.clear()
+    scan = blobs / "imagesTr" / "b_0000.nii.gz"
+    options = {"device": "cpu", "workspace": workspace}
+    fseft.predict([scan], [adapter.path, other.path], tmp_path / "out", **options)
+    assert lookups == {"read_manifest": 2, "method": 2, "find_model": 1, "read_card": 1}
+
+
+def test_a_benchmark_resolves_its_models_and_methods_once(blobs, workspace, tmp_path, lookups):
+    methods = ["linear-probe", "bias"]
+    options = {"ks": [1], "test": ["c"], "device": "cpu", "workspace": workspace}
+    settings = {key: value for key, value in QUICK.items() if key != "device"}
+    fseft.benchmark(blobs, "tiny", methods, tmp_path / "out", settings=settings, **options)
+    trials = len(methods)  # whose adapters are opened to predict
+    assert lookups == {
+        "read_dataset": 1,
+        "find_model": 1,
+        "read_card": 1,
+        "method": len(methods) + trials,
+        "read_manifest": trials,
+    }
+
+
+def test_a_pre_training_reads_each_dataset_and_the_initial_model_once(blobs, workspace, lookups):
+    fseft.pretrain(
+        [blobs],
+        "next",
+        init="tiny",
+        window=(-200, 500),
+        patch_size=(32, 32, 32),
+        settings={"epochs": 1},
+        steps_per_epoch=1,
+        device="cpu",
+        workspace=workspace,
+    )
+    assert lookups == {"read_dataset": 1, "find_model": 1, "read_card": 1}
 
 
 def test_an_adapter_segments_an_array_as_it_segments_the_file(adapter, blobs, tmp_path):
@@ -178,5 +242,7 @@ def test_a_model_is_loaded_with_its_own_or_with_a_new_head(workspace):
 def test_an_unknown_option_of_pre_training_is_refused(blobs, tmp_path):
     with pytest.raises(FseftError, match=r"no option 'sede'\. Did you mean seed"):
         fseft.pretrain(blobs, "mine", sede=1, workspace=tmp_path)
+    with pytest.raises(FseftError, match=r"unknown device 'tpu'"):
+        fseft.pretrain(blobs, "mine", device="tpu", workspace=tmp_path)
     with pytest.raises(FseftError, match=r"no setting 'epoch'\. Did you mean epochs"):
         fseft.pretrain(blobs, "mine", settings={"epoch": 1}, workspace=Workspace(tmp_path))

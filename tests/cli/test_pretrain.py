@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from fseft.api import _pretraining
 from fseft.pretraining import run
 from fseft.schemas import ModelCard
 
@@ -24,6 +25,7 @@ def requests(monkeypatch):
         return CARD
 
     monkeypatch.setattr(run, "pretrain", pretrain)
+    monkeypatch.setattr(_pretraining, "as_dataset", lambda folder: folder)
     return captured
 
 

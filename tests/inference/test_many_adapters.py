@@ -52,13 +52,16 @@ def tumour(adapter_of):
 
 
 @pytest.fixture
-def request_of(tmp_path):
+def request_of(workspace, tmp_path):
     """Segment one new scan, `x`."""
     (tmp_path / "in").mkdir()
     write_volume(tmp_path / "in" / "x.nii.gz", a_scan(9)[0], GRID)
 
     def make(*adapters, **changed):
-        return replace(PredictRequest((tmp_path / "in",), tmp_path / "out", adapters), **changed)
+        request = PredictRequest(
+            (tmp_path / "in",), tmp_path / "out", open_adapters(adapters, workspace)
+        )
+        return replace(request, **changed)
 
     return make
 
@@ -119,9 +122,7 @@ def test_a_shared_pass_gives_the_logits_of_each_adapter(adapter_of, kidney, work
     image = np.random.default_rng(0).normal(0, 1, (1, 32, 40, 32)).astype(np.float32)
 
     def logits(adapters):
-        return sliding_window_logits(
-            load_adapter_group(adapters, workspace), image, patch_size=(32, 32, 32)
-        )
+        return sliding_window_logits(load_adapter_group(adapters), image, patch_size=(32, 32, 32))
 
     alone = [logits((adapter,)) for adapter in opened]
     np.testing.assert_allclose(logits(opened), np.concatenate(alone), atol=1e-5)
@@ -140,7 +141,7 @@ def test_the_weights_are_hashed_once_to_open_adapters_and_loaded_once_for_a_pass
     monkeypatch.setattr(catalogue, "file_digest", told(catalogue.file_digest))
     monkeypatch.setattr(backbone, "load_weights", told(backbone.load_weights))
     opened = open_adapters((kidney, tumour), workspace)
-    load_adapter_group(opened, workspace)
+    load_adapter_group(opened)
     assert read == ["file_digest", "file_digest", "load_weights"]
 
 
@@ -169,7 +170,7 @@ def test_the_network_runs_once_for_all(request_of, kidney, tumour, workspace, mo
         return sliding_window_logits(*arguments, **options)
 
     monkeypatch.setattr(segment_case, "sliding_window_logits", counted)
-    predict(request_of(kidney, tumour), workspace)
+    predict(request_of(kidney, tumour))
     assert len(runs) == 1
 
 
@@ -192,7 +193,7 @@ def test_an_overlap_goes_to_the_surer_or_to_the_first(
     overlap, winner, request_of, kidney, tumour, workspace, tmp_path, monkeypatch
 ):
     claiming(monkeypatch, (2, 8), (5, 16))
-    predict(request_of(kidney, tumour, overlap=overlap), workspace)
+    predict(request_of(kidney, tumour, overlap=overlap))
     middle = found(tmp_path / "out")[::-1, 16, 16]
     assert (middle[4], middle[12], middle[24]) == (0, 1, winner)
     assert read_index(tmp_path / "out" / "predictions.json").labels == {
@@ -213,7 +214,7 @@ def test_the_first_is_the_first_on_the_command_line_also_across_passes(
 
     monkeypatch.setattr(segment_case, "predict_logits", scores)
     spatial = adapter_of("spatial", "spatial-adapter", labels=KIDNEY)
-    predict(request_of(white, kidney, spatial, overlap="first"), workspace)
+    predict(request_of(white, kidney, spatial, overlap="first"))
     assert set(np.unique(found(tmp_path / "out"))) == {0, 7}
 
 
@@ -221,7 +222,7 @@ def test_an_adapter_that_finds_nothing_changes_nothing(
     request_of, kidney, tumour, workspace, tmp_path, monkeypatch
 ):
     claiming(monkeypatch, (2, 8), (-3, 0))
-    predict(request_of(kidney, tumour), workspace)
+    predict(request_of(kidney, tumour))
     assert set(np.unique(found(tmp_path / "out"))) == {0, 1}
 
 
@@ -229,11 +230,11 @@ def test_probabilities_are_written_for_each_adapter(
     request_of, kidney, tumour, workspace, tmp_path
 ):
     request = request_of(kidney, tumour, probabilities=True)
-    predict(request, workspace)
+    predict(request)
     folder = tmp_path / "out" / "probabilities"
     for name in ("kidney", "tumour"):
         assert read_volume(folder / name / "x.nii.gz").array.shape == (2, 32, 32, 32)
-    predict(replace(request, probabilities=False), workspace)
+    predict(replace(request, probabilities=False))
     assert not list(folder.rglob("x.nii.gz"))
 
 
@@ -243,9 +244,9 @@ def test_probabilities_are_written_for_each_adapter(
 def test_separate_folders_hold_what_each_adapter_alone_gives(
     request_of, kidney, tumour, workspace, tmp_path
 ):
-    predict(request_of(kidney, tumour, overlap="separate"), workspace)
+    predict(request_of(kidney, tumour, overlap="separate"))
     for name, adapter in (("kidney", kidney), ("tumour", tumour)):
-        predict(request_of(adapter, output=tmp_path / name), workspace)
+        predict(request_of(adapter, output=tmp_path / name))
         together, alone = tmp_path / "out" / name, tmp_path / name
         np.testing.assert_array_equal(found(together), found(alone))
         assert read_index(together / "predictions.json") == read_index(alone / "predictions.json")
@@ -260,12 +261,12 @@ def test_folders_are_named_by_as_much_of_the_path_as_tells_them_apart(adapter_of
 
 def test_only_what_is_missing_is_made_again(request_of, kidney, tumour, workspace, tmp_path):
     request = request_of(kidney, tumour, overlap="separate")
-    predict(request, workspace)
+    predict(request)
     (tmp_path / "out" / "tumour" / "x.nii.gz").unlink()
     before = (tmp_path / "out" / "kidney" / "x.nii.gz").stat().st_mtime_ns
-    assert predict(request, workspace).segmented == ["x"]
+    assert predict(request).segmented == ["x"]
     assert (tmp_path / "out" / "kidney" / "x.nii.gz").stat().st_mtime_ns == before
-    assert predict(request, workspace).skipped == ["x"]
+    assert predict(request).skipped == ["x"]
 
 
 # --- what is kept and told ------------------------------------------------------------------------
@@ -274,10 +275,10 @@ def test_only_what_is_missing_is_made_again(request_of, kidney, tumour, workspac
 def test_a_scan_is_segmented_again_for_other_adapters_or_another_rule(
     request_of, kidney, tumour, workspace
 ):
-    assert predict(request_of(kidney, tumour), workspace).segmented == ["x"]
-    assert predict(request_of(kidney, tumour), workspace).skipped == ["x"]
-    assert predict(request_of(kidney, tumour, overlap="first"), workspace).segmented == ["x"]
-    assert predict(request_of(tumour, kidney, overlap="first"), workspace).segmented == ["x"]
+    assert predict(request_of(kidney, tumour)).segmented == ["x"]
+    assert predict(request_of(kidney, tumour)).skipped == ["x"]
+    assert predict(request_of(kidney, tumour, overlap="first")).segmented == ["x"]
+    assert predict(request_of(tumour, kidney, overlap="first")).segmented == ["x"]
 
 
 def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
@@ -285,7 +286,11 @@ def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
 ):
     other = adapter_of("other", labels=TUMOUR, cases=("c", "d"))
     seen = {"c", "d"} | set(open_adapters((kidney,), workspace)[0].manifest.support)
-    predict(PredictRequest((blobs / "imagesTr",), tmp_path / "out", (kidney, other)), workspace)
+    predict(
+        PredictRequest(
+            (blobs / "imagesTr",), tmp_path / "out", open_adapters((kidney, other), workspace)
+        )
+    )
     matched = match_files(tmp_path / "out", blobs / "labelsTr")
     assert set(matched.support_cases) == seen
     assert set(matched.adapters.values()) == {str(kidney), str(other)}
@@ -294,6 +299,6 @@ def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
 
 def test_the_same_adapter_twice_and_other_channels_are_refused(request_of, kidney, workspace):
     with pytest.raises(FseftError, match="passed twice"):
-        predict(request_of(kidney, kidney.parent), workspace)
+        predict(request_of(kidney, kidney.parent))
     with pytest.raises(FseftError, match="no adapter was passed"):
-        predict(request_of(), workspace)
+        predict(request_of())

@@ -17,6 +17,7 @@ import torch
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.inference import segment_case as step
+from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.index import PredictionIndex, read_index
 from fseft.inference.run import PredictRequest, predict
 from fseft.inference.scan_files import gather_scans
@@ -43,9 +44,10 @@ def adapter(request_for, workspace):
 
 
 @pytest.fixture
-def request_of(adapter, tmp_path):
-    def make(*inputs, **changed):
-        return replace(PredictRequest(inputs, tmp_path / "out", (adapter,)), **changed)
+def request_of(adapter, workspace, tmp_path):
+    def make(*inputs, adapters=(adapter,), **changed):
+        opened = open_adapters(adapters, workspace)
+        return replace(PredictRequest(inputs, tmp_path / "out", opened), **changed)
 
     return make
 
@@ -79,7 +81,7 @@ def test_a_network_that_copies_its_input_gives_back_the_same_voxels(
     image, geometry = reorient(image, geometry, code)
     (tmp_path / "in").mkdir()
     write_volume(tmp_path / "in" / "x.nii.gz", image, geometry)
-    predict(request_of(tmp_path / "in"), workspace)
+    predict(request_of(tmp_path / "in"))
     scan, found = (
         read_volume(tmp_path / "in" / "x.nii.gz"),
         read_labels(tmp_path / "out" / "x.nii.gz"),
@@ -92,7 +94,7 @@ def test_a_network_that_copies_its_input_gives_back_the_same_voxels(
 def test_another_spacing_is_undone_too(request_of, workspace, tmp_path, monkeypatch):
     copying(monkeypatch)
     scan_files(tmp_path / "in", "x", affine=np.diag([1.0, 1.3, 2.0, 1]), shape=(36, 34, 32))
-    predict(request_of(tmp_path / "in"), workspace)
+    predict(request_of(tmp_path / "in"))
     scan, found = (
         read_volume(tmp_path / "in" / "x.nii.gz"),
         read_labels(tmp_path / "out" / "x.nii.gz"),
@@ -120,7 +122,7 @@ def test_segmentation_and_probabilities_have_the_header_space_of_the_scan(
 
 def test_the_labels_are_those_of_the_training_data(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
-    predict(request_of(tmp_path / "in"), workspace)
+    predict(request_of(tmp_path / "in"))
     assert set(np.unique(read_labels(tmp_path / "out" / "x.nii.gz").array)) <= {0, *LABELS.values()}
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["labels"] == LABELS
 
@@ -129,7 +131,7 @@ def test_probabilities_sum_to_one_inside_the_body_and_agree_with_the_labels(
     request_of, workspace, tmp_path
 ):
     scan_files(tmp_path / "in", "x")
-    predict(request_of(tmp_path / "in", probabilities=True), workspace)
+    predict(request_of(tmp_path / "in", probabilities=True))
     probabilities = read_volume(tmp_path / "out" / "probabilities" / "x.nii.gz").array
     found = read_labels(tmp_path / "out" / "x.nii.gz").array[0]
     assert probabilities.shape == (3, *found.shape)
@@ -151,8 +153,8 @@ def test_mirrored_copies_are_averaged_where_the_adapter_has_learned_from_some(
     scan_files(tmp_path / "in", "x")
     learned = request_for(labels=("tumour",), settings=("mirror=true",), output=tmp_path / "run")
     request = request_of(tmp_path / "in", adapters=(adapt(learned, workspace).adapter,))
-    predict(request, workspace)
-    predict(replace(request, tta=True), workspace)
+    predict(request)
+    predict(replace(request, tta=True))
     assert asked == [(), (0, 1, 2)]
 
 
@@ -161,13 +163,13 @@ def test_mirrored_copies_are_refused_to_an_adapter_that_has_seen_none(
 ):
     scan_files(tmp_path / "in", "x")
     with pytest.raises(FseftError, match=r"trained with mirroring.*a left and a right"):
-        predict(request_of(tmp_path / "in", tta=True), workspace)
+        predict(request_of(tmp_path / "in", tta=True))
 
 
 def test_probabilities_of_an_earlier_prediction_do_not_stay(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
-    predict(request_of(tmp_path / "in", probabilities=True), workspace)
-    predict(request_of(tmp_path / "in"), workspace)
+    predict(request_of(tmp_path / "in", probabilities=True))
+    predict(request_of(tmp_path / "in"))
     assert not (tmp_path / "out" / "probabilities" / "x.nii.gz").exists()
 
 
@@ -177,24 +179,24 @@ def test_probabilities_of_an_earlier_prediction_do_not_stay(request_of, workspac
 def test_scans_done_before_are_skipped_until_something_changes(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x", "y")
     request = request_of(tmp_path / "in")
-    assert predict(request, workspace).segmented == ["x", "y"]
-    assert predict(request, workspace).skipped == ["x", "y"]
+    assert predict(request).segmented == ["x", "y"]
+    assert predict(request).skipped == ["x", "y"]
     write_volume(tmp_path / "in" / "y.nii.gz", a_scan(9)[0], Geometry((32, 32, 32), np.eye(4)))
     (tmp_path / "out" / "x.nii.gz").unlink()
-    assert predict(request, workspace).segmented == ["x", "y"]
+    assert predict(request).segmented == ["x", "y"]
     with_probabilities = replace(request, probabilities=True)
-    assert predict(with_probabilities, workspace).segmented == ["x", "y"]
+    assert predict(with_probabilities).segmented == ["x", "y"]
     (tmp_path / "out" / "probabilities" / "x.nii.gz").unlink()
-    assert predict(with_probabilities, workspace).segmented == ["x"]
+    assert predict(with_probabilities).segmented == ["x"]
 
 
 def test_scans_are_segmented_again_for_another_adapter(
     request_of, request_for, workspace, tmp_path
 ):
     scan_files(tmp_path / "in", "x")
-    predict(request_of(tmp_path / "in"), workspace)
+    predict(request_of(tmp_path / "in"))
     other = adapt(request_for("zero-shot"), workspace).adapter
-    assert predict(request_of(tmp_path / "in", adapters=(other,)), workspace).segmented == ["x"]
+    assert predict(request_of(tmp_path / "in", adapters=(other,))).segmented == ["x"]
 
 
 def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp_path, caplog):
@@ -204,7 +206,7 @@ def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp
     with pytest.raises(
         FseftError, match=r"b\.nii\.gz: 1 of 3 scans failed \(b\), the others are segmented"
     ):
-        predict(request_of(tmp_path / "in"), workspace, observer)
+        predict(request_of(tmp_path / "in"), observer)
     assert observer.cases == ["a", "b", "c"]
     assert any(line.startswith("case b, ") for line in caplog.messages)
     assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {
@@ -219,14 +221,14 @@ def test_several_broken_scans_are_counted(request_of, workspace, tmp_path):
     for name in "abc":
         (tmp_path / "in" / f"{name}.nii.gz").write_bytes(b"no image")
     with pytest.raises(FseftError, match=r"3 of 4 scans failed \(a, b, c\)"):
-        predict(request_of(tmp_path / "in"), workspace)
+        predict(request_of(tmp_path / "in"))
     assert (tmp_path / "out" / "d.nii.gz").exists()
 
 
 def test_the_run_folder_is_as_good_as_the_adapter_in_it(request_of, workspace, tmp_path, adapter):
     scan_files(tmp_path / "in", "x")
     assert predict(
-        request_of(tmp_path / "in" / "x.nii.gz", adapters=(adapter.parent,)), workspace
+        request_of(tmp_path / "in" / "x.nii.gz", adapters=(adapter.parent,))
     ).segmented == ["x"]
 
 
@@ -234,7 +236,7 @@ def test_an_adapter_for_other_weights_is_refused(request_of, workspace, tmp_path
     scan_files(tmp_path / "in", "x")
     write_model(workspace, seed=8)
     with pytest.raises(FseftError, match="another backbone"):
-        predict(request_of(tmp_path / "in"), workspace)
+        predict(request_of(tmp_path / "in"))
     assert not (tmp_path / "out").exists()
 
 
@@ -242,7 +244,7 @@ def test_an_adapter_for_other_weights_is_refused(request_of, workspace, tmp_path
 def test_cuda_is_refused_where_there_is_none(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
     with pytest.raises(FseftError, match="has no CUDA"):
-        predict(request_of(tmp_path / "in", device="cuda"), workspace)
+        predict(request_of(tmp_path / "in", device="cuda"))
 
 
 def test_segmentations_never_lie_among_the_scans(request_of, workspace, tmp_path):
@@ -250,14 +252,14 @@ def test_segmentations_never_lie_among_the_scans(request_of, workspace, tmp_path
     before = (folder / "x.nii.gz").read_bytes()
     for path in (folder, folder / "x.nii.gz"):
         with pytest.raises(FseftError, match="is also an input folder"):
-            predict(request_of(path, output=folder), workspace)
+            predict(request_of(path, output=folder))
     assert (folder / "x.nii.gz").read_bytes() == before
 
 
 @pytest.mark.real
 def test_a_dicom_series_is_segmented_on_its_own_grid(request_of, workspace, tmp_path, real_data):
     series = real_data / "dicom_ct" / "straight"
-    assert predict(request_of(series), workspace).segmented == ["straight"]
+    assert predict(request_of(series)).segmented == ["straight"]
     found = read_labels(tmp_path / "out" / "straight.nii.gz")
     assert geometry_mismatch(found.geometry, read_volume(series).geometry) is None
 
@@ -369,7 +371,9 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(
     request = request_for("scratch", dataset=folder, model="none", k=1, settings=("epochs=1",))
     adapter = adapt(request, workspace).adapter
     assert read_manifest(adapter).channels == ("T1", "T2")
-    result = predict(PredictRequest((folder / "scans",), tmp_path / "out", (adapter,)), workspace)
+    result = predict(
+        PredictRequest((folder / "scans",), tmp_path / "out", open_adapters((adapter,), workspace))
+    )
     assert result.segmented == ["c0", "c1"]
     assert geometry_mismatch(read_labels(tmp_path / "out" / "c0.nii.gz").geometry, geometry) is None
 
@@ -378,12 +382,12 @@ def test_a_folder_with_predictions_of_other_structures_is_refused(
     request_of, request_for, workspace, tmp_path
 ):
     folder = scan_files(tmp_path / "in", "x")
-    predict(request_of(folder), workspace)
+    predict(request_of(folder))
     other = adapt(request_for(labels=("tumour",), overwrite=True), workspace).adapter
     with pytest.raises(
         FseftError, match=r"predictions\.json: holds predictions of other structures \(Left kidney"
     ):
-        predict(request_of(folder, adapters=(other,)), workspace)
+        predict(request_of(folder, adapters=(other,)))
 
 
 def test_the_current_folder_has_the_name_of_its_folder(
@@ -402,7 +406,7 @@ def test_the_current_folder_has_the_name_of_its_folder(
 def warnings_of(workspace, caplog):
     def run(request):
         caplog.clear()
-        predict(request, workspace)
+        predict(request)
         return list(caplog.messages)
 
     return run
@@ -429,7 +433,7 @@ def test_a_folder_that_keeps_predictions_of_another_adapter_says_so(
 ):
     scan_files(tmp_path / "first", "x", "y")
     scan_files(tmp_path / "second", "y", "z")
-    predict(request_of(tmp_path / "first"), workspace)
+    predict(request_of(tmp_path / "first"))
     other = adapt(request_for("zero-shot"), workspace).adapter
     (tmp_path / "out" / "metrics.json").touch()
     messages = warnings_of(request_of(tmp_path / "second", adapters=(other,)))
@@ -467,7 +471,7 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(request_of, wo
     (tmp_path / "out").touch()
     observer = Observer()
     with pytest.raises(FseftError, match=r"out.*cannot be written"):
-        predict(request_of(scan_files(tmp_path / "in", "x", "y")), workspace, observer)
+        predict(request_of(scan_files(tmp_path / "in", "x", "y")), observer)
     assert observer.cases == []
 
 
@@ -476,7 +480,7 @@ def test_a_file_that_is_no_prediction_is_not_replaced(request_of, workspace, tmp
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x.nii.gz").write_bytes(b"a reference")
     with pytest.raises(FseftError, match=r"x\.nii\.gz: exists and was not written by fseft"):
-        predict(request_of(tmp_path / "in"), workspace)
+        predict(request_of(tmp_path / "in"))
     assert (tmp_path / "out" / "x.nii.gz").read_bytes() == b"a reference"
 
 
@@ -484,12 +488,12 @@ def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(
     request_of, workspace, tmp_path
 ):
     scan_files(tmp_path / "in", "x")
-    predict(request_of(tmp_path / "in"), workspace)
+    predict(request_of(tmp_path / "in"))
     (tmp_path / "out" / "predictions.json").write_text(
         '{"labels": {"other": 1}, "cases": {"x": 3}}'
     )
     with pytest.raises(FseftError, match=r"predictions\.json: is not a valid index"):
-        predict(request_of(tmp_path / "in"), workspace)
+        predict(request_of(tmp_path / "in"))
 
 
 def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
@@ -505,8 +509,8 @@ def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(PredictionIndex, "add", killed_after_the_first_file)
         with pytest.raises(KeyboardInterrupt):
-            predict(request, workspace)
-    assert predict(request, workspace).segmented == ["x", "y"]
+            predict(request)
+    assert predict(request).segmented == ["x", "y"]
 
 
 def test_two_processes_that_share_a_folder_keep_each_others_entries(tmp_path):
@@ -540,15 +544,15 @@ def test_want_of_memory_is_one_line_and_keeps_no_other_scan_from_being_done(
     with pytest.raises(
         FseftError, match=r"1 of 2 scans failed \(y\).*does not fit the memory of the computer"
     ):
-        predict(request_of(tmp_path / "in", tmp_path / "large"), workspace)
+        predict(request_of(tmp_path / "in", tmp_path / "large"))
     assert (tmp_path / "out" / "x.nii.gz").is_file()
 
 
 @pytest.mark.full
 def test_cases_in_two_processes_give_the_same_files(request_of, workspace, tmp_path):
     request = request_of(scan_files(tmp_path / "in", "x", "y"))
-    predict(request, workspace)
-    result = predict(replace(request, output=tmp_path / "beside", workers=2), workspace)
+    predict(request)
+    result = predict(replace(request, output=tmp_path / "beside", workers=2))
     assert sorted(result.segmented) == ["x", "y"]
     for name in ("x.nii.gz", "y.nii.gz"):
         one, other = (read_labels(tmp_path / folder / name).array for folder in ("out", "beside"))

@@ -9,12 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fseft.errors import FseftError, PluginError
-from fseft.model_zoo.adapter_file import apply_method, load_adapter, read_manifest, write_adapter
-from fseft.model_zoo.catalogue import find_model_card, find_weights
+from fseft.inference.adapter_groups import open_adapters
+from fseft.model_zoo import adapter_file
+from fseft.model_zoo.adapter_file import apply_method, read_manifest, write_adapter
+from fseft.model_zoo.catalogue import find_model
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.registry import registry
 from fseft.schemas import Intensity, Manifest, Preprocessing, Provenance
-from tests.sample_data import adapt, write_model
+from tests.sample_data import adapt, load_adapter, write_model
 
 
 @pytest.fixture
@@ -77,17 +79,12 @@ def test_what_is_no_adapter_is_refused(manifest, tmp_path):
 def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
     model = "none" if method == "scratch" else "tiny"
     result = adapt(request_for(method, model=model), workspace)
-    restored, manifest = load_adapter(result.adapter, workspace)
-    card = find_model_card(manifest.model, workspace).model_copy(
-        update={"hparams": manifest.hparams}
-    )
-    weights = find_weights(manifest.model, workspace) if manifest.backbone_sha256 else None
+    (adapter,) = open_adapters((result.adapter,), workspace)
+    restored, manifest = adapter_file.load_adapter(adapter), adapter.manifest
     architecture, network, _ = build_adaptable_network(
-        card, weights, manifest.labels, 1, seed=manifest.seed
+        adapter.card, adapter.weights, manifest.labels, 1, seed=manifest.seed
     )
-    adapted = apply_method(
-        architecture, network, method, manifest.config, manifest.part_modes, manifest.seed
-    )
+    adapted = apply_method(architecture, network, adapter.method, manifest.seed)
     adapted.load_state_dict(load_file(result.adapter))
     x = torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
@@ -146,8 +143,9 @@ def test_another_version_of_a_plugin_is_reported(request_for, workspace, monkeyp
     )
     here = Provenance(name="linear-probe", distribution="foreign", version="2.0")
     monkeypatch.setattr(registry(), "provenance", lambda *_: here)
-    monkeypatch.setattr("fseft.model_zoo.adapter_file.method_name", lambda *_: "linear-probe")
-    load_adapter(result.adapter, workspace)
+    spec = registry().method("linear-probe")
+    monkeypatch.setattr(registry(), "method", lambda *_: spec)
+    open_adapters((result.adapter,), workspace)
     assert "was trained with foreign 1.0, and 2.0 is installed" in caplog.messages[-1]
 
 
@@ -210,4 +208,4 @@ def test_weights_that_are_not_those_of_the_card_are_refused(workspace):
     with pytest.raises(
         FseftError, match="the weights of the model 'tiny' have changed on the disk"
     ):
-        find_weights("tiny", workspace)
+        _ = find_model("tiny", workspace).weights

@@ -13,14 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fseft.api import import_model, verify_model
 from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig
 from fseft.errors import FseftError
+from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks import backbone
 from fseft.model_zoo import conversion
-from fseft.model_zoo.adapter_file import load_adapter, read_manifest
-from fseft.model_zoo.catalogue import find_model_card, find_weights, has_weights, model_names
-from fseft.model_zoo.conversion import import_model, verify_model
+from fseft.model_zoo.adapter_file import read_manifest
+from fseft.model_zoo.catalogue import find_model, model_names
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import Registration, registry
 from fseft.schemas import ModelCard
@@ -28,7 +29,7 @@ from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_volume
 from fseft.workspace import read_document, write_document
 from tests import checkpoint_files
-from tests.sample_data import adapt
+from tests.sample_data import adapt, load_adapter
 
 PUBLIC = sorted(
     checkpoint_files.PUBLIC.keys() - {"voco_h", "voco_l"}
@@ -77,7 +78,7 @@ def test_every_public_checkpoint_is_loaded_whole(name, shelf, workspace):
     architecture = backbone.get_architecture(spec_of(name).card.architecture)
     network = conversion._build_network(spec_of(name).card, seed=0)[1]
     wanted = {key for key, value in network.state_dict().items() if value.is_floating_point()}
-    kept = load_file(find_weights(name, workspace).path)
+    kept = load_file(find_model(name, workspace).weights.path)
     covered = {
         "encoder": {key for key in wanted if key.startswith("swinViT.")},
         "network": wanted,
@@ -91,9 +92,9 @@ def test_every_public_checkpoint_is_loaded_whole(name, shelf, workspace):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_the_loaded_numbers_are_those_of_the_file(name, shelf, workspace):
     import_model(name, shelf(name), workspace)
-    network = conversion._build_network(find_model_card(name, workspace), seed=1)[1]
+    network = conversion._build_network(find_model(name, workspace).card, seed=1)[1]
     backbone.load_weights(
-        network, load_file(find_weights(name, workspace).path), source="", partial=True
+        network, load_file(find_model(name, workspace).weights.path), source="", partial=True
     )
     verify_model(name, workspace)
     if name == "vista3d":
@@ -191,17 +192,18 @@ def test_a_file_is_known_by_its_content_not_by_its_name(shelf, workspace):
 
 
 def test_an_imported_model_is_there_for_every_workspace(shelf, workspace, tmp_path):
-    assert not has_weights("btcv", workspace)
+    assert not find_model("btcv", workspace).has_weights
     with pytest.raises(
         FseftError, match=r"weights of the model 'btcv' are missing.*fseft models import btcv FILE"
     ):
-        find_weights("btcv", workspace)
+        _ = find_model("btcv", workspace).weights
     imported = import_model("btcv", shelf("btcv"), workspace)
     assert (
-        find_weights("btcv", type(workspace)(tmp_path / "elsewhere")).sha256 == imported.card.sha256
+        find_model("btcv", type(workspace)(tmp_path / "elsewhere")).weights.sha256
+        == imported.card.sha256
     )
     assert (
-        find_model_card("btcv", workspace).provenance["load_report"]["loaded"]
+        find_model("btcv", workspace).card.provenance["load_report"]["loaded"]
         == imported.report.loaded
     )
 
@@ -217,7 +219,7 @@ def test_packages_may_have_models_of_one_name(shelf, workspace, monkeypatch):
     file = shelf("btcv")
     for use in (
         lambda name: import_model(name, file, workspace),
-        lambda name: find_model_card(name, workspace),
+        lambda name: find_model(name, workspace).card,
     ):
         with pytest.raises(
             FseftError, match=r"claimed by 2 packages\. Use fseft:btcv or fseft-other:btcv"
@@ -226,10 +228,10 @@ def test_packages_may_have_models_of_one_name(shelf, workspace, monkeypatch):
     with pytest.raises(
         FseftError, match=r"Run `fseft models pull fseft-other:btcv`, or download swin_unetr"
     ):
-        find_weights("fseft-other:btcv", workspace)
+        _ = find_model("fseft-other:btcv", workspace).weights
     import_model("fseft-other:btcv", file, workspace)
-    assert not has_weights("fseft:btcv", workspace)
-    assert verify_model("fseft-other:btcv", workspace).licence == "MIT"
+    assert not find_model("fseft:btcv", workspace).has_weights
+    assert verify_model("fseft-other:btcv", workspace).card.licence == "MIT"
     with pytest.raises(FseftError, match=r"It looks like that of fseft-other:btcv or fseft:btcv\."):
         import_model("clipdriven", file, workspace)
 
@@ -255,7 +257,7 @@ def told(shelf, monkeypatch):
 def test_what_only_the_file_knows_goes_before_the_entry(told, workspace):
     imported = import_model("btcv", told, workspace)
     for name in ("btcv", "fseft:btcv"):
-        card = find_model_card(name, workspace)
+        card = find_model(name, workspace).card
         assert card.model_dump(mode="json") == {
             **imported.card.model_dump(mode="json"),
             "name": name,
@@ -265,19 +267,19 @@ def test_what_only_the_file_knows_goes_before_the_entry(told, workspace):
 
 
 def test_a_model_may_be_kept_under_a_name_of_ones_own(told, workspace):
-    imported = import_model("btcv", told, workspace, save_as="mine")
-    assert find_model_card("mine", workspace).model_dump(mode="json") == imported.card.model_dump(
+    imported = import_model("btcv", told, workspace, name="mine")
+    assert find_model("mine", workspace).card.model_dump(mode="json") == imported.card.model_dump(
         mode="json"
     )
     assert imported.card.name == "mine"
-    assert not has_weights("btcv", workspace)
+    assert not find_model("btcv", workspace).has_weights
     verify_model("mine", workspace)
     with pytest.raises(FseftError, match="a model 'mine' exists already"):
-        import_model("btcv", told, workspace, save_as="mine")
+        import_model("btcv", told, workspace, name="mine")
     with pytest.raises(FseftError, match=r"'vista3d' belongs to a model of a plugin"):
-        import_model("btcv", told, workspace, save_as="vista3d")
+        import_model("btcv", told, workspace, name="vista3d")
     with pytest.raises(FseftError, match="'none' is not a valid name of a model"):
-        import_model("btcv", told, workspace, save_as="none")
+        import_model("btcv", told, workspace, name="none")
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -424,9 +426,10 @@ def test_an_imported_model_is_adapted_and_predicts(
     assert result.run.backbone["load_report"]["loaded"] > 0
     done = predict(
         PredictRequest(
-            (blobs / "imagesTr" / "a_0000.nii.gz",), tmp_path / "out", (result.adapter,)
+            (blobs / "imagesTr" / "a_0000.nii.gz",),
+            tmp_path / "out",
+            open_adapters((result.adapter,), workspace),
         ),
-        workspace,
     )
     assert done.segmented == ["a"]
 
@@ -487,7 +490,7 @@ def test_an_adapter_is_refused_on_another_backbone(
             import_model("fseft", tmp_path / "fseft.file", workspace).card,
         )
         (workspace.imported("fseft", "btcv") / "weights.safetensors").write_bytes(
-            find_weights("fseft", workspace).path.read_bytes()
+            find_model("fseft", workspace).weights.path.read_bytes()
         )
     elif what == "other weights":
         tensors = checkpoint_files.swin(14)

@@ -16,11 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from fseft.api import pull_model
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.model_zoo import conversion
-from fseft.model_zoo.catalogue import has_weights
-from fseft.model_zoo.download import pull_model
+from fseft.model_zoo.catalogue import find_model
 from fseft.model_zoo.https import LOOPBACK_SWITCH
 from fseft.model_zoo.hub import fetch_from_hub
 from fseft.registry import Registration, registry
@@ -104,7 +104,7 @@ def test_a_model_is_downloaded_and_imported_and_the_download_is_not_kept(hosted,
 
     recorder = Recorder()
     pulled = pull_model("suprem_unet", workspace, callbacks=recorder)
-    assert has_weights("suprem_unet", workspace)
+    assert find_model("suprem_unet", workspace).has_weights
     assert pulled.report.loaded == 104 + 13  # the backbone, and the head that texts drive
     assert recorder.received == ("suprem_unet", len(hosted.content), len(hosted.content))
     assert list((model_cache() / "downloads").iterdir()) == []
@@ -133,7 +133,7 @@ def test_an_interrupted_download_is_resumed(hosted, workspace):
         FseftError, match=r"interrupted after 50,000 of .* bytes.*Run again to continue"
     ):
         pull_model("suprem_unet", workspace)
-    assert not has_weights("suprem_unet", workspace)
+    assert not find_model("suprem_unet", workspace).has_weights
     hosted.cut_after = None
     pull_model("suprem_unet", workspace)
     assert hosted.asked == [None, "bytes=50000-"]
@@ -166,10 +166,10 @@ def test_a_full_disk_costs_no_second_download(hosted, workspace, monkeypatch):
         patched.setattr(conversion, "write_weights", full)
         with pytest.raises(FseftError, match=r"the disk is full\. Free some space"):
             pull_model("suprem_unet", workspace)
-    assert not has_weights("suprem_unet", workspace)
+    assert not find_model("suprem_unet", workspace).has_weights
     pull_model("suprem_unet", workspace)
     assert hosted.asked == [None]
-    assert has_weights("suprem_unet", workspace)
+    assert find_model("suprem_unet", workspace).has_weights
 
 
 def test_without_a_published_digest_the_first_download_is_the_reference(
@@ -264,7 +264,7 @@ def test_a_file_with_another_digest_is_refused_and_removed(hosted, workspace, mo
     with pytest.raises(FseftError, match=r"has the sha256 \w+, expected 000000000000"):
         pull_model("suprem_unet", workspace)
     assert list((model_cache() / "downloads").iterdir()) == []
-    assert not has_weights("suprem_unet", workspace)
+    assert not find_model("suprem_unet", workspace).has_weights
 
 
 HUB_URL = "https://huggingface.co/owner/name/resolve/main/weights/model.pt"

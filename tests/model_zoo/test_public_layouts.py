@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from fseft.api import import_model, verify_model
 from fseft.errors import FseftError
 from fseft.learn.networks import backbone
 from fseft.learn.networks.state_dict_mapping import match_state_dict, matching_checkpoints, unwrap
-from fseft.model_zoo.conversion import import_model, verify_model
 from fseft.model_zoo.loading import output_channels
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import import_object, registry
@@ -153,4 +153,4 @@ def test_a_public_file_in_full_width_is_imported(name, tmp_path, monkeypatch):
     file = checkpoint_files.write(name, tmp_path / "file", spec_of(name).card.hparams)
     report = import_model(name, file, store).report
     assert (report.loaded, report.parameters) == (LAYOUTS[name].loaded, LAYOUTS[name].parameters)
-    assert verify_model(name, store).parameters == spec_of(name).card.parameters
+    assert verify_model(name, store).card.parameters == spec_of(name).card.parameters

@@ -18,6 +18,7 @@ from fseft import api
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
+from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.run import PredictRequest, predict
 from fseft.parallel import each_case, map_cases
 from fseft.volume.image import read_labels
@@ -115,9 +116,11 @@ def test_scans_are_segmented_and_scored_on_it_as_in_one_process(
     cluster, blobs, request_for, workspace, tmp_path
 ):
     adapter = adapt(request_for(), workspace).adapter
-    request = PredictRequest((blobs / "imagesTr",), tmp_path / "here", (adapter,))
-    predict(request, workspace)
-    predict(replace(request, output=tmp_path / "there", workers=cluster), workspace)
+    request = PredictRequest(
+        (blobs / "imagesTr",), tmp_path / "here", open_adapters((adapter,), workspace)
+    )
+    predict(request)
+    predict(replace(request, output=tmp_path / "there", workers=cluster))
     for case in "abcd":
         here, there = (
             read_labels(tmp_path / folder / f"{case}.nii.gz").array for folder in ("here", "there")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from fseft.api._resolve import as_dataset
 from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest
 from fseft.pretraining.run import pretrain
 from fseft.workspace import Workspace
@@ -68,7 +69,7 @@ def alone(datasets, store, steps=STEPS, **changed):
     """The same in this process, with twice the crops."""
     training = DEFAULT_TRAINING.model_copy(update={"epochs": steps // 5, "crops_per_step": 2})
     request = PretrainRequest(
-        datasets,
+        tuple(map(as_dataset, datasets)),
         "made",
         hparams=NETWORK,
         window=(-200.0, 500.0),

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from fseft import api
+from fseft.api import import_model, verify_model
 from fseft.errors import FseftError
 from fseft.learn.networks import backbone
 from fseft.learn.networks.state_dict_mapping import match_state_dict
-from fseft.model_zoo.catalogue import find_model_card, find_weights
-from fseft.model_zoo.conversion import import_model, verify_model
+from fseft.model_zoo.catalogue import find_model
 from fseft.model_zoo.loading import output_channels
 from fseft.model_zoo.weights_io import read_weights
 from fseft.plugin import FoundationModelSpec
@@ -30,7 +30,7 @@ STUNET_PATCH = (32, 32, 64)
 
 def rebuilt(name, store):
     """The network of an imported model, with its weights."""
-    card = find_model_card(name, store)
+    card = find_model(name, store).card
     network = backbone.build_network(
         backbone.get_architecture(card.architecture),
         in_channels=card.contract.channels,
@@ -38,7 +38,7 @@ def rebuilt(name, store):
         hparams=card.hparams,
         seed=1,
     )
-    tensors = load_file(find_weights(name, store).path)
+    tensors = load_file(find_model(name, store).weights.path)
     backbone.load_weights(network, tensors, source=name, partial=card.scope != "network")
     return network.eval()
 
@@ -72,13 +72,13 @@ def test_an_imported_model_of_nnunet_computes_the_same(
     file = containers.write_v2(
         tmp_path, plans_=containers.plans(architecture=network_plan), separate_plans=separate_plans
     )
-    report = import_model("nnunet", file, store, save_as="mine").report
+    report = import_model("nnunet", file, store, name="mine").report
     assert (report.unused, report.missing) == ({}, {})
     x = torch.randn(1, 1, 16, 32, 32)
     torch.testing.assert_close(
         rebuilt("mine", store)(x), containers.a_network(network_plan).eval()(x)[0], rtol=0, atol=0
     )
-    assert find_model_card("mine", store).datasets == ("Dataset042_Blobs",)
+    assert find_model("mine", store).card.datasets == ("Dataset042_Blobs",)
     verify_model("mine", store)
 
 
@@ -88,7 +88,7 @@ def test_files_in_the_model_folder_take_precedence_over_copies_in_the_checkpoint
     path.write_text(path.read_text().replace("345.0", "300.0"))
     card = import_model("nnunet", file, store).card
     assert card.contract.intensity["ct"].high == 300
-    assert find_model_card("nnunet", store).contract == card.contract
+    assert find_model("nnunet", store).card.contract == card.contract
 
 
 def test_totalsegmentator_is_identified_by_its_number_of_structures(store, tmp_path):
@@ -184,7 +184,7 @@ def test_a_model_of_nnunet_is_adapted_and_predicts(network_plan, store, blobs, t
         "nnunet",
         containers.write_v2(tmp_path, plans_=containers.plans(architecture=network_plan)),
         store,
-        save_as="mine",
+        name="mine",
     )
     adapter = api.adapt(blobs, "mine", "lora", k=1, workspace=store, **QUICK)
     assert adapter.run.head_rows == {"left kidney": "kidney_left"}

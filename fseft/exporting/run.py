@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
 from fseft.evaluation.run import Evaluation
-from fseft.export.model_card import model_card
+from fseft.exporting.model_card import model_card
 from fseft.plugin import ExporterSpec
 from fseft.registry import registry
 from fseft.version import __version__

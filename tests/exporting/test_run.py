@@ -9,8 +9,8 @@ import pytest
 from fseft import api
 from fseft.builtin.exporters import safetensors
 from fseft.errors import FseftError
-from fseft.export import run as export_run
-from fseft.export.model_card import model_card
+from fseft.exporting import run as export_run
+from fseft.exporting.model_card import model_card
 from fseft.testing import tiny_adapter
 
 
