@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NAMED = 20  # cases that a warning names
-_FORMAT = 2  # raised when the same input leads to other arrays
+_FORMAT = 3  # raised when the same input leads to other arrays
 
 
 @dataclass(frozen=True)
@@ -198,5 +198,6 @@ def _label_values(prepared: PreparedVolume) -> list[int]:
 
     if prepared.label is None:
         return []
-    values: list[int] = np.flatnonzero(np.bincount(prepared.label.ravel()))[1:].tolist()
+    counts = np.bincount(prepared.label.ravel())
+    values: list[int] = (np.flatnonzero(counts[1:]) + 1).tolist()
     return values

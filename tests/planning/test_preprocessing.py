@@ -89,6 +89,23 @@ def test_every_case_is_cached_with_its_original_grid(dataset, store):
     np.testing.assert_array_equal(restored, read_labels(dataset / "labelsTr" / "a.nii.gz").array[0])
 
 
+@pytest.mark.parametrize("air_mm", [0, 3])
+def test_every_structure_is_located_where_no_background_is_left(dataset, store, air_mm):
+    """Also when the only background is air, which is cropped."""
+    image = np.full((1, *SHAPE), -1000, np.int16)
+    label = np.zeros(SHAPE, np.uint8)
+    inside = tuple(slice(air_mm, side - air_mm) for side in SHAPE)
+    image[(0, *inside)] = 50
+    label[inside] = 1
+    label[8:12, 8:12, 8:12], image[0, 8:12, 8:12, 8:12] = 2, 90
+    geometry = Geometry(SHAPE, np.diag([2.0, 1.0, 1.0, 1.0]))
+    write_volume(dataset / "imagesTr" / "a.nii.gz", image, geometry)
+    write_labels(dataset / "labelsTr" / "a.nii.gz", label, geometry)
+    case = cache.open_case(preprocess(dataset, a_plan(), store).folder, "a")
+    assert (case.read_all()[1] > 0).all()
+    assert case.classes == (1, 2)
+
+
 def test_a_second_run_does_nothing(dataset, store):
     folder = preprocess(dataset, a_plan(), store).folder
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
