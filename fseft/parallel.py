@@ -20,7 +20,7 @@ from multiprocessing import get_context, parent_process
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fseft.errors import FseftError, pluralise
+from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.logs import captured_records, replay
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class InlineExecutor(Executor):
         future: Future[R] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
+        except MemoryError as error:  # not the fault of several workers
+            cause = f"the memory is too small ({summarise_exception(error)})"
+            small = FseftError(cause, hint="Free some, or use a machine with more memory.")
+            small.__cause__ = error
+            future.set_exception(small)
         except Exception as error:  # raised by `future.result()`, as with any executor
             future.set_exception(error)
         return future
@@ -245,6 +250,9 @@ def _outcome(case: str, future: Future[Any], catch: type[E]) -> Any:
         if isinstance(error, CancelledError):
             hint = "Start it again, and run again."
             raise FseftError("the cluster is gone", case=case, hint=hint) from error
+        if isinstance(error, MemoryError):
+            cause = f"the memory is too small ({summarise_exception(error)})"
+            raise FseftError(cause, case=case, hint="Use fewer `workers`.") from error
         if _is_worker_killed(error):
             cause = "the worker was killed, most likely because memory ran out"
             raise FseftError(cause, case=case, hint="Use fewer `workers`.") from error
@@ -259,7 +267,7 @@ def _outcome(case: str, future: Future[Any], catch: type[E]) -> Any:
 
 def _is_worker_killed(error: Exception) -> bool:
     killed_by_dask = type(error).__name__ == _KILLED_BY_DASK
-    return killed_by_dask or isinstance(error, BrokenExecutor | MemoryError)
+    return killed_by_dask or isinstance(error, BrokenExecutor)
 
 
 def map_cases(

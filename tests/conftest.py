@@ -9,12 +9,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # tiny networks gain nothing from more, and processes run side by side
 os.environ["FSEFT_NO_PLUGINS"] = "1"  # before the registry of this process is made
 REAL_DATA = os.environ.get("FSEFT_REAL_DATA", "")
+
+settings.register_profile("untimed", deadline=None)  # the machine may be busy
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -70,9 +70,13 @@ def test_further_failures_are_counted():
         map_cases(never, ITEMS)
 
 
-def test_running_out_of_memory_names_the_remedy():
-    with pytest.raises(FseftError, match="Use fewer `workers`"):
-        map_cases(exhausted, ITEMS)
+@pytest.mark.parametrize(
+    ("workers", "remedy"),
+    [(1, "Free some, or use a machine with more"), (2, "Use fewer `workers`")],
+)
+def test_running_out_of_memory_names_the_remedy_for_the_number_of_workers(workers, remedy):
+    with pytest.raises(FseftError, match=rf"the memory is too small \(MemoryError.*{remedy}"):
+        map_cases(exhausted, ITEMS, workers=workers)
 
 
 def test_a_killed_worker_is_an_error_of_the_user():

@@ -254,7 +254,8 @@ def _user_message(error: Exception) -> str:
     if isinstance(error, FseftError):
         return str(error)
     if is_out_of_memory(error):
-        return "out of memory. Free some, or use fewer --workers."
+        reason = summarise_exception(error)
+        return f"the memory is too small ({reason}). Free some, or use a machine with more memory."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full. Free some space and run again."
     if isinstance(error, OSError) and error.filename:

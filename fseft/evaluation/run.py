@@ -18,6 +18,7 @@ from fseft.metrics.scoring import score_case
 from fseft.metrics.selection import select_metrics
 from fseft.volume.geometry import geometry_mismatch, reorient
 from fseft.volume.image import Volume, read_labels
+from fseft.volume.label_values import present_values, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -239,7 +240,7 @@ def _left_out(
 
 def _values(path: Path) -> set[int]:
     """Returns the voxel values of a label file, without background."""
-    return {int(value) for value in np.unique(read_labels(path).array) if value}
+    return set(present_values(read_labels(path).array))
 
 
 def _score(task: ScoringTask) -> ScoredCase:
@@ -255,7 +256,7 @@ def _score(task: ScoringTask) -> ScoredCase:
             hint="Predict on the original image, or resample the prediction to it.",
         )
     expected = reference.array[0]
-    values = {int(value) for value in np.unique(expected) if value}
+    values = set(present_values(expected))
     predicted = _in_reference_values(prediction.array[0], options.structures)
     if options.ignore_value is not None:
         counted = expected != options.ignore_value
@@ -276,7 +277,5 @@ def _in_reference_values(labels: Labels, structures: Sequence[Structure]) -> Lab
     if all(structure.predicted == structure.reference for structure in structures):
         return labels
     highest = max(structure.reference for structure in structures)
-    translated = np.zeros(labels.shape, np.min_scalar_type(highest))
-    for structure in structures:
-        translated[labels == structure.predicted] = structure.reference
-    return translated
+    new_values = {structure.predicted: structure.reference for structure in structures}
+    return translate(labels, new_values, np.min_scalar_type(highest))

@@ -11,6 +11,7 @@ from fseft.errors import FseftError
 from fseft.metrics.masks import MaskPair
 from fseft.metrics.scores import State, StructureScore
 from fseft.registry import import_object
+from fseft.volume.label_values import label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,15 +49,12 @@ def score_case(
     Raises:
         FseftError: The shapes differ, a label is below 1, or spacing or tolerance is not valid.
     """
-    from scipy.ndimage import find_objects
-
     _check(prediction, reference, ids, spacing_mm, tolerance_mm)
     i, j, k = (float(step) for step in spacing_mm)
-    largest = max(ids.values(), default=1)
-    boxes = [find_objects(labels, max_label=largest) for labels in (prediction, reference)]
+    boxes = [label_boxes(labels) for labels in (prediction, reference)]
     scores = {}
     for name, value in ids.items():
-        box = _joint_box(side[value - 1] for side in boxes)
+        box = _joint_box(side.get(value) for side in boxes)
         masks = MaskPair(
             # A margin of background closes the surface of a structure at the image border.
             np.pad(prediction[box] == value, 1),

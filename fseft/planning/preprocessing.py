@@ -194,10 +194,6 @@ def _is_cached(folder: Path, name: str, content: str) -> bool:
 
 def _label_values(prepared: PreparedVolume) -> list[int]:
     """Returns the label values that occur; names may change without the arrays."""
-    import numpy as np
+    from fseft.volume.label_values import present_values
 
-    if prepared.label is None:
-        return []
-    counts = np.bincount(prepared.label.ravel())
-    values: list[int] = (np.flatnonzero(counts[1:]) + 1).tolist()
-    return values
+    return [] if prepared.label is None else present_values(prepared.label)

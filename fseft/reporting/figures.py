@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.errors import FseftError
+from fseft.volume.label_values import consecutive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,8 +80,9 @@ def best_slice(labels: NDArray[np.integer[Any]], axis: int) -> int:
     Returns:
         The index along the axis; the middle of a label map without structures.
     """
-    count = int(labels.max(initial=0)) + 1
-    slices = np.moveaxis(labels, axis, 0)
+    numbers, values = consecutive(labels)
+    slices = np.moveaxis(numbers, axis, 0)
+    count = len(values) + 1
     areas = np.stack([np.bincount(plane.ravel(), minlength=count) for plane in slices])
     areas = areas[:, 1:]  # without background
     if not areas.any():

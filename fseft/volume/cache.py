@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fseft.errors import FseftError
+from fseft.volume.label_values import label_boxes
 from fseft.workspace import atomic_write
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def write_case(
         root: Folder of the cache.
         case: Case identifier, the name of the folder.
         image: (C, i, j, k), integers, float16 or float32.
-        label: (i, j, k), uint8 or uint16; None for an unlabelled case.
+        label: (i, j, k), uint8, uint16 or uint32; None for an unlabelled case.
         meta: Metadata, serialisable as JSON.
         classes: Labels whose voxel locations are stored.
         seed: Seed of the sample of locations.
@@ -246,8 +247,8 @@ def _check_arrays(case: str, image: Array, label: Array | None) -> None:
         cause = f"an image must be (channel, i, j, k), not of shape {image.shape}"
     elif image.dtype.kind not in "iu" and image.dtype not in (np.float16, np.float32):
         cause = f"an image must be integers, float16 or float32 to be cached, not {image.dtype}"
-    elif label is not None and label.dtype not in (np.uint8, np.uint16):
-        cause = f"a label must be uint8 or uint16 to be cached, not {label.dtype}"
+    elif label is not None and label.dtype not in (np.uint8, np.uint16, np.uint32):
+        cause = f"a label must be uint8, uint16 or uint32 to be cached, not {label.dtype}"
     elif label is not None and label.shape != image.shape[1:]:
         cause = f"the label has shape {label.shape}, its image {image.shape[1:]}"
     if cause:
@@ -277,10 +278,8 @@ def _compress(array: Array) -> bytes:
 
 def _sample_locations(label: Array, classes: Sequence[int], seed: int) -> dict[str, Array]:
     """Draws at most `MAX_LOCATIONS` voxels of each class, without repetition, in array order."""
-    from scipy.ndimage import find_objects
-
     dtype = np.int16 if max(label.shape) <= 1 << 15 else np.int32
-    boxes = dict(enumerate(find_objects(label), start=1))
+    boxes = label_boxes(label)
     locations = {}
     for value in classes:
         box = boxes.get(value)

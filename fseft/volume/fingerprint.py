@@ -13,6 +13,7 @@ from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
 from fseft.volume.histogram import CaseIntensities, measure_intensities, summarise
 from fseft.volume.image import Volume, content_digest, read_labels, read_volume, voxels_digest
 from fseft.volume.intensity import AIR_THRESHOLD_HU, guess_modality, modality_warnings
+from fseft.volume.label_values import label_boxes
 from fseft.volume.masks import label_files, read_masks
 from fseft.volume.png_slices import is_png_folder, read_png_labels
 from fseft.volume.preprocessing import body_box
@@ -256,19 +257,16 @@ def _measure_structures(
     label: Array, volume: Volume
 ) -> tuple[dict[int, float], dict[int, Millimetres]]:
     """Returns volume (mm³) and sides of the bounding box (mm) of each label value that occurs."""
-    from scipy.ndimage import find_objects
-
     geometry = volume.geometry
     foreground = label[bounding_box(label).slices]
-    counts = np.bincount(foreground.ravel())
     volumes: dict[int, float] = {}
     extents: dict[int, Millimetres] = {}
-    for value, box in enumerate(find_objects(foreground), start=1):
-        if box is not None:
-            sides = [part.stop - part.start for part in box]
-            i, j, k = np.multiply(sides, geometry.spacing_mm).tolist()
-            extents[value] = i, j, k
-            volumes[value] = float(counts[value] * geometry.voxel_volume_mm3)
+    for value, box in label_boxes(foreground).items():
+        sides = [part.stop - part.start for part in box]
+        i, j, k = np.multiply(sides, geometry.spacing_mm).tolist()
+        extents[value] = i, j, k
+        count = np.count_nonzero(foreground[box] == value)
+        volumes[value] = float(count * geometry.voxel_volume_mm3)
     return volumes, extents
 
 

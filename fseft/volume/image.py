@@ -26,6 +26,7 @@ from fseft.volume.geometry import (
     reorient,
     shear_degrees,
 )
+from fseft.volume.label_values import MAX_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -342,6 +343,9 @@ def _as_labels(array: Array) -> Array:
         cause = f"contains negative labels (lowest {array.min()})"
         raise FseftError(cause, hint="Number labels from 0 on.")
     highest = int(array.max())
+    if highest > MAX_VALUE:
+        cause = f"contains the label value {array.max()}"
+        raise FseftError(cause, hint=f"Use values from 0 to {MAX_VALUE}.")
     labels = array.astype(np.min_scalar_type(highest))
     if highest > np.iinfo(np.uint8).max:
         _check_label_count(labels)

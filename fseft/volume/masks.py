@@ -9,6 +9,7 @@ import numpy as np
 from fseft.errors import FseftError
 from fseft.volume.geometry import geometry_mismatch
 from fseft.volume.image import Volume, read_labels
+from fseft.volume.label_values import translate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,17 +39,18 @@ def read_masks(paths: Mapping[int, Path], *, case: str | None = None) -> Volume:
         FseftError: A file is not a label map, or the masks are on different grids.
     """
     first = read_labels(next(iter(paths.values())), case=case)
-    labels = np.zeros(first.array.shape, np.min_scalar_type(max(paths)))
-    voxels = labels.reshape(-1)
-    sizes = np.zeros(max(paths) + 1, np.int64)
-    for value, path in paths.items():
+    numbers = np.zeros(first.array.shape, np.min_scalar_type(len(paths)))
+    voxels = numbers.reshape(-1)
+    sizes = np.zeros(len(paths) + 1, np.int64)
+    for number, path in enumerate(paths.values(), start=1):
         mask = read_labels(path, case=case)
         if difference := geometry_mismatch(mask.geometry, first.geometry):
             cause = f"is not on the grid of the other masks: {difference}"
             raise FseftError(cause, hint="Resample the masks to one grid.", case=case, file=path)
         inside = np.flatnonzero(mask.array)
-        sizes[value] = len(inside)
+        sizes[number] = len(inside)
         previous = voxels[inside]
         is_smaller = (previous == 0) | (sizes[previous] > len(inside))
-        voxels[inside[is_smaller]] = value
+        voxels[inside[is_smaller]] = number
+    labels = translate(numbers, dict(enumerate(paths, start=1)), np.min_scalar_type(max(paths)))
     return Volume(labels, first.geometry)

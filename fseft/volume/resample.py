@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fseft.errors import FseftError
 from fseft.volume.geometry import bounding_box
+from fseft.volume.label_values import label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -90,7 +91,7 @@ def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
     label.
 
     Args:
-        labels: Integers (i, j, k) from 0 to 65535; not all need to occur.
+        labels: Integers (i, j, k) from 0 on; not all need to occur.
         shape: New (i, j, k).
 
     Returns:
@@ -99,12 +100,12 @@ def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
     Raises:
         FseftError: The array does not contain labels.
     """
-    boxes = _label_boxes(labels)
+    _check_labels(labels)
     matrices = _matrices(labels.shape, shape, 1)
     result = np.zeros(tuple(shape), labels.dtype)
     best = np.zeros(result.shape, np.float32)
     total = np.zeros(result.shape, np.float32)
-    for label, box in boxes:
+    for label, box in label_boxes(labels).items():
         region = _target_region(matrices, box)
         mask = (labels[box] == label).astype(np.float32)
         score = _apply(mask, _submatrices(matrices, box, region))
@@ -265,16 +266,11 @@ def _submatrices(
     return submatrices
 
 
-def _label_boxes(labels: Array) -> list[tuple[int, tuple[slice, ...]]]:
-    """Returns all labels above 0 with their bounding boxes, ascending."""
-    from scipy.ndimage import find_objects
-
+def _check_labels(labels: Array) -> None:
+    """Refuses arrays that contain no labels."""
     if labels.dtype.kind not in "iu":
         cause = f"labels must be integers, not {labels.dtype}"
         raise FseftError(cause, hint="Convert the label map to integers.")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high > 65535:
-        cause = f"labels range from {low} to {high}"
-        raise FseftError(cause, hint="Labels must be from 0 to 65535.")
-    boxes = enumerate(find_objects(labels), start=1)
-    return [(label, box) for label, box in boxes if box is not None]
+    if labels.min() < 0:
+        cause = f"labels range from {labels.min()} to {labels.max()}"
+        raise FseftError(cause, hint="Number labels from 0 on.")

@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_volume_and_another_seed_another(make):
     assert one.spacing_mm == same.spacing_mm != other.spacing_mm
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=SEEDS, spacing_mm=st.floats(0.5, 8.0))
 def test_a_field_of_view_has_as_many_voxels_as_a_volume_may_have(seed, spacing_mm):
     frame = random_frame(np.random.default_rng(seed), TORSO_MM, spacing_mm)
@@ -72,7 +72,7 @@ def test_a_field_of_view_has_as_many_voxels_as_a_volume_may_have(seed, spacing_m
     assert all(0.7 * spacing_mm < size < 3 * spacing_mm for size in frame.spacing_mm)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=SEEDS, hounsfield=st.sampled_from([HU, TORSO_HU]))
 def test_every_tissue_of_a_ct_lies_between_its_bounds_and_of_an_mr_between_dark_and_bright(
     seed, hounsfield

@@ -243,7 +243,12 @@ def test_debug_adds_the_traceback_to_an_error_of_the_user(fseft, arguments, vari
     [
         ("open", "not-there.txt: No such file or directory. Check the path and its permissions."),
         ("disk", "the disk is full. Free some space and run again."),
-        ("memory", "out of memory. Free some, or use fewer --workers."),
+        (
+            "memory",
+            (
+                "the memory is too small (MemoryError). Free some, or use a machine with more memory."
+            ),
+        ),
     ],
 )
 def test_an_error_of_the_system_that_the_user_can_fix_is_one_line(fseft, kind, line):

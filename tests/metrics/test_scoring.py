@@ -21,7 +21,7 @@ METRICS = select_metrics(["dice", "nsd", "hd95", "assd", "volume_difference"])
 masks = hnp.arrays(bool, (4, 5, 3)).filter(np.any)
 pairs = st.tuples(masks, masks)
 spacings = st.tuples(*[st.sampled_from([0.5, 0.97, 1.0, 2.5, 5.0])] * 3)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 def blank(*voxels, shape=(6, 7, 8)):

@@ -25,7 +25,6 @@ def score(dice):
 rows = st.lists(st.none() | st.floats(0, 1), min_size=3, max_size=3)
 
 
-@settings(deadline=None)
 @given(st.lists(rows, min_size=1, max_size=5))
 def test_the_mean_score_is_that_of_evaluate(values):
     cases = {}
@@ -48,7 +47,7 @@ def test_the_difference_is_that_of_the_mean_scores_with_missing_values():
     assert difference.mean == pytest.approx(mean_score(a) - mean_score(b))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_the_interval_contains_the_mean_and_is_antisymmetric(seed):
     a, b = random_scores(seed=seed), random_scores(seed=seed + 1)

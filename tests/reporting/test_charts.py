@@ -41,7 +41,7 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size
 points = st.tuples(st.floats(-1e6, 1e6), st.floats(width=32))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.dictionaries(names, st.lists(points, max_size=5), max_size=8))
 def test_any_values_give_a_well_formed_chart_within_its_frame(series):
     root, lines = parse(line_chart(series, x_label="x", y_label="y"))

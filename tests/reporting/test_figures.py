@@ -66,7 +66,7 @@ def ball(shape, middle, radius, spacing=(1.0, 1.0, 1.0)):
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=9).map(lambda shape: (*shape, 3))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(hnp.arrays(np.uint8, shapes))
 def test_png_keeps_every_pixel(picture):
     np.testing.assert_array_equal(decode_png(encode_png(picture)), picture)

@@ -146,9 +146,7 @@ def test_ties_go_to_the_larger_label():
     assert resample_labels(labels, (2, 1, 1)).ravel().tolist() == [1, 5]
 
 
-@pytest.mark.parametrize(
-    "bad", [np.zeros((2, 2, 2)), np.full((2, 2, 2), -1), np.full((2, 2, 2), 70000)]
-)
+@pytest.mark.parametrize("bad", [np.zeros((2, 2, 2)), np.full((2, 2, 2), -1)])
 def test_arrays_that_are_no_labels_are_refused(bad):
     with pytest.raises(FseftError, match="abels"):
         resample_labels(bad, (3, 3, 3))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.volume.intensity import normalise
+from fseft.volume.label_values import translate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -163,7 +164,4 @@ class CropSource:
 
     def _structures(self, stored: Array) -> Array:
         """Returns the structure indices of stored label values."""
-        largest = max(int(stored.max(initial=0)), *self.classes, 0)
-        index_of = np.zeros(largest + 1, np.int16)
-        index_of[list(self.classes.keys())] = list(self.classes.values())
-        return index_of[stored]
+        return translate(stored, self.classes, np.int16)
