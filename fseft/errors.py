@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pydantic import ValidationError
     from typing_extensions import Self
 
 _MAX_CHOICES = 20  # names that `did_you_mean` lists
@@ -119,6 +121,49 @@ def did_you_mean(name: str, choices: Sequence[str]) -> str:
     return f"Known: {listed}{f' and {hidden} more' if hidden > 0 else ''}."
 
 
+_PLAIN_MESSAGES = (
+    (r"Value error, ", ""),
+    (r"Input should be a valid integer.*", "must be a whole number"),
+    (r"Input should be a valid number.*", "must be a number"),
+    (r"Input should be a valid boolean.*", "must be true or false"),
+    (r"Input should be a valid string", "must be text"),
+    (r"Input should be a valid (list|tuple)", "must be a list"),
+    (r"Input should be a valid dictionary", "must be an object"),
+    (r"Input should be greater than or equal to", "must be at least"),
+    (r"Input should be less than or equal to", "must be at most"),
+    (r"Input should be", "must be"),
+    (r"Field required", "is missing"),
+    (r"Extra inputs are not permitted", "is unknown"),
+)
+"""Messages of pydantic, which speak of inputs and fields, in plain words."""
+
+
+def plain_message(message: str) -> str:
+    """Returns a message of pydantic in plain words.
+
+    Examples:
+        >>> plain_message("Input should be greater than or equal to 1")
+        'must be at least 1'
+        >>> plain_message("Input should be 'zero' or 'pissa'")
+        "must be 'zero' or 'pissa'"
+    """
+    for pattern, plain in _PLAIN_MESSAGES:
+        message = re.sub(pattern, plain, message)
+    return message
+
+
+def describe_validation(error: ValidationError) -> str:
+    """Describes the first problem that pydantic found, with the place: `labels.liver: is missing`.
+
+    Args:
+        error: From the validation of a document or of settings.
+    """
+    problem = error.errors()[0]
+    place = ".".join(map(str, problem["loc"]))
+    message = plain_message(problem["msg"])
+    return f"{place}: {message}" if place else message
+
+
 def summarise_exception(error: BaseException) -> str:
     """Returns type and message of an exception in one line; validation errors by the first problem.
 
@@ -130,9 +175,7 @@ def summarise_exception(error: BaseException) -> str:
 
     text = str(error)
     if isinstance(error, ValidationError):
-        problem = error.errors()[0]
-        field = ".".join(map(str, (error.title, *problem["loc"])))
-        text = f"{field}: {problem['msg']}"
+        text = f"{error.title}: {describe_validation(error)}"
     summary = type(error).__name__
     if text:
         summary += f": {text}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError
+from fseft.errors import FseftError, describe_validation
 from fseft.schemas import Document
 from fseft.temporaries import LOCK, move_into_place, remove_leftovers, temporary_path
 
@@ -306,8 +306,5 @@ def read_document(path: Path, kind: type[D]) -> D:
         cause = f"the {name} does not exist"
         raise FseftError(cause, file=path, hint=f"Create the {name} first.") from error
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
-        reason = f"{key}: {problem['msg']}" if key else problem["msg"]
-        cause = f"is not a valid {name} ({reason})"
+        cause = f"is not a valid {name} ({describe_validation(error)})"
         raise FseftError(cause, file=path, hint="Delete it and create it again.") from error

@@ -81,7 +81,7 @@ def test_an_exception_is_summarised_in_one_line():
     with pytest.raises(ValidationError) as caught:
         Settings(rank="four")
     assert summarise_exception(caught.value).startswith(
-        "ValidationError: Settings.rank: Input should be a valid integer"
+        "ValidationError: Settings: rank: must be a whole number"
     )
 
 

@@ -96,7 +96,7 @@ BROKEN = {
     "provides an invalid name": (providing(method("Bad Name")), "Bad Name"),
     "provides a name that is not text": (
         module(fseft_methods=ill_typed),
-        "MethodSpec.name: Input should be a valid str",
+        "MethodSpec: name: must be text",
     ),
     "provides a name twice": (
         providing(method("dup"), method("dup")),

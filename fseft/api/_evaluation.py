@@ -25,7 +25,7 @@ def evaluate(
     structures: Sequence[str] = (),
     label_values: Mapping[str, int] | None = None,
     tolerance_mm: float = 2.0,
-    include_support: bool = False,
+    include_training: bool = False,
     output: str | Path | None = None,
     workers: Workers | None = None,
     callbacks: Callbacks | None = None,
@@ -39,7 +39,7 @@ def evaluate(
         structures: Names of the structures to score; empty for all.
         label_values: Structure -> value in the labels; None for what their `dataset.json` says.
         tolerance_mm: Surface deviation that the normalised surface Dice accepts.
-        include_support: Also score cases that the adapter was trained on.
+        include_training: Also score cases that the adapter was trained on.
         output: Folder for `metrics.json` and `metrics.csv`; None to write no file.
         workers: Processes, or the address of a dask scheduler; None for a number that suits the
             cases.
@@ -70,7 +70,7 @@ def evaluate(
         metrics=selected,
         tolerance_mm=tolerance_mm,
         structures=tuple(structures),
-        include_support=include_support,
+        include_training=include_training,
         workers=workers,
         callbacks=callbacks,
     )

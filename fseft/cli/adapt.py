@@ -1,4 +1,4 @@
-"""`fseft adapt`: adapt a model to a dataset with k labelled cases."""
+"""`fseft adapt`: adapts a model to a dataset with k labelled cases."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fseft.cli import completion
 from fseft.cli.console import ConsoleCallbacks, is_quiet, show_json, show_lines, show_table
 from fseft.cli.options import (
     DATA,
@@ -43,12 +44,21 @@ def adapt(
     dataset: DatasetFolder,
     model: Model,
     method: Annotated[
-        str, typer.Option(help="Method (see `fseft methods`).", rich_help_panel=MODEL)
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Adaptation method (`fseft methods` lists them).",
+            autocompletion=completion.methods,
+            rich_help_panel=MODEL,
+        ),
     ],
     k: Annotated[
         int,
         typer.Option(
-            "--k", "-k", help="Number of labelled cases to train on.", rich_help_panel=DATA
+            "--k",
+            "-k",
+            help="Number of training cases, drawn from the labelled cases.",
+            rich_help_panel=DATA,
         ),
     ],
     seed: Seed = 0,
@@ -56,17 +66,27 @@ def adapt(
         list[str] | None,
         typer.Option(
             "--set",
-            help="Setting of method or training, or preset=NAME. See `fseft show method NAME`.",
+            metavar="KEY=VALUE",
+            help="Setting of the method or of the training, or preset=NAME (`fseft show method "
+            "NAME` lists them); repeatable.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
     labels: Annotated[
-        list[str] | None, typer.Option(help="Only these structures: a,b,...", rich_help_panel=DATA)
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Structures to segment. Default: all.",
+            autocompletion=completion.structures,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     cases: Annotated[
         list[str] | None,
         typer.Option(
-            help="Draw the k cases from these: a,b,... or a text file with one name per line.",
+            metavar="NAME,...",
+            help="Cases to draw the training cases from, or a text file with one name per line. "
+            "Default: all labelled cases.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -74,21 +94,28 @@ def adapt(
         list[str] | None,
         typer.Option(
             "--map",
-            help="STRUCTURE=CLASS of the model to start from, where names differ; repeatable.",
+            metavar="STRUCTURE=CLASS",
+            help="Class of the model that a structure is initialised from, where their names "
+            "differ; repeatable.",
             rich_help_panel=MODEL,
         ),
     ] = None,
     decoder: Annotated[
         PartMode | None,
         typer.Option(
-            help="Mode of the decoder. Default: fine-tuned for white-box methods, else frozen.",
+            metavar="MODE",
+            help="Decoder: frozen, fine-tuned, new (random weights) or low-rank (LoRA). Default: "
+            "fine-tuned; frozen for black-box methods, which train on the outputs of a frozen "
+            "network only.",
             rich_help_panel=MODEL,
         ),
     ] = None,
     bottleneck: Annotated[
         PartMode | None,
         typer.Option(
-            help="Mode of the deepest level, between encoder and decoder. Default: frozen.",
+            metavar="MODE",
+            help="Deepest level, between encoder and decoder: modes as for the decoder. Default: "
+            "frozen.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -97,7 +124,7 @@ def adapt(
         bool,
         typer.Option(
             "--fp16",
-            help="Store the adapter in half precision: half the size.",
+            help="Store the adapter in half precision (16 bit).",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
@@ -106,6 +133,7 @@ def adapt(
         typer.Option(
             "--output",
             "-o",
+            metavar="FOLDER",
             help="Run folder. Default: runs/DATASET/MODEL/METHOD-kK-sSEED.",
             rich_help_panel=OUTPUT,
         ),
@@ -126,24 +154,26 @@ def adapt(
     reporter: Annotated[
         list[str] | None,
         typer.Option(
-            help="Additional reporter (log.jsonl is always written); repeatable.",
+            metavar="NAME",
+            help="Additional log of the training (`fseft show reporter` lists them; log.jsonl is "
+            "always written); repeatable.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
-    """Adapt a model to your structures with k labelled volumes.
+    """Adapt a model to your structures with k labelled cases.
 
     Plans and preprocesses first where necessary. Writes adapter.safetensors, run.json, log.jsonl
-    and support.json. An interrupted run resumes from its last checkpoint. A run with different
-    settings is overwritten only with --overwrite.
+    and support.json (the training cases). An interrupted run resumes from its last checkpoint. A
+    run with different settings is overwritten only with --overwrite.
 
     For example:
 
     fseft adapt livers --model phantom-tiny --method lora --k 5
 
-    fseft adapt livers --model phantom-tiny --method lora --k 5 --set rank=4 --minutes 10
+    fseft adapt livers --model phantom-tiny --method lora --k 5 --minutes 10
     """
     from fseft import api
     from fseft.cli.parsing import case_names, names, pairs, parse_memory, parse_settings

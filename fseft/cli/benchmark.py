@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fseft.cli import completion
 from fseft.cli.console import ConsoleCallbacks
 from fseft.cli.options import (
     COMPUTE,
     DATA,
     MODEL,
     OUTPUT,
+    SCORING,
     TRAINING,
     DatasetFolder,
     Device,
@@ -21,6 +23,7 @@ from fseft.cli.options import (
     Metrics,
     Minutes,
     Strict,
+    Tolerance,
     Workspace,
 )
 from fseft.errors import FseftError, pluralise
@@ -35,17 +38,28 @@ def benchmark(
     dataset: DatasetFolder,
     model: Annotated[
         list[str],
-        typer.Option(help="Foundation models, as in a,b.", rich_help_panel=MODEL),
+        typer.Option(
+            metavar="NAME,...",
+            help="Foundation models (`fseft models` lists them).",
+            autocompletion=completion.models,
+            rich_help_panel=MODEL,
+        ),
     ],
     method: Annotated[
         list[str],
-        typer.Option(help="Methods, as in a,b (see `fseft methods`).", rich_help_panel=MODEL),
+        typer.Option(
+            metavar="NAME,...",
+            help="Methods (`fseft methods` lists them).",
+            autocompletion=completion.methods,
+            rich_help_panel=MODEL,
+        ),
     ],
     output: Annotated[
         Path,
         typer.Option(
             "--output",
             "-o",
+            metavar="FOLDER",
             help="Folder for tables, runs and predictions.",
             rich_help_panel=OUTPUT,
         ),
@@ -53,13 +67,18 @@ def benchmark(
     k: Annotated[
         list[str] | None,
         typer.Option(
-            "--k", "-k", help="Numbers of support cases. [default: 5]", rich_help_panel=DATA
+            "--k",
+            "-k",
+            metavar="N,...",
+            help="Numbers of training cases. Default: 5.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     seed: Annotated[
         list[str] | None,
         typer.Option(
-            help="Random seeds; each draws its own support cases. [default: 0]",
+            metavar="N,...",
+            help="Random seeds; each draws other training cases. Default: 0.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
@@ -67,58 +86,72 @@ def benchmark(
         list[str] | None,
         typer.Option(
             "--set",
-            help="key=value for all methods, METHOD.key=value for one; as for `adapt`.",
+            metavar="[METHOD.]KEY=VALUE",
+            help="Setting of all methods, or of one; as for `adapt`; repeatable.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option(help="Structures to segment. Default: all.", rich_help_panel=DATA),
+        typer.Option(
+            metavar="NAME,...",
+            help="Structures to segment. Default: all.",
+            autocompletion=completion.structures,
+            rich_help_panel=DATA,
+        ),
     ] = None,
     cases: Annotated[
         list[str] | None,
         typer.Option(
-            help="Use these cases only: names, or a text file with a name per line.",
+            metavar="NAME,...",
+            help="Use these cases only: names, or a text file with one name per line.",
             rich_help_panel=DATA,
         ),
     ] = None,
     test: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="N|NAME,...",
             help="Test cases, never trained on: their number, names, or a text file.",
             rich_help_panel=DATA,
         ),
     ] = None,
     test_images: Annotated[
         Path | None,
-        typer.Option(help="Folder of separate test scans.", rich_help_panel=DATA),
+        typer.Option(metavar="FOLDER", help="Folder of separate test scans.", rich_help_panel=DATA),
     ] = None,
     test_labels: Annotated[
-        Path | None, typer.Option(help="Folder of their labels.", rich_help_panel=DATA)
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder of the labels of these scans.", rich_help_panel=DATA
+        ),
     ] = None,
     mapping: Annotated[
         list[str] | None,
-        typer.Option("--map", help="STRUCTURE=CLASS, as for `adapt`.", rich_help_panel=MODEL),
+        typer.Option(
+            "--map",
+            metavar="STRUCTURE=CLASS",
+            help="Class of the model to start from, as for `adapt`.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     minutes: Minutes = None,
     metrics: Metrics = None,
     baseline: Annotated[
         str,
         typer.Option(
+            metavar="METHOD",
             help="Method to compare the others with. Default: the best for each k.",
-            rich_help_panel=OUTPUT,
+            rich_help_panel=SCORING,
         ),
     ] = "",
     against: Annotated[str, typer.Option(hidden=True)] = "",
-    tolerance: Annotated[
-        str,
-        typer.Option(help="Surface deviation that NSD accepts.", rich_help_panel=OUTPUT),
-    ] = "2mm",
+    tolerance: Tolerance = "2mm",
     memory: Memory = "",
     device: Device = "auto",
     workers: Annotated[
         int,
-        typer.Option(min=1, help="Number of processes over trials.", rich_help_panel=COMPUTE),
+        typer.Option(min=1, help="Number of trials at the same time.", rich_help_panel=COMPUTE),
     ] = 1,
     cluster: Annotated[
         str,
@@ -140,7 +173,7 @@ def benchmark(
     as_json: Json = False,
     workspace: Workspace = Path(),
 ) -> None:
-    """Compare methods and models with every k and seed, scored on the same unseen cases.
+    """Compare methods and models for each k and seed on the same unseen cases.
 
     By default 20 labelled cases are held out, or half of fewer than 40. Writes benchmark.md,
     benchmark.csv and benchmark.json. Run again to resume, or with more methods or seeds: finished
@@ -149,6 +182,8 @@ def benchmark(
     For example:
 
     fseft benchmark livers --model phantom-tiny --method lora,full -k 1,5 -o bench
+
+    fseft benchmark livers --model phantom-tiny --method lora --seed 0,1 -o bench
     """
     from fseft import api
     from fseft.cli import console, parsing

@@ -13,24 +13,33 @@ from fseft.cli.options import OUTPUT, TRAINING, Json, Seed, positive
 def demo(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder for all results.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for all results.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Path("demo"),
     minutes: Annotated[
         float | None,
         typer.Option(
+            metavar="MINUTES",
             callback=positive,
-            help="Time budget of each training, in minutes. Default: a fixed number of steps.",
+            help="Time budget of each training. Default: a fixed number of steps.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Run the whole workflow on synthetic phantoms: several minutes on two cores, no network.
+    """Run the whole workflow on synthetic scans: minutes on a CPU, without internet access.
 
     For example:
 
-    fseft demo -o demo
+    fseft demo
+
+    fseft demo -o demo --seed 1
     """
     from fseft.cli.callbacks import StepCallbacks
     from fseft.cli.console import show_json, show_lines, show_table

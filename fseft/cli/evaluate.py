@@ -7,13 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli.options import Cluster, Json, Metrics
+from fseft.cli.options import (
+    COMPUTE,
+    DATA,
+    OUTPUT,
+    Cluster,
+    Json,
+    Metrics,
+    Tolerance,
+    accept_former_options,
+)
 from fseft.errors import pluralise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fseft.evaluation.run import Evaluation
+
+CONTEXT_SETTINGS = accept_former_options({"with-support": "include-training"})
 
 MAX_NAMED_CASES = 5
 
@@ -27,38 +38,58 @@ def evaluate(
         Path, typer.Argument(metavar="LABELS", help="Folder of reference label files, or one file.")
     ],
     metrics: Metrics = None,
-    tolerance: Annotated[
-        str, typer.Option(help="Surface deviation that NSD accepts, as in 2mm.")
-    ] = "2mm",
+    tolerance: Tolerance = "2mm",
     structures: Annotated[
         list[str] | None,
-        typer.Option("--labels", help="Structures to score, as in a,b. Default: all."),
+        typer.Option(
+            "--labels",
+            metavar="NAME,...",
+            help="Structures to score. Default: all.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     values: Annotated[
         str,
         typer.Option(
-            help="Voxel values in LABELS, as in liver=1,spleen=3. Default: from dataset.json."
+            metavar="NAME=N,...",
+            help="Voxel values in LABELS, as in liver=1,spleen=3. Default: from dataset.json.",
+            rich_help_panel=DATA,
         ),
     ] = "",
-    include_support: Annotated[
+    include_training: Annotated[
         bool,
-        typer.Option("--with-support", help="Also score the cases the adapter was trained on."),
+        typer.Option(
+            "--include-training",
+            help="Score the training cases of the adapter too.",
+            rich_help_panel=DATA,
+        ),
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes. Default: 1 for a few cases, else one per core."),
+        typer.Option(
+            min=1,
+            help="Number of processes. Default: 1 for a few cases, else one per core.",
+            rich_help_panel=COMPUTE,
+        ),
     ] = None,
     cluster: Cluster = "",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for the results. Default: PREDICTIONS."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the results. Default: PREDICTIONS.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score predictions on the grid of the original images, and write metrics.json and metrics.csv.
+    """Score predictions on the grid of the original images.
 
-    A structure that only one side has gets the worst score (Dice 0, image diagonal as HD95). A
-    structure that neither side has is excluded from the means and counted.
+    Writes metrics.json and metrics.csv. A structure that is only in the label or only in the
+    prediction gets the worst score (Dice 0, the diagonal of the image as HD95). A structure that is
+    in neither is excluded from the means, and counted.
 
     For example:
 
@@ -79,7 +110,7 @@ def evaluate(
         structures=names(structures),
         label_values=named_values("--values", values),
         tolerance_mm=parse_tolerance(tolerance),
-        include_support=include_support,
+        include_training=include_training,
         output=folder,
         workers=cluster or workers,
         callbacks=console.ConsoleCallbacks(),
@@ -98,7 +129,7 @@ def _report_exclusions(result: Evaluation) -> None:
 
     _warn_of_cases(result.without_prediction, "without a prediction")
     _warn_of_cases(result.without_label, "predicted but without a label")
-    reason = "not scored, as the adapter was trained on it (--with-support scores it)"
+    reason = "not scored, as the adapter was trained on it (--include-training scores it)"
     _warn_of_cases(result.support, reason)
     if result.left_out:
         structures = ", ".join(result.left_out)

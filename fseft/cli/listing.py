@@ -19,7 +19,7 @@ from typing import (
 
 import typer
 
-from fseft.cli import console
+from fseft.cli import completion, console
 from fseft.cli.options import Json, Workspace
 
 if TYPE_CHECKING:
@@ -62,7 +62,11 @@ class Kind(str, Enum):
 def plugins(as_json: Json = False) -> None:
     """List the installed plugins, their components, and their problems.
 
-    For example: fseft plugins --json
+    For example:
+
+    fseft plugins
+
+    fseft plugins --json
     """
     from fseft.registry import registry
 
@@ -82,7 +86,11 @@ def plugins(as_json: Json = False) -> None:
 def methods(as_json: Json = False) -> None:
     """List the adaptation methods.
 
-    For example: fseft methods --json
+    For example:
+
+    fseft methods
+
+    fseft methods --json
     """
     from fseft.plugin import MethodSpec
     from fseft.registry import registry
@@ -96,20 +104,32 @@ def methods(as_json: Json = False) -> None:
 
 
 def show(
-    kind: Annotated[Kind, typer.Argument(help="Kind of the component.")],
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            metavar="KIND", help=f"Kind of the component: {', '.join(kind.value for kind in Kind)}."
+        ),
+    ],
     name: Annotated[
-        str, typer.Argument(help="Name; omit it to list all names.", metavar="NAME")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="Name; without it, all names are listed.",
+            autocompletion=completion.components,
+        ),
     ] = "",
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
-    """Show a component: a method with its settings, a model, an architecture, a metric, ...
+    """Show a method with its settings, a model, a network, a metric, or another component.
+
+    Without a name, all components of a kind are listed.
 
     For example:
 
     fseft show method lora
 
-    fseft show architecture resunet
+    fseft show metric
     """
     from fseft.registry import registry
 

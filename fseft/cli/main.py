@@ -18,9 +18,10 @@ import typer
 from typer.main import get_group
 
 from fseft.cli import console
+from fseft.cli.help import HelpCommand, HelpGroup
 from fseft.cli.options import with_verbosity
 from fseft.cli.reference import describe_application, reference_lines
-from fseft.errors import FseftError, is_out_of_memory, summarise_exception
+from fseft.errors import FseftError, is_out_of_memory, plain_message, summarise_exception
 from fseft.registry import PLUGIN_EXCEPTIONS, registry
 from fseft.version import __version__
 
@@ -57,6 +58,7 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 app = typer.Typer(
     name="fseft",
+    cls=HelpGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -108,10 +110,14 @@ def _add_commands() -> None:
             for info in [*command.registered_commands, command.registered_callback]:
                 if info is not None and info.callback is not None:
                     info.callback = with_verbosity(info.callback)
+            for info in command.registered_commands:
+                info.cls = HelpCommand
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
             settings = getattr(imported, "CONTEXT_SETTINGS", None)
-            register = app.command(name, rich_help_panel=panel, context_settings=settings)
+            register = app.command(
+                name, cls=HelpCommand, rich_help_panel=panel, context_settings=settings
+            )
             register(with_verbosity(command))
 
 
@@ -283,7 +289,7 @@ def _with_flags(message: str, arguments: Sequence[str]) -> str:
 
 def _report_usage(error: typer.TyperException) -> None:
     """Print an error of the command line; without arguments, the help has been shown."""
-    message = error.format_message()
+    message = plain_message(error.format_message())
     if not message:
         return
     context: typer.Context | None = getattr(error, "ctx", None)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fseft.cli import console
+from fseft.cli import completion, console
+from fseft.cli.help import HelpGroup
 from fseft.cli.listing import SHAREABLE, show_model
 from fseft.cli.options import MODEL, OUTPUT, Json, Workspace, accept_former_options
 from fseft.errors import FseftError
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.model_zoo.conversion import ImportedModel
 
-models = typer.Typer(help="List, download, verify and show foundation models.")
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Model, see `fseft models`.")]
+models = typer.Typer(cls=HelpGroup, help="List, download, verify and show foundation models.")
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="Model (`fseft models` lists them).",
+        autocompletion=completion.models,
+    ),
+]
 
 
 @models.callback(invoke_without_command=True)
@@ -113,7 +121,9 @@ def import_(
     name: Annotated[
         str,
         typer.Option(
-            help="Store it under this name, in this workspace only.", rich_help_panel=OUTPUT
+            metavar="NAME",
+            help="Store it under this name, in this workspace only.",
+            rich_help_panel=OUTPUT,
         ),
     ] = "",
     workspace: Workspace = Path(),
@@ -125,7 +135,7 @@ def import_(
 
     `fseft models import clipdriven swinunetr.pth`
 
-    `fseft models import nnunet checkpoint_final.pth --name my-nnunet`
+    `fseft models import nnunet checkpoint_final.pth --name our-nnunet`
     """
     from fseft import api
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from fseft.cli import console
+from fseft.cli.help import HelpGroup
+from fseft.cli.options import OUTPUT
 
 Kind = Literal[
     "method",
@@ -23,7 +25,7 @@ Kind = Literal[
     "exporter",
 ]
 
-plugin = typer.Typer(help="Write the package of a new plugin.", no_args_is_help=True)
+plugin = typer.Typer(cls=HelpGroup, help="Write the package of a new plugin.", no_args_is_help=True)
 
 
 @plugin.callback()
@@ -34,10 +36,19 @@ def _plugin() -> None:
 @plugin.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the component.")],
-    kind: Annotated[Kind, typer.Option(help="Kind of the component.")],
+    kind: Annotated[
+        Kind,
+        typer.Option(metavar="KIND", help=f"Kind of the component: {', '.join(get_args(Kind))}."),
+    ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder of the package. [default: fseft-NAME]"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder of the package. Default: fseft-NAME.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
 ) -> None:
     """Write a package with a working example, tests and CI.

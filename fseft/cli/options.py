@@ -11,44 +11,59 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from fseft.cli import console
+from fseft.cli import completion, console
 from fseft.errors import FseftError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-DATA, MODEL, TRAINING = "Data", "Model and method", "Training"
+DATA, MODEL, TRAINING, SCORING = "Data", "Model and method", "Training", "Scoring"
 COMPUTE, OUTPUT = "Compute", "Output"
-"""Panels of the help, in the order that commands list them."""
+PANELS = (DATA, MODEL, TRAINING, SCORING, COMPUTE, OUTPUT)
+"""Panels of the help, in the order of every command."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
 DatasetFolder = Annotated[
     Path,
     typer.Argument(
-        metavar="DATASET", help="Dataset folder (nnU-Net, Decathlon, imagesTr + labelsTr, ...)."
+        metavar="DATASET",
+        help="Folder in the layout of nnU-Net, the Medical Segmentation Decathlon, imagesTr + "
+        "labelsTr, or another that docs/datasets.md lists.",
     ),
 ]
 Strict = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Refuse incomplete datasets instead of warning.", rich_help_panel=DATA
+        "--strict",
+        help="Refuse images without a label and labels without an image.",
+        rich_help_panel=DATA,
     ),
 ]
 Model = Annotated[
     str,
     typer.Option(
-        help="Foundation model (see `fseft models`), or none for random weights.",
+        metavar="NAME",
+        help="Foundation model (`fseft models` lists them), or none for random weights.",
+        autocompletion=completion.models,
         rich_help_panel=MODEL,
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=TRAINING)]
 Memory = Annotated[
-    str, typer.Option(help="Memory limit of training, such as 12GB.", rich_help_panel=COMPUTE)
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory limit of training, such as 12GB. Default: 80% of the device's memory.",
+        rich_help_panel=COMPUTE,
+    ),
 ]
 Device = Annotated[DeviceName, typer.Option(help="Device to compute on.", rich_help_panel=COMPUTE)]
 Workers = Annotated[
-    int, typer.Option(min=1, help="Number of processes over cases.", rich_help_panel=COMPUTE)
+    int,
+    typer.Option(
+        min=1, help="Number of processes; each takes one case at a time.", rich_help_panel=COMPUTE
+    ),
 ]
 Cluster = Annotated[
     str,
@@ -60,7 +75,11 @@ Cluster = Annotated[
 ]
 Workspace = Annotated[
     Path,
-    typer.Option(help="Folder of fingerprints, caches, runs and models.", rich_help_panel=OUTPUT),
+    typer.Option(
+        metavar="FOLDER",
+        help="Folder of fingerprints, preprocessed cases, runs and models.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=OUTPUT)
@@ -69,7 +88,7 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print results only.", rich_help_panel=OUTPUT)
 ]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Print details too.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--verbose", "-v", help="Print details.", rich_help_panel=OUTPUT)
 ]
 
 
@@ -91,14 +110,28 @@ Minutes = Annotated[
     float | None,
     typer.Option(
         callback=positive,
-        help="Training time budget, in minutes. Excludes fingerprinting and preprocessing; feature "
-        "extraction always runs to the end.",
+        metavar="MINUTES",
+        help="Time budget of the training, without measuring and preprocessing the data. Feature "
+        "extraction of frozen networks always runs to the end.",
         rich_help_panel=TRAINING,
     ),
 ]
 Metrics = Annotated[
     list[str] | None,
-    typer.Option(help="Metrics to compute, as in dice,hd95. `fseft show metric` lists them."),
+    typer.Option(
+        metavar="NAME,...",
+        help="Metrics, as in dice,hd95 (`fseft show metric` lists them).",
+        autocompletion=completion.metrics,
+        rich_help_panel=SCORING,
+    ),
+]
+Tolerance = Annotated[
+    str,
+    typer.Option(
+        metavar="LENGTH",
+        help="Distance up to which NSD counts surfaces as equal.",
+        rich_help_panel=SCORING,
+    ),
 ]
 LearningRate = Annotated[
     float, typer.Option(callback=positive, help="Learning rate.", rich_help_panel=TRAINING)

@@ -37,10 +37,11 @@ def plan(
     strict: Strict = False,
     as_json: Json = False,
 ) -> None:
-    """Fingerprint a dataset, and plan its preprocessing for a model.
+    """Measure a dataset (fingerprint), and plan its preprocessing for a model.
 
-    Writes fingerprint.json and plan.MODEL.json below fingerprints/. Only new and changed files are
-    measured.
+    The fingerprint is a table of shapes, spacings, intensities and volumes of the structures, as in
+    nnU-Net. Writes fingerprint.json and plan.MODEL.json below fingerprints/. Only new and changed
+    files are measured.
 
     For example:
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from fseft.cli import completion
 from fseft.cli.callbacks import PredictCallbacks
 from fseft.cli.options import MODEL, OUTPUT, Cluster, Device, Json, Workers, Workspace
 from fseft.errors import pluralise
@@ -22,32 +23,46 @@ def predict(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Folder for the segmentations.", rich_help_panel=OUTPUT
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder for the segmentations.",
+            rich_help_panel=OUTPUT,
         ),
     ],
     adapter: Annotated[
         list[Path],
         typer.Option(
-            help="adapter.safetensors, or the folder of its run; repeatable.", rich_help_panel=MODEL
+            metavar="PATH",
+            help="adapter.safetensors, or the folder of its run; repeatable.",
+            autocompletion=completion.adapters,
+            rich_help_panel=MODEL,
         ),
     ],
     overlap: Annotated[
         Literal["probability", "first", "separate"],
         typer.Option(
-            help="Several adapters: the highest probability wins, the first, or separate folders.",
+            metavar="RULE",
+            help="Voxels that several adapters assign to a structure: probability (the highest "
+            "wins), first (the first adapter wins) or separate (a folder per adapter).",
             rich_help_panel=OUTPUT,
         ),
     ] = "probability",
     probabilities: Annotated[
         bool,
         typer.Option(
-            "--probabilities", help="Also write one channel per class.", rich_help_panel=OUTPUT
+            "--probabilities",
+            help="Write probability maps too, one channel per class.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
     tta: Annotated[
         bool,
         typer.Option(
-            "--tta", help="Average over mirrored copies of the scan: slower.", rich_help_panel=MODEL
+            "--tta",
+            help="Test-time augmentation: average over 8 mirrored copies, 8 times slower. The "
+            "adapter must be trained with --set mirror=true.",
+            rich_help_panel=MODEL,
         ),
     ] = False,
     device: Device = "auto",
@@ -58,14 +73,14 @@ def predict(
 ) -> None:
     """Segment new scans on their own grid.
 
-    Needs the scan, the adapter and the backbone only. Scans that were segmented before by the same
-    adapters are skipped. Adapters on the same frozen features share one forward pass.
+    Needs the scan, the adapter and the weights of its model only. Scans that were segmented before
+    by the same adapters are skipped. Adapters on the same frozen features share one forward pass.
 
     For example:
 
-    fseft predict livers/imagesTs -o segmented --adapter runs/livers/phantom-tiny/lora-k5-s0
+    fseft predict livers/imagesTs -o out --adapter liver.safetensors
 
-    fseft predict scan.nii.gz -o segmented --adapter liver.safetensors --adapter spleen.safetensors
+    fseft predict ct.nii.gz -o out --adapter runs/livers/phantom-tiny/lora-k5-s0
     """
     from fseft import api
     from fseft.cli.console import show_json, show_lines

@@ -31,7 +31,7 @@ def preprocess(
     memory: Memory = "",
     as_json: Json = False,
 ) -> None:
-    """Resample a dataset to a model's grid and store it compressed.
+    """Resample a dataset to the spacing of a model, and store it compressed.
 
     Plans first. Cases that were preprocessed before, from the same files, are skipped, so that an
     interrupted run resumes.

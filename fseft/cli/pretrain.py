@@ -1,4 +1,4 @@
-"""`fseft pretrain`."""
+"""`fseft pretrain`: pre-trains a foundation model on partially labelled datasets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fseft.cli import console
+from fseft.cli import completion, console
 from fseft.cli.options import (
     COMPUTE,
     DATA,
@@ -59,13 +59,15 @@ def pretrain(
     datasets: Annotated[
         list[Path],
         typer.Argument(
-            metavar="DATASETS...", help="Dataset folders; each may annotate other structures."
+            metavar="DATASET...", help="Dataset folders; each may annotate other structures."
         ),
     ],
     *,
     labels: Annotated[
         list[str] | None,
-        typer.Option(help="Structures to learn: a,b,... Default: all.", rich_help_panel=DATA),
+        typer.Option(
+            metavar="NAME,...", help="Structures to learn. Default: all.", rich_help_panel=DATA
+        ),
     ] = None,
     missing_label: Annotated[
         list[str] | None,
@@ -79,17 +81,17 @@ def pretrain(
     masking: Annotated[
         Literal["annotated", "none"],
         typer.Option(
-            help="Where a structure counts; none treats unannotated structures as background, for "
-            "comparison.",
+            help="annotated: a structure contributes to the loss only in cases that annotate it; "
+            "none: unannotated structures count as background, for comparison.",
             rich_help_panel=DATA,
         ),
     ] = "annotated",
     sampling: Annotated[
         str,
         typer.Option(
-            metavar="balanced|natural|FLOAT",
-            help="Draw every dataset equally often, every case equally often, or datasets in "
-            "proportion to cases^(1/FLOAT).",
+            metavar="RULE",
+            help="balanced (draw every dataset equally often), natural (every case equally often) "
+            "or a temperature T (datasets in proportion to cases^(1/T)).",
             rich_help_panel=DATA,
         ),
     ] = "balanced",
@@ -104,26 +106,39 @@ def pretrain(
     spacing: Annotated[
         str,
         typer.Option(
-            help="Voxel spacing in mm, such as 1.5,1.5,1.5. Default: that of each dataset.",
+            metavar="MM,MM,MM",
+            help="Voxel spacing, such as 1.5,1.5,1.5. Default: that of each dataset.",
             rich_help_panel=DATA,
         ),
     ] = "",
     window: Annotated[
         str,
         typer.Option(
-            help="HU window for CT, such as -175,250. Default: from the data.",
+            metavar="LOW,HIGH",
+            help="Intensity window of CT in HU, such as -175,250. Default: from the data.",
             rich_help_panel=DATA,
         ),
     ] = "",
-    patch: Annotated[str, typer.Option(help="Patch size in voxels.", rich_help_panel=DATA)] = PATCH,
+    patch: Annotated[
+        str,
+        typer.Option(metavar="N,N,N", help="Patch size in voxels.", rich_help_panel=DATA),
+    ] = PATCH,
     architecture: Annotated[
         str,
-        typer.Option(help="Network; by default that of --init, or resunet.", rich_help_panel=MODEL),
+        typer.Option(
+            metavar="NAME",
+            help="Network (`fseft show architecture` lists them). Default: that of --init, or "
+            "resunet.",
+            rich_help_panel=MODEL,
+        ),
     ] = "",
     init: Annotated[
         str,
         typer.Option(
-            help="Initial weights: a model, or a file. Default: random.", rich_help_panel=MODEL
+            metavar="MODEL|FILE",
+            help="Initial weights: a model, or a file. Default: random.",
+            autocompletion=completion.models,
+            rich_help_panel=MODEL,
         ),
     ] = "",
     allow_pickle: Annotated[
@@ -152,7 +167,7 @@ def pretrain(
         int, typer.Option(min=1, help="Training steps per epoch.", rich_help_panel=TRAINING)
     ] = 50,
     crops_per_step: Annotated[
-        int, typer.Option(min=1, help="Crops per step and rank.", rich_help_panel=TRAINING)
+        int, typer.Option(min=1, help="Crops per step and process.", rich_help_panel=TRAINING)
     ] = 2,
     minutes: Minutes = None,
     learning_rate: LearningRate = 1e-3,
@@ -173,7 +188,7 @@ def pretrain(
         int,
         typer.Option(
             min=1,
-            help="Processes that preprocess, and that draw crops for each rank.",
+            help="Number of processes that preprocess, and that draw crops.",
             rich_help_panel=COMPUTE,
         ),
     ] = 1,
@@ -181,7 +196,9 @@ def pretrain(
     shard: Annotated[
         bool,
         typer.Option(
-            "--shard", help="Shard the network over the ranks (FSDP2).", rich_help_panel=COMPUTE
+            "--shard",
+            help="Shard the network over the processes of torchrun (FSDP2).",
+            rich_help_panel=COMPUTE,
         ),
     ] = False,
     compiled: Annotated[
@@ -192,11 +209,14 @@ def pretrain(
         bool,
         typer.Option(
             "--checkpointing",
-            help="Recompute activations: less memory, more time.",
+            help="Recompute activations in the backward pass: less memory, more time.",
             rich_help_panel=COMPUTE,
         ),
     ] = False,
-    name: Annotated[str, typer.Option(help="Name of the new model.", rich_help_panel=OUTPUT)],
+    name: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Name of the new model.", rich_help_panel=OUTPUT),
+    ],
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -206,7 +226,8 @@ def pretrain(
         ),
     ] = False,
     licence: Annotated[
-        str, typer.Option(help="Licence of the new weights.", rich_help_panel=OUTPUT)
+        str,
+        typer.Option(metavar="TEXT", help="Licence of the new weights.", rich_help_panel=OUTPUT),
     ] = "",
     fp16: Annotated[
         bool,
@@ -217,14 +238,14 @@ def pretrain(
 ) -> None:
     """Pre-train a foundation model on partially labelled datasets.
 
-    A structure counts only in cases that annotate it. Also runs under torchrun. An interrupted run
-    resumes from its last checkpoint when it is started again.
+    A structure contributes to the loss only in cases that annotate it. Also runs under torchrun.
+    The same command resumes an interrupted run from its last checkpoint.
 
     For example:
 
-    `fseft pretrain livers kidneys --name torso --window=-175,250 --spacing 1.5,1.5,1.5`
+    `fseft pretrain livers kidneys --name torso --window=-175,250`
 
-    `fseft pretrain livers --name my-livers --init torso --missing-label unannotated`
+    `fseft pretrain livers --name livers-2 --init torso --epochs 50`
     """
     from fseft.cli.parsing import names, numbers, parse_settings
     from fseft.pretraining.configure import split_settings

@@ -54,7 +54,7 @@ class MatchedCases:
         if not cases:
             raise FseftError(
                 f"the adapter was trained on every case ({', '.join(names)})",
-                hint="Score other cases, or set `include_support`.",
+                hint="Score other cases, or set `include_training`.",
             )
         return replace(self, cases=cases)
 

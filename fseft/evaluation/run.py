@@ -108,7 +108,7 @@ def evaluate(
     metrics: Sequence[MetricSpec] = (),
     tolerance_mm: float = 2.0,
     structures: Sequence[str] = (),
-    include_support: bool = False,
+    include_training: bool = False,
     workers: Workers | None = None,
     callbacks: Callbacks | None = None,
 ) -> Evaluation:
@@ -123,7 +123,7 @@ def evaluate(
         metrics: Metrics to compute. Default: Dice, NSD, HD95 and volume difference.
         tolerance_mm: Surface deviation that tolerance-based metrics accept.
         structures: Names of the structures to score. Default: all.
-        include_support: Also score the cases that the adapter was trained on.
+        include_training: Also score the cases that the adapter was trained on.
         workers: Number of processes, or address of a dask scheduler. Default: one process for a
             few cases, otherwise one per core.
         callbacks: Observer of the progress.
@@ -133,7 +133,7 @@ def evaluate(
             or a prediction is not on the grid of its reference. All other cases are tried first.
     """
     callbacks = callbacks or Callbacks()
-    support = () if include_support else matched.support_cases
+    support = () if include_training else matched.support_cases
     if support:
         matched = matched.without_support_cases()
     workers = workers or _default_workers(matched)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError, did_you_mean, plain_message
 from fseft.registry import registry
 from fseft.training_config import TrainingConfig
 
@@ -213,13 +213,24 @@ def _validate(model: type[Any], values: Mapping[str, Any], hint: str) -> Any:
     try:
         return model(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][:1])
-        message = first["msg"].removeprefix("Value error, ")
+        key = str(next(iter(error.errors()[0]["loc"]), ""))
         raise FseftError(
-            f"setting {key}={values.get(key)!r}: {message}",
-            hint=hint,
+            f"setting {key}={_written(values.get(key))}: {_expected(error, key)}", hint=hint
         ) from error
+
+
+def _expected(error: ValidationError, key: str) -> str:
+    """Describes the values that a setting accepts: "must be true or false, or a list"."""
+    problems = [problem for problem in error.errors() if problem["loc"][:1] in ((key,), ())]
+    messages = [plain_message(problem["msg"]) for problem in problems]
+    first, *others = dict.fromkeys(messages)
+    alternatives = [other.removeprefix("must be ") for other in others]
+    return ", or ".join([first, *alternatives])
+
+
+def _written(value: Any) -> str:
+    """Formats a value as users write it: lists with commas."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _as_field(model: type[FrozenModel], key: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError, pluralise
+from fseft.errors import FseftError, describe_validation, pluralise
 from fseft.schemas import PredictedCase, Predictions
 from fseft.workspace import file_lock, write_document
 
@@ -37,7 +37,7 @@ def read_index(path: Path) -> Predictions | None:
         return Predictions.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise FseftError(
-            f"is not a valid index ({error.errors()[0]['msg']})",
+            f"is not a valid index ({describe_validation(error)})",
             file=path,
             hint="Repair it, or move the folder away.",
         ) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError, PluginError
+from fseft.errors import FseftError, PluginError, describe_validation
 from fseft.experiment.settings import ConfiguredMethod
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.adapters.apply import adapt_network
@@ -249,7 +249,7 @@ def _method(manifest: Manifest, path: Path) -> ConfiguredMethod:
         config = spec.config.model_validate_json(json.dumps(manifest.config))
     except ValidationError as error:
         raise FseftError(
-            f"the method {full_name!r} does not accept these settings ({error.errors()[0]['msg']})",
+            f"the method {full_name!r} does not accept these settings ({describe_validation(error)})",
             hint=f"Install {package}, with which the adapter was trained.",
             file=path,
         ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError, did_you_mean, plain_message
 from fseft.experiment.settings import check_components
 from fseft.learn.networks.backbone import validate_hparams
 from fseft.model_zoo.catalogue import check_model_name
@@ -183,7 +183,7 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     except ValidationError as error:
         problem = error.errors()[0]
         key = str(problem["loc"][0])
-        message = f"invalid setting {key}={training[key]}: {problem['msg']}"
+        message = f"setting {key}={training[key]}: {plain_message(problem['msg'])}"
         raise FseftError(message, hint="Pass another value.") from error
     check_components(config)
     hparams = {key: value for key, value in current.items() if key not in training}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError, describe_validation, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -123,7 +123,7 @@ def _read_declaration(folder: Path, fingerprint: Fingerprint) -> Mapping[str, St
         content = _DECLARED.validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         raise FseftError(
-            f"is not a valid declaration of annotated structures ({error.errors()[0]['msg']})",
+            f"is not a valid declaration of annotated structures ({describe_validation(error)})",
             file=path,
             hint='Write {"CASE": ["STRUCTURE", ...], ...}.',
         ) from error

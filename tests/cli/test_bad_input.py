@@ -351,8 +351,8 @@ OPTIONS = [
     ("plan", ["Missing argument", "See fseft plan --help."]),
     ("plann livers", ["No such command 'plann'", "plan", "See fseft --help."]),
     (f"{PLAN} --devise cpu", ["No such option: --devise", "--device", "See fseft plan --help."]),
-    (f"{PLAN} --workers many", ["--workers", "valid integer", "See fseft plan --help."]),
-    (f"{PLAN} --workers 0", ["--workers", "greater than or equal to 1", "See fseft plan --help."]),
+    (f"{PLAN} --workers many", ["--workers", "must be a whole number", "See fseft plan --help."]),
+    (f"{PLAN} --workers 0", ["--workers", "must be at least 1", "See fseft plan --help."]),
     (f"{PLAN} --device gpu", ["--device", "'gpu' is not one of 'auto', 'cpu', 'cuda'"]),
     (
         f"{PLAN} --memory plenty",
@@ -389,7 +389,7 @@ OPTIONS = [
     ("adapt livers --model none --method scratch -k -1", ["k is -1", "between 1 and 3"]),
     (
         "adapt livers --model none --method scratch -k few",
-        ["'--k'", "valid integer", "See fseft adapt --help."],
+        ["'--k'", "must be a whole number", "See fseft adapt --help."],
     ),
     (f"{SCRATCH} --labels livr", ["the dataset has no structure 'livr'", "Did you mean liver?"]),
     (
@@ -402,7 +402,7 @@ OPTIONS = [
         f"{SCRATCH} --memory plenty",
         ["--memory 'plenty' is not an amount of memory", "for example 12GB"],
     ),
-    (f"{SCRATCH} --seed -1", ["--seed", "greater than or equal to 0", "See fseft adapt --help."]),
+    (f"{SCRATCH} --seed -1", ["--seed", "must be at least 0", "See fseft adapt --help."]),
     (
         f"{SCRATCH} --cases {','.join(['case_of_the_hospital'] * 20)}",
         ["case_of_the_hospital: is not a labelled"],
@@ -412,18 +412,18 @@ OPTIONS = [
     (f"{SCRATCH} --set epoch=3", ["has no setting 'epoch'", "Did you mean epochs"]),
     (
         f"{SCRATCH} --set epochs=many",
-        ["setting epochs='many'", "valid integer", "fseft show method scratch"],
+        ["setting epochs=many", "must be a whole number", "fseft show method scratch"],
     ),
     (
         f"{SCRATCH} --set epochs=0",
-        ["setting epochs=0", "greater than or equal to 1", "fseft show method"],
+        ["setting epochs=0", "must be at least 1", "fseft show method"],
     ),
     (
         f"{SCRATCH} --set loss=dise",
         ["unknown loss 'dise'", "Did you mean dice or dice_ce?"],
     ),
     (f"{LORA} --set rnk=4", ["'lora' has no setting 'rnk'", "Did you mean rank"]),
-    (f"{LORA} --set rank=4.5", ["setting rank=4.5", "valid integer", "fseft show method lora"]),
+    (f"{LORA} --set rank=4.5", ["setting rank=4.5", "whole number", "fseft show method lora"]),
     (f"{LORA} --set parts=encodr", ["setting parts=", "'encoder'", "fseft show method lora"]),
     (
         f"{EVALUATE} --tolerance wide",
@@ -474,13 +474,13 @@ OPTIONS = [
     ("phantom p --modality pet", ["--modality", "'pet' is not one of 'ct', 'mr'"]),
     (
         "phantom p --cases -1",
-        ["--cases", "greater than or equal to 0", "See fseft phantom --help."],
+        ["--cases", "must be at least 0", "See fseft phantom --help."],
     ),
     ("phantom p --structures livr", ["livr", "Did you mean liver?"]),
-    ("phantom p --shift 2", ["--shift", "less than or equal to 1", "See fseft phantom --help."]),
+    ("phantom p --shift 2", ["--shift", "must be at most 1", "See fseft phantom --help."]),
     (
         "pretrain livers --name m --epochs 0",
-        ["--epochs", "greater than or equal to 1", "See fseft pretrain --help."],
+        ["--epochs", "must be at least 1", "See fseft pretrain --help."],
     ),
     (
         "pretrain livers --name m --patch 64,64",
@@ -505,7 +505,10 @@ OPTIONS = [
         "pretrain livers --name m --set learning_rate=0.1",
         ["--set learning_rate: this setting has an option. Use --learning-rate."],
     ),
-    ("pretrain livers --name m --set max_grad_norm=-1", ["invalid setting max_grad_norm=-1"]),
+    (
+        "pretrain livers --name m --set max_grad_norm=-1",
+        ["setting max_grad_norm=-1: must be greater than 0"],
+    ),
     (
         "pretrain livers --name m --labels spleen",
         ["no dataset has the requested structure 'spleen'", "Known: liver, tumour"],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from fseft.cli.main import app
+from fseft.cli.options import OUTPUT, PANELS
 from fseft.cli.reference import describe_application
 
 
@@ -28,10 +30,27 @@ def test_every_command_can_be_quiet_or_verbose(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_every_command_has_an_example(name):
-    help_text = COMMANDS[name]["help"]
-    assert "xample" in help_text
-    assert f"{name} " in help_text.partition("xample")[2]
+def test_the_help_of_every_command_has_two_examples(name):
+    examples = COMMANDS[name]["help"].partition("For example:")[2].split("\n\n")[1:]
+    assert len(examples) >= 2
+    assert all(example.strip("` ").startswith(name) for example in examples)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_80_columns_without_types_of_python(name, fseft, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = fseft(*name.split()[1:], "--help").out
+    assert max(map(len, text.splitlines())) <= 80
+    assert re.findall(r"<[a-z\[\]| ]+>|x>=|list\[|\bPath\b", text) == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_are_grouped_in_the_same_order_for_all_commands(name, fseft):
+    text = fseft(*name.split()[1:], "--help").out
+    titles = re.findall(r"─ ([A-Z][a-z ]+) ─", text)
+    panels = [title for title in titles if title in PANELS]
+    assert panels == sorted(panels, key=PANELS.index)
+    assert panels[-1] == OUTPUT
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -290,12 +290,12 @@ def predicted_by(sides, **seen):
 def test_support_cases_are_scored_on_request_only(sides):
     predicted_by(sides, a=True, b=False)
     assert (list(score(sides).cases), score(sides).support) == (["b"], ("a",))
-    assert list(score(sides, include_support=True).cases) == ["a", "b"]
+    assert list(score(sides, include_training=True).cases) == ["a", "b"]
 
 
 def test_support_cases_only_are_refused(sides):
     predicted_by(sides, a=True)
-    with pytest.raises(FseftError, match=r"was trained on every case \(a\).*`include_support`"):
+    with pytest.raises(FseftError, match=r"was trained on every case \(a\).*`include_training`"):
         score(sides)
 
 

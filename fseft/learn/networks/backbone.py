@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import ValidationError
 
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError, did_you_mean, plain_message
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def validate_hparams(architecture: Architecture, hparams: Mapping[str, Any]) -> 
         name = str(first["loc"][0])
         field = fields[name]
         raise FseftError(
-            f"the network does not accept {name}={hparams.get(name)!r}: {first['msg']}",
+            f"the network does not accept {name}={hparams.get(name)!r}: "
+            f"{plain_message(first['msg'])}",
             hint=f"{name}: {field.description} (default: {field.default}).",
         ) from error
 

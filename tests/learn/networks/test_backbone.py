@@ -88,9 +88,9 @@ def test_parameters_are_counted():
     ("hparams", "message"),
     [
         ({"channel": [4, 8]}, "no hyper-parameter 'channel'. Did you mean channels"),
-        ({"channels": 8}, r"does not accept channels=8: .*valid tuple.*width of each level"),
+        ({"channels": 8}, r"does not accept channels=8: must be a list.*width of each level"),
         ({"norm": "layer"}, r"does not accept norm='layer': .*\(default: instance\)"),
-        ({"features": 0}, "greater than or equal to 1"),
+        ({"features": 0}, "must be at least 1"),
     ],
 )
 def test_a_wrong_hyperparameter_is_rejected_with_its_description(hparams, message):
