@@ -21,6 +21,11 @@ def metrics(incomplete: str) -> list[str]:
     return _last_of_list(incomplete, _names("metric"))
 
 
+def exporters(incomplete: str) -> list[str]:
+    """Completes names of export formats."""
+    return _last_of_list(incomplete, _names("exporter"))
+
+
 def models(context: typer.Context, incomplete: str) -> list[str]:
     """Completes names of models in plugins and in the workspace."""
     from fseft.model_zoo.catalogue import model_names

@@ -7,26 +7,40 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli import console
-from fseft.cli.options import DATA, MODEL, OUTPUT, Json, Workspace
+from fseft.cli import completion, console
+from fseft.cli.options import DATA, OUTPUT, Json, Workspace
 
 
 def export(
     adapter: Annotated[
         Path,
-        typer.Argument(metavar="ADAPTER", help="adapter.safetensors, or the folder of its run."),
+        typer.Argument(
+            metavar="ADAPTER",
+            help="adapter.safetensors, or the folder of its run.",
+            autocompletion=completion.adapters,
+        ),
     ],
     to: Annotated[
         str,
-        typer.Option(help="Format; `fseft show exporter` lists them.", rich_help_panel=MODEL),
+        typer.Option(
+            metavar="FORMAT",
+            help="Format (`fseft show exporter` lists them).",
+            autocompletion=completion.exporters,
+            rich_help_panel=OUTPUT,
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder to write.", rich_help_panel=OUTPUT)
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Folder to write.", rich_help_panel=OUTPUT
+        ),
     ],
     scores: Annotated[
         Path | None,
         typer.Option(
-            help="metrics.json of fseft evaluate, for the model card.", rich_help_panel=DATA
+            metavar="FILE",
+            help="metrics.json of `fseft evaluate`, for the model card.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     overwrite: Annotated[
@@ -44,7 +58,7 @@ def export(
 
     fseft export runs/livers/phantom-tiny/lora-k5-s0 --to onnx -o liver-onnx
 
-    fseft export liver.safetensors --to monai-bundle -o bundle --scores segmented/metrics.json
+    fseft export liver.safetensors --to nnunet -o liver-nnunet
     """
     from fseft import api
 

@@ -249,7 +249,8 @@ def _method(manifest: Manifest, path: Path) -> ConfiguredMethod:
         config = spec.config.model_validate_json(json.dumps(manifest.config))
     except ValidationError as error:
         raise FseftError(
-            f"the method {full_name!r} does not accept these settings ({describe_validation(error)})",
+            f"the method {full_name!r} does not accept these settings "
+            f"({describe_validation(error)})",
             hint=f"Install {package}, with which the adapter was trained.",
             file=path,
         ) from error
