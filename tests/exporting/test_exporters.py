@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import nibabel
+import numpy as np
 import pytest
 import torch
 
+from fseft import api
 from fseft.registry import registry
 from fseft.testing import exporter_checks, tiny_adapter
 
@@ -33,7 +36,12 @@ def exported(name, folder):
 
 
 @pytest.mark.parametrize(
-    "check", [*exporter_checks("safetensors"), *exporter_checks("torchscript")]
+    "check",
+    [
+        check
+        for name in ("monai-bundle", "safetensors", "torchscript")
+        for check in exporter_checks(name)
+    ],
 )
 def test_the_contract(check):
     check()
@@ -54,3 +62,26 @@ def test_an_exported_network_computes_the_logits_of_the_original(name, tmp_path)
         torch.testing.assert_close(
             exported(name, tmp_path)(image), network(image), rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.full  # loads MONAI's transforms
+def test_a_monai_bundle_segments_as_fseft_does(blobs, workspace, tmp_path):
+    from monai.bundle import run
+
+    settings = {"k": 2, "epochs": 20, "crops_per_step": 2, "device": "cpu"}
+    adapter = api.adapt(blobs, "tiny", "full", workspace=workspace, **settings)
+    bundle = api.export(adapter, "monai-bundle", tmp_path / "bundle")
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    api.predict(blobs / "imagesTr", adapter, ours, device="cpu")
+    run(
+        config_file=str(bundle / "configs" / "inference.json"),
+        meta_file=str(bundle / "configs" / "metadata.json"),
+        bundle_root=str(bundle),
+        dataset_dir=str(blobs / "imagesTr"),
+        output_dir=str(theirs),
+    )
+    for path in sorted(ours.glob("*.nii.gz")):
+        (other,) = theirs.glob(f"{path.name.partition('.')[0]}*")
+        expected, labels = nibabel.load(path), nibabel.load(other)
+        np.testing.assert_allclose(labels.affine, expected.affine, atol=1e-4)
+        assert np.mean(np.asarray(labels.dataobj) == np.asarray(expected.dataobj)) > 0.99

@@ -1,0 +1,224 @@
+"""The exporter `monai-bundle`: network, preprocessing and inference as a MONAI bundle."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from fseft.errors import FseftError
+from fseft.plugin import ExporterSpec
+from fseft.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from fseft.schemas import Intensity, Manifest
+
+SPEC = ExporterSpec(
+    name="monai-bundle",
+    factory="fseft.builtin.exporters.monai_bundle:export",
+    summary="bundle that `python -m monai.bundle run` reads without fseft",
+    reference="MONAI Bundle specification, https://docs.monai.io/en/stable/bundle.html",
+)
+OVERLAP = 0.5
+_README = """\
+# {title}
+
+From the folder of this bundle, segment all `*.nii.gz` of a folder (`pip install fire nibabel`):
+
+```
+python -m monai.bundle run --config_file configs/inference.json \\
+  --dataset_dir SCANS --output_dir SEGMENTED
+```
+
+`../model_card.md` describes data, licence and limits.
+"""
+
+
+def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
+    """Writes `configs/`, `models/model.ts` and `docs/README.md`.
+
+    Args:
+        network: The merged network in evaluation mode.
+        manifest: Manifest of the adapter.
+        folder: An empty folder.
+
+    Raises:
+        FseftError: MONAI's transforms cannot express the preprocessing, or the traced network
+            computes other outputs.
+    """
+    from fseft.builtin.exporters.torchscript import write_traced
+
+    inference = _inference(manifest)
+    for name in ("configs", "models", "docs"):
+        (folder / name).mkdir()
+    write_traced(network, manifest, folder / "models" / "model.ts")
+    for name, document in (("metadata", _metadata(manifest)), ("inference", inference)):
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        (folder / "configs" / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+    readme = _README.format(title=", ".join(manifest.labels))
+    (folder / "docs" / "README.md").write_text(readme, encoding="utf-8")
+
+
+def _inference(manifest: Manifest) -> dict[str, Any]:
+    """Returns the configuration of the program `run`."""
+    patch_size = list(manifest.preprocessing.patch_size)
+    values = [0, *manifest.labels.values()]
+    return {
+        "imports": ["$import glob", "$import torch"],
+        "bundle_root": ".",
+        "dataset_dir": "$@bundle_root + '/scans'",
+        "output_dir": "$@bundle_root + '/segmented'",
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "files": "$sorted(glob.glob(@dataset_dir + '/*.nii.gz'))",
+        "network": "$torch.jit.load(@bundle_root + '/models/model.ts', @device).eval()",
+        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(manifest)},
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': file} for file in @files]",
+            "transform": "@preprocessing",
+        },
+        "inferer": {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": patch_size,
+            "overlap": OVERLAP,
+            "mode": "gaussian",
+        },
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(values)},
+        "segment": "$lambda image: @inferer(image[None].to(@device), @network)[0].cpu()",
+        "save": "$lambda item: @postprocessing({**item, 'pred': @segment(item['image'])})",
+        "run": ["$[torch.no_grad()(@save)(item) for item in @dataset]"],
+    }
+
+
+def _preprocessing(manifest: Manifest) -> list[dict[str, Any]]:
+    """Returns MONAI's transforms from a file to the input of the network."""
+    preprocessing = manifest.preprocessing
+    image = {"keys": "image"}
+    if len(manifest.channels) > 1:
+        raise FseftError(
+            "a MONAI bundle of a network with several channels is not supported",
+            hint="Use onnx or torchscript.",
+        )
+    (intensity,) = preprocessing.intensity
+    per_case, fixed, outside = _normalisation(intensity)
+    is_body = "image > -500" if preprocessing.modality == "ct" else "image > image.min()"
+    return [
+        {"_target_": "LoadImaged", **image},
+        {"_target_": "EnsureChannelFirstd", **image},
+        {"_target_": "Orientationd", **image, "axcodes": preprocessing.orientation},
+        {
+            "_target_": "CropForegroundd",
+            **image,
+            "source_key": "image",
+            "select_fn": f"$lambda image: {is_body}",
+            "allow_smaller": True,
+        },
+        *({**transform, **image} for transform in per_case),
+        {
+            "_target_": "Spacingd",
+            **image,
+            "pixdim": list(preprocessing.spacing_mm),
+            "mode": 3,
+            "padding_mode": "border",
+        },
+        *({**transform, **image} for transform in fixed),
+        {
+            "_target_": "SpatialPadd",
+            **image,
+            "spatial_size": list(preprocessing.patch_size),
+            **outside,
+        },
+        {"_target_": "EnsureTyped", **image, "dtype": "$torch.float32"},
+    ]
+
+
+def _normalisation(
+    intensity: Intensity,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """Returns the transforms of intensities before and after resampling, and the padding."""
+    if intensity.scheme == "zscore":
+        return [{"_target_": "NormalizeIntensityd"}], [], {"mode": "minimum"}
+    if intensity.scheme == "minmax":
+        scaling = {"_target_": "ScaleIntensityd", "minv": -1.0, "maxv": 1.0}
+        return [scaling], [], {"mode": "minimum"}
+    low, high = float(intensity.low or 0), float(intensity.high or 0)
+    is_window = intensity.scheme == "window"
+    mean = low if is_window else float(intensity.mean or 0)
+    std = high - low if is_window else float(intensity.std or 1)
+    limits = {"b_min": (low - mean) / std, "b_max": (high - mean) / std, "clip": True}
+    scaling = {"_target_": "ScaleIntensityRanged", "a_min": low, "a_max": high, **limits}
+    return [], [scaling], {"mode": "constant", "value": limits["b_min"]}
+
+
+def _postprocessing(values: list[int]) -> list[dict[str, Any]]:
+    """Returns the transforms from logits to a label map on the grid of the file."""
+    prediction = {"keys": "pred"}
+    return [
+        {
+            "_target_": "Invertd",
+            **prediction,
+            "transform": "@preprocessing",
+            "orig_keys": "image",
+            "nearest_interp": False,
+            "to_tensor": True,
+        },
+        {"_target_": "AsDiscreted", **prediction, "argmax": True},
+        {
+            "_target_": "MapLabelValued",
+            **prediction,
+            "orig_labels": list(range(len(values))),
+            "target_labels": values,
+        },
+        {
+            "_target_": "SaveImaged",
+            **prediction,
+            "output_dir": "@output_dir",
+            "output_postfix": "",
+            "separate_folder": False,
+            "output_dtype": "$torch.int16",
+        },
+    ]
+
+
+def _metadata(manifest: Manifest) -> dict[str, Any]:
+    """Returns the metadata that the specification of bundles requires."""
+    names = {str(channel): name for channel, name in enumerate(["background", *manifest.labels])}
+    shape = {"spatial_shape": list(manifest.preprocessing.patch_size), "dtype": "float32"}
+    return {
+        "version": __version__,
+        "changelog": {__version__: f"exported by fseft {__version__}"},
+        "monai_version": manifest.versions.get("monai", ""),
+        "pytorch_version": manifest.versions.get("torch", ""),
+        "numpy_version": "",
+        "required_packages_version": {"nibabel": "5.3", "fire": "0.7"},
+        "name": ", ".join(manifest.labels),
+        "task": f"segmentation of {', '.join(manifest.labels)}",
+        "description": f"{manifest.model} adapted by {manifest.method.name}",
+        "authors": "",
+        "copyright": manifest.licence,
+        "data_source": manifest.dataset,
+        "data_type": "nibabel",
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": manifest.preprocessing.modality,
+                    "num_channels": len(manifest.channels),
+                    "channel_def": dict(enumerate(manifest.channels)),
+                    **shape,
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": 1 + len(manifest.labels),
+                    "channel_def": names,
+                    **shape,
+                }
+            },
+        },
+    }
