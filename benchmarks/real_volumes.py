@@ -3,7 +3,7 @@
     FSEFT_REAL_DATA=... python benchmarks/real_volumes.py [--data hippocampus,headneck]
                                                           [--methods lora,full]
 
-All rows use the same support cases, crops and unseen cases, and the commands that a user would
+All rows use the same training cases, crops and unseen cases, and the commands that a user would
 type; scores are computed on the native grid. Training takes --epochs; black-box methods, whose
 steps cost little, take their default number. Minutes are CPU minutes of `fseft adapt`, so that
 other processes on the machine do not count. Results are stored in --work: an interrupted benchmark
@@ -35,12 +35,12 @@ HEADNECK_STRUCTURES = "brainstem,spinal_cord,parotid_right,parotid_left,mandible
 
 @dataclass(frozen=True)
 class Task:
-    """A dataset, the cases to draw support cases from, and the unseen cases.
+    """A dataset, the cases to draw training cases from, and the unseen cases.
 
     Attributes:
         name: Name in the table.
         folder: Folder of the dataset.
-        pool: Cases to draw support cases from.
+        pool: Cases to draw training cases from.
         scans: Unseen scans.
         labels: Folder of their labels.
         structures: Structures to segment; empty for all.
@@ -87,7 +87,7 @@ def hippocampus(data: Path, unseen: int = TEST_CASES, *, validate: bool = False)
 def headneck(data: Path, unseen: int = TEST_CASES, *, validate: bool = False) -> Task:
     """Return the task on planning CT of head and neck.
 
-    Support cases are drawn from the completely contoured cases. The first `unseen` of the 16 test
+    Training cases are drawn from the completely contoured cases. The first `unseen` of the 16 test
     cases are scored, or of the last 20 completely contoured cases to validate.
     """
     folder = data / "headneck"

@@ -54,7 +54,7 @@ DECATHLON = {
 }
 TEXT = """
 The sequences of a CHAOS MR patient are separate cases, `1_T1DUAL` and `1_T2SPIR`. Choose the cases of
-one sequence with `--cases`, or predict only patients without a support case: otherwise a patient can
+one sequence with `--cases`, or predict only patients without a training case: otherwise a patient can
 be on both sides.
 
 ## Structure names
@@ -82,7 +82,7 @@ only by `--map class_1=class_1`.
 [fewshot_splits.json](fewshot_splits.json) lists the cases in the paper's order, for `--cases`.
 TotalSegmentator is version 1, with one structure per task.
 
-| dataset | structures | support cases to choose from | test cases |
+| dataset | structures | training cases to choose from | test cases |
 |---|---|---:|---:|
 """
 

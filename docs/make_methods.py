@@ -93,7 +93,7 @@ RATES = """
 ## How much the learning rate and the loss matter
 
 More than the method, if training is short. Dice from `phantom-tiny` on 8 cases that are neither
-support cases nor [test cases](results.md), k = 5, by `benchmarks/real_volumes.py --validate --unseen 8
+training cases nor [test cases](results.md), k = 5, by `benchmarks/real_volumes.py --validate --unseen 8
 --seed 1`. `--set learning_rate=` sets the rate of the method's parameters and scales that of the
 decoder alike (`arena` without `bound`):
 

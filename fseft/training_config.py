@@ -107,7 +107,7 @@ class TrainingConfig(FrozenModel):
         description="black-box methods: train on cached features, or recompute them at each step",
     )
     feature_passes: int = Field(
-        default=8, ge=1, description="passes over the support set whose features are cached"
+        default=8, ge=1, description="passes over the training cases whose features are cached"
     )
     early_stopping: bool = Field(
         default=True, description="stop when the training loss no longer improves"

@@ -140,7 +140,7 @@ def test_old_segmentations_have_the_scores_that_they_had(workspace):
     expected = EXPECTED["evaluated"]
     scores = json.loads(fseft([*COMMANDS["evaluated"], "--json"], workspace))
     assert scores["mean_dice"] == pytest.approx(expected["mean_dice"], abs=1e-4)
-    assert sorted(scores["cases"]) == expected["cases"]  # the support case is known, and left out
+    assert sorted(scores["cases"]) == expected["cases"]  # the training case is known, and left out
 
 
 # --- adapting -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fseft import temporaries
 from fseft.errors import FseftError
-from fseft.schemas import SupportSet
+from fseft.schemas import TrainingSet
 from fseft.workspace import (
     Workspace,
     atomic_write,
@@ -26,7 +26,7 @@ from fseft.workspace import (
     write_text,
 )
 
-SUPPORT = SupportSet(dataset="d", k=1, seed=0, cases=("a",))
+TRAINING_SET = TrainingSet(dataset="d", k=1, seed=0, cases=("a",))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: (
@@ -38,8 +38,8 @@ json_values = st.recursive(
 
 def test_a_document_reads_back_as_written(tmp_path):
     path = tmp_path / "new" / "support.json"
-    write_document(path, SUPPORT)
-    assert read_document(path, SupportSet) == SUPPORT
+    write_document(path, TRAINING_SET)
+    assert read_document(path, TrainingSet) == TRAINING_SET
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
@@ -135,18 +135,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "{}", '{"dataset": 1}', SUPPORT.model_dump_json()[:-1] + ', "x": 1}']
+    "content", ["", "{", "{}", '{"dataset": 1}', TRAINING_SET.model_dump_json()[:-1] + ', "x": 1}']
 )
 def test_an_invalid_document_is_named(tmp_path, content):
     path = tmp_path / "support.json"
     path.write_text(content)
-    with pytest.raises(FseftError, match=r"support\.json: is not a valid support set"):
-        read_document(path, SupportSet)
+    with pytest.raises(FseftError, match=r"support\.json: is not a valid training set"):
+        read_document(path, TrainingSet)
 
 
 def test_a_missing_document_is_named(tmp_path):
-    with pytest.raises(FseftError, match="the support set does not exist"):
-        read_document(tmp_path / "no.json", SupportSet)
+    with pytest.raises(FseftError, match="the training set does not exist"):
+        read_document(tmp_path / "no.json", TrainingSet)
 
 
 @given(st.dictionaries(st.text(max_size=3), json_values))

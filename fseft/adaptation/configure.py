@@ -13,7 +13,7 @@ from fseft.errors import FseftError, IncompatibleError, did_you_mean, pluralise
 from fseft.learn.training.prefetch import derived_seed
 from fseft.planning.plan import make_plan, restrict_intensity
 from fseft.registry import registry
-from fseft.schemas import SupportSet
+from fseft.schemas import TrainingSet
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class AdaptRequest:
         model: The foundation model to start from.
         method: The method with its configuration and the training configuration.
         k: Number of labelled cases to train on.
-        seed: Seed of everything random: support cases, initialisation, crops.
+        seed: Seed of everything random: training cases, initialisation, crops.
         labels: The structures to segment; empty for all of the dataset.
-        cases: Draw the support cases from these only; empty for all labelled cases.
+        cases: Draw the training cases from these only; empty for all labelled cases.
         mapping: Structure -> class of the model whose head row to start from, where the names
             differ.
         minutes: Training time budget; None for no limit.
@@ -85,15 +85,15 @@ class AdaptConfig:
         support: The cases to train on.
         matched: Structure -> class of the model whose head row it starts from.
         weights: The verified weights of the model; None for random weights.
-        case_contents: Content digests of the support cases, images and labels.
-        image_digests: Content digests of the images of the support cases.
+        case_contents: Content digests of the training cases, images and labels.
+        image_digests: Content digests of the images of the training cases.
     """
 
     request: AdaptRequest
     plan: Plan
     channels: tuple[str, ...]
     labels: dict[str, int]
-    support: SupportSet
+    support: TrainingSet
     matched: dict[str, str] = field(default_factory=dict)
     weights: Weights | None = None
     case_contents: tuple[str, ...] = ()
@@ -123,7 +123,7 @@ class AdaptConfig:
 def configure(
     request: AdaptRequest, workspace: Workspace, callbacks: Callbacks | None = None
 ) -> AdaptConfig:
-    """Decides everything before a network is built: plan, structures, support cases, head rows.
+    """Decides everything before a network is built: plan, structures, training cases, head rows.
 
     Warnings of the plan are logged.
 
@@ -143,7 +143,7 @@ def configure(
     labels = select_labels(fingerprint, request.labels)
     matched = _match_head_rows(request, labels, fingerprint)
     _check_structures(request, list(labels), matched)
-    support = _support_set(request, labels, fingerprint)
+    support = _training_cases(request, labels, fingerprint)
     contract, cases = request.model.card.contract, support.cases
     images = {case.name: case.images for case in request.dataset.cases if case.name in cases}
     return AdaptConfig(
@@ -189,16 +189,16 @@ def _match_head_rows(
     return match_classes(list(labels), classes, dict(request.mapping), fingerprint.meanings)
 
 
-def _support_set(
+def _training_cases(
     request: AdaptRequest, labels: Mapping[str, int], fingerprint: Fingerprint
-) -> SupportSet:
-    """Draws the support cases, and warn of structures that none of them shows."""
+) -> TrainingSet:
+    """Draws the training cases, and warn of structures that none of them shows."""
     volumes = {case.name: case.volumes_mm3 for case in fingerprint.cases if case.volumes_mm3}
     cases = select_support(list(volumes), request.k, request.seed, request.cases)
     shown = {structure for case in cases for structure in volumes[case]}
     if absent := [name for name in labels if name not in shown]:
-        logger.warning("no support case shows %s: it cannot be learned", ", ".join(absent))
-    return SupportSet(
+        logger.warning("no training case shows %s: it cannot be learned", ", ".join(absent))
+    return TrainingSet(
         dataset=fingerprint.dataset,
         k=request.k,
         seed=request.seed,

@@ -1,4 +1,4 @@
-"""Features of a frozen network on crops of the support cases, cached for other methods."""
+"""Features of a frozen network on crops of the training cases, cached for other methods."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def feature_crops(
 ) -> Iterator[list[CachedCase]]:
     """Computes, or finds in the cache, features of the crops of the first training steps.
 
-    As many passes over the support cases as `feature_passes` allows, or fewer where they would
+    As many passes over the training cases as `feature_passes` allows, or fewer where they would
     exceed `LIMIT_BYTES`. The head of the network does not matter. No other process removes the
     features during the context.
 

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
 SUPPORT = "support cases"
-"""Key of the support cases in the sources of a run."""
+"""Key of the training cases in the sources of a run, as earlier versions wrote it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def adapt(
 ) -> Adaptation:
     """Adapts a model to the structures of a dataset.
 
-    Preprocesses the support cases, trains, and writes `adapter.safetensors`, `run.json`,
+    Preprocesses the training cases, trains, and writes `adapter.safetensors`, `run.json`,
     `support.json` and `log.jsonl` to the run folder. An interrupted run resumes from its
     checkpoint; a finished run is not repeated, except with `overwrite`.
 
@@ -284,7 +284,7 @@ def _version_differences(previous: Run, new: Run) -> Iterator[str]:
 def _source_differences(previous: Run, new: Run) -> Iterator[str]:
     changed = [name for name, source in new.sources.items() if previous.sources.get(name) != source]
     if SUPPORT in changed:
-        yield f"{SUPPORT} {previous.sources.get(SUPPORT, 'unknown')}"
+        yield f"training cases {previous.sources.get(SUPPORT, 'unknown')}"
         changed = [name for name in changed if name not in (SUPPORT, "data")]
     for name in changed:
         yield f"other {name}"
@@ -297,7 +297,7 @@ def _show(value: object) -> str:
 def _cached_support(
     config: AdaptConfig, workspace: Workspace, callbacks: Callbacks
 ) -> list[CachedCase]:
-    """Preprocess the support cases, and open their arrays."""
+    """Preprocesses the training cases, and open their arrays."""
     cache = preprocess(
         config.request.dataset,
         config.plan,
@@ -357,8 +357,8 @@ def _check_length(steps: int, losses: list[float], stopped_by: str) -> None:
         )
     if is_undertrained(losses):
         logger.warning(
-            "training ended after %s (%s) before its loss settled; "
-            "train longer for a better adapter",
+            "training ended after %s (%s) before the loss converged; more epochs or time may "
+            "improve the adapter",
             pluralise(len(losses), "epoch"),
             stopped_by,
         )

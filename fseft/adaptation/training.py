@@ -1,4 +1,4 @@
-"""Trains an adapter on crops of the support cases, or on cached features of a frozen network."""
+"""Trains an adapter on crops of the training cases, or on cached features of a frozen network."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def train_adapter(
         config: The resolved configuration.
         architecture: The architecture of the network.
         adapted: The network with its trainable parameters.
-        cached: The preprocessed support cases.
+        cached: The preprocessed training cases.
         workspace: Where features are cached.
         callbacks: Observe the extraction of features, the steps and the epochs.
         state: The state of an interrupted training, to resume it.
@@ -146,14 +146,14 @@ def _crop_losses(
 def draw(
     config: AdaptConfig, cached: list[CachedCase], step: int, held_out: Collection[int] = ()
 ) -> Crops:
-    """Draws the crops of a step, all from one support case.
+    """Draws the crops of a step, all from one training case.
 
     Each epoch takes every case once, in a random order; where cases are held out, the others are
     taken again.
 
     Args:
         config: The resolved configuration.
-        cached: The preprocessed support cases.
+        cached: The preprocessed training cases.
         step: Number of the step, from 0 on; seeds everything random.
         held_out: Indices of cases not to draw from.
 
@@ -203,16 +203,16 @@ def _image_batches(config: AdaptConfig, cached: list[CachedCase]) -> Iterator[to
 
 
 def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]:
-    """Returns the indices of the support cases that the steps of an epoch must not draw from."""
+    """Returns the indices of the training cases that the steps of an epoch must not draw from."""
     held_out = frozenset(adapted.held_out_cases(epoch, cases))
     if held_out - set(range(cases)):
         raise PluginError(
-            f"held_out_cases() returned {sorted(held_out)}, but the support cases are "
+            f"held_out_cases() returned {sorted(held_out)}, but the training cases are "
             f"0 to {cases - 1}"
         )
     if len(held_out) == cases:
         raise PluginError(
-            "held_out_cases() returned all support cases, which leaves none to train on"
+            "held_out_cases() returned all training cases, which leaves none to train on"
         )
     return held_out
 

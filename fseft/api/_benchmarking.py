@@ -54,7 +54,7 @@ def benchmark(
         methods: Names of methods.
         output: Folder for tables, runs and predictions.
         ks: Numbers of cases to train on.
-        seeds: Each draws its own support cases, the same for all methods.
+        seeds: Each draws its own training cases, the same for all methods.
         settings: Settings of all methods, or of one as `METHOD.key`.
         labels: The structures to segment; empty for all.
         cases: Use these cases only; empty for all.

@@ -33,8 +33,8 @@ class BenchmarkRequest:
         output: Folder for all results.
         models: Foundation models; each is adapted by each method.
         methods: Methods with their configurations.
-        ks: Numbers of support cases.
-        seeds: Random seeds; each draws its own support cases, the same for all methods.
+        ks: Numbers of training cases.
+        seeds: Random seeds; each draws its own training cases, the same for all methods.
         settings: Settings as the user wrote them, for the record.
         labels: Structures to segment; empty for all.
         cases: Use these cases only; empty for all.

@@ -27,11 +27,11 @@ class Trial(MetricFields, Document):
     Attributes:
         model: Name of the foundation model.
         method: Name of the adaptation method.
-        k: Number of support cases.
+        k: Number of training cases.
         seed: Random seed.
         key: Digest of all that the scores depend on.
         incompatibility: Why model and method cannot be combined; empty if they can.
-        support: Support cases.
+        support: Training cases.
         trained_parameters: Number of trained parameters.
         adapter_bytes: Size of the adapter file.
         seconds: Training time.
@@ -117,7 +117,7 @@ class Benchmark(MetricFields, Document):
         models: Names of the foundation models.
         structures: Structures that were scored.
         test: Test cases.
-        pool: Cases that support cases were drawn from.
+        pool: Cases that training cases were drawn from.
         seeds: Random seeds.
         metrics: Metrics; rows are compared by the first.
         tolerance_mm: Surface deviation that tolerance-based metrics accepted.

@@ -126,7 +126,7 @@ def _check_success(trials: Sequence[Trial], failed: Mapping[str, Exception]) -> 
 def _prepare(
     request: BenchmarkRequest, workspace: Workspace, callbacks: Callbacks
 ) -> BenchmarkData:
-    """Plan for each model, split off the test cases, and preprocess the support cases."""
+    """Plan for each model, split off the test cases, and preprocess the training cases."""
     plans = []
     for model in request.models:
         fingerprint, plan = make_plan(
@@ -145,7 +145,7 @@ def _prepare(
     warnings = _distinct_warnings(plans)
     for warning in (*warnings, *_doubts(request, test_split, plans[0].device)):
         logger.warning("%s", warning)
-    cases = _support_cases(request, fingerprint, test_split)
+    cases = _training_cases(request, fingerprint, test_split)
     for plan in plans:
         preprocess(
             request.dataset,
@@ -162,7 +162,7 @@ def _distinct_warnings(plans: Iterable[Plan]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(warning for plan in plans for warning in plan.warnings))
 
 
-def _support_cases(
+def _training_cases(
     request: BenchmarkRequest, fingerprint: Fingerprint, test_split: TestSplit
 ) -> list[str]:
     """Returns the cases that any trial trains on."""

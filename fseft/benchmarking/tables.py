@@ -143,7 +143,7 @@ def _configuration(benchmark: Benchmark) -> dict[str, str]:
         "minutes of each training": "" if minutes is None else f"{minutes:g}",
         "seeds": ", ".join(map(str, benchmark.seeds)),
         "unseen cases": ", ".join(benchmark.test),
-        "support cases": f"drawn from {len(benchmark.pool)} other cases",
+        "training cases": f"drawn from {len(benchmark.pool)} other cases",
         "versions": ", ".join(versions),
     }
 

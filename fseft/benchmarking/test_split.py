@@ -31,12 +31,12 @@ DEFAULT_TEST_CASES = 20
 
 @dataclass(frozen=True)
 class TestSplit:
-    """Tests cases, and the cases to draw support cases from.
+    """Tests cases, and the cases to draw training cases from.
 
     Attributes:
         scans: Files of each test case: one per channel, or one for all.
         references: Labels of the test cases.
-        pool: Cases to draw support cases from.
+        pool: Cases to draw training cases from.
         key: Digest of scans, labels and their structures.
         unmatched: Scans without a label and labels without a scan, which are not scored.
     """
@@ -66,7 +66,7 @@ def hold_out(
         fingerprint: Its fingerprint.
         cases: Use these cases only, and those in `test`; empty for all labelled cases.
         test: Names of the test cases, or their number; empty for 20, or half of fewer than 40.
-        k: Number of support cases that must remain.
+        k: Number of training cases that must remain.
         folder: Folder for the label maps of test cases whose labels are masks or slices.
 
     Raises:
@@ -141,12 +141,12 @@ def external(
         images: Folder of scans.
         labels: Folder of their labels; the structures are those of `dataset.json` in or above it,
             otherwise those of the dataset.
-        dataset: The dataset to draw support cases from.
+        dataset: The dataset to draw training cases from.
         fingerprint: Its fingerprint.
         structures: Structures to score.
-        cases: Draw support cases from these only; empty for all labelled cases. Test scans among
+        cases: Draw training cases from these only; empty for all labelled cases. Test scans among
             them are excluded.
-        k: Number of support cases that must remain.
+        k: Number of training cases that must remain.
 
     Raises:
         FseftError: No scan has a label, a file is damaged, a label is not on the grid of its scan,
@@ -211,7 +211,7 @@ def _check_scan(name: str, scan: tuple[Path, ...], label: Path, channels: int) -
 def _remaining(
     cases: Sequence[str], excluded: Collection[str], k: int, test_cases: int
 ) -> tuple[str, ...]:
-    """Returns the cases to draw support cases from."""
+    """Returns the cases to draw training cases from."""
     remaining = tuple(name for name in cases if name not in excluded)
     if len(remaining) < k:
         labelled = pluralise(len(cases), "labelled case")

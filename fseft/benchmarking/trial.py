@@ -17,7 +17,7 @@ from fseft.inference.index import INDEX, read_index
 from fseft.inference.run import PredictRequest, predict
 from fseft.logs import captured_records
 from fseft.model_zoo.adapter_file import open_adapter
-from fseft.schemas import SupportSet
+from fseft.schemas import TrainingSet
 from fseft.temporaries import remove_folder
 from fseft.workspace import digest, file_digest, read_document, write_document
 
@@ -37,7 +37,7 @@ class BenchmarkData:
     """Data that all trials share.
 
     Attributes:
-        test_split: Test cases, and the cases to draw support cases from.
+        test_split: Test cases, and the cases to draw training cases from.
         structures: Structures to score.
         plan_warnings: Warnings of the plans, which have been logged.
     """
@@ -136,7 +136,7 @@ def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
     """Predicts the test cases and scores them.
 
     Raises:
-        FseftError: A test case is a support case.
+        FseftError: A test case is a training case.
     """
     test_split = config.data.test_split
     folder = adaptation.folder / "predictions"
@@ -154,7 +154,7 @@ def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
         workers=1,
     )
     if scores.support:
-        message = "is a support case, and cannot be scored"
+        message = "is a training case, and cannot be scored"
         hint = "Exclude it from `cases`."
         raise FseftError(message, case=scores.support[0], hint=hint)
     write_evaluation(scores, folder)
@@ -166,7 +166,7 @@ def _trial(config: TrialConfig, adaptation: Adaptation, scores: Evaluation) -> T
     values = {}
     for case, structures in scores.cases.items():
         values[case] = {name: score.metrics for name, score in structures.items()}
-    support = read_document(adaptation.folder / "support.json", SupportSet)
+    support = read_document(adaptation.folder / "support.json", TrainingSet)
     return config.empty_trial.model_copy(
         update={
             "support": tuple(support.cases),

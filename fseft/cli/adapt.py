@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     from fseft.adaptation.configure import AdaptConfig
     from fseft.inference.adapter import Adapter
     from fseft.learn.training.progress import Epoch
+    from fseft.schemas import Run
+
+ENDS = {
+    "all epochs": "all epochs done",
+    "time budget": "the time budget is used up",
+    "plateau of the training loss": "early stopping, as the training loss no longer decreased",
+    "the solver": "solved in closed form",
+}
+"""Reason in `run.json` -> the reason as the command prints it."""
 
 CONTEXT_SETTINGS = accept_former_options({"half": "fp16"})
 
@@ -219,20 +228,20 @@ class _AdaptCallbacks(ConsoleCallbacks):
         self._show_config = show_config
 
     def on_start(self, config: AdaptConfig, first_epoch: int) -> None:
-        """Prints the support cases, the structures and the rows of the head."""
+        """Prints the training cases, the structures and the rows of the head."""
         if not self._show_config or is_quiet():
             return
         lines = {
-            "support cases": ", ".join(config.support.cases),
+            "training cases": ", ".join(config.support.cases),
             "structures": ", ".join(config.labels),
             "resuming": f"after epoch {first_epoch - 1}" if first_epoch > 1 else "",
         }
         show_lines([f"{key}: {value}" for key, value in lines.items() if value])
         if config.matched:
             trains = config.request.method.spec.trains
-            unmatched = "nothing: new to the model" if trains else "nothing: never segmented"
+            unmatched = "-, new to the model" if trains else "-, never segmented"
             rows = [(name, config.matched.get(name, unmatched)) for name in config.labels]
-            show_table(("structure", "starts from the model's"), rows)
+            show_table(("structure", "initialised from the class"), rows)
 
     def on_step(self, epoch: Epoch) -> None:
         """Updates the progress bar."""
@@ -243,15 +252,16 @@ def _show(adapter: Adapter) -> None:
     run = adapter.run
     if run is None:
         return
-    loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
     size = adapter.path.stat().st_size
     shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    show_lines([_summary(run), *run.notes, f"adapter: {adapter.path} ({shown})"])
+
+
+def _summary(run: Run) -> str:
+    """Describes the length of the training, and why it ended."""
+    reason = ENDS.get(run.stopped_by, run.stopped_by)
+    if not run.epochs:
+        return reason
+    loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
     epochs = f"{pluralise(run.epochs, 'epoch')} in {run.seconds:.0f} s"
-    summary = f"{run.trained_parameters:,} parameters trained, {epochs}{loss}"
-    show_lines(
-        [
-            f"{summary}; ended by: {run.stopped_by}",
-            *run.notes,
-            f"adapter: {adapter.path} ({shown})",
-        ]
-    )
+    return f"{run.trained_parameters:,} parameters trained, {epochs}{loss}; {reason}"

@@ -90,13 +90,14 @@ def _show(fingerprint: Fingerprint, decided: Plan) -> None:
 
 def _summary(fingerprint: Fingerprint, axes: str) -> Iterator[str]:
     from fseft.volume.fingerprint import permute_to_orientation
+    from fseft.volume.intensity import modality_name
 
     cases = fingerprint.cases
     labelled = sum(bool(case.volumes_mm3) for case in cases)
     channels = ", ".join(fingerprint.channels)
     counts = f"{len(cases)} cases, {labelled} with structures"
     yield f"{fingerprint.dataset} ({fingerprint.reader}): {counts}"
-    yield f"modality {fingerprint.modality}, channels {channels}"
+    yield f"modality {modality_name(fingerprint.modality)}, channels {channels}"
     shapes = [permute_to_orientation(case.shape, case.orientation, axes) for case in cases]
     spacings = [permute_to_orientation(case.spacing_mm, case.orientation, axes) for case in cases]
     yield f"shape {_range(shapes)} voxels along {axes}"

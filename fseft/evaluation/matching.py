@@ -28,7 +28,7 @@ class MatchedCases:
         prediction_labels: Voxel value of each structure in the predictions; None: not described.
         reference_labels: Voxel value of each structure in the references; None: not described.
         ignore_value: Reference value of the voxels to exclude from scoring.
-        support_cases: Cases that the adapters were trained on.
+        training_cases: Cases that the adapters were trained on.
         adapters: Path of each adapter that predicted, by its sha256.
         mixed_adapters: Whether cases were predicted by different adapters.
     """
@@ -39,17 +39,17 @@ class MatchedCases:
     prediction_labels: dict[str, int] | None
     reference_labels: dict[str, int] | None
     ignore_value: int | None
-    support_cases: tuple[str, ...] = ()
+    training_cases: tuple[str, ...] = ()
     adapters: dict[str, str] = field(default_factory=dict)
     mixed_adapters: bool = False
 
-    def without_support_cases(self) -> MatchedCases:
+    def without_training_cases(self) -> MatchedCases:
         """Returns the cases that no adapter was trained on.
 
         Raises:
             FseftError: The adapters were trained on every case.
         """
-        names = self.support_cases
+        names = self.training_cases
         cases = {case: files for case, files in self.cases.items() if case not in names}
         if not cases:
             raise FseftError(
@@ -145,8 +145,8 @@ def _match(
 
 
 def _with_index(matched: MatchedCases, index: Predictions) -> MatchedCases:
-    """Adds what `predictions.json` records: structures, adapters and support cases."""
-    support_cases: list[str] = []
+    """Adds what `predictions.json` records: structures, adapters and training cases."""
+    training_cases: list[str] = []
     adapter_groups: set[tuple[str, ...]] = set()
     adapters: dict[str, str] = {}
     for case, (prediction, _) in matched.cases.items():
@@ -154,14 +154,14 @@ def _with_index(matched: MatchedCases, index: Predictions) -> MatchedCases:
         if entry is None:
             continue
         if entry.seen:
-            support_cases.append(case)
+            training_cases.append(case)
         adapter_groups.add(adapter_hashes(entry))
         for sha256 in adapter_hashes(entry):
             adapters[sha256] = index.adapters.get(sha256, "")
     return replace(
         matched,
         prediction_labels={name: value for name, value in index.labels.items() if value > 0},
-        support_cases=tuple(support_cases),
+        training_cases=tuple(training_cases),
         adapters=adapters,
         mixed_adapters=len(adapter_groups) > 1,
     )

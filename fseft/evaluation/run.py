@@ -129,13 +129,13 @@ def evaluate(
         callbacks: Observer of the progress.
 
     Raises:
-        FseftError: No structure is on both sides, only support cases are left, a file is damaged,
+        FseftError: No structure is on both sides, only training cases are left, a file is damaged,
             or a prediction is not on the grid of its reference. All other cases are tried first.
     """
     callbacks = callbacks or Callbacks()
-    support = () if include_training else matched.support_cases
+    support = () if include_training else matched.training_cases
     if support:
-        matched = matched.without_support_cases()
+        matched = matched.without_training_cases()
     workers = workers or _default_workers(matched)
     common = _common_structures(matched, workers)
     options = _Options(

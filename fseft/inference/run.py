@@ -108,7 +108,7 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
         prediction = _Prediction(scans, indexes, tta=request.tta, advance=advance)
         for name, outcome in each_case(segment, prediction.pending(), workers=workers):
             prediction.finish(name, outcome)
-    _warn_support_cases(indexes.values(), scans)
+    _warn_training_cases(indexes.values(), scans)
     _raise_failures(prediction.result, len(scans))
     return prediction.result
 
@@ -220,7 +220,7 @@ def _raise_failures(result: PredictResult, num_scans: int) -> None:
     )
 
 
-def _warn_support_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str]) -> None:
+def _warn_training_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str]) -> None:
     entries = [index.cases for index in indexes]
     seen = [name for name in scans if any(cases[name].seen for cases in entries if name in cases)]
     if seen:

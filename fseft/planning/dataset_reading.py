@@ -138,7 +138,7 @@ def _incomplete_cases(without_image: Sequence[str], cases: Sequence[Case]) -> li
     unlabelled = [case.name for case in cases if case.label is None]
     if 0 < len(unlabelled) < len(cases):
         subject = pluralise(len(unlabelled), "image")
-        warnings.append(f"{subject} without a label ({_first(unlabelled)}): used as unlabelled")
+        warnings.append(f"{subject} without a label ({_first(unlabelled)}): not used for training")
     return warnings
 
 

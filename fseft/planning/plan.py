@@ -125,7 +125,7 @@ def _is_available(device: Device) -> bool:
 def restrict_intensity(
     plan: Plan, contract: Contract, dataset: Dataset, support: Collection[str]
 ) -> Plan:
-    """Replaces the intensity statistics of a plan by those of the support cases.
+    """Replaces the intensity statistics of a plan by those of the training cases.
 
     A label that is used for any decision counts in k, and statistics of the foreground are such a
     decision. An intensity scheme that the model's contract prescribes stays.
@@ -134,7 +134,7 @@ def restrict_intensity(
         plan: The plan of the dataset.
         contract: The preprocessing contract of the model.
         dataset: The dataset.
-        support: Names of the support cases.
+        support: Names of the training cases.
     """
     from fseft.volume.fingerprint import foreground_statistics
     from fseft.volume.intensity import select_intensity_scheme
@@ -216,10 +216,12 @@ def _decisions(
     reasons: Mapping[str, str],
 ) -> tuple[Decision, ...]:
     """Lists every decision with its value and its reason."""
+    from fseft.volume.intensity import modality_name
+
     schemes = dict.fromkeys(scheme.describe() for scheme in preprocessing.intensity)
     architecture = _architecture_reason(model, model.architecture())
     rows = (
-        ("modality", preprocessing.modality, _modality_reason(fingerprint)),
+        ("modality", modality_name(preprocessing.modality), _modality_reason(fingerprint)),
         ("orientation", preprocessing.orientation, _orientation_reason(fingerprint)),
         ("spacing", f"{_times(preprocessing.spacing_mm)} mm", reasons["spacing"]),
         ("intensity", "; ".join(schemes), reasons["intensity"]),
@@ -322,7 +324,10 @@ def _candidates(
 
 def _modality_reason(fingerprint: Fingerprint) -> str:
     kind = "whole numbers" if fingerprint.integer else "fractions"
-    return f"from the channel {', '.join(fingerprint.channels)} and the values ({kind})"
+    channels = ", ".join(fingerprint.channels)
+    if fingerprint.modality == "other":
+        return f"neither the channel name ({channels}) nor the values ({kind}) show it"
+    return f"from the channel {channels} and the values ({kind})"
 
 
 def _orientation_reason(fingerprint: Fingerprint) -> str:
@@ -330,7 +335,7 @@ def _orientation_reason(fingerprint: Fingerprint) -> str:
         case.orientation[::-1] for case in fingerprint.cases
     )  # in the order that viewers show: x, y, z
     files = ", ".join(f"{count} {code}" for code, count in stored.most_common())
-    return f"the model's axes, along which all sizes are reported; x, y, z of the files: {files}"
+    return f"axes of the model, along which sizes are given; axes x, y, z of the files: {files}"
 
 
 def _crops_reason(step: _TrainingStep) -> str:
@@ -346,7 +351,7 @@ def _memory_reason(resources: _Resources) -> str:
 
 def _architecture_reason(model: FoundationModel, architecture: Architecture) -> str:
     origin = "the model's" if model.pretrained else "the network to train from random weights"
-    return f"{origin}; sides divisible by {_times(architecture.divisor)}"
+    return f"{origin}; patch sides divisible by {_times(architecture.divisor)}"
 
 
 def _device_reason(resources: _Resources) -> str:

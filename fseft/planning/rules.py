@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fseft.volume.fingerprint import AXES, permute_to_orientation
+from fseft.volume.intensity import modality_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,7 +145,7 @@ def check_contract(
         *_foreign_modality(contract, fingerprint),
         *_clipping_window(contract, fingerprint),
         *_small_structures(fingerprint, chosen),
-        *_large_structures(contract, fingerprint, chosen),
+        *_large_structures(fingerprint, chosen),
         *_rare_structures(fingerprint),
     ]
 
@@ -154,10 +155,12 @@ def _foreign_modality(contract: Contract, fingerprint: Fingerprint) -> list[str]
         return []
     modalities = " and ".join(modality.upper() for modality in contract.intensity)
     if fingerprint.modality == "other":
-        remedy = "name it in channel_names of dataset.json if it is one of them"
-        return [f"the model was trained on {modalities}; the modality is unknown: {remedy}"]
+        example = '{"channel_names": {"0": "MR"}}'
+        remedy = f"if it is one of them, write it to dataset.json, as in {example}"
+        return [f"the model was trained on {modalities}; the modality here is unknown: {remedy}"]
     remedy = "expect worse results, or use a model for this modality"
-    return [f"the model was trained on {modalities}, not {fingerprint.modality.upper()}: {remedy}"]
+    name = modality_name(fingerprint.modality)
+    return [f"the model was trained on {modalities}, not {name}: {remedy}"]
 
 
 def _clipping_window(contract: Contract, fingerprint: Fingerprint) -> list[str]:
@@ -173,7 +176,8 @@ def _clipping_window(contract: Contract, fingerprint: Fingerprint) -> list[str]:
             warnings.append(
                 f"the model's window [{window.low:g}, {window.high:g}] clips {clipped:.0%} of the "
                 f"intensity range of the structures in {channel} ({low:g} to {high:g}, percentiles "
-                f"0.5 and 99.5); a window of {wider} would preserve it"
+                f"0.5 and 99.5); a model with a window of "
+                f"{wider} would preserve it"
             )
     return warnings
 
@@ -204,14 +208,12 @@ def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[s
             warnings.append(
                 f"{name} is {_mm(extent_mm)} mm and {volume_mm3 / 1000:.2g} ml in half of the "
                 f"cases, under {_MIN_STRUCTURE_VOXELS} voxels at {_mm(spacing_mm)} mm; "
-                f"a spacing of {_mm(better_mm)} mm would resolve it"
+                f"a model with a spacing of {_mm(better_mm)} mm would resolve it"
             )
     return warnings
 
 
-def _large_structures(
-    contract: Contract, fingerprint: Fingerprint, chosen: Preprocessing
-) -> list[str]:
+def _large_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[str]:
     """Warns of structures longer than the patch, with the spacing at which the largest fits."""
     patch_mm = np.multiply(chosen.patch_size, chosen.spacing_mm)
     extents = _maximum_extents(fingerprint, chosen.orientation)
@@ -222,12 +224,10 @@ def _large_structures(
     largest = max(larger, key=lambda name: float(ratios[name].max()))
     others = f" and {len(larger) - 1} more are" if len(larger) > 1 else " is"
     better_mm = np.multiply(chosen.spacing_mm, np.maximum(1, ratios[largest]))
-    larger_patch = "" if contract.patch_size else "a larger patch (more memory) or "
-    untrained = ", for which the model was not trained" if contract.spacing_mm else ""
     warning = (
         f"{largest} ({_mm(extents[largest])} mm){others} larger than the patch "
-        f"({_mm(patch_mm)} mm); {larger_patch}a spacing of {_mm(better_mm)} mm would contain it "
-        f"as a whole{untrained}"
+        f"({_mm(patch_mm)} mm), so that the network sees a part at a time; a model with a larger "
+        f"patch, or a spacing of {_mm(better_mm)} mm, would see the whole"
     )
     return [warning]
 

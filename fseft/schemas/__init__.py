@@ -192,7 +192,7 @@ class Provenance(FrozenModel):
     version: str
 
 
-class SupportSet(Document):
+class TrainingSet(Document):
     """The k labelled training cases; for one seed, smaller sets are subsets of larger ones."""
 
     dataset: str

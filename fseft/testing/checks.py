@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import Architecture, Target
 
 CASES = 3
-"""k, the number of support cases."""
+"""k, the number of training cases."""
 DEAD = 1e-12
 """A gradient in double precision below this fraction of the largest one counts as zero."""
 
@@ -100,7 +100,7 @@ def hooks_return_documented_types(subject: MethodHarness) -> None:
     adapted, epoch = subject.adapted(), Epoch(1, 0.5, 0.01, 1.0, 0.5)
     adapted.calibrate(iter([subject.x] * CASES))
     held_out = set(adapted.held_out_cases(1, CASES))
-    assert held_out < set(range(CASES)), "at least one support case must remain to train on"
+    assert held_out < set(range(CASES)), "at least one training case must remain to train on"
     with torch.no_grad():
         adapted.on_epoch_validation(epoch, CASES, lambda _, count: subject.crops(count))
     penalty = adapted.regularizer()

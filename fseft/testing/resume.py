@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fseft.testing.method_harness import MethodHarness
 
 CASES = 2
-"""k, the number of support cases, which is the number of steps per epoch."""
+"""k, the number of training cases, which is the number of steps per epoch."""
 EPOCHS, INTERRUPTED_AFTER = 2, 1
 """Length of the training, and the number of epochs before it is interrupted."""
 TRAINING = TrainingConfig(

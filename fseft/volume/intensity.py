@@ -27,7 +27,7 @@ _MAX_LABEL_VALUES = 16  # integer images with at most as many distinct values re
 
 
 def guess_modality(channels: Sequence[str], minimum: float) -> Modality:
-    """Guess the modality from the channel names, or from the values if they do not say it.
+    """Guesses the modality from the channel names, or from the values if they do not say it.
 
     Args:
         channels: Names as in `dataset.json`, such as "CT", "T1" or "FLAIR".
@@ -54,6 +54,16 @@ def _modality_of_name(name: str) -> Modality:
     if any(_CT.fullmatch(word) for word in words):
         return "ct"
     return "mr" if any(_MR.fullmatch(word) for word in words) else "other"
+
+
+def modality_name(modality: Modality) -> str:
+    """Returns the name of a modality for messages.
+
+    Examples:
+        >>> modality_name("mr"), modality_name("other")
+        ('MR', 'unknown')
+    """
+    return "unknown" if modality == "other" else modality.upper()
 
 
 def modality_warnings(array: Array, expected: Modality) -> list[str]:
@@ -99,7 +109,8 @@ def select_intensity_scheme(
     if modality in contract.intensity:
         scheme = contract.intensity[modality]
         return (scheme,) * len(stats), "as the model was trained"
-    gap = f"the model does not define {modality}; " if contract.intensity else ""
+    name = "this modality" if modality == "other" else modality_name(modality)
+    gap = f"the model defines no intensity scale for {name}; " if contract.intensity else ""
     if modality == "ct":
         schemes = tuple(map(_foreground_scheme, stats))
         return schemes, f"{gap}nnU-Net's rule for CT, from the foreground"

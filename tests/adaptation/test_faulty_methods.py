@@ -76,11 +76,11 @@ def test_an_exception_of_a_hook_keeps_its_type_and_frames(
 @pytest.mark.parametrize(
     ("cases", "message"),
     [
-        ((7,), r"held_out_cases\(\) returned \[7\], but the support cases are 0 to 1"),
-        ((0, 1), r"held_out_cases\(\) returned all support cases"),
+        ((7,), r"held_out_cases\(\) returned \[7\], but the training cases are 0 to 1"),
+        ((0, 1), r"held_out_cases\(\) returned all training cases"),
     ],
 )
-def test_held_out_cases_must_be_some_of_the_support_cases(
+def test_held_out_cases_must_be_some_of_the_training_cases(
     cases, message, install_hooks, request_for, workspace
 ):
     install_hooks(held_out_cases=lambda *_: cases)

@@ -1,4 +1,4 @@
-"""Adaptation: support cases, files of a run, resumption, and what is refused."""
+"""Adaptation: training cases, files of a run, resumption, and what is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.plugin import ReporterSpec, hookimpl
 from fseft.registry import Plugin, Registry
-from fseft.schemas import Contract, Intensity, Plan, Provenance, Run, SupportSet
+from fseft.schemas import Contract, Intensity, Plan, Provenance, Run, TrainingSet
 from fseft.volume.image import read_labels, write_labels
 from fseft.workspace import Workspace, file_digest, read_document, write_document
 from tests.sample_data import (
@@ -69,11 +69,11 @@ def log_of(folder):
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-# --- the support set ------------------------------------------------------------------------------
+# --- the training cases ---------------------------------------------------------------------------
 
 
 @given(NAMES, st.integers(0, 1000), st.data())
-def test_a_smaller_support_set_is_part_of_a_larger_one(names, seed, data):
+def test_the_training_cases_of_a_smaller_k_are_part_of_those_of_a_larger_one(names, seed, data):
     large = data.draw(st.integers(1, len(names)))
     small = data.draw(st.integers(1, large))
     chosen = select_support(names, large, seed)
@@ -116,7 +116,7 @@ def test_an_impossible_choice_of_cases_is_refused(k, pool, message):
 # --- the files of a run ---------------------------------------------------------------------------
 
 
-def test_a_run_leaves_the_adapter_the_run_the_log_and_the_support_set(request_for, workspace):
+def test_a_run_leaves_the_adapter_the_run_the_log_and_the_training_cases(request_for, workspace):
     result = adapt(request_for("lora", settings=("rank=2",)), workspace)
     assert {path.name for path in result.folder.iterdir()} == {
         "adapter.safetensors",
@@ -131,7 +131,7 @@ def test_a_run_leaves_the_adapter_the_run_the_log_and_the_support_set(request_fo
     assert (run.outcome, run.stopped_by, run.epochs) == ("finished", "all epochs", 2)
     assert run.final_loss == log_of(result.folder)[-1]["loss"]
     assert [line["epoch"] for line in log_of(result.folder)] == [1, 2]
-    support = read_document(result.folder / "support.json", SupportSet)
+    support = read_document(result.folder / "support.json", TrainingSet)
     assert support.cases == select_support(CASES, 2, 0)
 
 
@@ -265,7 +265,7 @@ def test_a_second_call_does_nothing(request_for, workspace):
     [
         ({"settings": ("weight_decay=0.1",)}, r"weight_decay 0.0 \(requested 0.1\)"),
         ({"labels": ("tumour",)}, "structures Left kidney, tumour"),
-        ({"cases": ("a", "b")}, "support cases d, c"),
+        ({"cases": ("a", "b")}, "training cases d, c"),
         ({"mapping": {"tumour": "liver"}}, "rows of the head from Left kidney=kidney_left"),
     ],
 )
@@ -543,7 +543,9 @@ def test_callbacks_receive_the_configuration_before_training(request_for, worksp
 def test_a_training_that_ended_too_early_is_a_warning(request_for, workspace, caplog):
     adapt(request_for(), workspace)
     (message,) = caplog.messages
-    assert message.startswith("training ended after 2 epochs (all epochs) before its loss settled")
+    assert message.startswith(
+        "training ended after 2 epochs (all epochs) before the loss converged"
+    )
 
 
 WATCHED = []

@@ -68,7 +68,7 @@ class Trials(Callbacks):
         self.trials.append(trial)
 
 
-def test_all_methods_have_the_same_support_cases_and_none_is_a_test_case(compare):
+def test_all_methods_have_the_same_training_cases_and_none_is_a_test_case(compare):
     result = compare(ks=(1, 2), seeds=(0, 1))
     assert [(row.method, row.k) for row in result.rows] == [
         (method, k) for k in (1, 2) for method in ("linear-probe", "full")

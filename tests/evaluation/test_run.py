@@ -287,13 +287,13 @@ def predicted_by(sides, **seen):
     write_document(sides[0] / "predictions.json", index)
 
 
-def test_support_cases_are_scored_on_request_only(sides):
+def test_training_cases_are_scored_on_request_only(sides):
     predicted_by(sides, a=True, b=False)
     assert (list(score(sides).cases), score(sides).support) == (["b"], ("a",))
     assert list(score(sides, include_training=True).cases) == ["a", "b"]
 
 
-def test_support_cases_only_are_refused(sides):
+def test_training_cases_only_are_refused(sides):
     predicted_by(sides, a=True)
     with pytest.raises(FseftError, match=r"was trained on every case \(a\).*`include_training`"):
         score(sides)

@@ -292,7 +292,7 @@ def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
         )
     )
     matched = match_files(tmp_path / "out", blobs / "labelsTr")
-    assert set(matched.support_cases) == seen
+    assert set(matched.training_cases) == seen
     assert set(matched.adapters.values()) == {str(kidney), str(other)}
     assert not matched.mixed_adapters
 

@@ -60,7 +60,7 @@ def test_images_without_label_are_kept_with_one_warning(tmp_path):
     dataset = read_dataset(folder)
     assert [case.name for case in dataset.cases] == ["a", "b"]
     assert [case.name for case in dataset.labelled] == ["a"]
-    assert dataset.warnings == ("1 image without a label (b): used as unlabelled",)
+    assert dataset.warnings == ("1 image without a label (b): not used for training",)
     with pytest.raises(FseftError, match="1 image without a label"):
         read_dataset(folder, strict=True)
 
@@ -109,7 +109,7 @@ def test_the_natural_dirt_of_a_public_dataset_is_told(real_data):
     assert (len(dataset.cases), len(dataset.labelled)) == (261, 260)
     assert dataset.warnings == (
         "2 labels without an image (hippocampus_010, hippocampus_281): skipped",
-        "1 image without a label (hippocampus_118): used as unlabelled",
+        "1 image without a label (hippocampus_118): not used for training",
     )
     with pytest.raises(FseftError, match="2 labels without an image"):
         read_dataset(real_data / "hippocampus", strict=True)

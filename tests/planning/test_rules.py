@@ -169,7 +169,7 @@ def test_nothing_is_said_where_all_is_well():
     assert warnings(a_fingerprint()) == []
 
 
-def test_a_window_that_clips_is_told_with_a_better_one():
+def test_the_warning_of_a_clipping_window_names_a_wider_one():
     (warning,) = warnings(a_fingerprint(low=100, high=1500))
     assert "[-175, 250] clips 89%" in warning
     assert "[-175, 1500]" in warning

@@ -55,11 +55,11 @@ def test_an_open_contract_leaves_ct_to_the_foreground():
     assert "nnU-Net" in reason
 
 
-@pytest.mark.parametrize("modality", ["mr", "other"])
-def test_a_modality_that_the_contract_does_not_know_is_z_scored(modality):
+@pytest.mark.parametrize(("modality", "name"), [("mr", "MR"), ("other", "this modality")])
+def test_a_modality_without_an_intensity_scale_in_the_contract_is_z_scored(modality, name):
     schemes, reason = select_intensity_scheme(Contract(intensity={"ct": WINDOW}), modality, [STATS])
     assert schemes == (ZSCORE,)
-    assert f"does not define {modality}" in reason
+    assert f"no intensity scale for {name}" in reason
 
 
 @pytest.mark.parametrize(

@@ -35,14 +35,14 @@ class TrainingHooks:
         """Initialises from data, before the first step.
 
         Args:
-            batches: Images without labels, float32 (B, C, i, j, k), one batch per support case.
+            batches: Images without labels, float32 (B, C, i, j, k), one batch per training case.
         """
 
     def fit_closed_form(self, voxels: VoxelSample) -> float | None:  # noqa: ARG002
         """Fits the trained parameters with a solver instead of optimiser steps, on cached features.
 
         Args:
-            voxels: Features and labels of sampled voxels of the support cases.
+            voxels: Features and labels of sampled voxels of the training cases.
 
         Returns:
             The final loss, or None to train by optimiser steps.
@@ -70,13 +70,13 @@ class TrainingHooks:
         """Restores the tensors that `training_state` returned."""
 
     def held_out_cases(self, epoch: int, cases: int) -> Collection[int]:  # noqa: ARG002
-        """Returns the indices of support cases to exclude from the steps of an epoch.
+        """Returns the indices of training cases to exclude from the steps of an epoch.
 
         Called before each step on crops; the result may depend on earlier validations.
 
         Args:
             epoch: Number of the epoch, from 1.
-            cases: k, the number of support cases; at least one must remain.
+            cases: k, the number of training cases; at least one must remain.
         """
         return ()
 
@@ -87,7 +87,7 @@ class TrainingHooks:
 
         Args:
             epoch: The finished epoch.
-            cases: k, the number of support cases.
+            cases: k, the number of training cases.
             crops_of: `crops_of(case, count)` returns images, float32 (count, C, i, j, k), and
                 labels, int64 (count, i, j, k) with 0 for background: crops around structures, not
                 augmented, different ones after each epoch.

@@ -1,4 +1,4 @@
-"""SEA: search, audit and allocate, with audits on held-out support cases.
+"""SEA: search, audit and allocate, with audits on held-out training cases.
 
 Ly and Nguyen 2026, arXiv:2603.05822.
 """

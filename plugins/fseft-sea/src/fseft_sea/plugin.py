@@ -31,7 +31,7 @@ class SeaConfig(Config):
         description="fraction of the training after which the budget is allocated",
     )
     audits: int = Field(
-        default=4, ge=1, description="number of audits until then, on support cases in turn"
+        default=4, ge=1, description="number of audits until then, on training cases in turn"
     )
     audit_crops: int = Field(default=1, ge=1, description="crops of a case in each audit")
     smoothing: float = Field(
@@ -46,7 +46,7 @@ def fseft_methods():
         MethodSpec(
             name="sea",
             factory="fseft_sea.method:Sea",
-            summary="train a library of adapters, and keep those that held-out support cases need, "
+            summary="train a library of adapters, and keep those that held-out cases need, "
             "within a budget",
             reference="Ly and Nguyen 2026, arXiv:2603.05822",
             config=SeaConfig,
