@@ -79,7 +79,7 @@ def run_stage(stage: str, data: Path, workspace: Path) -> dict[str, float]:
         started = time.process_time()
         done = preprocess(dataset, plan.model_copy(update={"preprocessing": spacing}), store)
         result = _measured(started)
-        voxels = sum(_voxels(done.folder, case) for case in done.processed)
+        voxels = sum(int(np.prod(done.open(case).shape)) for case in done.processed)
         return result | {
             "output_mvoxel": voxels / 1e6,
             "mvoxel_per_cpu_s": voxels / 1e6 / result["cpu_s"],
@@ -104,12 +104,6 @@ def _predict(data: Path, workspace: Path) -> dict[str, float]:
 def _measured(started: float) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"cpu_s": round(time.process_time() - started, 3), "peak_mib": round(peak)}
-
-
-def _voxels(folder: Path, case: str) -> int:
-    from fseft.volume.cache import open_case
-
-    return int(np.prod(open_case(folder, case).shape))
 
 
 def _shape(scan: Path) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fseft.adaptation.differences import SUPPORT, describe_differences
 from fseft.adaptation.training import SOLVED, train_adapter
 from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import CallbackList, Callbacks
@@ -17,11 +18,10 @@ from fseft.learn.training.early_stopping import is_undertrained
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import NAME, apply_method, versions, write_adapter
 from fseft.model_zoo.loading import build_adaptable_network
-from fseft.planning.preprocessing import preprocess
+from fseft.planning.preprocessing import cache_folder, preprocess
 from fseft.registry import registry
 from fseft.schemas import Manifest, Provenance, Run
-from fseft.training_config import TrainingConfig
-from fseft.volume.cache import CachedCase, open_case
+from fseft.temporaries import in_use
 from fseft.workspace import digest, exclusive_lock, read_document, write_document
 
 if TYPE_CHECKING:
@@ -31,14 +31,12 @@ if TYPE_CHECKING:
     from fseft.adaptation.configure import AdaptConfig
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
-    from fseft.plugin import Config
+    from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
-SUPPORT = "support cases"
-"""Key of the training cases in the sources of a run, as earlier versions wrote it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,7 @@ def adapt(
         run, adapter = _run_document(config), folder / NAME
         previous = _previous_run(folder, run, overwrite=request.overwrite)
         if previous and previous.outcome == "finished" and adapter.is_file():
+            (folder / CHECKPOINT).unlink(missing_ok=True)  # of a process killed at the very end
             return Adaptation(previous, folder, adapter, already_done=True)
         return _adapt(config, run, folder, workspace, callbacks or Callbacks())
 
@@ -102,18 +101,18 @@ def _adapt(
     run = _with_parameter_count(run, adapted)
     request = config.request
     reporters = ReporterCallbacks(request.reporters, folder)
-    # Preprocessing takes long: everything that can be refused was refused before.
-    cached = _cached_support(config, workspace, callbacks)
-    _write_documents(config, run, folder)
-    reporters.start(run, 1 + resumed_from)
     events = CallbackList((reporters, callbacks))
-    with _reported(events):
-        run = _train(config, run, architecture, adapted, cached, workspace, folder, events, state)
-        manifest = _manifest(config, run)
-        write_adapter(adapter, adapted.state_dict(), manifest, fp16=request.half)
+    # Preprocessing takes long: everything that can be refused was refused before.
+    with _cached_support(config, workspace, callbacks) as cached:
         _write_documents(config, run, folder)
-        reporters.run = run
-        events.on_checkpoint_saved(adapter)
+        reporters.start(run, 1 + resumed_from)
+        with _reported(events):
+            run = _train(
+                config, run, architecture, adapted, cached, workspace, folder, events, state
+            )
+            _write_results(config, run, adapted, folder)
+            reporters.run = run
+            events.on_checkpoint_saved(adapter)
     checkpoint.unlink(missing_ok=True)
     return Adaptation(run, folder, adapter, resumed_from=resumed_from)
 
@@ -137,6 +136,13 @@ def _reported(events: Callbacks) -> Iterator[None]:
         events.on_end(str(error) if is_user_error else summarise_exception(error))
         raise
     events.on_end("finished")
+
+
+def _write_results(config: AdaptConfig, run: Run, adapted: AdaptedNetwork, folder: Path) -> None:
+    """Writes the adapter, and then the documents, which mark the run as finished."""
+    manifest = _manifest(config, run)
+    write_adapter(folder / NAME, adapted.state_dict(), manifest, fp16=config.request.half)
+    _write_documents(config, run, folder)
 
 
 def _write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
@@ -214,7 +220,7 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
     """
     path = folder / "run.json"
     previous = read_document(path, Run) if path.is_file() else None
-    differences = _differences(previous, new) if previous else "unknown settings"
+    differences = describe_differences(previous, new) if previous else "unknown settings"
     if not differences and not overwrite:
         return previous
     results = [file for file in (folder / NAME, folder / CHECKPOINT) if file.is_file()]
@@ -229,84 +235,22 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
     return None
 
 
-def _differences(previous: Run, new: Run) -> str:
-    """Describes how settings differ: `rank 8 (requested 4)`; empty where they do not."""
-    return "; ".join(
-        (
-            *_setting_differences(previous, new),
-            *_structure_differences(previous, new),
-            *_version_differences(previous, new),
-            *_source_differences(previous, new),
-        )
-    )
-
-
-def _setting_differences(previous: Run, new: Run) -> Iterator[str]:
-    config = registry().method(new.method).config
-    old_settings = _settings(previous, config)
-    for key, value in _settings(new, config).items():
-        if old_settings.get(key) != value:
-            yield f"{key} {_show(old_settings.get(key))} (requested {_show(value)})"
-    for name in ("dataset", "model", "method"):
-        if getattr(previous, name) != getattr(new, name):
-            yield f"{name} {getattr(previous, name)}"
-    for name in ("decoder", "bottleneck", "k", "seed"):
-        if getattr(previous, name) != getattr(new, name):
-            yield f"another {name}"
-
-
-def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
-    """Returns the settings of method and training under their current names.
-
-    Training settings that an earlier version did not have count with their defaults.
-    """
-    defaults = TrainingConfig().model_dump(mode="json")
-    return {**config.upgrade(run.config), **defaults, **TrainingConfig.upgrade(run.recipe)}
-
-
-def _structure_differences(previous: Run, new: Run) -> Iterator[str]:
-    if previous.labels != new.labels:
-        yield f"structures {', '.join(previous.labels)}"
-    elif previous.head_rows != new.head_rows:
-        rows = ", ".join(f"{name}={row}" for name, row in previous.head_rows.items())
-        yield f"rows of the head from {rows or 'none'}"
-
-
-def _version_differences(previous: Run, new: Run) -> Iterator[str]:
-    plugins = [plugin for plugin in new.plugins if plugin.distribution != "fseft"]
-    versions = {plugin.distribution: plugin.version for plugin in plugins}
-    for plugin in previous.plugins:
-        version = versions.get(plugin.distribution, plugin.version)
-        if plugin.version != version:
-            yield f"{plugin.distribution} {plugin.version} (installed {version})"
-
-
-def _source_differences(previous: Run, new: Run) -> Iterator[str]:
-    changed = [name for name, source in new.sources.items() if previous.sources.get(name) != source]
-    if SUPPORT in changed:
-        yield f"training cases {previous.sources.get(SUPPORT, 'unknown')}"
-        changed = [name for name in changed if name not in (SUPPORT, "data")]
-    for name in changed:
-        yield f"other {name}"
-
-
-def _show(value: object) -> str:
-    return "unset" if value is None else str(value)
-
-
+@contextmanager
 def _cached_support(
     config: AdaptConfig, workspace: Workspace, callbacks: Callbacks
-) -> list[CachedCase]:
-    """Preprocesses the training cases, and open their arrays."""
-    cache = preprocess(
-        config.request.dataset,
-        config.plan,
-        workspace,
-        workers=config.request.workers,
-        cases=config.support.cases,
-        callbacks=callbacks,
-    )
-    return [open_case(cache.folder, name) for name in config.support.cases]
+) -> Iterator[list[CachedCase]]:
+    """Preprocesses the training cases, and yields their arrays, which no other process removes."""
+    with in_use(cache_folder(config.plan, workspace)):
+        cache = preprocess(
+            config.request.dataset,
+            config.plan,
+            workspace,
+            workers=config.request.workers,
+            cases=config.support.cases,
+            callbacks=callbacks,
+        )
+        cache.check_contents(config.case_contents)
+        yield [cache.open(name) for name in config.support.cases]
 
 
 def _train(

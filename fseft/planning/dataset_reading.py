@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError, PluginError, pluralise, summarise_exception
 from fseft.registry import PLUGIN_EXCEPTIONS, registry
 from fseft.schemas import Dataset
+from fseft.workspace import digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,5 +150,7 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _sanitised(name: str) -> str:
-    """Returns a folder name that is safe in any path and on any command line."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "dataset"
+    """Returns a folder name of letters of any script, digits and `._-`."""
+    composed = unicodedata.normalize("NFC", name)
+    safe = re.sub(r"[^\w.-]+", "-", composed).strip("-.")
+    return safe or f"dataset-{digest(name, length=8)}"

@@ -58,7 +58,7 @@ def fingerprint_dataset(
         name: _measurement_file(folder, dataset, content, body)
         for name, content in contents.items()
     }
-    cases = {case.name: (case, files[case.name]) for case in dataset.cases}
+    cases = {case.name: (case, contents[case.name], files[case.name]) for case in dataset.cases}
     measure = partial(
         _load_or_measure,
         channels=dataset.channels,
@@ -82,19 +82,20 @@ def _measurement_file(folder: Path, dataset: Dataset, content: str, body: bool) 
 
 
 def _load_or_measure(
-    case_and_file: tuple[Case, Path],
+    case_content_and_file: tuple[Case, str, Path],
     *,
     channels: Sequence[str],
     labels: Mapping[str, int],
     body: bool,
 ) -> CaseMeasurement:
-    from fseft.volume.fingerprint import measure_case
+    from fseft.volume.fingerprint import check_unchanged, measure_case
     from fseft.volume.measurements import read_measurement, write_measurement
 
-    case, file = case_and_file
+    case, content, file = case_content_and_file
     if stored := read_measurement(file):
         return replace(stored, name=case.name)
     measurement = measure_case(case, channels=channels, labels=labels, body=body)
+    check_unchanged(case, content)
     write_measurement(file, measurement)
     return measurement
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fseft.errors import FseftError, did_you_mean, pluralise
 from fseft.experiment.callbacks import Callbacks
 from fseft.parallel import map_cases
+from fseft.temporaries import in_use, remove_leftovers
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from fseft.parallel import Workers
     from fseft.schemas import Case, Dataset, Plan, Preprocessing
+    from fseft.volume.cache import CachedCase
     from fseft.volume.laterality import LeftRightPair
     from fseft.volume.preprocessing import PreparedVolume
     from fseft.workspace import Workspace
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NAMED = 20  # cases that a warning names
-_FORMAT = 3  # raised when the same input leads to other arrays
+_FORMAT = 4  # raised when the same input leads to other arrays
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,34 @@ class Preprocessed:
     """The result of `preprocess`.
 
     Attributes:
-        folder: The cache, for `fseft.volume.cache.open_case(folder, case)`.
+        folder: The cache.
         processed: Cases that were preprocessed now.
         skipped: Cases that were preprocessed before, from the same files.
+        contents: Case -> key of the files that its arrays were made from.
     """
 
     folder: Path
     processed: tuple[str, ...]
     skipped: tuple[str, ...]
+    contents: Mapping[str, str]
+
+    def open(self, case: str) -> CachedCase:
+        """Opens the arrays of a case, which no other process changes."""
+        from fseft.volume.cache import open_case
+
+        return open_case(self.folder, case, self.contents[case])
+
+    def check_contents(self, expected: Iterable[str]) -> None:
+        """Checks that the arrays were made from the files that were measured before.
+
+        Args:
+            expected: Key of the files of each case, in any order.
+
+        Raises:
+            FseftError: A file has changed.
+        """
+        if sorted(self.contents.values()) != sorted(expected):
+            raise FseftError("the files of a case have changed meanwhile", hint="Run again.")
 
 
 def cache_folder(
@@ -91,6 +113,7 @@ def preprocess(
         raise FseftError(cause, hint="Plan this dataset first.")
     selected = _select({case.name: case for case in dataset.cases}, cases)
     folder = cache_folder(plan, workspace, pairs)
+    remove_leftovers(folder)
     function = partial(
         _preprocess_case,
         folder=folder.absolute(),
@@ -98,15 +121,18 @@ def preprocess(
         preprocessing=plan.preprocessing,
         pairs=pairs or {},
     )
-    with (callbacks or Callbacks()).progress("preprocess", len(selected)) as advance:
-        is_new = map_cases(function, selected, workers=workers, progress=advance)
-    if pairs:
-        _warn_of_uncertain_sides(folder, selected, dataset)
-    return Preprocessed(
+    stage = (callbacks or Callbacks()).progress("preprocess", len(selected))
+    with in_use(folder), stage as advance:
+        results = map_cases(function, selected, workers=workers, progress=advance)
+    preprocessed = Preprocessed(
         folder=folder,
-        processed=tuple(name for name in is_new if is_new[name]),
-        skipped=tuple(name for name in is_new if not is_new[name]),
+        processed=tuple(name for name, (_, is_new) in results.items() if is_new),
+        skipped=tuple(name for name, (_, is_new) in results.items() if not is_new),
+        contents={name: content for name, (content, _) in results.items()},
     )
+    if pairs:
+        _warn_of_uncertain_sides(preprocessed, dataset)
+    return preprocessed
 
 
 def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
@@ -130,14 +156,12 @@ def _select(cases: dict[str, Case], names: Iterable[str] | None) -> dict[str, Ca
     return selected
 
 
-def _warn_of_uncertain_sides(folder: Path, cases: Iterable[str], dataset: Dataset) -> None:
+def _warn_of_uncertain_sides(preprocessed: Preprocessed, dataset: Dataset) -> None:
     """Logs each doubt about left and right once, with the first of its cases."""
-    from fseft.volume import cache
-
     structures = {str(value): name for name, value in dataset.labels.items()}
     affected: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for case in cases:
-        for value, doubts in cache.open_case(folder, case).meta.get("doubts", {}).items():
+    for case in preprocessed.contents:
+        for value, doubts in preprocessed.open(case).meta.get("doubts", {}).items():
             for doubt in doubts:
                 affected[structures.get(str(value), str(value)), doubt].append(case)
     for (structure, doubt), names in affected.items():
@@ -157,16 +181,21 @@ def _preprocess_case(
     channels: tuple[str, ...],
     preprocessing: Preprocessing,
     pairs: Mapping[int, LeftRightPair],
-) -> bool:
-    """Preprocess a case; False if the cache holds it already."""
+) -> tuple[str, bool]:
+    """Preprocesses a case; returns the key of its files, and whether the cache did not hold it."""
     from fseft.volume import cache
-    from fseft.volume.fingerprint import case_content, read_case, read_case_labels
+    from fseft.volume.fingerprint import (
+        case_content,
+        check_unchanged,
+        read_case,
+        read_case_labels,
+    )
     from fseft.volume.laterality import split_labels
     from fseft.volume.preprocessing import preprocess_volume
 
     content = case_content(case)
-    if _is_cached(folder, case.name, content):
-        return False
+    if cache.has_case(folder, case.name, content):
+        return content, False
     volume = read_case(case, channels)
     labels = None if case.label is None else read_case_labels(case, volume)
     doubts: dict[int, tuple[str, ...]] = {}
@@ -179,17 +208,18 @@ def _preprocess_case(
         spacing_mm=preprocessing.spacing_mm,
         modality=preprocessing.modality,
     )
+    check_unchanged(case, content)
     meta = {**case_meta(prepared, content), **({"doubts": doubts} if doubts else {})}
-    values = _label_values(prepared)
-    cache.write_case(folder, case.name, prepared.image, prepared.label, meta, classes=values)
-    return True
-
-
-def _is_cached(folder: Path, name: str, content: str) -> bool:
-    from fseft.volume import cache
-
-    in_cache = cache.has_case(folder, name)
-    return in_cache and cache.open_case(folder, name).meta.get("content") == content
+    cache.write_case(
+        folder,
+        case.name,
+        prepared.image,
+        prepared.label,
+        meta,
+        classes=_label_values(prepared),
+        content=content,
+    )
+    return content, True
 
 
 def _label_values(prepared: PreparedVolume) -> list[int]:

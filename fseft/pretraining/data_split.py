@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from fseft.errors import FseftError, pluralise
 from fseft.learn.sampling.multi_dataset_sampler import DatasetSource, PartiallyLabelledCase
 from fseft.learn.sampling.patch_sampler import CropSource
-from fseft.volume.cache import open_case
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from fseft.planning.preprocessing import Preprocessed
     from fseft.pretraining.configure import PretrainRequest
     from fseft.pretraining.label_presence import Structures
     from fseft.schemas import Contract, Preprocessing
@@ -55,6 +55,7 @@ class PreprocessedDataset:
         annotated: Case -> annotated structures.
         drawn: Case -> structures with voxels.
         contents: Case -> hash of its files.
+        arrays: The preprocessed cases.
     """
 
     folder: Path
@@ -64,7 +65,7 @@ class PreprocessedDataset:
     drawn: Mapping[str, Structures]
     contents: Mapping[str, str]
     preprocessing: Preprocessing
-    cache: Path
+    arrays: Preprocessed
 
 
 def split_datasets(
@@ -148,7 +149,7 @@ def _source(
     cases = [
         PartiallyLabelledCase(
             name=_case_name(dataset, case),
-            cached=open_case(dataset.cache, case),
+            cached=dataset.arrays.open(case),
             drawn=numbered(dataset.drawn[case]),
             annotated=numbered(annotated | always),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.model_zoo.catalogue import FoundationModel, scratch_card
 from fseft.planning.fingerprinting import fingerprint_dataset
 from fseft.planning.plan import plan_for
-from fseft.planning.preprocessing import preprocess
+from fseft.planning.preprocessing import cache_folder, preprocess
 from fseft.pretraining.data_split import (
     PreprocessedDataset,
     TrainingDatasets,
@@ -29,15 +30,15 @@ from fseft.pretraining.label_presence import (
 from fseft.pretraining.label_space import harmonise_datasets, lesion_warnings
 from fseft.pretraining.preflight import check_grid, check_window
 from fseft.schemas import Contract, Intensity
-from fseft.volume.cache import open_case
+from fseft.temporaries import in_use
 from fseft.volume.intensity import pool_intensity_statistics, select_intensity_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from fseft.parallel import Workers
+    from fseft.planning.preprocessing import Preprocessed
     from fseft.pretraining.configure import PretrainRequest
     from fseft.pretraining.label_presence import MissingLabel, Structures
     from fseft.pretraining.label_space import LabelMapping
@@ -83,6 +84,7 @@ class _Preparation:
     request: PretrainRequest
     workspace: Workspace
     callbacks: Callbacks
+    locks: ExitStack
 
     @property
     def workers(self) -> Workers:
@@ -90,7 +92,10 @@ class _Preparation:
 
 
 def prepare_training_datasets(
-    request: PretrainRequest, workspace: Workspace, callbacks: Callbacks | None = None
+    request: PretrainRequest,
+    workspace: Workspace,
+    callbacks: Callbacks | None = None,
+    locks: ExitStack | None = None,
 ) -> TrainingDatasets:
     """Fingerprints and preprocesses every dataset, and decides which cases are held out.
 
@@ -100,12 +105,13 @@ def prepare_training_datasets(
         request: Options of the pre-training.
         workspace: Workspace of fingerprints and preprocessed arrays.
         callbacks: Observer of the progress over cases.
+        locks: No other process removes the arrays as long as it is open.
 
     Raises:
         FseftError: A dataset is broken or annotates none of the structures, or names of
             structures contradict each other.
     """
-    preparation = _Preparation(request, workspace, callbacks or Callbacks())
+    preparation = _Preparation(request, workspace, callbacks or Callbacks(), locks or ExitStack())
     measured = _measure_datasets(preparation)
     duplicates = find_duplicates([dataset.fingerprint for dataset in measured])
     measured = [dataset for dataset in measured if dataset.drawn.keys() - duplicates[dataset.name]]
@@ -228,14 +234,14 @@ def _preprocess_dataset(
     plan = _adjust_plan(dataset, contract, preparation.request)
     cases = [name for name in dataset.drawn if name not in duplicates]
     contents = {case.name: case.content for case in dataset.fingerprint.cases}
-    cache = _write_cache(dataset, plan, cases, mapping, preparation)
+    arrays = _write_arrays(dataset, plan, cases, mapping, preparation)
 
     def translate(names: Iterable[str]) -> Structures:
         return unite(frozenset(mapping.names.get(name, ())) for name in names)
 
     def with_voxels(case: str) -> Structures:
         # One side of a divided pair may be empty, and small structures may vanish on a coarse grid.
-        values = open_case(cache, case).classes
+        values = arrays.open(case).classes
         return frozenset(name for name, value in mapping.labels.items() if value in values)
 
     return PreprocessedDataset(
@@ -246,19 +252,21 @@ def _preprocess_dataset(
         drawn={case: translate(dataset.drawn[case]) & with_voxels(case) for case in cases},
         contents={case: contents[case] for case in cases},
         preprocessing=plan.preprocessing,
-        cache=cache,
+        arrays=arrays,
     )
 
 
-def _write_cache(
+def _write_arrays(
     dataset: _MeasuredDataset,
     plan: Plan,
     cases: Sequence[str],
     mapping: LabelMapping,
     preparation: _Preparation,
-) -> Path:
-    """Preprocesses the cases; returns the folder of the arrays."""
-    return preprocess(
+) -> Preprocessed:
+    """Preprocesses the cases; no other process removes the arrays as long as `locks` is open."""
+    folder = cache_folder(plan, preparation.workspace, mapping.pairs)
+    preparation.locks.enter_context(in_use(folder))
+    arrays = preprocess(
         dataset.dataset,
         plan,
         preparation.workspace,
@@ -266,7 +274,10 @@ def _write_cache(
         cases=cases,
         pairs=mapping.pairs,
         callbacks=_StageNames(preparation.callbacks, dataset.name),
-    ).folder
+    )
+    measured = dataset.fingerprint.cases
+    arrays.check_contents(case.content for case in measured if case.name in cases)
+    return arrays
 
 
 def _adjust_plan(dataset: _MeasuredDataset, contract: Contract, request: PretrainRequest) -> Plan:

@@ -98,7 +98,7 @@ def _resolve(
     previous = PreviousRun.read(request.name, CheckpointFolder(folder), workspace)
     if not request.overwrite:
         previous.check_compatible(settings, resume=request.resume)
-    datasets = prepare_training_datasets(request, workspace, callbacks)
+    datasets = prepare_training_datasets(request, workspace, callbacks, locks)
     resolved = ResolvedPretraining(request, initialisation, datasets, settings)
     check_memory(datasets, request, initialisation.architecture, initialisation.hparams)
     if request.overwrite:

@@ -1,12 +1,15 @@
 """The array cache: one folder of compressed arrays per case, from which single patches are read.
 
-`<root>/<case>/` contains `image.b2nd` (C, i, j, k), `label.b2nd` (i, j, k) for a labelled case,
-`locations.npz` (voxels of each class) and `case.json` (metadata).
+`<root>/<case>-<content>/` contains `image.b2nd` (C, i, j, k), `label.b2nd` (i, j, k) for a
+labelled case, `locations.npz` (voxels of each class), `case.json` (metadata), and `SHA256SUMS` of
+these files. The name holds a key of the content, so that a folder never changes: arrays that are
+opened later are those that were checked.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import zipfile
 from contextlib import contextmanager
@@ -19,7 +22,7 @@ from numpy.typing import NDArray
 
 from fseft.errors import FseftError
 from fseft.volume.label_values import label_boxes
-from fseft.workspace import atomic_write
+from fseft.workspace import atomic_write, file_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,12 +30,17 @@ if TYPE_CHECKING:
 
     from numpy.lib.npyio import NpzFile
 
+logger = logging.getLogger(__name__)
+
 Array: TypeAlias = NDArray[Any]
 
 _CHUNK = 96  # voxels along an axis of a blosc2 chunk, which is about a patch
 _BLOCK = 32  # voxels along an axis of the smallest part that is decompressed
 MAX_LOCATIONS = 10_000  # voxels stored per class
 IMAGE, LABEL, LOCATIONS, META = "image.b2nd", "label.b2nd", "locations.npz", "case.json"
+CHECKSUMS = "SHA256SUMS"  # as written and read by the program sha256sum
+_MAX_NAME_BYTES = 200  # of a case in the name of its folder, which may have 255
+_REMEDY = "Run again: what is damaged or missing is made again."
 _DAMAGE = (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile)
 
 
@@ -44,24 +52,26 @@ def write_case(
     meta: dict[str, Any],
     *,
     classes: Sequence[int],
+    content: str = "",
     seed: int = 0,
 ) -> None:
     """Writes one case atomically: readers see the previous folder or the complete new one.
 
     Args:
         root: Folder of the cache.
-        case: Case identifier, the name of the folder.
+        case: Case identifier, the start of the name of the folder.
         image: (C, i, j, k), integers, float16 or float32.
         label: (i, j, k), uint8, uint16 or uint32; None for an unlabelled case.
         meta: Metadata, serialisable as JSON.
         classes: Labels whose voxel locations are stored.
+        content: Key of all that the arrays depend on, except for what `root` is the key of.
         seed: Seed of the sample of locations.
 
     Raises:
         FseftError: An array has a wrong shape or dtype, or the folder cannot be written.
     """
     _check_arrays(case, image, label)
-    with atomic_write(root / case) as folder:
+    with atomic_write(_folder(root, case, content)) as folder:
         folder.mkdir()
         (folder / IMAGE).write_bytes(_compress(image))
         locations = {}
@@ -71,22 +81,52 @@ def write_case(
         # The type stub does not know of keyword arguments that name arrays.
         np.savez_compressed(folder / LOCATIONS, **locations)  # type: ignore[arg-type]
         (folder / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        (folder / CHECKSUMS).write_text(_checksums(folder), encoding="utf-8")
 
 
-def has_case(root: Path, case: str) -> bool:
-    """Returns whether the case is in the cache; if so, it is complete."""
-    return (root / case / META).is_file()
+def has_case(root: Path, case: str, content: str = "") -> bool:
+    """Returns whether the case is in the cache, complete and undamaged.
+
+    All files are read; a damaged case is named in a warning.
+    """
+    folder = _folder(root, case, content)
+    if not folder.is_dir():
+        return False
+    try:
+        is_intact = (folder / CHECKSUMS).read_bytes() == _checksums(folder).encode()
+    except OSError:
+        is_intact = False
+    if not is_intact:
+        logger.warning("%s: the cache of case %s is damaged and made again", folder, case)
+    return is_intact
 
 
-def open_case(root: Path, case: str) -> CachedCase:
+def open_case(root: Path, case: str, content: str = "") -> CachedCase:
     """Opens a case; arrays are read on demand.
 
     Raises:
         FseftError: The case is not in the cache.
     """
-    if not has_case(root, case):
-        raise FseftError("is not in the cache", hint="Preprocess it first.", case=case, file=root)
-    return CachedCase(root, case)
+    if not (_folder(root, case, content) / META).is_file():
+        raise FseftError("is not in the cache", hint=_REMEDY, case=case, file=root)
+    return CachedCase(root, case, content)
+
+
+def _folder(root: Path, case: str, content: str) -> Path:
+    """Returns the folder of a case; without content key `root` determines the arrays."""
+    name = case.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")
+    if content:
+        name = f"{name}-{content}"
+    return root / name
+
+
+def _checksums(folder: Path) -> str:
+    """Returns a line with the sha256 of each file."""
+    text = ""
+    for file in sorted(folder.iterdir()):
+        if file.name != CHECKSUMS:
+            text += f"{file_digest(file)}  {file.name}\n"
+    return text
 
 
 @dataclass(frozen=True)
@@ -99,10 +139,11 @@ class CachedCase:
 
     root: Path
     case: str
+    content: str = ""
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the paths, not the open files."""
-        return CachedCase, (self.root, self.case)
+        return CachedCase, (self.root, self.case, self.content)
 
     @property
     def channels(self) -> int:
@@ -172,7 +213,7 @@ class CachedCase:
 
     @property
     def _folder(self) -> Path:
-        return self.root / self.case
+        return _folder(self.root, self.case, self.content)
 
     @cached_property
     def _image(self) -> Any:
@@ -227,7 +268,7 @@ class CachedCase:
         except _DAMAGE as error:
             raise FseftError(
                 f"the cache is damaged ({error})",
-                hint=f"Delete {self._folder} and preprocess again.",
+                hint=_REMEDY,
                 case=self.case,
                 file=path,
             ) from error

@@ -77,6 +77,17 @@ def case_content(case: Case) -> str:
     return digest(len(case.images), files, *values)
 
 
+def check_unchanged(case: Case, content: str) -> None:
+    """Checks after reading a case that its files are still those with a known content key.
+
+    Raises:
+        FseftError: A file has changed since.
+    """
+    if case_content(case) != content:
+        cause = "a file has changed while it was read"
+        raise FseftError(cause, case=case.name, file=case.images[0], hint="Run again.")
+
+
 def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
     """Returns a key of everything that the fingerprint depends on.
 

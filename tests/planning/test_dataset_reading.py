@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from types import ModuleType
 
 import pytest
@@ -73,8 +74,18 @@ def test_a_dataset_without_any_label_is_fine(tmp_path):
 def test_the_name_is_that_of_the_folder_made_safe(tmp_path, name):
     found = read_dataset(bare(tmp_path / name, ["a"])).name
     assert found
-    assert set(found) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+    assert re.fullmatch(r"[\w.-]+", found)
     assert not found.startswith(("-", "."))
+
+
+@pytest.mark.parametrize("names", [("肝臓", "腎臓"), ("🫀", "🫁"), ("Лёгкие", "лёгкие")])
+def test_names_of_any_script_stay_distinct(tmp_path, names):
+    assert len({read_dataset(bare(tmp_path / name, ["a"])).name for name in names}) == 2
+
+
+def test_a_name_does_not_depend_on_the_form_of_its_accents(tmp_path):
+    names = [unicodedata.normalize(form, "Léber") for form in ("NFC", "NFD")]
+    assert {read_dataset(bare(tmp_path / name, ["a"])).name for name in names} == {"Léber"}
 
 
 def test_the_name_does_not_depend_on_the_way_to_the_folder(tmp_path, monkeypatch):

@@ -13,8 +13,7 @@ from fseft.planning import preprocessing
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.preprocessing import cache_folder
 from fseft.schemas import Intensity, Plan, Preprocessing
-from fseft.volume import cache
-from fseft.volume.cache import open_case
+from fseft.volume import cache, fingerprint
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, write_labels, write_volume
 from fseft.volume.laterality import LeftRightPair
@@ -78,7 +77,7 @@ def a_plan(**changed):
 def test_every_case_is_cached_with_its_original_grid(dataset, store):
     result = preprocess(dataset, a_plan(), store)
     assert (result.processed, result.skipped) == (NAMES, ())
-    case = cache.open_case(result.folder, "a")
+    case = result.open("a")
     image, label = case.read_all()
     assert image.dtype == np.int16
     assert image.shape == (1, 16, 20, 24)
@@ -108,10 +107,10 @@ def test_every_structure_is_located_where_no_background_is_left(dataset, store, 
 
 def test_a_second_run_does_nothing(dataset, store):
     folder = preprocess(dataset, a_plan(), store).folder
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
     again = preprocess(dataset, a_plan(), store)
     assert (again.processed, again.skipped) == ((), NAMES)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.parametrize("kind", ["imagesTr", "labelsTr"])
@@ -129,6 +128,59 @@ def test_a_case_whose_file_changed_is_done_again(dataset, store, kind):
         path.write_bytes(content)
     again = preprocess(dataset, a_plan(), store)
     assert (again.processed, again.skipped) == (("b",), ("a", "c"))
+
+
+@pytest.mark.parametrize("name", ["image.b2nd", "label.b2nd", "locations.npz", "case.json"])
+def test_arrays_with_a_flipped_bit_are_made_again(dataset, store, name, caplog):
+    result = preprocess(dataset, a_plan(), store)
+    (path,) = result.folder.glob(f"b-*/{name}")
+    intact = path.read_bytes()
+    damaged = bytearray(intact)
+    damaged[len(damaged) // 2] ^= 1
+    path.write_bytes(damaged)
+    again = preprocess(dataset, a_plan(), store)
+    assert again.processed == ("b",)
+    assert "the cache of case b is damaged and made again" in caplog.text
+    assert path.read_bytes() == intact
+
+
+def test_datasets_with_equal_names_have_separate_arrays(dataset, store, tmp_path):
+    """Arrays that are opened later are those that were checked, whatever happens meanwhile."""
+    first = preprocess(dataset, a_plan(), store)
+    expected = {name: first.open(name).read_all()[0] for name in NAMES}
+    opened = {name: first.open(name) for name in NAMES}
+    (tmp_path / "other" / "livers" / "imagesTr").mkdir(parents=True)
+    (tmp_path / "other" / "livers" / "labelsTr").mkdir()
+    for seed, name in enumerate(NAMES, start=10):
+        write_case(tmp_path / "other" / "livers", name, seed=seed)
+    second = preprocess(tmp_path / "other" / "livers", a_plan(), store)
+    assert second.processed == NAMES
+    for name in NAMES:
+        np.testing.assert_array_equal(opened[name].read_all()[0], expected[name])
+        assert not np.array_equal(second.open(name).read_all()[0], expected[name])
+    assert preprocess(dataset, a_plan(), store).skipped == NAMES
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(dataset, store, monkeypatch):
+    read = fingerprint.read_case
+
+    def change_and_read(case, channels):
+        if case.name == "b":
+            write_case(dataset, "b", seed=5)
+        return read(case, channels)
+
+    monkeypatch.setattr(fingerprint, "read_case", change_and_read)
+    with pytest.raises(FseftError, match=r"case b, .*a file has changed while it was read"):
+        preprocess(dataset, a_plan(), store)
+    monkeypatch.undo()
+    assert preprocess(dataset, a_plan(), store).processed == ("b",)
+
+
+def test_arrays_of_other_files_than_were_measured_are_refused(dataset, store):
+    result = preprocess(dataset, a_plan(), store)
+    result.check_contents(reversed(result.contents.values()))
+    with pytest.raises(FseftError, match="the files of a case have changed"):
+        result.check_contents(["other", *list(result.contents.values())[1:]])
 
 
 def test_an_interrupted_preprocessing_resumes(dataset, store, monkeypatch):
@@ -152,8 +204,8 @@ def test_a_broken_case_leaves_the_others_done(dataset, store):
     (dataset / "imagesTr" / "a.nii.gz").write_bytes(b"no image")
     with pytest.raises(FseftError, match="case a"):
         preprocess(dataset, a_plan(), store)
-    folder = cache_folder(a_plan(), store)
-    assert [cache.has_case(folder, name) for name in NAMES] == [False, True, True]
+    written = sorted(path.name[:2] for path in cache_folder(a_plan(), store).glob("*-*"))
+    assert written == ["b-", "c-"]
 
 
 def test_plans_that_differ_in_patch_or_intensity_share_the_arrays(store):
@@ -176,14 +228,14 @@ def test_only_the_chosen_cases_are_done(dataset, store):
 
 def test_unlabelled_cases_are_cached_without_label(dataset, store):
     (dataset / "labelsTr" / "a.nii.gz").unlink()
-    folder = preprocess(dataset, a_plan(), store).folder
-    assert [cache.open_case(folder, name).labelled for name in NAMES] == [False, True, True]
+    result = preprocess(dataset, a_plan(), store)
+    assert [result.open(name).labelled for name in NAMES] == [False, True, True]
 
 
 def test_fractions_are_cached_as_float32(dataset, store):
     write_case(dataset, "a", dtype=np.float32)
-    folder = preprocess(dataset, a_plan(), store).folder
-    assert cache.open_case(folder, "a").read_all()[0].dtype == np.float32
+    result = preprocess(dataset, a_plan(), store)
+    assert result.open("a").read_all()[0].dtype == np.float32
 
 
 def test_the_plan_of_another_dataset_is_refused(dataset, store):
@@ -198,9 +250,7 @@ def test_processes_give_the_same_arrays(dataset, store, tmp_path):
         dataset, a_plan(spacing_mm=(1.5, 1.5, 1.5)), Workspace(tmp_path / "other"), workers=2
     )
     for name in NAMES:
-        for a, b in zip(
-            *(cache.open_case(m.folder, name).read_all() for m in (here, there)), strict=True
-        ):
+        for a, b in zip(*(arrays.open(name).read_all() for arrays in (here, there)), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -210,7 +260,7 @@ def test_public_cases_come_back_to_their_grid(real_data, store):
     _, plan = api.plan(folder, "none", device="cpu", workspace=store)
     result = preprocess(folder, plan, store, cases=["pt_100", "pt_101"])
     assert len(result.processed) == 2
-    case = cache.open_case(result.folder, "pt_100")
+    case = result.open("pt_100")
     _, label = case.read_all()
     ids = (0, *case.classes)
     scores = np.stack([label == value for value in ids]).astype(np.float32)
@@ -247,7 +297,7 @@ def test_a_4d_image_has_its_channels(store, tmp_path):
     write_labels(folder / "labelsTr" / "a.nii.gz", np.ones(SHAPE, np.uint8), geometry)
     (folder / "dataset.json").write_text(json.dumps(declared))
     result = preprocess(folder, a_plan(spacing_mm=(1, 1, 1), modality="mr"), store)
-    assert cache.open_case(result.folder, "a").channels == 2
+    assert result.open("a").channels == 2
 
 
 # --- left and right -------------------------------------------------------------------------------
@@ -289,7 +339,7 @@ def test_pairs_are_divided_once_and_doubts_are_logged_each_time(paired, tmp_path
         (message,) = caplog.messages
         doubt = "a: left and right of 'kidney' are uncertain: no component is on the right"
         assert doubt in message
-    left_only, both = (open_case(result.folder, name) for name in ("a", "b"))
+    left_only, both = (result.open(name) for name in ("a", "b"))
     assert (left_only.classes, both.classes) == ((2,), (2, 3))
     assert both.locations(2)[:, 0].max() < both.locations(3)[:, 0].min()  # the axes are RAS
 
@@ -298,7 +348,7 @@ def test_divided_and_undivided_arrays_lie_apart(paired, tmp_path):
     store = Workspace(tmp_path / "workspace")
     _, plan = api.plan(paired, "none", device="cpu", workspace=store)
     whole = preprocess(paired, plan, store)
-    assert open_case(whole.folder, "b").classes == (1,)
+    assert whole.open("b").classes == (1,)
     assert cache_folder(plan, store, {}) == whole.folder
     assert cache_folder(plan, store, {1: LeftRightPair(2, 3)}) != whole.folder
     assert cache_folder(plan, store, {1: LeftRightPair(2, 3)}) != cache_folder(

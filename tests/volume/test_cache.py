@@ -155,6 +155,22 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path, image, label, cause):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_of_any_length_is_cached(tmp_path):
+    names = ["肝" * 90 + letter for letter in "ab"]
+    for content, name in enumerate(names):
+        write_case(tmp_path, name, an_image() + content, None, {}, classes=[], content=str(content))
+    for content, name in enumerate(names):
+        image, _ = open_case(tmp_path, name, str(content)).read_all()
+        assert np.array_equal(image, an_image() + content)
+
+
+def test_a_file_that_is_missing_or_too_many_is_damage(tmp_path):
+    write_case(tmp_path, "a", an_image(), a_label(), {}, classes=[1])
+    assert has_case(tmp_path, "a")
+    (tmp_path / "a" / "label.b2nd").unlink()
+    assert not has_case(tmp_path, "a")
+
+
 def test_an_unknown_case_is_refused(tmp_path):
     with pytest.raises(FseftError, match=r"case b, .*is not in the cache"):
         open_case(tmp_path, "b")
@@ -170,7 +186,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path, name, left):
         path.write_bytes(b"\xff" * 3000)
     else:
         path.write_bytes(path.read_bytes()[: int(left * path.stat().st_size)])
-    with pytest.raises(FseftError, match=r"Delete .* and preprocess again") as caught:
+    with pytest.raises(FseftError, match=r"the cache is damaged .* Run again") as caught:
         case.read_all(), case.meta, case.locations(1)
     assert (caught.value.case, caught.value.file) == ("a", path)
 

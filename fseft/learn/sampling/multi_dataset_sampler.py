@@ -11,7 +11,6 @@ import numpy as np
 from fseft.learn.sampling.augmentation import NO_AUGMENTATION
 from fseft.learn.sampling.patch_sampler import Crops
 from fseft.learn.training.prefetch import derived_seed
-from fseft.volume.cache import CachedCase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from fseft.learn.sampling.augmentation import AugmentationPipeline
     from fseft.learn.sampling.patch_sampler import CropSource
     from fseft.schemas import Triple
+    from fseft.volume.cache import CachedCase
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def read_batch(request: BatchRequest) -> Batch:
 def _read(crop: CropRequest, request: BatchRequest) -> tuple[Crops, str]:
     """Reads and augment a crop; return it as a batch of one, with its origin."""
     # A new object each time: with thousands of cases, too many files would stay open.
-    case = CachedCase(crop.case.cached.root, crop.case.cached.case)
+    case = replace(crop.case.cached)
     rng = np.random.default_rng(derived_seed(crop.seed, "place"))
     margin = request.augmentations.margin(request.size)
     source = replace(crop.crops, size=request.size, margin=margin)

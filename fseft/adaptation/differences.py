@@ -1,0 +1,82 @@
+"""Differences between the settings of two runs, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fseft.registry import registry
+from fseft.training_config import TrainingConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fseft.plugin import Config
+    from fseft.schemas import Run
+
+SUPPORT = "support cases"
+"""Key of the training cases in the sources of a run, as earlier versions wrote it."""
+
+
+def describe_differences(previous: Run, new: Run) -> str:
+    """Describes how settings differ: `rank 8 (requested 4)`; empty where they do not."""
+    return "; ".join(
+        (
+            *_setting_differences(previous, new),
+            *_structure_differences(previous, new),
+            *_version_differences(previous, new),
+            *_source_differences(previous, new),
+        )
+    )
+
+
+def _setting_differences(previous: Run, new: Run) -> Iterator[str]:
+    config = registry().method(new.method).config
+    old_settings = _settings(previous, config)
+    for key, value in _settings(new, config).items():
+        if old_settings.get(key) != value:
+            yield f"{key} {_show(old_settings.get(key))} (requested {_show(value)})"
+    for name in ("dataset", "model", "method"):
+        if getattr(previous, name) != getattr(new, name):
+            yield f"{name} {getattr(previous, name)}"
+    for name in ("decoder", "bottleneck", "k", "seed"):
+        if getattr(previous, name) != getattr(new, name):
+            yield f"another {name}"
+
+
+def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
+    """Returns the settings of method and training under their current names.
+
+    Training settings that an earlier version did not have count with their defaults.
+    """
+    defaults = TrainingConfig().model_dump(mode="json")
+    return {**config.upgrade(run.config), **defaults, **TrainingConfig.upgrade(run.recipe)}
+
+
+def _structure_differences(previous: Run, new: Run) -> Iterator[str]:
+    if previous.labels != new.labels:
+        yield f"structures {', '.join(previous.labels)}"
+    elif previous.head_rows != new.head_rows:
+        rows = ", ".join(f"{name}={row}" for name, row in previous.head_rows.items())
+        yield f"rows of the head from {rows or 'none'}"
+
+
+def _version_differences(previous: Run, new: Run) -> Iterator[str]:
+    plugins = [plugin for plugin in new.plugins if plugin.distribution != "fseft"]
+    versions = {plugin.distribution: plugin.version for plugin in plugins}
+    for plugin in previous.plugins:
+        version = versions.get(plugin.distribution, plugin.version)
+        if plugin.version != version:
+            yield f"{plugin.distribution} {plugin.version} (installed {version})"
+
+
+def _source_differences(previous: Run, new: Run) -> Iterator[str]:
+    changed = [name for name, source in new.sources.items() if previous.sources.get(name) != source]
+    if SUPPORT in changed:
+        yield f"training cases {previous.sources.get(SUPPORT, 'unknown')}"
+        changed = [name for name in changed if name not in (SUPPORT, "data")]
+    for name in changed:
+        yield f"other {name}"
+
+
+def _show(value: object) -> str:
+    return "unset" if value is None else str(value)
