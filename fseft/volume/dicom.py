@@ -9,18 +9,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.errors import FseftError
+from fseft.volume.dicom_files import series_files
 from fseft.volume.nrrd_mha import dtype_of, pixel_id_of, simpleitk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from fseft.volume.geometry import Array
 
 _MODALITY, _POSITION, _ORIENTATION = "0008|0060", "0020|0032", "0020|0037"
+_IMAGE_IO = "GDCMImageIO"  # named, as ITK does not recognise files without preamble
+_PIXEL_SPACING = "0028|0030"
 _CONVERT = "Convert it to .nii.gz first."
-_EXCLUDE_SCOUTS = "Give one series without scouts."
-_EVEN_FRACTION = 0.01  # tolerated difference of slice gaps, relative to the median gap
-_EVEN_MM = (0.02, 0.1)  # and its limits: rounding of positions, and the largest difference
+_EVEN_FRACTION = 0.01  # tolerated distance of a slice from the regular grid, relative to the gap
+_EVEN_MM = (0.07, 0.1)  # and its limits: positions are often rounded to 0.1 mm
+_MAX_UNEVEN = 0.25  # fraction of the gap that is never tolerated, as a missing slice shifts by 0.5
+_SAME_POSITION = 0.01  # fraction of the gap
+_MAX_NAMED = 3  # files in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,20 +36,6 @@ class _Slice:
     position_mm: Array  # (3,): centre of the first pixel, LPS
     axes: Array  # (2, 3): unit vectors along a row (x) and along a column (y)
     dtype: np.dtype[Any]
-
-
-def is_dicom(file: Path) -> bool:
-    """Returns whether a file begins with a DICOM preamble."""
-    try:
-        with file.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except PermissionError:  # reported with the case when the file is read
-        return False
-
-
-def is_series(folder: Path) -> bool:
-    """Returns whether a folder contains a DICOM file."""
-    return any(is_dicom(file) for file in folder.iterdir() if file.is_file())
 
 
 def read(folder: Path) -> tuple[Array, Array]:
@@ -66,6 +57,7 @@ def read(folder: Path) -> tuple[Array, Array]:
     dtype = np.result_type(*(item.dtype for item in slices))
     with simpleitk() as sitk:
         reader = sitk.ImageSeriesReader()
+        reader.SetImageIO(_IMAGE_IO)
         reader.SetFileNames([item.file for item in slices])
         reader.SetOutputPixelType(pixel_id_of(sitk, dtype))
         array: Array = sitk.GetArrayFromImage(reader.Execute())
@@ -87,66 +79,41 @@ def slice_files(folder: Path) -> list[str]:
 def _read_series(folder: Path) -> list[_Slice]:
     """Reads the headers of the only series; slices are sorted along their normal."""
     with simpleitk() as sitk:
-        slices = [_read_slice(sitk, file) for file in _series_files(sitk, folder)]
+        slices = [_read_slice(sitk, file) for file in series_files(sitk, folder)]
     if len(slices) < 2:
         raise FseftError("contains a series of one slice", hint="A volume needs two or more.")
-    sizes = sorted({item.size[:2] for item in slices})
-    if len(sizes) > 1:
-        listed = " and ".join(f"{columns}×{rows}" for columns, rows in sizes)
-        cause = f"has slices of different size ({listed} pixels)"
-        raise FseftError(cause, hint=_EXCLUDE_SCOUTS)
-    axes = [item.axes for item in slices]
-    if np.ptp(axes, axis=0).max() > 1e-3:
-        raise FseftError("has slices of different orientation", hint=_EXCLUDE_SCOUTS)
-    normal = np.cross(*axes[0])
+    _refuse_mixed_slices(slices)
+    normal = np.cross(*slices[0].axes)
     return sorted(slices, key=lambda item: float(normal @ item.position_mm))
 
 
-def _series_files(sitk: Any, folder: Path) -> Sequence[str]:
-    """Returns the files of the only series in a folder."""
-    reader = sitk.ImageSeriesReader
-    series: dict[str, Sequence[str]] = {}
-    for uid in reader.GetGDCMSeriesIDs(str(folder)):
-        series[uid] = reader.GetGDCMSeriesFileNames(str(folder), uid)
-    _refuse_unlisted_files(folder, series)
-    if not series:
-        hint = "Give an image file, or a folder of slices."
-        raise FseftError("is a folder without a DICOM series", hint=hint)
-    if len(series) > 1:
-        counts = [f"{uid or 'no UID'} ({len(series[uid])} files)" for uid in sorted(series)]
-        cause = f"contains {len(series)} series: {', '.join(counts)}"
-        raise FseftError(cause, hint="Give a folder with one of them.")
-    (files,) = series.values()
-    return files
-
-
-def _refuse_unlisted_files(folder: Path, series: Mapping[str, Sequence[str]]) -> None:
-    """Refuses DICOM files in no series: GDCM omits damaged slices, such as a truncated last one."""
-    listed = {"DICOMDIR"}
-    for files in series.values():
-        listed.update(Path(file).name for file in files)
-    for file in sorted(folder.iterdir()):
-        if file.name not in listed and file.is_file() and is_dicom(file):
-            raise FseftError("is a damaged DICOM file", hint="Copy or export it again.", file=file)
+def _refuse_mixed_slices(slices: list[_Slice]) -> None:
+    """Refuses slices of different size, pixel spacing or orientation."""
+    sizes = sorted({item.size[:2] for item in slices})
+    spacings = [item.spacing_mm[:2] for item in slices]
+    cause = ""
+    if len(sizes) > 1:
+        listed = " and ".join(f"{columns}×{rows}" for columns, rows in sizes)
+        cause = f"size ({listed} pixels)"
+    elif np.ptp(spacings, axis=0).max() > _EVEN_FRACTION * np.min(spacings):
+        cause = "pixel spacing"
+    elif np.ptp([item.axes for item in slices], axis=0).max() > 1e-3:
+        cause = "orientation"
+    if cause:
+        hint = "Give one series without scouts."
+        raise FseftError(f"has slices of different {cause}", hint=hint)
 
 
 def _read_slice(sitk: Any, file: str) -> _Slice:
-    """Reads the header of a slice; refuse what is not a single grey image with a position."""
+    """Reads the header of a slice; refuses what is not a single grey image with a position."""
     reader = sitk.ImageFileReader()
+    reader.SetImageIO(_IMAGE_IO)
     reader.SetFileName(file)
     reader.ReadImageInformation()
-    tags = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-    modality = tags.get(_MODALITY, "").strip()
-    frames = reader.GetSize()[2]
-    if modality == "SEG":
-        raise FseftError("is a DICOM-SEG, not an image", hint=_CONVERT, file=file)
-    if frames > 1:
-        raise FseftError(f"is a multi-frame file ({frames} frames)", hint=_CONVERT, file=file)
+    tags = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys()}
     if reader.GetNumberOfComponents() > 1:
         raise FseftError("is a colour (RGB) image", hint="Give a series of grey images.", file=file)
-    if _POSITION not in tags or _ORIENTATION not in tags:
-        cause = f"has no position in space (modality {modality or 'unknown'})"
-        raise FseftError(cause, hint="Give a CT or MR series.", file=file)
+    _refuse_other_than_slice(file, tags, frames=reader.GetSize()[2])
     return _Slice(
         file=file,
         size=reader.GetSize(),
@@ -155,6 +122,20 @@ def _read_slice(sitk: Any, file: str) -> _Slice:
         axes=_numbers(tags[_ORIENTATION]).reshape(2, 3),
         dtype=dtype_of(sitk, reader.GetPixelID()),
     )
+
+
+def _refuse_other_than_slice(file: str, tags: Mapping[str, str], *, frames: int) -> None:
+    """Refuses segmentations, several frames, and slices without a place or a pixel size."""
+    modality = tags.get(_MODALITY) or "unknown"
+    if modality == "SEG":
+        raise FseftError("is a DICOM-SEG, not an image", hint=_CONVERT, file=file)
+    if frames > 1:
+        raise FseftError(f"is a multi-frame file ({frames} frames)", hint=_CONVERT, file=file)
+    if not (tags.get(_POSITION) and tags.get(_ORIENTATION)):
+        cause = f"has no position in space (modality {modality})"
+        raise FseftError(cause, hint="Give a CT or MR series.", file=file)
+    if not tags.get(_PIXEL_SPACING):
+        raise FseftError("has no PixelSpacing", hint="Export the series again.", file=file)
 
 
 def _numbers(text: str) -> Array:
@@ -169,6 +150,7 @@ def _affine(slices: list[_Slice]) -> Array:
     normal = np.cross(row, column)
     positions = np.array([item.position_mm for item in slices])
     width, height, _ = slices[0].spacing_mm
+    _refuse_repeated_positions(slices, positions @ normal)
     _check_regular(positions, normal, min(width, height))
     span = normal @ (positions[-1] - positions[0])
     affine = np.eye(4)
@@ -179,26 +161,54 @@ def _affine(slices: list[_Slice]) -> Array:
     return affine
 
 
+def _refuse_repeated_positions(slices: list[_Slice], heights_mm: Array) -> None:
+    """Refuses several slices at one position: phases, echoes or b-values, or copies of files."""
+    gaps = np.diff(heights_mm)
+    if not gaps.any():
+        raise FseftError("has all slices at one position", hint="Give the slices of a volume.")
+    repeated = np.flatnonzero(gaps < _SAME_POSITION * gaps.max())
+    if not repeated.size:
+        return
+    pairs = [
+        " and ".join(sorted(Path(slices[index + step].file).name for step in (0, 1)))
+        for index in repeated[:_MAX_NAMED]
+    ]
+    more = ", ..." if repeated.size > _MAX_NAMED else ""
+    cause = f"has several slices at one position ({', '.join(pairs)}{more})"
+    hint = "Give one volume (phase, echo, b-value) per folder, and remove copies of files."
+    raise FseftError(cause, hint=hint)
+
+
 def _check_regular(positions: Array, normal: Array, pixel_mm: float) -> None:
     """Refuses uneven gaps between slices, and stacks that gantry tilt has sheared.
 
     A stack is sheared if the first and the last slice are displaced within their plane by more than
     half a pixel.
     """
-    gaps = np.diff(positions @ normal)
-    gap = float(np.median(gaps))
     causes = []
-    tolerance_mm = np.clip(_EVEN_FRACTION * gap, *_EVEN_MM)
-    if np.abs(gaps - gap).max() > tolerance_mm:
-        limits = f"gaps from {gaps.min():.4g} to {gaps.max():.4g} mm"
-        causes.append(f"has unevenly spaced slices ({limits})")
+    gaps = np.diff(positions @ normal)
+    if not _is_even(positions @ normal):
+        causes.append(
+            f"has unevenly spaced slices (gaps from {gaps.min():.4g} to {gaps.max():.4g} mm)"
+        )
     path = positions[-1] - positions[0]
     height = float(normal @ path)
     displacement = float(np.linalg.norm(path - height * normal))
     if displacement > pixel_mm / 2:
         angle = np.degrees(np.arctan2(displacement, height))
         causes.append(f"has a gantry tilt of {angle:.3g} degrees")
-    if causes or gap <= 0:
-        cause = " and ".join(causes) or "has all slices at one position"
+    if causes:
         hint = "Complete the series, or resample it to a regular grid as .nii.gz."
-        raise FseftError(cause, hint=hint)
+        raise FseftError(" and ".join(causes), hint=hint)
+
+
+def _is_even(heights_mm: Array) -> bool:
+    """Returns whether sorted positions along the normal are a regular grid, up to rounding."""
+    numbers = np.arange(len(heights_mm))
+    line = np.polyfit(numbers, heights_mm, 1)
+    distances_mm = np.abs(heights_mm - np.polyval(line, numbers))
+    gap = float(np.median(np.diff(heights_mm)))
+    low, high = _EVEN_MM
+    tolerance_mm = min(max(_EVEN_FRACTION * gap, low), high)
+    tolerance_mm = min(tolerance_mm, _MAX_UNEVEN * gap)
+    return bool(distances_mm.max() <= tolerance_mm)

@@ -18,6 +18,7 @@ from fseft import workspace
 from fseft.errors import FseftError, pluralise
 from fseft.volume import dicom, nifti, nrrd_mha
 from fseft.volume._logging import warn_once
+from fseft.volume.dicom_files import is_dicom, is_series
 from fseft.volume.geometry import (
     Array,
     Geometry,
@@ -70,7 +71,7 @@ def case_name(path: Path) -> str:
 
 def is_image(path: Path) -> bool:
     """Returns whether this is a file with an image suffix, or a folder with DICOM files."""
-    return dicom.is_series(path) if path.is_dir() else bool(_suffix(path))
+    return is_series(path) if path.is_dir() else bool(_suffix(path))
 
 
 def read_volume(
@@ -270,7 +271,7 @@ def _format(path: Path) -> _Format:
         raise FseftError(
             f"is a header without its image {image.name}", hint="Convert the pair to .nii.gz."
         )
-    if dicom.is_dicom(path):
+    if is_dicom(path):
         hint = "Give the folder of its series; convert a DICOM-SEG to .nii.gz."
         raise FseftError("is a single DICOM file", hint=hint)
     raise FseftError(f"has an unsupported format ('{path.suffix}')", hint=_SUPPORTED)

@@ -93,9 +93,17 @@ def test_a_missing_slice_is_refused_with_the_gaps(tmp_path):
     assert refused(folder) == "has unevenly spaced slices (gaps from 2.5 to 5 mm)"
 
 
-def test_positions_that_were_rounded_are_still_even(tmp_path):
-    folder = write_series(tmp_path, [0, 0.62, 1.25, 1.88, 2.5])
+@pytest.mark.parametrize("digits", [1, 2])
+def test_positions_that_were_rounded_are_still_even(tmp_path, digits):
+    folder = write_series(tmp_path, [round(0.625 * number, digits) for number in range(9)])
     np.testing.assert_allclose(read_volume(folder).geometry.spacing_mm[0], 0.625)
+
+
+@pytest.mark.parametrize("gap_mm", [0.1, 0.625, 5.0])
+@pytest.mark.parametrize("missing", [1, 4, 7])
+def test_a_missing_slice_is_found_in_stacks_of_any_gap(tmp_path, gap_mm, missing):
+    positions = [round(gap_mm * number, 3) for number in range(9) if number != missing]
+    assert "unevenly spaced slices" in refused(write_series(tmp_path, positions))
 
 
 def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
@@ -106,8 +114,9 @@ def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
     )
 
 
-def test_two_slices_at_one_position_are_refused(tmp_path):
-    assert "gaps from 0 to 5 mm" in refused(write_series(tmp_path, [0, 0, 5, 10]))
+def test_slices_at_one_position_are_told_as_several_volumes_or_copies(tmp_path):
+    folder = write_series(tmp_path, [0, 0, 5, 10])
+    assert refused(folder) == "has several slices at one position (a003.dcm and a004.dcm)"
 
 
 def test_all_slices_at_one_position_are_refused(tmp_path):
@@ -164,6 +173,92 @@ def test_a_cut_slice_is_refused_also_at_the_end_of_the_stack(tmp_path):
     with pytest.raises(FseftError, match="is a damaged DICOM file") as caught:
         read_volume(tmp_path)
     assert caught.value.file == last
+
+
+STORAGE = "1.2.840.10008.5.1.4.1.1."
+
+
+def dicom_object(path, sop_class):
+    """A file without pixels, such as a structure set: meta information, and its class."""
+
+    def element(tag, value):
+        padded = value.encode() + b"\0" * (len(value) % 2)
+        return tag + b"UI" + len(padded).to_bytes(2, "little") + padded
+
+    meta = element(b"\x02\0\x02\0", sop_class) + element(b"\x02\0\x10\0", "1.2.840.10008.1.2.1")
+    size = b"\x02\0\0\0UL\x04\0" + len(meta).to_bytes(4, "little")
+    data = element(b"\x08\0\x16\0", sop_class) + element(b"\x20\0\x0e\0", "1.2.3")
+    path.write_bytes(bytes(128) + b"DICM" + size + meta + data)
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "kind"),
+    [
+        (f"{STORAGE}481.3", "RT structure set"),
+        (f"{STORAGE}88.22", "structured report"),
+        (f"{STORAGE}66.4", "segmentation"),
+        (f"{STORAGE}66", "raw data"),
+        (f"{STORAGE}11.1", "presentation state"),
+        ("1.2.840.10008.1.3.10", "directory"),
+        ("1.3.46.670589.11.0.0.12.1", "SOP class 1.3.46.670589.11.0.0.12.1"),
+    ],
+)
+def test_other_objects_are_skipped_and_named(tmp_path, caplog, sop_class, kind):
+    write_series(tmp_path, [0, 2, 4])
+    dicom_object(tmp_path / "XX_0001", sop_class)
+    assert read_volume(tmp_path).geometry.shape == (3, 3, 4)
+    skipped = f"{tmp_path}: skipped 1 DICOM file of other kinds: XX_0001 ({kind})"
+    assert caplog.messages == [skipped]
+
+
+def test_a_screenshot_in_the_folder_is_skipped(tmp_path, caplog):
+    write_series(tmp_path, [0, 2, 4])
+    write_slice(
+        tmp_path / "dose.dcm",
+        np.zeros((8, 8), np.int16),
+        (0, 0, 0),
+        series="1.2.9",
+        **{"0008|0016": f"{STORAGE}7"},
+    )
+    assert read_volume(tmp_path).geometry.shape == (3, 3, 4)
+    assert "dose.dcm (secondary capture)" in caplog.text
+
+
+def test_a_series_of_secondary_captures_is_read(tmp_path):
+    write_series(tmp_path, [0, 2, 4], **{"0008|0016": f"{STORAGE}7"})
+    assert read_volume(tmp_path).geometry.shape == (3, 3, 4)
+
+
+def test_a_folder_of_other_objects_is_refused_with_their_kind(tmp_path):
+    dicom_object(tmp_path / "a.dcm", f"{STORAGE}481.3")
+    with pytest.raises(FseftError, match=r"another kind \(RT structure set\)"):
+        read_volume(tmp_path)
+
+
+PIXEL_SPACING = b"\x28\0\x30\0\x06\0\0\0.75\\.5"
+
+
+def test_slices_without_pixel_spacing_are_refused(tmp_path):
+    write_series(tmp_path, [0, 2, 4])
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes().replace(PIXEL_SPACING, b""))
+    with pytest.raises(FseftError, match="has no PixelSpacing"):
+        read_volume(tmp_path)
+
+
+def test_slices_of_different_pixel_spacing_are_refused(tmp_path):
+    write_series(tmp_path, [0, 2, 4])
+    path = min(tmp_path.iterdir())
+    path.write_bytes(path.read_bytes().replace(b".75\\.5", b".85\\.5"))
+    assert refused(tmp_path) == "has slices of different pixel spacing"
+
+
+def test_files_without_preamble_are_read(tmp_path):
+    expected = read_volume(write_series(tmp_path, [0, 2, 4]))
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[132:])
+    assert is_image(tmp_path)
+    np.testing.assert_array_equal(read_volume(tmp_path).array, expected.array)
 
 
 def test_a_dicom_segmentation_is_no_image(tmp_path):
