@@ -186,6 +186,7 @@ def _source(config: AdaptConfig, *, foreground: float, margin: Triple = (0, 0, 0
         classes,
         foreground,
         margin,
+        preprocessing.padding,
     )
 
 

@@ -144,13 +144,7 @@ class Adapter:
         preprocessing, values = self.manifest.preprocessing, list(self.labels.values())
         for warning in modality_warnings(volume.array, preprocessing.modality):
             logger.warning("the image is unusual: %s", warning)
-        prepared = preprocess_volume(
-            volume,
-            None,
-            orientation=preprocessing.orientation,
-            spacing_mm=preprocessing.spacing_mm,
-            modality=preprocessing.modality,
-        )
+        prepared = preprocess_volume(volume, None, preprocessing)
         selected = select_device(device)
         logits = predict_logits(
             self.network.to(selected), prepared, self.manifest, device=selected, tta=tta

@@ -10,11 +10,11 @@ import numpy as np
 
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import load_adapter_group
-from fseft.learn.sampling.patch_sampler import pad_to
+from fseft.learn.sampling.patch_sampler import network_input
 from fseft.learn.sliding_window import sliding_window_logits
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.volume.image import read_volume, write_labels, write_volume
-from fseft.volume.intensity import modality_warnings, normalise
+from fseft.volume.intensity import modality_warnings
 from fseft.volume.preprocessing import LabelMerger, preprocess_volume, restore_probabilities
 
 if TYPE_CHECKING:
@@ -157,14 +157,7 @@ def _segment_with_group(
 ) -> None:
     """Runs a network once, and adds the logits of each adapter to its segmentations."""
     manifest = group[0].manifest
-    preprocessing = manifest.preprocessing
-    prepared = preprocess_volume(
-        volume,
-        None,
-        orientation=preprocessing.orientation,
-        spacing_mm=preprocessing.spacing_mm,
-        modality=preprocessing.modality,
-    )
+    prepared = preprocess_volume(volume, None, manifest.preprocessing)
     device = select_device(config.device)
     logits = predict_logits(
         network, prepared, manifest, device=device, tta=config.tta, progress=progress
@@ -198,12 +191,13 @@ def predict_logits(
     Returns:
         Logits (output channels of the network, i, j, k) on the grid of `prepared`.
     """
-    preprocessing = manifest.preprocessing
-    patch_size = preprocessing.patch_size
-    padded, inside = pad_to(prepared.image, patch_size, preprocessing.modality)
+    patch_size = manifest.preprocessing.patch_size
+    image, inside = network_input(
+        prepared.image, manifest.preprocessing, prepared.statistics(), patch_size
+    )
     logits = sliding_window_logits(
         network,
-        normalise(padded, preprocessing.intensity, prepared.statistics()),
+        image,
         patch_size=patch_size,
         device=device,
         mirror_axes=(0, 1, 2) if tta else (),

@@ -189,6 +189,7 @@ def _plan(model: FoundationModel, fingerprint: Fingerprint, resources: _Resource
         modality=fingerprint.modality,
         intensity=intensity,
         patch_size=step.patch,
+        **contract.conventions,
     )
     reasons = {"spacing": spacing_reason, "intensity": intensity_reason}
     return Plan(

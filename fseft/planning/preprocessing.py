@@ -69,14 +69,27 @@ class Preprocessed:
 def cache_folder(
     plan: Plan, workspace: Workspace, pairs: Mapping[int, LeftRightPair] | None = None
 ) -> Path:
-    """Returns the folder for the arrays of a plan; patch size and intensities do not matter."""
+    """Returns the folder for the arrays of a plan; the patch size does not matter."""
     preprocessing = plan.preprocessing
+    conventions = preprocessing.conventions
+    regions = [scheme.region for scheme in preprocessing.intensity]
+    if set(regions) != {"crop"}:
+        conventions["regions"] = regions
+    if preprocessing.clip_first:
+        conventions["limits"] = [(scheme.low, scheme.high) for scheme in preprocessing.intensity]
     crop = "above -500" if preprocessing.modality == "ct" else "above minimum"
     divided = [
         [value, pair.left, pair.right, pair.expect_both]
         for value, pair in sorted((pairs or {}).items())
     ]
-    key = digest(_FORMAT, preprocessing.orientation, preprocessing.spacing_mm, crop, *divided)
+    key = digest(
+        _FORMAT,
+        preprocessing.orientation,
+        preprocessing.spacing_mm,
+        crop,
+        *divided,
+        *conventions.items(),
+    )
     return workspace.preprocessed(plan.dataset, key)
 
 
@@ -201,13 +214,7 @@ def _preprocess_case(
     doubts: dict[int, tuple[str, ...]] = {}
     if labels is not None and pairs:
         labels, doubts = split_labels(labels, volume, pairs, preprocessing.modality)
-    prepared = preprocess_volume(
-        volume,
-        labels,
-        orientation=preprocessing.orientation,
-        spacing_mm=preprocessing.spacing_mm,
-        modality=preprocessing.modality,
-    )
+    prepared = preprocess_volume(volume, labels, preprocessing)
     check_unchanged(case, content)
     meta = {**case_meta(prepared, content), **({"doubts": doubts} if doubts else {})}
     cache.write_case(

@@ -145,6 +145,7 @@ def _source(
         dataset.preprocessing.intensity,
         dataset.preprocessing.modality,
         {value: numbers[name] for name, value in dataset.labels.items() if name in numbers},
+        padding=dataset.preprocessing.padding,
     )
     cases = [
         PartiallyLabelledCase(

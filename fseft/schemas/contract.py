@@ -9,12 +9,15 @@ from pydantic import Field
 from fseft.schemas.base import FrozenModel, Millimetres, Modality, Range, Triple
 
 
-def _optional() -> Any:
-    """Returns a field that is None by default and is not written then.
+def _optional(default: Any = None) -> Any:
+    """Returns a field that is not written if it has its default.
 
     Documents without it, and digests of them, remain as earlier versions made them.
     """
-    return Field(default=None, exclude_if=lambda value: value is None)
+    return Field(default=default, exclude_if=lambda value: value == default)
+
+
+_REGION = {"crop": "", "nonzero": " over nonzero voxels", "resampled": " after resampling"}
 
 
 class Intensity(FrozenModel):
@@ -29,6 +32,9 @@ class Intensity(FrozenModel):
         high: Upper limit, in stored units.
         mean: Mean of the foreground of the dataset.
         std: Standard deviation of the foreground of the dataset.
+        region: Voxels from which `zscore` and `minmax` take the statistics of a case: `crop` (for
+            `minmax` the whole scan); `nonzero`, the nonzero voxels of the crop, while the others
+            become 0; or `resampled`, the crop after resampling.
     """
 
     scheme: Literal["window", "clip-zscore", "zscore", "minmax"]
@@ -36,18 +42,48 @@ class Intensity(FrozenModel):
     high: float | None = None
     mean: float | None = None
     std: float | None = None
+    region: Literal["crop", "nonzero", "resampled"] = _optional("crop")
 
     def describe(self) -> str:
         """Returns the scheme in a few words."""
         if self.scheme == "zscore":
-            return "z-score per case"
+            return f"z-score per case{_REGION[self.region]}"
         if self.scheme == "minmax":
-            return "each case's extremes to [-1, 1]"
+            return f"each case's extremes{_REGION[self.region]} to [-1, 1]"
         clip = f"clip to [{self.low:g}, {self.high:g}]"
         return f"{clip}, scale to [0, 1]" if self.scheme == "window" else f"{clip}, z-score"
 
 
-class Contract(FrozenModel):
+class Conventions(FrozenModel):
+    """How scans are cropped, resampled and padded, apart from orientation and spacing.
+
+    Attributes:
+        crop: `body` keeps the bounding box of all voxels above air, which is -500 HU in CT and the
+            minimum otherwise; `nonzero` that of nonzero voxels, as nnU-Net does; `none` the scan.
+        clip_first: Whether intensities are clipped before resampling, as nnU-Net does, instead of
+            afterwards.
+        interpolation: `cubic` splines; `linear`, as in MONAI; or `nnunet`: cubic, but nearest
+            neighbour along an axis with more than three times the spacing of the others.
+        alignment: `edges` keeps the field of view, as PyTorch and scikit-image do, so that spacing
+            is rounded; `first-voxel` keeps the centre of the first voxel and the exact spacing, as
+            `Spacing` of MONAI does.
+        padding: Value beyond the edge of a scan: `air`, as stored, which is -1024 HU in CT and 0
+            otherwise; or `zero`, after normalisation.
+    """
+
+    crop: Literal["body", "nonzero", "none"] = _optional("body")
+    clip_first: bool = _optional(default=False)
+    interpolation: Literal["cubic", "linear", "nnunet"] = _optional("cubic")
+    alignment: Literal["edges", "first-voxel"] = _optional("edges")
+    padding: Literal["air", "zero"] = _optional("air")
+
+    @property
+    def conventions(self) -> dict[str, Any]:
+        """The fields of this class that differ from the default, for another document."""
+        return self.model_dump(include=set(Conventions.model_fields))
+
+
+class Contract(Conventions):
     """Preprocessing contract: the input that a foundation model expects.
 
     What is left at None or {} is decided by the fingerprint of the dataset. Spacing and patch size
@@ -68,7 +104,7 @@ class Contract(FrozenModel):
     structure_range_voxels: Range | None = _optional()
 
 
-class Preprocessing(FrozenModel):
+class Preprocessing(Conventions):
     """Complete preprocessing of scans for a network; stored in the plan and in the adapter.
 
     Spacing and patch size are along the axes of `orientation`; `intensity` has one entry per

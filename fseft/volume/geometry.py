@@ -229,10 +229,14 @@ def bounding_box(mask: Array, margin_voxels: int = 0) -> Box:
 
 def crop(array: Array, geometry: Geometry, box: Box) -> tuple[Array, Geometry]:
     """Returns the part of an array (..., i, j, k) in a box, as a view, and its geometry."""
+    return array[box.slices], cropped_geometry(geometry, box)
+
+
+def cropped_geometry(geometry: Geometry, box: Box) -> Geometry:
+    """Returns the grid of a box."""
     affine = geometry.affine.copy()
-    columns = affine[:3, :3]
-    affine[:3, 3] += columns @ box.start
-    return array[box.slices], Geometry(box.shape, affine)
+    affine[:3, 3] += affine[:3, :3] @ box.start
+    return Geometry(box.shape, affine)
 
 
 def resampled_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
@@ -253,6 +257,37 @@ def resampled_geometry(geometry: Geometry, spacing_mm: Sequence[float]) -> Geome
     affine[:3, :3] = geometry.direction * spacing
     affine[:3, 3] += geometry.direction @ (spacing - geometry.spacing_mm) / 2
     return Geometry((i, j, k), affine)
+
+
+def resampled_from_first_voxel(
+    geometry: Geometry, box: Box, spacing_mm: Sequence[float]
+) -> tuple[Box, Geometry]:
+    """Returns the part of a grid with exactly this spacing that covers a box of the original grid.
+
+    The new grid has the original's first voxel, also where that is not in the box, and rounds the
+    distance of first and last voxel (the convention of `Spacing` in MONAI).
+
+    Args:
+        geometry: The original grid.
+        box: Part of the original grid.
+        spacing_mm: Target spacing per array axis, in mm.
+
+    Returns:
+        The box, enlarged to the voxels between which the new ones are interpolated; and the part of
+        the new grid.
+    """
+    steps = np.divide(spacing_mm, geometry.spacing_mm)
+    last = np.rint((np.asarray(geometry.shape) - 1) / steps)  # of the new voxels
+    start = np.floor(np.divide(box.start, steps))
+    stop = np.minimum(last, np.ceil(np.subtract(box.stop, 1) / steps)) + 1
+    box_start = np.minimum(box.start, np.floor(start * steps)).astype(int).tolist()
+    box_stop = np.maximum(box.stop, np.ceil((stop - 1) * steps) + 1)
+    box_stop = np.minimum(box_stop, geometry.shape).astype(int).tolist()
+    affine = geometry.affine.copy()
+    affine[:3, :3] = geometry.direction * spacing_mm
+    affine[:3, 3] += affine[:3, :3] @ start
+    i, j, k = (stop - start).astype(int).tolist()
+    return Box(tuple(box_start), tuple(box_stop)), Geometry((i, j, k), affine)
 
 
 def shear_degrees(affine: Array) -> float:

@@ -22,6 +22,7 @@ _CT = re.compile(r"(ce|nc|ld|hd)?ct|hu")
 _MR = re.compile(
     r"mr|mri|mrt|fmri|t1.*|t2.*|flair|adc|dwi|swi|pd|pdw|tof|stir|dixon|dce|gre|epi|haste"
 )
+_CLIPPING = ("window", "clip-zscore")
 _MIN_STD = 1e-8
 _MAX_LABEL_VALUES = 16  # integer images with at most as many distinct values resemble label maps
 
@@ -175,14 +176,28 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
     if len(array) != len(intensity):
         cause = f"the image has {len(array)} channels, the plan {len(intensity)}"
         raise FseftError(cause, hint="Make the plan again for this dataset.")
-    result = array.astype(np.float32)
+    result = clip_intensities(array, intensity)
     for channel, scheme in enumerate(intensity):
         values = result[channel]
-        if scheme.scheme in ("window", "clip-zscore"):
-            np.clip(values, _parameter(scheme, "low"), _parameter(scheme, "high"), out=values)
+        outside = values == 0 if scheme.region == "nonzero" else None
         shift, scale = _shift_and_scale(scheme, case_stats, channel)
         values -= np.float32(shift)
         values /= np.float32(max(scale, _MIN_STD))
+        if outside is not None:
+            values[outside] = 0
+    return result
+
+
+def clip_intensities(array: Array, intensity: Sequence[Intensity]) -> Array:
+    """Returns a copy of an image (C, i, j, k) in float32, clipped where a scheme has limits.
+
+    Raises:
+        FseftError: A scheme lacks a limit.
+    """
+    result = array.astype(np.float32)
+    for values, scheme in zip(result, intensity, strict=True):
+        if scheme.scheme in _CLIPPING:
+            np.clip(values, _parameter(scheme, "low"), _parameter(scheme, "high"), out=values)
     return result
 
 

@@ -12,13 +12,16 @@ from fseft.volume.geometry import (
     Geometry,
     bounding_box,
     crop,
+    cropped_geometry,
     reorient,
     reoriented_view,
+    resampled_from_first_voxel,
     resampled_geometry,
 )
 from fseft.volume.histogram import measure_intensities
-from fseft.volume.intensity import AIR_THRESHOLD_HU
+from fseft.volume.intensity import AIR_THRESHOLD_HU, clip_intensities
 from fseft.volume.resample import (
+    AxisSampling,
     resample_image,
     resample_labels,
     resample_scores,
@@ -30,10 +33,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from fseft.schemas import Millimetres, Modality
+    from fseft.schemas import Intensity, Modality, Preprocessing
     from fseft.volume.geometry import Array
     from fseft.volume.image import Volume
+    from fseft.volume.resample import Order
 
+_ANISOTROPY = 3  # ratio of spacings, as in nnU-Net
+_DECIMALS = 9  # of positions in voxels: more are rounding errors of the grids
 _SPARSE = 8  # gathering voxels is measured to be faster if less than one in so many is needed
 
 
@@ -52,6 +58,11 @@ class GridTransform:
     canonical: Geometry
     box: Box
     geometry: Geometry
+
+    @property
+    def restoring_axes(self) -> tuple[AxisSampling, ...]:
+        """Positions of the voxels of the crop on the grid of the network."""
+        return _axes(self.geometry, cropped_geometry(self.canonical, self.box))
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain lists, for the metadata of a cached case."""
@@ -81,10 +92,10 @@ class PreparedVolume(GridTransform):
     Attributes:
         image: (C, i, j, k), integers if the file has integers, else float32.
         label: (i, j, k), or None.
-        means: Mean of each channel over the crop, before resampling.
-        stds: Standard deviation of each channel over the crop, before resampling.
-        minima: Smallest value of each channel in the file.
-        maxima: Largest value of each channel in the file.
+        means: Mean of each channel over the region of its intensity scheme.
+        stds: Standard deviation of each channel over this region.
+        minima: Smallest value of each channel in the scan.
+        maxima: Largest value of each channel in the scan.
     """
 
     image: Array
@@ -122,46 +133,39 @@ def body_box(array: Array, modality: Modality) -> Box:
 
 
 def preprocess_volume(
-    volume: Volume,
-    labels: Volume | None,
-    *,
-    orientation: str,
-    spacing_mm: Millimetres,
-    modality: Modality,
+    volume: Volume, labels: Volume | None, preprocessing: Preprocessing
 ) -> PreparedVolume:
-    """Reorients, crops to the body and resample.
+    """Reorients, crops and resamples; intensities are normalised later, by `normalise`.
 
     Args:
         volume: The image, as read.
         labels: Its labels on the same grid, as read; the crop contains all labelled voxels.
-        orientation: Three-letter code of the network's axes.
-        spacing_mm: Target spacing along the network's axes.
-        modality: Modality of the image; decides the threshold of air.
+        preprocessing: Grid and conventions of the network.
 
     Raises:
-        FseftError: The code is not an orientation, or the array does not contain labels.
+        FseftError: The orientation is invalid, or the array does not contain labels.
     """
-    array, canonical = reorient(volume.array, volume.geometry, orientation)
-    box, label = body_box(array, modality), None
+    array, canonical = reorient(volume.array, volume.geometry, preprocessing.orientation)
+    box, label = _crop_box(array, preprocessing), None
+    visible = array[box.slices]
     if labels is not None:
-        label = reorient(labels.array, volume.geometry, orientation)[0][0]
+        label = reorient(labels.array, volume.geometry, preprocessing.orientation)[0][0]
         if label.any():
             box = _union(box, bounding_box(label))
-        label = label[box.slices]
+    box, geometry = _target_grid(canonical, box, preprocessing)
     image, cropped = crop(array, canonical, box)
-    geometry = resampled_geometry(cropped, spacing_mm)
-    means, stds = _moments(image)
+    axes = _axes(cropped, geometry)
+    if preprocessing.clip_first:
+        image = clip_intensities(image, preprocessing.intensity)
+    image = _resampled(image, axes, _orders(canonical, preprocessing), preprocessing.modality)
     return PreparedVolume(
         native=volume.geometry,
         canonical=canonical,
         box=box,
         geometry=geometry,
-        image=_resampled(image, geometry.shape, modality),
-        label=None if label is None else _resampled_labels(label, geometry.shape),
-        means=means,
-        stds=stds,
-        minima=tuple(float(channel.min()) for channel in array),
-        maxima=tuple(float(channel.max()) for channel in array),
+        image=image,
+        label=None if label is None else resample_labels(label[box.slices], axes),
+        **_statistics(array, visible, image, preprocessing.intensity),
     )
 
 
@@ -207,7 +211,7 @@ class LabelMerger:
         label_values = np.asarray(values, self.labels.dtype)
         labels = _inside(self.labels, transform)
         confidences = _inside(self.confidence, transform)
-        for region, classes, logits in resampled_argmax(scores, transform.box.shape):
+        for region, classes, logits in resampled_argmax(scores, transform.restoring_axes):
             foreground = classes > 0
             if confidence is None:
                 confidence_of_class = _max_probability(logits, foreground)
@@ -230,7 +234,7 @@ def restore_probabilities(scores: Array, transform: GridTransform) -> Array:
     """
     restored = np.zeros((len(scores), *transform.native.shape), np.float32)
     inside = _inside(restored, transform)
-    for region, part in resample_scores(scores, transform.box.shape):
+    for region, part in resample_scores(scores, transform.restoring_axes):
         inside[(slice(None), *region)] = part
     return restored
 
@@ -259,12 +263,70 @@ def _softmax_of_max(logits: Array) -> Array:
     return probability
 
 
-def _moments(image: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns mean and standard deviation of each channel (C, i, j, k)."""
-    channels = [measure_intensities(np.ascontiguousarray(channel).reshape(-1)) for channel in image]
-    means = tuple(channel.mean for channel in channels)
-    stds = tuple(float(np.sqrt(channel.variance)) for channel in channels)
-    return means, stds
+def _crop_box(array: Array, preprocessing: Preprocessing) -> Box:
+    """Returns the part of a scan (C, i, j, k) that the network sees."""
+    if preprocessing.crop == "body":
+        return body_box(array, preprocessing.modality)
+    if preprocessing.crop == "nonzero":
+        return bounding_box(array)
+    _, i, j, k = array.shape
+    return Box((0, 0, 0), (i, j, k))
+
+
+def _target_grid(
+    canonical: Geometry, box: Box, preprocessing: Preprocessing
+) -> tuple[Box, Geometry]:
+    """Returns the grid of the network, and the crop that it is interpolated from."""
+    spacing_mm = preprocessing.spacing_mm
+    if preprocessing.alignment == "first-voxel":
+        return resampled_from_first_voxel(canonical, box, spacing_mm)
+    return box, resampled_geometry(cropped_geometry(canonical, box), spacing_mm)
+
+
+def _axes(old: Geometry, new: Geometry) -> tuple[AxisSampling, ...]:
+    """Returns the positions of the voxels of a grid on another one with parallel axes."""
+    first = np.linalg.solve(old.affine, new.affine[:, 3])[:3]
+    steps = np.divide(new.spacing_mm, old.spacing_mm)
+    positions = zip(new.shape, first.tolist(), steps.tolist(), strict=True)
+    return tuple(
+        AxisSampling(size, round(start, _DECIMALS), round(step, _DECIMALS))
+        for size, start, step in positions
+    )
+
+
+def _orders(canonical: Geometry, preprocessing: Preprocessing) -> tuple[Order, ...]:
+    """Returns the order of interpolation along each axis."""
+    order: Order = 1 if preprocessing.interpolation == "linear" else 3
+    coarse: list[int] = []
+    if preprocessing.interpolation == "nnunet":
+        coarse = _coarse_axes(canonical.spacing_mm) or _coarse_axes(preprocessing.spacing_mm)
+    return tuple(0 if coarse == [axis] else order for axis in range(3))
+
+
+def _coarse_axes(spacing_mm: Sequence[float]) -> list[int]:
+    """Returns the coarsest axes if they are over three times coarser than the finest."""
+    coarsest = max(spacing_mm)
+    if coarsest <= _ANISOTROPY * min(spacing_mm):
+        return []
+    return [axis for axis, side in enumerate(spacing_mm) if side == coarsest]
+
+
+def _statistics(
+    scan: Array, cropped: Array, resampled: Array, intensity: Sequence[Intensity]
+) -> dict[str, tuple[float, ...]]:
+    """Returns the statistics of each channel, over the region of its intensity scheme."""
+    channels = []
+    for index, scheme in enumerate(intensity):
+        is_last = scheme.region == "resampled"
+        values = np.ascontiguousarray((resampled if is_last else cropped)[index]).reshape(-1)
+        extremes = values if is_last else scan[index]
+        if scheme.region == "nonzero":
+            values = values[values != 0]
+        measured = measure_intensities(values)
+        minimum, maximum = float(extremes.min()), float(extremes.max())
+        channels.append((measured.mean, float(np.sqrt(measured.variance)), minimum, maximum))
+    means, stds, minima, maxima = zip(*channels, strict=True)
+    return {"means": means, "stds": stds, "minima": minima, "maxima": maxima}
 
 
 def _union(a: Box, b: Box) -> Box:
@@ -274,19 +336,17 @@ def _union(a: Box, b: Box) -> Box:
     return Box((i, j, k), (i_stop, j_stop, k_stop))
 
 
-def _resampled(image: Array, shape: tuple[int, int, int], modality: Modality) -> Array:
-    """Resamples by cubic splines; integers stay integers, in a small type."""
+def _resampled(
+    image: Array, axes: Sequence[AxisSampling], orders: Sequence[Order], modality: Modality
+) -> Array:
+    """Resamples an image; integers stay integers, in a small type."""
     dtype = _cached_dtype(image, modality)
-    if image.shape[1:] == shape:
+    if all(axis.is_identity(old) for axis, old in zip(axes, image.shape[1:], strict=True)):
         return np.ascontiguousarray(image, dtype)
-    resampled = resample_image(image, shape)
+    resampled = resample_image(image, axes, orders)
     if dtype.kind in "iu":
         np.rint(resampled, out=resampled)
     return resampled.astype(dtype, copy=False)
-
-
-def _resampled_labels(label: Array, shape: tuple[int, int, int]) -> Array:
-    return np.ascontiguousarray(label) if label.shape == shape else resample_labels(label, shape)
 
 
 def _cached_dtype(image: Array, modality: Modality) -> np.dtype[Any]:

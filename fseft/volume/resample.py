@@ -1,11 +1,12 @@
 """Resampling of axis-aligned grids as three banded matrix products, one per axis.
 
-The field of view is preserved: the centre of new voxel n is at (n + 0.5) * old / new - 0.5 of the
-old grid.
+A new shape of plain numbers preserves the field of view: the centre of new voxel n is at
+(n + 0.5) * old / new - 0.5 of the old grid. An `AxisSampling` puts the voxels elsewhere.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations
 from math import prod
@@ -24,49 +25,90 @@ if TYPE_CHECKING:
 Array: TypeAlias = NDArray[Any]
 Region: TypeAlias = tuple[slice, ...]
 """Part of a grid: one slice per axis."""
+Order: TypeAlias = Literal[0, 1, 3]
+"""0 for nearest neighbour, 1 for linear, 3 for cubic splines."""
 
 _MIN_WEIGHT = 1e-7  # smaller weights are zero in float32; without them the matrices are banded
 _BAND_ROWS = 32  # per matrix product: measured optimum of wasted zeros and calls of BLAS
+_SAME_POSITION = 1e-6  # voxels; a smaller difference is a rounding error of the grids
 _ROUNDING = 1e-6  # of the sum of the scores at a voxel
 _ARGMAX_BYTES = 32 << 20  # of scores in memory
 
 
-@lru_cache(maxsize=64)
-def interpolation_matrix(old: int, new: int, order: Literal[1, 3]) -> Array:
-    """Returns the matrix that interpolates a line of `old` voxels at `new` voxels.
+@dataclass(frozen=True)
+class AxisSampling:
+    """Positions of new voxels on an axis: voxel n is at `first + n * step` of the old grid.
 
-    Equals `skimage.transform.resize(mode="edge", anti_aliasing=False)` along one axis. Order 3 is
-    cubic B-spline interpolation with prefilter (Unser, IEEE Signal Processing Magazine 16(6),
-    1999).
+    Attributes:
+        size: Number of new voxels.
+        first: Position of the first one, in old voxels from the centre of the first old one.
+        step: Distance between two, in old voxels.
+    """
+
+    size: int
+    first: float
+    step: float
+
+    @classmethod
+    def same_field_of_view(cls, old: int, new: int) -> AxisSampling:
+        """Returns the positions of `new` voxels that together cover `old` voxels."""
+        return cls(new, (old / new - 1) / 2, old / new)
+
+    def is_identity(self, old: int) -> bool:
+        """Whether the new voxels are the old ones."""
+        last = self.first + (self.size - 1) * self.step
+        first_moves, last_moves = abs(self.first), abs(last - (old - 1))
+        return self.size == old and max(first_moves, last_moves) < _SAME_POSITION
+
+
+Shape: TypeAlias = "Sequence[int | AxisSampling]"
+"""Voxels along each axis of a new grid, or their positions."""
+
+
+@lru_cache(maxsize=64)
+def interpolation_matrix(old: int, new: int | AxisSampling, order: Order) -> Array:
+    """Returns the matrix that interpolates a line of `old` voxels at new voxels.
+
+    The outer voxels are repeated beyond the edges. For a number of new voxels it equals
+    `skimage.transform.resize(mode="edge", anti_aliasing=False)` along one axis. Order 3 is cubic
+    B-spline interpolation with prefilter (Unser, IEEE Signal Processing Magazine 16(6), 1999).
 
     Args:
         old: Voxels along the axis.
-        new: Voxels along the axis after resampling.
-        order: 1 for linear, 3 for cubic spline.
+        new: Voxels along the axis after resampling, or their positions.
+        order: 0 for nearest neighbour, 1 for linear, 3 for cubic spline.
 
     Returns:
         Read-only float32 matrix (new, old); row n contains the weights of new voxel n.
     """
-    from scipy.ndimage import zoom
+    from scipy.ndimage import affine_transform
 
+    axis = new if isinstance(new, AxisSampling) else AxisSampling.same_field_of_view(old, new)
     # Interpolation is linear in its input: the matrix consists of the interpolated unit vectors.
-    weights = zoom(np.eye(old), (new / old, 1), order=order, mode="nearest", grid_mode=True)
+    weights = affine_transform(
+        np.eye(old),
+        (axis.step, 1),
+        offset=(axis.first, 0),
+        output_shape=(axis.size, old),
+        order=order,
+        mode="nearest",
+    )
     weights[np.abs(weights) < _MIN_WEIGHT] = 0
     matrix: Array = weights.astype(np.float32)
     matrix.setflags(write=False)
     return matrix
 
 
-def resample_image(array: Array, shape: Sequence[int], order: Literal[1, 3] = 3) -> Array:
+def resample_image(array: Array, shape: Shape, order: Order | Sequence[Order] = 3) -> Array:
     """Resamples every channel, within the range of its values.
 
     Args:
         array: Image (C, i, j, k) of any real dtype.
         shape: New (i, j, k).
-        order: 1 for linear, 3 for cubic spline.
+        order: 0 for nearest neighbour, 1 for linear, 3 for cubic spline; also one per axis.
 
     Returns:
-        float32 image (C, *shape). The temporary memory is that of one channel.
+        float32 image of the new shape. The temporary memory is that of one channel.
 
     Examples:
         >>> import numpy as np
@@ -75,7 +117,7 @@ def resample_image(array: Array, shape: Sequence[int], order: Literal[1, 3] = 3)
         [0.0, 2.5, 7.5, 10.0]
     """
     matrices = _matrices(array.shape[1:], shape, order)
-    result = np.empty((len(array), *shape), np.float32)
+    result = np.empty((len(array), *_sizes(shape)), np.float32)
     for channel, resampled in zip(array, result, strict=True):
         values = channel.astype(np.float32, copy=False)
         resampled[:] = _apply(values, matrices)
@@ -84,7 +126,7 @@ def resample_image(array: Array, shape: Sequence[int], order: Literal[1, 3] = 3)
     return result
 
 
-def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
+def resample_labels(labels: Array, shape: Shape) -> Array:
     """Resamples the one-hot encoding linearly, and takes the label of the highest score.
 
     If one label covers more than half of a voxel, this is nnU-Net's rule. Ties go to the larger
@@ -95,14 +137,14 @@ def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
         shape: New (i, j, k).
 
     Returns:
-        Labels (*shape) of the same dtype. Each label is processed in its bounding box only.
+        Labels of the new shape and the same dtype. Each is processed in its bounding box only.
 
     Raises:
         FseftError: The array does not contain labels.
     """
     _check_labels(labels)
     matrices = _matrices(labels.shape, shape, 1)
-    result = np.zeros(tuple(shape), labels.dtype)
+    result = np.zeros(_sizes(shape), labels.dtype)
     best = np.zeros(result.shape, np.float32)
     total = np.zeros(result.shape, np.float32)
     for label, box in label_boxes(labels).items():
@@ -121,7 +163,7 @@ def resample_labels(labels: Array, shape: Sequence[int]) -> Array:
 
 
 def resample_scores(
-    scores: Array, shape: Sequence[int], *, region: Region | None = None, slab: int = 8
+    scores: Array, shape: Shape, *, region: Region | None = None, slab: int = 8
 ) -> Iterator[tuple[Region, Array]]:
     """Resamples class scores linearly, a few planes at a time, to save memory.
 
@@ -135,7 +177,7 @@ def resample_scores(
         A part of the new grid, and its float32 scores (C, planes, j, k), which may be modified.
     """
     matrices = _matrices(scores.shape[1:], shape, 1)
-    first_axis, *in_plane = region or tuple(slice(0, side) for side in shape)
+    first_axis, *in_plane = region or tuple(slice(0, side) for side in _sizes(shape))
     for start in range(first_axis.start, first_axis.stop, slab):
         planes = slice(start, min(start + slab, first_axis.stop))
         target = (planes, *in_plane)
@@ -144,7 +186,7 @@ def resample_scores(
         yield target, _apply(part, _submatrices(matrices, box, target))
 
 
-def resampled_argmax(scores: Array, shape: Sequence[int]) -> Iterator[tuple[Region, Array, Array]]:
+def resampled_argmax(scores: Array, shape: Shape) -> Iterator[tuple[Region, Array, Array]]:
     """Resamples scores and yields the class of highest score, the first one of ties.
 
     Args:
@@ -180,12 +222,21 @@ def _argmax(scores: Array) -> Array:
     return classes
 
 
-def _matrices(old: Sequence[int], new: Sequence[int], order: Literal[1, 3]) -> list[Array | None]:
-    """Returns one interpolation matrix per axis, None for an axis of unchanged length."""
+def _sizes(shape: Shape) -> tuple[int, ...]:
+    return tuple(axis.size if isinstance(axis, AxisSampling) else axis for axis in shape)
+
+
+def _matrices(old: Sequence[int], new: Shape, order: Order | Sequence[Order]) -> list[Array | None]:
+    """Returns one interpolation matrix per axis, None for an axis whose voxels stay."""
+    orders = (order,) * len(old) if isinstance(order, int) else order
     return [
-        None if old_size == new_size else interpolation_matrix(old_size, new_size, order)
-        for old_size, new_size in zip(old, new, strict=True)
+        None if _stays(size, axis) else interpolation_matrix(size, axis, axis_order)
+        for size, axis, axis_order in zip(old, new, orders, strict=True)
     ]
+
+
+def _stays(old: int, new: int | AxisSampling) -> bool:
+    return new.is_identity(old) if isinstance(new, AxisSampling) else new == old
 
 
 def _apply(array: Array, matrices: Sequence[Array | None]) -> Array:

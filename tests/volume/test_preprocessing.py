@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from scipy.special import softmax as softmax_of
 
+from fseft.schemas import Intensity, Preprocessing
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import Volume
 from fseft.volume.preprocessing import (
@@ -46,6 +47,11 @@ def a_case(geometry, *, labels=(1, 3, 200)):
     return Volume(image, geometry), Volume(label, geometry)
 
 
+def chosen(*, channels=1, region="crop", **fields):
+    intensity = (Intensity(scheme="zscore", region=region),) * channels
+    return Preprocessing(intensity=intensity, patch_size=(8, 8, 8), **fields)
+
+
 def one_hot(label, ids):
     return np.stack([label == value for value in ids]).astype(np.float32)
 
@@ -65,7 +71,7 @@ def test_labels_come_back_voxel_by_voxel_in_any_orientation_and_oblique(native, 
     volume, labels = a_case(geometry)
     spacing = spacing_along(geometry, canonical)
     prepared = preprocess_volume(
-        volume, labels, orientation=canonical, spacing_mm=spacing, modality="ct"
+        volume, labels, chosen(orientation=canonical, spacing_mm=spacing, modality="ct")
     )
     ids = (0, 1, 3, 200)
     restored = restored_labels(one_hot(prepared.label, ids), prepared, ids)
@@ -73,14 +79,20 @@ def test_labels_come_back_voxel_by_voxel_in_any_orientation_and_oblique(native, 
 
 
 @settings(deadline=None, max_examples=25)
-@given(native=st.sampled_from(CODES), spacing=st.tuples(*[st.floats(0.6, 4)] * 3))
-def test_a_structure_stays_in_its_place_at_any_spacing(native, spacing):
+@given(
+    native=st.sampled_from(CODES),
+    spacing=st.tuples(*[st.floats(0.6, 4)] * 3),
+    alignment=st.sampled_from(["edges", "first-voxel"]),
+)
+def test_a_structure_stays_in_its_place_at_any_spacing(native, spacing, alignment):
     geometry = a_geometry(native, (0, 0, 20), (1, 1, 1))
     volume, labels = a_case(geometry)
     labels.array[:] = 0
     labels.array[0, 3:10, 4:11, 2:9] = 1
     prepared = preprocess_volume(
-        volume, labels, orientation="RAS", spacing_mm=spacing, modality="ct"
+        volume,
+        labels,
+        chosen(orientation="RAS", spacing_mm=spacing, modality="ct", alignment=alignment),
     )
     restored = restored_labels(one_hot(prepared.label, (0, 1)), prepared, (0, 1))
     before, after = (np.argwhere(array).mean(axis=0) for array in (labels.array[0], restored))
@@ -91,11 +103,61 @@ def test_a_structure_stays_in_its_place_at_any_spacing(native, spacing):
 def test_the_grid_says_where_the_arrays_lie():
     volume, labels = a_case(a_geometry("SPL", (0, 10, 0)))
     prepared = preprocess_volume(
-        volume, labels, orientation="RAS", spacing_mm=(2, 2, 2), modality="ct"
+        volume, labels, chosen(orientation="RAS", spacing_mm=(2, 2, 2), modality="ct")
     )
     assert prepared.canonical.orientation == "RAS"
     assert prepared.image.shape == (1, *prepared.geometry.shape) == (1, *prepared.label.shape)
     assert prepared.geometry.spacing_mm == pytest.approx((2, 2, 2), rel=0.2)
+
+
+def test_from_the_first_voxel_the_spacing_is_exact_and_voxels_lie_where_the_affine_says():
+    geometry = a_geometry("RAS", spacing_mm=(1.0, 1.5, 2.0))
+    position = np.indices(SHAPE).astype(np.float32)
+    volume = Volume(position - 1000, geometry)
+    conventions = {"alignment": "first-voxel", "interpolation": "linear", "crop": "none"}
+    grid = {"orientation": "RAS", "spacing_mm": (0.7, 2.1, 1.3), "modality": "ct"}
+    prepared = preprocess_volume(volume, None, chosen(channels=3, **grid, **conventions))
+    assert prepared.geometry.spacing_mm == pytest.approx((0.7, 2.1, 1.3))
+    new = np.indices(prepared.geometry.shape).reshape(3, -1)
+    homogeneous = np.vstack([new, np.ones(new.shape[1])])
+    old = np.linalg.solve(geometry.affine, prepared.geometry.affine @ homogeneous)[:3]
+    expected = np.clip(old, 0, np.subtract(SHAPE, 1)[:, None]) - 1000
+    np.testing.assert_allclose(prepared.image.reshape(3, -1), expected, atol=1e-3)
+
+
+def test_an_axis_with_thick_slices_is_not_interpolated_as_in_nnu_net():
+    geometry = a_geometry("RAS", spacing_mm=(5.0, 1.0, 1.0))
+    volume, _ = a_case(geometry)
+    grid = {"orientation": "RAS", "spacing_mm": (2.5, 1.0, 1.0), "modality": "ct"}
+    prepared = preprocess_volume(volume, None, chosen(interpolation="nnunet", **grid))
+    cubic = preprocess_volume(volume, None, chosen(**grid))
+    i, j, k = prepared.box.shape
+    assert prepared.geometry.shape == cubic.geometry.shape == (2 * i, j, k)
+    np.testing.assert_array_equal(prepared.image[:, ::2], prepared.image[:, 1::2])
+    assert not np.array_equal(prepared.image, cubic.image)
+
+
+@pytest.mark.parametrize(("crop", "side"), [("body", 3), ("nonzero", 5), ("none", 7)])
+def test_the_contract_says_what_is_cropped(crop, side):
+    array = np.full((1, 7, 7, 7), -1000, np.int16)
+    array[0, 2:5, 2:5, 2:5] = 40
+    if crop == "nonzero":
+        array[:, [0, 6]] = array[:, :, [0, 6]] = array[:, :, :, [0, 6]] = 0
+    volume = Volume(array, Geometry((7, 7, 7), np.diag([-1.0, -1.0, 1.0, 1.0])))
+    grid = {"orientation": "RAS", "spacing_mm": (1, 1, 1), "modality": "ct"}
+    assert preprocess_volume(volume, None, chosen(crop=crop, **grid)).box.shape == (side,) * 3
+
+
+@pytest.mark.parametrize("region", ["crop", "nonzero", "resampled"])
+def test_the_contract_says_which_voxels_the_statistics_are_of(region):
+    volume, _ = a_case(a_geometry("RAS"))
+    array = volume.array
+    array[array > 45] = 0
+    grid = {"orientation": "RAS", "spacing_mm": (2, 2, 2), "modality": "ct"}
+    prepared = preprocess_volume(volume, None, chosen(region=region, crop="none", **grid))
+    values = {"crop": array, "nonzero": array[array != 0], "resampled": prepared.image}[region]
+    assert prepared.means == pytest.approx([values.mean()], rel=1e-4)
+    assert prepared.stds == pytest.approx([values.std()], rel=1e-4)
 
 
 @pytest.mark.parametrize(("modality", "air"), [("ct", -1000), ("mr", 0), ("other", -3)])
@@ -120,7 +182,7 @@ def test_the_crop_never_cuts_a_label():
     labels.array[0, 0, 0, 0] = 5
     spacing = spacing_along(volume.geometry, "RAS")
     prepared = preprocess_volume(
-        volume, labels, orientation="RAS", spacing_mm=spacing, modality="ct"
+        volume, labels, chosen(orientation="RAS", spacing_mm=spacing, modality="ct")
     )
     assert (prepared.label == 5).sum() == 1
 
@@ -140,7 +202,7 @@ def test_whole_numbers_stay_whole_in_a_small_type(dtype, modality, kept, spacing
     volume, _ = a_case(a_geometry("LPS"))
     volume = Volume(volume.array.astype(dtype), volume.geometry)
     prepared = preprocess_volume(
-        volume, None, orientation="LPS", spacing_mm=spacing, modality=modality
+        volume, None, chosen(orientation="LPS", spacing_mm=spacing, modality=modality)
     )
     assert prepared.image.dtype == kept
     assert volume.array.min() <= prepared.image.min()
@@ -152,7 +214,7 @@ def test_ct_without_air_still_has_room_for_it():
     volume, _ = a_case(a_geometry("LPS"))
     volume = Volume((volume.array + 1024).astype(np.uint16), volume.geometry)
     prepared = preprocess_volume(
-        volume, None, orientation="LPS", spacing_mm=(1, 1.5, 2), modality="ct"
+        volume, None, chosen(orientation="LPS", spacing_mm=(1, 1.5, 2), modality="ct")
     )
     assert prepared.image.dtype == np.int16
 
@@ -160,7 +222,7 @@ def test_ct_without_air_still_has_room_for_it():
 def test_means_and_deviations_are_those_of_the_crop():
     volume, _ = a_case(a_geometry("SPL"))
     prepared = preprocess_volume(
-        volume, None, orientation="RAS", spacing_mm=(3, 3, 3), modality="ct"
+        volume, None, chosen(orientation="RAS", spacing_mm=(3, 3, 3), modality="ct")
     )
     body = volume.array[0][volume.array[0] > -500]
     assert prepared.means == pytest.approx([body.mean()])
@@ -173,7 +235,7 @@ def test_probabilities_come_back_and_are_0_outside_the_crop():
     volume, labels = a_case(geometry)
     spacing = spacing_along(geometry, "RAS")
     prepared = preprocess_volume(
-        volume, labels, orientation="RAS", spacing_mm=spacing, modality="ct"
+        volume, labels, chosen(orientation="RAS", spacing_mm=spacing, modality="ct")
     )
     scores = one_hot(prepared.label, (0, 3))
     restored = restore_probabilities(scores, prepared)
@@ -186,7 +248,9 @@ def test_the_strongest_claim_wins_and_the_first_of_equal_ones():
     geometry = a_geometry("SAL")
     volume, _ = a_case(geometry)
     spacing = spacing_along(geometry, "RAS")
-    prepared = preprocess_volume(volume, None, orientation="RAS", spacing_mm=spacing, modality="ct")
+    prepared = preprocess_volume(
+        volume, None, chosen(orientation="RAS", spacing_mm=spacing, modality="ct")
+    )
     claims = LabelMerger.empty(geometry, 9, np.float32)
     scores = np.zeros((3, *prepared.geometry.shape), np.float32)
     scores[1], scores[2, :4] = 1, 3
@@ -208,7 +272,9 @@ def test_a_claim_is_as_strong_as_its_probability_however_many_there_are(logit):
     geometry = a_geometry("RAS")
     volume, _ = a_case(geometry)
     spacing = spacing_along(geometry, "RAS")
-    prepared = preprocess_volume(volume, None, orientation="RAS", spacing_mm=spacing, modality="ct")
+    prepared = preprocess_volume(
+        volume, None, chosen(orientation="RAS", spacing_mm=spacing, modality="ct")
+    )
     claims = LabelMerger.empty(geometry, 2, np.float32)
     scores = np.random.default_rng(0).normal(size=(3, *prepared.geometry.shape)).astype(np.float32)
     scores[1:] += logit
@@ -224,7 +290,7 @@ def test_a_claim_is_as_strong_as_its_probability_however_many_there_are(logit):
 def test_the_way_back_survives_json():
     volume, labels = a_case(a_geometry("SAL", (0, 20, 0)))
     prepared = preprocess_volume(
-        volume, labels, orientation="RAS", spacing_mm=(1.2, 1.2, 1.2), modality="ct"
+        volume, labels, chosen(orientation="RAS", spacing_mm=(1.2, 1.2, 1.2), modality="ct")
     )
     frame = GridTransform.from_json({**json.loads(json.dumps(prepared.to_json())), "means": [1]})
     scores = one_hot(prepared.label, (0, 1, 3, 200))

@@ -18,6 +18,10 @@ CARD = ModelCard(
         orientation="SPL",
         intensity={"ct": Intensity(scheme="window", low=-1024, high=2048)},
         patch_size=(96, 160, 160),
+        spacing_range_mm=(1.5, 1.5),  # of TotalSegmentator's public data, not resampled
+        interpolation="linear",
+        alignment="first-voxel",
+        padding="zero",
     ),
     licence="Apache-2.0",
     shareable=True,

@@ -12,8 +12,16 @@ CARD = ModelCard(
     hparams={"feature_size": 48, "patch_merging": "legacy"},
     parameters=62_186_659,
     contract=Contract(
-        intensity={"ct": Intensity(scheme="window", low=-1000, high=1000)},
+        intensity={
+            "ct": Intensity(scheme="window", low=-1000, high=1000),
+            "mr": Intensity(scheme="zscore", region="nonzero"),
+        },
         patch_size=(96, 96, 96),
+        # Not resampled; the range of LIDC-IDRI (Armato et al. 2011), which includes BraTS (1 mm).
+        spacing_range_mm=(0.46, 5.0),
+        interpolation="linear",
+        alignment="first-voxel",
+        padding="zero",
     ),
     licence="Apache-2.0",
     shareable=True,

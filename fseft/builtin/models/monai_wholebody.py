@@ -23,8 +23,11 @@ CARD = ModelCard(
     # which cancels the z-score.
     contract=Contract(
         spacing_mm=(1.5, 1.5, 1.5),
-        intensity={"ct": Intensity(scheme="minmax")},
+        intensity={"ct": Intensity(scheme="minmax", region="resampled")},
         patch_size=(96, 96, 96),
+        crop="none",
+        interpolation="linear",
+        alignment="first-voxel",
     ),
     licence="Apache-2.0",
     shareable=True,

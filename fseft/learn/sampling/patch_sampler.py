@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fseft.schemas import Intensity, Triple
+    from fseft.schemas import Intensity, Preprocessing, Triple
     from fseft.volume.cache import CachedCase
 
     Array = npt.NDArray[Any]
@@ -24,25 +24,43 @@ OUTSIDE = {"ct": -1024.0, "mr": 0.0, "other": 0.0}
 """Stored intensity of voxels beyond the edge of the array, by modality: air."""
 
 
-def pad_to(image: Array, size: Triple, modality: str) -> tuple[Array, tuple[slice, ...]]:
-    """Pads a volume to at least the size of a crop, as crops are padded in training.
+def clear_outside(image: Array, inside: Sequence[slice]) -> None:
+    """Sets the voxels of a normalised image (C, i, j, k) that are not inside a box to 0, in place.
 
     Args:
-        image: (C, i, j, k), as stored.
+        image: The padded image.
+        inside: Part of each spatial axis that a scan covers.
+    """
+    kept = image[(slice(None), *inside)].copy()
+    image[:] = 0
+    image[(slice(None), *inside)] = kept
+
+
+def network_input(
+    stored: Array, preprocessing: Preprocessing, case_stats: Mapping[str, Any], size: Triple
+) -> tuple[Array, tuple[slice, ...]]:
+    """Normalises a volume, and pads it to at least a size, as crops are padded in training.
+
+    Args:
+        stored: (C, i, j, k), as stored.
+        preprocessing: Intensities and padding.
+        case_stats: Statistics of the case, see `normalise`.
         size: Minimum size (i, j, k).
-        modality: `ct`, `mr` or `other`; determines the padding value.
 
     Returns:
-        The padded volume, and the slices of its spatial axes that contain the original one.
+        The padded volume in float32, and the part of its spatial axes that contains the scan.
     """
     widths, inside = [(0, 0)], []
-    for side, minimum in zip(image.shape[1:], size, strict=True):
+    for side, minimum in zip(stored.shape[1:], size, strict=True):
         padding = max(0, minimum - side)
         first = padding // 2
         widths.append((first, padding - first))
         inside.append(slice(first, first + side))
-    padded = np.pad(image, widths, constant_values=int(OUTSIDE[modality]))
-    return padded, tuple(inside)
+    padded = np.pad(stored, widths, constant_values=int(OUTSIDE[preprocessing.modality]))
+    image = normalise(padded, preprocessing.intensity, case_stats)
+    if preprocessing.padding == "zero":
+        clear_outside(image, inside)
+    return image, tuple(inside)
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,8 @@ class CropSource:
     Attributes:
         size: Size of a crop (i, j, k) in voxels, without the margin.
         intensity: Normalisation of the stored intensities, one per channel.
-        modality: `ct`, `mr` or `other`; determines the value beyond the edge of the array.
+        modality: `ct`, `mr` or `other`; determines the value of air.
+        padding: Value beyond the edge of the array: `air`, or `zero` after normalisation.
         classes: Stored label value -> structure index 1, 2, ...; others count as background.
         foreground_fraction: Fraction of the crops that are centred near a voxel of a structure.
         margin: Voxels read beyond each side of a crop, for augmentation. They may be outside the
@@ -78,6 +97,7 @@ class CropSource:
     classes: Mapping[int, int]
     foreground_fraction: float = 0.5
     margin: Triple = (0, 0, 0)
+    padding: Literal["air", "zero"] = "air"
 
     def draw(self, case: CachedCase, count: int, rng: np.random.Generator) -> Crops:
         """Draws `count` crops with their margins.
@@ -109,6 +129,8 @@ class CropSource:
         size = tuple(np.add(self.size, margins).tolist())
         stored = case.read_image(first, size, pad=OUTSIDE[self.modality])
         image = normalise(stored, self.intensity, case.meta)
+        if self.padding == "zero":
+            clear_outside(image, _inside(first, size, case.shape))
         return image, self._structures(case.read_label(first, size))[None]
 
     def start_near(
@@ -165,3 +187,11 @@ class CropSource:
     def _structures(self, stored: Array) -> Array:
         """Returns the structure indices of stored label values."""
         return translate(stored, self.classes, np.int16)
+
+
+def _inside(start: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> list[slice]:
+    """Returns the part of a crop (size) that begins at `start` of an array (shape) and is in it."""
+    return [
+        slice(min(max(0, -first), length), max(0, min(length, side - first)))
+        for first, length, side in zip(start, size, shape, strict=True)
+    ]

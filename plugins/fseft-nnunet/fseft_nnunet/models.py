@@ -87,6 +87,9 @@ NNSSL_RESENCL = FoundationModelSpec.public(
             spacing_mm=(1.0, 1.0, 1.0),
             intensity={"mr": Intensity(scheme="zscore")},
             patch_size=(160, 160, 160),
+            crop="nonzero",
+            interpolation="nnunet",
+            padding="zero",
         ),
         licence="CC-BY-4.0",
         shareable=True,
@@ -115,12 +118,16 @@ def _stunet(size: str, width: int, blocks: int, parameters: int) -> FoundationMo
         parameters=parameters,
         classes=TOTALSEGMENTATOR_V1,
         activation="softmax",
-        # plan_files/*.model.pkl in the owners' repository: scheme `nonCT`, although it is CT.
+        # plan_files/*.model.pkl in the owners' repository: scheme `nonCT`, although it is CT. It is
+        # the z-score of nnU-Net v1, which normalises whole scans after resampling.
         contract=Contract(
             orientation="SAR",
             spacing_mm=(1.5, 1.5, 1.5),
-            intensity={"ct": Intensity(scheme="zscore")},
+            intensity={"ct": Intensity(scheme="zscore", region="resampled")},
             patch_size=(128, 128, 128),
+            crop="nonzero",
+            interpolation="nnunet",
+            padding="zero",
         ),
         licence="Apache-2.0",
         shareable=True,

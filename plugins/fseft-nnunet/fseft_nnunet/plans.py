@@ -190,16 +190,16 @@ def _contract(plans: Json, configuration: Json, dataset: Json, orientation: str)
         intensity=_intensity(plans, configuration),
         channels=len(dataset.get("channel_names") or dataset["modality"]),
         patch_size=configuration["patch_size"],
+        crop="nonzero",
+        clip_first="CTNormalization" in configuration["normalization_schemes"],
+        interpolation="nnunet",
+        padding="zero",
     )
 
 
 def _intensity(plans: Json, configuration: Json) -> dict[Modality, Intensity]:
     """Returns the scheme of all channels: nnU-Net's CT rule with its statistics, or z-score."""
     schemes = configuration["normalization_schemes"]
-    if any(configuration["use_mask_for_norm"]):
-        raise FseftError(
-            "normalises inside a mask", hint="Only normalisation of whole images is supported."
-        )
     if schemes == ["CTNormalization"]:
         measured = (plans.get(STATISTICS) or plans[STATISTICS_BEFORE])["0"]
         low, high = measured["percentile_00_5"], measured["percentile_99_5"]
@@ -207,8 +207,15 @@ def _intensity(plans: Json, configuration: Json) -> dict[Modality, Intensity]:
             scheme="clip-zscore", low=low, high=high, mean=measured["mean"], std=measured["std"]
         )
         return {"ct": ct}
+    masks = set(configuration["use_mask_for_norm"])
+    if len(masks) > 1:
+        raise FseftError(
+            "normalises some channels inside a mask",
+            hint="Supported are models that do so in all channels, or in none.",
+        )
     if set(schemes) == {"ZScoreNormalization"}:
-        return {"mr": Intensity(scheme="zscore"), "other": Intensity(scheme="zscore")}
+        zscore = Intensity(scheme="zscore", region="nonzero" if masks == {True} else "crop")
+        return {"mr": zscore, "other": zscore}
     raise FseftError(
         f"normalises by {', '.join(schemes)}",
         hint="Supported: one channel of CTNormalization, or ZScoreNormalization.",

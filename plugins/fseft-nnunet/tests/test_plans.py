@@ -55,6 +55,21 @@ def test_other_modalities_have_a_z_score_per_case(card_of):
     assert card.contract.channels == 2
 
 
+def test_a_mask_of_the_z_score_is_the_nonzero_voxels(card_of):
+    schemes = {"normalization_schemes": ["ZScoreNormalization"], "use_mask_for_norm": [True]}
+    contract = card_of(containers.plans(**schemes)).contract
+    assert contract.intensity["mr"] == Intensity(scheme="zscore", region="nonzero")
+
+
+def test_scans_are_cropped_resampled_and_padded_as_in_nnu_net(card_of):
+    assert card_of().contract.conventions == {
+        "crop": "nonzero",
+        "clip_first": True,
+        "interpolation": "nnunet",
+        "padding": "zero",
+    }
+
+
 def test_spacing_patch_and_axes_are_in_the_order_of_the_network(card_of):
     turned = {**containers.plans(), "transpose_forward": [2, 0, 1]}
     contract = card_of(turned).contract
@@ -126,7 +141,12 @@ UNKNOWN = {**containers.NETWORK, "network_class_name": "my_networks.Primus"}
             containers.plans(preprocessor_name="Mine"),
             "is preprocessed by Mine. Only DefaultPreprocessor",
         ),
-        (containers.plans(use_mask_for_norm=[True]), "normalises inside a mask"),
+        (
+            containers.plans(
+                normalization_schemes=["ZScoreNormalization"] * 2, use_mask_for_norm=[True, False]
+            ),
+            "normalises some channels inside a mask",
+        ),
         (
             containers.plans(normalization_schemes=["NoNormalization"]),
             "normalises by NoNormalization",

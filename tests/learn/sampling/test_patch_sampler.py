@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fseft.learn.sampling.augmentation import load_augmentations
-from fseft.learn.sampling.patch_sampler import CropSource, pad_to
-from fseft.schemas import Intensity
+from fseft.learn.sampling.patch_sampler import CropSource, network_input
+from fseft.schemas import Intensity, Preprocessing
 from fseft.training_config import DEFAULT_AUGMENTATIONS
 from fseft.volume.cache import open_case, write_case
 from fseft.volume.intensity import normalise
@@ -161,12 +161,33 @@ def test_crops_of_a_case_without_the_structures_are_anywhere(case):
 
 
 @pytest.mark.parametrize("modality", ["ct", "mr"])
-def test_a_whole_volume_is_padded_as_a_crop_is(case, modality):
+@pytest.mark.parametrize("padding", ["air", "zero"])
+def test_a_whole_volume_is_padded_as_a_crop_is(case, modality, padding):
     stored, _ = case.read_all()
-    padded, inside = pad_to(stored, (64, 16, 56), modality)
+    preprocessing = Preprocessing(
+        orientation="RAS",
+        spacing_mm=(1, 1, 1),
+        modality=modality,
+        intensity=WINDOW,
+        patch_size=SIZE,
+        padding=padding,
+    )
+    padded, inside = network_input(stored, preprocessing, case.meta, (64, 16, 56))
     assert padded.shape[1:] == (64, 36, 56)
     i, j, k = inside
-    np.testing.assert_array_equal(padded[:, i, j, k], stored)
+    np.testing.assert_array_equal(padded[:, i, j, k], normalise(stored, WINDOW, case.meta))
     start = tuple(-part.start for part in inside)
-    crop, _ = source(padded.shape[1:], modality=modality).read(case, start)
-    np.testing.assert_array_equal(normalise(padded, WINDOW, case.meta), crop)
+    crop, _ = source(padded.shape[1:], modality=modality, padding=padding).read(case, start)
+    np.testing.assert_array_equal(padded, crop)
+
+
+@pytest.mark.parametrize("start", [(-5, 0, 0), (30, 30, 40), (-20, 0, 0), (0, 50, 0), (2, 3, 4)])
+def test_zero_padding_is_zero_after_normalisation(case, start):
+    crop, _ = source(padding="zero").read(case, start)
+    expected = np.zeros_like(crop)
+    image = normalise(case.read_all()[0], WINDOW, case.meta)
+    voxels = np.indices(SIZE).reshape(3, -1).T
+    places = voxels + start
+    inside = ((places >= 0) & (places < SHAPE)).all(axis=1)
+    expected[0][tuple(voxels[inside].T)] = image[0][tuple(places[inside].T)]
+    np.testing.assert_array_equal(crop, expected)

@@ -19,6 +19,8 @@ def abdomen_ct(
 ) -> Contract:
     """Returns the contract of MONAI's abdominal models: CT in RAS, scaled to [0, 1], cubic patches.
 
+    Their scans are resampled by `Spacingd(mode="bilinear")`, then scaled, then padded with 0.
+
     Args:
         low: Lower bound of the intensity window, in HU.
         high: Upper bound of the intensity window, in HU.
@@ -30,4 +32,7 @@ def abdomen_ct(
         spacing_mm=spacing_mm,
         intensity={"ct": Intensity(scheme="window", low=low, high=high)},
         patch_size=(side, side, side),
+        interpolation="linear",
+        alignment="first-voxel",
+        padding="zero",
     )
