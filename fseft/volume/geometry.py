@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -276,18 +277,42 @@ def resampled_from_first_voxel(
         The box, enlarged to the voxels between which the new ones are interpolated; and the part of
         the new grid.
     """
-    steps = np.divide(spacing_mm, geometry.spacing_mm)
-    last = np.rint((np.asarray(geometry.shape) - 1) / steps)  # of the new voxels
-    start = np.floor(np.divide(box.start, steps))
-    stop = np.minimum(last, np.ceil(np.subtract(box.stop, 1) / steps)) + 1
-    box_start = np.minimum(box.start, np.floor(start * steps)).astype(int).tolist()
-    box_stop = np.maximum(box.stop, np.ceil((stop - 1) * steps) + 1)
-    box_stop = np.minimum(box_stop, geometry.shape).astype(int).tolist()
+    lines = []
+    for axis, size in enumerate(geometry.shape):
+        step = spacing_mm[axis] / geometry.spacing_mm[axis]
+        lines.append(_line_from_first_voxel(size, box.start[axis], box.stop[axis], step))
+    old_start, old_stop, new_start, new_stop = zip(*lines, strict=True)
     affine = geometry.affine.copy()
     affine[:3, :3] = geometry.direction * spacing_mm
-    affine[:3, 3] += affine[:3, :3] @ start
-    i, j, k = (stop - start).astype(int).tolist()
-    return Box(tuple(box_start), tuple(box_stop)), Geometry((i, j, k), affine)
+    part = cropped_geometry(Geometry(new_stop, affine), Box(new_start, new_stop))
+    return Box(old_start, old_stop), part
+
+
+def _line_from_first_voxel(
+    size: int, start: int, stop: int, step: float
+) -> tuple[int, int, int, int]:
+    """Returns an axis of `resampled_from_first_voxel`.
+
+    Args:
+        size: Voxels of the original grid.
+        start: First voxel of the box.
+        stop: Voxel after the last one of the box.
+        step: Distance of new voxels, in original ones.
+
+    Returns:
+        Start and stop of the enlarged box, and of the part of the new grid.
+    """
+    end = size - 1
+    last_of_grid = round(end / step)
+    first = floor(start / step)
+    last = ceil((stop - 1) / step)
+    last = min(last_of_grid, last)
+    first_needed = floor(first * step)
+    last_needed = ceil(last * step)
+    last_needed = min(end, last_needed)
+    old_start = min(start, first_needed)
+    old_stop = max(stop, last_needed + 1)
+    return old_start, old_stop, first, last + 1
 
 
 def shear_degrees(affine: Array) -> float:

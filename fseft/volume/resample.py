@@ -57,8 +57,10 @@ class AxisSampling:
     def is_identity(self, old: int) -> bool:
         """Whether the new voxels are the old ones."""
         last = self.first + (self.size - 1) * self.step
-        first_moves, last_moves = abs(self.first), abs(last - (old - 1))
-        return self.size == old and max(first_moves, last_moves) < _SAME_POSITION
+        first_moves = abs(self.first)
+        last_moves = abs(last - (old - 1))
+        moves = max(first_moves, last_moves)
+        return self.size == old and moves < _SAME_POSITION
 
 
 Shape: TypeAlias = "Sequence[int | AxisSampling]"

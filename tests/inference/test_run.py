@@ -112,7 +112,7 @@ def test_segmentation_and_probabilities_have_the_header_space_of_the_scan(
     scan.set_sform(scan.affine, 0)
     scan.set_qform(None, 0)
     nib.save(scan, tmp_path / "in" / "x.nii.gz")
-    predict(request_of(tmp_path / "in", probabilities=True), workspace)
+    predict(request_of(tmp_path / "in", probabilities=True))
     original = nib.load(tmp_path / "in" / "x.nii.gz")
     for name in ("x.nii.gz", "probabilities/x.nii.gz"):
         mask = nib.load(tmp_path / "out" / name)
