@@ -89,7 +89,9 @@ class TrainingConfig(FrozenModel):
         "cached features",
     )
     crops_per_step: int | None = Field(
-        default=None, ge=1, description="crops of one volume per step; by default the plan's"
+        default=None,
+        ge=1,
+        description="crops per step, each of another case; by default the plan's",
     )
     foreground_fraction: float = Field(
         default=0.5, ge=0, le=1, description="fraction of the crops that are centred on a structure"

@@ -111,7 +111,7 @@ class AdaptConfig:
 
     @property
     def crops_per_step(self) -> int:
-        """Crops of one volume per step: as set for the training, or else as planned."""
+        """Crops per step: as set for the training, or else as planned."""
         return self.training.crops_per_step or self.plan.crops_per_step
 
     @property

@@ -33,7 +33,7 @@ LIMIT_BYTES = 4_000_000_000
 """Size of the features of one adaptation, before compression; further crops are left out."""
 KEPT = 5
 """Number of feature sets that are kept of a dataset, or more where processes use them."""
-_FORMAT = 2  # raised when the same input leads to other features
+_FORMAT = 3  # raised when the same input leads to other features
 
 
 @contextmanager

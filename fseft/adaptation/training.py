@@ -146,10 +146,10 @@ def _crop_losses(
 def draw(
     config: AdaptConfig, cached: list[CachedCase], step: int, held_out: Collection[int] = ()
 ) -> Crops:
-    """Draws the crops of a step, all from one training case.
+    """Draws the crops of a step, from as many training cases as there are crops.
 
-    Each epoch takes every case once, in a random order; where cases are held out, the others are
-    taken again.
+    Each epoch visits the cases in a random order: the first crop of a step is from the next case,
+    the second from the one after it, and so on.
 
     Args:
         config: The resolved configuration.
@@ -163,15 +163,16 @@ def draw(
     epoch, position = divmod(step, len(cached))
     seed, training = config.request.seed, config.training
     order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
-    available = [case for case in order if case not in held_out]
-    case = cached[available[position % len(available)]]
+    available = [cached[case] for case in order if case not in held_out]
     patch = config.plan.preprocessing.patch_size
     mirror_axes = (0, 1, 2) if training.mirror else ()
     augmentations = load_augmentations(training.augmentations, mirror_axes=mirror_axes)
     margin = augmentations.margin(patch)
     source = _source(config, foreground=training.foreground_fraction, margin=margin)
     rng = np.random.default_rng(derived_seed(seed, "crops", step))
-    crops = source.draw(case, config.crops_per_step, rng)
+    first = position % len(available)
+    rotated = available[first:] + available[:first]
+    crops = source.draw(rotated, config.crops_per_step, rng)
     return augmentations.augment(crops, patch, derived_seed(seed, "augmentation", step))
 
 
@@ -227,7 +228,7 @@ def _validate(
     def crops_of(case: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed = derived_seed(config.request.seed, "audit", epoch.number, case)
         rng = np.random.default_rng(seed)
-        crops = source.draw(cached[case], count, rng)
+        crops = source.draw([cached[case]], count, rng)
         return _tensors(config, crops)
 
     adapted.network.eval()

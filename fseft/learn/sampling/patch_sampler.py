@@ -99,16 +99,30 @@ class CropSource:
     margin: Triple = (0, 0, 0)
     padding: Literal["air", "zero"] = "air"
 
-    def draw(self, case: CachedCase, count: int, rng: np.random.Generator) -> Crops:
-        """Draws `count` crops with their margins.
+    def draw(self, cases: Sequence[CachedCase], count: int, rng: np.random.Generator) -> Crops:
+        """Draws `count` crops with their margins, in turn from each case.
 
-        The foreground crops come first, each centred near a randomly chosen structure.
+        The foreground crops come first. Each is centred near a structure; all structures of the
+        cases are equally likely, also those that few cases show.
+
+        Args:
+            cases: The cases; a foreground crop is from the next one that shows its structure.
+            count: Number of crops.
+            rng: Generator for all choices.
         """
         # Rounded randomly, so that the fraction holds on average.
         foreground = int(count * self.foreground_fraction + rng.random())
+        shown = [value for value in self.classes if any(value in case.classes for case in cases)]
         images, labels = [], []
-        starts = [self._start(case, rng, foreground=n < foreground) for n in range(count)]
-        for start in starts:
+        for n in range(count):
+            in_turn = [*cases[n % len(cases) :], *cases[: n % len(cases)]]
+            if n < foreground and shown:
+                value = int(rng.choice(shown))
+                case = next(case for case in in_turn if value in case.classes)
+                start = self._start_near_value(case, value, rng)
+            else:
+                case = in_turn[0]
+                start = self.random_start(case, rng)
             image, label = self.read(case, start)
             images.append(image)
             labels.append(label)
@@ -157,15 +171,6 @@ class CropSource:
         slack = self._slack(case)
         start = rng.integers(np.minimum(slack, 0), np.maximum(slack, 0) + 1)
         return tuple(start.tolist())
-
-    def _start(
-        self, case: CachedCase, rng: np.random.Generator, *, foreground: bool
-    ) -> tuple[int, ...]:
-        """Draws the first voxel of a crop, near any structure for foreground crops."""
-        values = [value for value in self.classes if value in case.classes]
-        if not (foreground and values):
-            return self.random_start(case, rng)
-        return self._start_near_value(case, int(rng.choice(values)), rng)
 
     def _start_near_value(
         self, case: CachedCase, value: int, rng: np.random.Generator

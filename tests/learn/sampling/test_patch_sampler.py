@@ -31,6 +31,16 @@ def case(tmp_path):
     return open_case(tmp_path, "a")
 
 
+def constant_case(folder, value, labels=()):
+    """A case whose intensities are all the same, with one voxel of each label."""
+    label = np.zeros(SHAPE, np.uint8)
+    for row, stored in enumerate(labels):
+        label[20, 20, 20 + row] = stored
+    image = np.full((1, *SHAPE), value, np.int16)
+    write_case(folder, str(value), image, label, {}, classes=labels)
+    return open_case(folder, str(value))
+
+
 def source(size=SIZE, **changes):
     options = {"intensity": WINDOW, "modality": "ct", "classes": {3: 1, 7: 2}}
     return CropSource(size, **{**options, **changes})
@@ -70,7 +80,7 @@ def test_label_values_become_indices_and_others_background(case):
 
 def test_crops_are_inside_the_volume(case):
     for seed in range(20):
-        crops = source().draw(case, 2, rng(seed))
+        crops = source().draw([case], 2, rng(seed))
         assert crops.images.min() > normalised(-901)
         assert crops.images.shape == (2, 1, *SIZE)
         assert crops.labels.shape == (2, 1, *SIZE)
@@ -96,7 +106,7 @@ def test_augmented_crops_show_the_edge_of_the_volume(tmp_path):
     size = (32, 32, 32)
     pipeline = load_augmentations(DEFAULT_AUGMENTATIONS)
     near_structure = source(size, margin=pipeline.margin(size), foreground_fraction=1.0)
-    crops = near_structure.draw(open_case(tmp_path, "edge"), 30, rng())
+    crops = near_structure.draw([open_case(tmp_path, "edge")], 30, rng())
     labels = pipeline.augment(crops, size, seed=0).labels
     shown = labels.any(axis=(1, 2, 3, 4))
     assert shown.mean() > 0.8
@@ -105,7 +115,7 @@ def test_augmented_crops_show_the_edge_of_the_volume(tmp_path):
 @pytest.mark.parametrize(("modality", "air"), [("ct", -1024), ("mr", 0)])
 def test_a_volume_smaller_than_the_crop_is_padded_with_air(case, modality, air):
     size = (48, 48, 48)
-    crops = source(size, modality=modality).draw(case, 1, rng())
+    crops = source(size, modality=modality).draw([case], 1, rng())
     image, label = crops.images[0], crops.labels[0]
     outside = image[0] == normalised(air)
     padding = np.prod(size) - np.prod(SHAPE)
@@ -119,16 +129,16 @@ def test_a_volume_smaller_than_the_crop_is_padded_with_air(case, modality, air):
 
 
 def test_the_same_generator_draws_the_same_crops(case):
-    first = source().draw(case, 4, rng(1))
-    same = source().draw(case, 4, rng(1))
-    other = source().draw(case, 4, rng(2))
+    first = source().draw([case], 4, rng(1))
+    same = source().draw([case], 4, rng(1))
+    other = source().draw([case], 4, rng(2))
     np.testing.assert_array_equal(first.images, same.images)
     np.testing.assert_array_equal(first.labels, same.labels)
     assert not np.array_equal(first.images, other.images)
 
 
 def test_foreground_crops_show_a_structure_and_all_structures_occur(case):
-    crops = source(foreground_fraction=1).draw(case, 40, rng())
+    crops = source(foreground_fraction=1).draw([case], 40, rng())
     shown = [set(np.unique(label)) - {0} for label in crops.labels]
     assert all(shown)
     assert {1} in shown
@@ -138,24 +148,41 @@ def test_foreground_crops_show_a_structure_and_all_structures_occur(case):
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5, 0.8, 1.0])
 def test_the_foreground_fraction_holds_on_average(case, monkeypatch, count, fraction):
-    foreground_crops = []
-    start = CropSource._start
+    anywhere = []
+    start = CropSource.random_start
 
-    def counting(self, case, rng, *, foreground):
-        foreground_crops.append(foreground)
-        return start(self, case, rng, foreground=foreground)
+    def counting(self, case, rng):
+        anywhere.append(case)
+        return start(self, case, rng)
 
-    monkeypatch.setattr(CropSource, "_start", counting)
+    monkeypatch.setattr(CropSource, "random_start", counting)
     monkeypatch.setattr(CropSource, "read", lambda *_: (np.zeros(1), np.zeros(1)))
     generator = rng()
     for _ in range(500):
-        source(foreground_fraction=fraction).draw(case, count, generator)
-    assert np.mean(foreground_crops) == pytest.approx(fraction, abs=0.07)
+        source(foreground_fraction=fraction).draw([case], count, generator)
+    assert 1 - len(anywhere) / (500 * count) == pytest.approx(fraction, abs=0.07)
+
+
+def test_crops_are_from_the_cases_in_turn(tmp_path):
+    cases = [constant_case(tmp_path, value) for value in (10, 20, 30)]
+    crops = source(foreground_fraction=0).draw(cases, 4, rng())
+    assert crops.images.max(axis=(1, 2, 3, 4)).tolist() == [
+        normalised(value) for value in (10, 20, 30, 10)
+    ]
+
+
+def test_a_structure_that_one_case_shows_is_seen_as_often_as_one_of_all_cases(tmp_path):
+    cases = [constant_case(tmp_path, value, labels=(3,)) for value in (10, 20, 30)]
+    cases.append(constant_case(tmp_path, 40, labels=(3, 7)))
+    near_structure, generator = source(foreground_fraction=1), rng()
+    crops = [near_structure.draw(cases, 1, generator) for _ in range(200)]
+    from_the_last = [crop.images.max() == normalised(40) for crop in crops]
+    assert np.mean(from_the_last) == pytest.approx(1 / 2, abs=0.1)
 
 
 def test_crops_of_a_case_without_the_structures_are_anywhere(case):
     without = source(classes={9: 1}, foreground_fraction=1)
-    crops = without.draw(case, 3, rng())
+    crops = without.draw([case], 3, rng())
     assert crops.labels.max() == 0
     assert crops.images.shape == (3, 1, *SIZE)
 
