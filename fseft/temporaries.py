@@ -30,6 +30,26 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 
 
 @contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Creates a folder with a unique name, and locks it until it is removed."""
+    while True:
+        # Unique among threads, processes and machines that share the folder.
+        folder = parent / f"{_PREFIX}{secrets.token_hex(6)}"
+        folder.mkdir()
+        descriptor = _lock(folder / LOCK)
+        if (folder / LOCK).is_file():  # otherwise taken for a leftover before it was locked
+            break
+    try:
+        yield folder
+    finally:
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+@contextmanager
 def temporary_path(target: Path) -> Iterator[Path]:
     """Yields a path for the new content of a file or folder, which `move_into_place` moves.
 
@@ -39,7 +59,7 @@ def temporary_path(target: Path) -> Iterator[Path]:
     Raises:
         OSError: The folder cannot be written.
     """
-    with _temporary_folder(target.parent) as folder:
+    with temporary_folder(target.parent) as folder:
         (folder / _NEW).mkdir()
         yield folder / _NEW / target.name
 
@@ -94,7 +114,7 @@ def remove_folder(folder: Path) -> None:
     Raises:
         OSError: The folder does not exist, or cannot be moved.
     """
-    with _temporary_folder(folder.parent) as temporary:
+    with temporary_folder(folder.parent) as temporary:
         folder.rename(temporary / folder.name)
 
 
@@ -158,26 +178,6 @@ def remove_unused(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-@contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    """Creates a folder with a unique name, and locks it until it is removed."""
-    while True:
-        # Unique among threads, processes and machines that share the folder.
-        folder = parent / f"{_PREFIX}{secrets.token_hex(6)}"
-        folder.mkdir()
-        descriptor = _lock(folder / LOCK)
-        if (folder / LOCK).is_file():  # otherwise taken for a leftover before it was locked
-            break
-    try:
-        yield folder
-    finally:
-        try:
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
 
 
 def _lock(file: Path, *, shared: bool = False, wait: bool = True) -> int | None:

@@ -18,7 +18,13 @@ from pydantic import ValidationError
 
 from fseft.errors import FseftError, describe_validation
 from fseft.schemas import Document
-from fseft.temporaries import LOCK, move_into_place, remove_leftovers, temporary_path
+from fseft.temporaries import (
+    LOCK,
+    move_into_place,
+    remove_leftovers,
+    temporary_folder,
+    temporary_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,6 +186,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
             move_into_place(temporary, path)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+@contextmanager
+def staging_folder(folder: Path) -> Iterator[Path]:
+    """Creates a temporary folder in a folder, for files that are moved into it together.
+
+    Raises:
+        FseftError: The folder cannot be written, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(folder) as staging:
+            yield staging
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 @lru_cache(maxsize=1 << 12)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
-from fseft.inference.index import INDEX, adapter_hashes, read_index
+from fseft.inference.index import INDEX, adapter_hashes, is_described, read_index
 from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.schemas import Predictions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,11 @@ def _with_index(matched: MatchedCases, index: Predictions) -> MatchedCases:
             continue
         if entry.seen:
             training_cases.append(case)
+        if not is_described(entry, prediction):
+            logger.warning(
+                "%s: has changed since its prediction: the adapter is unknown", prediction
+            )
+            continue
         adapter_groups.add(adapter_hashes(entry))
         for sha256 in adapter_hashes(entry):
             adapters[sha256] = index.adapters.get(sha256, "")

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 
 from fseft.errors import FseftError, describe_validation, pluralise
 from fseft.schemas import PredictedCase, Predictions
-from fseft.workspace import file_lock, write_document
+from fseft.temporaries import remove_leftovers
+from fseft.workspace import file_digest, file_lock, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ def read_index(path: Path) -> Predictions | None:
         ) from error
 
 
+def is_described(case: PredictedCase, file: Path) -> bool:
+    """Returns whether a label map is the one that its entry describes, as far as that is known."""
+    return not case.sha256 or file_digest(file) == case.sha256
+
+
 def adapter_hashes(case: PredictedCase) -> tuple[str, ...]:
     """The sha256 of all adapters of a prediction, in the order of the call."""
     return case.adapter, *case.others
@@ -64,20 +70,44 @@ class PredictionIndex:
     adapters: dict[str, str]
     cases: dict[str, PredictedCase] = field(default_factory=dict)
 
-    def add(self, entries: Mapping[str, PredictedCase]) -> None:
-        """Adds entries to the current file, and removes adapters that no entry refers to.
+    def replace(
+        self,
+        case: str,
+        entry: PredictedCase,
+        files: Mapping[Path, Path],
+        outdated: Iterable[Path] = (),
+    ) -> None:
+        """Moves the files of a case into the folder and adds its entry, under one lock.
+
+        Args:
+            case: Name of the case.
+            entry: Entry of the case.
+            files: Path in the folder -> complete file to move there.
+            outdated: Files of a previous prediction to remove.
 
         Raises:
-            FseftError: The file cannot be written, or holds other structures.
+            FseftError: The folder cannot be written, or holds other structures.
         """
         with file_lock(self.folder / INDEX):
-            current = self._read()
-            self.cases = {**current.cases, **entries}
-            paths = {**current.adapters, **self.adapters}
-            used = [sha256 for case in self.cases.values() for sha256 in adapter_hashes(case)]
-            adapters = {key: paths[key] for key in [*used, *self.adapters] if key in paths}
-            update = {"adapters": adapters, "cases": self.cases}
-            write_document(self.folder / INDEX, current.model_copy(update=update))
+            if case not in self._read().cases:
+                # Announced first: a file of a killed run must not be taken for a foreign one.
+                self._add({case: entry.model_copy(update={"key": ""})})
+            for target, file in files.items():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+            for file in outdated:
+                file.unlink(missing_ok=True)
+            self._add({case: entry})
+
+    def _add(self, entries: Mapping[str, PredictedCase]) -> None:
+        """Adds entries to the current file, and removes adapters that no entry refers to."""
+        current = self._read()
+        self.cases = {**current.cases, **entries}
+        paths = {**current.adapters, **self.adapters}
+        used = [sha256 for case in self.cases.values() for sha256 in adapter_hashes(case)]
+        adapters = {key: paths[key] for key in [*used, *self.adapters] if key in paths}
+        update = {"adapters": adapters, "cases": self.cases}
+        write_document(self.folder / INDEX, current.model_copy(update=update))
 
     def _read(self) -> Predictions:
         """Reads the current file.
@@ -106,6 +136,7 @@ class PredictionIndex:
             FseftError: The folder holds other structures, or a file that fseft did not write, such
                 as a reference segmentation.
         """
+        remove_leftovers(self.folder)
         self._check_foreign_files(targets)
         self.cases = dict(self._read().cases)
         hashes = set(self.adapters)
@@ -115,13 +146,15 @@ class PredictionIndex:
         metrics = self.folder / METRICS
         if others and metrics.is_file():
             logger.warning("%s: computed from previous predictions; evaluate again", metrics)
-        self.add({})
+        with file_lock(self.folder / INDEX):
+            self._add({})
 
     def _check_foreign_files(self, targets: Mapping[str, Path]) -> None:
-        index = read_index(self.folder / INDEX)
+        existing = {name: file for name, file in targets.items() if file.is_file()}
+        index = read_index(self.folder / INDEX)  # afterwards: another process may add to both
         predicted = index.cases if index else {}
-        for name, file in targets.items():
-            if file.is_file() and name not in predicted:
+        for name, file in existing.items():
+            if name not in predicted:
                 raise FseftError(
                     "exists and was not written by fseft; refusing to overwrite",
                     file=file,

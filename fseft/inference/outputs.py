@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from glob import escape
 from typing import TYPE_CHECKING, Literal
 
+from fseft.inference.index import PredictionIndex
 from fseft.schemas import PredictedCase
 from fseft.workspace import digest
 
@@ -40,6 +41,12 @@ class PredictionFolder:
     def labels(self) -> dict[str, int]:
         """Structure -> voxel value."""
         return merge_labels([adapter.manifest.labels for adapter in self.adapters])
+
+    @property
+    def index(self) -> PredictionIndex:
+        """The index of the folder."""
+        paths = {adapter.sha256: str(adapter.path) for adapter in self.adapters}
+        return PredictionIndex(self.folder, self.labels, paths)
 
     def segmentation(self, case: str) -> Path:
         """Path of the label map of a case."""

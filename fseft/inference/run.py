@@ -12,7 +12,7 @@ from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import group_adapters
-from fseft.inference.index import PredictionIndex
+from fseft.inference.index import is_described
 from fseft.inference.outputs import MergeRule, PredictionFolder, arrange_outputs
 from fseft.inference.scan_files import gather_scans
 from fseft.inference.segment_case import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from fseft.inference.index import PredictionIndex
     from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.parallel import Workers
     from fseft.schemas import PredictedCase
@@ -132,8 +133,7 @@ def _segmenter(
 
 def _open_index(output: PredictionFolder, scans: Iterable[str]) -> PredictionIndex:
     """Index of a folder; a folder that cannot be written fails before any work."""
-    paths = {adapter.sha256: str(adapter.path) for adapter in output.adapters}
-    index = PredictionIndex(output.folder, output.labels, paths)
+    index = output.index
     index.open({name: output.segmentation(name) for name in scans})
     return index
 
@@ -155,7 +155,7 @@ class _Prediction:
         self.entries: dict[str, dict[PredictionFolder, PredictedCase]] = {}
 
     def pending(self) -> Iterator[tuple[str, Scan]]:
-        """Scans without a segmentation, after their entry in the index; skips the others."""
+        """Scans without a segmentation; skips the others."""
         for name, files in self.scans.items():
             try:
                 missing = self._missing_entries(name, files)
@@ -167,11 +167,7 @@ class _Prediction:
                 self.advance(name)
                 continue
             self.entries[name] = missing
-            for output, entry in missing.items():
-                # Announced first: a file of a killed run must not be taken for a foreign one.
-                previous = self.indexes[output].cases.get(name, entry)
-                self.indexes[output].add({name: previous.model_copy(update={"key": ""})})
-            yield name, Scan(name, files, tuple(missing))
+            yield name, Scan(name, files, missing)
 
     def _missing_entries(
         self, name: str, files: tuple[Path, ...]
@@ -185,9 +181,11 @@ class _Prediction:
         }
 
     def _is_finished(self, name: str, output: PredictionFolder, entry: PredictedCase) -> bool:
-        if self.indexes[output].cases.get(name) != entry:
+        previous = self.indexes[output].cases.get(name)
+        if previous is None or previous.model_copy(update={"sha256": ""}) != entry:
             return False
-        return all(path.is_file() for path in output.files(name))
+        has_files = all(path.is_file() for path in output.files(name))
+        return has_files and is_described(previous, output.segmentation(name))
 
     def finish(self, name: str, outcome: tuple[str, ...] | FseftError) -> None:
         """Records the outcome of a scan: warnings, or an error."""
@@ -197,7 +195,7 @@ class _Prediction:
         else:
             messages = outcome
             for output, entry in self.entries[name].items():
-                self.indexes[output].add({name: entry})
+                self.indexes[output].cases[name] = entry
             self.result.segmented.append(name)
         for message in messages:
             logger.warning("%s", message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,10 @@ from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.volume.image import read_volume, write_labels, write_volume
 from fseft.volume.intensity import modality_warnings
 from fseft.volume.preprocessing import LabelMerger, preprocess_volume, restore_probabilities
+from fseft.workspace import file_digest, staging_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from fseft.inference.adapter_groups import AdapterGroup
     from fseft.inference.outputs import PredictionFolder
     from fseft.model_zoo.adapter_file import OpenAdapter
-    from fseft.schemas import Manifest
+    from fseft.schemas import Manifest, PredictedCase
     from fseft.volume.geometry import Geometry
     from fseft.volume.image import Volume
     from fseft.volume.preprocessing import PreparedVolume
@@ -60,17 +62,17 @@ class Scan:
     Attributes:
         name: Name of the case.
         files: One file per channel, or one with all channels.
-        outputs: Folders in which its segmentation is missing.
+        entries: Folders in which its segmentation is missing -> future entry in their index.
     """
 
     name: str
     files: tuple[Path, ...]
-    outputs: tuple[PredictionFolder, ...]
+    entries: Mapping[PredictionFolder, PredictedCase]
 
     @property
     def adapters(self) -> set[OpenAdapter]:
         """Adapters whose segmentation is missing."""
-        return {adapter for output in self.outputs for adapter in output.adapters}
+        return {adapter for output in self.entries for adapter in output.adapters}
 
 
 def load_networks(config: InferenceConfig) -> tuple[nn.Module, ...]:
@@ -97,7 +99,7 @@ def segment_scan(
     networks: Sequence[nn.Module],
     on_window: Callable[[str, int, int], None] = lambda _name, _finished, _total: None,
 ) -> tuple[str, ...]:
-    """Segments a scan and writes the results.
+    """Segments a scan, writes the results, and adds them to the indexes of their folders.
 
     Args:
         scan: The scan and its output folders.
@@ -114,31 +116,36 @@ def segment_scan(
     files = scan.files[0] if len(scan.files) == 1 else scan.files
     num_channels = len(config.groups[0][0].manifest.channels)
     remedy = "Free some, use fewer `workers` or the CPU, or crop the scan."
-    with report_out_of_memory("the scan", remedy):
+    with report_out_of_memory("the scan", remedy), ExitStack() as staging:
         volume = read_volume(files, channels=num_channels, case=scan.name)
         warnings = [f", {scan.files[0]}: {warning}" for warning in _scan_warnings(scan, volume)]
-        segmentations = _segmentations(scan, volume, config, networks, on_window)
+        segmentations = [
+            _Segmentation(
+                scan, output, volume.geometry, staging.enter_context(staging_folder(output.folder))
+            )
+            for output in scan.entries
+        ]
+        _segment(scan, volume, config, networks, segmentations, on_window)
         empty = [segmentation for segmentation in segmentations if not segmentation.write()]
     warnings += [f": no structure was found{segmentation.description}" for segmentation in empty]
     return tuple(f"case {scan.name}{warning}" for warning in warnings)
 
 
-def _segmentations(
+def _segment(
     scan: Scan,
     volume: Volume,
     config: InferenceConfig,
     networks: Sequence[nn.Module],
+    segmentations: Sequence[_Segmentation],
     on_window: Callable[[str, int, int], None],
-) -> list[_Segmentation]:
+) -> None:
     """Segments a volume for every output folder; adapters of a group share a forward pass."""
-    segmentations = [_Segmentation(scan, output, volume.geometry) for output in scan.outputs]
     for number, (group, network) in enumerate(zip(config.groups, networks, strict=True), start=1):
         if scan.adapters.isdisjoint(group):
             continue
         suffix = f", pass {number} of {len(networks)}" if len(networks) > 1 else ""
         progress = partial(on_window, scan.name + suffix)
         _segment_with_group(volume, group, network, config, segmentations, progress)
-    return segmentations
 
 
 def _scan_warnings(scan: Scan, volume: Volume) -> Iterator[str]:
@@ -207,10 +214,16 @@ def predict_logits(
 
 
 class _Segmentation:
-    """The label map of a scan for one output folder, merged from its adapters."""
+    """The label map of a scan for one output folder, merged from its adapters.
 
-    def __init__(self, scan: Scan, output: PredictionFolder, geometry: Geometry) -> None:
-        self.scan, self.output, self.geometry = scan, output, geometry
+    Its files are written to a staging folder, and moved to the output folder together.
+    """
+
+    def __init__(
+        self, scan: Scan, output: PredictionFolder, geometry: Geometry, staging: Path
+    ) -> None:
+        self.scan, self.output, self.geometry, self.staging = scan, output, geometry, staging
+        self.files: dict[Path, Path] = {}
         self.label_values = output.labels
         num_adapters = len(output.adapters)
         self.by_probability = output.overlap == "probability" and num_adapters > 1
@@ -226,7 +239,7 @@ class _Segmentation:
     def add(self, adapter: OpenAdapter, logits: Logits, prepared: PreparedVolume) -> None:
         """Merges the labels of an adapter, and writes its probabilities if requested."""
         if self.output.probabilities:
-            path = self.output.probability_map(self.scan.name, adapter)
+            path = self._stage(self.output.probability_map(self.scan.name, adapter))
             probabilities = restore_probabilities(_softmax(logits), prepared)
             write_volume(path, probabilities, self.geometry, scan=self.scan.files[0])
         values = [0, *(self.label_values[name] for name in adapter.manifest.labels)]
@@ -235,11 +248,17 @@ class _Segmentation:
 
     def write(self) -> bool:
         """Writes the label map; returns False if it is empty."""
-        for path in self.output.outdated_files(self.scan.name):
-            path.unlink(missing_ok=True)
-        path = self.output.segmentation(self.scan.name)
+        name, output = self.scan.name, self.output
+        path = self._stage(output.segmentation(name))
         write_labels(path, self.merger.labels, self.geometry, scan=self.scan.files[0])
+        entry = self.scan.entries[output].model_copy(update={"sha256": file_digest(path)})
+        output.index.replace(name, entry, self.files, output.outdated_files(name))
         return bool(self.merger.labels.any())
+
+    def _stage(self, target: Path) -> Path:
+        """Returns the temporary path of a file of the output folder."""
+        self.files[target] = self.staging / target.relative_to(self.output.folder)
+        return self.files[target]
 
 
 def _softmax(logits: Logits) -> Logits:

@@ -233,12 +233,21 @@ class Manifest(Document):
 
 
 class PredictedCase(FrozenModel):
-    """Provenance of a segmentation: sha256 of its adapters, whether one was trained on the scan."""
+    """Provenance of a segmentation.
+
+    Attributes:
+        key: Digest of all that the segmentation depends on; empty while it is written.
+        adapter: sha256 of the first adapter.
+        others: sha256 of the other adapters.
+        seen: Whether an adapter was trained on the scan.
+        sha256: Digest of the label map; empty in files of earlier versions.
+    """
 
     key: str
     adapter: str
     others: tuple[str, ...] = ()
     seen: bool = False
+    sha256: str = ""
 
 
 class Predictions(Document):

@@ -14,7 +14,7 @@ from fseft.evaluation.run import Evaluation, evaluate, parse_tolerance, write_ev
 from fseft.schemas import PredictedCase, Predictions
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import write_labels
-from fseft.workspace import read_document, write_document
+from fseft.workspace import file_digest, read_document, write_document
 
 GRID = Geometry((8, 9, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
 
@@ -285,6 +285,20 @@ def predicted_by(sides, **seen):
         labels={"liver": 1}, adapters={case: f"runs/{case}" for case in seen}, cases=cases
     )
     write_document(sides[0] / "predictions.json", index)
+
+
+def test_the_adapter_of_a_segmentation_that_was_changed_is_unknown(sides, caplog):
+    predicted_by(sides, a=False, b=False)
+    path = sides[0] / "predictions.json"
+    index = read_document(path, Predictions)
+    sha256 = file_digest(sides[0] / "a.nii.gz")
+    cases = {
+        "a": index.cases["a"].model_copy(update={"sha256": sha256}),
+        "b": index.cases["b"].model_copy(update={"sha256": "other"}),
+    }
+    write_document(path, index.model_copy(update={"cases": cases}))
+    assert score(sides).adapters == {"a": "runs/a"}
+    assert "b.nii.gz: has changed since its prediction: the adapter is unknown" in caplog.text
 
 
 def test_training_cases_are_scored_on_request_only(sides):

@@ -19,12 +19,13 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.inference import segment_case as step
 from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.index import PredictionIndex, read_index
-from fseft.inference.run import PredictRequest, predict
+from fseft.inference.run import PredictRequest, _Prediction, predict
 from fseft.inference.scan_files import gather_scans
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.schemas import PredictedCase
 from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
 from fseft.volume.image import read_labels, read_volume, write_volume
+from fseft.workspace import file_digest
 from tests.sample_data import LABELS, a_scan, adapt, write_model
 
 OBLIQUE = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -498,7 +499,7 @@ def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(
 
 def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
     scan_files(tmp_path / "in", "x", "y")
-    add = PredictionIndex.add
+    add = PredictionIndex._add
 
     def killed_after_the_first_file(index, cases):
         if (tmp_path / "out" / "x.nii.gz").exists():
@@ -507,7 +508,7 @@ def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
 
     request = request_of(tmp_path / "in")
     with monkeypatch.context() as patch:
-        patch.setattr(PredictionIndex, "add", killed_after_the_first_file)
+        patch.setattr(PredictionIndex, "_add", killed_after_the_first_file)
         with pytest.raises(KeyboardInterrupt):
             predict(request)
     assert predict(request).segmented == ["x", "y"]
@@ -520,12 +521,44 @@ def test_two_processes_that_share_a_folder_keep_each_others_entries(tmp_path):
     first, second = (PredictionIndex(tmp_path, LABELS, {"sha": "runs/a"}) for _ in range(2))
     first.open({})
     second.open({})
-    first.add({"x": entry("1")})
-    second.add({"y": entry("2")})
-    first.add({"z": entry("3")})
+    first.replace("x", entry("1"), {})
+    second.replace("y", entry("2"), {})
+    first.replace("z", entry("3"), {})
     assert set(read_index(tmp_path / "predictions.json").cases) == {"x", "y", "z"}
     with pytest.raises(FseftError, match="holds predictions of other structures"):
-        PredictionIndex(tmp_path, {"liver": 1}, {"sha": "runs/b"}).add({"v": entry("4")})
+        PredictionIndex(tmp_path, {"liver": 1}, {"sha": "runs/b"}).replace("v", entry("4"), {})
+
+
+def test_the_index_names_the_adapter_of_the_file(
+    request_of, request_for, workspace, tmp_path, monkeypatch
+):
+    """Another process segments the same scan while the outcome of this one is recorded."""
+    scan_files(tmp_path / "in", "x")
+    other = adapt(request_for(seed=1), workspace).adapter
+    requests = [request_of(tmp_path / "in", adapters=(other,)), request_of(tmp_path / "in")]
+    finish = _Prediction.finish
+
+    def finish_after_another_process(prediction, name, outcome):
+        if requests:
+            predict(requests.pop(0))
+        finish(prediction, name, outcome)
+
+    monkeypatch.setattr(_Prediction, "finish", finish_after_another_process)
+    predict(requests.pop())
+    entry = read_index(tmp_path / "out" / "predictions.json").cases["x"]
+    assert entry.adapter == file_digest(other)
+    assert entry.sha256 == file_digest(tmp_path / "out" / "x.nii.gz")
+
+
+def test_a_damaged_segmentation_is_made_again(request_of, tmp_path):
+    scan_files(tmp_path / "in", "x", "y")
+    request = request_of(tmp_path / "in")
+    predict(request)
+    file = tmp_path / "out" / "x.nii.gz"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert predict(request).segmented == ["x"]
+    assert file.read_bytes() == content
 
 
 def test_want_of_memory_is_one_line_and_keeps_no_other_scan_from_being_done(
