@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fseft import api
-from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.experiment.callbacks import Callbacks
+from fseft.phantom import PhantomSet, write_phantoms
 from fseft.schemas import Run
 from fseft.workspace import read_document
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.learn.networks.backbone import build_network, count_parameters, get_architecture
 from fseft.learn.sampling.augmentation import load_augmentations
 from fseft.learn.sampling.multi_dataset_sampler import (
@@ -27,6 +26,7 @@ from fseft.learn.sampling.multi_dataset_sampler import (
 from fseft.learn.training.losses import load_loss, masked_losses, structure_masks
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import derived_seed
+from fseft.phantom import PhantomSet, write_phantoms
 from fseft.pretraining.configure import PretrainRequest
 from fseft.pretraining.datasets import prepare_training_datasets
 from fseft.training_config import DEFAULT_AUGMENTATIONS

@@ -17,9 +17,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from fseft import api
-from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.inference.adapter_groups import group_adapters, open_adapters
 from fseft.learn.networks import backbone
+from fseft.phantom import PhantomSet, write_phantoms
 from fseft.schemas import Contract, Intensity, ModelCard
 from fseft.workspace import Workspace, file_digest, write_document
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fseft.demo.phantom import PhantomSet, write_phantoms
+from fseft.phantom import PhantomSet, write_phantoms
 
 SETS = (
     PhantomSet("lungs", "ct", ("lung_right", "lung_left"), 3),

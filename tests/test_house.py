@@ -35,6 +35,7 @@ PACKAGES = {
     "metrics": CORE | {"volume"},
     "reporting": CORE | {"volume"},
     "scaffold": CORE,
+    "phantom": DATA | {"experiment"},
     "learn": DATA,
     "experiment": DATA | {"learn"},
     "builtin": DATA | {"learn", "metrics"},
@@ -47,11 +48,30 @@ PACKAGES = {
     "evaluation": ZOO | {"inference", "metrics"},
     "benchmarking": RUNS,
     "exporting": RUNS,
-    "api": RUNS | {"benchmarking", "exporting", "pretraining"},
-    "demo": RUNS | {"reporting", "api"},
+    "api": RUNS | {"benchmarking", "exporting", "phantom", "pretraining", "scaffold"},
+    "demo": RUNS | {"phantom", "reporting", "api"},
     "cli": RUNS | {"api", "benchmarking", "demo", "pretraining", "reporting", "scaffold"},
     "__main__": {"cli"},
 }
+# What the command line may import at run time besides `api`, which does the work: plumbing, the
+# formats of the results that it prints, the demonstration, which calls `api` itself, and the
+# registry in `main`, as plugins add commands.
+CLI_IMPORTS = (
+    "fseft.cli",
+    "fseft.api",
+    "fseft.errors",
+    "fseft.experiment.callbacks",
+    "fseft.schemas",
+    "fseft.training_config",
+    "fseft.version",
+    "fseft.anatomy.vocabulary",
+    "fseft.benchmarking.tables",
+    "fseft.metrics.fields",
+    "fseft.volume.fingerprint.permute_to_orientation",
+    "fseft.volume.intensity.modality_name",
+    "fseft.demo",
+)
+CLI_MAIN_IMPORTS = ("fseft.registry",)
 # The same inside `learn`: its packages and top-level modules from the lowest to the highest.
 LEARN_PACKAGES = {
     "networks": set(),
@@ -81,6 +101,16 @@ def imported_modules(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return {name for name in names if name.split(".")[0] == "fseft"}
+
+
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    """The module without what is imported for type checkers only."""
+    body = [
+        item
+        for item in tree.body
+        if not (isinstance(item, ast.If) and ast.unparse(item.test) == "TYPE_CHECKING")
+    ]
+    return ast.Module(body, tree.type_ignores)
 
 
 def imported_packages(tree: ast.AST) -> set[str]:
@@ -150,6 +180,14 @@ def test_every_package_has_its_place():
 def test_imports_run_one_way(path):
     here = package(path)
     assert imported_packages(parse(path)) - {here} <= PACKAGES[here]
+
+
+def test_the_command_line_calls_the_interface_only(path):
+    if package(path) != "cli":
+        return
+    allowed = CLI_IMPORTS + (CLI_MAIN_IMPORTS if path.stem == "main" else ())
+    names = imported_modules(without_type_checking(parse(path)))
+    assert [name for name in sorted(names) if not name.startswith(allowed)] == []
 
 
 def test_the_import_graph_has_no_cycle():

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 from fseft.api._adaptation import adapt
 from fseft.api._benchmarking import benchmark
+from fseft.api._components import (
+    Component,
+    get_component,
+    list_components,
+    list_methods,
+    list_plugins,
+    new_plugin,
+)
 from fseft.api._evaluation import evaluate
 from fseft.api._export import export
 from fseft.api._inference import predict
 from fseft.api._models import (
     get_model,
     import_model,
-    list_methods,
     list_models,
     load_model,
     pull_model,
     verify_model,
 )
-from fseft.api._planning import plan, preprocess
+from fseft.api._phantom import write_phantoms
+from fseft.api._planning import plan, preprocess, read_dataset
 from fseft.api._pretraining import pretrain
 from fseft.experiment.callbacks import Callbacks
 from fseft.inference.adapter import Adapter
@@ -29,20 +37,27 @@ from fseft.workspace import Workspace
 __all__ = [
     "Adapter",
     "Callbacks",
+    "Component",
     "Workspace",
     "adapt",
     "benchmark",
     "evaluate",
     "export",
+    "get_component",
     "get_model",
     "import_model",
+    "list_components",
     "list_methods",
     "list_models",
+    "list_plugins",
     "load_model",
+    "new_plugin",
     "plan",
     "predict",
     "preprocess",
     "pretrain",
     "pull_model",
+    "read_dataset",
     "verify_model",
+    "write_phantoms",
 ]

@@ -1,4 +1,4 @@
-"""Lists methods and models, installs models, and loads them as networks."""
+"""Lists and installs foundation models, and loads them as networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from fseft.api._resolve import as_model, as_workspace
 from fseft.model_zoo.catalogue import FoundationModel, model_names, registered_model
-from fseft.registry import registry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,16 +16,6 @@ if TYPE_CHECKING:
     from fseft.api._resolve import ModelLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
     from fseft.model_zoo.conversion import ImportedModel, VerifiedModel
-
-
-def list_methods() -> list[str]:
-    """Lists the names of the adaptation methods, those of plugins included.
-
-    Examples:
-        >>> "lora" in list_methods()
-        True
-    """
-    return list(registry().registrations("method"))
 
 
 def list_models(workspace: WorkspaceLike = ".") -> list[str]:

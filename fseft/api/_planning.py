@@ -1,4 +1,4 @@
-"""Plans and preprocess a dataset."""
+"""Reads, plans and preprocesses a dataset."""
 
 from __future__ import annotations
 
@@ -8,13 +8,32 @@ from typing import TYPE_CHECKING
 from fseft.api._resolve import as_dataset, as_model, as_workspace
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fseft.api._resolve import DatasetLike, ModelLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
     from fseft.parallel import Workers
     from fseft.planning.preprocessing import Preprocessed
-    from fseft.schemas import Fingerprint, Plan
+    from fseft.schemas import Dataset, Fingerprint, Plan
 
 logger = logging.getLogger(__name__)
+
+
+def read_dataset(folder: str | Path, *, strict: bool = False) -> Dataset:
+    """Lists the cases and structures of a dataset; no image is opened.
+
+    Args:
+        folder: The folder, in a layout that a reader detects.
+        strict: Refuse images without a label and labels without an image.
+
+    Raises:
+        FseftError: The folder is missing, of an unknown layout, or broken.
+
+    Examples:
+        >>> read_dataset("livers").labels  # doctest: +SKIP
+        {'liver': 1, 'tumour': 2}
+    """
+    return as_dataset(folder, strict=strict)
 
 
 def plan(

@@ -27,6 +27,7 @@ def pretrain(
     architecture: str = "",
     hparams: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
+    missing_label: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
     workspace: WorkspaceLike = ".",
@@ -45,7 +46,10 @@ def pretrain(
         architecture: Name of the architecture; empty for that of `init`, or a small one.
         hparams: Hyper-parameters of the architecture.
         labels: The classes of the model; empty for all.
-        settings: Training settings that differ from those of pre-training, such as `epochs`.
+        missing_label: Dataset -> what a structure means that its labels do not contain: "absent",
+            or "unannotated"; the empty name stands for all other datasets.
+        settings: Training settings that differ from those of pre-training, such as `epochs`, and
+            hyper-parameters of the architecture.
         device: "auto", "cpu" or "cuda".
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the epochs.
@@ -65,7 +69,8 @@ def pretrain(
     from fseft.experiment.devices import select_device
     from fseft.experiment.settings import training_config
     from fseft.learn.training.distributed import init_process_group
-    from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest
+    from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest, split_settings
+    from fseft.pretraining.label_presence import check_missing_label
     from fseft.pretraining.run import pretrain as run_pretraining
 
     names = [field.name for field in fields(PretrainRequest)]
@@ -76,15 +81,18 @@ def pretrain(
     place = as_workspace(workspace)
     entries = [datasets] if isinstance(datasets, str | Path | Dataset) else datasets
 
+    training, network = split_settings(settings or {})
+
     def resolve() -> PretrainRequest:
         return PretrainRequest(
             datasets=tuple(map(as_dataset, entries)),
             name=name,
             init=as_initial_weights(init, place),
             architecture=architecture,
-            hparams=dict(hparams or {}),
+            hparams={**network, **(hparams or {})},
             labels=tuple(labels),
-            training=training_config(DEFAULT_TRAINING, settings or {}),
+            missing_label=check_missing_label(missing_label or {}),
+            training=training_config(DEFAULT_TRAINING, training),
             device=world.device,
             **options,
         )

@@ -187,7 +187,6 @@ def benchmark(
     """
     from fseft import api
     from fseft.cli import console, parsing
-    from fseft.evaluation.run import parse_tolerance
 
     result = api.benchmark(
         dataset,
@@ -206,7 +205,7 @@ def benchmark(
         minutes=minutes,
         metrics=parsing.names(metrics),
         baseline=baseline or against,
-        tolerance_mm=parse_tolerance(tolerance),
+        tolerance_mm=parsing.parse_tolerance(tolerance),
         memory_bytes=parsing.parse_memory(memory) if memory else None,
         device=device,
         workers=cluster or workers,

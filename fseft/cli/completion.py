@@ -28,21 +28,20 @@ def exporters(incomplete: str) -> list[str]:
 
 def models(context: typer.Context, incomplete: str) -> list[str]:
     """Completes names of models in plugins and in the workspace."""
-    from fseft.model_zoo.catalogue import model_names
-    from fseft.workspace import Workspace
+    from fseft import api
 
-    return _last_of_list(incomplete, model_names(Workspace(_workspace(context))))
+    return _last_of_list(incomplete, api.list_models(_workspace(context)))
 
 
 def structures(context: typer.Context, incomplete: str) -> list[str]:
     """Completes names of structures of the dataset that is on the command line."""
+    from fseft import api
     from fseft.errors import FseftError
-    from fseft.planning.dataset_reading import read_dataset
 
     # Arguments before an option without a value are not assigned to parameters yet.
     folder = context.params.get("dataset") or next(iter(context.args), "")
     try:
-        dataset = read_dataset(Path(folder))
+        dataset = api.read_dataset(folder)
     except (FseftError, OSError):
         return []
     return _last_of_list(incomplete, dataset.labels)
@@ -50,9 +49,7 @@ def structures(context: typer.Context, incomplete: str) -> list[str]:
 
 def adapters(context: typer.Context, incomplete: str) -> list[str]:
     """Completes run folders of the workspace that contain an adapter."""
-    from fseft.workspace import Workspace
-
-    runs = Workspace(_workspace(context)).root / "runs"
+    runs = _workspace(context) / "runs"
     folders = sorted(str(file.parent) for file in runs.rglob("adapter.safetensors"))
     return _last_of_list(incomplete, folders)
 
@@ -66,9 +63,9 @@ def components(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _names(kind: str) -> Iterable[str]:
-    from fseft.registry import registry
+    from fseft import api
 
-    return registry().names(kind)
+    return api.list_components(kind)
 
 
 def _workspace(context: typer.Context) -> Path:

@@ -99,8 +99,7 @@ def evaluate(
     """
     from fseft import api
     from fseft.cli import console
-    from fseft.cli.parsing import named_values, names
-    from fseft.evaluation.run import parse_tolerance
+    from fseft.cli.parsing import named_values, names, parse_tolerance
 
     folder = output or (predictions.parent if predictions.is_file() else predictions)
     result = api.evaluate(

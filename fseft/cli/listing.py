@@ -25,7 +25,7 @@ from fseft.cli.options import Json, Workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fseft.plugin import Spec
+    from fseft.api import Component
     from fseft.schemas import FrozenModel, ModelCard
 
 
@@ -68,9 +68,9 @@ def plugins(as_json: Json = False) -> None:
 
     fseft plugins --json
     """
-    from fseft.registry import registry
+    from fseft import api
 
-    entries = registry().plugins
+    entries = api.list_plugins()
     if as_json:
         keys = ("name", "distribution", "version", "status", "provides", "problems")
         console.show_json([{key: getattr(entry, key) for key in keys} for entry in entries])
@@ -92,14 +92,16 @@ def methods(as_json: Json = False) -> None:
 
     fseft methods --json
     """
-    from fseft.plugin import MethodSpec
-    from fseft.registry import registry
+    from fseft import api
 
-    specs = registry().specs("method", MethodSpec)
+    components = [api.get_component("method", name) for name in api.list_methods()]
     if as_json:
-        console.show_json([_describe("method", spec.name, spec) for spec in specs])
+        console.show_json([_describe(method) for method in components])
         return
-    rows = [(spec.name, spec.access, spec.summary, _package("method", spec.name)) for spec in specs]
+    rows = [
+        (method.name, getattr(method.spec, "access", ""), method.spec.summary, method.package)
+        for method in components
+    ]
     console.show_table(("method", "access", "summary", "package"), rows)
 
 
@@ -131,7 +133,7 @@ def show(
 
     fseft show metric
     """
-    from fseft.registry import registry
+    from fseft import api
 
     if not name:
         _show_names(kind.value, as_json=as_json)
@@ -139,14 +141,14 @@ def show(
     if kind is Kind.model:
         show_model(name, workspace, as_json)
         return
-    spec = registry().resolve(kind.value, name).spec
+    component = api.get_component(kind.value, name)
+    facts = _describe(component)
     if as_json:
-        console.show_json(_describe(kind.value, name, spec))
+        console.show_json(facts)
         return
-    facts = _describe(kind.value, name, spec)
     facts.pop("config_schema")
     _show_facts(facts)
-    _show_config("--set", spec.config)
+    _show_config("--set", component.spec.config)
     if kind is Kind.method:
         from fseft.training_config import TrainingConfig
 
@@ -154,13 +156,13 @@ def show(
 
 
 def _show_names(kind: str, *, as_json: bool) -> None:
-    from fseft.registry import registry
+    from fseft import api
 
-    registrations = registry().registrations(kind)
+    names = api.list_components(kind)
     if as_json:
-        console.show_json(list(registrations))
+        console.show_json(names)
         return
-    rows = [(name, registration.spec.summary) for name, registration in registrations.items()]
+    rows = [(name, api.get_component(kind, name).spec.summary) for name in names]
     console.show_table((kind, "summary"), rows)
 
 
@@ -212,7 +214,8 @@ def _numbered(classes: Sequence[str]) -> str:
     return ", ".join(texts)
 
 
-def _describe(kind: str, name: str, spec: Spec) -> dict[str, Any]:
+def _describe(component: Component) -> dict[str, Any]:
+    spec = component.spec
     facts: dict[str, Any] = {
         "name": spec.name,
         "summary": spec.summary,
@@ -224,17 +227,10 @@ def _describe(kind: str, name: str, spec: Spec) -> dict[str, Any]:
     facts |= {"presets": presets} if presets else {}
     return {
         **facts,
-        "package": _package(kind, name),
+        "package": component.package,
         "factory": spec.factory,
         "config_schema": spec.config.model_json_schema(),
     }
-
-
-def _package(kind: str, name: str) -> str:
-    from fseft.registry import registry
-
-    source = registry().provenance(kind, name)
-    return f"{source.distribution} {source.version}"
 
 
 def _show_facts(facts: dict[str, Any]) -> None:

@@ -59,9 +59,8 @@ def new(
 
     fseft plugin new my-metric --kind metric --output my-metric
     """
-    from fseft.scaffold.new_plugin import PREFIX, new_plugin
+    from fseft import api
 
-    folder = output or Path(f"{PREFIX}{name}")
-    new_plugin(name, kind, folder)
-    console.show_lines([f"the package {PREFIX}{name}: {folder}"])
+    folder = api.new_plugin(name, kind, output)
+    console.show_lines([f"the package fseft-{name}: {folder}"])
     console.note(f"next: pip install -e {folder}; fseft show {kind} {name}; pytest {folder}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -134,16 +135,24 @@ def parse_settings(option: str, texts: Iterable[str], *, example: str = "rank=4"
     Raises:
         FseftError: A text has no equals sign.
     """
-    from fseft.experiment.settings import parsed_value
-
     settings = {}
     for text in texts:
         key, sign, value = text.partition("=")
         if not sign:
             cause = f"{option} {text!r}: expected key=value"
             raise FseftError(cause, hint=f"Write for example {option} {example}.")
-        settings[key] = parsed_value(value)
+        settings[key] = _parse_value(value)
     return settings
+
+
+def _parse_value(text: str) -> Any:
+    """Parses text as JSON, or as JSON values separated by commas, or returns the text."""
+    for candidate in (text, f"[{text}]") if "," in text else (text,):
+        try:
+            return json.loads(candidate)
+        except ValueError:
+            continue
+    return text
 
 
 def parse_memory(text: str) -> int:
@@ -166,3 +175,18 @@ def parse_memory(text: str) -> int:
         raise FseftError(cause, hint=f"Did you mean {number}GB?")
     unit = 1024 ** list(_UNITS).index(prefix) if binary else _UNITS[prefix]
     return int(float(number) * unit)
+
+
+def parse_tolerance(text: str) -> float:
+    """Returns the millimetres of `2mm` or `2`.
+
+    Raises:
+        FseftError: The text is not a length of 0 or more.
+    """
+    try:
+        value = float(text.strip().lower().removesuffix("mm"))
+    except ValueError:
+        value = -1.0
+    if not (math.isfinite(value) and value >= 0):
+        raise FseftError(f"the tolerance {text!r} is not a length in mm", hint="Write it as 2mm.")
+    return value

@@ -59,33 +59,30 @@ def phantom(
 
     fseft phantom livers-mr --modality mr --structures liver,spleen
     """
+    from fseft import api
     from fseft.cli.console import ConsoleCallbacks, show_json, show_lines
     from fseft.cli.parsing import names
-    from fseft.demo.phantom import EMBEDDED, PhantomSet, VariedSet, write_phantoms, write_varied
-    from fseft.workspace import require_empty
 
-    sets: dict[Path, PhantomSet | VariedSet]
-    if embedded:
-        sets = {folder / varied.name: varied for varied in EMBEDDED}
-    else:
-        sets = {folder: PhantomSet(folder.name, modality, names(structures), cases, seed)}
-    for path in sets:
-        require_empty(path)
-    callbacks = ConsoleCallbacks()
-    for path, phantoms in sets.items():
-        if isinstance(phantoms, VariedSet):
-            write_varied(path, phantoms, test_cases=test_cases, callbacks=callbacks)
-        else:
-            write_phantoms(path, phantoms, test_cases=test_cases, shift=shift, callbacks=callbacks)
+    written = api.write_phantoms(
+        folder,
+        cases=cases,
+        test_cases=test_cases,
+        modality=modality,
+        structures=names(structures),
+        shift=shift,
+        seed=seed,
+        embedded=embedded,
+        callbacks=ConsoleCallbacks(),
+    )
     if as_json:
         show_json(
             [
-                {"folder": str(path), "cases": phantoms.cases, "test_cases": test_cases}
-                for path, phantoms in sets.items()
+                {"folder": str(path), "cases": count, "test_cases": test_cases}
+                for path, count in written.items()
             ]
         )
         return
     show_lines(
-        f"{pluralise(phantoms.cases, 'labelled case')} and {test_cases} for testing: {path}"
-        for path, phantoms in sets.items()
+        f"{pluralise(count, 'labelled case')} and {test_cases} for testing: {path}"
+        for path, count in written.items()
     )

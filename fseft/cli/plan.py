@@ -50,7 +50,6 @@ def plan(
     fseft plan livers --model none --memory 8GB
     """
     from fseft import api
-    from fseft.workspace import Workspace
 
     fingerprint, decided = api.plan(
         dataset,
@@ -66,7 +65,7 @@ def plan(
         console.show_json(decided.model_dump(mode="json"))
         return
     _show(fingerprint, decided)
-    console.note(f"plan: {Workspace(workspace).plan(decided.dataset, model)}")
+    console.note(f"plan: {api.Workspace(workspace).plan(decided.dataset, model)}")
 
 
 def _show(fingerprint: Fingerprint, decided: Plan) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -248,16 +249,13 @@ def pretrain(
     `fseft pretrain livers --name livers-2 --init torso --epochs 50`
     """
     from fseft.cli.parsing import names, numbers, parse_settings
-    from fseft.pretraining.configure import split_settings
-    from fseft.pretraining.label_presence import parse_missing_label
 
     values = parse_settings("--set", settings or (), example="ema_decay=0.99")
     _check_settings(values)
-    training, hparams = split_settings(values)
     spacing_mm = numbers("--spacing", spacing, float, example="1.5,1.5,1.5")
     bounds = numbers("--window", window, float, example="-175,250")
     patch_size = numbers("--patch", patch, int, example=PATCH)
-    training |= {
+    values |= {
         "epochs": epochs,
         "learning_rate": learning_rate,
         "crops_per_step": crops_per_step,
@@ -266,17 +264,16 @@ def pretrain(
         "datasets": datasets,
         "name": name,
         "architecture": architecture,
-        "hparams": hparams,
         "init": init,
         "allow_pickle": allow_pickle,
         "labels": names(labels),
-        "missing_label": parse_missing_label(missing_label or ()),
+        "missing_label": _missing_label(missing_label or ()),
         "masking": masking,
         "temperature": _temperature(sampling, balanced=balanced, natural=natural),
         "validation_fraction": validation_fraction,
         "spacing_mm": spacing_mm,
         "window": bounds,
-        "settings": training,
+        "settings": values,
         "steps_per_epoch": steps_per_epoch,
         "minutes": minutes,
         "seed": seed,
@@ -308,6 +305,12 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             raise FseftError(f"--set {key}: this setting has an option", hint=f"Use {option}.")
 
 
+def _missing_label(texts: Sequence[str]) -> dict[str, str]:
+    """Parses rules of the form `RULE` or `DATASET=RULE`; the empty name stands for all others."""
+    parts = [text.rpartition("=") for text in texts]
+    return {dataset: rule for dataset, _, rule in parts}
+
+
 def _temperature(sampling: str, *, balanced: bool, natural: bool) -> float:
     """Sampling temperature of `--sampling`, or of its former options.
 
@@ -334,9 +337,8 @@ def _run(options: Mapping[str, Any], workspace: Path, *, as_json: bool) -> None:
     """Trains, shows the progress, and prints the new model."""
     from fseft import api
     from fseft.cli.training_progress import training_progress
-    from fseft.learn.training.distributed import is_rank_zero
 
-    if not is_rank_zero():  # rank 0 speaks for all
+    if os.environ.get("RANK", "0") != "0":  # rank 0 of torchrun speaks for all
         console.configure_logging(logging.ERROR)
         api.pretrain(**options, workspace=workspace)
         return

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from fseft.demo.phantom import LEFT_OUT
 from fseft.demo.results import KNOWN
+from fseft.phantom import LEFT_OUT
 from fseft.reporting.charts import line_chart
 from fseft.reporting.figures import (
     best_slice,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from fseft import api
 from fseft.demo.page import write_page
-from fseft.demo.phantom import LEFT_OUT, PhantomSet, write_phantoms
 from fseft.demo.results import KNOWN, DemoResult, MethodResult
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.logs import captured_records
+from fseft.phantom import LEFT_OUT, PhantomSet, write_phantoms
 from fseft.planning.dataset_reading import read_dataset
 from fseft.registry import registry
 from fseft.workspace import Workspace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,21 +84,6 @@ class ScoredCase:
 
     scores: dict[str, StructureScore]
     reference_values: set[int]
-
-
-def parse_tolerance(text: str) -> float:
-    """Returns the millimetres of `2mm` or `2`.
-
-    Raises:
-        FseftError: The text is not a length of 0 or more.
-    """
-    try:
-        value = float(text.strip().lower().removesuffix("mm"))
-    except ValueError:
-        value = -1.0
-    if not (math.isfinite(value) and value >= 0):
-        raise FseftError(f"the tolerance {text!r} is not a length in mm", hint="Write it as 2mm.")
-    return value
 
 
 def evaluate(

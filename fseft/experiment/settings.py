@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
@@ -150,16 +149,6 @@ def _current_name(spec: MethodSpec, key: str) -> str:
     raise FseftError(f"the method {spec.name!r} has no setting {key!r}", hint=hint)
 
 
-def parsed_value(value: str) -> Any:
-    """Parses text as JSON, or as JSON values separated by commas, or returns the text."""
-    for text in (value, f"[{value}]") if "," in value else (value,):
-        try:
-            return json.loads(text)
-        except ValueError:
-            continue
-    return value
-
-
 def _preset(spec: MethodSpec, name: str, decoder: PartMode) -> dict[str, Any]:
     """Returns the settings of a preset."""
     if name not in spec.presets:
@@ -239,7 +228,7 @@ def _as_field(model: type[FrozenModel], key: str, value: Any) -> Any:
         return value
     if not isinstance(value, str):
         return [value]
-    return [parsed_value(item) for item in value.split(",") if item]
+    return [item for item in value.split(",") if item]
 
 
 def _takes_tuple(annotation: Any) -> bool:

@@ -6,10 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ValidationError
-
-from fseft.errors import FseftError, did_you_mean, plain_message
-from fseft.experiment.settings import check_components
+from fseft.errors import FseftError, did_you_mean
 from fseft.learn.networks.backbone import validate_hparams
 from fseft.model_zoo.catalogue import check_model_name
 from fseft.registry import registry
@@ -50,6 +47,9 @@ TRAINING_KEYS = (
     "precision",
 )
 """Fields of the training configuration that pre-training takes as settings."""
+
+OPTION_KEYS = ("epochs", "learning_rate", "crops_per_step")
+"""Further fields of it that pre-training takes; the command line has an option for each."""
 
 _RELEVANT_FIELDS = (
     "labels",
@@ -171,23 +171,19 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
         settings: Setting -> value; former names are accepted.
 
     Returns:
-        Validated fields of the training configuration, and everything else.
+        Fields of the training configuration, and everything else.
 
-    Raises:
-        FseftError: A field of the training configuration has an invalid value.
+    Examples:
+        >>> split_settings({"epochs": 5, "channels": [8, 16]})
+        ({'epochs': 5}, {'channels': [8, 16]})
     """
-    current = {TrainingConfig.current_name(key): value for key, value in settings.items()}
-    training = {key: value for key, value in current.items() if key in TRAINING_KEYS}
-    try:
-        config = TrainingConfig(**training)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = str(problem["loc"][0])
-        message = f"setting {key}={training[key]}: {plain_message(problem['msg'])}"
-        raise FseftError(message, hint="Pass another value.") from error
-    check_components(config)
-    hparams = {key: value for key, value in current.items() if key not in training}
-    return {key: getattr(config, key) for key in training}, hparams
+    training: dict[str, Any] = {}
+    hparams: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = TrainingConfig.current_name(key)
+        is_training = name in (*OPTION_KEYS, *TRAINING_KEYS)
+        (training if is_training else hparams)[name] = value
+    return training, hparams
 
 
 def check_request(request: PretrainRequest, architecture: Architecture) -> None:
@@ -253,7 +249,7 @@ def network_hparams(hparams: Mapping[str, Any], architecture: Architecture) -> d
     if unknown:
         raise FseftError(
             f"neither the training nor the network has a setting {unknown[0]!r}",
-            hint=did_you_mean(unknown[0], [*TRAINING_KEYS, *fields]),
+            hint=did_you_mean(unknown[0], [*OPTION_KEYS, *TRAINING_KEYS, *fields]),
         )
     config = validate_hparams(architecture, hparams)
     return config.model_dump(mode="json", exclude_unset=True)

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from fseft.errors import FseftError, describe_validation, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fseft.schemas import Dataset, Fingerprint
@@ -70,29 +70,28 @@ def _masks(dataset: Dataset) -> dict[str, Structures]:
     }
 
 
-def parse_missing_label(texts: Iterable[str]) -> dict[str, MissingLabel]:
-    """Parses rules of the form `RULE` or `DATASET=RULE`.
+def check_missing_label(rules: Mapping[str, str]) -> dict[str, MissingLabel]:
+    """Checks rules for missing labels, and translates those of earlier versions.
 
-    Returns:
-        Dataset -> rule; the empty name stands for all other datasets.
+    Args:
+        rules: Dataset -> rule; the empty name stands for all other datasets.
 
     Raises:
         FseftError: A rule is unknown.
 
     Examples:
-        >>> parse_missing_label(["unannotated", "livers=absent"])
+        >>> check_missing_label({"": "not-drawn", "livers": "absent"})
         {'': 'unannotated', 'livers': 'absent'}
     """
-    rules: dict[str, MissingLabel] = {}
+    checked: dict[str, MissingLabel] = {}
     choices = get_args(MissingLabel)
-    for text in texts:
-        dataset, _, rule = text.rpartition("=")
-        rule = FORMER_RULES.get(rule, rule)
+    for dataset, written in rules.items():
+        rule = FORMER_RULES.get(written, written)
         if rule not in choices:
             cause = f"unknown rule for missing labels {rule!r}"
             raise FseftError(cause, hint=did_you_mean(rule, choices))
-        rules[dataset] = cast("MissingLabel", rule)
-    return rules
+        checked[dataset] = cast("MissingLabel", rule)
+    return checked
 
 
 def missing_label_rules(

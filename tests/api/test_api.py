@@ -244,5 +244,5 @@ def test_an_unknown_option_of_pre_training_is_refused(blobs, tmp_path):
         fseft.pretrain(blobs, "mine", sede=1, workspace=tmp_path)
     with pytest.raises(FseftError, match=r"unknown device 'tpu'"):
         fseft.pretrain(blobs, "mine", device="tpu", workspace=tmp_path)
-    with pytest.raises(FseftError, match=r"no setting 'epoch'\. Did you mean epochs"):
+    with pytest.raises(FseftError, match=r"has a setting 'epoch'\. Did you mean epochs"):
         fseft.pretrain(blobs, "mine", settings={"epoch": 1}, workspace=Workspace(tmp_path))

@@ -26,8 +26,8 @@ from fseft.builtin.phantom.domain import (
     random_frame,
 )
 from fseft.builtin.phantom.scenes import HU, ORGANS, build_scene, random_atlas
-from fseft.demo.phantom import EMBEDDED, LEFT_OUT, write_varied
 from fseft.demo.results import KNOWN
+from fseft.phantom import EMBEDDED, LEFT_OUT, write_varied
 from fseft.volume.geometry import geometry_mismatch
 from fseft.volume.image import read_labels, read_volume
 

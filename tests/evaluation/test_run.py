@@ -8,9 +8,10 @@ import json
 import numpy as np
 import pytest
 
+from fseft.cli.parsing import parse_tolerance
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
-from fseft.evaluation.run import Evaluation, evaluate, parse_tolerance, write_evaluation
+from fseft.evaluation.run import Evaluation, evaluate, write_evaluation
 from fseft.schemas import PredictedCase, Predictions
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import write_labels

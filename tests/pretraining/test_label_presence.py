@@ -13,8 +13,8 @@ from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import fingerprint_dataset
 from fseft.pretraining.label_presence import (
     annotated_structures,
+    check_missing_label,
     missing_label_rules,
-    parse_missing_label,
 )
 from fseft.volume.image import read_labels, write_labels
 from fseft.workspace import Workspace
@@ -35,7 +35,7 @@ def folder(tmp_path):
 def annotated(folder, tmp_path):
     dataset = read_dataset(folder)
     fingerprint = fingerprint_dataset(dataset, Workspace(tmp_path / "workspace"))
-    return lambda rule="absent": annotated_structures(folder, dataset, fingerprint, rule)
+    return lambda rule="absent": annotated_structures(dataset, fingerprint, rule)
 
 
 BOTH, KIDNEY = {"Left kidney", "tumour"}, {"Left kidney"}
@@ -73,12 +73,12 @@ def test_an_empty_mask_means_absent_and_a_missing_mask_unannotated(
     dataset = read_dataset(folder)
     fingerprint = fingerprint_dataset(dataset, Workspace(tmp_path / "workspace"))
     both, liver = {"liver", "spleen"}, {"liver"}
-    assert annotated_structures(folder, dataset, fingerprint, "absent") == {
+    assert annotated_structures(dataset, fingerprint, "absent") == {
         "a": both,
         "b": both,
         "c": liver,
     }
-    assert annotated_structures(folder, dataset, fingerprint, "unannotated") == {
+    assert annotated_structures(dataset, fingerprint, "unannotated") == {
         "a": both,
         "b": liver,
         "c": liver,
@@ -104,17 +104,17 @@ def test_an_invalid_declaration_is_refused(text, message, folder, annotated):
 def test_a_rule_is_for_one_dataset_or_for_all_others():
     datasets = ["x", "y"]
     assert missing_label_rules({}, datasets) == {"x": "absent", "y": "absent"}
-    rules = parse_missing_label(["y=absent", "unannotated"])
+    rules = check_missing_label({"y": "absent", "": "unannotated"})
     assert missing_label_rules(rules, datasets) == {"x": "unannotated", "y": "absent"}
 
 
 def test_former_names_of_the_rules_are_accepted():
-    rules = parse_missing_label(["y=not-there", "not-drawn"])
+    rules = check_missing_label({"y": "not-there", "": "not-drawn"})
     assert rules == {"y": "absent", "": "unannotated"}
 
 
 def test_unknown_rules_and_datasets_are_refused():
     with pytest.raises(FseftError, match="unknown rule for missing labels 'maybe'"):
-        parse_missing_label(["x=maybe"])
+        check_missing_label({"x": "maybe"})
     with pytest.raises(FseftError, match="unknown dataset 'z'"):
         missing_label_rules({"z": "absent"}, ["x", "y"])

@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from fseft import api
 from fseft.api._resolve import as_dataset, as_initial_weights
-from fseft.demo.phantom import PhantomSet, write_phantoms
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
@@ -25,6 +24,7 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks.state_dict_mapping import LoadReport
+from fseft.phantom import PhantomSet, write_phantoms
 from fseft.pretraining import datasets as preparation
 from fseft.pretraining import run
 from fseft.pretraining import training as step

@@ -26,11 +26,6 @@ RANK_ZERO_TIMEOUT = timedelta(days=7)
 """Time that the other ranks wait for rank 0, for example while it preprocesses."""
 
 
-def is_rank_zero() -> bool:
-    """Returns whether this process reports and writes for all, also before the group is formed."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @dataclass(frozen=True)
 class DistributedContext:
     """The group of processes that train a network together.
