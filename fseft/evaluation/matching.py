@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
 from fseft.inference.index import INDEX, adapter_hashes, is_described, read_index
-from fseft.volume.image import IMAGE_SUFFIXES, case_name, is_image
+from fseft.volume.image_files import IMAGE_SUFFIXES, case_name, is_image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -240,7 +240,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:
     """Returns structures and ignore value of `dataset.json`; None without such a file."""
     folder = _folder_of(labels)
-    for path in (folder / "dataset.json", folder.resolve().parent / "dataset.json"):
+    # The folder may be a link: its own parent goes before the parent of its target.
+    places = (folder, folder.absolute().parent, folder.resolve().parent)
+    for path in (place / "dataset.json" for place in places):
         if path.is_file():
             values = _read_label_values(path)
             ignore_value = values.pop("ignore", None)

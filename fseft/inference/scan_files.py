@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
-from fseft.volume.image import case_name, is_image
+from fseft.volume.image_files import SUPPORTED, case_name, is_image, is_unread_image
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,17 +39,28 @@ def gather_scans(inputs: Sequence[Path], num_channels: int) -> dict[str, tuple[P
         name = case_name(file)
         scans.setdefault(name[:-5] if suffixed else name, []).append(file)
     for name, paths in scans.items():
-        expected = list(range(num_channels)) if suffixed else [_channel(paths[0])]
-        if [_channel(path) for path in paths] != expected:
-            raise FseftError(
-                f"{len(paths)} file(s) with the same name, expected {len(expected)}",
-                case=name,
-                file=paths[0],
-                hint="Rename the files so that every scan has a unique name.",
-            )
+        _check_files(name, paths, range(num_channels) if suffixed else (_channel(paths[0]),))
     if not scans:
         raise _no_scan_error(inputs)
     return {name: tuple(paths) for name, paths in scans.items()}
+
+
+def _check_files(name: str, paths: Sequence[Path], expected: Sequence[int | None]) -> None:
+    """Refuses a scan without one of its channels, and two scans with one name."""
+    found = [_channel(path) for path in paths]
+    missing = [
+        f"_{number:04d}" for number in expected if number not in found and number is not None
+    ]
+    if missing:
+        cause = f"has no channel {', '.join(missing)}"
+        raise FseftError(cause, case=name, file=paths[0].parent, hint="Add the missing file.")
+    if found != list(expected):
+        raise FseftError(
+            f"{len(paths)} files with the same name, expected {len(expected)}",
+            case=name,
+            file=paths[0],
+            hint="Rename the files so that every scan has a unique name.",
+        )
 
 
 def _expand(path: Path) -> list[Path]:
@@ -60,23 +71,23 @@ def _expand(path: Path) -> list[Path]:
         return [path]
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     images = [entry for entry in entries if is_image(entry)]
-    skipped = [entry.name for entry in entries if entry.is_dir() and entry not in images]
+    skipped = [entry.name for entry in entries if is_unread_image(entry)]
     if images and skipped:
-        logger.warning(
-            "%s: skipped the folders %s; pass them too if they hold scans", path, ", ".join(skipped)
-        )
+        logger.warning("%s: skipped %s, which are not read as scans", path, ", ".join(skipped))
     return images
 
 
 def _no_scan_error(inputs: Sequence[Path]) -> FseftError:
     """The hint names images in deeper folders, as in patient/study/series."""
-    nested = (path for folder in inputs for path in sorted(folder.rglob("*")) if is_image(path))
-    first = next(nested, None)
-    if first is None:
-        hint = "Pass image files, or folders of images."
-    else:
+    entries = [entry for folder in inputs for entry in sorted(folder.rglob("*"))]
+    file = inputs[0] if inputs else None
+    unread = [entry.name for entry in entries if entry.is_file() and is_unread_image(entry)]
+    cause, hint = "no scan was found", "Pass image files, or folders of images."
+    if first := next((entry for entry in entries if is_image(entry)), None):
         hint = f"Pass {first.parent if first.is_file() else first}."
-    return FseftError("no scan was found", file=inputs[0] if inputs else None, hint=hint)
+    elif unread:
+        cause, hint = f"no scan is in a format that is read ({unread[0]})", SUPPORTED
+    return FseftError(cause, hint=hint, file=file)
 
 
 def _channel(path: Path) -> int | None:

@@ -18,7 +18,7 @@ from fseft import workspace
 from fseft.errors import FseftError, pluralise
 from fseft.volume import dicom, nifti, nrrd_mha
 from fseft.volume._logging import warn_once
-from fseft.volume.dicom_files import is_dicom, is_series
+from fseft.volume.dicom_files import is_dicom
 from fseft.volume.geometry import (
     Array,
     Geometry,
@@ -27,15 +27,15 @@ from fseft.volume.geometry import (
     reorient,
     shear_degrees,
 )
+from fseft.volume.image_files import SUPPORTED, suffix_of
 from fseft.volume.label_values import MAX_VALUE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
-
-_SUPPORTED = f"Supported are {', '.join(IMAGE_SUFFIXES)} and folders with one DICOM series."
 _MAX_LABELS = 1000  # atlases of the whole body have some hundreds
+_LABEL_ROUNDING = 0.01  # of labels that were resampled, or converted to floats and back
+_MAX_LABEL_SLOPE = 0.5  # with larger steps, any values are near integers
 _SHEAR_DEGREES = (0.1, 5.0)  # deviation from the right angle that is warned of, and refused
 _USUAL_SPACING_MM = (0.01, 20.0)  # of scanners for patients and small animals
 _MIN_SPACING_MM, _MAX_EXTENT_MM = 1e-4, 5000.0  # optical microscopes, and twice a tall patient
@@ -58,22 +58,6 @@ class _Format(Protocol):
     def read(self, path: Path, /) -> tuple[Array, Array]: ...
 
 
-def case_name(path: Path) -> str:
-    """Returns the file name without its image suffix.
-
-    Examples:
-        >>> from pathlib import Path
-        >>> case_name(Path("case_0000.nii.gz"))
-        'case_0000'
-    """
-    return path.name[: len(path.name) - len(_suffix(path))]
-
-
-def is_image(path: Path) -> bool:
-    """Returns whether this is a file with an image suffix, or a folder with DICOM files."""
-    return is_series(path) if path.is_dir() else bool(_suffix(path))
-
-
 def read_volume(
     source: Path | Sequence[Path], *, channels: int | None = None, case: str | None = None
 ) -> Volume:
@@ -81,7 +65,8 @@ def read_volume(
 
     Args:
         source: One file or DICOM folder, whose fourth dimension or vector components are the
-            channels; or one file per channel, all on the same grid.
+            channels; or one file per channel, all on the same grid, with permuted or flipped axes
+            at most.
         channels: Expected number of channels; None accepts any.
         case: Case identifier, for error messages.
 
@@ -111,16 +96,18 @@ def read_volume(
     if len(paths) == 1:
         return _read_image(paths[0], channels, case)
     volumes = [_read_image(path, 1, case) for path in paths]
-    geometry = volumes[0].geometry
+    geometry, arrays = volumes[0].geometry, []
     for path, volume in zip(paths, volumes, strict=True):
-        if difference := geometry_mismatch(volume.geometry, geometry):
+        array, turned = reorient(volume.array, volume.geometry, geometry.orientation)
+        if difference := geometry_mismatch(turned, geometry):
             raise FseftError(
                 f"is not on the grid of {paths[0].name}: {difference}",
                 hint="Resample the channels to one grid.",
                 case=case,
                 file=path,
             )
-    return Volume(np.concatenate([volume.array for volume in volumes]), geometry)
+        arrays.append(array)
+    return Volume(np.concatenate(arrays), geometry)
 
 
 def read_labels(path: Path, *, case: str | None = None) -> Volume:
@@ -131,7 +118,8 @@ def read_labels(path: Path, *, case: str | None = None) -> Volume:
         case: Case identifier, for error messages.
 
     Returns:
-        The labels (1, z, y, x) in the smallest unsigned integer type.
+        The labels (1, z, y, x) in the smallest unsigned integer type. Values with the rounding
+        error of floats, or of integers that the header scales, become the nearest integers.
 
     Raises:
         FseftError: The file is missing, damaged or not a 3D image, has several channels, or
@@ -144,7 +132,10 @@ def read_labels(path: Path, *, case: str | None = None) -> Volume:
                 f"has {len(volume.array)} channels, expected one label map",
                 hint="Save one whole number per voxel, not one channel per structure.",
             )
-        return Volume(_as_labels(volume.array), volume.geometry)
+        array = volume.array
+        if array.dtype.kind == "f":
+            array = _rounded(array, _rounding_error(path))
+        return Volume(_as_labels(array), volume.geometry)
 
 
 def write_labels(
@@ -196,16 +187,16 @@ def write_volume(path: Path, array: Array, geometry: Geometry, *, scan: Path | N
             hint="Arrays are (channel, i, j, k), labels (i, j, k).",
             file=path,
         )
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if not suffix:
-        raise FseftError(f"has no image suffix ('{path.name}')", hint=_SUPPORTED, file=path)
+        raise FseftError(f"has no image suffix ('{path.name}')", hint=SUPPORTED, file=path)
     dtype = {"bool": "uint8", "float16": "float32"}.get(array.dtype.name, array.dtype.name)
     array = array.astype(dtype, copy=False)
     with _located(path, None), workspace.atomic_write(path) as temporary:
         if not suffix.startswith(".nii"):
             nrrd_mha.write(temporary, array, geometry.affine)
             return
-        is_nifti = scan is not None and _suffix(scan).startswith(".nii") and scan.is_file()
+        is_nifti = scan is not None and suffix_of(scan).startswith(".nii") and scan.is_file()
         nifti.write(temporary, array, geometry.affine, scan if is_nifti else None)
 
 
@@ -237,11 +228,6 @@ def voxels_digest(volume: Volume) -> str:
     return workspace.digest(geometry.shape, sample.tobytes())
 
 
-def _suffix(path: Path) -> str:
-    name = path.name.lower()
-    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
-
-
 @contextmanager
 def _located(path: Path, case: str | None) -> Iterator[None]:
     """Adds the case and the file to errors that are raised within."""
@@ -263,7 +249,7 @@ def _format(path: Path) -> _Format:
         return dicom
     if path.stat().st_size == 0:
         raise FseftError("is empty (0 bytes)", hint="Copy or export it again.")
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix:
         return nifti if suffix.startswith(".nii") else nrrd_mha
     image = path.with_suffix(".img")
@@ -274,7 +260,7 @@ def _format(path: Path) -> _Format:
     if is_dicom(path):
         hint = "Give the folder of its series; convert a DICOM-SEG to .nii.gz."
         raise FseftError("is a single DICOM file", hint=hint)
-    raise FseftError(f"has an unsupported format ('{path.suffix}')", hint=_SUPPORTED)
+    raise FseftError(f"has an unsupported format ('{path.suffix}')", hint=SUPPORTED)
 
 
 def _load(path: Path) -> Volume:
@@ -336,10 +322,32 @@ def _check_voxels(array: Array) -> None:
         raise FseftError(cause, hint="Check how it was exported.")
 
 
+def _rounding_error(path: Path) -> float:
+    """Returns the largest distance of stored labels from integers."""
+    slope = nifti.slope(path) if suffix_of(path).startswith(".nii") else 0.0
+    if slope > _MAX_LABEL_SLOPE:
+        return _LABEL_ROUNDING
+    return max(_LABEL_ROUNDING, 0.51 * slope)  # half a step, and the error of float32
+
+
+def _rounded(array: Array, tolerance: float) -> Array:
+    """Returns floats as integers that are at most this far away."""
+    rounded = np.rint(array)
+    with np.errstate(invalid="ignore"):  # of infinity
+        is_integer = np.abs(array - rounded) <= tolerance
+    if not is_integer.all():
+        others = array[~is_integer]
+        raise FseftError(
+            f"contains {pluralise(others.size, 'non-integer voxel')} (e.g. {others[0]})",
+            hint="Give a label map; resample labels with nearest neighbour.",
+        )
+    return rounded
+
+
 def _as_labels(array: Array) -> Array:
-    """Returns labels in the smallest unsigned type; refuse arrays that are not label maps."""
+    """Returns labels in the smallest unsigned type; refuses arrays that are not label maps."""
     if array.dtype.kind == "f":
-        _check_integers(array)
+        array = _rounded(array, 0.0)
     if array.min() < 0:
         cause = f"contains negative labels (lowest {array.min()})"
         raise FseftError(cause, hint="Number labels from 0 on.")
@@ -351,16 +359,6 @@ def _as_labels(array: Array) -> Array:
     if highest > np.iinfo(np.uint8).max:
         _check_label_count(labels)
     return labels
-
-
-def _check_integers(array: Array) -> None:
-    is_integer = np.isfinite(array) & (array == np.rint(array))
-    if not is_integer.all():
-        others = array[~is_integer]
-        raise FseftError(
-            f"contains {pluralise(others.size, 'non-integer voxel')} (e.g. {others[0]})",
-            hint="Give a label map; resample labels with nearest neighbour.",
-        )
 
 
 def _check_label_count(labels: Array) -> None:

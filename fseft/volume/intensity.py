@@ -24,6 +24,7 @@ _MR = re.compile(
 )
 _CLIPPING = ("window", "clip-zscore")
 _MIN_STD = 1e-8
+_MAX_COUNTED = 100_000  # voxels of an image whose values are all counted, not one in 27
 _MAX_LABEL_VALUES = 16  # integer images with at most as many distinct values resemble label maps
 
 
@@ -76,7 +77,8 @@ def modality_warnings(array: Array, expected: Modality) -> list[str]:
     """
     warnings = []
     if array.dtype.kind in "iu":
-        count = len(np.unique(array[..., ::3, ::3, ::3]))
+        step = 3 if array.size > _MAX_COUNTED else 1
+        count = len(np.unique(array[..., ::step, ::step, ::step]))
         if count <= _MAX_LABEL_VALUES:
             warnings.append(f"it contains {count} different values, as a label map does")
     low = array.min()

@@ -75,6 +75,15 @@ def read(path: Path) -> tuple[Array, Array]:
     return _rescaled(voxels, header), affine
 
 
+def slope(path: Path) -> float:
+    """Returns the factor by which a NIfTI file multiplies stored integers; 0 without one."""
+    with _open(path) as stream:
+        header = _read_header(stream)
+    rescaling = _rescaling(header)
+    is_integer = _stored_dtype(header).kind in "iu"
+    return abs(rescaling[0]) if rescaling and is_integer else 0.0
+
+
 def write(path: Path, array: Array, affine: Array, scan: Path | None = None) -> None:
     """Writes a NIfTI-1 file, gzipped if the suffix is `.gz`.
 

@@ -124,6 +124,18 @@ def test_a_value_without_a_name_is_left_out_too(sides):
     assert score(sides).left_out == ("class_4",)
 
 
+@pytest.mark.parametrize("described", ["data", "elsewhere"])
+def test_structures_have_their_names_where_the_folder_of_labels_is_a_link(sides, described):
+    predictions, linked = sides
+    target = linked.parents[1] / "elsewhere" / "labels"
+    describe(linked.parents[1] / described / "dataset.json", {"background": 0, "liver": 1})
+    linked.parent.mkdir(exist_ok=True)
+    write(predictions, a=labels(v1=1))
+    write(target, a=labels(v1=1))
+    linked.symlink_to(target)
+    assert set(score(sides).classes) == {"liver"}
+
+
 def test_the_decathlon_maps_values_to_names(sides):
     describe(sides[1].parent / "dataset.json", {"0": "background", "1": "liver"})
     write(sides[0], a=labels(v1=1))

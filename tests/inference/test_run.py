@@ -324,12 +324,17 @@ def test_files_with_all_channels_need_no_suffix(tmp_path):
 @pytest.mark.parametrize(
     ("files", "channels", "message"),
     [
-        (["a/p.nii.gz", "b/p.nii.gz"], 1, r"case p.*2 file\(s\) with the same name, expected 1"),
-        (["a/p_0000.nii.gz", "b/p_0000.nii.gz"], 2, "with the same name, expected 2"),
+        (["a/p.nii.gz", "b/p.nii.gz"], 1, "case p.*2 files with the same name, expected 1"),
+        (["a/p_0000.nii.gz", "b/p_0000.nii.gz"], 2, "case p.*has no channel _0001"),
+        (
+            ["a/p_0000.nii.gz", "b/p_0000.nii.gz", "a/p_0001.nii.gz"],
+            2,
+            "3 files with the same name, expected 2",
+        ),
         (
             ["a/p_0000.nii.gz", "a/p_0001.nii.gz", "a/q_0001.nii.gz"],
             2,
-            r"case q.*1 file\(s\) with the same name, expected 2",
+            "case q.*has no channel _0000",
         ),
         (["a/notes.txt"], 1, "no scan was found"),
     ],
@@ -465,7 +470,16 @@ def test_a_folder_with_scans_further_below_names_the_first(tmp_path):
 def test_skipped_folders_are_named(tmp_path, caplog):
     touched(tmp_path, "scans/a.nii.gz", "scans/more/b.nii.gz")
     assert set(gather_scans([tmp_path / "scans"], 1)) == {"a"}
-    assert "skipped the folders more" in caplog.messages[0]
+    assert "skipped more, which" in caplog.messages[0]
+
+
+def test_scans_of_a_format_that_is_not_read_are_named(tmp_path, caplog):
+    touched(tmp_path, "scans/b.mhd", "scans/notes.txt")
+    with pytest.raises(FseftError, match=r"format that is read \(b\.mhd\).*Supported are"):
+        gather_scans([tmp_path / "scans"], 1)
+    touched(tmp_path, "scans/a.nii.gz")
+    assert set(gather_scans([tmp_path / "scans"], 1)) == {"a"}
+    assert "skipped b.mhd" in caplog.messages[0]
 
 
 def test_an_output_that_cannot_be_written_is_told_before_any_work(request_of, workspace, tmp_path):

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from fseft.errors import FseftError
-from fseft.volume.image import content_digest, is_image, read_volume
+from fseft.volume.image import content_digest, read_volume
+from fseft.volume.image_files import is_image
 from fseft.volume.nrrd_mha import simpleitk
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

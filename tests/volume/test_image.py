@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
@@ -16,15 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from fseft.errors import FseftError
 from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
-from fseft.volume.image import (
-    case_name,
-    content_digest,
-    is_image,
-    read_labels,
-    read_volume,
-    write_labels,
-    write_volume,
-)
+from fseft.volume.image import content_digest, read_labels, read_volume, write_labels, write_volume
+from fseft.volume.image_files import case_name, is_image
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 DTYPES = (
@@ -185,6 +179,16 @@ def test_one_file_per_channel_makes_one_volume_in_that_order(tmp_path):
     assert content_digest(paths) != content_digest(paths[::-1])
 
 
+@pytest.mark.parametrize("code", ["RAS", "LPI", "PIR"])
+def test_channels_with_other_axes_are_turned_to_those_of_the_first(tmp_path, code):
+    first, second = (ramp((1, 3, 4, 5), dtype) for dtype in ("uint8", "int16"))
+    paths = [image(tmp_path / "a_0000.nii.gz", first)]
+    paths.append(image(tmp_path / "a_0001.nii.gz", *reorient(second, IDENTITY, code)))
+    volume = read_volume(paths)
+    np.testing.assert_array_equal(volume.array, np.concatenate([first, second]))
+    assert geometry_mismatch(volume.geometry, IDENTITY) is None
+
+
 def test_channels_on_different_grids_are_refused(tmp_path):
     affine = IDENTITY.affine.copy()
     affine[2, 0] = 2
@@ -282,6 +286,30 @@ def test_labels_that_are_none_are_refused(tmp_path, value, cause):
     assert not (tmp_path / "b.nii.gz").exists()
 
 
+@pytest.mark.parametrize("noise", [1e-9, -2e-5, 5e-4])
+def test_labels_with_rounding_error_become_integers(tmp_path, noise):
+    labels = np.arange(60).reshape(3, 4, 5) % 4
+    path = image(tmp_path / "a.nii.gz", (labels * (1 + noise))[np.newaxis])
+    np.testing.assert_array_equal(read_labels(path).array[0], labels)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+@pytest.mark.parametrize("highest", [2, 13, 100])
+def test_labels_that_nibabel_scaled_over_the_whole_range_are_read(tmp_path, dtype, highest):
+    labels = (np.arange(120).reshape(4, 5, 6) % (highest + 1)).astype(float)
+    scaled = nib.Nifti1Image(labels, np.eye(4))
+    scaled.set_data_dtype(dtype)
+    nib.save(scaled, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.nii.gz").array[0].T, labels)
+
+
+def test_probabilities_that_nibabel_scaled_are_no_labels(tmp_path):
+    scaled = nib.Nifti1Image(np.linspace(0, 1, 120).reshape(4, 5, 6), np.eye(4))
+    scaled.set_data_dtype("uint8")
+    nib.save(scaled, tmp_path / "a.nii.gz")
+    assert "non-integer voxels" in refused(read_labels, tmp_path / "a.nii.gz")
+
+
 def test_one_channel_per_structure_is_no_label_map(tmp_path):
     path = image(tmp_path / "a.nrrd", ramp((2, 3, 4, 5), "uint8"))
     assert refused(read_labels, path) == "has 2 channels, expected one label map"
@@ -355,6 +383,7 @@ def test_voxels_of_impossible_size_are_refused(tmp_path, spacing_mm):
         ("A.NII.GZ", "A"),
         ("series", "series"),
         ("x.mha", "x"),
+        ("e\u0301tude.nii", "\u00e9tude"),
     ],
 )
 def test_the_case_name_is_the_file_name_without_image_suffix(name, case):

@@ -11,6 +11,7 @@ from fseft.errors import FseftError
 from fseft.schemas import Contract, Intensity, IntensityStats
 from fseft.volume.intensity import (
     guess_modality,
+    modality_warnings,
     normalise,
     pool_intensity_statistics,
     select_intensity_scheme,
@@ -120,3 +121,10 @@ def test_one_scheme_for_several_datasets_clips_what_lies_outside_all_and_weighs_
         pool_intensity_statistics([STATS])
         == select_intensity_scheme(Contract(), "ct", [STATS])[0][0]
     )
+
+
+def test_a_label_map_is_recognised_by_its_few_values_also_in_small_scans():
+    noise = np.random.default_rng(0).normal(0, 200, (1, 9, 7, 5)).astype(np.int16)
+    assert modality_warnings(noise, "other") == []
+    (warning,) = modality_warnings((noise > 0).astype(np.uint8), "other")
+    assert warning == "it contains 2 different values, as a label map does"

@@ -8,13 +8,8 @@ import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
 
 from fseft.errors import FseftError
 from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
-from fseft.volume.image import (
-    content_digest,
-    is_image,
-    read_labels,
-    read_volume,
-    write_labels,
-)
+from fseft.volume.image import content_digest, read_labels, read_volume, write_labels
+from fseft.volume.image_files import is_image
 
 pytestmark = pytest.mark.real
 

@@ -63,7 +63,7 @@ class Reader:
 
 
 def _case(entry: Any, folder: Path) -> Case:
-    from fseft.volume.image import case_name
+    from fseft.volume.image_files import case_name
 
     pair = {"image": entry} if isinstance(entry, str) else entry
     if not isinstance(pair, dict) or not isinstance(pair.get("image"), str):

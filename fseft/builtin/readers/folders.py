@@ -123,7 +123,7 @@ def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
     Raises:
         FseftError: Two files differ only in the suffix.
     """
-    from fseft.volume.image import case_name, is_image
+    from fseft.volume.image_files import case_name, is_image
 
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

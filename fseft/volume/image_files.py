@@ -1,0 +1,63 @@
+"""Names of image files: which are read, and the case that they belong to."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+from fseft.volume.dicom_files import is_series
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+SUPPORTED = f"Supported are {', '.join(IMAGE_SUFFIXES)} and folders with one DICOM series."
+
+_UNREAD_SUFFIXES = frozenset(
+    (
+        *(".mhd", ".nhdr", ".hdr", ".img", ".mgh", ".mgz", ".mnc", ".par", ".rec", ".vtk", ".vti"),
+        *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".npy", ".npz", ".h5", ".hdf5", ".mat"),
+        *(".dcm", ".ima", ".gz", ".bz2", ".zst", ".zip"),
+    )
+)
+
+
+def suffix_of(path: Path) -> str:
+    """Returns the image suffix of a file in lower case; empty if the format is not read."""
+    name = path.name.lower()
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
+
+
+def case_name(path: Path) -> str:
+    """Returns the file name without its image suffix.
+
+    Names are composed (NFC), so that `é` is the same in files of all operating systems.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> case_name(Path("case_0000.nii.gz"))
+        'case_0000'
+    """
+    name = path.name[: len(path.name) - len(suffix_of(path))]
+    return unicodedata.normalize("NFC", name)
+
+
+def is_image(path: Path) -> bool:
+    """Returns whether this is a file with an image suffix, or a folder with DICOM files."""
+    return is_series(path) if path.is_dir() else bool(suffix_of(path))
+
+
+def is_unread_image(path: Path) -> bool:
+    """Returns whether this seems to be an image of a format, or in a place, that is not read.
+
+    Args:
+        path: Entry of a folder of images. A subfolder counts unless it is empty or a DICOM series.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> is_unread_image(Path("case_0000.mhd")), is_unread_image(Path("notes.txt"))
+        (True, False)
+    """
+    if path.is_dir():
+        return not is_series(path) and any(path.iterdir())
+    return not suffix_of(path) and path.suffix.lower() in _UNREAD_SUFFIXES
