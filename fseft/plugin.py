@@ -119,6 +119,8 @@ class MethodSpec(Spec):
     """Whether the method has trainable parameters."""
     tunes: tuple[Literal["encoder", "bottleneck", "decoder"], ...] = ()
     """Parts whose weights the method trains in full; options that contradict it are rejected."""
+    recommended_for: str = ""
+    """The situation that the method is a first choice for, in a few words; empty for most."""
     presets: Mapping[str, Preset] = field(default_factory=dict)
     """Named settings, such as those of the publication."""
 

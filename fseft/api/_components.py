@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from fseft.errors import FseftError
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -34,6 +37,21 @@ class Component:
     def package(self) -> str:
         """The package with its version."""
         return f"{self.source.distribution} {self.source.version}"
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The default learning rate of a method; None for other components.
+
+        Also None for a method with required settings, or whose library is not installed.
+        """
+        if self.kind != "method":
+            return None
+        try:
+            method = registry().create(self.kind, self.name, self.spec.config())
+        except (FseftError, ValidationError):
+            return None
+        rate: float | None = getattr(method, "learning_rate", None)
+        return rate
 
 
 def list_plugins() -> list[Plugin]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer  # noqa: TC002 - typer evaluates the annotations
 
+from fseft.errors import FseftError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -36,7 +38,6 @@ def models(context: typer.Context, incomplete: str) -> list[str]:
 def structures(context: typer.Context, incomplete: str) -> list[str]:
     """Completes names of structures of the dataset that is on the command line."""
     from fseft import api
-    from fseft.errors import FseftError
 
     # Arguments before an option without a value are not assigned to parameters yet.
     folder = context.params.get("dataset") or next(iter(context.args), "")

@@ -9,12 +9,13 @@ import time
 import traceback
 import warnings
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fseft.cli.tables import column_widths
 from fseft.experiment.callbacks import Callbacks
 
 if TYPE_CHECKING:
@@ -140,13 +141,17 @@ def fail(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Prints one dim line on stderr."""
-    _line(message, style="dim")
+    """Prints one dim line on stderr, except with `--quiet`."""
+    if not is_quiet():
+        _line(message, style="dim")
 
 
 def _line(text: str, style: str | None = None) -> None:
-    # Brackets in paths and values are not markup, and lines are not broken at the terminal's width.
-    err.print(" ".join(text.split()), style=style, markup=False, highlight=False, soft_wrap=True)
+    # Brackets in paths and values are not markup; a log file has one line per message.
+    one_line = not err.is_terminal
+    err.print(
+        " ".join(text.split()), style=style, markup=False, highlight=False, soft_wrap=one_line
+    )
 
 
 def show_table(
@@ -163,12 +168,20 @@ def show_table(
     from rich.table import Table
     from rich.text import Text
 
+    body = [tuple(row) for row in rows]
+    widths = column_widths(columns, body, out.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
+    for column, width in zip(columns, widths, strict=True):
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", width=width)
+    for row in body:
         table.add_row(*(Text(cell) for cell in row))
     out.print(table)
+
+
+def show_paragraph(text: str) -> None:
+    """Prints text on stdout, with lines broken between words at the width of the terminal."""
+    out.print(text, markup=False, highlight=False)
 
 
 def show_lines(lines: Iterable[str]) -> None:

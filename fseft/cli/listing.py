@@ -1,31 +1,23 @@
-"""Lists and show components: `fseft plugins`, `fseft methods` and `fseft show`."""
+"""Lists and shows components: `fseft plugins`, `fseft methods` and `fseft show`."""
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Literal,
-    Union,
-    get_args,
-    get_origin,
-)
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fseft.cli import completion, console
+from fseft.cli.formatting import format_settings, format_type, format_value
 from fseft.cli.options import Json, Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fseft.api import Component
+    from fseft.plugin import Spec
     from fseft.schemas import FrozenModel, ModelCard
 
 
@@ -41,6 +33,15 @@ SHAREABLE = {
     False: "derived models may not be shared",
     None: "it is unclear whether derived models may be shared",
 }
+
+
+LONG_LIST = 20
+"""Number of methods above which those of a package are listed by name only."""
+
+ACCESS_NOTE = (
+    "white-box: trains or extends layers of the network. black-box: trains what follows the frozen "
+    "network only. `fseft show method NAME` prints the settings of a method."
+)
 
 
 class Kind(str, Enum):
@@ -78,9 +79,9 @@ def plugins(as_json: Json = False) -> None:
     rows = []
     for entry in entries:
         lines = [f"{kind}: {', '.join(names)}" for kind, names in entry.provides.items()]
-        problems = "\n".join(entry.problems)
-        rows.append((entry.name, entry.package, entry.status, "\n".join(lines), problems))
-    console.show_table(("plugin", "package", "status", "provides", "problems"), rows)
+        lines += [f"problem: {problem}" for problem in entry.problems]
+        rows.append((entry.name, entry.package, entry.status, "\n".join(lines)))
+    console.show_table(("plugin", "package", "status", "provides"), rows)
 
 
 def methods(as_json: Json = False) -> None:
@@ -98,11 +99,34 @@ def methods(as_json: Json = False) -> None:
     if as_json:
         console.show_json([_describe(method) for method in components])
         return
-    rows = [
-        (method.name, getattr(method.spec, "access", ""), method.spec.summary, method.package)
-        for method in components
-    ]
-    console.show_table(("method", "access", "summary", "package"), rows)
+    rows = []
+    packages: dict[str, list[tuple[str, str, str]]] = {}
+    for method in components:
+        purpose, access = _attributes(method, "recommended_for", "access")
+        if purpose:
+            rows.append((method.name, purpose, access))
+        else:
+            row = (method.name, method.spec.summary, access)
+            packages.setdefault(method.package, []).append(row)
+    console.show_table(("method", "recommended for", "access"), rows)
+    for package, others in packages.items():
+        _show_package(package, others)
+    console.note(ACCESS_NOTE)
+
+
+def _attributes(component: Component, *names: str) -> tuple[str, ...]:
+    """Returns fields that the specs of some kinds have, or an empty text."""
+    return tuple(getattr(component.spec, name, "") for name in names)
+
+
+def _show_package(package: str, rows: Sequence[tuple[str, str, str]]) -> None:
+    """Prints the methods of a package: a table, or the names alone if they are many."""
+    if len(rows) > LONG_LIST:
+        names = ", ".join(name for name, _, _ in rows)
+        console.show_paragraph(f"{len(rows)} methods of {package}: {names}.")
+        return
+    title = "other methods" if package.startswith("fseft ") else package
+    console.show_table((title, "summary", "access"), rows)
 
 
 def show(
@@ -147,12 +171,24 @@ def show(
         console.show_json(facts)
         return
     facts.pop("config_schema")
-    _show_facts(facts)
+    _show_facts(facts | _preset_facts(component.spec))
     _show_config("--set", component.spec.config)
     if kind is Kind.method:
         from fseft.training_config import TrainingConfig
 
-        _show_config("--set (training)", TrainingConfig)
+        used = {"learning_rate": component.learning_rate}
+        _show_config("--set (training)", TrainingConfig, used)
+
+
+def _preset_facts(spec: Spec) -> dict[str, str]:
+    """Formats presets as the settings that they stand for."""
+    facts = {}
+    for name, preset in getattr(spec, "presets", {}).items():
+        facts[f"preset={name}"] = format_settings(preset.settings)
+        if preset.with_decoder:
+            settings = format_settings(preset.with_decoder)
+            facts[f"preset={name}"] += f"; with a trained decoder {settings}"
+    return facts | ({"presets": ""} if facts else {})
 
 
 def _show_names(kind: str, *, as_json: bool) -> None:
@@ -221,8 +257,8 @@ def _describe(component: Component) -> dict[str, Any]:
         "summary": spec.summary,
         "reference": spec.reference,
     }
-    access = getattr(spec, "access", "")
-    facts |= {"access": access} if access else {}
+    for key in ("access", "recommended_for"):
+        facts |= {key: value} if (value := getattr(spec, key, "")) else {}
     presets = {name: asdict(preset) for name, preset in getattr(spec, "presets", {}).items()}
     facts |= {"presets": presets} if presets else {}
     return {
@@ -234,56 +270,27 @@ def _describe(component: Component) -> dict[str, Any]:
 
 
 def _show_facts(facts: dict[str, Any]) -> None:
-    console.show_table(("", ""), [(key, _text(value)) for key, value in facts.items() if value])
+    console.show_table(
+        ("", ""), [(key, format_value(value)) for key, value in facts.items() if value]
+    )
 
 
-def _show_config(title: str, config: type[FrozenModel]) -> None:
-    rows = [
-        (
-            key,
-            _type(field.annotation),
-            "required"
-            if field.is_required()
-            else _text(field.get_default(call_default_factory=True)),
-            field.description or "",
-        )
-        for key, field in config.model_fields.items()
-    ]
+def _show_config(
+    title: str, config: type[FrozenModel], used: Mapping[str, Any] | None = None
+) -> None:
+    """Prints the settings of a configuration.
+
+    Args:
+        title: Heading of the names.
+        config: The configuration.
+        used: Values that replace defaults of None.
+    """
+    rows = []
+    for key, field in config.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if default is None:
+            default = (used or {}).get(key)
+        shown = "required" if field.is_required() else format_value(default)
+        rows.append((key, format_type(field.annotation), shown, field.description or ""))
     if rows:
         console.show_table((title, "type", "default", "description"), rows)
-
-
-def _below(item: object) -> str:
-    """Formats a value after its key: on the same line, or indented below if it is a mapping."""
-    if not isinstance(item, dict):
-        return f" {_text(item)}"
-    return "".join(f"\n  {line}" for line in _text(item).splitlines())
-
-
-def _type(annotation: Any) -> str:
-    """Formats a type: the choices of a literal, `list of ...`, or its name.
-
-    Examples:
-        >>> _type(tuple[int | tuple[int, int, int], ...] | None)
-        'list of int or (int, int, int)'
-    """
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " | ".join(map(str, parts))
-    if origin in (Union, UnionType):
-        return " or ".join(_type(part) for part in parts if part is not NoneType)
-    if origin is tuple and parts[-1] is Ellipsis:
-        return f"list of {_type(parts[0])}"
-    if origin is tuple:
-        return f"({', '.join(map(_type, parts))})"
-    return inspect.formatannotation(annotation).replace("typing.", "")
-
-
-def _text(value: object) -> str:
-    """Formats a value of a card or a configuration; omits empty values."""
-    if isinstance(value, dict):
-        items = {key: item for key, item in value.items() if item not in (None, {}, [], "")}
-        return "\n".join(f"{key}:{_below(item)}" for key, item in items.items())
-    if isinstance(value, list | tuple | frozenset):
-        return ", ".join(_text(item) for item in value)
-    return str(value)

@@ -70,10 +70,13 @@ def list_models(workspace: Workspace = Path(), as_json: Json = False) -> None:
         ]
         console.show_json(cards)
         return
-    columns = ("model", "architecture", "M", "classes", "licence", "installed")
+    columns = ("model", "trained on", "M", "classes", "licence", "installed")
     console.show_table(columns, [_row(model) for model in installed], right=["M", "classes"])
     console.note(
-        "M: million parameters. `fseft models pull NAME` or `import NAME FILE` installs weights."
+        "M: million parameters. phantom-tiny was trained on synthetic scans, to try the commands. "
+        "For scans of patients choose a model of the same modality and body part: `fseft models "
+        "show NAME` lists its classes, `fseft models pull NAME` or `import NAME FILE` installs its "
+        "weights."
     )
 
 
@@ -81,7 +84,7 @@ def _row(model: FoundationModel) -> tuple[str, ...]:
     card = model.card
     return (
         card.name,
-        card.architecture,
+        ", ".join(sorted(modality.upper() for modality in card.contract.intensity)),
         f"{card.parameters / 1e6:.1f}" if card.parameters else "",
         str(len(card.classes) or ""),
         card.licence,

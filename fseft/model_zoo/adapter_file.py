@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 HEADER = "fseft"
 NAME = "adapter.safetensors"
+_MAX_RUNS, _SIMILARITY = 3, 0.8  # of suggestions for a run that does not exist
 _MISMATCH = "the adapter is for another backbone"
 
 
@@ -73,9 +75,7 @@ def read_manifest(path: Path) -> Manifest:
     if path.is_dir():
         path = path / NAME
     if not path.is_file():
-        nested = next(iter(sorted(path.parent.rglob(NAME))), None)
-        hint = f"Did you mean {nested.parent}?" if nested else f"Pass the {NAME} of a finished run."
-        raise FseftError("the adapter does not exist", file=path, hint=hint)
+        raise FseftError("the adapter does not exist", file=path, hint=_similar_runs(path))
     header = _read_header(path)
     if header is None:
         raise FseftError("is not an adapter of fseft: the manifest is missing", file=path)
@@ -87,6 +87,20 @@ def read_manifest(path: Path) -> Manifest:
             file=path,
             hint="Another version of fseft wrote it: adapt again, or install that version.",
         ) from error
+
+
+def _similar_runs(path: Path) -> str:
+    """Suggests runs in the folder that was passed, or next to it with a similar name."""
+    run = path.parent if path.name == NAME else path
+    if run.is_dir():
+        similar = sorted(str(file.parent) for file in run.rglob(NAME))[:_MAX_RUNS]
+    else:
+        names = [file.parent.name for file in run.parent.glob(f"*/{NAME}")]
+        close = get_close_matches(run.name, names, n=_MAX_RUNS, cutoff=_SIMILARITY)
+        similar = [str(run.parent / name) for name in close]
+    if similar:
+        return f"Did you mean {' or '.join(similar)}?"
+    return f"Pass the {NAME} of a finished run."
 
 
 def _read_header(path: Path) -> str | None:

@@ -336,8 +336,8 @@ def test_methods_are_listed_with_their_package(fseft):
 def test_a_method_shows_its_configuration(fseft):
     shown = fseft("show", "method", "lora").stdout
     assert "rank" in shown
-    assert "int" in shown
-    assert "uniform_learning_rate: True" in shown  # of the preset
+    assert "whole number" in shown
+    assert "uniform_learning_rate=true" in shown  # of the preset
     schema = json.loads(fseft("show", "method", "lora", "--json").stdout)["config_schema"]
     assert schema["properties"]["rank"]["type"] == "integer"
 
@@ -383,7 +383,7 @@ def test_models_of_the_workspace_are_listed(fseft, tmp_path):
     (folder / "model.json").write_text(json.dumps(card))
     table = fseft("models", "--workspace", "work").stdout
     row = next(line for line in table.splitlines() if "mine" in line)
-    assert row.split() == ["mine", "resunet", "2", "CC-BY-4.0", "-"]
+    assert row.split() == ["mine", "2", "CC-BY-4.0", "-"]
     shown = json.loads(fseft("show", "model", "mine", "--workspace", "work", "--json").stdout)
     assert shown["classes"] == ["liver", "spleen"]
     assert "1:liver, 2:spleen" in fseft("show", "model", "mine", "--workspace", "work").stdout

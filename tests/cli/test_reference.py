@@ -76,3 +76,31 @@ def test_quiet_hides_warnings_and_notes_but_no_result(fseft, monkeypatch):
     loud, quiet = fseft("methods"), fseft("methods", "-q")
     assert quiet.out == loud.out
     assert quiet.err == ""
+
+
+@pytest.mark.parametrize("arguments", ["methods", "models", "plugins", "show method lora"])
+def test_no_name_is_broken_within_a_table_of_80_columns(arguments, fseft, monkeypatch):
+    wide, narrow = [], []
+    for columns, words in (("500", wide), ("80", narrow)):
+        monkeypatch.setenv("COLUMNS", columns)
+        words += fseft(*arguments.split()).out.split()
+    assert {word for word in narrow if "─" not in word} <= set(wide)
+
+
+def test_the_methods_are_listed_by_what_they_are_recommended_for(fseft):
+    lines = fseft("methods").out.splitlines()
+    first, second = (number for number, line in enumerate(lines) if "access" in line.split())
+    recommended, others = lines[first:second], lines[second:]
+    assert any(line.split()[:3] == ["lora", "new", "structures,"] for line in recommended)
+    assert not any("affine" in line for line in recommended)
+    assert any(line.split()[:1] == ["affine"] for line in others)
+
+
+def test_a_method_is_shown_with_the_learning_rate_that_it_uses(fseft):
+    lines = [line.split() for line in fseft("show", "method", "lora").out.splitlines()]
+    assert ["learning_rate", "number", "0.003"] in [words[:3] for words in lines]
+
+
+def test_settings_are_shown_without_types_of_python(fseft):
+    text = fseft("show", "method", "lora").out
+    assert not {"int", "float", "bool", "str", "None", "True", "False"} & set(text.split())

@@ -18,6 +18,7 @@ SPEC = MethodSpec(
     name="full",
     factory="fseft.builtin.methods.full:Full",
     summary="train all weights, from the pre-trained ones",
+    recommended_for="new structures, with enough memory and disk space",
     tunes=("encoder", "bottleneck", "decoder"),
     presets=reference(1e-4),
 )

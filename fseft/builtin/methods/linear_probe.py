@@ -33,6 +33,7 @@ SPEC = MethodSpec(
     name="linear-probe",
     factory="fseft.builtin.methods.linear_probe:LinearProbe",
     summary="train the last layer only, on frozen features",
+    recommended_for="structures that the model segments already; the smallest adapter",
     config=LinearProbeConfig,
     access="black-box",
     reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, black-box track",

@@ -78,6 +78,7 @@ SPEC = MethodSpec(
     name="lora",
     factory="fseft.builtin.methods.lora:LoRA",
     summary="low-rank deltas on frozen weights; merges exactly",
+    recommended_for="new structures, on a CPU or a small GPU",
     config=LoRAConfig,
     reference="Hu et al. 2021, arXiv:2106.09685; LoRA+: Hayou et al. 2024; "
     "rsLoRA: Kalajdzievski 2023; DoRA: Liu et al. 2024; PiSSA: Meng et al. 2024",

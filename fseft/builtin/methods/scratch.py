@@ -10,6 +10,7 @@ SPEC = MethodSpec(
     name="scratch",
     factory="fseft.builtin.methods.scratch:Scratch",
     summary="train all weights, from random ones",
+    recommended_for="a baseline without pre-training",
     needs_model=False,
     tunes=("encoder", "bottleneck", "decoder"),
     presets=reference(1e-4),

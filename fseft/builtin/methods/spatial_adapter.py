@@ -29,6 +29,7 @@ SPEC = MethodSpec(
     name="spatial-adapter",
     factory="fseft.builtin.methods.spatial_adapter:SpatialAdapter",
     summary="train two convolutions on the frozen features, and the last layer",
+    recommended_for="structures that the model segments already; several adapters in one pass",
     config=SpatialAdapterConfig,
     access="black-box",
     reference="Silva-Rodríguez et al. 2025, Medical Image Analysis 103:103596, spatial black-box "

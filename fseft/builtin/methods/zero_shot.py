@@ -17,6 +17,7 @@ SPEC = MethodSpec(
     name="zero-shot",
     factory="fseft.builtin.methods.zero_shot:ZeroShot",
     summary="the model without training, for the structures among its classes",
+    recommended_for="structures that the model segments already, without training",
     access="black-box",
     trains=False,
 )
