@@ -209,3 +209,16 @@ def test_weights_that_are_not_those_of_the_card_are_refused(workspace):
         FseftError, match="the weights of the model 'tiny' have changed on the disk"
     ):
         _ = find_model("tiny", workspace).weights
+
+
+@pytest.mark.parametrize("missing", ["lora-k5-s1", "lora-k5-s1/adapter.safetensors"])
+def test_a_missing_run_is_answered_with_similar_runs_of_its_folder_only(missing, tmp_path):
+    for name in ("lora-k5-s0", "unrelated"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "adapter.safetensors").touch()
+    with pytest.raises(FseftError, match=r"Did you mean \S*lora-k5-s0\?$"):
+        read_manifest(tmp_path / "runs" / missing)
+    with pytest.raises(FseftError, match=r"Pass the adapter\.safetensors of a finished run"):
+        read_manifest(tmp_path / "other" / "adapter.safetensors")
+    with pytest.raises(FseftError, match=r"Did you mean \S*lora-k5-s0 or \S*unrelated\?$"):
+        read_manifest(tmp_path / "runs")
