@@ -55,9 +55,11 @@ class Workspace:
         """Returns `fingerprints/<dataset>/fingerprint.json`."""
         return self.root / "fingerprints" / dataset / "fingerprint.json"
 
-    def plan(self, dataset: str, model: str) -> Path:
-        """Returns `fingerprints/<dataset>/plan.<model>.json`."""
-        return self.root / "fingerprints" / dataset / f"plan.{_file_name(model)}.json"
+    def plan(self, dataset: str, model: str, name: str = "") -> Path:
+        """Returns `fingerprints/<dataset>/plan.<model>.json`, or `plan.<model>.<name>.json`."""
+        folder = self.root / "fingerprints" / dataset
+        alternative = f".{name}" if name else ""
+        return folder / f"plan.{_file_name(model)}{alternative}.json"
 
     def preprocessed(self, dataset: str, key: str) -> Path:
         """Returns `preprocessed/<dataset>/<key>/`, which has a folder for each case.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,20 +12,22 @@ import numpy as np
 from fseft.anatomy.vocabulary import has_sides, match_classes
 from fseft.errors import FseftError, IncompatibleError, did_you_mean, pluralise
 from fseft.learn.training.prefetch import derived_seed
-from fseft.planning.plan import make_plan, restrict_intensity
+from fseft.planning.fingerprinting import TrainingLabels
+from fseft.planning.plan import measure, plan_adaptation
+from fseft.planning.training_step import steps_in_time
 from fseft.registry import registry
-from fseft.schemas import TrainingSet
+from fseft.schemas import PlanOptions, TrainingSet
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from fseft.experiment.callbacks import Callbacks
     from fseft.experiment.settings import ConfiguredMethod
     from fseft.model_zoo.catalogue import FoundationModel, Weights
     from fseft.parallel import Workers
-    from fseft.schemas import Dataset, Fingerprint, PartMode, Plan
+    from fseft.schemas import Dataset, Fingerprint, Millimetres, PartMode, Plan, Triple
     from fseft.training_config import TrainingConfig
     from fseft.workspace import Workspace
 
@@ -45,11 +48,14 @@ class AdaptRequest:
         cases: Draw the training cases from these only; empty for all labelled cases.
         mapping: Structure -> class of the model whose head row to start from, where the names
             differ.
-        minutes: Training time budget; None for no limit.
+        minutes: Training time budget; None for that of the plan, unless the epochs are set.
         half: Store the adapter in half precision.
         output: Folder of the run; None for the one of the workspace.
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
+        spacing_mm: Spacing along the axes of the model; None for the plan's.
+        patch_size: Patch size in voxels; None for the plan's.
+        plan_name: Name of an alternative plan.
         workers: Processes, or the address of a dask scheduler.
         overwrite: Discard an existing run in the folder.
         reporters: Names of additional reporters.
@@ -68,9 +74,23 @@ class AdaptRequest:
     output: Path | None = None
     memory_bytes: int | None = None
     device: str = "auto"
+    spacing_mm: Millimetres | None = None
+    patch_size: Triple | None = None
+    plan_name: str = ""
     workers: Workers = 1
     overwrite: bool = False
     reporters: tuple[str, ...] = ()
+
+    @property
+    def plan_options(self) -> PlanOptions:
+        """The values of the plan that the user sets."""
+        return PlanOptions(
+            spacing_mm=self.spacing_mm,
+            patch_size=self.patch_size,
+            minutes=self.minutes,
+            memory_bytes=self.memory_bytes,
+            device=self.device,
+        )
 
 
 @dataclass(frozen=True)
@@ -139,16 +159,19 @@ def configure(
     weights = request.model.weights if request.method.spec.needs_model else None
     for name in request.reporters:
         registry().resolve("reporter", name)
-    fingerprint, plan = _plan(request, workspace, callbacks)
+    fingerprint = measure(
+        request.dataset, request.model, workspace, workers=request.workers, callbacks=callbacks
+    )
     labels = select_labels(fingerprint, request.labels)
     matched = _match_head_rows(request, labels, fingerprint)
     _check_structures(request, list(labels), matched)
     support = _training_cases(request, labels, fingerprint)
-    contract, cases = request.model.card.contract, support.cases
+    plan = _plan(request, workspace, fingerprint, support, labels)
+    cases = support.cases
     images = {case.name: case.images for case in request.dataset.cases if case.name in cases}
     return AdaptConfig(
-        request=request,
-        plan=restrict_intensity(plan, contract, request.dataset, cases),
+        request=_within_budget(request, plan),
+        plan=plan,
         channels=fingerprint.channels,
         labels=labels,
         support=support,
@@ -160,22 +183,41 @@ def configure(
 
 
 def _plan(
-    request: AdaptRequest, workspace: Workspace, callbacks: Callbacks | None
-) -> tuple[Fingerprint, Plan]:
-    """Plans the dataset, or takes the stored plan, and logs its warnings."""
-    fingerprint, plan = make_plan(
+    request: AdaptRequest,
+    workspace: Workspace,
+    fingerprint: Fingerprint,
+    support: TrainingSet,
+    labels: Collection[str],
+) -> Plan:
+    """Plans the training on the training cases, and logs the warnings of the plan."""
+    plan = plan_adaptation(
         request.dataset,
         request.model,
         workspace,
-        memory_bytes=request.memory_bytes,
-        device=request.device,
-        workers=request.workers,
-        callbacks=callbacks,
-        reuse=True,
+        fingerprint,
+        TrainingLabels(frozenset(support.cases), frozenset(labels)),
+        request.plan_options,
+        request.plan_name,
     )
     for warning in plan.warnings:
         logger.warning("%s", warning)
-    return fingerprint, plan
+    return plan
+
+
+def _within_budget(request: AdaptRequest, plan: Plan) -> AdaptRequest:
+    """Applies the time budget of the plan, where neither minutes nor epochs are set.
+
+    A default budget becomes a number of epochs, with which a repeated run has the same result.
+    """
+    training = request.method.training
+    if request.minutes or plan.minutes is None or "epochs" in training.model_fields_set:
+        return request
+    if plan.options.minutes is not None:
+        return replace(request, minutes=plan.minutes)
+    steps = steps_in_time(plan, training.crops_per_step or plan.crops_per_step)
+    epochs = min(training.epochs, ceil(steps / request.k))
+    shorter = training.model_copy(update={"epochs": epochs})
+    return replace(request, method=replace(request.method, training=shorter))
 
 
 def _match_head_rows(

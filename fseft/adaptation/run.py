@@ -64,8 +64,8 @@ def adapt(
     """Adapts a model to the structures of a dataset.
 
     Preprocesses the training cases, trains, and writes `adapter.safetensors`, `run.json`,
-    `support.json` and `log.jsonl` to the run folder. An interrupted run resumes from its
-    checkpoint; a finished run is not repeated, except with `overwrite`.
+    `support.json`, `plan.json` and `log.jsonl` to the run folder. An interrupted run resumes from
+    its checkpoint; a finished run is not repeated, except with `overwrite`.
 
     Args:
         config: The resolved configuration, from `fseft.adaptation.configure.configure`.
@@ -147,6 +147,7 @@ def _write_results(config: AdaptConfig, run: Run, adapted: AdaptedNetwork, folde
 
 def _write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
     write_document(folder / "support.json", config.support)
+    write_document(folder / "plan.json", config.plan)
     write_document(folder / "run.json", run)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fseft.experiment.callbacks import Callbacks
     from fseft.parallel import Workers
     from fseft.plugin import Config
-    from fseft.schemas import PartMode
+    from fseft.schemas import Millimetres, PartMode, Triple
     from fseft.training_config import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,9 @@ def adapt(
     class_mapping: Mapping[str, str] | None = None,
     decoder: PartMode | None = None,
     bottleneck: PartMode | None = None,
+    plan: str = "",
+    spacing_mm: Millimetres | None = None,
+    patch_size: Triple | None = None,
     minutes: float | None = None,
     fp16: bool = False,
     output: str | Path | None = None,
@@ -66,7 +69,10 @@ def adapt(
         class_mapping: Structure -> class of the model to start from, where the names differ.
         decoder: "frozen", "fine-tuned", "new" or "low-rank"; None for the default of the method.
         bottleneck: The same for the deepest level; None for "frozen".
-        minutes: Training time budget; None for no limit.
+        plan: Name of an alternative plan, made by `plan(..., name=plan)`.
+        spacing_mm: Spacing along the axes of the model; None for the plan's.
+        patch_size: Voxels of a patch along the same axes; None for the plan's.
+        minutes: Training time budget; None for that of the plan, unless `epochs` is set.
         fp16: Store the adapter in half precision.
         output: Folder of the run; None for `runs/DATASET/MODEL/METHOD-kK-sSEED` in the workspace.
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
@@ -108,6 +114,9 @@ def adapt(
         labels=tuple(labels),
         cases=tuple(cases),
         mapping=class_mapping or {},
+        plan_name=plan,
+        spacing_mm=spacing_mm,
+        patch_size=patch_size,
         minutes=minutes,
         half=fp16,
         output=None if output is None else Path(output),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fseft.experiment.callbacks import Callbacks
     from fseft.parallel import Workers
     from fseft.planning.preprocessing import Preprocessed
-    from fseft.schemas import Dataset, Fingerprint, Plan
+    from fseft.schemas import Dataset, Fingerprint, Millimetres, Plan, Triple
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,11 @@ def plan(
     dataset: DatasetLike,
     model: ModelLike,
     *,
+    spacing_mm: Millimetres | None = None,
+    patch_size: Triple | None = None,
+    crops_per_step: int | None = None,
+    minutes: float | None = None,
+    name: str = "",
     memory_bytes: int | None = None,
     device: str = "auto",
     workers: Workers = 1,
@@ -52,6 +57,11 @@ def plan(
     Args:
         dataset: Folder of the dataset.
         model: Name of a foundation model; "none" for random weights.
+        spacing_mm: Spacing along the axes of the model; None to plan it.
+        patch_size: Voxels of a patch along the same axes; None to plan it.
+        crops_per_step: Crops per training step; None to plan it.
+        minutes: Training time budget; None for a default on a CPU, and no limit on a GPU.
+        name: Name of an alternative plan, for `adapt(..., plan=name)`.
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
         workers: Processes, or the address of a dask scheduler.
@@ -67,14 +77,22 @@ def plan(
             small.
     """
     from fseft.planning.plan import make_plan
+    from fseft.schemas import PlanOptions
 
     place = as_workspace(workspace)
     fingerprint, decided = make_plan(
         as_dataset(dataset, strict=strict),
         as_model(model, place),
         place,
-        memory_bytes=memory_bytes,
-        device=device,
+        PlanOptions(
+            spacing_mm=spacing_mm,
+            patch_size=patch_size,
+            crops_per_step=crops_per_step,
+            minutes=minutes,
+            memory_bytes=memory_bytes,
+            device=device,
+        ),
+        name=name,
         workers=workers,
         callbacks=callbacks,
     )
@@ -96,7 +114,7 @@ def preprocess(
 ) -> Preprocessed:
     """Resamples all cases of a dataset to the grid of a model, into the cache of the workspace.
 
-    A stored plan is used if it is up to date. The arguments are those of `plan`.
+    A stored plan is used if it is up to date. The arguments are as for `plan`.
 
     Returns:
         The folder of the cache, and which cases were preprocessed now.
@@ -106,14 +124,14 @@ def preprocess(
     """
     from fseft.planning import preprocessing
     from fseft.planning.plan import make_plan
+    from fseft.schemas import PlanOptions
 
     place, data = as_workspace(workspace), as_dataset(dataset, strict=strict)
     _, decided = make_plan(
         data,
         as_model(model, place),
         place,
-        memory_bytes=memory_bytes,
-        device=device,
+        PlanOptions(memory_bytes=memory_bytes, device=device),
         workers=workers,
         callbacks=callbacks,
         reuse=True,

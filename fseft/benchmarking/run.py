@@ -22,6 +22,7 @@ from fseft.parallel import default_workers, each_case
 from fseft.planning.plan import make_plan
 from fseft.planning.preprocessing import preprocess
 from fseft.registry import registry
+from fseft.schemas import PlanOptions
 from fseft.workspace import Workspace, exclusive_lock, write_document, write_text
 
 if TYPE_CHECKING:
@@ -133,8 +134,7 @@ def _prepare(
             request.dataset,
             model,
             workspace,
-            memory_bytes=request.memory_bytes,
-            device=request.device,
+            PlanOptions(memory_bytes=request.memory_bytes, device=request.device),
             workers=request.workers,
             callbacks=callbacks,
             reuse=True,

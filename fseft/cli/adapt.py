@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,15 +13,19 @@ from fseft.cli.options import (
     DATA,
     MODEL,
     OUTPUT,
+    PLAN,
     TRAINING,
     Cluster,
+    Crops,
     DatasetFolder,
     Device,
     Json,
     Memory,
     Minutes,
     Model,
+    Patch,
     Seed,
+    Spacing,
     Strict,
     Workers,
     Workspace,
@@ -31,7 +35,7 @@ from fseft.errors import pluralise
 from fseft.schemas import PartMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fseft.adaptation.configure import AdaptConfig
     from fseft.inference.adapter import Adapter
@@ -128,6 +132,15 @@ def adapt(
             rich_help_panel=MODEL,
         ),
     ] = None,
+    plan: Annotated[
+        str,
+        typer.Option(
+            help="Name of an alternative plan, from `fseft plan --name`.", rich_help_panel=PLAN
+        ),
+    ] = "",
+    spacing: Spacing = "",
+    patch: Patch = "",
+    crops: Crops = None,
     minutes: Minutes = None,
     half: Annotated[
         bool,
@@ -174,9 +187,9 @@ def adapt(
 ) -> None:
     """Adapt a model to your structures with k labelled cases.
 
-    Plans and preprocesses first where necessary. Writes adapter.safetensors, run.json, log.jsonl
-    and support.json (the training cases). An interrupted run resumes from its last checkpoint. A
-    run with different settings is overwritten only with --overwrite.
+    Plans and preprocesses first where necessary. Writes adapter.safetensors, run.json, log.jsonl,
+    plan.json and support.json (the training cases). An interrupted run resumes from its last
+    checkpoint. A run with different settings is overwritten only with --overwrite.
 
     For example:
 
@@ -185,7 +198,7 @@ def adapt(
     fseft adapt livers --model phantom-tiny --method lora --k 5 --minutes 10
     """
     from fseft import api
-    from fseft.cli.parsing import case_names, names, pairs, parse_memory, parse_settings
+    from fseft.cli.parsing import case_names, names, pairs, parse_memory, triple
     from fseft.cli.training_progress import training_progress
 
     with training_progress(f"{method}, k = {k}", minutes) as on_step:
@@ -195,12 +208,15 @@ def adapt(
             method,
             k,
             seed=seed,
-            settings=parse_settings("--set", settings or ()),
+            settings=_settings(settings or (), crops),
             labels=names(labels),
             cases=case_names(cases),
             class_mapping=dict(pairs("--map", mapping or ())),
             decoder=decoder,
             bottleneck=bottleneck,
+            plan=plan,
+            spacing_mm=triple("--spacing", spacing, float, example="2,2,4"),
+            patch_size=triple("--patch", patch, int, example="64,64,32"),
             minutes=minutes,
             fp16=half,
             output=output,
@@ -220,6 +236,14 @@ def adapt(
         _show(adapter)
 
 
+def _settings(texts: Iterable[str], crops: int | None) -> dict[str, Any]:
+    """Parses `--set`; `--crops` is another name of a setting."""
+    from fseft.cli.parsing import parse_settings
+
+    values = parse_settings("--set", texts)
+    return values if crops is None else {**values, "crops_per_step": crops}
+
+
 class _AdaptCallbacks(ConsoleCallbacks):
     """Shows the configuration before training, and the progress of training."""
 
@@ -234,6 +258,7 @@ class _AdaptCallbacks(ConsoleCallbacks):
         lines = {
             "training cases": ", ".join(config.support.cases),
             "structures": ", ".join(config.labels),
+            **_shown_decisions(config),
             "resuming": f"after epoch {first_epoch - 1}" if first_epoch > 1 else "",
         }
         show_lines([f"{key}: {value}" for key, value in lines.items() if value])
@@ -246,6 +271,16 @@ class _AdaptCallbacks(ConsoleCallbacks):
     def on_step(self, epoch: Epoch) -> None:
         """Updates the progress bar."""
         self._on_step(epoch)
+
+
+def _shown_decisions(config: AdaptConfig) -> dict[str, str]:
+    """Returns the decisions of the plan on which time and result depend most, with reasons."""
+    shown = ["spacing"] if config.request.minutes else ["spacing", "time budget"]
+    return {
+        decision.name: f"{decision.value} ({decision.reason})"
+        for decision in config.plan.decisions
+        if decision.name in shown
+    }
 
 
 def _show(adapter: Adapter) -> None:

@@ -17,9 +17,10 @@ from fseft.errors import FseftError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-DATA, MODEL, TRAINING, SCORING = "Data", "Model and method", "Training", "Scoring"
+DATA, MODEL, PLAN, TRAINING = "Data", "Model and method", "Plan", "Training"
+SCORING = "Scoring"
 COMPUTE, OUTPUT = "Compute", "Output"
-PANELS = (DATA, MODEL, TRAINING, SCORING, COMPUTE, OUTPUT)
+PANELS = (DATA, MODEL, PLAN, TRAINING, SCORING, COMPUTE, OUTPUT)
 """Panels of the help, in the order of every command."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -48,6 +49,26 @@ Model = Annotated[
         autocompletion=completion.models,
         rich_help_panel=MODEL,
     ),
+]
+Spacing = Annotated[
+    str,
+    typer.Option(
+        metavar="MM,MM,MM",
+        help="Voxel spacing along the axes of the model, such as 2,2,4. Default: planned.",
+        rich_help_panel=PLAN,
+    ),
+]
+Patch = Annotated[
+    str,
+    typer.Option(
+        metavar="N,N,N",
+        help="Patch size in voxels, such as 64,64,32. Default: planned.",
+        rich_help_panel=PLAN,
+    ),
+]
+Crops = Annotated[
+    int | None,
+    typer.Option(min=1, help="Crops per training step. Default: planned.", rich_help_panel=PLAN),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.", rich_help_panel=TRAINING)]
 Memory = Annotated[

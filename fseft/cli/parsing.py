@@ -46,6 +46,17 @@ def numbers(
     return values
 
 
+def triple(
+    option: str, text: str, kind: Callable[[str], N], *, example: str
+) -> tuple[N, N, N] | None:
+    """Parses one number per axis, as `numbers` does."""
+    values = numbers(option, text, kind, example=example)
+    if values is None:
+        return None
+    i, j, k = values
+    return i, j, k
+
+
 def names(texts: str | Iterable[str] | None) -> tuple[str, ...]:
     """Splits names at commas; an option that is repeated adds to the names.
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from fseft.cli import console
 from fseft.cli.console import ConsoleCallbacks
 from fseft.cli.options import (
+    PLAN,
     Cluster,
+    Crops,
     DatasetFolder,
     Device,
     Json,
     Memory,
+    Minutes,
     Model,
+    Patch,
+    Spacing,
     Strict,
     Workers,
     Workspace,
 )
-from fseft.cli.parsing import parse_memory
+from fseft.cli.parsing import parse_memory, triple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +36,16 @@ if TYPE_CHECKING:
 def plan(
     dataset: DatasetFolder,
     model: Model,
+    spacing: Spacing = "",
+    patch: Patch = "",
+    crops: Crops = None,
+    minutes: Minutes = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Name of an alternative plan, for `fseft adapt --plan NAME`.", rich_help_panel=PLAN
+        ),
+    ] = "",
     memory: Memory = "",
     device: Device = "auto",
     workspace: Workspace = Path(),
@@ -40,20 +57,29 @@ def plan(
     """Measure a dataset (fingerprint), and plan its preprocessing for a model.
 
     The fingerprint is a table of shapes, spacings, intensities and volumes of the structures, as in
-    nnU-Net. Writes fingerprint.json and plan.MODEL.json below fingerprints/. Only new and changed
-    files are measured.
+    nnU-Net. Writes fingerprint.json and plan.MODEL.json (with --name, plan.MODEL.NAME.json) below
+    fingerprints/. Only new and changed files are measured.
 
     For example:
 
     fseft plan livers --model phantom-tiny
 
     fseft plan livers --model none --memory 8GB
+
+    fseft plan livers --model phantom-tiny --minutes 4
+
+    fseft plan livers --model phantom-tiny --spacing 2,2,4 --patch 64,64,32 --name thick
     """
     from fseft import api
 
     fingerprint, decided = api.plan(
         dataset,
         model,
+        spacing_mm=triple("--spacing", spacing, float, example="2,2,4"),
+        patch_size=triple("--patch", patch, int, example="64,64,32"),
+        crops_per_step=crops,
+        minutes=minutes,
+        name=name,
         memory_bytes=parse_memory(memory) if memory else None,
         device=device,
         workers=cluster or workers,
@@ -65,7 +91,7 @@ def plan(
         console.show_json(decided.model_dump(mode="json"))
         return
     _show(fingerprint, decided)
-    console.note(f"plan: {api.Workspace(workspace).plan(decided.dataset, model)}")
+    console.note(f"plan: {api.Workspace(workspace).plan(decided.dataset, model, name)}")
 
 
 def _show(fingerprint: Fingerprint, decided: Plan) -> None:
@@ -83,7 +109,10 @@ def _show(fingerprint: Fingerprint, decided: Plan) -> None:
             rows,
             right=("label", "cases", "median ml"),
         )
-    decisions = [(decision.name, decision.value, decision.reason) for decision in decided.decisions]
+    decisions = [
+        (decision.name, decision.value, "; rejected: ".join((decision.reason, *decision.rejected)))
+        for decision in decided.decisions
+    ]
     console.show_table(("decision", "value", "reason"), decisions)
 
 

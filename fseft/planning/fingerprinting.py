@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from statistics import median
 from typing import TYPE_CHECKING
 
 from fseft.parallel import map_cases, map_in_threads
-from fseft.schemas import Fingerprint
+from fseft.schemas import ClassFingerprint, Fingerprint
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.parallel import Workers
-    from fseft.schemas import Case, Dataset
+    from fseft.schemas import Case, CaseFingerprint, Dataset
     from fseft.volume.fingerprint import CaseMeasurement
     from fseft.workspace import Workspace
 
@@ -70,6 +71,52 @@ def fingerprint_dataset(
     write_document(path, fingerprint)
     _delete_outdated(folder / _CASES, files.values())
     return fingerprint
+
+
+@dataclass(frozen=True)
+class TrainingLabels:
+    """The labels that a training may use: structures of some cases."""
+
+    cases: frozenset[str]
+    structures: frozenset[str]
+
+
+def restrict_labels(fingerprint: Fingerprint, labels: TrainingLabels) -> Fingerprint:
+    """Returns the fingerprint as if only the training labels existed."""
+    cases = tuple(_restrict_case(case, labels) for case in fingerprint.cases)
+    classes = {
+        name: _summarise_structure(name, structure.id, cases)
+        for name, structure in fingerprint.classes.items()
+    }
+    return fingerprint.model_copy(update={"cases": cases, "classes": classes})
+
+
+def _restrict_case(case: CaseFingerprint, labels: TrainingLabels) -> CaseFingerprint:
+    known = labels.structures if case.name in labels.cases else frozenset()
+    restricted = {
+        "volumes_mm3": {name: case.volumes_mm3[name] for name in case.volumes_mm3.keys() & known},
+        "extents_mm": {name: case.extents_mm[name] for name in case.extents_mm.keys() & known},
+    }
+    return case.model_copy(update=restricted)
+
+
+def _summarise_structure(
+    name: str, value: int, cases: Sequence[CaseFingerprint]
+) -> ClassFingerprint:
+    """Summarises a structure over the cases that have it."""
+    from fseft.volume.fingerprint import permute_to_orientation
+
+    present = [case for case in cases if name in case.volumes_mm3]
+    if not present:
+        return ClassFingerprint(id=value, cases=0)
+    extents = [permute_to_orientation(case.extents_mm[name], case.orientation) for case in present]
+    i, j, k = (max(sides) for sides in zip(*extents, strict=True))
+    return ClassFingerprint(
+        id=value,
+        cases=len(present),
+        median_volume_mm3=median(case.volumes_mm3[name] for case in present),
+        maximum_extent_mm=(i, j, k),
+    )
 
 
 def _measurement_file(folder: Path, dataset: Dataset, content: str, body: bool) -> Path:

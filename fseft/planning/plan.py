@@ -3,64 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
-from fseft.planning.fingerprinting import fingerprint_dataset
-from fseft.schemas import Contract, Decision, Fingerprint, Plan, Preprocessing
+from fseft.planning.fingerprinting import fingerprint_dataset, restrict_labels
+from fseft.planning.training_step import (
+    MEMORY_FRACTION,
+    choose_step,
+    find_resources,
+    for_minutes,
+    show_bytes,
+)
+from fseft.schemas import Contract, Decision, Fingerprint, Plan, PlanOptions, Preprocessing
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from fseft.learn.networks.roles import Architecture
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
-    from fseft.schemas import Dataset, Millimetres, ModelCard, Triple
+    from fseft.planning.fingerprinting import TrainingLabels
+    from fseft.planning.spacing import Grid
+    from fseft.planning.training_step import Budget, Device, Resources, TrainingStep
+    from fseft.schemas import Dataset, ModelCard
     from fseft.workspace import Workspace
 
-Device = Literal["cpu", "cuda"]
-
-CROPS = 6
-"""Crops per step, as in the FSEFT paper."""
-CPU_BUDGET = 64**3
-"""Voxels of a patch that a CPU processes in seconds."""
-CUDA_BUDGET = 128**3
-"""Voxels of a patch for a GPU."""
-MEMORY_FRACTION = 0.8
-"""Fraction of the memory that a plan uses by default: free memory of a GPU, all of a computer."""
-
-
-@dataclass(frozen=True)
-class _Resources:
-    """The device, and the bytes that a training step may use."""
-
-    device: Device
-    limit: int
-    requested: bool
-    """Whether the limit was requested, instead of derived from the device."""
-
-
-@dataclass(frozen=True)
-class _TrainingStep:
-    """The patch and the number of crops that fit the memory, and why."""
-
-    patch: Triple
-    crops: int
-    memory_bytes: int
-    reason: str
+NO_OPTIONS = PlanOptions()
+"""Everything is planned."""
+VOXEL_BUDGETS: Mapping[Device, int] = {"cpu": 64**3, "cuda": 128**3}
+"""Voxels of a patch: a CPU processes them in seconds."""
 
 
 def make_plan(
     dataset: Dataset,
     model: FoundationModel,
     workspace: Workspace,
+    options: PlanOptions = NO_OPTIONS,
     *,
-    memory_bytes: int | None = None,
-    device: str = "auto",
+    name: str = "",
     workers: Workers = 1,
     callbacks: Callbacks | None = None,
     reuse: bool = False,
@@ -71,12 +54,11 @@ def make_plan(
         dataset: The dataset.
         model: The foundation model; the one called "none" stands for random weights.
         workspace: Where fingerprint and plan are stored.
-        memory_bytes: Memory that a training step may use; None for most of the device's memory.
-        device: "auto", "cpu" or "cuda".
+        options: What the user sets; the rest is planned.
+        name: Name of an alternative plan.
         workers: Processes, or the address of a dask scheduler.
         callbacks: Observe the fingerprinting.
-        reuse: Return the stored plan if it was made for this model and these files, its device
-            exists, and neither memory nor device is requested.
+        reuse: Return the stored plan, see `stored_plan`, if there are no options.
 
     Returns:
         The fingerprint and the plan.
@@ -85,30 +67,242 @@ def make_plan(
         FseftError: A case is broken, the model has other input channels, the device does not exist,
             or the smallest training step exceeds the memory.
     """
+    fingerprint = measure(dataset, model, workspace, workers=workers, callbacks=callbacks)
+    if reuse and options == NO_OPTIONS:
+        stored = stored_plan(dataset, model, workspace, fingerprint, name)
+        if stored:
+            return fingerprint, stored
+    plan = plan_for(model, fingerprint, options, dataset=dataset)
+    write_document(workspace.plan(dataset.name, model.name, name), plan)
+    return fingerprint, plan
+
+
+def measure(
+    dataset: Dataset,
+    model: FoundationModel,
+    workspace: Workspace,
+    *,
+    workers: Workers = 1,
+    callbacks: Callbacks | None = None,
+) -> Fingerprint:
+    """Fingerprints a dataset for a model; arguments and errors as for `make_plan`."""
     _check_channels(model, dataset)
     callbacks = callbacks or Callbacks()
     with callbacks.progress("measure", len(dataset.cases)) as advance:
-        fingerprint = fingerprint_dataset(dataset, workspace, workers=workers, progress=advance)
-    path = workspace.plan(dataset.name, model.name)
-    if reuse and memory_bytes is None and device == "auto" and path.is_file():
-        stored = read_document(path, Plan)
-        unchanged = (stored.fingerprint, stored.card) == (fingerprint.content, _key(model.card))
-        if unchanged and _is_available(stored.device):
-            return fingerprint, stored
-    plan = plan_for(model, fingerprint, memory_bytes=memory_bytes, device=device)
-    write_document(path, plan)
-    return fingerprint, plan
+        return fingerprint_dataset(dataset, workspace, workers=workers, progress=advance)
+
+
+def stored_plan(
+    dataset: Dataset,
+    model: FoundationModel,
+    workspace: Workspace,
+    fingerprint: Fingerprint,
+    name: str = "",
+) -> Plan | None:
+    """Returns the stored plan, also an edited one, if it is up to date.
+
+    That is: it was made for this model and these files, and its device exists.
+
+    Raises:
+        FseftError: A plan of this name does not exist, or is outdated.
+    """
+    path = workspace.plan(dataset.name, model.name, name)
+    plan = read_document(path, Plan) if path.is_file() else None
+    unchanged = plan and (plan.fingerprint, plan.card) == (fingerprint.content, _key(model.card))
+    if plan and unchanged and _is_available(plan.device):
+        return plan
+    if name:
+        cause = "does not exist" if plan is None else "is outdated: dataset or model have changed"
+        hint = f"Make it: fseft plan {dataset.folder} --model {model.name} --name {name} ..."
+        raise FseftError(f"the plan {name!r} {cause}", file=path, hint=hint)
+    return None
+
+
+def plan_adaptation(
+    dataset: Dataset,
+    model: FoundationModel,
+    workspace: Workspace,
+    fingerprint: Fingerprint,
+    labels: TrainingLabels,
+    options: PlanOptions = NO_OPTIONS,
+    name: str = "",
+) -> Plan:
+    """Returns the plan for training on some labels: a stored one, or else one made for them.
+
+    A label that is used for any decision counts in k: the sizes of structures, what a spacing costs
+    them, and intensity statistics come from the training cases alone. A stored plan was made for
+    the whole dataset, by the user's command.
+
+    Args:
+        dataset: The dataset.
+        model: The foundation model.
+        workspace: Where plans are stored.
+        fingerprint: Fingerprint of the dataset.
+        labels: The training labels.
+        options: What the user sets; all but `minutes` replaces the stored plan.
+        name: Name of an alternative plan, which must exist.
+
+    Raises:
+        FseftError: As for `make_plan` and `stored_plan`.
+    """
+    plan = None
+    if name or options.model_copy(update={"minutes": None}) == NO_OPTIONS:
+        plan = stored_plan(dataset, model, workspace, fingerprint, name)
+    if plan is None:
+        plan = plan_for(model, fingerprint, options, dataset=dataset, labels=labels)
+    return _restrict_intensity(
+        for_minutes(plan, options.minutes), model.card.contract, dataset, labels.cases
+    )
 
 
 def plan_for(
     model: FoundationModel,
     fingerprint: Fingerprint,
+    options: PlanOptions = NO_OPTIONS,
     *,
-    memory_bytes: int | None = None,
-    device: str = "auto",
+    dataset: Dataset | None = None,
+    labels: TrainingLabels | None = None,
 ) -> Plan:
-    """Plans a fingerprinted dataset without writing the plan; arguments as for `make_plan`."""
-    return _plan(model, fingerprint, _resources(device, memory_bytes))
+    """Plans a fingerprinted dataset without writing the plan.
+
+    Args:
+        model: The foundation model.
+        fingerprint: Fingerprint of the dataset.
+        options: What the user sets; the rest is planned.
+        dataset: The dataset, to measure what a spacing costs the labels; None not to.
+        labels: Labels from which structures are measured; None for all.
+    """
+    from fseft.volume.intensity import select_intensity_scheme
+
+    card, contract = model.card, model.card.contract
+    resources = find_resources(options)
+    known = fingerprint if labels is None else restrict_labels(fingerprint, labels)
+    grid = _grid(model, known, resources.device, options, dataset)
+    step, budget = choose_step(model, fingerprint, grid, resources, options)
+    intensity, intensity_reason = select_intensity_scheme(
+        contract, fingerprint.modality, fingerprint.intensities
+    )
+    preprocessing = Preprocessing(
+        orientation=contract.orientation,
+        spacing_mm=grid.spacing_mm,
+        modality=fingerprint.modality,
+        intensity=intensity,
+        patch_size=step.patch,
+        **contract.conventions,
+    )
+    return Plan(
+        dataset=fingerprint.dataset,
+        model=card.name,
+        card=_key(card),
+        fingerprint=fingerprint.content,
+        architecture=card.architecture,
+        hparams=card.hparams,
+        preprocessing=preprocessing,
+        crops_per_step=step.crops,
+        memory_bytes=step.memory_bytes,
+        device=resources.device,
+        minutes=budget.minutes,
+        options=options,
+        decisions=(
+            *_data_decisions(fingerprint, preprocessing, grid, intensity_reason),
+            *_compute_decisions(model, step, budget, resources),
+        ),
+        warnings=_warnings(contract, fingerprint, preprocessing, grid),
+    )
+
+
+def _grid(
+    model: FoundationModel,
+    fingerprint: Fingerprint,
+    device: Device,
+    options: PlanOptions,
+    dataset: Dataset | None,
+) -> Grid:
+    from fseft.planning.label_round_trip import label_round_trip
+    from fseft.planning.spacing import GridProblem, choose_grid
+
+    contract, architecture = model.card.contract, model.architecture()
+    _check_options(options, architecture)
+    round_trip = dataset and label_round_trip(dataset, fingerprint, contract.orientation)
+    problem = GridProblem(
+        contract=contract,
+        fingerprint=fingerprint,
+        divisor=architecture.divisor,
+        minimum=architecture.minimum_patch,
+        voxel_budget=VOXEL_BUDGETS[device],
+        round_trip=round_trip or None,
+        spacing_mm=options.spacing_mm,
+        patch_size=options.patch_size,
+    )
+    return choose_grid(problem)
+
+
+def _warnings(
+    contract: Contract, fingerprint: Fingerprint, preprocessing: Preprocessing, grid: Grid
+) -> tuple[str, ...]:
+    from fseft.planning.rules import check_contract
+
+    misfits = check_contract(contract, fingerprint, preprocessing)
+    return *fingerprint.warnings, *misfits, *grid.warnings
+
+
+def _check_options(options: PlanOptions, architecture: Architecture) -> None:
+    """Refuses a spacing or a patch that no network accepts."""
+    if options.spacing_mm is not None and min(options.spacing_mm) <= 0:
+        raise FseftError(
+            f"a spacing of {_times(options.spacing_mm)} mm is not positive", hint="Set another."
+        )
+    sides = zip(
+        options.patch_size or architecture.minimum_patch,
+        architecture.divisor,
+        architecture.minimum_patch,
+        strict=True,
+    )
+    if any(side % divisor or side < least for side, divisor, least in sides):
+        raise FseftError(
+            f"a patch of {_times(options.patch_size or ())} voxels does not suit the network",
+            hint=f"Set multiples of {_times(architecture.divisor)}, from "
+            f"{_times(architecture.minimum_patch)} on.",
+        )
+
+
+def _data_decisions(
+    fingerprint: Fingerprint, preprocessing: Preprocessing, grid: Grid, intensity_reason: str
+) -> tuple[Decision, ...]:
+    from fseft.volume.intensity import modality_name
+
+    schemes = dict.fromkeys(scheme.describe() for scheme in preprocessing.intensity)
+    spacing = Decision(
+        name="spacing",
+        value=f"{_times(grid.spacing_mm)} mm",
+        reason=grid.reason,
+        rejected=grid.rejected,
+    )
+    return (
+        _decision("modality", modality_name(preprocessing.modality), _modality_reason(fingerprint)),
+        _decision("orientation", preprocessing.orientation, _orientation_reason(fingerprint)),
+        spacing,
+        _decision("intensity", "; ".join(schemes), intensity_reason),
+    )
+
+
+def _compute_decisions(
+    model: FoundationModel, step: TrainingStep, budget: Budget, resources: Resources
+) -> tuple[Decision, ...]:
+    architecture = _architecture_reason(model, model.architecture())
+    minutes = "no limit" if budget.minutes is None else f"{budget.minutes:g} minutes"
+    return (
+        _decision("patch size", f"{_times(step.patch)} voxels", step.patch_reason),
+        _decision("time budget", minutes, budget.reason),
+        _decision("crops per step", str(step.crops), step.crops_reason),
+        _decision("memory", show_bytes(step.memory_bytes), _memory_reason(resources)),
+        _decision("architecture", model.card.architecture, architecture),
+        _decision("device", resources.device, _device_reason(resources)),
+    )
+
+
+def _decision(name: str, value: str, reason: str) -> Decision:
+    return Decision(name=name, value=value, reason=reason)
 
 
 def _key(card: ModelCard) -> str:
@@ -122,7 +316,7 @@ def _is_available(device: Device) -> bool:
     return device == "cpu" or select_device("auto") == device
 
 
-def restrict_intensity(
+def _restrict_intensity(
     plan: Plan, contract: Contract, dataset: Dataset, support: Collection[str]
 ) -> Plan:
     """Replaces the intensity statistics of a plan by those of the training cases.
@@ -161,168 +355,6 @@ def _check_channels(model: FoundationModel, dataset: Dataset) -> None:
         )
 
 
-def _resources(device: str, memory_bytes: int | None) -> _Resources:
-    import torch
-
-    from fseft.learn.training.memory_estimate import installed_bytes
-
-    selected: Device = "cuda" if select_device(device) == "cuda" else "cpu"
-    if memory_bytes is not None:
-        return _Resources(selected, memory_bytes, requested=True)
-    total = torch.cuda.mem_get_info()[0] if selected == "cuda" else installed_bytes()
-    return _Resources(selected, int(MEMORY_FRACTION * total), requested=False)
-
-
-def _plan(model: FoundationModel, fingerprint: Fingerprint, resources: _Resources) -> Plan:
-    from fseft.planning.rules import check_contract
-    from fseft.volume.intensity import select_intensity_scheme
-
-    card, contract = model.card, model.card.contract
-    spacing, spacing_reason = _spacing(card, fingerprint)
-    intensity, intensity_reason = select_intensity_scheme(
-        contract, fingerprint.modality, fingerprint.intensities
-    )
-    step = _training_step(card, fingerprint, spacing, model.architecture(), resources)
-    preprocessing = Preprocessing(
-        orientation=contract.orientation,
-        spacing_mm=spacing,
-        modality=fingerprint.modality,
-        intensity=intensity,
-        patch_size=step.patch,
-        **contract.conventions,
-    )
-    reasons = {"spacing": spacing_reason, "intensity": intensity_reason}
-    return Plan(
-        dataset=fingerprint.dataset,
-        model=card.name,
-        card=_key(card),
-        fingerprint=fingerprint.content,
-        architecture=card.architecture,
-        hparams=card.hparams,
-        preprocessing=preprocessing,
-        crops_per_step=step.crops,
-        memory_bytes=step.memory_bytes,
-        device=resources.device,
-        decisions=_decisions(model, fingerprint, preprocessing, step, resources, reasons),
-        warnings=(*fingerprint.warnings, *check_contract(contract, fingerprint, preprocessing)),
-    )
-
-
-def _decisions(
-    model: FoundationModel,
-    fingerprint: Fingerprint,
-    preprocessing: Preprocessing,
-    step: _TrainingStep,
-    resources: _Resources,
-    reasons: Mapping[str, str],
-) -> tuple[Decision, ...]:
-    """Lists every decision with its value and its reason."""
-    from fseft.volume.intensity import modality_name
-
-    schemes = dict.fromkeys(scheme.describe() for scheme in preprocessing.intensity)
-    architecture = _architecture_reason(model, model.architecture())
-    rows = (
-        ("modality", modality_name(preprocessing.modality), _modality_reason(fingerprint)),
-        ("orientation", preprocessing.orientation, _orientation_reason(fingerprint)),
-        ("spacing", f"{_times(preprocessing.spacing_mm)} mm", reasons["spacing"]),
-        ("intensity", "; ".join(schemes), reasons["intensity"]),
-        ("patch size", f"{_times(step.patch)} voxels", step.reason),
-        ("crops per step", str(step.crops), _crops_reason(step)),
-        ("memory", show_bytes(step.memory_bytes), _memory_reason(resources)),
-        ("architecture", model.card.architecture, architecture),
-        ("device", resources.device, _device_reason(resources)),
-    )
-    return tuple(Decision(name=name, value=value, reason=reason) for name, value, reason in rows)
-
-
-def _spacing(card: ModelCard, fingerprint: Fingerprint) -> tuple[Millimetres, str]:
-    """Selects the target spacing in mm along the axes of the contract, with the reason."""
-    from fseft.planning.rules import target_spacing
-    from fseft.volume.fingerprint import permute_to_orientation
-
-    if card.contract.spacing_mm is not None:
-        return card.contract.spacing_mm, "as the model was trained"
-    axes, cases = card.contract.orientation, fingerprint.cases
-    spacings = [permute_to_orientation(case.spacing_mm, case.orientation, axes) for case in cases]
-    shapes = [
-        permute_to_orientation(case.shape_after_crop, case.orientation, axes) for case in cases
-    ]
-    return target_spacing(spacings, shapes), f"nnU-Net's rule: the median of {len(cases)} cases"
-
-
-def _training_step(
-    card: ModelCard,
-    fingerprint: Fingerprint,
-    spacing: Millimetres,
-    architecture: Architecture,
-    resources: _Resources,
-) -> _TrainingStep:
-    """Returns the first candidate whose training step fits the memory.
-
-    Raises:
-        FseftError: Not even the smallest one fits.
-    """
-    from fseft.learn.training.memory_estimate import training_bytes
-
-    best, reason = _best_patch(card, fingerprint, spacing, architecture, resources.device)
-    # Two crops of a smaller patch train better than one of a larger patch.
-    min_crops = 1 if card.contract.patch_size or resources.requested else 2
-    for patch, crops in _candidates(best, spacing, architecture, min_crops):
-        needed = training_bytes(
-            card.architecture,
-            card.hparams,
-            in_channels=len(fingerprint.channels),
-            out_channels=1 + len(fingerprint.labels),
-            patch_size=patch,
-            crops=crops,
-        )
-        if needed <= resources.limit:
-            smaller = f"{_times(best)} would not fit the memory"
-            return _TrainingStep(patch, crops, needed, reason if patch == best else smaller)
-    raise FseftError(
-        f"the smallest training step of {card.architecture} needs {show_bytes(needed)} "
-        f"(one crop of {_times(patch)} voxels), the limit is {show_bytes(resources.limit)}",
-        hint="Raise `memory`, or use a smaller model.",
-    )
-
-
-def _best_patch(
-    card: ModelCard,
-    fingerprint: Fingerprint,
-    spacing: Millimetres,
-    architecture: Architecture,
-    device: Device,
-) -> tuple[Triple, str]:
-    """Returns the patch size to use if memory did not matter, with the reason."""
-    from fseft.planning.rules import patch_size, resampled_shape
-
-    if card.contract.patch_size is not None:
-        return card.contract.patch_size, "as the model was trained"
-    shape = resampled_shape(fingerprint, card.contract.orientation, spacing)
-    budget = CPU_BUDGET if device == "cpu" else CUDA_BUDGET
-    patch = patch_size(spacing, shape, architecture.divisor, architecture.minimum_patch, budget)
-    if all(side >= size for side, size in zip(patch, shape, strict=True)):
-        return patch, f"holds the median volume ({_times(shape)} voxels)"
-    if device == "cpu":
-        return patch, "about 64³ voxels: a training step on a CPU should take seconds"
-    return patch, "about 128³ voxels, as long in mm along each axis as that allows"
-
-
-def _candidates(
-    patch: Triple, spacing: Millimetres, architecture: Architecture, min_crops: int
-) -> Iterator[tuple[Triple, int]]:
-    """Yields patch sizes and crops per step, best first: fewer crops before a smaller patch."""
-    from fseft.planning.rules import shrink_patch
-
-    size: Triple | None = patch
-    while size is not None:
-        for crops in range(CROPS, min_crops - 1, -1):
-            yield size, crops
-        patch = size
-        size = shrink_patch(size, spacing, architecture.divisor, architecture.minimum_patch)
-    yield patch, 1
-
-
 def _modality_reason(fingerprint: Fingerprint) -> str:
     kind = "whole numbers" if fingerprint.integer else "fractions"
     channels = ", ".join(fingerprint.channels)
@@ -339,11 +371,7 @@ def _orientation_reason(fingerprint: Fingerprint) -> str:
     return f"axes of the model, along which sizes are given; axes x, y, z of the files: {files}"
 
 
-def _crops_reason(step: _TrainingStep) -> str:
-    return "as in the FSEFT paper" if step.crops == CROPS else f"{CROPS} would not fit the memory"
-
-
-def _memory_reason(resources: _Resources) -> str:
+def _memory_reason(resources: Resources) -> str:
     source = "requested" if resources.requested else f"{MEMORY_FRACTION:.0%} of the device's memory"
     return (
         f"estimate of a full training step; the limit is {show_bytes(resources.limit)} ({source})"
@@ -355,7 +383,7 @@ def _architecture_reason(model: FoundationModel, architecture: Architecture) -> 
     return f"{origin}; patch sides divisible by {_times(architecture.divisor)}"
 
 
-def _device_reason(resources: _Resources) -> str:
+def _device_reason(resources: Resources) -> str:
     return (
         "no CUDA device, or CPU requested"
         if resources.device == "cpu"
@@ -363,10 +391,5 @@ def _device_reason(resources: _Resources) -> str:
     )
 
 
-def show_bytes(count: int) -> str:
-    """Formats bytes as `1.5 GB` or `300 MB`, in powers of 1000."""
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
-
-
-def _times(values: Triple | Millimetres) -> str:
+def _times(values: Sequence[float]) -> str:
     return "×".join(f"{value:.4g}" for value in values)

@@ -1,4 +1,4 @@
-"""Rules of planning: spacing, patch size, and how well a preprocessing contract suits a dataset."""
+"""Rules of planning: patch size, and how well a preprocessing contract suits a dataset."""
 
 from __future__ import annotations
 
@@ -18,38 +18,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-_ANISOTROPY = 3  # ratio of spacings from which an axis counts as anisotropic, as in nnU-Net
 _MAX_PATCH_VOXELS = 256**3  # of a patch before it is shrunk to the budget, as in nnU-Net
 _MIN_STRUCTURE_VOXELS = 2  # along each axis
 _MAX_CLIPPED_FRACTION = 0.05  # of the foreground's intensity range
-
-
-def target_spacing(
-    spacings: Sequence[Millimetres], shapes: Sequence[Sequence[float]]
-) -> Millimetres:
-    """Returns nnU-Net's spacing at full resolution (Isensee et al., Nature Methods 18, 2021).
-
-    It is the median per axis. An axis more than three times coarser than the others, with less than
-    a third of their voxels, gets its 10th percentile instead.
-
-    Args:
-        spacings: Spacing of each case in mm, all along the same axes.
-        shapes: Voxels of each case after the crop, along the same axes.
-
-    Examples:
-        >>> target_spacing([(0.8, 0.8, 5.0), (0.8, 0.8, 2.5)], [(300, 300, 60), (300, 300, 90)])
-        (0.8, 0.8, 2.75)
-    """
-    spacing = np.median(spacings, axis=0)
-    size = np.median(shapes, axis=0)
-    worst = int(np.argmax(spacing))
-    others = [axis for axis in range(3) if axis != worst]
-    second = spacing[others].max()
-    is_coarse = spacing[worst] > _ANISOTROPY * second
-    if is_coarse and size[worst] * _ANISOTROPY < size[others].min():
-        tenth = np.percentile(spacings, 10, axis=0)
-        spacing[worst] = max(tenth[worst], second)
-    return _millimetres(spacing)
 
 
 def resampled_shape(fingerprint: Fingerprint, orientation: str, spacing_mm: Millimetres) -> Triple:
@@ -101,7 +72,7 @@ def patch_size(
         sides.append(max(smallest, min(cube, volume)))
     patch: Triple = (sides[0], sides[1], sides[2])
     while prod(patch) > voxel_budget:
-        smaller = shrink_patch(patch, spacing_mm, divisor, minimum)
+        smaller = shrink_patch(patch, spacing_mm, divisor, minimum, median_shape)
         if smaller is None:
             break
         patch = smaller
@@ -109,7 +80,11 @@ def patch_size(
 
 
 def shrink_patch(
-    patch: Triple, spacing_mm: Millimetres, divisor: Triple, minimum: Triple
+    patch: Triple,
+    spacing_mm: Millimetres,
+    divisor: Triple,
+    minimum: Triple,
+    median_shape: Triple = (1, 1, 1),
 ) -> Triple | None:
     """Returns the patch one step shorter along its longest axis in mm, or None if it is minimal.
 
@@ -121,11 +96,16 @@ def shrink_patch(
         spacing_mm: Spacing of the network's grid.
         divisor: Size of a step along each axis.
         minimum: Smallest patch.
+        median_shape: Median shape of the volumes; of two axes as long, the one that covers more of
+            it is shortened, in whatever order the axes are.
     """
     axes = [axis for axis in range(3) if patch[axis] - divisor[axis] >= minimum[axis]]
     if not axes:
         return None
-    longest = max(axes, key=lambda axis: patch[axis] * spacing_mm[axis])
+    lengths = {
+        axis: (patch[axis] * spacing_mm[axis], patch[axis] / median_shape[axis]) for axis in axes
+    }
+    longest = max(axes, key=lambda axis: lengths[axis])
     sides = list(patch)
     sides[longest] -= divisor[longest]
     return sides[0], sides[1], sides[2]
@@ -195,7 +175,7 @@ def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[s
     warnings = []
     spacing_mm = chosen.spacing_mm
     voxel_mm = prod(spacing_mm) ** (1 / 3)
-    for name, extent_mm in _median_extents(fingerprint, chosen.orientation).items():
+    for name, extent_mm in median_extents(fingerprint, chosen.orientation).items():
         # Scattered spots have a large bounding box and few voxels: compare the cube of equal
         # volume.
         volume_mm3 = fingerprint.classes[name].median_volume_mm3 or 0.0
@@ -253,7 +233,7 @@ def _rare_structures(fingerprint: Fingerprint) -> list[str]:
     return [warning]
 
 
-def _median_extents(fingerprint: Fingerprint, orientation: str) -> Mapping[str, Array]:
+def median_extents(fingerprint: Fingerprint, orientation: str) -> Mapping[str, Array]:
     """Returns the median extent of each structure in mm, along the axes of an orientation."""
     extents: dict[str, list[Millimetres]] = {}
     for case in fingerprint.cases:

@@ -15,6 +15,7 @@ from fseft.model_zoo.catalogue import FoundationModel, scratch_card
 from fseft.planning.fingerprinting import fingerprint_dataset
 from fseft.planning.plan import plan_for
 from fseft.planning.preprocessing import cache_folder, preprocess
+from fseft.planning.spacing import native_spacing
 from fseft.pretraining.data_split import (
     PreprocessedDataset,
     TrainingDatasets,
@@ -29,7 +30,7 @@ from fseft.pretraining.label_presence import (
 )
 from fseft.pretraining.label_space import harmonise_datasets, lesion_warnings
 from fseft.pretraining.preflight import check_grid, check_window
-from fseft.schemas import Contract, Intensity
+from fseft.schemas import Contract, Intensity, PlanOptions
 from fseft.temporaries import in_use
 from fseft.volume.intensity import pool_intensity_statistics, select_intensity_scheme
 
@@ -160,7 +161,10 @@ def _measure_dataset(
             file=dataset.folder,
             hint="Pre-training needs labelled datasets with one channel.",
         )
-    plan = plan_for(FoundationModel(scratch_card()), fingerprint)
+    model = FoundationModel(scratch_card())
+    # As fine as the files, on any device: the ranks of a distributed run must agree.
+    spacing_mm, _ = native_spacing(fingerprint, model.card.contract.orientation)
+    plan = plan_for(model, fingerprint, PlanOptions(spacing_mm=spacing_mm))
     annotated = annotated_structures(dataset, fingerprint, rule)
     return _MeasuredDataset(dataset, fingerprint, plan, drawn, annotated)
 

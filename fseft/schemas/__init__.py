@@ -134,15 +134,41 @@ class Fingerprint(Document):
 
 
 class Decision(FrozenModel):
-    """One decision of a plan: its name, the chosen value and the reason."""
+    """One decision of a plan: its name, the chosen value, the reason, and what was rejected."""
 
     name: str
     value: str
     reason: str
+    rejected: tuple[str, ...] = ()
+
+
+class PlanOptions(FrozenModel):
+    """Values of a plan that the user sets; the planner decides those that are None.
+
+    Attributes:
+        spacing_mm: Spacing along the axes of the model.
+        patch_size: Voxels of a patch along the same axes.
+        crops_per_step: Crops per training step.
+        minutes: Training time budget.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    spacing_mm: Millimetres | None = None
+    patch_size: Triple | None = None
+    crops_per_step: int | None = Field(default=None, ge=1)
+    minutes: float | None = Field(default=None, gt=0)
+    memory_bytes: int | None = None
+    device: str = "auto"
 
 
 class Plan(Document):
-    """How a dataset is processed for a model: from contract, fingerprint and resources."""
+    """How a dataset is processed for a model: from contract, fingerprint and resources.
+
+    Attributes:
+        minutes: Training time for which it was made; None for no limit.
+        options: What the user had set.
+    """
 
     dataset: str
     model: str
@@ -154,6 +180,8 @@ class Plan(Document):
     crops_per_step: int
     memory_bytes: int
     device: Literal["cpu", "cuda"]
+    minutes: float | None = None
+    options: PlanOptions = PlanOptions()
     decisions: tuple[Decision, ...]
     warnings: tuple[str, ...] = ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import pickle
 import signal
@@ -24,13 +25,14 @@ from safetensors.torch import load_file
 
 from fseft import api
 from fseft.adaptation import run as step
-from fseft.adaptation.configure import select_support
+from fseft.adaptation.configure import configure, select_support
 from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError, PluginError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.checkpoints import save_checkpoint
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
+from fseft.planning.training_step import steps_in_time
 from fseft.plugin import ReporterSpec, hookimpl
 from fseft.registry import Plugin, Registry
 from fseft.schemas import Contract, Intensity, Plan, Provenance, Run, TrainingSet
@@ -122,6 +124,7 @@ def test_a_run_leaves_the_adapter_the_run_the_log_and_the_training_cases(request
         "adapter.safetensors",
         "run.json",
         "log.jsonl",
+        "plan.json",
         "support.json",
         ".lock",
     }
@@ -491,9 +494,35 @@ def test_a_stored_plan_is_used(request_for, workspace, blobs, caplog):
     assert read_document(workspace.plan("blobs", "tiny"), Plan) == edited
 
 
+def test_a_plan_for_the_training_cases_is_stored_with_the_run_only(request_for, workspace):
+    workspace.plan("blobs", "tiny").unlink(missing_ok=True)
+    result = adapt(request_for(), workspace)
+    assert read_document(result.folder / "plan.json", Plan).dataset == "blobs"
+    assert not workspace.plan("blobs", "tiny").exists()
+
+
+def test_without_epochs_or_minutes_the_plan_limits_the_epochs(workspace, blobs):
+    config = configure(adapt_request(blobs, "tiny", "lora", workspace, k=2), workspace)
+    steps = steps_in_time(config.plan, config.crops_per_step)
+    assert config.training.epochs == min(200, math.ceil(steps / 2))
+    assert config.request.minutes is None
+
+
+def test_minutes_of_a_stored_plan_are_the_time_budget(workspace, blobs):
+    api.plan(blobs, "tiny", workspace=workspace, minutes=3)
+    request = adapt_request(blobs, "tiny", "lora", workspace, k=2, device="auto")
+    assert configure(request, workspace).request.minutes == 3
+
+
+def test_an_alternative_plan_is_used_by_name(request_for, workspace, blobs):
+    api.plan(blobs, "tiny", workspace=workspace, spacing_mm=(2, 2, 2), name="coarse")
+    config = configure(request_for(device="auto", plan_name="coarse"), workspace)
+    assert config.plan.preprocessing.spacing_mm == (2, 2, 2)
+
+
 def test_other_wording_of_a_plan_does_not_repeat_a_run(request_for, workspace, blobs):
+    _, plan = api.plan(blobs, "tiny", workspace=workspace, device="cpu")
     adapt(request_for(device="auto"), workspace)
-    plan = read_document(workspace.plan("blobs", "tiny"), Plan)
     other = plan.model_copy(update={"decisions": (), "warnings": ("new words",), "memory_bytes": 1})
     write_document(workspace.plan("blobs", "tiny"), other)
     assert adapt(request_for(device="auto"), workspace).already_done

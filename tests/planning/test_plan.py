@@ -14,8 +14,11 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.learn.training.memory_estimate import training_bytes
 from fseft.model_zoo.catalogue import find_model
 from fseft.planning.dataset_reading import read_dataset
-from fseft.planning.plan import make_plan
-from fseft.schemas import Contract, Intensity, ModelCard, Plan
+from fseft.planning.fingerprinting import TrainingLabels
+from fseft.planning.label_round_trip import label_round_trip
+from fseft.planning.plan import make_plan, measure, plan_adaptation, stored_plan
+from fseft.planning.training_step import for_minutes
+from fseft.schemas import Contract, Intensity, ModelCard, Plan, PlanOptions
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
 from fseft.workspace import Workspace, atomic_write, read_document, write_document
@@ -27,6 +30,7 @@ DECISIONS = [
     "spacing",
     "intensity",
     "patch size",
+    "time budget",
     "crops per step",
     "memory",
     "architecture",
@@ -81,7 +85,8 @@ class Cases(Callbacks):
 def plan_of(folder, model, store, measured=None, **options):
     callbacks = None if measured is None else Cases(measured)
     dataset = read_dataset(folder)
-    return make_plan(dataset, find_model(model, store), store, callbacks=callbacks, **options)
+    choices = PlanOptions(**options)
+    return make_plan(dataset, find_model(model, store), store, choices, callbacks=callbacks)
 
 
 def a_model(store, **contract):
@@ -107,7 +112,6 @@ def test_without_a_model_the_fingerprint_decides(dataset, store):
     assert chosen.intensity[0].scheme == "clip-zscore"
     assert chosen.intensity[0].high == stats.percentile_99_5
     assert np.prod(chosen.patch_size) <= 64**3
-    assert plan.crops_per_step == 6
 
 
 def test_the_models_contract_goes_first(dataset, store):
@@ -271,3 +275,81 @@ def test_a_dataset_that_names_nothing_is_planned(real_data, store):
     assert fingerprint.labels == {"class_1": 1, "class_2": 2}
     assert plan.preprocessing.intensity[0].scheme == "zscore"
     assert any("hippocampus_010" in warning for warning in plan.warnings)
+
+
+# --- time, values set by hand, alternative plans --------------------------------------------------
+
+
+def test_a_short_time_budget_means_few_crops(dataset, store):
+    _, short = plan_of(dataset, "none", store, device="cpu", minutes=0.2)
+    _, long = plan_of(dataset, "none", store, device="cpu", minutes=1000)
+    assert (short.crops_per_step, long.crops_per_step) == (2, 6)
+    assert "steps in the time budget" in decisions(short)["crops per step"].reason
+
+
+def test_a_cpu_has_a_default_time_budget_with_a_reason(dataset, store):
+    _, plan = plan_of(dataset, "none", store, device="cpu")
+    assert 2 <= plan.minutes <= 30
+    assert "500 steps of 2 crops" in decisions(plan)["time budget"].reason
+
+
+def test_other_minutes_reduce_the_crops_that_nobody_has_set(dataset, store):
+    _, plan = plan_of(dataset, "none", store, device="cpu", minutes=1000)
+    assert for_minutes(plan, None) == plan
+    assert for_minutes(plan, 0.2).crops_per_step == 2
+    _, by_hand = plan_of(dataset, "none", store, device="cpu", crops_per_step=6)
+    assert for_minutes(by_hand, 0.2).crops_per_step == 6
+
+
+def test_values_set_by_hand_go_first(dataset, store):
+    by_hand = {"spacing_mm": (3, 2, 2), "patch_size": (32, 48, 32), "crops_per_step": 1}
+    _, plan = plan_of(dataset, "none", store, device="cpu", **by_hand)
+    chosen = plan.preprocessing
+    assert (chosen.spacing_mm, chosen.patch_size, plan.crops_per_step) == tuple(by_hand.values())
+    names = ("spacing", "patch size", "crops per step")
+    assert [decisions(plan)[name].reason for name in names] == ["set by hand"] * 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"spacing_mm": (1, 1, 0)}, {"patch_size": (50, 48, 48)}, {"patch_size": (16, 48, 48)}]
+)
+def test_a_grid_that_no_network_accepts_is_refused(dataset, store, wrong):
+    with pytest.raises(FseftError, match=r"not positive|multiples of 16×16×16, from 32×32×32"):
+        plan_of(dataset, "none", store, device="cpu", **wrong)
+
+
+def test_an_alternative_plan_has_its_own_file(dataset, store):
+    read, model = read_dataset(dataset), find_model("none", store)
+    fingerprint, usual = make_plan(read, model, store)
+    _, fine = make_plan(read, model, store, PlanOptions(spacing_mm=(1, 1, 1)), name="fine")
+    assert stored_plan(read, model, store, fingerprint) == usual
+    assert stored_plan(read, model, store, fingerprint, "fine") == fine
+    with pytest.raises(FseftError, match="the plan 'coarse' does not exist"):
+        stored_plan(read, model, store, fingerprint, "coarse")
+
+
+def test_labels_outside_the_training_decide_nothing(dataset, store):
+    def planned(shape):
+        label = np.zeros(SHAPE, np.uint8)
+        label[tuple(slice(0, side) for side in shape)] = 1
+        write_labels(
+            dataset / "labelsTr" / "case_2.nii.gz",
+            label,
+            Geometry(SHAPE, np.diag([2.0, 1.5, 1.5, 1])),
+        )
+        read, model = read_dataset(dataset), find_model("none", store)
+        fingerprint = measure(read, model, store)
+        labels = TrainingLabels(frozenset({"case_0"}), frozenset({"liver"}))
+        options = PlanOptions(device="cpu")
+        return plan_adaptation(read, model, store, fingerprint, labels, options).preprocessing
+
+    assert planned((2, 2, 2)) == planned((60, 70, 80))
+
+
+def test_the_labels_of_a_coarse_grid_come_back_with_a_loss(dataset, store):
+    read = read_dataset(dataset)
+    fingerprint = measure(read, find_model("none", store), store)
+    round_trip = label_round_trip(read, fingerprint, "RAS")
+    assert set(round_trip((2, 1.5, 1.5)).values()) == {1}
+    coarse = round_trip((11, 11, 11))
+    assert 0 < coarse["spleen"] < coarse["liver"] < 1

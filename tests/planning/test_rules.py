@@ -15,7 +15,6 @@ from fseft.planning.rules import (
     patch_size,
     resampled_shape,
     shrink_patch,
-    target_spacing,
 )
 from fseft.schemas import (
     CaseFingerprint,
@@ -100,25 +99,6 @@ def warnings(fingerprint, contract=WINDOW, spacing=(1, 1, 1), patch=(64, 64, 64)
         orientation="RAS", spacing_mm=spacing, modality="ct", intensity=(), patch_size=patch
     )
     return check_contract(contract, fingerprint, chosen)
-
-
-def test_the_spacing_is_the_median_per_axis():
-    assert target_spacing([(1, 1, 2), (1.5, 1, 4), (9, 1, 2.5)], [(200, 200, 90)] * 3) == (
-        1.5,
-        1,
-        2.5,
-    )
-
-
-def test_a_far_coarser_axis_takes_its_10th_percentile():
-    cases = [(0.8, 0.8, z) for z in (2, 3, 5, 5, 5, 5, 5, 5, 5, 5, 5)]
-    assert target_spacing(cases, [(512, 512, 60)] * 11) == (0.8, 0.8, 3)
-    assert target_spacing(cases, [(512, 512, 400)] * 11) == (0.8, 0.8, 5)
-
-
-def test_the_finer_spacing_is_never_below_the_other_axes():
-    cases = [(1, 1, 0.5)] * 2 + [(1, 1, 5)] * 3
-    assert target_spacing(cases, [(512, 512, 60)] * 5) == (1, 1, 1)
 
 
 def test_shapes_follow_the_axes_of_the_network():

@@ -1,4 +1,4 @@
-"""Memory of a training step, measured on a small patch and scaled; messages for lack of it."""
+"""Memory and work of a training step, measured on a small patch and scaled."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from fseft.errors import FseftError, is_out_of_memory
 from fseft.learn.networks import backbone
@@ -65,15 +66,34 @@ def training_bytes(
         crops: Crops per step.
     """
     key = json.dumps(dict(hparams), sort_keys=True)
-    activations, parameters = _measure(architecture, key, in_channels)
+    activations, parameters, _ = _measure(architecture, key, in_channels)
     # Another third: the largest activations coexist with their gradients in the backward pass.
     per_voxel = 1.33 * activations + 20 * out_channels
     return int(per_voxel * prod(patch_size) * crops) + 16 * parameters + OVERHEAD_BYTES
 
 
+def training_flops(
+    architecture: str, hparams: Mapping[str, Any], *, in_channels: int, patch_size: Triple
+) -> float:
+    """Returns the floating-point operations of a training step with one crop.
+
+    The backward pass takes twice those of the forward pass. Only those of convolutions, matrix
+    products and attention are counted.
+
+    Args:
+        architecture: Name of the architecture.
+        hparams: Its hyper-parameters.
+        in_channels: Channels of the image.
+        patch_size: Size of a crop (i, j, k) in voxels.
+    """
+    key = json.dumps(dict(hparams), sort_keys=True)
+    _, _, forward = _measure(architecture, key, in_channels)
+    return 3 * forward * prod(patch_size)
+
+
 @lru_cache(maxsize=8)
-def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int]:
-    """Returns the bytes of activations per voxel, and the number of parameters."""
+def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int, float]:
+    """Returns the bytes of activations per voxel, parameters, and operations per voxel."""
     architecture = backbone.get_architecture(name)
     network = backbone.build_network(
         architecture, in_channels=in_channels, out_channels=1, hparams=json.loads(hparams), seed=0
@@ -86,13 +106,15 @@ def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int]:
         return tensor
 
     patch = torch.zeros(1, in_channels, *architecture.minimum_patch)
-    with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+    hooks = torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor)
+    with FlopCounterMode(display=False) as counter, hooks:
         output = network(patch)
     for parameter in network.parameters():
         saved.pop(parameter.untyped_storage().data_ptr(), None)
     del output  # only now: it keeps the saved tensors, and so their addresses, in use
     voxels = prod(architecture.minimum_patch)
-    return sum(saved.values()) / voxels, backbone.count_parameters(network)
+    flops = counter.get_total_flops() / voxels
+    return sum(saved.values()) / voxels, backbone.count_parameters(network), flops
 
 
 @contextmanager

@@ -1,0 +1,267 @@
+"""Resources of a training step: crops and patch that fit the memory and the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
+
+from fseft.errors import FseftError
+from fseft.experiment.devices import select_device
+from fseft.planning.rules import shrink_patch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fseft.learn.networks.roles import Architecture
+    from fseft.model_zoo.catalogue import FoundationModel
+    from fseft.planning.spacing import Grid
+    from fseft.schemas import Fingerprint, ModelCard, Plan, PlanOptions, Triple
+
+Device = Literal["cpu", "cuda"]
+
+CROPS = 6
+"""Crops per step, as in the FSEFT paper."""
+MIN_CROPS = 2
+"""Crops per step if time is short: more steps of few crops train better than few of many."""
+ENOUGH_STEPS = 300
+"""Steps that a time budget must allow before a step has more than `MIN_CROPS` crops."""
+DEFAULT_STEPS = 500
+"""Steps of `MIN_CROPS` crops in the default time budget on a CPU."""
+DEFAULT_MINUTES = (2, 30)
+"""Shortest and longest default time budget on a CPU."""
+MEMORY_FRACTION = 0.8
+"""Fraction of the memory that a plan uses by default: free memory of a GPU, all of a computer."""
+FLOPS_PER_SECOND = {"cpu": 2e10, "cuda": 1e13}
+"""Nominal speed of a CPU core and of a GPU, from which the duration of a step is estimated."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The device, and the bytes that a training step may use."""
+
+    device: Device
+    limit: int
+    requested: bool
+    """Whether the limit was requested, instead of derived from the device."""
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """The patch and the number of crops that fit memory and time, and why.
+
+    Attributes:
+        patch: Patch size.
+        crops: Crops per step.
+        memory_bytes: Estimate of the memory that it needs.
+        patch_reason: Why this patch.
+        crops_reason: Why so many crops.
+    """
+
+    patch: Triple
+    crops: int
+    memory_bytes: int
+    patch_reason: str
+    crops_reason: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Training time, and why; `minutes` is None for no limit."""
+
+    minutes: float | None
+    reason: str
+
+
+def find_resources(options: PlanOptions) -> Resources:
+    """Returns the device and the memory limit."""
+    import torch
+
+    from fseft.learn.training.memory_estimate import installed_bytes
+
+    selected: Device = "cuda" if select_device(options.device) == "cuda" else "cpu"
+    if options.memory_bytes is not None:
+        return Resources(selected, options.memory_bytes, requested=True)
+    total = torch.cuda.mem_get_info()[0] if selected == "cuda" else installed_bytes()
+    return Resources(selected, int(MEMORY_FRACTION * total), requested=False)
+
+
+def plan_budget(options: PlanOptions, crop_seconds: float, device: Device) -> Budget:
+    """Returns the requested training time, or a default on a CPU.
+
+    Args:
+        options: What the user has set.
+        crop_seconds: Estimated duration of a training step per crop.
+        device: Device of the training.
+    """
+    if options.minutes is not None:
+        return Budget(options.minutes, "requested")
+    if device == "cuda":
+        return Budget(None, "no limit on a GPU: training ends by its epochs or a plateau")
+    crops = options.crops_per_step or MIN_CROPS
+    shortest, longest = DEFAULT_MINUTES
+    needed = ceil(DEFAULT_STEPS * crops * crop_seconds / 60)
+    minutes = min(max(needed, shortest), longest)
+    steps = f"{DEFAULT_STEPS} steps of {crops} crops take about {needed} minutes on this CPU"
+    return Budget(minutes, f"{steps}; set `minutes` or `epochs` for another length")
+
+
+def crops_in_time(minutes: float | None, crop_seconds: float) -> int:
+    """Returns the number of crops per step at which a time budget allows enough steps.
+
+    Args:
+        minutes: The time budget; None for no limit.
+        crop_seconds: Duration of a training step per crop.
+
+    Examples:
+        >>> crops_in_time(1, 0.4), crops_in_time(10, 0.4), crops_in_time(None, 0.4)
+        (2, 5, 6)
+    """
+    if minutes is None:
+        return CROPS
+    crops_in_budget = 60 * minutes / crop_seconds
+    return int(min(CROPS, max(MIN_CROPS, crops_in_budget / ENOUGH_STEPS)))
+
+
+def for_minutes(plan: Plan, minutes: float | None) -> Plan:
+    """Reduces the crops per step of a plan to what another time budget allows.
+
+    Crops that the user has set stay.
+    """
+    if minutes is None or plan.options.crops_per_step is not None:
+        return plan
+    crops = min(plan.crops_per_step, crops_in_time(minutes, _crop_seconds(plan)))
+    return plan.model_copy(update={"crops_per_step": crops, "minutes": minutes})
+
+
+def steps_in_time(plan: Plan, crops: int) -> int:
+    """Estimates the training steps that the time budget of a plan, which has one, allows."""
+    return round(60 * (plan.minutes or 0) / (crops * _crop_seconds(plan)))
+
+
+def _crop_seconds(plan: Plan) -> float:
+    grid = plan.preprocessing
+    channels = len(grid.intensity)
+    return crop_seconds(plan.architecture, plan.hparams, channels, grid.patch_size, plan.device)
+
+
+def crop_seconds(
+    architecture: str,
+    hparams: Mapping[str, Any],
+    in_channels: int,
+    patch: Triple,
+    device: Device,
+) -> float:
+    """Estimates the seconds of a training step per crop, from its floating-point operations."""
+    import torch
+
+    from fseft.learn.training.memory_estimate import training_flops
+
+    cores = torch.get_num_threads() if device == "cpu" else 1
+    flops = training_flops(architecture, hparams, in_channels=in_channels, patch_size=patch)
+    return flops / (FLOPS_PER_SECOND[device] * cores)
+
+
+def choose_step(
+    model: FoundationModel,
+    fingerprint: Fingerprint,
+    grid: Grid,
+    resources: Resources,
+    options: PlanOptions,
+) -> tuple[TrainingStep, Budget]:
+    """Returns the first candidate whose training step fits the memory, and the time budget.
+
+    Raises:
+        FseftError: Not even the smallest one fits.
+    """
+    from fseft.learn.training.memory_estimate import training_bytes
+
+    card, channels = model.card, len(fingerprint.channels)
+    seconds = crop_seconds(
+        card.architecture, card.hparams, channels, grid.patch_size, resources.device
+    )
+    budget = plan_budget(options, seconds, resources.device)
+    wanted = options.crops_per_step or crops_in_time(budget.minutes, seconds)
+    fewest = _fewest_crops(card, resources, options)
+    for patch, crops in _candidates(grid, model.architecture(), wanted, fewest):
+        needed = training_bytes(
+            card.architecture,
+            card.hparams,
+            in_channels=channels,
+            out_channels=1 + len(fingerprint.labels),
+            patch_size=patch,
+            crops=crops,
+        )
+        if needed <= resources.limit:
+            step = TrainingStep(
+                patch=patch,
+                crops=crops,
+                memory_bytes=needed,
+                patch_reason=_patch_reason(patch, card, grid, resources, options),
+                crops_reason=_crops_reason(crops, wanted, seconds, budget, options),
+            )
+            return step, budget
+    raise FseftError(
+        f"the smallest training step of {card.architecture} needs {show_bytes(needed)} "
+        f"(one crop of {_times(patch)} voxels), the limit is {show_bytes(resources.limit)}",
+        hint="Raise `memory`, or use a smaller model.",
+    )
+
+
+def _fewest_crops(card: ModelCard, resources: Resources, options: PlanOptions) -> int:
+    """Returns the number of crops below which the patch shrinks instead."""
+    if options.crops_per_step is not None:
+        return options.crops_per_step
+    # Two crops of a smaller patch train better than one of a larger patch.
+    fixed_patch = card.contract.patch_size or options.patch_size
+    return 1 if fixed_patch or resources.requested else MIN_CROPS
+
+
+def _candidates(
+    grid: Grid, architecture: Architecture, max_crops: int, min_crops: int
+) -> Iterator[tuple[Triple, int]]:
+    """Yields patch sizes and crops per step, best first: fewer crops before a smaller patch."""
+    size: Triple | None = grid.patch_size
+    while size is not None:
+        for crops in range(max_crops, min(max_crops, min_crops) - 1, -1):
+            yield size, crops
+        patch = size
+        size = shrink_patch(size, grid.spacing_mm, architecture.divisor, architecture.minimum_patch)
+    yield patch, 1
+
+
+def _patch_reason(
+    patch: Triple, card: ModelCard, grid: Grid, resources: Resources, options: PlanOptions
+) -> str:
+    if patch != grid.patch_size:
+        return f"{_times(grid.patch_size)} would not fit the memory"
+    if options.patch_size is not None:
+        return "set by hand"
+    if card.contract.patch_size is not None:
+        return "as the model was trained"
+    side = 64 if resources.device == "cpu" else 128
+    return (
+        f"up to {side}³ voxels on this device, as long in mm along each axis as the volumes allow"
+    )
+
+
+def _crops_reason(
+    crops: int, wanted: int, seconds: float, budget: Budget, options: PlanOptions
+) -> str:
+    if crops < wanted:
+        return f"{wanted} would not fit the memory"
+    if options.crops_per_step is not None:
+        return "set by hand"
+    if budget.minutes is None:
+        return "as in the FSEFT paper"
+    steps = 60 * budget.minutes / (crops * seconds)
+    return f"about {steps:.0f} steps in the time budget; fewer crops, more steps"
+
+
+def show_bytes(count: int) -> str:
+    """Formats bytes as `1.5 GB` or `300 MB`, in powers of 1000."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
+def _times(values: Triple) -> str:
+    return "×".join(f"{value:.4g}" for value in values)
