@@ -16,7 +16,13 @@ from fseft.experiment.reporters import ReporterCallbacks
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.early_stopping import is_undertrained
 from fseft.learn.training.prefetch import derived_seed
-from fseft.model_zoo.adapter_file import NAME, apply_method, versions, write_adapter
+from fseft.model_zoo.adapter_file import (
+    NAME,
+    apply_method,
+    is_intact,
+    versions,
+    write_adapter,
+)
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import cache_folder, preprocess
 from fseft.registry import registry
@@ -83,10 +89,20 @@ def adapt(
     with exclusive_lock(folder):
         run, adapter = _run_document(config), folder / NAME
         previous = _previous_run(folder, run, overwrite=request.overwrite)
-        if previous and previous.outcome == "finished" and adapter.is_file():
+        if previous and previous.outcome == "finished" and _is_usable(adapter):
             (folder / CHECKPOINT).unlink(missing_ok=True)  # of a process killed at the very end
             return Adaptation(previous, folder, adapter, already_done=True)
         return _adapt(config, run, folder, workspace, callbacks or Callbacks())
+
+
+def _is_usable(adapter: Path) -> bool:
+    """Returns whether the adapter of a finished run exists and is intact."""
+    if not adapter.is_file():
+        return False
+    usable = is_intact(adapter)
+    if not usable:
+        logger.warning("%s: the adapter is damaged: it is trained again", adapter)
+    return usable
 
 
 def _adapt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+CHECKPOINTS = "checkpoint-*.pt"
+"""Pattern of the names of files in a `CheckpointFolder`."""
 FACTS = "facts"
 """Key of a state: the settings of the training, as text by name."""
 
@@ -49,6 +52,8 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         FseftError: The file is damaged.
     """
     try:
+        if not mmap:
+            check_records(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise FseftError(
@@ -57,6 +62,22 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
             hint="Delete it to resume from the previous one, or to start over.",
         ) from error
     return state
+
+
+def check_records(path: Path) -> None:
+    """Compares the records of a file of `torch.save` with their CRC, which torch does not do.
+
+    Files that were saved without CRC, and those of formats before PyTorch 1.6, are not checked.
+
+    Raises:
+        zipfile.BadZipFile: A record is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as file:
+        damaged = file.testzip() if any(record.CRC for record in file.infolist()) else None
+    if damaged:
+        raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
 
 
 @dataclass(frozen=True)
@@ -106,10 +127,5 @@ class CheckpointFolder:
         facts: dict[str, str] = load_checkpoint(paths[-1], mmap=True).get(FACTS, {})
         return facts
 
-    def clear(self) -> None:
-        """Removes all checkpoints."""
-        for path in self._paths():
-            path.unlink()
-
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("checkpoint-*.pt"))
+        return sorted(self.folder.glob(CHECKPOINTS))

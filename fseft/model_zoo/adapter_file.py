@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from difflib import get_close_matches
 from importlib import metadata
 from typing import TYPE_CHECKING
 
+import torch
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, PluginError, describe_validation
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HEADER = "fseft"
+HEADER, DIGEST = "fseft", "fseft_sha256"
+"""Keys of the manifest, and of the digest of manifest and tensors, in the header of the file."""
 NAME = "adapter.safetensors"
 _MAX_RUNS, _SIMILARITY = 3, 0.8  # of suggestions for a run that does not exist
 _MISMATCH = "the adapter is for another backbone"
@@ -58,9 +61,58 @@ def write_adapter(
     for name, tensor in tensors.items():
         is_halved = fp16 and tensor.is_floating_point()
         stored[name] = (tensor.half() if is_halved else tensor).contiguous()
+    text = manifest.model_dump_json()
+    metadata = {HEADER: text, DIGEST: _content_digest(text, stored)}
     with atomic_write(path) as temporary:
         # As bytes: files that safetensors writes deny access to the group.
-        temporary.write_bytes(save(stored, metadata={HEADER: manifest.model_dump_json()}))
+        temporary.write_bytes(save(stored, metadata=metadata))
+
+
+def _content_digest(manifest: str, tensors: Mapping[str, Tensor]) -> str:
+    """Returns the sha256 of a manifest and of tensors with their names, types and shapes."""
+    sha = hashlib.sha256(manifest.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Reads the tensors of an adapter, and compares their digest with that in the header.
+
+    Adapters of earlier versions have no digest.
+
+    Raises:
+        FseftError: The file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    metadata = _read_header(path)
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except SafetensorError as error:
+        raise _damaged(path) from error
+    digest = metadata.get(DIGEST)
+    if digest and digest != _content_digest(metadata.get(HEADER, ""), tensors):
+        raise _damaged(path)
+    return tensors
+
+
+def is_intact(path: Path) -> bool:
+    """Returns whether an adapter can be read and its digest is right."""
+    try:
+        read_manifest(path)
+        read_tensors(path)
+    except FseftError:
+        return False
+    return True
+
+
+def _damaged(path: Path) -> FseftError:
+    cause = "the adapter is damaged: its content differs from its digest"
+    return FseftError(cause, file=path, hint="Copy it again, or adapt again.")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -76,7 +128,7 @@ def read_manifest(path: Path) -> Manifest:
         path = path / NAME
     if not path.is_file():
         raise FseftError("the adapter does not exist", file=path, hint=_similar_runs(path))
-    header = _read_header(path)
+    header = _read_header(path).get(HEADER)
     if header is None:
         raise FseftError("is not an adapter of fseft: the manifest is missing", file=path)
     try:
@@ -103,13 +155,13 @@ def _similar_runs(path: Path) -> str:
     return f"Pass the {NAME} of a finished run."
 
 
-def _read_header(path: Path) -> str | None:
+def _read_header(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
         path.open("rb").close()  # safetensors reports an unreadable file as missing
         with safe_open(path, framework="pt") as file:
-            header: str | None = (file.metadata() or {}).get(HEADER)
+            header: dict[str, str] = file.metadata() or {}
     except OSError as error:
         cause = f"cannot be read ({error.strerror or error})"
         raise FseftError(cause, file=path, hint="Check its permissions.") from error
@@ -202,9 +254,10 @@ def load_adapter_onto(model: Backbone, adapter: OpenAdapter) -> nn.Module:
 
     Returns:
         The network with the adapter merged into it.
-    """
-    from safetensors.torch import load_file
 
+    Raises:
+        FseftError: The file is damaged, or has changed since it was opened.
+    """
     manifest, method = adapter.manifest, adapter.method
     model.put_head(
         list(manifest.labels), seed=manifest.seed, suppress_unmatched=not method.spec.trains
@@ -213,9 +266,12 @@ def load_adapter_onto(model: Backbone, adapter: OpenAdapter) -> nn.Module:
         model.architecture, model.network, method, manifest.seed, model.missing_keys
     )
     try:
-        adapted.load_state_dict(load_file(adapter.file))
+        adapted.load_state_dict(read_tensors(adapter.file))
     except FseftError as error:
         raise error.located(file=adapter.path) from error
+    if file_digest(adapter.file) != adapter.sha256:
+        cause = "the adapter was replaced while it was read"
+        raise FseftError(cause, file=adapter.path, hint="Run again.")
     return adapted.merge()
 
 

@@ -29,7 +29,7 @@ from fseft.model_zoo.loading import output_channels
 from fseft.model_zoo.weights_io import read_weights, write_weights
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.registry import import_object, registry
-from fseft.workspace import atomic_write, file_digest, write_document
+from fseft.workspace import atomic_write, file_digest, file_lock, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -146,7 +146,10 @@ def import_model(
     """
     folder = _new_folder(save_as, workspace) if save_as else model.folder
     converted = convert_checkpoint(model, file, allow_pickle=allow_pickle)
-    return write_converted(converted, folder, save_as)
+    with file_lock(folder):
+        if save_as:
+            _new_folder(save_as, workspace)  # again: another process may have taken the name
+        return write_converted(converted, folder, save_as)
 
 
 def convert_checkpoint(

@@ -10,7 +10,8 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.model_zoo.conversion import convert_checkpoint, find_imported, write_converted
 from fseft.model_zoo.https import fetch
 from fseft.model_zoo.hub import fetch_from_hub
-from fseft.workspace import file_digest, model_cache, write_text
+from fseft.temporaries import remove_leftovers
+from fseft.workspace import file_digest, file_lock, model_cache, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,13 +49,22 @@ def pull_model(
     spec, checkpoint = model.spec, model.checkpoint
     _check_access(spec, checkpoint, accept_licence=accept_licence)
     key = model.folder.relative_to(model_cache()).as_posix()
+    file = model_cache() / "downloads" / f"{key.replace('/', '-')}-{checkpoint.file}"
+    with file_lock(model.folder):
+        return _pull(model, file, key, callbacks or Callbacks())
+
+
+def _pull(model: PublicModel, file: Path, key: str, callbacks: Callbacks) -> ImportedModel:
+    """Downloads and imports a checkpoint, which no other process downloads at the same time."""
+    spec, checkpoint = model.spec, model.checkpoint
+    remove_leftovers(model.folder.parent)
     expected = checkpoint.sha256 or _read_pins().get(key, "")
     imported = find_imported(model, expected)
     if imported:
+        file.unlink(missing_ok=True)  # of a process killed at the very end
         return imported
-    file = model_cache() / "downloads" / f"{key.replace('/', '-')}-{checkpoint.file}"
     if not file.is_file():
-        _fetch(spec, checkpoint, file, callbacks or Callbacks())
+        _fetch(spec, checkpoint, file, callbacks)
     sha256 = file_digest(file)
     converted = _verify_and_convert(model, file, key)
     imported = write_converted(converted, model.folder)
@@ -137,7 +147,8 @@ def _check_pin(key: str, file: Path) -> None:
 
 
 def _pin(key: str, sha256: str) -> None:
-    write_text(_pin_file(), json.dumps({**_read_pins(), key: sha256}, indent=2) + "\n")
+    with file_lock(_pin_file()):
+        write_text(_pin_file(), json.dumps({**_read_pins(), key: sha256}, indent=2) + "\n")
 
 
 def _read_pins() -> dict[str, str]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from fseft.errors import FseftError
+from fseft.experiment.checkpoints import check_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,6 +129,7 @@ def _read_torch(path: Path, *, allow_pickle: bool) -> Any:
 
 def _load(path: Path, *, weights_only: bool) -> Any:
     try:
+        check_records(path)
         return torch.load(
             path, map_location="cpu", weights_only=weights_only, mmap=zipfile.is_zipfile(path)
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
+from fseft.experiment.checkpoints import CHECKPOINTS
 from fseft.learn.networks import backbone
 from fseft.learn.training.distributed import gather_full_tensor
 from fseft.model_zoo.adapter_file import versions
@@ -117,9 +119,9 @@ def collect_tensors(network: nn.Module, *, fp16: bool) -> dict[str, Tensor]:
 def register_model(
     card: ModelCard, tensors: dict[str, Tensor], architecture: Architecture, folder: Path
 ) -> ModelCard:
-    """Writes weights and card to the workspace.
+    """Writes weights and card to the workspace, and removes the checkpoints of the training.
 
-    The card is removed first and written last, so that a model is complete or absent.
+    The folder is replaced in one step, so that it holds the previous or the complete new model.
 
     Args:
         card: Card of the model, see `make_model_card`.
@@ -136,12 +138,13 @@ def register_model(
         architecture, in_channels=1, out_channels=len(card.classes), hparams=card.hparams, seed=0
     )
     backbone.load_weights(network, tensors, source=card.name)
-    path = folder / WEIGHTS_FILE
-    (folder / MODEL_FILE).unlink(missing_ok=True)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(save(tensors))
     output = measured_output(architecture, network, card)
     provenance = {**card.provenance, "output": output}
-    card = card.model_copy(update={"sha256": file_digest(path), "provenance": provenance})
-    write_document(folder / MODEL_FILE, card)
+    with atomic_write(folder) as temporary:
+        outdated = shutil.ignore_patterns(WEIGHTS_FILE, MODEL_FILE, CHECKPOINTS, ".*")
+        shutil.copytree(folder, temporary, ignore=outdated)
+        weights = temporary / WEIGHTS_FILE
+        weights.write_bytes(save(tensors))
+        card = card.model_copy(update={"sha256": file_digest(weights), "provenance": provenance})
+        write_document(temporary / MODEL_FILE, card)
     return card

@@ -28,6 +28,7 @@ from fseft.pretraining.preflight import check_memory
 from fseft.pretraining.resume import CROPS, PreviousRun
 from fseft.pretraining.summary import pretraining_summary, summary_warnings
 from fseft.pretraining.training import PretrainingRun, ResolvedPretraining
+from fseft.temporaries import remove_leftovers
 from fseft.workspace import exclusive_lock
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _resolve(
     }
     folder = workspace.model(request.name)
     locks.enter_context(exclusive_lock(folder))
+    remove_leftovers(folder.parent)
     previous = PreviousRun.read(request.name, CheckpointFolder(folder), workspace)
     if not request.overwrite:
         previous.check_compatible(settings, resume=request.resume)
@@ -155,10 +157,7 @@ def _train(
         run.train()
     tensors = collect_tensors(network, fp16=request.fp16)
     card = make_model_card(resolved, report, training)
-    card = world.run_on_rank_zero(lambda: register_model(card, tensors, architecture, folder))
-    if world.rank == 0:
-        checkpoints.clear()
-    return card
+    return world.run_on_rank_zero(lambda: register_model(card, tensors, architecture, folder))
 
 
 def _log_summary(

@@ -21,7 +21,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from fseft import api
 from fseft.adaptation import run as step
@@ -29,7 +29,7 @@ from fseft.adaptation.configure import configure, select_support
 from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError, PluginError
 from fseft.experiment.callbacks import Callbacks
-from fseft.experiment.checkpoints import save_checkpoint
+from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.planning.training_step import steps_in_time
@@ -322,6 +322,27 @@ def test_a_run_with_other_weights_of_the_model_is_not_reused(request_for, worksp
     again = adapt(request_for(overwrite=True), workspace)
     assert not again.already_done
     assert not equal_tensors(load_file(again.adapter), first)
+
+
+def test_a_damaged_adapter_is_trained_again(request_for, workspace, caplog):
+    result = adapt(request_for(), workspace)
+    intact = result.adapter.read_bytes()
+    result.adapter.write_bytes(intact[:-1] + bytes([intact[-1] ^ 1]))
+    again = adapt(request_for(), workspace)
+    assert not again.already_done
+    assert "the adapter is damaged: it is trained again" in caplog.text
+    assert equal_tensors(load(intact), load_file(again.adapter))
+
+
+def test_a_damaged_training_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"a": torch.ones(10_000)})
+    assert torch.equal(load_checkpoint(path)["a"], torch.ones(10_000))
+    damaged = bytearray(path.read_bytes())
+    damaged[20_000] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(FseftError, match="the checkpoint cannot be read"):
+        load_checkpoint(path)
 
 
 def test_a_finished_run_is_repeated_with_overwrite(request_for, workspace):

@@ -55,6 +55,39 @@ def test_tensors_and_manifest_come_back_as_written(manifest, tmp_path):
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
 
 
+def test_a_flipped_bit_anywhere_is_found(manifest, tmp_path):
+    """In the tensors, the manifest or the description of the tensors; not in filling spaces."""
+    path = tmp_path / "adapter.safetensors"
+    tensors = {"a": torch.arange(40.0).to(torch.bfloat16), "b": torch.tensor(True)}
+    write_adapter(path, tensors, manifest)
+    intact = path.read_bytes()
+    assert adapter_file.is_intact(path)
+    key = intact.index(adapter_file.DIGEST.encode())  # without it, the file is of an older version
+    for position in range(0, len(intact), 7):
+        if key <= position < key + len(adapter_file.DIGEST) or intact[position] == ord(" "):
+            continue
+        damaged = bytearray(intact)
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        assert not adapter_file.is_intact(path), position
+
+
+def test_an_adapter_without_digest_is_read(manifest, tmp_path):
+    """As earlier versions wrote them."""
+    path = tmp_path / "adapter.safetensors"
+    save_file({"a": torch.ones(3)}, path, metadata={"fseft": manifest.model_dump_json()})
+    assert torch.equal(adapter_file.read_tensors(path)["a"], torch.ones(3))
+
+
+def test_an_adapter_that_is_replaced_while_it_is_read_is_refused(request_for, workspace, tmp_path):
+    result = adapt(request_for(), workspace)
+    (adapter,) = open_adapters((result.adapter,), workspace)
+    other = adapt(request_for(seed=1, output=tmp_path / "other"), workspace)
+    result.adapter.write_bytes(other.adapter.read_bytes())
+    with pytest.raises(FseftError, match="the adapter was replaced while it was read"):
+        adapter_file.load_adapter(adapter)
+
+
 def test_what_is_no_adapter_is_refused(manifest, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
     save_file(

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fseft.errors import FseftError
 from fseft.model_zoo.weights_io import read_weights, write_weights
 
 
@@ -39,6 +40,21 @@ def test_an_error_of_the_disk_is_the_system_s_own(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == errno.EFBIG
+
+
+@pytest.mark.parametrize("with_crc", [True, False])
+def test_a_flipped_bit_in_a_checkpoint_is_found(tmp_path, with_crc):
+    path = tmp_path / "weights.pt"
+    torch.serialization.set_crc32_options(with_crc)
+    torch.save({"a": torch.ones(10_000)}, path)
+    torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_weights(path)["a"], torch.ones(10_000))
+    damaged = bytearray(path.read_bytes())
+    damaged[20_000] ^= 1
+    path.write_bytes(damaged)
+    if with_crc:
+        with pytest.raises(FseftError, match=r"weights\.pt: cannot be read .*it is damaged"):
+            read_weights(path)
 
 
 def test_a_file_of_torch_is_read_as_it_is_used(tmp_path):

@@ -24,9 +24,10 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks.state_dict_mapping import LoadReport
+from fseft.model_zoo.catalogue import find_model
 from fseft.phantom import PhantomSet, write_phantoms
 from fseft.pretraining import datasets as preparation
-from fseft.pretraining import run
+from fseft.pretraining import export, run
 from fseft.pretraining import training as step
 from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest, split_settings
 from fseft.pretraining.initialisation import Initialisation, build_initialised_network
@@ -218,6 +219,23 @@ def test_a_checkpoint_made_with_other_settings_is_left_only_if_asked_to(base, wo
     assert recorder.stages == []  # no case was read
     pretrain(replace(other, overwrite=True), workspace, recorder)
     assert recorder.epochs == [1, 2]
+
+
+def test_a_model_stays_until_its_replacement_is_complete(base, workspace, monkeypatch):
+    first = pretrain(base, workspace)
+
+    def killed(*_):
+        raise KilledError
+
+    monkeypatch.setattr(export, "write_document", killed)
+    with pytest.raises(KilledError):
+        pretrain(replace(base, seed=1, overwrite=True), workspace)
+    assert find_model("made", workspace).weights.sha256 == first.sha256
+    monkeypatch.undo()
+    second = pretrain(replace(base, seed=1, overwrite=True), workspace)
+    assert find_model("made", workspace).weights.sha256 == second.sha256 != first.sha256
+    names = {path.name for path in workspace.model("made").iterdir()}
+    assert names - {".lock"} == {"weights.safetensors", "model.json", "curve.jsonl"}
 
 
 def test_a_checkpoint_of_other_cases_is_left_only_if_asked_to(base, workspace):
