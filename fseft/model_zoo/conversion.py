@@ -370,7 +370,8 @@ def measured_output(
     Returns:
         JSON values: mean, standard deviation and some values of the output.
     """
-    shape = (1, card.contract.channels, *architecture.minimum_patch)
+    limits = backbone.patch_limits(architecture, card.hparams)
+    shape = (1, card.contract.channels, *limits.nearest(architecture.minimum_patch))
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     network.eval()
     if card.scope == "network":

@@ -22,7 +22,7 @@ from fseft.workspace import digest, read_document, write_document
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from fseft.learn.networks.roles import Architecture
+    from fseft.learn.networks.roles import PatchLimits
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.planning.fingerprinting import TrainingLabels
@@ -221,14 +221,14 @@ def _grid(
     from fseft.planning.label_round_trip import label_round_trip
     from fseft.planning.spacing import GridProblem, choose_grid
 
-    contract, architecture = model.card.contract, model.architecture()
-    _check_options(options, architecture)
+    contract, limits = model.card.contract, _patch_limits(model)
+    _check_options(options, limits)
     round_trip = dataset and label_round_trip(dataset, fingerprint, contract.orientation)
     problem = GridProblem(
         contract=contract,
         fingerprint=fingerprint,
-        divisor=architecture.divisor,
-        minimum=architecture.minimum_patch,
+        divisor=limits.divisor,
+        minimum=limits.minimum,
         voxel_budget=VOXEL_BUDGETS[device],
         round_trip=round_trip or None,
         spacing_mm=options.spacing_mm,
@@ -246,23 +246,23 @@ def _warnings(
     return *fingerprint.warnings, *misfits, *grid.warnings
 
 
-def _check_options(options: PlanOptions, architecture: Architecture) -> None:
+def _patch_limits(model: FoundationModel) -> PatchLimits:
+    from fseft.learn.networks.backbone import patch_limits
+
+    return patch_limits(model.architecture(), model.card.hparams)
+
+
+def _check_options(options: PlanOptions, limits: PatchLimits) -> None:
     """Refuses a spacing or a patch that no network accepts."""
     if options.spacing_mm is not None and min(options.spacing_mm) <= 0:
         raise FseftError(
             f"a spacing of {_times(options.spacing_mm)} mm is not positive", hint="Set another."
         )
-    sides = zip(
-        options.patch_size or architecture.minimum_patch,
-        architecture.divisor,
-        architecture.minimum_patch,
-        strict=True,
-    )
-    if any(side % divisor or side < least for side, divisor, least in sides):
+    patch = options.patch_size
+    if patch is not None and limits.nearest(patch) != patch:
         raise FseftError(
-            f"a patch of {_times(options.patch_size or ())} voxels does not suit the network",
-            hint=f"Set multiples of {_times(architecture.divisor)}, from "
-            f"{_times(architecture.minimum_patch)} on.",
+            f"a patch of {_times(patch)} voxels does not suit the network",
+            hint=f"Set multiples of {_times(limits.divisor)}, from {_times(limits.minimum)} on.",
         )
 
 
@@ -289,7 +289,7 @@ def _data_decisions(
 def _compute_decisions(
     model: FoundationModel, step: TrainingStep, budget: Budget, resources: Resources
 ) -> tuple[Decision, ...]:
-    architecture = _architecture_reason(model, model.architecture())
+    architecture = _architecture_reason(model)
     minutes = "no limit" if budget.minutes is None else f"{budget.minutes:g} minutes"
     return (
         _decision("patch size", f"{_times(step.patch)} voxels", step.patch_reason),
@@ -378,9 +378,9 @@ def _memory_reason(resources: Resources) -> str:
     )
 
 
-def _architecture_reason(model: FoundationModel, architecture: Architecture) -> str:
+def _architecture_reason(model: FoundationModel) -> str:
     origin = "the model's" if model.pretrained else "the network to train from random weights"
-    return f"{origin}; patch sides divisible by {_times(architecture.divisor)}"
+    return f"{origin}; patch sides divisible by {_times(_patch_limits(model).divisor)}"
 
 
 def _device_reason(resources: Resources) -> str:

@@ -13,7 +13,6 @@ from fseft.planning.rules import shrink_patch
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fseft.learn.networks.roles import Architecture
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.planning.spacing import Grid
     from fseft.schemas import Fingerprint, ModelCard, Plan, PlanOptions, Triple
@@ -183,7 +182,7 @@ def choose_step(
     budget = plan_budget(options, seconds, resources.device)
     wanted = options.crops_per_step or crops_in_time(budget.minutes, seconds)
     fewest = _fewest_crops(card, resources, options)
-    for patch, crops in _candidates(grid, model.architecture(), wanted, fewest):
+    for patch, crops in _candidates(grid, model, wanted, fewest):
         needed = training_bytes(
             card.architecture,
             card.hparams,
@@ -218,15 +217,18 @@ def _fewest_crops(card: ModelCard, resources: Resources, options: PlanOptions) -
 
 
 def _candidates(
-    grid: Grid, architecture: Architecture, max_crops: int, min_crops: int
+    grid: Grid, model: FoundationModel, max_crops: int, min_crops: int
 ) -> Iterator[tuple[Triple, int]]:
     """Yields patch sizes and crops per step, best first: fewer crops before a smaller patch."""
+    from fseft.learn.networks.backbone import patch_limits
+
+    limits = patch_limits(model.architecture(), model.card.hparams)
     size: Triple | None = grid.patch_size
     while size is not None:
         for crops in range(max_crops, min(max_crops, min_crops) - 1, -1):
             yield size, crops
         patch = size
-        size = shrink_patch(size, grid.spacing_mm, architecture.divisor, architecture.minimum_patch)
+        size = shrink_patch(size, grid.spacing_mm, limits.divisor, limits.minimum)
     yield patch, 1
 
 

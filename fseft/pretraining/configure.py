@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from fseft.errors import FseftError, did_you_mean
-from fseft.learn.networks.backbone import validate_hparams
+from fseft.learn.networks.backbone import patch_limits, validate_hparams
 from fseft.model_zoo.catalogue import check_model_name
 from fseft.registry import registry
 from fseft.training_config import TrainingConfig
@@ -204,16 +204,13 @@ def check_request(request: PretrainRequest, architecture: Architecture) -> None:
 
 
 def _check_patch_size(request: PretrainRequest, architecture: Architecture) -> None:
-    divisor, minimum = architecture.divisor, architecture.minimum_patch
-    suitable = tuple(
-        max(smallest, math.ceil(side / step) * step)
-        for side, step, smallest in zip(request.patch_size, divisor, minimum, strict=True)
-    )
+    limits = patch_limits(architecture, request.hparams)
+    suitable = limits.nearest(request.patch_size)
     if suitable != request.patch_size:
         raise FseftError(
             f"the patch size {format_setting(request.patch_size)} does not suit the network: sides "
-            f"must be divisible by {format_setting(divisor)} and at least "
-            f"{format_setting(minimum)}",
+            f"must be divisible by {format_setting(limits.divisor)} and at least "
+            f"{format_setting(limits.minimum)}",
             hint=f"Use for example {format_setting(suitable)}.",
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fseft.anatomy.vocabulary import normalise_name
 from fseft.errors import FseftError
-from fseft.learn.networks.backbone import get_architecture, validate_hparams
+from fseft.learn.networks.backbone import get_architecture, patch_limits, validate_hparams
 from fseft.plugin import FoundationModelSpec
 from fseft.registry import import_object, registry
 from fseft.schemas import ModelCard
@@ -87,9 +87,8 @@ def has_a_valid_patch_size(entry: Entry) -> None:
     """The patch of the contract is divisible as the architecture requires, and large enough."""
     architecture = get_architecture(entry.card.architecture)
     patch = entry.card.contract.patch_size
-    for axis, side in enumerate(patch or ()):
-        assert side % architecture.divisor[axis] == 0
-        assert side >= architecture.minimum_patch[axis]
+    if patch:
+        assert patch_limits(architecture, entry.card.hparams).nearest(patch) == patch
 
 
 def has_distinct_classes(entry: Entry) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fseft.builtin.architectures.dynunet import DynUNet, DynUNetConfig
-from fseft.errors import FseftError
+from fseft.learn.networks.backbone import patch_limits
 
 SMALL = {"filters": (4, 6, 8), "strides": ((1, 2, 2), 2), "kernel_size": ((1, 3, 3), 3, 3)}
 
@@ -48,10 +48,10 @@ def test_it_computes_the_same_as_monai_from_its_weights(res_block):
     assert torch.equal(network(x), theirs(x))
 
 
-def test_an_axis_with_too_much_downsampling_is_rejected():
-    with pytest.raises(FseftError, match="downsamples by 64"):
-        build(filters=(4,) * 7, strides=((2, 2, 1), *[2] * 5), kernel_size=3)
-    build(filters=(4,) * 7, strides=((2, 2, 1), (1, 1, 2), *[2] * 4), kernel_size=3)
+def test_the_strides_limit_the_patches():
+    limits = patch_limits(DynUNet(), {"filters": (4,) * 7, "strides": ((2, 2, 1), *[2] * 5)})
+    assert (limits.divisor, limits.minimum) == ((64, 64, 32), (128, 128, 64))
+    assert limits.nearest((64, 130, 70)) == (128, 192, 96)
 
 
 def test_layers_have_their_parts_stages_and_roles(places):

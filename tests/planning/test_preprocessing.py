@@ -100,7 +100,7 @@ def test_every_structure_is_located_where_no_background_is_left(dataset, store, 
     geometry = Geometry(SHAPE, np.diag([2.0, 1.0, 1.0, 1.0]))
     write_volume(dataset / "imagesTr" / "a.nii.gz", image, geometry)
     write_labels(dataset / "labelsTr" / "a.nii.gz", label, geometry)
-    case = cache.open_case(preprocess(dataset, a_plan(), store).folder, "a")
+    case = preprocess(dataset, a_plan(), store).open("a")
     assert (case.read_all()[1] > 0).all()
     assert case.classes == (1, 2)
 

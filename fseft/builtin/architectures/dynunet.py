@@ -9,8 +9,8 @@ from pydantic import Field
 from fseft.learn.networks.base_architecture import (
     BaseArchitecture,
     level_of,
+    limits_by_strides,
     module_count,
-    total_stride,
 )
 from fseft.plugin import ArchitectureSpec, Config
 from fseft.schemas import Triple  # noqa: TC001 - pydantic reads it
@@ -18,7 +18,7 @@ from fseft.schemas import Triple  # noqa: TC001 - pydantic reads it
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.learn.networks.roles import PartName
+    from fseft.learn.networks.roles import PartName, PatchLimits
 
 
 class DynUNetConfig(Config):
@@ -62,10 +62,7 @@ class DynUNet(BaseArchitecture):
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from monai.networks.nets import DynUNet as Network
 
-        levels = len(config.filters)
-        strides = config.strides or (2,) * (levels - 1)
-        self.require_divisible(total_stride(strides))
-        kernels = config.kernel_size
+        levels, strides, kernels = len(config.filters), _strides(config), config.kernel_size
         network: nn.Module = Network(
             3,
             in_channels,
@@ -81,6 +78,10 @@ class DynUNet(BaseArchitecture):
         network.__dict__["skip_layers"] = network._modules.pop("skip_layers")
         return network
 
+    def patch_limits(self, config: DynUNetConfig) -> PatchLimits:
+        """Returns limits by the strides; the instance norm of the coarsest level needs voxels."""
+        return limits_by_strides(_strides(config))
+
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Counts downsampling blocks from the second finest level, upsampling from the coarsest."""
         deepest = module_count(network, "upsamples")
@@ -89,3 +90,8 @@ class DynUNet(BaseArchitecture):
         if name.startswith("downsamples"):
             return "encoder", level_of(name) + 1
         return ("bottleneck", deepest) if name.startswith("bottleneck") else ("encoder", 0)
+
+
+def _strides(config: DynUNetConfig) -> tuple[int | Triple, ...]:
+    """Returns the stride into each level except the first."""
+    return config.strides or (2,) * (len(config.filters) - 1)

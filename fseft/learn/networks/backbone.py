@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, did_you_mean, plain_message
+from fseft.learn.networks.roles import PatchLimits, SizedArchitecture
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -60,6 +61,21 @@ def validate_hparams(architecture: Architecture, hparams: Mapping[str, Any]) -> 
             f"{plain_message(first['msg'])}",
             hint=f"{name}: {field.description} (default: {field.default}).",
         ) from error
+
+
+def patch_limits(architecture: Architecture, hparams: Mapping[str, Any]) -> PatchLimits:
+    """Returns the patches that a network accepts.
+
+    Args:
+        architecture: Of the network.
+        hparams: Its hyper-parameters, as in a model card.
+
+    Raises:
+        FseftError: The architecture does not accept the hyper-parameters.
+    """
+    if isinstance(architecture, SizedArchitecture):
+        return architecture.patch_limits(validate_hparams(architecture, hparams))
+    return PatchLimits(architecture.divisor, architecture.minimum_patch)
 
 
 def build_network(

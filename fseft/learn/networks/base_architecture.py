@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from math import lcm, prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fseft.errors import FseftError
-from fseft.learn.networks.roles import Target
+from fseft.learn.networks.roles import PatchLimits, Target
 from fseft.plugin import Config
 
 if TYPE_CHECKING:
@@ -210,16 +209,19 @@ def level_of(name: str) -> int:
     return int(re.findall(r"\d+", name)[0])
 
 
-def total_stride(strides: Iterable[int | Sequence[int]]) -> int:
-    """Returns the number of voxels that each side of the image must be divisible by.
+def limits_by_strides(strides: Iterable[int | Sequence[int]]) -> PatchLimits:
+    """Returns the limits of a U-Net, whose coarsest level keeps two voxels along each axis.
 
     Args:
         strides: Of each level, for all axes or (i, j, k).
 
     Examples:
-        >>> total_stride([2, (2, 2, 1)])
-        4
+        >>> limits_by_strides([2, (2, 2, 1)]).minimum
+        (8, 8, 4)
     """
-    triples = [(stride,) * 3 if isinstance(stride, int) else stride for stride in strides]
-    per_axis = zip(*triples, strict=True)
-    return lcm(*map(prod, per_axis))
+    sides = [1, 1, 1]
+    for stride in strides:
+        for axis in range(3):
+            sides[axis] *= stride if isinstance(stride, int) else stride[axis]
+    i, j, k = sides
+    return PatchLimits(divisor=(i, j, k), minimum=(2 * i, 2 * j, 2 * k))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -101,6 +102,39 @@ class Architecture(Protocol):
 
     def replace_head(self, network: nn.Module, head: nn.Module) -> None:
         """Replaces the head by another classifier of the features, in place."""
+
+
+@dataclass(frozen=True)
+class PatchLimits:
+    """The patches (i, j, k) that a network accepts, in voxels.
+
+    Attributes:
+        divisor: Every side must be divisible by it.
+        minimum: The smallest patch.
+    """
+
+    divisor: Triple
+    minimum: Triple
+
+    def nearest(self, patch: Sequence[int]) -> Triple:
+        """Returns the smallest patch that is accepted and not smaller than another one."""
+        sides = [
+            max(smallest, ceil(side / step) * step)
+            for side, step, smallest in zip(patch, self.divisor, self.minimum, strict=True)
+        ]
+        return sides[0], sides[1], sides[2]
+
+
+@runtime_checkable
+class SizedArchitecture(Protocol):
+    """An architecture whose hyper-parameters decide which patches its networks accept."""
+
+    def patch_limits(self, config: Any) -> PatchLimits:
+        """Returns the limits of a network, which replace `divisor` and `minimum_patch`.
+
+        Args:
+            config: An instance of `config_class`.
+        """
 
 
 TEXT_CLASSES = "text_classes"

@@ -105,14 +105,15 @@ def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int, flo
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    patch = torch.zeros(1, in_channels, *architecture.minimum_patch)
+    smallest = backbone.patch_limits(architecture, json.loads(hparams)).minimum
+    patch = torch.zeros(1, in_channels, *smallest)
     hooks = torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor)
     with FlopCounterMode(display=False) as counter, hooks:
         output = network(patch)
     for parameter in network.parameters():
         saved.pop(parameter.untyped_storage().data_ptr(), None)
     del output  # only now: it keeps the saved tensors, and so their addresses, in use
-    voxels = prod(architecture.minimum_patch)
+    voxels = prod(smallest)
     flops = counter.get_total_flops() / voxels
     return sum(saved.values()) / voxels, backbone.count_parameters(network), flops
 

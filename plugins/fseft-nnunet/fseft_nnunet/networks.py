@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from fseft.learn.networks.base_architecture import (
     BaseArchitecture,
     level_of,
+    limits_by_strides,
     module_count,
-    total_stride,
 )
 from fseft_nnunet.configs import PlainConvConfig, ResEncConfig
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from fseft.learn.networks.roles import PartName
+    from fseft.learn.networks.roles import PartName, PatchLimits
     from fseft.schemas import Triple
 
 HEADS = "decoder.seg_layers."
@@ -33,6 +33,10 @@ class _UNet(BaseArchitecture):
     minimum_patch: Triple = (64, 64, 64)
     head_pattern = r"decoder\.seg_layers\.\d+"
     before_norm_pattern = r".*\.conv"
+
+    def patch_limits(self, config: PlainConvConfig | ResEncConfig) -> PatchLimits:
+        """Returns limits by the strides; the instance norm of the coarsest level needs voxels."""
+        return limits_by_strides(config.strides)
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Counts encoder stages from the finest (and the stem), decoder ones from the coarsest."""
@@ -52,7 +56,6 @@ class PlainConv(_UNet):
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
-        self.require_divisible(total_stride(config.strides))
         network = PlainConvUNet(in_channels, **network_settings(config, out_channels))
         return single_head(network)
 
@@ -66,7 +69,6 @@ class ResEnc(_UNet):
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
-        self.require_divisible(total_stride(config.strides))
         network = ResidualEncoderUNet(in_channels, **network_settings(config, out_channels))
         return single_head(network)
 

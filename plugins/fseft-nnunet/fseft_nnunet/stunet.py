@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from fseft.learn.networks.base_architecture import (
     BaseArchitecture,
     level_of,
+    limits_by_strides,
     module_count,
-    total_stride,
 )
 from fseft_nnunet.configs import STUNetConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from fseft.learn.networks.roles import PartName
+    from fseft.learn.networks.roles import PartName, PatchLimits
     from fseft.schemas import Triple
 
 
@@ -32,9 +32,12 @@ class STUNet(BaseArchitecture):
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
         from fseft_nnunet.stunet_network import STUNetNetwork
 
-        self.require_divisible(total_stride(config.strides))
         width, blocks = config.width, config.blocks
         return STUNetNetwork(in_channels, out_channels, width, blocks, config.strides)
+
+    def patch_limits(self, config: STUNetConfig) -> PatchLimits:
+        """Returns limits by the strides; the instance norm of the coarsest level needs voxels."""
+        return limits_by_strides(config.strides)
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Counts `context` levels from the finest, all others from the coarsest."""

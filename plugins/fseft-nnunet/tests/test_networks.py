@@ -7,8 +7,8 @@ import re
 import pytest
 import torch
 
-from fseft.errors import FseftError
-from fseft.learn.networks.backbone import build_network, get_architecture
+from fseft.learn.networks.backbone import build_network, get_architecture, patch_limits
+from fseft.learn.networks.roles import PatchLimits
 from fseft.testing import TinyNetwork, architecture_checks, method_checks
 from fseft_nnunet import models, plans
 
@@ -104,12 +104,24 @@ def test_the_smallest_patch_is_large_enough_for_the_defaults(name):
     assert logits.shape == (1, 2, *patch)
 
 
-def test_a_network_deeper_than_its_divisor_is_rejected(architecture, name):
-    deep = {"strides": [2] * 6} if name != "stunet" else {"strides": [2, 2, 2, 2, 4]}
-    with pytest.raises(FseftError, match="downsamples by 64"):
-        build_network(
-            architecture, in_channels=1, out_channels=2, hparams={**VARIANTS[name], **deep}, seed=0
-        )
+@torch.no_grad()
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_strides_of_a_network_limit_its_patches(name):
+    """As in nnU-Net's plans for thin volumes: 64 times in plane, 4 times along the slices."""
+    in_plane, all_axes = [1, 2, 2], [2, 2, 2]
+    strides = [in_plane, in_plane, in_plane, in_plane, all_axes, all_axes]
+    small = {"width": 2, "strides": strides[1:]}
+    if name != "stunet":
+        small = {"features_per_stage": [2] * 7, "strides": [[1, 1, 1], *strides]}
+    if name == "resenc":
+        small["n_blocks_per_stage"] = 1
+    architecture = get_architecture(name)
+    limits = patch_limits(architecture, small)
+    factor = 32 if name == "stunet" else 64
+    assert limits == PatchLimits((4, factor, factor), (8, 2 * factor, 2 * factor))
+    network = build_network(architecture, in_channels=1, out_channels=2, hparams=small, seed=0)
+    logits = network.train()(torch.zeros(1, 1, *limits.minimum))
+    assert logits.shape == (1, 2, *limits.minimum)
 
 
 def checks():
