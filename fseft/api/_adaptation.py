@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fseft.api._resolve import as_dataset, as_model, as_workspace
+from fseft.api._resolve import as_dataset, as_model, as_selection, as_workspace
 from fseft.inference.adapter import Adapter
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def adapt(
     config: Config | None = None,
     training: TrainingConfig | None = None,
     settings: Mapping[str, Any] | None = None,
-    labels: Sequence[str] = (),
-    cases: Sequence[str] = (),
+    labels: Sequence[str] | None = None,
+    cases: Sequence[str] | None = None,
     class_mapping: Mapping[str, str] | None = None,
     decoder: PartMode | None = None,
     bottleneck: PartMode | None = None,
@@ -64,8 +64,8 @@ def adapt(
         config: The configuration of the method, instead of keywords.
         training: The training configuration, instead of keywords.
         settings: Settings of method and training as a mapping; keywords take precedence.
-        labels: The structures to segment; empty for all of the dataset.
-        cases: Draw the k cases from these only; empty for all labelled cases.
+        labels: The structures to segment; None for all of the dataset.
+        cases: Draw the k cases from these only; None for all labelled cases.
         class_mapping: Structure -> class of the model to start from, where the names differ.
         decoder: "frozen", "fine-tuned", "new" or "low-rank"; None for the default of the method.
         bottleneck: The same for the deepest level; None for "frozen".
@@ -111,8 +111,8 @@ def adapt(
         dataset=as_dataset(dataset, strict=strict),
         k=k,
         seed=seed,
-        labels=tuple(labels),
-        cases=tuple(cases),
+        labels=as_selection("labels", labels),
+        cases=as_selection("cases", cases),
         mapping=class_mapping or {},
         plan_name=plan,
         spacing_mm=spacing_mm,

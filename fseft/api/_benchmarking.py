@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fseft.api._resolve import as_dataset, as_model, as_workspace
+from fseft.api._resolve import as_dataset, as_model, as_selection, as_workspace
 from fseft.errors import FseftError, did_you_mean
 from fseft.model_zoo.catalogue import FoundationModel
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fseft.experiment.callbacks import Callbacks
     from fseft.experiment.settings import ConfiguredMethod
     from fseft.parallel import Workers
+    from fseft.plugin import MetricSpec
 
 
 def benchmark(
@@ -28,14 +29,14 @@ def benchmark(
     ks: Sequence[int] = (5,),
     seeds: Sequence[int] = (0,),
     settings: Mapping[str, Any] | None = None,
-    labels: Sequence[str] = (),
-    cases: Sequence[str] = (),
-    test: Sequence[str] = (),
+    labels: Sequence[str] | None = None,
+    cases: Sequence[str] | None = None,
+    test: Sequence[str] | None = None,
     test_images: str | Path | None = None,
     test_labels: str | Path | None = None,
     class_mapping: Mapping[str, str] | None = None,
     minutes: float | None = None,
-    metrics: Sequence[str] = (),
+    metrics: Sequence[str] | None = None,
     baseline: str = "",
     tolerance_mm: float = 2.0,
     memory_bytes: int | None = None,
@@ -56,14 +57,15 @@ def benchmark(
         ks: Numbers of cases to train on.
         seeds: Each draws its own training cases, the same for all methods.
         settings: Settings of all methods, or of one as `METHOD.key`.
-        labels: The structures to segment; empty for all.
-        cases: Use these cases only; empty for all.
-        test: Labelled cases to score and never to train on: names, or their number.
+        labels: The structures to segment; None for all.
+        cases: Use these cases only; None for all.
+        test: Labelled cases to score and never to train on: names, or their number; None
+            for 20, or half of fewer than 40.
         test_images: A folder of scans to score instead.
         test_labels: The folder of their labels.
         class_mapping: Structure -> class of the model, as for `adapt`.
         minutes: Training time budget of a trial; None for no limit.
-        metrics: Names of the metrics; empty for Dice, NSD and HD95. Rows are compared by the first.
+        metrics: Names of the metrics; None for Dice, NSD and HD95. Rows are compared by the first.
         baseline: The method that all are compared with; empty for the best of each k.
         tolerance_mm: Surface deviation that the normalised surface Dice accepts.
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
@@ -82,35 +84,43 @@ def benchmark(
     """
     from fseft.benchmarking.configure import BenchmarkRequest
     from fseft.benchmarking.run import benchmark as run_benchmark
-    from fseft.metrics.selection import select_metrics
 
     place = as_workspace(workspace)
-    names = (methods,) if isinstance(methods, str) else tuple(methods)
-    entries = [models] if isinstance(models, str | FoundationModel) else models
+    names = (methods,) if isinstance(methods, str) else as_selection("methods", methods)
+    if isinstance(models, str | FoundationModel):
+        models = (models,)
     request = BenchmarkRequest(
-        models=tuple(as_model(model, place) for model in entries),
+        models=tuple(as_model(model, place) for model in as_selection("models", models)),
         methods=_configured_methods(names, settings or {}),
         dataset=as_dataset(dataset, strict=strict),
         output=Path(output),
         ks=tuple(ks),
         seeds=tuple(seeds),
         settings=tuple(f"{key}={value}" for key, value in (settings or {}).items()),
-        labels=tuple(labels),
-        cases=tuple(cases),
+        labels=as_selection("labels", labels),
+        cases=as_selection("cases", cases),
         mapping=class_mapping or {},
         minutes=minutes,
         memory_bytes=memory_bytes,
         device=device,
         workers=workers,
         overwrite=overwrite,
-        test=tuple(test),
+        test=as_selection("test", test),
         test_images=None if test_images is None else Path(test_images),
         test_labels=None if test_labels is None else Path(test_labels),
         tolerance_mm=tolerance_mm,
         baseline=baseline,
-        metrics=select_metrics(tuple(metrics)) if metrics else (),
+        metrics=_selected_metrics(metrics),
     )
     return run_benchmark(request, place, callbacks)
+
+
+def _selected_metrics(names: Sequence[str] | None) -> tuple[MetricSpec, ...]:
+    """Resolves metrics; empty for the default ones."""
+    from fseft.metrics.selection import select_metrics
+
+    selected = as_selection("metrics", names)
+    return select_metrics(selected) if selected else ()
 
 
 def _configured_methods(

@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fseft.api._resolve import as_selection
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -21,8 +23,8 @@ def evaluate(
     predictions: str | Path,
     labels: str | Path,
     *,
-    metrics: Sequence[str] = (),
-    structures: Sequence[str] = (),
+    metrics: Sequence[str] | None = None,
+    structures: Sequence[str] | None = None,
     label_values: Mapping[str, int] | None = None,
     tolerance_mm: float = 2.0,
     include_training: bool = False,
@@ -35,8 +37,8 @@ def evaluate(
     Args:
         predictions: Folder of predicted label maps, or one file.
         labels: Folder of reference label maps, or one file.
-        metrics: Names of metrics; empty for Dice, NSD, HD95 and volume difference.
-        structures: Names of the structures to score; empty for all.
+        metrics: Names of metrics; None for Dice, NSD, HD95 and volume difference.
+        structures: Names of the structures to score; None for all.
         label_values: Structure -> value in the labels; None for what their `dataset.json` says.
         tolerance_mm: Surface deviation that the normalised surface Dice accepts.
         include_training: Also score cases that the adapter was trained on.
@@ -61,7 +63,7 @@ def evaluate(
     from fseft.evaluation.matching import match_files
     from fseft.metrics.selection import DEFAULT_METRICS, select_metrics
 
-    selected = select_metrics(tuple(metrics) or DEFAULT_METRICS)
+    selected = select_metrics(as_selection("metrics", metrics) or DEFAULT_METRICS)
     matched = match_files(Path(predictions), Path(labels), values=dict(label_values or {}))
     for message in _assumptions(matched):
         logger.warning("%s", message)
@@ -69,7 +71,7 @@ def evaluate(
         matched,
         metrics=selected,
         tolerance_mm=tolerance_mm,
-        structures=tuple(structures),
+        structures=as_selection("structures", structures),
         include_training=include_training,
         workers=workers,
         callbacks=callbacks,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fseft.api._resolve import as_selection
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,7 +20,7 @@ def write_phantoms(
     cases: int = 10,
     test_cases: int = 0,
     modality: Literal["ct", "mr"] = "ct",
-    structures: Sequence[str] = (),
+    structures: Sequence[str] | None = None,
     shift: float = 0.0,
     spacing_mm: float | None = None,
     seed: int = 0,
@@ -32,7 +34,7 @@ def write_phantoms(
         cases: Number of labelled cases.
         test_cases: Number of cases in `imagesTs` and `labelsTs`.
         modality: "ct" or "mr".
-        structures: Annotated structures; empty for all.
+        structures: Annotated structures; None for all.
         shift: Domain shift from 0 to 1: another scanner.
         spacing_mm: Isotropic voxel size; None for one that varies.
         seed: Random seed.
@@ -57,7 +59,9 @@ def write_phantoms(
     if embedded:
         sets = {folder / varied.name: varied for varied in phantom.EMBEDDED}
     else:
-        single = phantom.PhantomSet(folder.name, modality, tuple(structures), cases, seed)
+        single = phantom.PhantomSet(
+            folder.name, modality, as_selection("structures", structures), cases, seed
+        )
         sets = {folder: single}
     for path in sets:
         require_empty(path)

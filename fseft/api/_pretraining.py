@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fseft.api._resolve import as_dataset, as_initial_weights, as_workspace
+from fseft.api._resolve import as_dataset, as_initial_weights, as_selection, as_workspace
 from fseft.errors import FseftError, did_you_mean
 from fseft.schemas import Dataset
 
@@ -26,7 +26,7 @@ def pretrain(
     init: str | Path | FoundationModel = "",
     architecture: str = "",
     hparams: Mapping[str, Any] | None = None,
-    labels: Sequence[str] = (),
+    labels: Sequence[str] | None = None,
     missing_label: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -45,7 +45,7 @@ def pretrain(
         init: A foundation model, or a file of weights, to start from; empty for random weights.
         architecture: Name of the architecture; empty for that of `init`, or a small one.
         hparams: Hyper-parameters of the architecture.
-        labels: The classes of the model; empty for all.
+        labels: The classes of the model; None for all.
         missing_label: Dataset -> what a structure means that its labels do not contain: "absent",
             or "unannotated"; the empty name stands for all other datasets.
         settings: Training settings that differ from those of pre-training, such as `epochs`, and
@@ -90,7 +90,7 @@ def pretrain(
             init=as_initial_weights(init, place),
             architecture=architecture,
             hparams={**network, **(hparams or {})},
-            labels=tuple(labels),
+            labels=as_selection("labels", labels),
             missing_label=check_missing_label(missing_label or {}),
             training=training_config(DEFAULT_TRAINING, training),
             device=world.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from fseft.errors import FseftError, did_you_mean
 from fseft.inference.adapter import Adapter
@@ -12,10 +12,14 @@ from fseft.planning.dataset_reading import read_dataset
 from fseft.schemas import Dataset
 from fseft.workspace import Workspace
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 DatasetLike: TypeAlias = str | Path | Dataset
 ModelLike: TypeAlias = str | FoundationModel
 WorkspaceLike: TypeAlias = str | Path | Workspace
 AdapterLike: TypeAlias = str | Path | Adapter
+Item = TypeVar("Item")
 
 
 def as_workspace(workspace: WorkspaceLike) -> Workspace:
@@ -33,6 +37,26 @@ def as_dataset(dataset: DatasetLike, *, strict: bool = False) -> Dataset:
 def as_model(model: ModelLike, workspace: Workspace) -> FoundationModel:
     """Resolves the name of a foundation model; see `fseft.model_zoo.catalogue.find_model`."""
     return model if isinstance(model, FoundationModel) else find_model(model, workspace)
+
+
+def as_selection(name: str, values: Sequence[Item] | None) -> tuple[Item, ...]:
+    """Returns the selected items; empty for None, which stands for all.
+
+    An empty selection is a mistake, such as an empty file of names, and must not select all.
+
+    Args:
+        name: The parameter, for the error.
+        values: The selection.
+
+    Raises:
+        FseftError: The selection is empty.
+    """
+    if values is None:
+        return ()
+    if not values:
+        hint = "Name at least one, or leave the option out to take all."
+        raise FseftError(f"the selection `{name}` is empty", hint=hint)
+    return tuple(values)
 
 
 def as_initial_weights(

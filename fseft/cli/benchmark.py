@@ -190,8 +190,8 @@ def benchmark(
 
     result = api.benchmark(
         dataset,
-        parsing.names(model),
-        parsing.names(method),
+        parsing.names(model) or (),
+        parsing.names(method) or (),
         output,
         ks=parsing.whole_numbers("--k", k or ["5"], minimum=1),
         seeds=parsing.whole_numbers("--seed", seed or ["0"], minimum=0),

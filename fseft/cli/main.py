@@ -217,6 +217,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     """Runs a command, reports its error, and returns the exit status."""
     try:
         _load_plugins(arguments)
+        _refuse_empty_values(arguments)
         if arguments and arguments[0] == HELP_ALL:
             _show_reference(as_json="--json" in arguments)
             return 0
@@ -236,6 +237,20 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         kept = "finished results and checkpoints are kept"
         console.note(f"{signalled}; {kept}. Run the same command again to resume.")
     return status
+
+
+def _refuse_empty_values(arguments: Sequence[str]) -> None:
+    """Refuses empty arguments, as of an unset shell variable, which would select the default.
+
+    Raises:
+        FseftError: An argument or the value of an option is empty.
+    """
+    for previous, argument in zip(("", *arguments), arguments, strict=False):
+        option = argument.removesuffix("=") if argument.startswith("--") else previous
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            subject = f"the value of {option}" if option.startswith("-") else "an argument"
+            hint = "Pass a value, or leave the option out; is a variable of the shell unset?"
+            raise FseftError(f"{subject} is empty", hint=hint)
 
 
 def _show_reference(*, as_json: bool) -> None:

@@ -57,27 +57,32 @@ def triple(
     return i, j, k
 
 
-def names(texts: str | Iterable[str] | None) -> tuple[str, ...]:
+def names(texts: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """Splits names at commas; an option that is repeated adds to the names.
+
+    Returns:
+        The names; None without the option, which differs from an option without a name.
 
     Examples:
         >>> names(["liver, spleen", "aorta"])
         ('liver', 'spleen', 'aorta')
     """
     if texts is None:
-        return ()
+        return None
     items = ",".join([texts] if isinstance(texts, str) else texts).split(",")
     return tuple(item.strip() for item in items if item.strip())
 
 
-def case_names(texts: Iterable[str] | None) -> tuple[str, ...]:
-    """Names of cases, and those in text files with one name per line.
+def case_names(texts: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Names of cases, and those in text files with one name per line; None without the option.
 
     Raises:
-        FseftError: A text file does not exist, or is not text.
+        FseftError: A text file does not exist, is not text, or contains no name.
     """
+    if texts is None:
+        return None
     cases: list[str] = []
-    for name in names(texts):
+    for name in names(texts) or ():
         file = Path(name)
         if file.suffix == ".txt" and not file.is_file():
             hint = "Pass a text file with one case name per line."
@@ -88,11 +93,14 @@ def case_names(texts: Iterable[str] | None) -> tuple[str, ...]:
 
 def _lines(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # without a byte order mark
     except UnicodeDecodeError as error:
         hint = "Pass a text file with one case name per line."
         raise FseftError("is not a text file", file=file, hint=hint) from error
-    return [line.strip() for line in lines if line.strip()]
+    cases = [line.strip() for line in lines if line.strip()]
+    if not cases:
+        raise FseftError("contains no case name", file=file, hint="Write one name per line.")
+    return cases
 
 
 def whole_numbers(option: str, texts: Iterable[str], *, minimum: int) -> tuple[int, ...]:
@@ -105,12 +113,12 @@ def whole_numbers(option: str, texts: Iterable[str], *, minimum: int) -> tuple[i
         >>> whole_numbers("--k", ["1,5", "5"], minimum=1)
         (1, 5)
     """
-    items = names(texts)
-    valid = [item for item in items if item.isdecimal() and int(item) >= minimum]
-    if not items or len(valid) < len(items):
+    items = names(texts) or ()
+    numbers = [int(item) if item.isdecimal() else minimum - 1 for item in items]
+    if not items or min(numbers) < minimum:
         cause = f"{option} {','.join(items)!r}: expected whole numbers of at least {minimum}"
         raise FseftError(cause, hint=f"Write for example {option} 1,5.")
-    return tuple(dict.fromkeys(map(int, items)))
+    return tuple(dict.fromkeys(numbers))
 
 
 def named_values(option: str, text: str) -> dict[str, int]:
@@ -120,7 +128,7 @@ def named_values(option: str, text: str) -> dict[str, int]:
         FseftError: An item is not of the form name=value.
     """
     try:
-        pairs = (item.split("=") for item in names(text))
+        pairs = (item.split("=") for item in names(text) or ())
         return {name.strip(): int(value) for name, value in pairs}
     except ValueError as error:
         cause = f"{option} {text!r}: expected name=value, separated by commas"

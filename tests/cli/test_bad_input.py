@@ -12,6 +12,7 @@ import shutil
 import numpy as np
 import pytest
 
+from fseft.cli.parsing import case_names
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
 
@@ -346,7 +347,7 @@ OPTIONS = [
         "plan livers --model phantom-tny",
         ["unknown model 'phantom-tny'", "Did you mean phantom-tiny?"],
     ),
-    ("plan livers --model ''", ["unknown model ''", "Known: btcv, "]),
+    ("plan livers --model ''", ["the value of --model is empty"]),
     ("plan livers", ["Missing option '--model'", "See fseft plan --help."]),
     ("plan", ["Missing argument", "See fseft plan --help."]),
     ("plann livers", ["No such command 'plann'", "plan", "See fseft --help."]),
@@ -465,6 +466,16 @@ OPTIONS = [
     (f"{BENCHMARK} --method lorra", ["unknown method 'lorra'", "Did you mean lora"]),
     (f"{BENCHMARK} --test d -k 1", ["case d: is not a labelled case of the dataset"]),
     (f"{BENCHMARK} --test none.txt", ["none.txt: the file does not exist"]),
+    (f"{BENCHMARK} --test empty.txt", ["empty.txt: contains no case name"]),
+    (f"{LORA} --cases empty.txt", ["empty.txt: contains no case name"]),
+    (f"{LORA} --cases ''", ["the value of --cases is empty", "leave the option out"]),
+    (f"{LORA} --labels=", ["the value of --labels is empty"]),
+    (f"{LORA} --labels ,", ["the selection `--labels` is empty"]),
+    (f"{LORA} --cases ' '", ["the selection `--cases` is empty"]),
+    (f"{BENCHMARK} --test ,", ["the selection `--test` is empty"]),
+    (f"{EVALUATE} --metrics ,", ["the selection `--metrics` is empty"]),
+    ("pretrain livers --name m --init ''", ["the value of --init is empty"]),
+    ("plan '' --model none", ["an argument is empty"]),
     (f"{BENCHMARK} --test-images livers", ["`--test-images` and `--test-labels` go together"]),
     (f"{BENCHMARK} --tolerance wide", ["the tolerance 'wide' is not a length in mm"]),
     (
@@ -518,8 +529,15 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("command", "words"), OPTIONS, ids=[row[0] for row in OPTIONS])
-def test_a_bad_option_is_refused(fseft, livers, command, words):
+def test_a_bad_option_is_refused(fseft, livers, tmp_path, command, words):
+    (tmp_path / "empty.txt").write_text("\n \n")
     refused(fseft(*shlex.split(command)), words)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_case_name(livers, tmp_path):
+    (tmp_path / "names.txt").write_bytes("\ufeffa\r\nb\r\n".encode())
+    assert case_names([str(tmp_path / "names.txt"), "c"]) == ("a", "b", "c")
+    assert case_names(None) is None
 
 
 def test_a_pretraining_that_has_no_checkpoint_cannot_be_resumed(fseft, livers):
