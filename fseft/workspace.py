@@ -14,9 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
-
-from fseft.errors import FseftError, describe_validation
+from fseft.documents import read_json
+from fseft.errors import FseftError
 from fseft.schemas import Document
 from fseft.temporaries import (
     LOCK,
@@ -323,11 +322,8 @@ def read_document(path: Path, kind: type[D]) -> D:
         FseftError: The file is missing, or does not contain a valid document of this class.
     """
     name = re.sub(r"\B(?=[A-Z])", " ", kind.__name__).lower()
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError as error:
+    if not path.exists():
         cause = f"the {name} does not exist"
-        raise FseftError(cause, file=path, hint=f"Create the {name} first.") from error
-    except ValidationError as error:
-        cause = f"is not a valid {name} ({describe_validation(error)})"
-        raise FseftError(cause, file=path, hint="Delete it and create it again.") from error
+        raise FseftError(cause, file=path, hint=f"Create the {name} first.")
+    document: D = read_json(path, kind, name=name, hint="Delete it and create it again.")
+    return document

@@ -13,8 +13,8 @@ MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
 
 # What each package may import, besides itself: the arrows of the import graph, which has no cycle.
 BASE = {"plugin", "schemas", "training_config", "errors", "version"}
-CORE = BASE | {"registry", "parallel", "logs", "temporaries", "workspace"}
-DATA = CORE | {"volume", "anatomy"}
+CORE = BASE | {"documents", "registry", "parallel", "logs", "temporaries", "workspace"}
+DATA = CORE | {"dataset_json", "volume", "anatomy"}
 LEARN = DATA | {"learn", "experiment"}
 ZOO = LEARN | {"model_zoo", "planning"}
 RUNS = ZOO | {"adaptation", "inference", "metrics", "evaluation"}
@@ -27,6 +27,8 @@ PACKAGES = {
     "training_config": BASE,
     "plugin": BASE,
     "temporaries": set(),
+    "documents": BASE,
+    "dataset_json": CORE,
     "workspace": CORE,
     "parallel": CORE,
     "registry": CORE,

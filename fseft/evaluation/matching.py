@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fseft import dataset_json
 from fseft.errors import FseftError
 from fseft.inference.index import INDEX, adapter_hashes, is_described, read_index
 from fseft.volume.image_files import IMAGE_SUFFIXES, case_name, is_image
@@ -14,6 +14,8 @@ from fseft.volume.image_files import IMAGE_SUFFIXES, case_name, is_image
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from pydantic import JsonValue
 
     from fseft.schemas import Predictions
 
@@ -226,45 +228,25 @@ def _listed(cases: Mapping[str, Path]) -> str:
     return f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        message = f"cannot be read as JSON ({error})"
-        raise FseftError(message, file=path, hint="Repair or delete it.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
-        raise FseftError('has no object "labels"', file=path, hint="Repair or delete it.")
-    return content
-
-
 def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:
     """Returns structures and ignore value of `dataset.json`; None without such a file."""
     folder = _folder_of(labels)
     # The folder may be a link: its own parent goes before the parent of its target.
-    places = (folder, folder.absolute().parent, folder.resolve().parent)
-    for path in (place / "dataset.json" for place in places):
-        if path.is_file():
-            values = _read_label_values(path)
-            ignore_value = values.pop("ignore", None)
-            return values, ignore_value
+    for parent in (folder, folder.absolute().parent, folder.resolve().parent):
+        content = dataset_json.read_declaration(parent)
+        if content:
+            return _label_values(content, parent / dataset_json.NAME)
     return None, None
 
 
-def _read_label_values(path: Path) -> dict[str, int]:
-    """Returns voxel values by name without background.
-
-    Reads nnU-Net's `{name: value}` and the Decathlon's `{value: name}`.
-    """
-    labels = _read_json(path)["labels"]
-    decathlon = all(str(key).isdigit() for key in labels)
-    values: dict[str, int] = {}
-    for key, content in labels.items():
-        name, text = (content, key) if decathlon else (key, content)
-        try:
-            value = int(text)
-        except (TypeError, ValueError) as error:
-            message = "has labels that are not whole numbers, such as the regions of nnU-Net"
-            raise FseftError(message, file=path, hint="Give each voxel value a name.") from error
-        if value > 0:
-            values[str(name)] = value
-    return values
+def _label_values(
+    content: Mapping[str, JsonValue], path: Path
+) -> tuple[dict[str, int], int | None]:
+    """Returns voxel values by name, and the ignore value, of nnU-Net or the Decathlon."""
+    labels = content.get("labels")
+    if not isinstance(labels, dict):
+        raise FseftError('has no object "labels"', file=path, hint="Repair or delete it.")
+    if dataset_json.is_decathlon(labels):
+        return dataset_json.decathlon_labels(labels, path), None
+    values = dataset_json.nnunet_labels(labels, path)
+    return values, values.pop(dataset_json.IGNORE, None)

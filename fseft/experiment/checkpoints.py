@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
+from fseft.documents import validate
 from fseft.errors import FseftError
 from fseft.workspace import atomic_write
 
@@ -20,6 +22,30 @@ CHECKPOINTS = "checkpoint-*.pt"
 """Pattern of the names of files in a `CheckpointFolder`."""
 FACTS = "facts"
 """Key of a state: the settings of the training, as text by name."""
+
+
+_HINT = "Delete it to resume from the previous one, or to start over."
+
+
+class _Optimizer(BaseModel):
+    state: dict[int, dict[str, Any]]
+    param_groups: list[dict[str, Any]]
+
+
+class _TrainingState(BaseModel):
+    """A result of `fseft.learn.training_loop.Training.state`."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    tensors: dict[str, torch.Tensor]
+    method: dict[str, Any]
+    optimizer: _Optimizer
+    average: list[torch.Tensor]
+    losses: list[float]
+    step: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    stopped_by: str
+    facts: dict[str, str] = {}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -49,7 +75,7 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         The state, with tensors on the CPU.
 
     Raises:
-        FseftError: The file is damaged.
+        FseftError: The file is damaged, or is not a checkpoint of a training.
     """
     try:
         if not mmap:
@@ -59,8 +85,9 @@ def load_checkpoint(path: Path, *, mmap: bool = False) -> dict[str, Any]:
         raise FseftError(
             f"the checkpoint cannot be read ({type(error).__name__})",
             file=path,
-            hint="Delete it to resume from the previous one, or to start over.",
+            hint=_HINT,
         ) from error
+    validate(state, _TrainingState, name="checkpoint of a training", hint=_HINT, file=path)
     return state
 
 

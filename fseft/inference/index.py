@@ -6,9 +6,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from fseft.errors import FseftError, describe_validation, pluralise
+from fseft.documents import read_json
+from fseft.errors import FseftError, pluralise
 from fseft.schemas import PredictedCase, Predictions
 from fseft.temporaries import remove_leftovers
 from fseft.workspace import file_digest, file_lock, write_document
@@ -34,14 +33,9 @@ def read_index(path: Path) -> Predictions | None:
     """
     if not path.is_file():
         return None
-    try:
-        return Predictions.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise FseftError(
-            f"is not a valid index ({describe_validation(error)})",
-            file=path,
-            hint="Repair it, or move the folder away.",
-        ) from error
+    hint = "Repair it, or move the folder away."
+    index: Predictions = read_json(path, Predictions, name="index of predictions", hint=hint)
+    return index
 
 
 def is_described(case: PredictedCase, file: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fseft.errors import FseftError
+from fseft.errors import FseftError, summarise_exception
 from fseft.learn.training.distributed import ALONE, distribute_like, gather_full_tensor
 from fseft.learn.training.early_stopping import has_plateaued
 from fseft.learn.training.ema import ExponentialMovingAverage
@@ -74,7 +74,18 @@ class Training:
         return self.ema.average_parameters() if self.ema else nullcontext()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Resumes from a state that `state` returned."""
+        """Resumes from a state that `state` returned.
+
+        Raises:
+            FseftError: It is the state of another training.
+        """
+        try:
+            self._restore(state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            cause = f"the checkpoint does not fit this training ({summarise_exception(error)})"
+            raise FseftError(cause, hint="Use `overwrite` to start over.") from error
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.adapted.load_state_dict(state["tensors"])
         self.adapted.load_training_state(state["method"])
         self.optimizer.load_state_dict(self._sharded(state["optimizer"]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import ValidationError
 
+from fseft.documents import parse_json
 from fseft.errors import FseftError, PluginError, describe_validation
 from fseft.experiment.settings import ConfiguredMethod
 from fseft.learn.adapters.adapted_network import head_names
@@ -131,14 +132,11 @@ def read_manifest(path: Path) -> Manifest:
     header = _read_header(path).get(HEADER)
     if header is None:
         raise FseftError("is not an adapter of fseft: the manifest is missing", file=path)
-    try:
-        return Manifest.model_validate_json(header)
-    except ValidationError as error:
-        raise FseftError(
-            f"the manifest is invalid ({error.error_count()} problems)",
-            file=path,
-            hint="Another version of fseft wrote it: adapt again, or install that version.",
-        ) from error
+    hint = "Adapt again, or install the version of fseft that wrote it."
+    manifest: Manifest = parse_json(
+        header, Manifest, name="manifest of an adapter", hint=hint, file=path
+    )
+    return manifest
 
 
 def _similar_runs(path: Path) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors.torch import load_file
 
 from fseft.errors import FseftError, pluralise
@@ -15,7 +13,6 @@ from fseft.learn.networks.state_dict_mapping import (
     LoadReport,
     match_state_dict,
     matching_checkpoints,
-    output_fingerprint,
     unwrap,
 )
 from fseft.model_zoo.adapter_file import versions
@@ -25,6 +22,7 @@ from fseft.model_zoo.catalogue import (
     check_model_name,
     read_card,
 )
+from fseft.model_zoo.import_record import import_record, measured_output, outputs_agree
 from fseft.model_zoo.loading import output_channels
 from fseft.model_zoo.weights_io import read_weights, write_weights
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
@@ -32,7 +30,7 @@ from fseft.registry import import_object, registry
 from fseft.workspace import atomic_write, file_digest, file_lock, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.schemas import ModelCard
     from fseft.workspace import Workspace
-
-TOLERANCE = 1e-3
-"""Relative difference of outputs between libraries and processors."""
 
 
 @dataclass(frozen=True)
@@ -227,13 +222,13 @@ def find_imported(model: PublicModel, file_sha256: str) -> ImportedModel | None:
     weights = model.folder / WEIGHTS_FILE
     try:
         card = read_card(weights, "")
+        report = import_record(card).load_report
     except FseftError:
         return None
-    if not file_sha256 or card.provenance.get("file_sha256") != file_sha256:
+    if not (report and file_sha256) or card.provenance.get("file_sha256") != file_sha256:
         return None
     if not weights.is_file() or file_digest(weights) != card.sha256:
         return None
-    report = LoadReport.model_validate(card.provenance["load_report"])
     return ImportedModel(card, report, model.folder, is_new=False)
 
 
@@ -248,8 +243,8 @@ def verify_model(model: FoundationModel) -> VerifiedModel:
     """
     weights = model.weights
     card = read_card(weights.path, model.remedy)
-    expected = card.provenance.get("output")
-    if expected is None:
+    record = import_record(card)
+    if record.output is None:
         raise FseftError(
             f"no output of the model {model.name!r} is stored for comparison",
             hint="Its weights have the sha256 of its card.",
@@ -258,16 +253,14 @@ def verify_model(model: FoundationModel) -> VerifiedModel:
     tensors = _in_network_precision(load_file(weights.path), network)
     network.load_state_dict(tensors, strict=False)
     output = measured_output(architecture, network, card)
-    if not _outputs_agree(expected, output):
-        versions_then = card.provenance.get("versions", {}).items()
-        libraries = ", ".join(f"{library} {version}" for library, version in versions_then)
+    if not outputs_agree(record.output.model_dump(), output):
+        libraries = ", ".join(f"{name} {version}" for name, version in record.versions.items())
         raise FseftError(
             f"the output of the model {model.name!r} differs from that at import (mean "
-            f"{output['mean']:.4g}, expected {expected['mean']:.4g})",
+            f"{output['mean']:.4g}, expected {record.output.mean:.4g})",
             hint=f"Install {libraries}, or import it again.",
         )
-    report = card.provenance.get("load_report")
-    return VerifiedModel(card, LoadReport.model_validate(report) if report else None)
+    return VerifiedModel(card, record.load_report)
 
 
 def _new_folder(name: str, workspace: Workspace) -> Path:
@@ -354,36 +347,3 @@ def _in_network_precision(tensors: Mapping[str, Tensor], network: nn.Module) -> 
     for name, tensor in tensors.items():
         converted[name] = tensor.to(state[name].dtype)
     return converted
-
-
-@torch.no_grad()
-def measured_output(
-    architecture: Architecture, network: nn.Module, card: ModelCard
-) -> dict[str, Any]:
-    """Computes a fingerprint of the output for a fixed random input.
-
-    Args:
-        architecture: Architecture of the network.
-        network: The network; evaluated at the smallest patch.
-        card: Card of the model. Features are used instead if its weights include no head.
-
-    Returns:
-        JSON values: mean, standard deviation and some values of the output.
-    """
-    limits = backbone.patch_limits(architecture, card.hparams)
-    shape = (1, card.contract.channels, *limits.nearest(architecture.minimum_patch))
-    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    network.eval()
-    if card.scope == "network":
-        return output_fingerprint(network(image))
-    return output_fingerprint(architecture.features(network, image))
-
-
-def _outputs_agree(expected: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
-    scale = max(abs(expected["std"]), 1e-12)
-    pairs: Iterable[tuple[float, float]] = zip(
-        [expected["mean"], expected["std"], *expected["values"]],
-        [output["mean"], output["std"], *output["values"]],
-        strict=True,
-    )
-    return all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE * scale) for a, b in pairs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from fseft.documents import read_json
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.model_zoo.conversion import convert_checkpoint, find_imported, write_converted
@@ -153,7 +154,11 @@ def _pin(key: str, sha256: str) -> None:
 
 def _read_pins() -> dict[str, str]:
     path = _pin_file()
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    hint = "Repair it; without it, downloads are no longer compared with the first ones."
+    pins: dict[str, str] = read_json(path, dict[str, str], name="list of sha256", hint=hint)
+    return pins
 
 
 def _pin_file() -> Path:

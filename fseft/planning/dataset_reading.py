@@ -8,6 +8,8 @@ import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from fseft.errors import FseftError, PluginError, pluralise, summarise_exception
 from fseft.registry import PLUGIN_EXCEPTIONS, registry
 from fseft.schemas import Dataset
@@ -52,7 +54,7 @@ def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
     """
     folder = _checked_folder(folder)
     reader = _find_reader(folder)
-    dataset = _checked_answer(registry().create("reader", reader).read(folder), reader, folder)
+    dataset = _checked_answer(_read(reader, folder), reader, folder)
     cases = tuple(case for case in dataset.cases if case.images)
     if not cases:
         raise FseftError("has no image", file=folder, hint="Put images into imagesTr.")
@@ -103,6 +105,14 @@ def _detect(folder: Path) -> str | None:
         except PLUGIN_EXCEPTIONS as error:
             logger.warning("the reader %r failed (%s)", name, summarise_exception(error))
     return None
+
+
+def _read(reader: str, folder: Path) -> object:
+    try:
+        return registry().create("reader", reader).read(folder)
+    except ValidationError as error:
+        cause = f"the reader {reader!r} made an invalid dataset ({summarise_exception(error)})"
+        raise FseftError(cause, file=folder, hint=_DISABLE) from error
 
 
 def _neighbouring_dataset(folder: Path) -> str:

@@ -10,7 +10,7 @@ from fseft.learn.networks import backbone
 from fseft.learn.training.distributed import gather_full_tensor
 from fseft.model_zoo.adapter_file import versions
 from fseft.model_zoo.catalogue import MODEL_FILE, WEIGHTS_FILE
-from fseft.model_zoo.conversion import measured_output
+from fseft.model_zoo.import_record import measured_output
 from fseft.pretraining.resume import DATA, SETTINGS
 from fseft.schemas import ModelCard
 from fseft.workspace import atomic_write, file_digest, write_document

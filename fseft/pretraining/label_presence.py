@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from pydantic import TypeAdapter, ValidationError
-
-from fseft.errors import FseftError, describe_validation, did_you_mean
+from fseft.documents import read_json
+from fseft.errors import FseftError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ FORMER_RULES: dict[str, MissingLabel] = {"not-there": "absent", "not-drawn": "un
 DECLARATION = "annotated.json"
 """File in a dataset's folder: case -> annotated structures. It takes precedence over any rule."""
 
-_DECLARED = TypeAdapter(dict[str, list[str]])
 
 Structures = frozenset[str]
 
@@ -118,14 +116,10 @@ def _read_declaration(folder: Path, fingerprint: Fingerprint) -> Mapping[str, St
     path = folder / DECLARATION
     if not path.is_file():
         return {}
-    try:
-        content = _DECLARED.validate_json(path.read_bytes(), strict=True)
-    except ValidationError as error:
-        raise FseftError(
-            f"is not a valid declaration of annotated structures ({describe_validation(error)})",
-            file=path,
-            hint='Write {"CASE": ["STRUCTURE", ...], ...}.',
-        ) from error
+    hint = 'Write {"CASE": ["STRUCTURE", ...], ...}.'
+    content: dict[str, list[str]] = read_json(
+        path, dict[str, list[str]], name="list of annotated structures", hint=hint
+    )
     declared = {case: frozenset(names) for case, names in content.items()}
     structures = sorted(frozenset().union(*declared.values()))
     _check_names("case", list(declared), [case.name for case in fingerprint.cases], path)

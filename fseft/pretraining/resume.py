@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fseft.documents import validate
 from fseft.errors import FseftError
 from fseft.model_zoo.catalogue import find_model
 from fseft.pretraining.label_presence import FORMER_RULES
@@ -96,7 +97,7 @@ class PreviousRun:
         provenance = card.provenance if card else {}
         model_settings = {
             **_UNRECORDED,
-            **upgrade_settings(provenance.get(SETTINGS, {})),
+            **upgrade_settings(_stored_settings(provenance, checkpoints.folder)),
             DATA: provenance.get(DATA, ""),
             STRUCTURES: ", ".join(card.classes if card else ()),
         }
@@ -166,6 +167,14 @@ class PreviousRun:
             file=self.folder,
             hint=f"{remedy}, use another `name`, or `overwrite` to start over.",
         )
+
+
+def _stored_settings(provenance: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    hint = "Restore model.json, or use `overwrite`."
+    settings: dict[str, str] = validate(
+        provenance.get(SETTINGS, {}), dict[str, str], name=SETTINGS, hint=hint, file=folder
+    )
+    return settings
 
 
 def _agree(stored: Mapping[str, str], requested: Mapping[str, str]) -> bool:

@@ -10,9 +10,12 @@ from pydantic import Field, model_validator
 
 from fseft.schemas.base import Document as Document
 from fseft.schemas.base import FrozenModel as FrozenModel
+from fseft.schemas.base import LabelTable as LabelTable
 from fseft.schemas.base import Millimetres as Millimetres
 from fseft.schemas.base import Modality as Modality
+from fseft.schemas.base import Orientation as Orientation
 from fseft.schemas.base import Triple as Triple
+from fseft.schemas.base import WholeNumber as WholeNumber
 from fseft.schemas.contract import Contract as Contract
 from fseft.schemas.contract import Intensity as Intensity
 from fseft.schemas.contract import Preprocessing as Preprocessing
@@ -60,7 +63,7 @@ class Dataset(FrozenModel):
     reader: str
     folder: Path = Path()
     channels: tuple[str, ...]
-    labels: dict[str, int] = {}
+    labels: LabelTable = {}
     meanings: dict[str, str] = {}
     cases: tuple[Case, ...]
     warnings: tuple[str, ...] = ()
@@ -79,7 +82,7 @@ class CaseFingerprint(FrozenModel):
     shape: Triple
     shape_after_crop: Triple
     spacing_mm: Millimetres
-    orientation: str
+    orientation: Orientation
     voxels: str = ""
     """A key of the image's voxels, equal for the same scan in another file."""
     labelled: bool = False
@@ -125,7 +128,7 @@ class Fingerprint(Document):
     channels: tuple[str, ...]
     modality: Modality
     integer: bool
-    labels: dict[str, int]
+    labels: LabelTable
     meanings: dict[str, str] = {}
     cases: tuple[CaseFingerprint, ...]
     classes: dict[str, ClassFingerprint]
@@ -242,7 +245,7 @@ class Manifest(Document):
     bottleneck: PartMode = "frozen"
     preprocessing: Preprocessing
     channels: tuple[str, ...]
-    labels: dict[str, int]
+    labels: LabelTable
     support: tuple[str, ...]
     support_images: tuple[str, ...] = Field(
         default=(), description="content keys of the training scans"
@@ -281,7 +284,7 @@ class PredictedCase(FrozenModel):
 class Predictions(Document):
     """Index of a folder of segmentations: label values, adapters (sha256 -> path) and cases."""
 
-    labels: dict[str, int]
+    labels: LabelTable
     adapters: dict[str, str] = {}
     cases: dict[str, PredictedCase] = {}
 
@@ -294,7 +297,7 @@ class Run(Document):
     method: str
     config: dict[str, Any]
     recipe: dict[str, Any]
-    labels: dict[str, int]
+    labels: LabelTable
     decoder: str
     bottleneck: str = "frozen"
     k: int

@@ -3,15 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    model_validator,
+)
 
-Triple = tuple[int, int, int]
-Millimetres = tuple[float, float, float]
+_Voxels = Annotated[int, Field(gt=0)]
+_Length = Annotated[FiniteFloat, Field(gt=0)]
+Triple = tuple[_Voxels, _Voxels, _Voxels]
+Millimetres = tuple[_Length, _Length, _Length]
 Modality = Literal["ct", "mr", "other"]
+Orientation = Annotated[
+    str, StringConstraints(pattern="^[RLAPSI]{3}$"), AfterValidator(lambda code: _axes(code))
+]
+"""Three-letter code of the directions of the axes, each of another one: "RAS"."""
 Range = tuple[float, float]
 """Smallest and largest value."""
+WholeNumber = Annotated[int, BeforeValidator(lambda value: _number(value))]
+"""An integer; also written as 1.0 or "1", but not as true."""
+LabelValue = Annotated[WholeNumber, Field(gt=0, lt=1 << 32)]
+LabelTable = Annotated[dict[str, LabelValue], AfterValidator(lambda labels: _unique(labels))]
+"""Structure name -> voxel value, each of another one; without the background, 0."""
+
+
+def _axes(code: str) -> str:
+    if len({letter.translate(_OPPOSITE) for letter in code}) < 3:
+        raise ValueError(f"{code} names a direction twice")
+    return code
+
+
+_OPPOSITE = str.maketrans("LPI", "RAS")
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("it is not a number")  # noqa: TRY004 - as pydantic expects
+    return value
+
+
+def _unique(labels: dict[str, int]) -> dict[str, int]:
+    names: dict[int, str] = {}
+    for name, value in labels.items():
+        if value in names:
+            raise ValueError(f"{names[value]!r} and {name!r} have the same value {value}")
+        names[value] = name
+    return labels
 
 
 class FrozenModel(BaseModel):

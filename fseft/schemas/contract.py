@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat, model_validator
 
-from fseft.schemas.base import FrozenModel, Millimetres, Modality, Range, Triple
+from fseft.schemas.base import FrozenModel, Millimetres, Modality, Orientation, Range, Triple
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def _optional(default: Any = None) -> Any:
@@ -38,11 +41,21 @@ class Intensity(FrozenModel):
     """
 
     scheme: Literal["window", "clip-zscore", "zscore", "minmax"]
-    low: float | None = None
-    high: float | None = None
-    mean: float | None = None
-    std: float | None = None
+    low: FiniteFloat | None = None
+    high: FiniteFloat | None = None
+    mean: FiniteFloat | None = None
+    std: FiniteFloat | None = None
     region: Literal["crop", "nonzero", "resampled"] = _optional("crop")
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        needed = {"window": ("low", "high"), "clip-zscore": ("low", "high", "mean", "std")}
+        for name in needed.get(self.scheme, ()):
+            if getattr(self, name) is None:
+                raise ValueError(f"the intensity scheme {self.scheme!r} has no {name!r}")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
 
     def describe(self) -> str:
         """Returns the scheme in a few words."""
@@ -95,10 +108,10 @@ class Contract(Conventions):
             their volume, in voxels of the network's grid.
     """
 
-    orientation: str = "RAS"
+    orientation: Orientation = "RAS"
     spacing_mm: Millimetres | None = None
     intensity: dict[Modality, Intensity] = {}
-    channels: int = 1
+    channels: int = Field(default=1, gt=0)
     patch_size: Triple | None = None
     spacing_range_mm: Range | None = _optional()
     structure_range_voxels: Range | None = _optional()
@@ -111,7 +124,7 @@ class Preprocessing(Conventions):
     channel.
     """
 
-    orientation: str
+    orientation: Orientation
     spacing_mm: Millimetres
     modality: Modality
     intensity: tuple[Intensity, ...]

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _ARRAYS = ("values", "counts")  # fields of CaseIntensities
-_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error)
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    BadZipFile,
+    zlib.error,
+)
 
 
 def write_measurement(path: Path, measurement: CaseMeasurement) -> None:
@@ -45,8 +54,12 @@ def read_measurement(path: Path) -> CaseMeasurement | None:
                 _channel(numbers, index, arrays)
                 for index, numbers in enumerate(facts["intensities"])
             )
+            return _measurement(facts)
     except _DAMAGE:
         return None
+
+
+def _measurement(facts: dict[str, Any]) -> CaseMeasurement:
     for key in ("volumes_mm3", "extents_mm"):
         facts[key] = {int(label): _as_tuple(value) for label, value in facts[key].items()}
     values = {field.name: _as_tuple(facts[field.name]) for field in fields(CaseMeasurement)}

@@ -99,7 +99,7 @@ def test_what_is_no_adapter_is_refused(manifest, tmp_path):
     for name, message in (
         ("missing", "the adapter does not exist"),
         ("plain", "is not an adapter of fseft"),
-        ("odd", "the manifest is invalid"),
+        ("odd", "is not a valid manifest of an adapter"),
         ("text", "is not a safetensors file"),
         ("cut", "is not a safetensors file"),
     ):

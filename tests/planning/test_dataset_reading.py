@@ -207,7 +207,7 @@ def test_labels_that_are_no_object_are_refused(tmp_path):
     folder = declare(
         bare(tmp_path / "d", ["a_0000"], ["a"]), channel_names={"0": "CT"}, labels=["liver"]
     )
-    with pytest.raises(FseftError, match="labels that are not an object but a list"):
+    with pytest.raises(FseftError, match="labels: must be an object"):
         read_dataset(folder)
 
 

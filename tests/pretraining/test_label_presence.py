@@ -88,9 +88,9 @@ def test_an_empty_mask_means_absent_and_a_missing_mask_unannotated(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[1, 2]", "is not a valid declaration"),
-        ("{", "is not a valid declaration"),
-        ('{"a": "tumour"}', "is not a valid declaration"),
+        ("[1, 2]", "is not a valid list of annotated structures"),
+        ("{", "is not valid JSON"),
+        ('{"a": "tumour"}', "is not a valid list of annotated structures"),
         ('{"c": ["tumour"]}', "unknown case 'c'"),
         ('{"a": ["tumor"]}', "unknown structure 'tumor'. Did you mean tumour"),
     ],

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from fseft.errors import FseftError
 from fseft.schemas import Contract, Intensity, IntensityStats
@@ -99,16 +100,23 @@ def test_the_stored_array_stays_as_it_is():
     assert (array == 1).all()
 
 
+def test_as_many_schemes_as_channels_are_required():
+    with pytest.raises(FseftError, match="1 channels, the plan 2"):
+        normalise(np.zeros((1, 2, 2, 2)), (WINDOW, WINDOW), {})
+
+
 @pytest.mark.parametrize(
-    ("schemes", "cause"),
+    ("values", "cause"),
     [
-        ((WINDOW, WINDOW), "1 channels, the plan 2"),
-        ((Intensity(scheme="window", low=0),), "no 'high'"),
+        ({"scheme": "window", "low": 0}, "has no 'high'"),
+        ({"scheme": "clip-zscore", "low": 0, "high": 1, "mean": 0}, "has no 'std'"),
+        ({"scheme": "window", "low": 1, "high": 0}, "low 1 is above high 0"),
+        ({"scheme": "window", "low": 0, "high": float("inf")}, "finite"),
     ],
 )
-def test_schemes_that_do_not_fit_are_refused(schemes, cause):
-    with pytest.raises(FseftError, match=cause):
-        normalise(np.zeros((1, 2, 2, 2)), schemes, {})
+def test_a_scheme_without_its_values_cannot_be_made(values, cause):
+    with pytest.raises(ValidationError, match=cause):
+        Intensity(**values)
 
 
 def test_one_scheme_for_several_datasets_clips_what_lies_outside_all_and_weighs_them_alike():

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fseft.builtin.readers.folders import DECLARATION
+from fseft import dataset_json
 from fseft.errors import FseftError
 from fseft.plugin import Case, Dataset, ReaderSpec
 
@@ -148,7 +148,7 @@ class Reader:
 
     def detects(self, folder: Path) -> bool:
         """Returns whether the folder has an image and its label, but no `dataset.json`."""
-        if (folder / DECLARATION).exists():
+        if (folder / dataset_json.NAME).exists():
             return False
         files = _files(folder)
         return any(case.label for layout in LAYOUTS for case in _cases(layout, files))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fseft.builtin.readers.folders import DECLARATION, checked_labels, declaration, meanings
+from fseft import dataset_json
+from fseft.builtin.readers.folders import meanings
+from fseft.dataset_json import DecathlonDeclaration, TrainingPair, read_declaration
 from fseft.errors import FseftError, pluralise
 from fseft.plugin import Case, Dataset, ReaderSpec
 
@@ -30,7 +32,7 @@ class Reader:
 
     def detects(self, folder: Path) -> bool:
         """Returns whether the folder has a `dataset.json` with a list of training cases."""
-        content = declaration(folder)
+        content = read_declaration(folder)
         return isinstance(content.get("training"), list) and "modality" in content
 
     def read(self, folder: Path) -> Dataset:
@@ -39,16 +41,19 @@ class Reader:
         Raises:
             FseftError: `dataset.json` is wrong, or lists a case twice.
         """
-        content, path = declaration(folder), folder / DECLARATION
+        path = folder / dataset_json.NAME
+        declared: DecathlonDeclaration = dataset_json.check_declaration(
+            read_declaration(folder), DecathlonDeclaration, path
+        )
         cases: dict[str, Case] = {}
-        for entry in content["training"]:
-            case = _case(entry, folder)
+        for pair in declared.training:
+            case = _case(pair, folder)
             if case.name in cases:
                 hint = "Remove one entry."
                 raise FseftError("is listed twice", case=case.name, file=path, hint=hint)
             cases[case.name] = case
-        labels = _labels(content.get("labels", {}), path)
-        channels = _channels(content["modality"], path)
+        labels = dataset_json.decathlon_labels(declared.labels, path)
+        channels = _channels(declared.modality, path)
         is_ct = channels == ("CT",)
         mr_cases = [name for name in sorted(cases) if is_ct and _AMOS_MR.fullmatch(name)]
         return Dataset(
@@ -56,21 +61,17 @@ class Reader:
             reader="decathlon",
             channels=channels,
             labels=labels,
-            meanings=meanings(content, labels),
+            meanings=meanings(declared.name, labels),
             cases=tuple(cases[name] for name in sorted(cases.keys() - set(mr_cases))),
             warnings=_warn_mr(mr_cases),
         )
 
 
-def _case(entry: Any, folder: Path) -> Case:
+def _case(pair: TrainingPair, folder: Path) -> Case:
     from fseft.volume.image_files import case_name
 
-    pair = {"image": entry} if isinstance(entry, str) else entry
-    if not isinstance(pair, dict) or not isinstance(pair.get("image"), str):
-        hint = 'Write entries as {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}.'
-        raise FseftError(f"has the training entry {entry!r}", file=folder / DECLARATION, hint=hint)
-    image = folder / pair["image"]
-    label = folder / pair["label"] if pair.get("label") else None
+    image = folder / pair.image
+    label = folder / pair.label if pair.label else None
     return Case(
         name=case_name(Path(image.name)),
         images=(image,) if image.exists() else (),
@@ -80,24 +81,11 @@ def _case(entry: Any, folder: Path) -> Case:
 
 def _channels(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
     """Returns the channel names in the order of their numbers."""
-    valid = isinstance(names, dict) and names and all(str(key).isdigit() for key in names)
-    if not valid:
+    if not all(key.isdigit() for key in names):
         hint = 'Write it as {"0": "CT"}.'
         raise FseftError("has a modality that is not numbered from 0 on", file=path, hint=hint)
     numbers = sorted(names, key=int)
-    return tuple(str(names[number]) for number in numbers)
-
-
-def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
-    """Returns structure name -> value, without background."""
-    values = {}
-    for value, name in checked_labels(labels, path).items():
-        if not str(value).isdigit() or not isinstance(name, str):
-            hint = 'Write them as {"0": "background", "1": "liver"}.'
-            raise FseftError("has labels that are not numbered", file=path, hint=hint)
-        if int(value) != 0:
-            values[name] = int(value)
-    return values
+    return tuple(names[number] for number in numbers)
 
 
 def _warn_mr(cases: list[str]) -> tuple[str, ...]:

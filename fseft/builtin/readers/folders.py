@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fseft import dataset_json
 from fseft.errors import FseftError
 from fseft.plugin import Case, Dataset, ReaderSpec
 
@@ -19,7 +19,7 @@ SPEC = ReaderSpec(
     summary="a folder of images and a folder of labels with the same file names",
 )
 
-IMAGES, LABELS, DECLARATION = "imagesTr", "labelsTr", "dataset.json"
+IMAGES, LABELS = "imagesTr", "labelsTr"
 
 MEANINGS = {
     "Liver": {"cancer": "liver_tumor"},
@@ -58,8 +58,8 @@ class Reader:
         count = max(map(len, cases.values()), default=1)
         check_channels(cases, count)
         warnings: tuple[str, ...] = ()
-        if (folder / DECLARATION).exists():
-            warnings = (f"{DECLARATION} has an unknown form: its names are not used",)
+        if (folder / dataset_json.NAME).exists():
+            warnings = (f"{dataset_json.NAME} has an unknown form: its names are not used",)
         channels = ["image"] if count == 1 else [f"image_{index}" for index in range(count)]
         return Dataset(
             name=folder.name,
@@ -70,46 +70,14 @@ class Reader:
         )
 
 
-def declaration(folder: Path) -> Mapping[str, Any]:
-    """Returns the content of `dataset.json`, empty if the file does not exist.
-
-    Raises:
-        FseftError: It is not a JSON object.
-    """
-    path = folder / DECLARATION
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        cause = f"is not valid JSON ({error})"
-        raise FseftError(cause, file=path, hint="Repair or remove it.") from error
-    if not isinstance(content, dict):
-        raise FseftError("is not a JSON object", file=path, hint="Repair or remove it.")
-    return content
-
-
-def checked_labels(labels: Any, path: Path) -> dict[str, Any]:
-    """Returns the labels of a declaration.
-
-    Raises:
-        FseftError: They are not a JSON object.
-    """
-    if not isinstance(labels, dict):
-        cause = f"has labels that are not an object but a {type(labels).__name__}"
-        raise FseftError(cause, file=path, hint='Write them as {"background": 0, "liver": 1}.')
-    return labels
-
-
-def meanings(content: Mapping[str, Any], labels: Iterable[str]) -> dict[str, str]:
+def meanings(name: object, labels: Iterable[str]) -> dict[str, str]:
     """Returns the meaning of ambiguous label names of a public dataset.
 
     Args:
-        content: Content of `dataset.json`.
+        name: The name of the dataset in its `dataset.json`.
         labels: Names of the structures.
     """
-    name = str(content.get("name"))
-    of_dataset = MEANINGS.get(name, {})
+    of_dataset = MEANINGS.get(str(name), {})
     return {label: of_dataset[label] for label in labels if label in of_dataset}
 
 

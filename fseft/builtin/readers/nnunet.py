@@ -6,26 +6,27 @@ folders too.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fseft import dataset_json
 from fseft.builtin.readers.folders import (
-    DECLARATION,
     IMAGES,
     LABELS,
     by_channel,
     check_channels,
-    checked_labels,
-    declaration,
     images_in,
     meanings,
     paired,
 )
+from fseft.dataset_json import NnunetDeclaration, read_declaration
 from fseft.errors import FseftError
 from fseft.plugin import Dataset, ReaderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from pydantic import JsonValue
 
 SPEC = ReaderSpec(
     name="nnunet",
@@ -40,7 +41,7 @@ class Reader:
 
     def detects(self, folder: Path) -> bool:
         """Returns whether the folder has a `dataset.json` with channel names."""
-        return "channel_names" in declaration(folder)
+        return "channel_names" in read_declaration(folder)
 
     def read(self, folder: Path) -> Dataset:
         """Lists the cases.
@@ -48,9 +49,11 @@ class Reader:
         Raises:
             FseftError: `dataset.json` is wrong or has regions, or a case lacks a channel.
         """
-        content, path = declaration(folder), folder / DECLARATION
-        channels = _channels(content["channel_names"], path)
-        ending = str(content.get("file_ending", ""))
+        path = folder / dataset_json.NAME
+        declared: NnunetDeclaration = dataset_json.check_declaration(
+            read_declaration(folder), NnunetDeclaration, path
+        )
+        channels, ending = _channels(declared.channel_names, path), declared.file_ending
         files = images_in(folder / IMAGES, ending)
         images = by_channel(files)
         if files and not images and len(channels) == 1:
@@ -62,42 +65,35 @@ class Reader:
                 hint="Add the channel number _0000 to their names.",
             )
         check_channels(images, len(channels))
-        labels = _labels(content.get("labels", {}), path)
+        labels = _labels(declared.labels, path)
         return Dataset(
             name=folder.name,
             reader="nnunet",
             channels=channels,
             labels=labels,
-            meanings=meanings(content, labels),
+            meanings=meanings(declared.name, labels),
             cases=paired(images, images_in(folder / LABELS, ending)),
         )
 
 
-def _channels(names: Any, path: Path) -> tuple[str, ...]:
+def _channels(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
     """Returns the channel names, which must be numbered from 0 on."""
-    numbers = [str(number) for number in range(len(names))] if isinstance(names, dict) else []
+    numbers = [str(number) for number in range(len(names))]
     if not numbers or sorted(names) != sorted(numbers):
         hint = 'Write them as {"0": "CT"}.'
         raise FseftError("has channel_names that are not numbered from 0 on", file=path, hint=hint)
-    return tuple(str(names[number]) for number in numbers)
+    return tuple(names[number] for number in numbers)
 
 
-def _labels(labels: Mapping[str, Any], path: Path) -> dict[str, int]:
+def _labels(labels: Mapping[str, JsonValue], path: Path) -> dict[str, int]:
     """Returns structure name -> value, without background."""
-    values: dict[str, int] = {}
-    for name, value in checked_labels(labels, path).items():
+    for name, value in labels.items():
         if isinstance(value, list):
             cause = f"declares a region ({name!r}: {value}), which is not supported"
             hint = "Give each structure one value in the label files."
             raise FseftError(cause, file=path, hint=hint)
-        if name == "ignore":
+        if name == dataset_json.IGNORE:
             cause = f"declares an ignore label ({value}), which is not supported"
             hint = "Remove cases with it, or annotate its voxels, and remove the entry."
             raise FseftError(cause, file=path, hint=hint)
-        if not isinstance(value, int):
-            cause = f"has the label {name!r} = {value!r}, which is not an integer"
-            hint = 'Write labels as {"background": 0, "liver": 1}.'
-            raise FseftError(cause, file=path, hint=hint)
-        if value != 0:
-            values[name] = value
-    return values
+    return dataset_json.nnunet_labels(labels, path)

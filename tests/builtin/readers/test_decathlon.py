@@ -53,9 +53,19 @@ def test_listed_files_that_are_missing_count_as_not_there(tmp_path):
     ("changed", "cause"),
     [
         ({"training": ["a", "a"]}, "case a.*listed twice"),
-        ({"training": [{"label": "x.nii.gz"}]}, "training entry"),
+        ({"training": [{"label": "x.nii.gz"}]}, r"training\.0\.image: is missing"),
+        (
+            {"training": [{"image": "a.nii.gz", "label": True}]},
+            r"training\.0\.label: must be text, got True",
+        ),
+        ({"training": [3]}, r"training\.0"),
         ({"modality": {"first": "CT"}}, "modality"),
-        ({"labels": {"background": 0}}, "labels that are not numbered"),
+        ({"modality": {}}, "modality"),
+        ({"modality": {"0": 1}}, r"modality\.0: must be text, got 1"),
+        ({"labels": {"background": 0}}, "background: must be a whole number, got 'background'"),
+        ({"labels": {"1": 2}}, "label '1': 2"),
+        ({"labels": {"1": "liver", "2": "liver"}}, "'liver', which is not text or occurs twice"),
+        ({"labels": {"1": "liver", "1.0": "spleen"}}, "'liver' and 'spleen' have the same value 1"),
     ],
 )
 def test_what_cannot_be_read_is_refused_and_named(tmp_path, changed, cause):

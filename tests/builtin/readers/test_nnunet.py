@@ -51,7 +51,16 @@ def test_only_files_with_the_declared_ending_count(tmp_path):
     [
         ({"labels": {"background": 0, "whole": [1, 2]}}, r"region \('whole': \[1, 2\]\)"),
         ({"labels": {"background": 0, "liver": 1, "ignore": 2}}, r"ignore label \(2\)"),
-        ({"labels": {"liver": "1"}}, "'liver' = '1'"),
+        ({"labels": {"liver": "one"}}, "liver: must be a whole number, got 'one'"),
+        ({"labels": {"liver": True}}, "liver: it is not a number, got True"),
+        ({"labels": {"liver": 1.5}}, r"liver: .*got 1\.5"),
+        ({"labels": {"liver": -1}}, "liver: .*got -1"),
+        ({"labels": {"liver": 1e300}}, "liver: .*got 1e"),
+        ({"labels": {"liver": 1, "spleen": 1}}, "'liver' and 'spleen' have the same value 1"),
+        ({"labels": None}, "labels: .*got None"),
+        ({"file_ending": 3}, "file_ending: must be text, got 3"),
+        ({"channel_names": ["CT"]}, "channel_names"),
+        ({"channel_names": {"0": None}}, r"channel_names\.0: must be text, got None"),
         ({"channel_names": {"1": "CT"}}, "not numbered from 0"),
         ({"channel_names": {}}, "not numbered from 0"),
     ],
@@ -59,6 +68,12 @@ def test_only_files_with_the_declared_ending_count(tmp_path):
 def test_what_cannot_be_read_is_refused_and_named(tmp_path, changed, cause):
     with pytest.raises(FseftError, match=cause):
         Reader().read(a_dataset(tmp_path, {**DECLARED, **changed}))
+
+
+@pytest.mark.parametrize("value", [1, 1.0, "1", "1.0"])
+def test_a_whole_number_may_be_written_in_any_form(tmp_path, value):
+    folder = a_dataset(tmp_path, {**DECLARED, "labels": {"background": 0, "liver": value}})
+    assert Reader().read(folder).labels == {"liver": 1}
 
 
 @pytest.mark.parametrize("images", [("a_0001.nii.gz",), ("a_0000.nii.gz",)])
