@@ -38,6 +38,7 @@ __all__ = [
     "Case",
     "CheckpointSpec",
     "Config",
+    "ConfigurableSpec",
     "Dataset",
     "ExporterSpec",
     "FoundationModelSpec",
@@ -67,7 +68,7 @@ STRICT = ConfigDict(extra="forbid")
 
 
 class Config(FrozenModel):
-    """Base class of the configuration of a method or an architecture.
+    """Base class of the settings of a component.
 
     Its fields are the keys of `--set key=value`, described by `pydantic.Field(description=...)`;
     the name `preset` is reserved.
@@ -101,14 +102,23 @@ class Spec:
     """`package.module:Attribute`, imported only when the name is selected."""
     summary: str = ""
     """A sentence for listings."""
-    config: type[Config] = Config
-    """The settings of the component."""
     reference: str = ""
     """The publication, as a citation or a URL."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class MethodSpec(Spec):
+class ConfigurableSpec(Spec):
+    """A component with settings, such as `--set loss.alpha=0.3`, or `alpha=0.3` for a method.
+
+    The factory of a loss, augmentation, schedule or optimizer takes them as keyword arguments.
+    """
+
+    config: type[Config] = Config
+    """The settings; none by default."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MethodSpec(ConfigurableSpec):
     """A fine-tuning method. Factory: a class as `fseft.learn.adapters.method.Method`."""
 
     access: Literal["black-box", "white-box"] = "white-box"
@@ -126,7 +136,7 @@ class MethodSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ArchitectureSpec(Spec):
+class ArchitectureSpec(ConfigurableSpec):
     """A network architecture; `config` describes its hyper-parameters, `hparams` in a model card.
 
     Factory: a class as `fseft.learn.networks.roles.Architecture`, whose `config_class` is `config`.
@@ -222,14 +232,6 @@ class MetricSpec(Spec):
 
     The function returns a number, or None where the metric is undefined. It is called where both
     masks have voxels; `missing` and `both_empty` decide the other cases.
-
-    Examples:
-        >>> spec = MetricSpec(
-        ...     name="hd", title="HD", unit="mm", direction="lower", missing="image-diagonal",
-        ...     factory="my_package.metrics:hausdorff",
-        ... )
-        >>> spec.key
-        'hd_mm'
     """
 
     title: str
@@ -250,13 +252,13 @@ class MetricSpec(Spec):
 
     @property
     def key(self) -> str:
-        """Key of the values in files and results: the name, and the unit if any."""
+        """Key of the values in files and results: the name, and the unit if any, as `hd_mm`."""
         name = self.name.replace("-", "_").replace(".", "_")
         return f"{name}_{self.unit}" if self.unit else name
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class LossSpec(Spec):
+class LossSpec(ConfigurableSpec):
     """A segmentation loss, for `--set loss=NAME`.
 
     Factory: a function of `fseft.learn.training.losses.Predictions` that returns the loss of each
@@ -265,7 +267,7 @@ class LossSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class AugmentationSpec(Spec):
+class AugmentationSpec(ConfigurableSpec):
     """An augmentation, for `--set augment=NAME,NAME`.
 
     Factory: a class as `fseft.learn.sampling.augmentation.Augmentation`, or as
@@ -279,7 +281,7 @@ class AugmentationSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ScheduleSpec(Spec):
+class ScheduleSpec(ConfigurableSpec):
     """A learning-rate schedule, for `--set schedule=NAME`.
 
     Factory: a function of the progress of the training, 0 to 1, and of the fraction of it that
@@ -288,7 +290,7 @@ class ScheduleSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class OptimizerSpec(Spec):
+class OptimizerSpec(ConfigurableSpec):
     """An optimizer, for `--set optimizer=NAME`.
 
     Factory: a function of parameter groups and a weight decay that returns a

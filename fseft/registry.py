@@ -228,6 +228,16 @@ class Registry:
         source = self.resolve(kind, name).source
         return Provenance(name=name, distribution=source.distribution, version=source.version)
 
+    def provenance_of(self, kind: str, spec: api.Spec) -> Provenance:
+        """Returns the package and version that a spec comes from."""
+        for registration in self._registrations.get((kind, spec.name), []):
+            if registration.spec == spec:
+                source = registration.source
+                return Provenance(
+                    name=spec.name, distribution=source.distribution, version=source.version
+                )
+        raise FseftError(f"the {kind} {spec.name!r} is not installed", hint="Install its package.")
+
     def factory(self, kind: str, name: str) -> Any:
         """Imports the factory of a spec.
 
@@ -261,16 +271,23 @@ class Registry:
         Raises:
             PluginError: The factory cannot be imported, or its result lacks a required attribute.
         """
-        remedy = self.resolve(kind, name).source.remedy
         component = self.factory(kind, name)(*arguments)
+        self.check(kind, name, component)
+        return component
+
+    def check(self, kind: str, name: str, component: object) -> None:
+        """Checks that the result of a factory has the attributes that its kind requires.
+
+        Raises:
+            PluginError: An attribute is missing.
+        """
         for attribute in REQUIRED_ATTRIBUTES.get(kind, ()):
             if not hasattr(component, attribute):
                 cause = (
                     f"the factory of the {kind} {name!r} returned a {type(component).__name__} "
                     f"without the attribute {attribute!r}"
                 )
-                raise PluginError(cause, hint=remedy)
-        return component
+                raise PluginError(cause, hint=self.resolve(kind, name).source.remedy)
 
 
 def _check_hooks(manager: pluggy.PluginManager, plugin: Plugin) -> None:

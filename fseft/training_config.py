@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from fseft.schemas import FrozenModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 DEFAULT_AUGMENTATIONS = (
     "rotation",
@@ -18,6 +21,10 @@ DEFAULT_AUGMENTATIONS = (
     "gamma",
 )
 """The augmentations of `augment=true`, in this order, as in the trainer of nnU-Net."""
+
+
+COMPONENT_GROUPS = ("loss", "optimizer", "schedule", "augment")
+"""The first part of settings of components, such as `loss.alpha` or `augment.noise.std`."""
 
 
 def _parse_augment(value: Any) -> Any:
@@ -114,6 +121,11 @@ class TrainingConfig(FrozenModel):
     early_stopping: bool = Field(
         default=True, description="stop when the training loss no longer improves"
     )
+    components: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="settings of components, written as loss.KEY=VALUE, optimizer.KEY=VALUE, "
+        "schedule.KEY=VALUE or augment.NAME.KEY=VALUE; `fseft show loss NAME` lists them",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 on a GPU that supports it, else fp32"
     )
@@ -134,3 +146,22 @@ class TrainingConfig(FrozenModel):
         for name in names:
             selected += DEFAULT_AUGMENTATIONS if name == "default" else (name,)
         return tuple(dict.fromkeys(selected))
+
+    def selected_components(self) -> Iterator[tuple[str, str, str]]:
+        """Yields key of the settings, kind and name of each component that is selected by name.
+
+        Examples:
+            >>> list(TrainingConfig(loss="dice", augment="noise").selected_components())[1:]
+            [('schedule', 'schedule', 'cosine'), ('loss', 'loss', 'dice'), \
+('augment.noise', 'augmentation', 'noise')]
+        """
+        yield "optimizer", "optimizer", self.optimizer
+        yield "schedule", "schedule", self.schedule
+        if self.loss is not None:
+            yield "loss", "loss", self.loss
+        for name in self.augmentations:
+            yield f"augment.{name}", "augmentation", name
+
+    def component_settings(self, key: str) -> Mapping[str, Any]:
+        """Returns the settings of a component by its key in `components`, such as "loss"."""
+        return self.components.get(key, {})

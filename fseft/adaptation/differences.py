@@ -65,6 +65,9 @@ def _version_differences(previous: Run, new: Run) -> Iterator[str]:
     versions = {plugin.distribution: plugin.version for plugin in plugins}
     for plugin in previous.plugins:
         version = versions.get(plugin.distribution, plugin.version)
+        owners = {other.distribution for other in new.plugins if other.name == plugin.name}
+        if owners and plugin.distribution not in owners:
+            yield f"{plugin.name} of {plugin.distribution} (now of {min(owners)})"
         if plugin.version != version:
             yield f"{plugin.distribution} {plugin.version} (installed {version})"
 

@@ -98,14 +98,18 @@ def _folder(config: AdaptConfig, workspace: Workspace) -> Path:
     drawn = (
         config.crops_per_step,
         training.foreground_fraction,
-        training.augment,
+        training.augmentations,
+        {name: values for name, values in training.components.items() if "augment." in name},
         training.mirror,
         training.precision,
     )
     preprocessing = plan.preprocessing.model_dump(mode="json")
     network = (config.backbone_sha256, plan.architecture, plan.hparams, plan.device)
     cases = (config.support.cases, config.case_contents, config.labels)
-    code = (registry().provenance("architecture", plan.architecture).version, versions())
+    used = [("architecture", plan.architecture)]
+    used += [("augmentation", name) for name in training.augmentations]
+    packages = [registry().provenance(kind, name).model_dump() for kind, name in used]
+    code = (packages, versions())
     key = digest(_FORMAT, network, preprocessing, cases, drawn, config.request.seed, code)
     return workspace.features(plan.dataset, key)
 

@@ -13,6 +13,7 @@ from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import CallbackList, Callbacks
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
 from fseft.experiment.reporters import ReporterCallbacks
+from fseft.experiment.settings import component_provenance
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.early_stopping import is_undertrained
 from fseft.learn.training.prefetch import derived_seed
@@ -222,11 +223,16 @@ def _sources(config: AdaptConfig) -> dict[str, str]:
 
 
 def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
-    """Lists the packages of method, architecture and model."""
+    """Lists the packages of method, architecture, model, and components of the training."""
     method = registry().provenance("method", config.request.method.name)
     architecture = registry().provenance("architecture", config.plan.architecture)
     model = config.request.model.source
-    return (method, architecture, model) if model else (method, architecture)
+    return (
+        method,
+        architecture,
+        *([model] if model else []),
+        *component_provenance(config.training),
+    )
 
 
 def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
@@ -347,4 +353,5 @@ def _manifest(config: AdaptConfig, run: Run) -> Manifest:
         trained_parameters=run.trained_parameters,
         licence=request.model.card.licence,
         versions=versions(),
+        plugins=run.plugins,
     )

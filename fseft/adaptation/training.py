@@ -13,11 +13,10 @@ import torch
 from einops import rearrange
 
 from fseft.adaptation.feature_cache import feature_crops
+from fseft.adaptation.support_crops import SupportCrops, crop_source
 from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.networks.heads import receptive_field_radius
-from fseft.learn.sampling.augmentation import load_augmentations
-from fseft.learn.sampling.patch_sampler import Crops, CropSource
 from fseft.learn.training.losses import load_loss, segmentation_loss
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.memory_format import to_device
@@ -26,7 +25,7 @@ from fseft.learn.training.voxel_features import concatenate, sample_voxels, voxe
 from fseft.learn.training_loop import Training, autocast, make_training_state, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -34,8 +33,9 @@ if TYPE_CHECKING:
     from fseft.experiment.callbacks import Callbacks
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
+    from fseft.learn.sampling.patch_sampler import Crops
+    from fseft.learn.training.losses import Loss
     from fseft.learn.training.progress import Epoch
-    from fseft.schemas import Triple
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
@@ -80,16 +80,17 @@ def train_adapter(
     started = time.monotonic()
     to_device(adapted.network, config.plan.device)
     adapted.train()
+    crops_of = SupportCrops.of(config, cached)
     if state is None:
-        adapted.calibrate(_image_batches(config, cached))
+        adapted.calibrate(_image_batches(crops_of, config.plan.device))
     training = make_training_state(adapted, config.training)
     if state:
         training.restore(state)
     on_features = config.request.method.caches_features
     if on_features:
-        losses = _feature_losses(config, architecture, training, cached, workspace, callbacks)
+        losses = _feature_losses(config, architecture, training, crops_of, workspace, callbacks)
     else:
-        losses = _crop_losses(config, adapted, cached)
+        losses = _crop_losses(config, adapted, crops_of)
 
     def on_epoch(epoch: Epoch) -> None:
         if not on_features:
@@ -121,15 +122,15 @@ def train_adapter(
 
 @contextmanager
 def _crop_losses(
-    config: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase]
+    config: AdaptConfig, adapted: AdaptedNetwork, crops_of: SupportCrops
 ) -> Iterator[StepLoss]:
     """Yields the loss of a step by its number, on crops that a thread draws in advance."""
-    cases, loss = len(cached), load_loss(config.training.loss or LOSS)
+    cases, loss = len(crops_of.cached), _load_loss(config, LOSS)
 
     def request(*step_and_held_out: Any) -> tuple[Any, ...]:
         return step_and_held_out
 
-    with BatchPrefetcher(lambda batch: draw(config, cached, *batch), request) as prefetcher:
+    with BatchPrefetcher(lambda batch: crops_of.draw(*batch), request) as prefetcher:
 
         def step_loss(step: int) -> torch.Tensor:
             held_out = _held_out(adapted, 1 + step // cases, cases)
@@ -143,52 +144,10 @@ def _crop_losses(
         yield step_loss
 
 
-def draw(
-    config: AdaptConfig, cached: list[CachedCase], step: int, held_out: Collection[int] = ()
-) -> Crops:
-    """Draws the crops of a step, from as many training cases as there are crops.
-
-    Each epoch visits the cases in a random order: the first crop of a step is from the next case,
-    the second from the one after it, and so on.
-
-    Args:
-        config: The resolved configuration.
-        cached: The preprocessed training cases.
-        step: Number of the step, from 0 on; seeds everything random.
-        held_out: Indices of cases not to draw from.
-
-    Returns:
-        Augmented crops, as many as a step has.
-    """
-    epoch, position = divmod(step, len(cached))
-    seed, training = config.request.seed, config.training
-    order = np.random.default_rng(derived_seed(seed, "order", epoch)).permutation(len(cached))
-    available = [cached[case] for case in order if case not in held_out]
-    patch = config.plan.preprocessing.patch_size
-    mirror_axes = (0, 1, 2) if training.mirror else ()
-    augmentations = load_augmentations(training.augmentations, mirror_axes=mirror_axes)
-    margin = augmentations.margin(patch)
-    source = _source(config, foreground=training.foreground_fraction, margin=margin)
-    rng = np.random.default_rng(derived_seed(seed, "crops", step))
-    first = position % len(available)
-    rotated = available[first:] + available[:first]
-    crops = source.draw(rotated, config.crops_per_step, rng)
-    return augmentations.augment(crops, patch, derived_seed(seed, "augmentation", step))
-
-
-def _source(config: AdaptConfig, *, foreground: float, margin: Triple = (0, 0, 0)) -> CropSource:
-    """Builds the sampler of crops of the planned patch size."""
-    preprocessing = config.plan.preprocessing
-    classes = {value: index for index, value in enumerate(config.labels.values(), start=1)}
-    return CropSource(
-        preprocessing.patch_size,
-        preprocessing.intensity,
-        preprocessing.modality,
-        classes,
-        foreground,
-        margin,
-        preprocessing.padding,
-    )
+def _load_loss(config: AdaptConfig, default: str) -> Loss:
+    """Returns the loss of the configuration with its settings, or else a default one."""
+    training = config.training
+    return load_loss(training.loss or default, training.component_settings("loss"))
 
 
 def _tensors(config: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:
@@ -198,10 +157,10 @@ def _tensors(config: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Ten
     return torch.from_numpy(crops.images).to(device), torch.from_numpy(labels).to(device)
 
 
-def _image_batches(config: AdaptConfig, cached: list[CachedCase]) -> Iterator[torch.Tensor]:
+def _image_batches(crops_of: SupportCrops, device: str) -> Iterator[torch.Tensor]:
     """Yields images (B, C, i, j, k) without end, for methods that calibrate on data."""
     for step in count():
-        yield torch.from_numpy(draw(config, cached, step).images).to(config.plan.device)
+        yield torch.from_numpy(crops_of.draw(step).images).to(device)
 
 
 def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]:
@@ -223,7 +182,7 @@ def _validate(
     config: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase], epoch: Epoch
 ) -> None:
     """Lets the method evaluate the network on labelled crops that no step draws."""
-    source = _source(config, foreground=1.0)
+    source = crop_source(config, foreground=1.0)
 
     def crops_of(case: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed = derived_seed(config.request.seed, "audit", epoch.number, case)
@@ -245,7 +204,7 @@ def _feature_losses(
     config: AdaptConfig,
     architecture: Architecture,
     training: Training,
-    cached: list[CachedCase],
+    crops_of: SupportCrops,
     workspace: Workspace,
     callbacks: Callbacks,
 ) -> Iterator[StepLoss]:
@@ -255,7 +214,7 @@ def _feature_losses(
         config,
         architecture,
         network,
-        lambda step: draw(config, cached, step),
+        crops_of.draw,
         workspace,
         callbacks,
     )
@@ -291,7 +250,7 @@ def _voxel_loss(
             raise FseftError(cause, hint="Use another solver.")
         training.losses, training.stopped_by = [solver_loss], SOLVED
 
-    loss = load_loss(config.training.loss or LOSS)
+    loss = _load_loss(config, LOSS)
 
     def step_loss(step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))
@@ -308,7 +267,7 @@ def _window_loss(
 ) -> Iterator[StepLoss]:
     """Yields the loss on windows of feature crops, which a thread reads in advance."""
     margin, device = receptive_field_radius(head), config.plan.device
-    loss = load_loss(config.training.loss or LOSS_ON_WINDOWS)
+    loss = _load_loss(config, LOSS_ON_WINDOWS)
     with BatchPrefetcher(lambda step: _windows(config, crops, step, margin)) as prefetcher:
 
         def step_loss(step: int) -> torch.Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fseft.api._resolve import as_dataset, as_model, as_selection, as_workspace
 from fseft.errors import FseftError, did_you_mean
 from fseft.model_zoo.catalogue import FoundationModel
+from fseft.training_config import COMPONENT_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,11 +133,14 @@ def _configured_methods(
     shared: dict[str, Any] = {}
     of_method: dict[str, dict[str, Any]] = {name: {} for name in names}
     for key, value in settings.items():
-        name, dot, own_key = key.rpartition(".")
-        if dot and name not in of_method:
+        name, dot, own_key = key.partition(".")
+        if not dot or name in COMPONENT_GROUPS:
+            shared[key] = value
+            continue
+        if name not in of_method:
             cause = f"setting {key}: the method {name!r} is not compared"
             raise FseftError(cause, hint=did_you_mean(name, names))
-        (of_method[name] if dot else shared)[own_key] = value
+        of_method[name][own_key] = value
     try:
         return tuple(configure_method(name, {**shared, **of_method[name]}) for name in names)
     except FseftError as error:

@@ -15,8 +15,13 @@ from fseft.benchmarking.test_split import TestSplit, external, hold_out
 from fseft.benchmarking.trial import BenchmarkData, TrialConfig, run_trial
 from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import Callbacks
+from fseft.experiment.settings import component_provenance
 from fseft.metrics.fields import MetricColumn
-from fseft.metrics.selection import DEFAULT_BENCHMARK_METRICS, select_metrics
+from fseft.metrics.selection import (
+    DEFAULT_BENCHMARK_METRICS,
+    metric_provenance,
+    select_metrics,
+)
 from fseft.model_zoo.adapter_file import versions
 from fseft.parallel import default_workers, each_case
 from fseft.planning.plan import make_plan
@@ -87,7 +92,11 @@ def _listed(cases: Sequence[str]) -> str:
 
 def _empty_result(request: BenchmarkRequest, data: BenchmarkData) -> Benchmark:
     """Returns the document without trials."""
-    provenances = [registry().provenance("method", name) for name in request.method_names]
+    provenances = [
+        *(registry().provenance("method", name) for name in request.method_names),
+        *metric_provenance(request.metrics),
+        *(item for method in request.methods for item in component_provenance(method.training)),
+    ]
     packages = {provenance.distribution: provenance.version for provenance in provenances}
     return Benchmark(
         dataset=request.dataset.name,

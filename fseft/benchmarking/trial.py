@@ -16,6 +16,7 @@ from fseft.evaluation.run import evaluate, write_evaluation
 from fseft.inference.index import INDEX, read_index
 from fseft.inference.run import PredictRequest, predict
 from fseft.logs import captured_records
+from fseft.metrics.selection import metric_provenance
 from fseft.model_zoo.adapter_file import open_adapter
 from fseft.schemas import TrainingSet
 from fseft.temporaries import remove_folder
@@ -80,12 +81,15 @@ class TrialConfig:
 
     def key(self, adapter: Path) -> str:
         """Returns a digest of all that the scores of an adapter depend on."""
+        sources = metric_provenance(self.metrics)
+        foreign = [source.model_dump() for source in sources if source.distribution != "fseft"]
         return digest(
             file_digest(adapter),
             self.data.test_split.key,
             self.data.structures,
             self.tolerance_mm,
             [metric.key for metric in self.metrics],
+            *([foreign] if foreign else []),
         )
 
 

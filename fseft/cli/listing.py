@@ -28,6 +28,14 @@ SCOPE = {
 }
 """Content of a model's weights, by the scope of its card."""
 
+SETTING_PREFIX = {
+    "loss": "loss.",
+    "augmentation": "augment.{name}.",
+    "schedule": "schedule.",
+    "optimizer": "optimizer.",
+}
+"""Kind of component -> what its settings are written with, as in `--set loss.alpha=0.3`."""
+
 SHAREABLE = {
     True: "derived models may be shared",
     False: "derived models may not be shared",
@@ -170,9 +178,11 @@ def show(
     if as_json:
         console.show_json(facts)
         return
-    facts.pop("config_schema")
+    facts.pop("config_schema", None)
     _show_facts(facts | _preset_facts(component.spec))
-    _show_config("--set", component.spec.config)
+    if config := getattr(component.spec, "config", None):
+        prefix = SETTING_PREFIX.get(kind.value, "").format(name=name)
+        _show_config("--set", config, prefix=prefix)
     if kind is Kind.method:
         from fseft.training_config import TrainingConfig
 
@@ -261,11 +271,12 @@ def _describe(component: Component) -> dict[str, Any]:
         facts |= {key: value} if (value := getattr(spec, key, "")) else {}
     presets = {name: asdict(preset) for name, preset in getattr(spec, "presets", {}).items()}
     facts |= {"presets": presets} if presets else {}
+    config = getattr(spec, "config", None)
     return {
         **facts,
         "package": component.package,
         "factory": spec.factory,
-        "config_schema": spec.config.model_json_schema(),
+        **({"config_schema": config.model_json_schema()} if config else {}),
     }
 
 
@@ -276,7 +287,11 @@ def _show_facts(facts: dict[str, Any]) -> None:
 
 
 def _show_config(
-    title: str, config: type[FrozenModel], used: Mapping[str, Any] | None = None
+    title: str,
+    config: type[FrozenModel],
+    used: Mapping[str, Any] | None = None,
+    *,
+    prefix: str = "",
 ) -> None:
     """Prints the settings of a configuration.
 
@@ -284,6 +299,7 @@ def _show_config(
         title: Heading of the names.
         config: The configuration.
         used: Values that replace defaults of None.
+        prefix: Text before the names.
     """
     rows = []
     for key, field in config.model_fields.items():
@@ -291,6 +307,6 @@ def _show_config(
         if default is None:
             default = (used or {}).get(key)
         shown = "required" if field.is_required() else format_value(default)
-        rows.append((key, format_type(field.annotation), shown, field.description or ""))
+        rows.append((prefix + key, format_type(field.annotation), shown, field.description or ""))
     if rows:
         console.show_table((title, "type", "default", "description"), rows)

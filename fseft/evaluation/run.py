@@ -14,7 +14,8 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.inference.index import METRICS
 from fseft.metrics.scores import Scores, StructureScore, aggregate_scores, to_csv
 from fseft.metrics.scoring import score_case
-from fseft.metrics.selection import select_metrics
+from fseft.metrics.selection import metric_provenance, select_metrics
+from fseft.schemas import Provenance  # noqa: TC001 - pydantic reads the annotations
 from fseft.volume.geometry import geometry_mismatch, reorient
 from fseft.volume.image import Volume, read_labels
 from fseft.volume.label_values import present_values, translate
@@ -41,6 +42,7 @@ class Evaluation(Scores):
         without_label: Cases that have a prediction only.
         support: Cases that were not scored because the adapter was trained on them.
         adapters: Path of each adapter that predicted, by its sha256.
+        plugins: Packages of the metrics.
     """
 
     left_out: tuple[str, ...] = ()
@@ -48,6 +50,7 @@ class Evaluation(Scores):
     without_label: tuple[str, ...] = ()
     support: tuple[str, ...] = ()
     adapters: dict[str, str] = Field(default_factory=dict)
+    plugins: tuple[Provenance, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def evaluate(
         without_label=matched.without_label,
         support=support,
         adapters=matched.adapters,
+        plugins=metric_provenance(options.metrics),
     )
 
 

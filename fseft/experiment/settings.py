@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, did_you_mean, plain_message
+from fseft.plugin import ConfigurableSpec
 from fseft.registry import registry
 from fseft.training_config import TrainingConfig
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fseft.plugin import Config, MethodSpec
-    from fseft.schemas import FrozenModel, PartMode
+    from fseft.schemas import FrozenModel, PartMode, Provenance
 
 PRESET = "preset"
 """The key that names a preset of the method; all other settings take precedence over it."""
@@ -112,7 +113,7 @@ def split_settings(
     """
     values = dict(settings)
     preset = _preset(spec, str(values.pop(PRESET)), decoder) if PRESET in values else {}
-    values = {**_renamed(spec, preset), **_renamed(spec, values)}
+    values = group_components({**_renamed(spec, preset), **_renamed(spec, values)})
     method = {key: value for key, value in values.items() if key in spec.config.model_fields}
     training = {key: value for key, value in values.items() if key not in method}
     hint = f"See `fseft show method {spec.name}`."
@@ -122,17 +123,49 @@ def split_settings(
 
 
 def check_components(config: TrainingConfig) -> None:
-    """Checks that installed packages provide all components that a configuration names.
+    """Checks that installed packages provide all components of a configuration and their settings.
 
     Raises:
-        FseftError: The loss, optimizer, schedule or an augmentation is unknown.
+        FseftError: The loss, optimizer, schedule or an augmentation is unknown, or one of its
+            settings is unknown or invalid.
     """
-    components = [("optimizer", config.optimizer), ("schedule", config.schedule)]
-    if config.loss is not None:
-        components.append(("loss", config.loss))
-    components += [("augmentation", name) for name in config.augmentations]
-    for kind, name in components:
-        registry().resolve(kind, name)
+    selected = {}
+    for group, kind, name in config.selected_components():
+        spec = registry().resolve(kind, name).spec
+        assert isinstance(spec, ConfigurableSpec)  # noqa: S101 - checked when it was collected
+        selected[group] = spec
+        settings = config.component_settings(group)
+        for key in settings:
+            if key not in spec.config.model_fields:
+                hint = did_you_mean(key, list(spec.config.model_fields))
+                raise FseftError(f"the {kind} {name!r} has no setting {key!r}", hint=hint)
+        _validate(spec.config, settings, f"See `fseft show {kind} {name}`.", group=f"{group}.")
+    for group, settings in config.components.items():
+        if group not in selected:
+            cause = f"setting {group}.{next(iter(settings), '')}: no such component is selected"
+            raise FseftError(cause, hint=did_you_mean(group, list(selected)))
+
+
+def component_provenance(config: TrainingConfig) -> tuple[Provenance, ...]:
+    """Returns the packages of the loss, optimizer, schedule and augmentations of a training."""
+    components = config.selected_components()
+    return tuple(registry().provenance(kind, name) for _, kind, name in components)
+
+
+def group_components(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Collects settings of components, such as `loss.alpha`, in the setting `components`.
+
+    Examples:
+        >>> group_components({"loss": "tversky", "loss.alpha": 0.3})
+        {'loss': 'tversky', 'components': {'loss': {'alpha': 0.3}}}
+    """
+    grouped = {key: value for key, value in settings.items() if "." not in key}
+    components = {key: dict(values) for key, values in settings.get("components", {}).items()}
+    for key, value in settings.items():
+        group, dot, name = key.rpartition(".")
+        if dot:
+            components.setdefault(group, {})[name] = value
+    return {**grouped, "components": components} if components else grouped
 
 
 def _renamed(spec: MethodSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,6 +174,8 @@ def _renamed(spec: MethodSpec, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _current_name(spec: MethodSpec, key: str) -> str:
+    if "." in key:  # of a component
+        return key
     for model in (spec.config, TrainingConfig):
         name = model.current_name(key)
         if name in model.model_fields:
@@ -184,7 +219,7 @@ def training_config(defaults: TrainingConfig, settings: Mapping[str, Any]) -> Tr
         >>> training_config(TrainingConfig(), {"epochs": 50}).epochs
         50
     """
-    settings = TrainingConfig.upgrade(settings)
+    settings = group_components(TrainingConfig.upgrade(settings))
     names = TrainingConfig.model_fields
     for key in settings:
         if key not in names:
@@ -196,7 +231,7 @@ def training_config(defaults: TrainingConfig, settings: Mapping[str, Any]) -> Tr
     return config
 
 
-def _validate(model: type[Any], values: Mapping[str, Any], hint: str) -> Any:
+def _validate(model: type[Any], values: Mapping[str, Any], hint: str, group: str = "") -> Any:
     """Builds a configuration; an invalid value is one line with its key."""
     values = {key: _as_field(model, key, value) for key, value in values.items()}
     try:
@@ -204,7 +239,7 @@ def _validate(model: type[Any], values: Mapping[str, Any], hint: str) -> Any:
     except ValidationError as error:
         key = str(next(iter(error.errors()[0]["loc"]), ""))
         raise FseftError(
-            f"setting {key}={_written(values.get(key))}: {_expected(error, key)}", hint=hint
+            f"setting {group}{key}={_written(values.get(key))}: {_expected(error, key)}", hint=hint
         ) from error
 
 

@@ -120,7 +120,8 @@ def make_training_state(adapted: AdaptedNetwork, config: TrainingConfig) -> Trai
     if config.ema_decay:
         parameters = [parameter for _, parameter in adapted.trainable_parameters()]
         ema = ExponentialMovingAverage(parameters, config.ema_decay)
-    return Training(adapted, optimizer, load_schedule(config.schedule), ema)
+    schedule = load_schedule(config.schedule, config.component_settings("schedule"))
+    return Training(adapted, optimizer, schedule, ema)
 
 
 def train(

@@ -12,6 +12,8 @@ from fseft.registry import registry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fseft.schemas import Provenance
+
 DEFAULT_METRICS = ("dice", "nsd", "hd95", "volume_difference")
 """Metrics of `fseft evaluate` where none are chosen."""
 
@@ -51,6 +53,11 @@ def select_metrics(names: Iterable[str] = DEFAULT_METRICS) -> tuple[MetricSpec, 
                 f"the metric key {key!r} is already in use", hint="Rename the metric, or its unit."
             )
     return metrics
+
+
+def metric_provenance(metrics: Iterable[MetricSpec]) -> tuple[Provenance, ...]:
+    """Returns the packages and versions that metrics come from."""
+    return tuple(registry().provenance_of("metric", metric) for metric in metrics)
 
 
 def _load(name: str) -> MetricSpec:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from fseft.errors import FseftError, did_you_mean
+from fseft.experiment.settings import component_provenance
 from fseft.learn.networks.backbone import patch_limits, validate_hparams
 from fseft.model_zoo.catalogue import check_model_name
 from fseft.registry import registry
@@ -144,9 +145,29 @@ class PretrainRequest:
             **{key: getattr(self, key) for key in _RELEVANT_FIELDS},
             "missing_label": rules,
             "temperature": self.temperature if math.isfinite(self.temperature) else "balanced",
+            "components": _component_settings(self.training),
+            "plugins": _component_packages(self.training),
             **self.training.model_dump(include={"epochs", "learning_rate", *TRAINING_KEYS}),
         }
         return {key: format_setting(value) for key, value in values.items()}
+
+
+def _component_settings(training: TrainingConfig) -> list[str]:
+    texts = []
+    for group, values in training.components.items():
+        for key, value in values.items():
+            text = format_setting(value)
+            texts.append(f"{group}.{key}={text}")
+    return sorted(texts)
+
+
+def _component_packages(training: TrainingConfig) -> list[str]:
+    """Packages, other than fseft, that provide the loss, the augmentations and so on."""
+    packages = set()
+    for source in component_provenance(training):
+        if source.distribution != "fseft":
+            packages.add(f"{source.distribution} {source.version}")
+    return sorted(packages)
 
 
 def format_setting(value: object) -> str:
@@ -181,7 +202,7 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     hparams: dict[str, Any] = {}
     for key, value in settings.items():
         name = TrainingConfig.current_name(key)
-        is_training = name in (*OPTION_KEYS, *TRAINING_KEYS)
+        is_training = "." in name or name in (*OPTION_KEYS, *TRAINING_KEYS)
         (training if is_training else hparams)[name] = value
     return training, hparams
 

@@ -40,7 +40,13 @@ MAY_CHANGE_ON_REQUEST = ("learning_rate", "patch_size", DATA)
 They are what a user changes after a training that ended with a loss of NaN or out of memory.
 """
 
-_UNRECORDED = {"loss": "dice_ce", "optimizer": "adamw", "schedule": "cosine"}
+_UNRECORDED = {
+    "loss": "dice_ce",
+    "optimizer": "adamw",
+    "schedule": "cosine",
+    "components": "default",
+    "plugins": "default",
+}
 """Settings that earlier versions did not record, with the values that they used."""
 
 _FORMER_NAMES = {

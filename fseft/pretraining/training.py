@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 
     from fseft.experiment.callbacks import Callbacks
     from fseft.experiment.checkpoints import CheckpointFolder
+    from fseft.learn.sampling.augmentation import AugmentationPipeline
     from fseft.learn.sampling.multi_dataset_sampler import Batch
     from fseft.learn.training.distributed import DistributedContext
+    from fseft.learn.training.losses import Loss
     from fseft.learn.training.progress import Epoch
     from fseft.learn.training_loop import Training
     from fseft.pretraining.configure import PretrainRequest
@@ -106,8 +109,13 @@ class ResolvedPretraining:
             for number in range(ranks.start * per_rank, ranks.stop * per_rank)
         )
         num_classes = len(self.datasets.classes)
-        augmentations = load_augmentations(request.training.augmentations)
-        return BatchRequest(picks, request.patch_size, num_classes, augmentations)
+        return BatchRequest(picks, request.patch_size, num_classes, self.augmentations)
+
+    @cached_property
+    def augmentations(self) -> AugmentationPipeline:
+        """The augmentations of the crops."""
+        training = self.request.training
+        return load_augmentations(training.augmentations, settings=training.components)
 
 
 @dataclass
@@ -205,11 +213,16 @@ class PretrainingRun:
         torch.manual_seed(derived_seed(request.seed, "dropout", step, self.world.rank))
         logits = self._logits(torch.from_numpy(batch.images).to(device))
         reference = structure_masks(labels, annotated.shape[1])
-        loss = load_loss(request.training.loss or _DEFAULT_LOSS)
-        losses = masked_losses(logits, reference, annotated, loss)
+        losses = masked_losses(logits, reference, annotated, self.loss)
         self._check_finite(losses.tolist(), batch.origins, step)
         num_annotated = self.world.sum(annotated.sum()).clamp(min=1)
         return self.world.size * losses.sum() / num_annotated
+
+    @cached_property
+    def loss(self) -> Loss:
+        """The loss with its settings."""
+        training = self.resolved.request.training
+        return load_loss(training.loss or _DEFAULT_LOSS, training.component_settings("loss"))
 
     def _check_finite(self, losses: Sequence[float], origins: Sequence[str], step: int) -> None:
         for loss, origin in zip(losses, origins, strict=True):

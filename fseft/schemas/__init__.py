@@ -256,6 +256,9 @@ class Manifest(Document):
     trained_parameters: int
     licence: str = ""
     versions: dict[str, str] = {}
+    plugins: tuple[Provenance, ...] = Field(
+        default=(), description="packages of the method, the model, the loss and so on"
+    )
 
     @property
     def part_modes(self) -> dict[str, PartMode]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fseft.learn.networks.backbone import load_weights
+from fseft.plugin import ArchitectureSpec
 from fseft.registry import registry
 from fseft.testing.lazy_imports import assert_listed_without_torch
 from fseft.testing.method_harness import CLASSES, to_exact_precision
@@ -37,7 +38,9 @@ ZERO_SLOPE = 1e-7
 def has_the_config_of_its_spec(built: BuiltNetwork) -> None:
     """The spec and the architecture name the same configuration, and every field is described."""
     config = built.architecture.config_class
-    assert registry().resolve("architecture", built.name).spec.config is config
+    spec = registry().resolve("architecture", built.name).spec
+    assert isinstance(spec, ArchitectureSpec)
+    assert spec.config is config
     assert [name for name, field in config.model_fields.items() if not field.description] == []
 
 

@@ -25,6 +25,7 @@ from safetensors.torch import load, load_file
 
 from fseft import api
 from fseft.adaptation import run as step
+from fseft.adaptation import support_crops
 from fseft.adaptation.configure import configure, select_support
 from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError, PluginError
@@ -34,7 +35,7 @@ from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.planning.training_step import steps_in_time
 from fseft.plugin import ReporterSpec, hookimpl
-from fseft.registry import Plugin, Registry
+from fseft.registry import Plugin, Registry, registry
 from fseft.schemas import Contract, Intensity, Plan, Provenance, Run, TrainingSet
 from fseft.volume.image import read_labels, write_labels
 from fseft.workspace import Workspace, file_digest, read_document, write_document
@@ -351,6 +352,37 @@ def test_a_finished_run_is_repeated_with_overwrite(request_for, workspace):
     assert not again.already_done
     assert Epochs.numbers == [1, 2]
     assert len(log_of(first.folder)) == 2
+
+
+def test_the_packages_of_the_training_are_in_the_run_and_in_the_adapter(request_for, workspace):
+    settings = ("loss=dice_ce", "schedule=poly", "augment=noise")
+    result = adapt(request_for("lora", settings=settings), workspace)
+    names = {plugin.name for plugin in result.run.plugins}
+    assert names == {"lora", "resunet", "dice_ce", "adamw", "poly", "noise"}
+    assert {plugin.distribution for plugin in result.run.plugins} == {"fseft"}
+    assert read_manifest(result.adapter).plugins == result.run.plugins
+
+
+def test_a_run_with_the_loss_of_another_package_is_another_run(request_for, workspace, monkeypatch):
+    settings = ("loss=dice_ce",)
+    adapt(request_for(settings=settings), workspace)
+    registration = registry().resolve("loss", "dice_ce")
+    mine = replace(registration, source=replace(registration.source, distribution="fseft-mine"))
+    monkeypatch.setitem(registry()._registrations, ("loss", "dice_ce"), [mine])
+    with pytest.raises(FseftError, match=r"dice_ce of fseft \(now of fseft-mine\)"):
+        adapt(request_for(settings=settings), workspace)
+
+
+def test_the_augmentations_are_built_once(request_for, workspace, monkeypatch):
+    built = []
+    load = support_crops.load_augmentations
+    monkeypatch.setattr(
+        support_crops,
+        "load_augmentations",
+        lambda *names, **options: built.append(names) or load(*names, **options),
+    )
+    assert adapt(request_for("lora"), workspace).run.epochs > 1
+    assert len(built) == 1
 
 
 def test_a_run_by_another_version_of_a_plugin_is_another_run(request_for, workspace, monkeypatch):

@@ -218,3 +218,34 @@ def test_a_preset_may_use_former_names():
     preset = Preset(settings={"ratio": 16})
     spec = MethodSpec(name="renamed", factory="", config=Renamed, presets={"old": preset})
     assert split_settings(spec, {"preset": "old"})[0].lora_plus_ratio == 16
+
+
+def test_components_have_settings_that_are_named_after_them():
+    _, config = split(
+        *("loss=dice_ce", "loss.ce_weight=0.5", "optimizer=sgd", "optimizer.momentum=0.9"),
+        *("schedule=poly", "schedule.exponent=2", "augment.noise.standard_deviation=0.1"),
+    )
+    assert config.components == {
+        "loss": {"ce_weight": 0.5},
+        "optimizer": {"momentum": 0.9},
+        "schedule": {"exponent": 2},
+        "augment.noise": {"standard_deviation": 0.1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["loss=dice_ce", "loss.weight=1"], r"the loss 'dice_ce' has no setting 'weight'.*ce_weig"),
+        (["loss=dice", "loss.ce_weight=1"], "the loss 'dice' has no setting 'ce_weight'"),
+        (["loss.ce_weight=1"], r"loss\.ce_weight: no such component is selected"),
+        (["loss=dice_ce", "loss.ce_weight=-1"], r"setting loss\.ce_weight=-1: must be"),
+        (["schedule=poly", "schedule.exponent=x"], r"setting schedule\.exponent=x: must be"),
+        (["augment.nose.standard_deviation=1"], r"no such component.*augment\.noise"),
+        (["augment=false", "augment.noise.standard_deviation=1"], "no such component"),
+        (["lora.rank=1"], "no such component"),
+    ],
+)
+def test_a_setting_of_a_component_must_fit_the_selected_one(settings, message):
+    with pytest.raises(FseftError, match=message):
+        split(*settings)

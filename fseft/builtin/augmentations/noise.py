@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fseft.plugin import AugmentationSpec
+from pydantic import Field
+
+from fseft.plugin import AugmentationSpec, Config
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
     from fseft.learn.sampling.augmentation import Array
 
-MAX_STANDARD_DEVIATION = 0.02
+
+class NoiseConfig(Config):
+    """Settings of the augmentation."""
+
+    standard_deviation: float = Field(
+        default=0.02, ge=0, description="largest standard deviation, in normalised intensities"
+    )
 
 
 @dataclass(frozen=True)
@@ -23,12 +31,19 @@ class NoiseParameters:
     seed: int
 
 
+@dataclass(frozen=True)
 class Noise:
-    """Gaussian noise, independent in each voxel."""
+    """Gaussian noise, independent in each voxel.
+
+    Attributes:
+        standard_deviation: The largest, in normalised intensities.
+    """
+
+    standard_deviation: float = 0.02
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> NoiseParameters:  # noqa: ARG002
         """Draws the standard deviation and a seed."""
-        standard_deviation = generator.uniform(0, MAX_STANDARD_DEVIATION)
+        standard_deviation = generator.uniform(0, self.standard_deviation)
         return NoiseParameters(standard_deviation, int(generator.integers(2**63)))
 
     def apply(self, parameters: NoiseParameters, image: Array, label: Array) -> tuple[Array, Array]:
@@ -42,6 +57,7 @@ class Noise:
 SPEC = AugmentationSpec(
     name="noise",
     factory="fseft.builtin.augmentations.noise:Noise",
-    summary="Gaussian noise with a standard deviation of up to 0.02",
+    summary="Gaussian noise of a random standard deviation",
+    config=NoiseConfig,
     probability=0.1,
 )

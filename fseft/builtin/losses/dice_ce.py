@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.plugin import LossSpec
+from pydantic import Field
+
+from fseft.plugin import Config, LossSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,18 +14,25 @@ if TYPE_CHECKING:
     from fseft.learn.training.losses import Predictions
 
 
-def dice_ce_loss(predictions: Predictions) -> Tensor:
-    """Returns 1 - soft Dice of each structure, plus cross-entropy, (G, S).
+class DiceCEConfig(Config):
+    """Settings of the loss."""
+
+    ce_weight: float = Field(default=1.0, ge=0, description="factor of the cross-entropy")
+
+
+def dice_ce_loss(predictions: Predictions, *, ce_weight: float = 1.0) -> Tensor:
+    """Returns 1 - soft Dice of each structure, plus weighted cross-entropy, (G, S).
 
     Exclusive classes share the cross-entropy of the softmax; independent structures have a binary
     cross-entropy each.
     """
-    return 1 - predictions.dice() + predictions.cross_entropy()
+    return 1 - predictions.dice() + ce_weight * predictions.cross_entropy()
 
 
 SPEC = LossSpec(
     name="dice_ce",
     factory="fseft.builtin.losses.dice_ce:dice_ce_loss",
     summary="soft Dice plus cross-entropy",
+    config=DiceCEConfig,
     reference="Isensee et al. 2021, Nature Methods 18:203",
 )

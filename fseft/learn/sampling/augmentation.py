@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from fseft.learn.sampling.patch_sampler import Crops
+from fseft.learn.training.components import load_component
 from fseft.plugin import AugmentationSpec
 from fseft.registry import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fseft.schemas import Triple
 
@@ -175,12 +177,16 @@ NO_AUGMENTATION = AugmentationPipeline()
 
 
 def load_augmentations(
-    names: Sequence[str], *, mirror_axes: tuple[int, ...] = ()
+    names: Sequence[str],
+    *,
+    settings: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    mirror_axes: tuple[int, ...] = (),
 ) -> AugmentationPipeline:
     """Returns the pipeline of augmentations by their names.
 
     Args:
         names: Such as `TrainingConfig.augmentations`; the order is that of application.
+        settings: `augment.NAME` -> settings of an augmentation; see `TrainingConfig.components`.
         mirror_axes: Spatial axes (0, 1, 2) that may be flipped.
 
     Raises:
@@ -190,7 +196,8 @@ def load_augmentations(
     for name in names:
         spec = registry().resolve("augmentation", name).spec
         assert isinstance(spec, AugmentationSpec)  # noqa: S101 - checked when it was collected
-        augmentation = registry().create("augmentation", name)
+        augmentation = load_component("augmentation", name, settings.get(f"augment.{name}", {}))()
+        registry().check("augmentation", name, augmentation)
         steps.append(AugmentationStep(augmentation, spec.probability, spec.spatial))
     if mirror_axes:
         steps.append(AugmentationStep(Mirroring(mirror_axes), probability=1.0))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional as F
 
-from fseft.registry import registry
+from fseft.learn.training.components import load_component
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 SMOOTH = 1.0
@@ -93,14 +96,13 @@ Loss = Callable[[Predictions], "Tensor"]
 """A loss: the value of each group and structure, (G, S)."""
 
 
-def load_loss(name: str) -> Loss:
-    """Returns a loss by its name.
+def load_loss(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Loss:
+    """Returns a loss by its name, with its settings.
 
     Raises:
         FseftError: No installed package provides the name.
     """
-    loss: Loss = registry().factory("loss", name)
-    return loss
+    return load_component("loss", name, settings)
 
 
 def segmentation_loss(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from fseft.learn.training.components import load_component
 from fseft.plugin import OptimizerSpec
 from fseft.registry import registry
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch.optim import Optimizer
 
     from fseft.training_config import TrainingConfig
@@ -17,14 +21,13 @@ Schedule = Callable[[float, float], float]
 """Factor of the learning rate, by progress (0 to 1) and warm-up fraction."""
 
 
-def load_schedule(name: str) -> Schedule:
-    """Returns a learning-rate schedule by its name.
+def load_schedule(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Schedule:
+    """Returns a learning-rate schedule by its name, with its settings.
 
     Raises:
         FseftError: No installed package provides the name.
     """
-    schedule: Schedule = registry().factory("schedule", name)
-    return schedule
+    return load_component("schedule", name, settings)
 
 
 def make_optimizer(
@@ -50,7 +53,6 @@ def make_optimizer(
     groups = parameter_groups(rate)
     for group in groups:
         group["base"] = rate if config.uniform_learning_rate else group["lr"]
-    optimizer: Optimizer = registry().create(
-        "optimizer", config.optimizer, groups, config.weight_decay
-    )
+    create = load_component("optimizer", config.optimizer, config.component_settings("optimizer"))
+    optimizer: Optimizer = create(groups, config.weight_decay)
     return optimizer

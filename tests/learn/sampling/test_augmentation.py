@@ -15,6 +15,7 @@ from fseft.errors import FseftError
 from fseft.learn.sampling import augmentation
 from fseft.learn.sampling.augmentation import NO_AUGMENTATION, load_augmentations
 from fseft.learn.sampling.patch_sampler import Crops
+from fseft.learn.training import components
 from fseft.plugin import AugmentationSpec, hookimpl
 from fseft.registry import Plugin, Registry, import_object, registry
 from fseft.training_config import DEFAULT_AUGMENTATIONS
@@ -201,6 +202,12 @@ class Stretch:
         return coordinates / factor
 
 
+def test_an_augmentation_has_settings(crops):
+    size, settings = crops.images.shape[2:], {"augment.noise": {"standard_deviation": 0.0}}
+    pipeline = load_augmentations(["noise"] * 30, settings=settings)
+    np.testing.assert_array_equal(pipeline.augment(crops, size, 0).images, crops.images)
+
+
 def test_a_plugin_adds_an_augmentation(crops, monkeypatch):
     specs = [
         AugmentationSpec(name="inversion", factory=f"{__name__}:Inversion", probability=1.0),
@@ -210,7 +217,8 @@ def test_a_plugin_adds_an_augmentation(crops, monkeypatch):
     hooks.fseft_augmentations = hookimpl(lambda: specs, specname="fseft_augmentations")
     builtin = Plugin("builtin", "fseft", "1", import_object("fseft.builtin:plugin"))
     installed = Registry([builtin, Plugin("mine", "mine", "1", hooks)])
-    monkeypatch.setattr(augmentation, "registry", lambda: installed)
+    for module in (augmentation, components):
+        monkeypatch.setattr(module, "registry", lambda: installed)
     pipeline = load_augmentations(["inversion"])
     size = crops.images.shape[2:]
     np.testing.assert_array_equal(pipeline.augment(crops, size, 0).images, -crops.images)

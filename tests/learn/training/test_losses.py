@@ -6,12 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import Field
 from torch.nn import functional as F
 
 from fseft.errors import FseftError
-from fseft.learn.training import losses
+from fseft.learn.training import components
 from fseft.learn.training.losses import Predictions, load_loss, masked_losses, segmentation_loss
-from fseft.plugin import LossSpec, hookimpl
+from fseft.plugin import Config, LossSpec, hookimpl
 from fseft.registry import Plugin, Registry
 
 
@@ -117,31 +118,55 @@ def test_the_masked_loss_of_a_perfect_prediction_is_nothing(multilabel):
     assert worst > 10
 
 
-def tversky_loss(predictions):
-    """A loss of a plugin."""
+class TverskyConfig(Config):
+    """Settings of the loss."""
+
+    alpha: float = Field(default=0.3, description="weight of false alarms")
+
+
+def tversky_loss(predictions, *, alpha):
+    """A loss of a plugin, with a setting."""
     probabilities = predictions.probabilities
     reference = predictions.reference
     overlap = predictions.sum(probabilities * reference)
     missed = predictions.sum((1 - probabilities) * reference)
     false = predictions.sum(probabilities * (1 - reference))
-    total = overlap + 0.7 * missed + 0.3 * false
+    total = overlap + (1 - alpha) * missed + alpha * false
     return 1 - (overlap + 1) / (total + 1)
 
 
 def test_a_plugin_adds_a_loss_for_all_kinds_of_labels(labels, multilabel, monkeypatch):
-    spec = LossSpec(name="tversky", factory=f"{__name__}:tversky_loss")
+    spec = LossSpec(name="tversky", factory=f"{__name__}:tversky_loss", config=TverskyConfig)
     hooks = SimpleNamespace()
     hooks.fseft_losses = hookimpl(lambda: [spec], specname="fseft_losses")
     installed = Registry([Plugin("mine", "mine", "1", hooks)])
-    monkeypatch.setattr(losses, "registry", lambda: installed)
+    monkeypatch.setattr(components, "registry", lambda: installed)
     assert loss_of(sure(labels), labels, "tversky") == pytest.approx(0, abs=1e-5)
     voxels, of_voxels = sure(labels).movedim(1, -1).flatten(0, 3), labels.flatten()
     weights = torch.ones(len(of_voxels))
     weighted = segmentation_loss(voxels, of_voxels, load_loss("tversky"), weights=weights)
     assert weighted == pytest.approx(0, abs=1e-5)
     annotated = torch.ones(2, 2)
+    everywhere = torch.zeros_like(sure(labels))
+    everywhere[:, 1] = 100
+    nowhere = torch.zeros_like(labels)
+    tolerant, strict = (
+        segmentation_loss(everywhere, nowhere, load_loss("tversky", {"alpha": alpha}))
+        for alpha in (0.0, 1.0)
+    )
+    assert tolerant < strict
     partial = masked_losses(100 * multilabel - 50, multilabel, annotated, load_loss("tversky"))
     assert partial.tolist() == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_the_cross_entropy_can_be_weighted(labels):
+    logits = torch.randn(sure(labels).shape, generator=torch.Generator().manual_seed(0))
+    dice, both = (
+        segmentation_loss(logits, labels, load_loss("dice_ce", {"ce_weight": weight}))
+        for weight in (0.0, 1.0)
+    )
+    assert dice == pytest.approx(loss_of(logits, labels, "dice").item())
+    assert both == pytest.approx(loss_of(logits, labels, "dice_ce").item())
 
 
 def test_names_are_checked():

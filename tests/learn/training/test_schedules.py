@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fseft.errors import FseftError
-from fseft.learn.training import optimization
+from fseft.learn.training import components, optimization
 from fseft.learn.training.optimization import load_schedule, make_optimizer
 from fseft.plugin import OptimizerSpec, ScheduleSpec, hookimpl
 from fseft.registry import Plugin, Registry, import_object, registry
@@ -83,6 +83,13 @@ def test_sgd_is_that_of_nnunet_with_a_larger_default_learning_rate():
     assert group["base"] == pytest.approx(1e-1)
 
 
+def test_schedule_and_optimizer_have_settings():
+    assert load_schedule("poly", {"exponent": 1.0})(0.5, 0.0) == 0.5
+    settings = {"optimizer": {"momentum": 0.5}}
+    (group,) = optimizer_of(optimizer="sgd", components=settings).param_groups
+    assert group["momentum"] == 0.5
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_given_learning_rate_counts_as_it_is(optimizer):
     created = optimizer_of(optimizer=optimizer, learning_rate=0.5, uniform_learning_rate=True)
@@ -114,6 +121,7 @@ def test_a_plugin_adds_a_schedule_and_an_optimizer(monkeypatch):
     hooks.fseft_optimizers = hookimpl(lambda: [optimizer], specname="fseft_optimizers")
     builtin = Plugin("builtin", "fseft", "1", import_object("fseft.builtin:plugin"))
     installed = Registry([builtin, Plugin("mine", "mine", "1", hooks)])
-    monkeypatch.setattr(optimization, "registry", lambda: installed)
+    for module in (optimization, components):
+        monkeypatch.setattr(module, "registry", lambda: installed)
     assert load_schedule("halving")(1.0, 0.0) == 0.5
     assert type(optimizer_of(optimizer="rprop")) is torch.optim.Rprop
