@@ -108,13 +108,10 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ConfigurableSpec(Spec):
-    """A component with settings, such as `--set loss.alpha=0.3`, or `alpha=0.3` for a method.
-
-    The factory of a loss, augmentation, schedule or optimizer takes them as keyword arguments.
-    """
+    """A component with settings, as `--set loss.alpha=0.3`, or as `--set alpha=0.3` of a method."""
 
     config: type[Config] = Config
-    """The settings; none by default."""
+    """The settings; losses, augmentations, schedules and optimizers get them as keywords."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +123,7 @@ def _adapt(
     with _cached_support(config, workspace, callbacks) as cached:
         _write_documents(config, run, folder)
         reporters.start(run, 1 + resumed_from)
-        with _reported(events):
+        with _recorded_failure(run, folder), _reported(events):
             run = _train(
                 config, run, architecture, adapted, cached, workspace, folder, events, state
             )
@@ -153,6 +153,20 @@ def _reported(events: Callbacks) -> Iterator[None]:
         events.on_end(str(error) if is_user_error else summarise_exception(error))
         raise
     events.on_end("finished")
+
+
+@contextmanager
+def _recorded_failure(run: Run, folder: Path) -> Iterator[None]:
+    """Writes to `run.json` that the run failed or was interrupted, and why."""
+    try:
+        yield
+    except BaseException as error:
+        failed = isinstance(error, Exception)
+        cause = str(error) if isinstance(error, FseftError) else summarise_exception(error)
+        update = {"outcome": "failed" if failed else "interrupted", "stopped_by": cause}
+        with suppress(FseftError):  # such as a full disk, which may be the cause itself
+            write_document(folder / "run.json", run.model_copy(update=update))
+        raise
 
 
 def _write_results(config: AdaptConfig, run: Run, adapted: AdaptedNetwork, folder: Path) -> None:
@@ -236,7 +250,9 @@ def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
 
 
 def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
-    """Returns the run in the folder if it can be resumed; with `overwrite`, removes its results.
+    """Returns the run in the folder if it can be resumed; with `overwrite`, removes its checkpoint.
+
+    An adapter stays until the new one replaces it.
 
     Raises:
         FseftError: It has other settings and results, which are not to be overwritten.
@@ -253,8 +269,7 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
             file=folder,
             hint="Use the same settings to resume it, another `output`, or `overwrite`.",
         )
-    for file in results:
-        file.unlink()
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     return None
 
 

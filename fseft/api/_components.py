@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from fseft.errors import FseftError
+from fseft.plugin import MethodSpec
 from fseft.registry import registry
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Component:
 
         Also None for a method with required settings, or whose library is not installed.
         """
-        if self.kind != "method":
+        if not isinstance(self.spec, MethodSpec):
             return None
         try:
             method = registry().create(self.kind, self.name, self.spec.config())

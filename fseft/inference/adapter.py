@@ -79,9 +79,10 @@ class Adapter:
 
     @property
     def run(self) -> Run | None:
-        """The document of the run in the folder of the adapter; None without one."""
+        """The document of the finished run in the folder of the adapter; None without one."""
         path = self.path.with_name("run.json")
-        return read_document(path, Run) if path.is_file() else None
+        run = read_document(path, Run) if path.is_file() else None
+        return run if run and run.outcome == "finished" else None
 
     @cached_property
     def network(self) -> nn.Module:

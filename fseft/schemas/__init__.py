@@ -316,7 +316,7 @@ class Run(Document):
     head_rows: dict[str, str] = Field(
         default={}, description="structure -> class of the model that initialised its output"
     )
-    outcome: Literal["running", "finished"] = "running"
+    outcome: Literal["running", "finished", "failed", "interrupted"] = "running"
     epochs: int = 0
     stopped_by: str = ""
     final_loss: float | None = None

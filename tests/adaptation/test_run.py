@@ -346,6 +346,47 @@ def test_a_damaged_training_checkpoint_is_refused(tmp_path):
         load_checkpoint(path)
 
 
+class RaiseAfter(Callbacks):
+    """Raises an exception after the first epoch."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def on_epoch_end(self, _):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "cause"),
+    [
+        (FseftError("the loss is nan", hint="Lower it."), "failed", "the loss is nan. Lower it."),
+        (KeyError("layer"), "failed", "KeyError: 'layer'"),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+    ],
+)
+def test_the_document_of_a_run_says_how_it_ended(
+    error, outcome, cause, request_for, workspace, tmp_path
+):
+    folder = tmp_path / "run"
+    with pytest.raises(type(error)):
+        adapt(request_for(output=folder), workspace, RaiseAfter(error))
+    run = read_document(folder / "run.json", Run)
+    assert (run.outcome, run.stopped_by) == (outcome, cause)
+    assert adapt(request_for(output=folder), workspace).run.outcome == "finished"
+
+
+def test_an_adapter_stays_until_the_new_one_is_complete(request_for, workspace):
+    first = adapt(request_for(), workspace)
+    content = first.adapter.read_bytes()
+    longer = request_for(settings=("epochs=3",), overwrite=True)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(longer, workspace, RaiseAfter(KeyboardInterrupt()))
+    assert first.adapter.read_bytes() == content
+    assert api.Adapter.load(first.adapter).run is None  # the document is that of the new run
+    assert adapt(replace(longer, overwrite=False), workspace).run.epochs == 3
+    assert first.adapter.read_bytes() != content
+
+
 def test_a_finished_run_is_repeated_with_overwrite(request_for, workspace):
     first = adapt(request_for(), workspace)
     again = adapt(request_for(overwrite=True), workspace, Epochs())
@@ -593,19 +634,6 @@ def test_a_run_with_other_settings_is_kept_without_overwrite(request_for, worksp
     assert first.adapter.read_bytes() == before
     second = adapt(replace(other, overwrite=True), workspace)
     assert (second.folder, second.run.epochs) == (first.folder, 3)
-
-
-def test_an_adapter_of_another_request_does_not_outlive_a_run_that_failed(
-    request_for, workspace, monkeypatch
-):
-    def fail(*_, **__):
-        raise FseftError("the loss is nan at step 3")
-
-    first = adapt(request_for(), workspace)
-    monkeypatch.setattr(step, "train_adapter", fail)
-    with pytest.raises(FseftError, match="the loss is nan"):
-        adapt(request_for(settings=("epochs=3",), overwrite=True), workspace)
-    assert not first.adapter.exists()
 
 
 def test_callbacks_receive_the_configuration_before_training(request_for, workspace):
