@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,9 @@ def sliding_window_logits(
     merged in slabs along the first axis.
 
     Plain networks use the same code. MONAI's `sliding_window_inference` computes the same values
-    (a test compares them) in the same time; merging windows whose channels are last takes it twice
-    as long, and it cannot stream features to a head, so the slabs would remain as a second
-    implementation.
+    where its windows are spaced evenly (a test compares them), in the same time; merging windows
+    whose channels are last takes it twice as long, and it cannot stream features to a head, so the
+    slabs would remain as a second implementation.
 
     Args:
         network: Maps patches (B, C, i, j, k) to logits (B, classes, i, j, k); is moved to `device`
@@ -99,12 +99,7 @@ def count_windows(shape: Sequence[int], patch_size: Triple, overlap: float) -> i
         >>> count_windows((128, 64, 64), (64, 64, 64), 0.5)
         3
     """
-    interval = _scan_interval(patch_size, overlap)
-    counts = [
-        1 + ceil(max(0, side - patch) / step)
-        for side, patch, step in zip(shape, patch_size, interval, strict=True)
-    ]
-    return prod(counts)
+    return prod(len(starts) for starts in _window_starts(shape, patch_size, overlap))
 
 
 def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
@@ -113,9 +108,29 @@ def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
     return [subset for length in lengths for subset in combinations(axes, length)]
 
 
-def _scan_interval(patch_size: Triple, overlap: float) -> list[int]:
-    """Returns the distance between windows along each axis, in voxels."""
-    return [max(1, int(patch * (1 - overlap))) for patch in patch_size]
+def _window_starts(shape: Sequence[int], patch_size: Triple, overlap: float) -> Iterator[list[int]]:
+    """Yields the first voxels of the windows along each axis: evenly spaced, as in nnU-Net.
+
+    The last window ends at the edge; even spacing gives all neighbours about the same overlap.
+    """
+    for side, patch in zip(shape, patch_size, strict=True):
+        last = max(0, side - patch)
+        longest_step = max(1, patch * (1 - overlap))
+        steps = ceil(last / longest_step)
+        width = last / steps if steps else 0
+        yield [round(width * step) for step in range(steps + 1)]
+
+
+def _windows(
+    shape: Sequence[int], patch_size: Triple, overlap: float
+) -> list[tuple[slice, slice, slice]]:
+    """Returns the windows that cover a volume, the last axis fastest."""
+    starts = _window_starts(shape, patch_size, overlap)
+    depth, height, width = patch_size
+    return [
+        (slice(i, i + depth), slice(j, j + height), slice(k, k + width))
+        for i, j, k in product(*starts)
+    ]
 
 
 def _pad_to_patch(image: npt.NDArray[Any], patch_size: Triple) -> Tensor:
@@ -222,11 +237,10 @@ def _merged_slabs(
     Yields:
         Slabs (1, F, rows, j, k) along the first axis, in order.
     """
-    from monai.data.utils import compute_importance_map, dense_patch_slices
+    from monai.data.utils import compute_importance_map
 
     weight = compute_importance_map(patch_size, mode="gaussian")
-    interval = _scan_interval(patch_size, overlap)
-    windows = dense_patch_slices(volume.shape[1:], patch_size, interval)
+    windows = _windows(volume.shape[1:], patch_size, overlap)
     merged: _WindowSums | None = None
     for first in range(0, len(windows), windows_per_batch):
         batch = windows[first : first + windows_per_batch]

@@ -103,9 +103,10 @@ def a_head(classes, kernel_size=3):
     return head
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 8), (9, 8, 14), (21, 13, 8), (30, 8, 8)])
+@pytest.mark.parametrize("windows", [(1, 1, 1), (1, 2, 3), (4, 2, 1)])
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
-def test_the_logits_equal_those_of_monai(shape, overlap):
+def test_the_logits_equal_those_of_monai_where_its_windows_are_spaced_evenly(windows, overlap):
+    shape = tuple(8 + int(8 * (1 - overlap)) * (count - 1) for count in windows)
     network, image = a_network(), an_image(shape)
     with torch.no_grad():
         expected = sliding_window_inference(
@@ -113,6 +114,21 @@ def test_the_logits_equal_those_of_monai(shape, overlap):
         )
     logits = sliding_window_logits(network, image, patch_size=(8, 8, 8), overlap=overlap)
     np.testing.assert_allclose(logits, expected[0].numpy(), atol=1e-5)
+
+
+@given(
+    side=st.integers(1, 200), patch=st.integers(1, 64), overlap=st.sampled_from([0, 0.25, 0.5, 0.9])
+)
+def test_windows_cover_every_voxel_with_about_the_same_overlap(side, patch, overlap):
+    (starts,) = sliding_window._window_starts([side], [patch], overlap)
+    assert starts[0] == 0
+    assert starts[-1] + patch == max(side, patch)
+    steps = np.diff(starts)
+    if len(steps):
+        assert steps.min() > 0
+        assert steps.max() <= max(1, round(patch * (1 - overlap) + 0.5))
+        assert steps.max() - steps.min() <= 1
+    assert len(starts) == sliding_window.count_windows([side], [patch], overlap)
 
 
 @settings(deadline=None, max_examples=25)

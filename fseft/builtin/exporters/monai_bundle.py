@@ -10,11 +10,12 @@ from fseft.plugin import ExporterSpec
 from fseft.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import nn
 
-    from fseft.schemas import Intensity, Manifest
+    from fseft.schemas import Intensity, Manifest, Preprocessing
 
 SPEC = ExporterSpec(
     name="monai-bundle",
@@ -95,62 +96,70 @@ def _inference(manifest: Manifest) -> dict[str, Any]:
 
 def _preprocessing(manifest: Manifest) -> list[dict[str, Any]]:
     """Returns MONAI's transforms from a file to the input of the network."""
-    preprocessing = manifest.preprocessing
-    image = {"keys": "image"}
     if len(manifest.channels) > 1:
         raise FseftError(
             "a MONAI bundle of a network with several channels is not supported",
             hint="Use onnx or torchscript.",
         )
-    (intensity,) = preprocessing.intensity
-    per_case, fixed, outside = _normalisation(intensity)
-    is_body = "image > -500" if preprocessing.modality == "ct" else "image > image.min()"
-    return [
-        {"_target_": "LoadImaged", **image},
-        {"_target_": "EnsureChannelFirstd", **image},
-        {"_target_": "Orientationd", **image, "axcodes": preprocessing.orientation},
-        {
-            "_target_": "CropForegroundd",
-            **image,
-            "source_key": "image",
-            "select_fn": f"$lambda image: {is_body}",
-            "allow_smaller": True,
-        },
-        *({**transform, **image} for transform in per_case),
-        {
-            "_target_": "Spacingd",
-            **image,
-            "pixdim": list(preprocessing.spacing_mm),
-            "mode": 3,
-            "padding_mode": "border",
-        },
-        *({**transform, **image} for transform in fixed),
-        {
-            "_target_": "SpatialPadd",
-            **image,
-            "spatial_size": list(preprocessing.patch_size),
-            **outside,
-        },
-        {"_target_": "EnsureTyped", **image, "dtype": "$torch.float32"},
+    preprocessing = manifest.preprocessing
+    scaling = _scaling(preprocessing.intensity[0])
+    spacing = {
+        "_target_": "Spacingd",
+        "pixdim": list(preprocessing.spacing_mm),
+        "mode": "bilinear" if preprocessing.interpolation == "linear" else 3,
+        "padding_mode": "border",
+        "scale_extent": preprocessing.alignment == "edges",
+    }
+    transforms = [
+        {"_target_": "LoadImaged"},
+        {"_target_": "EnsureChannelFirstd"},
+        {"_target_": "Orientationd", "axcodes": preprocessing.orientation},
+        *_crop(preprocessing),
+        *([scaling, spacing] if _scales_first(preprocessing) else [spacing, scaling]),
+        {"_target_": "SpatialPadd", "spatial_size": list(preprocessing.patch_size)}
+        | _padding(preprocessing, scaling),
+        {"_target_": "EnsureTyped", "dtype": "$torch.float32"},
     ]
+    return [{**transform, "keys": "image"} for transform in transforms]
 
 
-def _normalisation(
-    intensity: Intensity,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
-    """Returns the transforms of intensities before and after resampling, and the padding."""
+def _crop(preprocessing: Preprocessing) -> list[dict[str, Any]]:
+    air = "image > -500" if preprocessing.modality == "ct" else "image > image.min()"
+    kept = {"body": air, "nonzero": "image != 0"}
+    if preprocessing.crop not in kept:
+        return []
+    selection = f"$lambda image: {kept[preprocessing.crop]}"
+    crop = {"_target_": "CropForegroundd", "source_key": "image", "select_fn": selection}
+    return [{**crop, "allow_smaller": True}]
+
+
+def _scales_first(preprocessing: Preprocessing) -> bool:
+    """Whether intensities are scaled before resampling; the order matters for clipping only."""
+    (intensity,) = preprocessing.intensity
+    if intensity.scheme in ("window", "clip-zscore"):
+        return preprocessing.clip_first
+    return intensity.region != "resampled"
+
+
+def _scaling(intensity: Intensity) -> dict[str, Any]:
     if intensity.scheme == "zscore":
-        return [{"_target_": "NormalizeIntensityd"}], [], {"mode": "minimum"}
+        return {"_target_": "NormalizeIntensityd", "nonzero": intensity.region == "nonzero"}
     if intensity.scheme == "minmax":
-        scaling = {"_target_": "ScaleIntensityd", "minv": -1.0, "maxv": 1.0}
-        return [scaling], [], {"mode": "minimum"}
+        return {"_target_": "ScaleIntensityd", "minv": -1.0, "maxv": 1.0}
     low, high = float(intensity.low or 0), float(intensity.high or 0)
     is_window = intensity.scheme == "window"
     mean = low if is_window else float(intensity.mean or 0)
     std = high - low if is_window else float(intensity.std or 1)
     limits = {"b_min": (low - mean) / std, "b_max": (high - mean) / std, "clip": True}
-    scaling = {"_target_": "ScaleIntensityRanged", "a_min": low, "a_max": high, **limits}
-    return [], [scaling], {"mode": "constant", "value": limits["b_min"]}
+    return {"_target_": "ScaleIntensityRanged", "a_min": low, "a_max": high, **limits}
+
+
+def _padding(preprocessing: Preprocessing, scaling: Mapping[str, Any]) -> dict[str, Any]:
+    if preprocessing.padding == "zero":
+        return {"mode": "constant", "value": 0.0}
+    if "b_min" in scaling:  # air is below the lower limit
+        return {"mode": "constant", "value": scaling["b_min"]}
+    return {"mode": "minimum"}
 
 
 def _postprocessing(values: list[int]) -> list[dict[str, Any]]:
