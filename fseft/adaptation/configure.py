@@ -18,6 +18,7 @@ from fseft.planning.training_step import steps_in_time
 from fseft.registry import registry
 from fseft.schemas import PlanOptions, TrainingSet
 from fseft.volume.image import content_digest
+from fseft.volume.scan_range import scan_range
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
     from fseft.experiment.settings import ConfiguredMethod
     from fseft.model_zoo.catalogue import FoundationModel, Weights
     from fseft.parallel import Workers
-    from fseft.schemas import Dataset, Fingerprint, Millimetres, PartMode, Plan, Triple
+    from fseft.schemas import (
+        Dataset,
+        Fingerprint,
+        Millimetres,
+        PartMode,
+        Plan,
+        ScanRange,
+        Triple,
+    )
     from fseft.training_config import TrainingConfig
     from fseft.workspace import Workspace
 
@@ -107,6 +116,7 @@ class AdaptConfig:
         weights: The verified weights of the model; None for random weights.
         case_contents: Content digests of the training cases, images and labels.
         image_digests: Content digests of the images of the training cases.
+        scans: Voxel sizes and fields of view of the training cases.
     """
 
     request: AdaptRequest
@@ -118,6 +128,7 @@ class AdaptConfig:
     weights: Weights | None = None
     case_contents: tuple[str, ...] = ()
     image_digests: tuple[str, ...] = ()
+    scans: ScanRange | None = None
 
     @property
     def training(self) -> TrainingConfig:
@@ -179,6 +190,7 @@ def configure(
         weights=weights,
         case_contents=tuple(case.content for case in fingerprint.cases if case.name in cases),
         image_digests=tuple(map(content_digest, images.values())),
+        scans=scan_range(fingerprint.cases, cases),
     )
 
 

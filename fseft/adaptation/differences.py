@@ -46,10 +46,12 @@ def _setting_differences(previous: Run, new: Run) -> Iterator[str]:
 def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
     """Returns the settings of method and training under their current names.
 
-    Training settings that an earlier version did not have count with their defaults.
+    Training settings that the document does not contain count with their defaults.
     """
-    defaults = TrainingConfig().model_dump(mode="json")
-    return {**config.upgrade(run.config), **defaults, **TrainingConfig.upgrade(run.recipe)}
+    settings = config.upgrade(run.config)
+    settings |= TrainingConfig().model_dump(mode="json")
+    settings |= {"minutes": None, "half": False}
+    return settings | TrainingConfig.upgrade(run.recipe)
 
 
 def _structure_differences(previous: Run, new: Run) -> Iterator[str]:

@@ -115,7 +115,7 @@ def _adapt(
     resumed_from = len(state["losses"]) if state else 0
     callbacks.on_start(config, 1 + resumed_from)
     architecture, adapted = _build_network(config)
-    run = _with_parameter_count(run, adapted)
+    run = _with_network(run, adapted, config.training.learning_rate)
     request = config.request
     reporters = ReporterCallbacks(request.reporters, folder)
     events = CallbackList((reporters, callbacks))
@@ -138,9 +138,11 @@ def _load_state(checkpoint: Path) -> dict[str, Any] | None:
     return load_checkpoint(checkpoint) if checkpoint.is_file() else None
 
 
-def _with_parameter_count(run: Run, adapted: AdaptedNetwork) -> Run:
+def _with_network(run: Run, adapted: AdaptedNetwork, learning_rate: float | None) -> Run:
+    """Adds the number of trained parameters, and the learning rate that they are trained with."""
     count = count_parameters(adapted.network, trainable=True)
-    return run.model_copy(update={"trained_parameters": count})
+    rate = (learning_rate or adapted.learning_rate) if count else None
+    return run.model_copy(update={"trained_parameters": count, "learning_rate": rate})
 
 
 @contextmanager
@@ -202,13 +204,14 @@ def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
 def _run_document(config: AdaptConfig) -> Run:
     """Describes the run, as if it had just begun."""
     request = config.request
-    recipe = config.training.model_dump(mode="json")
+    training = config.training.model_dump(mode="json")
+    recipe = {**training, "minutes": request.minutes, "half": request.half}
     return Run(
         dataset=config.plan.dataset,
         model=request.model.name,
         method=request.method.name,
         config=request.method.config.model_dump(mode="json"),
-        recipe={**recipe, "minutes": request.minutes, "half": request.half},
+        recipe={key: value for key, value in recipe.items() if value is not None},
         labels=config.labels,
         **config.part_modes,
         k=request.k,
@@ -362,6 +365,7 @@ def _manifest(config: AdaptConfig, run: Run) -> Manifest:
         labels=config.labels,
         support=config.support.cases,
         support_images=config.image_digests,
+        scans=config.scans,
         dataset=plan.dataset,
         seed=derived_seed(request.seed, "init"),
         mirror=config.training.mirror,

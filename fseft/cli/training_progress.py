@@ -76,6 +76,7 @@ def _bar(description: str) -> Iterator[Callable[[Epoch], None]]:
         yield lambda epoch: bar.update(
             task, completed=epoch.progress, epoch=epoch.number, loss=f"{epoch.loss:.4f}"
         )
+        bar.update(task, completed=1.0)  # early stopping or a time budget may have ended it
 
 
 @contextmanager

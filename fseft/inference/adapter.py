@@ -135,6 +135,7 @@ class Adapter:
         from fseft.inference.segment_case import predict_logits
         from fseft.volume.intensity import modality_warnings
         from fseft.volume.preprocessing import LabelMerger, preprocess_volume
+        from fseft.volume.scan_range import differences
 
         if tta and not self.manifest.mirror:
             cause = (
@@ -143,7 +144,8 @@ class Adapter:
             raise FseftError(cause, hint="Leave it out, or adapt with mirror=true.")
         volume = _volume(image, affine, spacing_mm, len(self.manifest.channels))
         preprocessing, values = self.manifest.preprocessing, list(self.labels.values())
-        for warning in modality_warnings(volume.array, preprocessing.modality):
+        unusual = modality_warnings(volume.array, preprocessing.modality)
+        for warning in (*unusual, *differences(volume.geometry, self.manifest.scans)):
             logger.warning("the image is unusual: %s", warning)
         prepared = preprocess_volume(volume, None, preprocessing)
         selected = select_device(device)

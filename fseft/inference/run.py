@@ -17,6 +17,7 @@ from fseft.inference.outputs import MergeRule, PredictionFolder, arrange_outputs
 from fseft.inference.scan_files import gather_scans
 from fseft.inference.segment_case import (
     InferenceConfig,
+    Remarks,
     Scan,
     load_networks,
     segment_in_worker,
@@ -26,7 +27,7 @@ from fseft.parallel import default_workers, each_case
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fseft.inference.index import PredictionIndex
@@ -109,6 +110,8 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
         prediction = _Prediction(scans, indexes, tta=request.tta, advance=advance)
         for name, outcome in each_case(segment, prediction.pending(), workers=workers):
             prediction.finish(name, outcome)
+    for difference, names in prediction.differences.items():
+        logger.warning("%s: %s; check the segmentations", _listed(names), difference)
     _warn_training_cases(indexes.values(), scans)
     _raise_failures(prediction.result, len(scans))
     return prediction.result
@@ -116,7 +119,7 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
 
 def _segmenter(
     config: InferenceConfig, workers: Workers, callbacks: Callbacks
-) -> tuple[Callable[[Scan], tuple[str, ...]], Workers]:
+) -> tuple[Callable[[Scan], Remarks], Workers]:
     """Function that segments a scan, and the workers that run it."""
     if isinstance(workers, str):  # machines of a cluster choose their device themselves
         return partial(segment_in_worker, config=config), workers
@@ -153,6 +156,7 @@ class _Prediction:
         self.advance = advance
         self.result = PredictResult()
         self.entries: dict[str, dict[PredictionFolder, PredictedCase]] = {}
+        self.differences: dict[str, list[str]] = {}
 
     def pending(self) -> Iterator[tuple[str, Scan]]:
         """Scans without a segmentation; skips the others."""
@@ -187,13 +191,15 @@ class _Prediction:
         has_files = all(path.is_file() for path in output.files(name))
         return has_files and is_described(previous, output.segmentation(name))
 
-    def finish(self, name: str, outcome: tuple[str, ...] | FseftError) -> None:
-        """Records the outcome of a scan: warnings, or an error."""
+    def finish(self, name: str, outcome: Remarks | FseftError) -> None:
+        """Records the outcome of a scan: remarks, or an error."""
         if isinstance(outcome, FseftError):
             error = self.result.failed[name] = outcome.located(case=name)
             messages: tuple[str, ...] = (str(error),) if len(self.scans) > 1 else ()
         else:
-            messages = outcome
+            messages = outcome.warnings
+            for difference in outcome.differences:
+                self.differences.setdefault(difference, []).append(name)
             for output, entry in self.entries[name].items():
                 self.indexes[output].cases[name] = entry
             self.result.segmented.append(name)
@@ -209,13 +215,17 @@ def _raise_failures(result: PredictResult, num_scans: int) -> None:
     if num_scans == 1:
         raise first
     names = list(result.failed)
-    listed = ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
     others = "" if len(names) == num_scans else ", the others are segmented"
     raise FseftError(
-        f"{len(names)} of {num_scans} scans failed ({listed}){others}; the first: {first.cause}",
+        f"{len(names)} of {num_scans} scans failed ({_listed(names)}){others}; the first: "
+        f"{first.cause}",
         hint=first.hint,
         file=first.file,
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
 
 
 def _warn_training_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str]) -> None:
@@ -224,7 +234,7 @@ def _warn_training_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str
     if seen:
         logger.warning(
             "the adapter was trained on %s: scores on it say nothing about new scans",
-            ", ".join(seen),
+            _listed(seen),
         )
 
 

@@ -17,6 +17,7 @@ from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.volume.image import read_volume, write_labels, write_volume
 from fseft.volume.intensity import modality_warnings
 from fseft.volume.preprocessing import LabelMerger, preprocess_volume, restore_probabilities
+from fseft.volume.scan_range import differences
 from fseft.workspace import file_digest, staging_folder
 
 if TYPE_CHECKING:
@@ -75,6 +76,19 @@ class Scan:
         return {adapter for output in self.entries for adapter in output.adapters}
 
 
+@dataclass(frozen=True)
+class Remarks:
+    """Remarks on a segmented scan.
+
+    Attributes:
+        warnings: About this scan, with its name.
+        differences: From the training scans, in words that are the same for all scans.
+    """
+
+    warnings: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()
+
+
 def load_networks(config: InferenceConfig) -> tuple[nn.Module, ...]:
     """Loads the network of every adapter group."""
     return tuple(load_adapter_group(group) for group in config.groups)
@@ -83,7 +97,7 @@ def load_networks(config: InferenceConfig) -> tuple[nn.Module, ...]:
 _cached_networks = lru_cache(maxsize=1)(load_networks)
 
 
-def segment_in_worker(scan: Scan, *, config: InferenceConfig) -> tuple[str, ...]:
+def segment_in_worker(scan: Scan, *, config: InferenceConfig) -> Remarks:
     """Runs `segment_scan` in a worker process, which keeps the networks for its next scan."""
     import torch
 
@@ -98,7 +112,7 @@ def segment_scan(
     config: InferenceConfig,
     networks: Sequence[nn.Module],
     on_window: Callable[[str, int, int], None] = lambda _name, _finished, _total: None,
-) -> tuple[str, ...]:
+) -> Remarks:
     """Segments a scan, writes the results, and adds them to the indexes of their folders.
 
     Args:
@@ -108,7 +122,7 @@ def segment_scan(
         on_window: Called with the name of the pass, the number of finished windows and their total.
 
     Returns:
-        Warnings about the scan and its segmentations.
+        Remarks on the scan and its segmentations.
 
     Raises:
         FseftError: A file cannot be read or written, or the memory is too small.
@@ -128,7 +142,10 @@ def segment_scan(
         _segment(scan, volume, config, networks, segmentations, on_window)
         empty = [segmentation for segmentation in segmentations if not segmentation.write()]
     warnings += [f": no structure was found{segmentation.description}" for segmentation in empty]
-    return tuple(f"case {scan.name}{warning}" for warning in warnings)
+    return Remarks(
+        tuple(f"case {scan.name}{warning}" for warning in warnings),
+        tuple(_differences(scan, volume)),
+    )
 
 
 def _segment(
@@ -146,6 +163,13 @@ def _segment(
         suffix = f", pass {number} of {len(networks)}" if len(networks) > 1 else ""
         progress = partial(on_window, scan.name + suffix)
         _segment_with_group(volume, group, network, config, segmentations, progress)
+
+
+def _differences(scan: Scan, volume: Volume) -> Iterator[str]:
+    """Yields how a scan differs from the training scans of the adapters, each text once."""
+    ranges = dict.fromkeys(adapter.manifest.scans for adapter in scan.adapters)
+    for expected in ranges:
+        yield from differences(volume.geometry, expected)
 
 
 def _scan_warnings(scan: Scan, volume: Volume) -> Iterator[str]:

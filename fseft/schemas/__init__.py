@@ -14,6 +14,7 @@ from fseft.schemas.base import LabelTable as LabelTable
 from fseft.schemas.base import Millimetres as Millimetres
 from fseft.schemas.base import Modality as Modality
 from fseft.schemas.base import Orientation as Orientation
+from fseft.schemas.base import Range as Range
 from fseft.schemas.base import Triple as Triple
 from fseft.schemas.base import WholeNumber as WholeNumber
 from fseft.schemas.contract import Contract as Contract
@@ -232,6 +233,18 @@ class TrainingSet(Document):
     cases: tuple[str, ...]
 
 
+class ScanRange(FrozenModel):
+    """Smallest and largest value over the training scans and their axes.
+
+    Attributes:
+        spacing_mm: Sides of voxels.
+        extent_mm: Sides of images.
+    """
+
+    spacing_mm: Range
+    extent_mm: Range
+
+
 class Manifest(Document):
     """Description of an adapter, in the header of its safetensors file."""
 
@@ -249,6 +262,9 @@ class Manifest(Document):
     support: tuple[str, ...]
     support_images: tuple[str, ...] = Field(
         default=(), description="content keys of the training scans"
+    )
+    scans: ScanRange | None = Field(
+        default=None, description="range of the training scans; None in earlier versions"
     )
     dataset: str
     seed: int
@@ -310,6 +326,9 @@ class Run(Document):
         description="training cases, and digests of their data, the plan and the weights",
     )
     trained_parameters: int
+    learning_rate: float | None = Field(
+        default=None, description="initial learning rate that was used, requested or not"
+    )
     backbone: dict[str, Any] = Field(
         default={}, description="sha256 of the weights, and their load report"
     )

@@ -133,6 +133,8 @@ def test_a_run_leaves_the_adapter_the_run_the_log_and_the_training_cases(request
     run = read_document(result.folder / "run.json", Run)
     assert run == result.run
     assert (run.outcome, run.stopped_by, run.epochs) == ("finished", "all epochs", 2)
+    assert run.learning_rate == 0.003
+    assert None not in run.recipe.values()
     assert run.final_loss == log_of(result.folder)[-1]["loss"]
     assert [line["epoch"] for line in log_of(result.folder)] == [1, 2]
     support = read_document(result.folder / "support.json", TrainingSet)

@@ -451,6 +451,16 @@ def test_a_folder_that_keeps_predictions_of_another_adapter_says_so(
     assert index.cases["y"].adapter == index.cases["z"].adapter != index.cases["x"].adapter
 
 
+def test_scans_unlike_the_training_scans_are_named_in_one_warning(request_of, tmp_path, caplog):
+    scans = scan_files(tmp_path / "scans", "usual")
+    scan_files(tmp_path / "scans", "wide", "wider", affine=np.diag([9, 9, 9, 1]))
+    predict(request_of(scans))
+    warnings = [record.getMessage() for record in caplog.records]
+    unlike = [text for text in warnings if "training scans" in text]
+    assert len(unlike) == 2
+    assert all(text.startswith("wide, wider: the ") for text in unlike)
+
+
 def test_a_label_map_given_as_a_scan_is_doubted(request_of, warnings_of, tmp_path):
     (tmp_path / "in").mkdir()
     write_volume(tmp_path / "in" / "x.nii.gz", a_scan()[1][None], Geometry((32, 32, 32), np.eye(4)))

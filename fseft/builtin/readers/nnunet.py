@@ -54,7 +54,7 @@ class Reader:
             read_declaration(folder), NnunetDeclaration, path
         )
         channels, ending = _channels(declared.channel_names, path), declared.file_ending
-        files = images_in(folder / IMAGES, ending)
+        files = _declared_images(folder / IMAGES, ending)
         images = by_channel(files)
         if files and not images and len(channels) == 1:
             images = {name: (path,) for name, path in files.items()}
@@ -72,8 +72,26 @@ class Reader:
             channels=channels,
             labels=labels,
             meanings=meanings(declared.name, labels),
-            cases=paired(images, images_in(folder / LABELS, ending)),
+            cases=paired(images, _declared_images(folder / LABELS, ending)),
         )
+
+
+def _declared_images(folder: Path, ending: str) -> dict[str, Path]:
+    """Returns the images with the ending that `dataset.json` declares.
+
+    Raises:
+        FseftError: All images in the folder have another ending.
+    """
+    images = images_in(folder, ending)
+    others = {} if images else images_in(folder)
+    if others:
+        example = next(iter(others.values())).name
+        raise FseftError(
+            f"declares the file_ending {ending!r}, but {folder.name} contains {example}",
+            file=folder.parent / dataset_json.NAME,
+            hint="Correct file_ending.",
+        )
+    return images
 
 
 def _channels(names: Mapping[str, str], path: Path) -> tuple[str, ...]:

@@ -46,6 +46,14 @@ def test_only_files_with_the_declared_ending_count(tmp_path):
     assert [case.name for case in Reader().read(a_dataset(tmp_path, images=images)).cases] == ["a"]
 
 
+def test_images_that_all_have_another_ending_than_declared_are_named(tmp_path):
+    folder = a_dataset(tmp_path, images=("a_0000.nrrd",))
+    with pytest.raises(
+        FseftError, match=r"file_ending '\.nii\.gz'.*imagesTr contains a_0000\.nrrd"
+    ):
+        Reader().read(folder)
+
+
 @pytest.mark.parametrize(
     ("changed", "cause"),
     [
