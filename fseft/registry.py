@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
-from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,14 +12,21 @@ import pluggy
 
 from fseft import plugin as api
 from fseft.errors import FseftError, PluginError, did_you_mean, summarise_exception
-from fseft.schemas import Provenance
+from fseft.registration import (
+    PLUGIN_EXCEPTIONS,
+    Plugin,
+    Registration,
+    check_hooks,
+    spec_problem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from fseft.schemas import Provenance
+
 GROUP = "fseft"
 BUILTIN = "fseft.builtin.plugin"
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 KINDS: dict[str, tuple[str, type[api.Spec]]] = {
     "method": ("fseft_methods", api.MethodSpec),
     "model": ("fseft_foundation_models", api.FoundationModelSpec),
@@ -44,55 +49,7 @@ REQUIRED_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "augmentation": ("draw", "apply"),
 }
 """The attributes that the object from a spec's factory must have, by kind."""
-PLUGIN_EXCEPTIONS = (Exception, SystemExit)
-"""The exceptions of a plugin that are isolated: all but an interrupt, which comes from the user."""
 S = TypeVar("S", bound=api.Spec)
-
-
-@dataclass
-class Plugin:
-    """An installed plugin: a row of `fseft plugins`.
-
-    Attributes:
-        name: The name of its entry point.
-        distribution: The installed package.
-        version: The version of the package.
-        module: The module, or object, with the hooks; None if it is disabled or fails to import.
-        status: `active`, `disabled` or `broken`.
-        problems: The problems found at registration, a line each.
-        provides: The names of its components, by kind.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    module: Any = None
-    status: str = "active"
-    problems: list[str] = field(default_factory=list)
-    provides: dict[str, list[str]] = field(default_factory=dict)
-
-    def fail(self, problem: str, *, status: str = "broken") -> None:
-        """Records a problem and sets the status; other plugins are not affected."""
-        self.problems.append(problem)
-        self.status = status
-
-    @property
-    def package(self) -> str:
-        """The installed package with its version."""
-        return f"{self.distribution} {self.version}"
-
-    @property
-    def remedy(self) -> str:
-        """The hint of an error that the plugin causes."""
-        return f"Repair or remove the package {self.package}."
-
-
-@dataclass(frozen=True)
-class Registration:
-    """A spec and the plugin that provides it."""
-
-    spec: api.Spec
-    source: Plugin
 
 
 class Registry:
@@ -118,24 +75,26 @@ class Registry:
         try:
             manager.register(plugin.module, name=f"{plugin.distribution}:{plugin.name}")
         except PLUGIN_EXCEPTIONS as error:  # such as an unknown argument in a hook's signature
-            plugin.fail(summarise_exception(error))
+            plugin.fail(summarise_exception(error), error=error)
             return
-        _check_hooks(manager, plugin)
+        check_hooks(manager, plugin)
         for kind, (hook, spec_type) in KINDS.items():
             for implementation in getattr(manager.hook, hook).get_hookimpls():
                 if implementation.plugin is plugin.module:
                     self._collect(plugin, kind, spec_type, implementation.function)
+        if not (plugin.provides or plugin.problems or hasattr(plugin.module, "fseft_commands")):
+            plugin.fail("registers nothing: no hook returns a component", status="active")
 
     def _collect(self, plugin: Plugin, kind: str, spec_type: type[api.Spec], hook: Any) -> None:
         """Calls a registration hook of a plugin and adds its valid specs."""
         try:
             specs = list(hook())
         except PLUGIN_EXCEPTIONS as error:
-            plugin.fail(f"{hook.__name__}: {summarise_exception(error)}")
+            plugin.fail(f"{hook.__name__}: {summarise_exception(error)}", error=error)
             return
         for spec in specs:
             names = plugin.provides.get(kind, ())
-            if problem := _spec_problem(spec, kind, spec_type, hook.__name__, names):
+            if problem := spec_problem(spec, kind, spec_type, hook.__name__, names):
                 plugin.fail(problem)
                 continue
             self._registrations.setdefault((kind, spec.name), []).append(Registration(spec, plugin))
@@ -192,7 +151,8 @@ class Registry:
             if distribution in ("", registration.source.distribution)
         ]
         if not candidates:
-            hints = [did_you_mean(name, self.names(kind)), *self._broken_plugins()]
+            hint = did_you_mean(name, self.names(kind))
+            hints = [hint, *self._broken_plugins(short, is_near=hint.startswith("Did you mean"))]
             raise FseftError(f"unknown {kind} {name!r}", hint=" ".join(hints))
         if len(candidates) > 1:
             qualified = [f"{candidate.source.distribution}:{short}" for candidate in candidates]
@@ -202,11 +162,31 @@ class Registry:
             )
         return candidates[0]
 
-    def _broken_plugins(self) -> Iterator[str]:
-        """Yields a hint for each broken plugin, which may be the one that provides a name."""
+    def _broken_plugins(self, name: str, *, is_near: bool) -> Iterator[str]:
+        """Yields a hint for each broken plugin that may provide a name.
+
+        Args:
+            name: The unknown name.
+            is_near: Whether another name is near; only a plugin that is called alike matters then.
+        """
         for plugin in self.plugins:
-            if plugin.status == "broken":
+            if plugin.status == "broken" and (not is_near or name in plugin.package):
                 yield f"The package {plugin.package} is broken ({plugin.problems[0]})."
+
+    def package_of(self, module: str) -> str:
+        """Returns the installed package, with its version, that a module belongs to.
+
+        Args:
+            module: Full name of the module.
+
+        Returns:
+            The package; empty for a module that belongs to no plugin.
+        """
+        for plugin in self.plugins:
+            top = getattr(plugin.module, "__name__", "").partition(".")[0]
+            if top == module.partition(".")[0] and plugin.distribution != "fseft":
+                return plugin.package
+        return ""
 
     def specs(self, kind: str, spec_type: type[S]) -> list[S]:
         """Returns the specs with an unambiguous name, sorted by it."""
@@ -225,17 +205,13 @@ class Registry:
 
     def provenance(self, kind: str, name: str) -> Provenance:
         """Returns the package and version that a name comes from."""
-        source = self.resolve(kind, name).source
-        return Provenance(name=name, distribution=source.distribution, version=source.version)
+        return self.resolve(kind, name).source.provenance(name)
 
     def provenance_of(self, kind: str, spec: api.Spec) -> Provenance:
         """Returns the package and version that a spec comes from."""
         for registration in self._registrations.get((kind, spec.name), []):
             if registration.spec == spec:
-                source = registration.source
-                return Provenance(
-                    name=spec.name, distribution=source.distribution, version=source.version
-                )
+                return registration.source.provenance(spec.name)
         raise FseftError(f"the {kind} {spec.name!r} is not installed", hint="Install its package.")
 
     def factory(self, kind: str, name: str) -> Any:
@@ -288,36 +264,6 @@ class Registry:
                     f"without the attribute {attribute!r}"
                 )
                 raise PluginError(cause, hint=self.resolve(kind, name).source.remedy)
-
-
-def _check_hooks(manager: pluggy.PluginManager, plugin: Plugin) -> None:
-    """Records hooks that are never called: those without `@hookimpl`, and unknown ones."""
-    specified = {
-        name
-        for name in {*vars(api.RegistrationHooks), *vars(api.ObserverHooks)}
-        if name.startswith("fseft_")
-    }
-    implemented = {caller.name for caller in manager.get_hookcallers(plugin.module) or ()}
-    for name in sorted(specified - implemented):
-        if hasattr(plugin.module, name):
-            problem = f"{name} lacks @hookimpl and is never called"
-            plugin.fail(problem, status="active")
-    for name in sorted(implemented - specified):
-        problem = f"implements {name}, a hook that this version of fseft does not call"
-        plugin.fail(problem, status="active")
-
-
-def _spec_problem(
-    spec: object, kind: str, spec_type: type[api.Spec], hook: str, names: Iterable[str]
-) -> str:
-    """Returns the problem of a spec that a hook returned, or an empty string."""
-    if not isinstance(spec, spec_type):
-        return f"{hook} returned a {type(spec).__name__}, expected a {spec_type.__name__}"
-    if not NAME.fullmatch(spec.name):
-        return f"{kind} name {spec.name!r} is not of the form a-z, 0-9, '.', '_', '-'"
-    if spec.name in names:
-        return f"{hook} returned the {kind} {spec.name!r} twice"
-    return ""
 
 
 def import_object(path: str) -> Any:
@@ -384,7 +330,7 @@ def _load(entry_point: metadata.EntryPoint, blocked: set[str]) -> Plugin:
     try:
         plugin.module = entry_point.load()
     except PLUGIN_EXCEPTIONS as error:
-        plugin.fail(summarise_exception(error))
+        plugin.fail(summarise_exception(error), error=error)
         return plugin
     api_version = getattr(plugin.module, "FSEFT_API", api.API_VERSION)
     if api_version != api.API_VERSION:

@@ -13,7 +13,15 @@ MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
 
 # What each package may import, besides itself: the arrows of the import graph, which has no cycle.
 BASE = {"plugin", "schemas", "training_config", "errors", "version"}
-CORE = BASE | {"documents", "registry", "parallel", "logs", "temporaries", "workspace"}
+CORE = BASE | {
+    "documents",
+    "registration",
+    "registry",
+    "parallel",
+    "logs",
+    "temporaries",
+    "workspace",
+}
 DATA = CORE | {"dataset_json", "volume", "anatomy"}
 LEARN = DATA | {"learn", "experiment"}
 ZOO = LEARN | {"model_zoo", "planning"}
@@ -31,6 +39,7 @@ PACKAGES = {
     "dataset_json": CORE,
     "workspace": CORE,
     "parallel": CORE,
+    "registration": BASE,
     "registry": CORE,
     "volume": CORE,
     "anatomy": CORE,
@@ -73,7 +82,7 @@ CLI_IMPORTS = (
     "fseft.volume.intensity.modality_name",
     "fseft.demo",
 )
-CLI_MAIN_IMPORTS = ("fseft.registry",)
+CLI_MAIN_IMPORTS = ("fseft.registration", "fseft.registry")
 # The same inside `learn`: its packages and top-level modules from the lowest to the highest.
 LEARN_PACKAGES = {
     "networks": set(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -115,6 +116,34 @@ def test_a_plugin_is_broken_and_others_work_if_it(installed, content, problem):
     assert row(registry, "good").problems == []
 
 
+def test_a_plugin_that_registers_nothing_has_a_problem(installed):
+    registry = installed(Entry("empty", module()), Entry("hollow", providing()))
+    for name in ("empty", "hollow"):
+        assert row(registry, name).problems == ["registers nothing: no hook returns a component"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RuntimeError("boom"),
+        module(fseft_methods=failing),
+        module(fseft_methods=wrong_signature),
+    ],
+)
+def test_the_traceback_of_a_broken_plugin_is_logged(installed, content, caplog):
+    caplog.set_level(logging.DEBUG, "fseft")
+    installed(Entry("bad", content))
+    (record,) = [record for record in caplog.records if "the plugin bad" in record.getMessage()]
+    assert record.exc_info[2] is not None
+
+
+def test_a_module_belongs_to_the_package_of_its_plugin(installed):
+    registry = installed(Entry("bad", providing(method("mine"))))
+    assert registry.package_of("plugin_under_test.layers") == "fseft-bad 1.0"
+    assert registry.package_of("fseft.builtin.plugin") == ""
+    assert registry.package_of("torch.nn") == ""
+
+
 def test_an_unknown_hook_is_a_problem_but_the_others_work(installed):
     content = providing(method("new"))
 
@@ -186,6 +215,12 @@ def test_the_error_for_an_unknown_name_lists_broken_plugins(installed):
         match=r"unknown method 'bad'.*fseft-bad 1.0 is broken \(RuntimeError: no licence\)",
     ):
         installed(Entry("bad", RuntimeError("no licence"))).method("bad")
+
+
+def test_the_error_for_a_slip_of_the_pen_lists_the_near_names_only(installed):
+    with pytest.raises(FseftError, match="unknown method 'god-method'") as caught:
+        installed(Entry("bad", RuntimeError("no licence"))).method("god-method")
+    assert caught.value.hint == "Did you mean good-method?"
 
 
 def test_a_hook_without_its_marker_is_a_problem(installed):

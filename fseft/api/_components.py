@@ -14,7 +14,7 @@ from fseft.registry import registry
 
 if TYPE_CHECKING:
     from fseft.plugin import Spec
-    from fseft.registry import Plugin
+    from fseft.registration import Plugin
     from fseft.schemas import Provenance
 
 

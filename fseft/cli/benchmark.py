@@ -172,7 +172,7 @@ def benchmark(
     ] = False,
     as_json: Json = False,
     workspace: Workspace = Path(),
-) -> None:
+) -> int:
     """Compare methods and models for each k and seed on the same unseen cases.
 
     By default 20 labelled cases are held out, or half of fewer than 40. Writes benchmark.md,
@@ -186,7 +186,7 @@ def benchmark(
     fseft benchmark livers --model phantom-tiny --method lora --seed 0,1 -o bench
     """
     from fseft import api
-    from fseft.cli import console, parsing
+    from fseft.cli import parsing
 
     result = api.benchmark(
         dataset,
@@ -214,12 +214,24 @@ def benchmark(
         workspace=workspace,
         callbacks=_BenchmarkCallbacks(),
     )
+    return _report(result, output, as_json=as_json)
+
+
+def _report(result: Benchmark, output: Path, *, as_json: bool) -> int:
+    """Prints the result, and returns the exit status: 2 if a trial failed."""
+    from fseft.cli import console
+
     _report_warnings(result)
+    failure = _failure(result)
     if as_json:
-        console.show_json(result.model_dump(mode="json"))
+        error = {"error": {"message": str(failure), "exit_code": 2}} if failure else {}
+        console.show_json({**result.model_dump(mode="json"), **error})
     else:
         _show(result, output)
-    _check_failures(result)
+    if failure:
+        console.fail(str(failure))
+        return 2
+    return 0
 
 
 def _show(result: Benchmark, output: Path) -> None:
@@ -233,13 +245,14 @@ def _show(result: Benchmark, output: Path) -> None:
     console.show_lines([*excluded(result), explanation(result), files])
 
 
-def _check_failures(result: Benchmark) -> None:
-    """Raises an error if a trial failed; its message has been shown."""
+def _failure(result: Benchmark) -> FseftError | None:
+    """Returns the error of a benchmark in which trials failed; their messages have been shown."""
     failed = len(result.failed)
-    if failed:
-        trials = pluralise(failed + len(result.trials), "trial")
-        hint = "Fix the causes above, and run again: the other trials are kept."
-        raise FseftError(f"{failed} of {trials} failed", hint=hint)
+    if not failed:
+        return None
+    trials = pluralise(failed + len(result.trials), "trial")
+    hint = "Fix the causes above, and run again: the other trials are kept."
+    return FseftError(f"{failed} of {trials} failed", hint=hint)
 
 
 class _BenchmarkCallbacks(ConsoleCallbacks):

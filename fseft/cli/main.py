@@ -22,11 +22,12 @@ from fseft.cli.help import HelpCommand, HelpGroup
 from fseft.cli.options import with_verbosity
 from fseft.cli.reference import describe_application, reference_lines
 from fseft.errors import FseftError, is_out_of_memory, plain_message, summarise_exception
-from fseft.registry import PLUGIN_EXCEPTIONS, registry
+from fseft.registration import PLUGIN_EXCEPTIONS
+from fseft.registry import registry
 from fseft.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fseft.registry import Registry
 
@@ -157,7 +158,7 @@ def add_plugin_commands(app: typer.Typer, registry: Registry) -> None:
             hook(commands)
             existing = get_group(commands).commands.keys() & get_group(app).commands.keys()
         except PLUGIN_EXCEPTIONS as error:
-            plugin.fail(f"fseft_commands: {summarise_exception(error)}")
+            plugin.fail(f"fseft_commands: {summarise_exception(error)}", error=error)
             continue
         if existing:
             plugin.fail(f"fseft_commands: the command {min(existing)!r} exists already")
@@ -176,7 +177,8 @@ def _load_plugins(arguments: Sequence[str]) -> None:
     add_plugin_commands(app, plugins)
     failing = [plugin.name for plugin in plugins.plugins if plugin.problems]
     if failing and "plugins" not in arguments:
-        console.note(f"plugins with problems: {', '.join(failing)}; see `fseft plugins`")
+        note = "see `fseft plugins`, with --debug for tracebacks"
+        console.note(f"plugins with problems: {', '.join(failing)}; {note}")
 
 
 def main() -> None:
@@ -224,8 +226,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         result = app(arguments, prog_name="fseft", standalone_mode=False)
         status = result if type(result) is int else 0  # commands of plugins may return anything
     except typer.TyperException as error:
-        _report_usage(error)
-        status = USER_ERROR
+        status = _report_usage(error, arguments)
     except Exception as error:
         status = _report_exception(error, arguments, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
@@ -236,6 +237,7 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
         signalled = "interrupted" if status == INTERRUPTED else "terminated"
         kept = "finished results and checkpoints are kept"
         console.note(f"{signalled}; {kept}. Run the same command again to resume.")
+        _show_json_error({"message": signalled, "exit_code": status}, arguments)
     return status
 
 
@@ -264,10 +266,32 @@ def _show_reference(*, as_json: bool) -> None:
 def _report_exception(error: Exception, arguments: Sequence[str], *, debug: bool) -> int:
     """Print an error line, with the traceback if nobody expected the error or in debug mode."""
     message = _user_message(error)
-    console.fail(_with_flags(message, arguments) or summarise_exception(error))
+    status = USER_ERROR if message else UNEXPECTED
+    line = _with_flags(message, arguments) or f"{summarise_exception(error)}{_origin(error)}"
+    console.fail(line)
     if debug or not message:
         traceback.print_exception(error)
-    return USER_ERROR if message else UNEXPECTED
+    details: dict[str, object] = {"message": line, "exit_code": status}
+    if isinstance(error, FseftError):
+        details |= {"cause": error.cause, "hint": error.hint, "case": error.case}
+        details["file"] = None if error.file is None else str(error.file)
+    _show_json_error(details, arguments)
+    return status
+
+
+def _show_json_error(details: Mapping[str, object], arguments: Sequence[str]) -> None:
+    """Prints an error as JSON too, for a program that reads the result as JSON."""
+    if "--json" in arguments:
+        console.show_json({"error": details})
+
+
+def _origin(error: BaseException) -> str:
+    """Names the plugin whose code raised an exception; empty for any other code."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        if package := registry().package_of(frame.f_globals.get("__name__", "")):
+            return f" (in the package {package})"
+    return ""
 
 
 def _user_message(error: Exception) -> str:
@@ -302,12 +326,15 @@ def _with_flags(message: str, arguments: Sequence[str]) -> str:
     return re.sub(r"`(\w+)`", lambda match: f"`{flags.get(match[1], match[1])}`", message)
 
 
-def _report_usage(error: typer.TyperException) -> None:
+def _report_usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
     """Print an error of the command line; without arguments, the help has been shown."""
     message = plain_message(error.format_message())
     if not message:
-        return
+        return USER_ERROR
     context: typer.Context | None = getattr(error, "ctx", None)
     stop = "" if message.endswith("?") else "."
     hint = f" See {context.command_path} --help." if context else ""
-    console.fail(f"{message.rstrip('.')}{stop}{hint}")
+    line = f"{message.rstrip('.')}{stop}{hint}"
+    console.fail(line)
+    _show_json_error({"message": line, "exit_code": USER_ERROR}, arguments)
+    return USER_ERROR

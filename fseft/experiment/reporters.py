@@ -12,7 +12,8 @@ import pluggy
 from fseft import plugin as api
 from fseft.errors import PluginError, summarise_exception
 from fseft.experiment.callbacks import Callbacks
-from fseft.registry import PLUGIN_EXCEPTIONS, registry
+from fseft.registration import PLUGIN_EXCEPTIONS
+from fseft.registry import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

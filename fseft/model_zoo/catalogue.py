@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError, did_you_mean
 from fseft.plugin import FoundationModelSpec
-from fseft.registry import NAME, registry
+from fseft.registration import NAME
+from fseft.registry import registry
 from fseft.schemas import ModelCard, Provenance
 from fseft.workspace import file_digest, read_document
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, PluginError, pluralise, summarise_exception
-from fseft.registry import PLUGIN_EXCEPTIONS, registry
+from fseft.registration import PLUGIN_EXCEPTIONS
+from fseft.registry import registry
 from fseft.schemas import Dataset
 from fseft.workspace import digest
 

@@ -13,7 +13,8 @@ from fseft.builtin.architectures.resunet import ResUNet, ResUNetConfig
 from fseft.errors import FseftError, PluginError
 from fseft.plugin import ArchitectureSpec, hookimpl
 from fseft.pretraining.initialisation import Initialisation, build_initialised_network
-from fseft.registry import Plugin, Registry
+from fseft.registration import Plugin
+from fseft.registry import Registry
 from tests.sample_data import HPARAMS, adapt, write_model
 
 

@@ -12,7 +12,8 @@ from fseft.builtin import plugin as builtin
 from fseft.errors import PluginError
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.plugin import MethodSpec, hookimpl
-from fseft.registry import Plugin, Registry
+from fseft.registration import Plugin
+from fseft.registry import Registry
 from tests.sample_data import adapt
 
 

@@ -35,7 +35,8 @@ from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.planning.training_step import steps_in_time
 from fseft.plugin import ReporterSpec, hookimpl
-from fseft.registry import Plugin, Registry, registry
+from fseft.registration import Plugin
+from fseft.registry import Registry, registry
 from fseft.schemas import Contract, Intensity, Plan, Provenance, Run, TrainingSet
 from fseft.volume.image import read_labels, write_labels
 from fseft.workspace import Workspace, file_digest, read_document, write_document

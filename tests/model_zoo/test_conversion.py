@@ -23,7 +23,8 @@ from fseft.model_zoo import conversion
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.model_zoo.catalogue import find_model, model_names
 from fseft.plugin import FoundationModelSpec
-from fseft.registry import Registration, registry
+from fseft.registration import Registration
+from fseft.registry import registry
 from fseft.schemas import ModelCard
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_volume

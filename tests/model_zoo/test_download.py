@@ -23,7 +23,8 @@ from fseft.model_zoo import conversion
 from fseft.model_zoo.catalogue import find_model
 from fseft.model_zoo.https import LOOPBACK_SWITCH
 from fseft.model_zoo.hub import fetch_from_hub
-from fseft.registry import Registration, registry
+from fseft.registration import Registration
+from fseft.registry import registry
 from fseft.workspace import file_digest, model_cache
 from tests import checkpoint_files
 

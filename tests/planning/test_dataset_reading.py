@@ -15,7 +15,8 @@ from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError
 from fseft.planning.dataset_reading import read_dataset
 from fseft.plugin import ReaderSpec, hookimpl
-from fseft.registry import Plugin, Registry
+from fseft.registration import Plugin
+from fseft.registry import Registry
 from fseft.schemas import Case, Dataset
 
 

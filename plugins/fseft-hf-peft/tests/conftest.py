@@ -9,7 +9,8 @@ from torch import nn
 
 from fseft.learn.networks.base_architecture import BaseArchitecture
 from fseft.plugin import ArchitectureSpec
-from fseft.registry import Registration, registry
+from fseft.registration import Registration
+from fseft.registry import registry
 
 WIDTH = 48
 

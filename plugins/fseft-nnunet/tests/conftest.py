@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fseft.registry import Registration, registry
+from fseft.registration import Registration
+from fseft.registry import registry
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
 from fseft.workspace import Workspace

@@ -17,7 +17,8 @@ from fseft.learn.sampling.augmentation import NO_AUGMENTATION, load_augmentation
 from fseft.learn.sampling.patch_sampler import Crops
 from fseft.learn.training import components
 from fseft.plugin import AugmentationSpec, hookimpl
-from fseft.registry import Plugin, Registry, import_object, registry
+from fseft.registration import Plugin
+from fseft.registry import Registry, import_object, registry
 from fseft.training_config import DEFAULT_AUGMENTATIONS
 
 SIZE = (16, 20, 24)

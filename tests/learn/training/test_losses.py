@@ -13,7 +13,8 @@ from fseft.errors import FseftError
 from fseft.learn.training import components
 from fseft.learn.training.losses import Predictions, load_loss, masked_losses, segmentation_loss
 from fseft.plugin import Config, LossSpec, hookimpl
-from fseft.registry import Plugin, Registry
+from fseft.registration import Plugin
+from fseft.registry import Registry
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from fseft.errors import FseftError
 from fseft.learn.training import components, optimization
 from fseft.learn.training.optimization import load_schedule, make_optimizer
 from fseft.plugin import OptimizerSpec, ScheduleSpec, hookimpl
-from fseft.registry import Plugin, Registry, import_object, registry
+from fseft.registration import Plugin
+from fseft.registry import Registry, import_object, registry
 from fseft.training_config import TrainingConfig
 
 SCHEDULES = [spec.name for spec in registry().specs("schedule", ScheduleSpec)]
