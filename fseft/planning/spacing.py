@@ -28,6 +28,7 @@ SLICED = 1.5  # ratio of spacings from which an axis counts as through-plane
 AGREEMENT = 0.9  # fraction of the stacks that must share the through-plane axis
 ANISOTROPIC = 2.0  # ratio from which a network with the same kernel along all axes is misled
 MIN_BODY_SHARE = 0.25  # of the median volume that a patch must hold, as in nnU-Net
+RANGE_TOLERANCE = 0.1  # relative, of the range of spacings that a model was trained on
 STEP = 1.03  # factor between spacings that are tried, as in nnU-Net
 MIN_STRUCTURE_VOXELS = 2.0  # cube root of the volume of the smallest structure
 MIN_MEAN_DICE, MIN_DICE = 0.85, 0.6  # of the labels after the round trip
@@ -157,7 +158,10 @@ def _through_plane(spacing_mm: Sequence[float]) -> int | None:
 def _within_range(spacing_mm: Millimetres, contract: Contract) -> Millimetres:
     if contract.spacing_range_mm is None:
         return spacing_mm
-    return _millimetres(np.clip(spacing_mm, *contract.spacing_range_mm))
+    clipped = np.clip(spacing_mm, *contract.spacing_range_mm)
+    # Sides that are nearly in the range stay: resampling to almost the same grid only blurs.
+    is_near = np.isclose(clipped, spacing_mm, rtol=RANGE_TOLERANCE)
+    return _millimetres(np.where(is_near, spacing_mm, clipped))
 
 
 def _coarsen(start: Millimetres, problem: GridProblem) -> tuple[Millimetres, str]:

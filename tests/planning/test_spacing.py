@@ -191,7 +191,8 @@ def test_whole_bodies_keep_within_the_sizes_that_the_model_has_seen():
 def test_tiny_scans_keep_their_spacing():
     structures = {"anterior": (1.6, (20, 22, 16)), "posterior": (1.5, (18, 30, 20))}
     found = dataset([scan("a", (35, 50, 36), (1.0, 1.0, 1.0), structures)])
-    assert grid(found).spacing_mm == (1.0, 1.0, 1.0)
+    trained = TRAINED.model_copy(update={"spacing_range_mm": (1.01, 5.7)})
+    assert grid(found, trained).spacing_mm == (1.0, 1.0, 1.0)
 
 
 def test_a_finer_spacing_than_the_model_has_seen_is_coarsened():
