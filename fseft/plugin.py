@@ -23,7 +23,7 @@ import pluggy
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from fseft.schemas import Case, Dataset, FrozenModel, ModelCard
+from fseft.schemas import Case, Config, Dataset, ModelCard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +47,7 @@ __all__ = [
     "MetricSpec",
     "ModelCard",
     "OptimizerSpec",
+    "PlannerSpec",
     "Preset",
     "ReaderSpec",
     "ReporterSpec",
@@ -65,21 +66,6 @@ hookimpl = pluggy.HookimplMarker("fseft")
 
 STRICT = ConfigDict(extra="forbid")
 """Specs reject unknown fields."""
-
-
-class Config(FrozenModel):
-    """Base class of the settings of a component.
-
-    Its fields are the keys of `--set key=value`, described by `pydantic.Field(description=...)`;
-    the name `preset` is reserved.
-    """
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-    @property
-    def closed_form(self) -> bool:
-        """Whether a solver replaces training steps (`AdaptedNetwork.fit_closed_form`)."""
-        return False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -287,6 +273,14 @@ class ScheduleSpec(ConfigurableSpec):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class PlannerSpec(Spec):
+    """A planner of spacing and patch, for `fseft plan --planner NAME`.
+
+    Factory: a function of a `fseft.planning.spacing.GridProblem` that returns a `Grid`.
+    """
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class OptimizerSpec(ConfigurableSpec):
     """An optimizer, for `--set optimizer=NAME`.
 
@@ -373,6 +367,10 @@ class RegistrationHooks(Protocol):
     @hookspec
     def fseft_exporters(self) -> Iterable[ExporterSpec]:
         """Returns file formats for `fseft export --to NAME`."""
+
+    @hookspec
+    def fseft_planners(self) -> Iterable[PlannerSpec]:
+        """Returns planners for `fseft plan --planner NAME`."""
 
     @hookspec
     def fseft_commands(self, app: typer.Typer) -> None:

@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[str, type[api.Spec]]] = {
     "schedule": ("fseft_schedules", api.ScheduleSpec),
     "optimizer": ("fseft_optimizers", api.OptimizerSpec),
     "exporter": ("fseft_exporters", api.ExporterSpec),
+    "planner": ("fseft_planners", api.PlannerSpec),
 }
 """The kinds of components: the hook that returns their specs, and the type of these."""
 REQUIRED_ATTRIBUTES: dict[str, tuple[str, ...]] = {

@@ -50,7 +50,7 @@ PACKAGES = {
     "learn": DATA,
     "experiment": DATA | {"learn"},
     "builtin": DATA | {"learn", "metrics"},
-    "testing": LEARN | {"metrics"},
+    "testing": LEARN | {"metrics", "planning"},
     "model_zoo": LEARN,
     "planning": LEARN | {"model_zoo"},
     "adaptation": ZOO,

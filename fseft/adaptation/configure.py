@@ -13,10 +13,11 @@ from fseft.anatomy.vocabulary import has_sides, match_classes
 from fseft.errors import FseftError, IncompatibleError, did_you_mean, pluralise
 from fseft.learn.training.prefetch import derived_seed
 from fseft.planning.fingerprinting import TrainingLabels
+from fseft.planning.options import plan_options
 from fseft.planning.plan import measure, plan_adaptation
 from fseft.planning.training_step import steps_in_time
 from fseft.registry import registry
-from fseft.schemas import PlanOptions, TrainingSet
+from fseft.schemas import TrainingSet
 from fseft.volume.image import content_digest
 from fseft.volume.scan_range import scan_range
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         Millimetres,
         PartMode,
         Plan,
+        PlanOptions,
         ScanRange,
         Triple,
     )
@@ -93,7 +95,7 @@ class AdaptRequest:
     @property
     def plan_options(self) -> PlanOptions:
         """The values of the plan that the user sets."""
-        return PlanOptions(
+        return plan_options(
             spacing_mm=self.spacing_mm,
             patch_size=self.patch_size,
             minutes=self.minutes,

@@ -70,7 +70,7 @@ def list_components(kind: str) -> list[str]:
 
     Args:
         kind: "method", "model", "architecture", "reader", "reporter", "metric", "loss",
-            "augmentation", "schedule", "optimizer" or "exporter".
+            "augmentation", "schedule", "optimizer", "exporter" or "planner".
 
     Examples:
         >>> "dice" in list_components("metric")

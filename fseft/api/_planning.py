@@ -44,6 +44,7 @@ def plan(
     patch_size: Triple | None = None,
     crops_per_step: int | None = None,
     minutes: float | None = None,
+    planner: str = "field-of-view",
     name: str = "",
     memory_bytes: int | None = None,
     device: str = "auto",
@@ -61,6 +62,7 @@ def plan(
         patch_size: Voxels of a patch along the same axes; None to plan it.
         crops_per_step: Crops per training step; None to plan it.
         minutes: Training time budget; None for a default on a CPU, and no limit on a GPU.
+        planner: Name of the planner of spacing and patch.
         name: Name of an alternative plan, for `adapt(..., plan=name)`.
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
@@ -76,21 +78,22 @@ def plan(
         FseftError: The dataset is broken, the model unknown or of other channels, or the memory too
             small.
     """
+    from fseft.planning.options import plan_options
     from fseft.planning.plan import make_plan
-    from fseft.schemas import PlanOptions
 
     place = as_workspace(workspace)
     fingerprint, decided = make_plan(
         as_dataset(dataset, strict=strict),
         as_model(model, place),
         place,
-        PlanOptions(
+        plan_options(
             spacing_mm=spacing_mm,
             patch_size=patch_size,
             crops_per_step=crops_per_step,
             minutes=minutes,
             memory_bytes=memory_bytes,
             device=device,
+            planner=planner,
         ),
         name=name,
         workers=workers,
@@ -123,15 +126,15 @@ def preprocess(
         FseftError: As for `plan`, or a case is broken; all other cases are preprocessed first.
     """
     from fseft.planning import preprocessing
+    from fseft.planning.options import plan_options
     from fseft.planning.plan import make_plan
-    from fseft.schemas import PlanOptions
 
     place, data = as_workspace(workspace), as_dataset(dataset, strict=strict)
     _, decided = make_plan(
         data,
         as_model(model, place),
         place,
-        PlanOptions(memory_bytes=memory_bytes, device=device),
+        plan_options(memory_bytes=memory_bytes, device=device),
         workers=workers,
         callbacks=callbacks,
         reuse=True,

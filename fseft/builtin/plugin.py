@@ -1,8 +1,8 @@
 """The built-in components, registered through the hooks of any plugin; imports no torch.
 
 Every module of `methods/`, `architectures/`, `models/`, `readers/`, `reporters/`, `metrics/`,
-`losses/`, `augmentations/`, `schedules/`, `optimizers/` and `exporters/` is found by its file: it
-defines `SPEC`, or `SPECS`. Subpackages hold code that several modules share.
+`losses/`, `augmentations/`, `schedules/`, `optimizers/`, `exporters/` and `planners/` is found by
+its file: it defines `SPEC`, or `SPECS`. Subpackages hold code that several modules share.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         MethodSpec,
         MetricSpec,
         OptimizerSpec,
+        PlannerSpec,
         ReaderSpec,
         ReporterSpec,
         ScheduleSpec,
@@ -106,3 +107,9 @@ def fseft_optimizers() -> Iterable[OptimizerSpec]:
 def fseft_exporters() -> Iterable[ExporterSpec]:
     """Returns the built-in file formats of adapted networks."""
     return _specs("exporters")
+
+
+@hookimpl
+def fseft_planners() -> Iterable[PlannerSpec]:
+    """Returns the built-in planners."""
+    return _specs("planners")

@@ -66,6 +66,7 @@ class Kind(str, Enum):
     schedule = "schedule"
     optimizer = "optimizer"
     exporter = "exporter"
+    planner = "planner"
 
 
 def plugins(as_json: Json = False) -> None:

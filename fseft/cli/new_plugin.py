@@ -23,6 +23,7 @@ Kind = Literal[
     "schedule",
     "optimizer",
     "exporter",
+    "planner",
 ]
 
 plugin = typer.Typer(cls=HelpGroup, help="Write the package of a new plugin.", no_args_is_help=True)

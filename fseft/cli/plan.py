@@ -40,6 +40,13 @@ def plan(
     patch: Patch = "",
     crops: Crops = None,
     minutes: Minutes = None,
+    planner: Annotated[
+        str,
+        typer.Option(
+            help="Planner of spacing and patch (`fseft show planner` lists them).",
+            rich_help_panel=PLAN,
+        ),
+    ] = "field-of-view",
     name: Annotated[
         str,
         typer.Option(
@@ -79,6 +86,7 @@ def plan(
         patch_size=triple("--patch", patch, int, example="64,64,32"),
         crops_per_step=crops,
         minutes=minutes,
+        planner=planner,
         name=name,
         memory_bytes=parse_memory(memory) if memory else None,
         device=device,

@@ -9,6 +9,7 @@ from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
 from fseft.planning.fingerprinting import fingerprint_dataset, restrict_labels
+from fseft.planning.options import NO_OPTIONS
 from fseft.planning.training_step import (
     MEMORY_FRACTION,
     choose_step,
@@ -16,6 +17,7 @@ from fseft.planning.training_step import (
     for_minutes,
     show_bytes,
 )
+from fseft.registry import registry
 from fseft.schemas import Contract, Decision, Fingerprint, Plan, PlanOptions, Preprocessing
 from fseft.workspace import digest, read_document, write_document
 
@@ -28,11 +30,9 @@ if TYPE_CHECKING:
     from fseft.planning.fingerprinting import TrainingLabels
     from fseft.planning.spacing import Grid
     from fseft.planning.training_step import Budget, Device, Resources, TrainingStep
-    from fseft.schemas import Dataset, ModelCard
+    from fseft.schemas import Dataset, ModelCard, Triple
     from fseft.workspace import Workspace
 
-NO_OPTIONS = PlanOptions()
-"""Everything is planned."""
 VOXEL_BUDGETS: Mapping[Device, int] = {"cpu": 64**3, "cuda": 128**3}
 """Voxels of a patch: a CPU processes them in seconds."""
 
@@ -219,10 +219,10 @@ def _grid(
     dataset: Dataset | None,
 ) -> Grid:
     from fseft.planning.label_round_trip import label_round_trip
-    from fseft.planning.spacing import GridProblem, choose_grid
+    from fseft.planning.spacing import GridProblem
 
     contract, limits = model.card.contract, _patch_limits(model)
-    _check_options(options, limits)
+    _check_patch(options.patch_size or limits.minimum, limits)
     round_trip = dataset and label_round_trip(dataset, fingerprint, contract.orientation)
     problem = GridProblem(
         contract=contract,
@@ -234,7 +234,10 @@ def _grid(
         spacing_mm=options.spacing_mm,
         patch_size=options.patch_size,
     )
-    return choose_grid(problem)
+    grid: Grid = registry().factory("planner", options.planner)(problem)
+    if grid.patch_size != contract.patch_size:
+        _check_patch(grid.patch_size, limits)
+    return grid
 
 
 def _warnings(
@@ -252,14 +255,9 @@ def _patch_limits(model: FoundationModel) -> PatchLimits:
     return patch_limits(model.architecture(), model.card.hparams)
 
 
-def _check_options(options: PlanOptions, limits: PatchLimits) -> None:
-    """Refuses a spacing or a patch that no network accepts."""
-    if options.spacing_mm is not None and min(options.spacing_mm) <= 0:
-        raise FseftError(
-            f"a spacing of {_times(options.spacing_mm)} mm is not positive", hint="Set another."
-        )
-    patch = options.patch_size
-    if patch is not None and limits.nearest(patch) != patch:
+def _check_patch(patch: Triple, limits: PatchLimits) -> None:
+    """Refuses a patch that the network does not accept."""
+    if limits.nearest(patch) != patch:
         raise FseftError(
             f"a patch of {_times(patch)} voxels does not suit the network",
             hint=f"Set multiples of {_times(limits.divisor)}, from {_times(limits.minimum)} on.",

@@ -96,19 +96,13 @@ def choose_grid(problem: GridProblem) -> Grid:
     Args:
         problem: Model, data and limits.
     """
-    prescribed = problem.spacing_mm or problem.contract.spacing_mm
-    if prescribed is not None:
-        reason = "set by hand" if problem.spacing_mm else "as the model was trained"
-        return Grid(prescribed, problem.patch_at(prescribed), reason)
+    if prescribed := _prescribed_grid(problem):
+        return prescribed
     native, reason = native_spacing(problem.fingerprint, problem.contract.orientation)
     start = _within_range(native, problem.contract)
     spacing, shortcomings = _coarsen(start, problem)
     spacing, loss = _keep_labels(spacing, start, problem)
-    rejected = []
-    if spacing != start:
-        rejected.append(f"{_mm(start)} mm: {shortcomings}")
-    if loss:
-        rejected.append(loss)
+    too_fine = f"{_mm(start)} mm: {shortcomings}" if spacing != start else ""
     if start != native:
         low, high = problem.contract.spacing_range_mm or (0, 0)
         reason = f"{reason}; within {low:g} to {high:g} mm, as the model was trained"
@@ -116,9 +110,27 @@ def choose_grid(problem: GridProblem) -> Grid:
         spacing_mm=spacing,
         patch_size=problem.patch_at(spacing),
         reason=_reason(spacing, start, reason, problem),
-        rejected=tuple(rejected),
+        rejected=tuple(filter(None, (too_fine, loss))),
         warnings=tuple(_unmet(spacing, problem)),
     )
+
+
+def native_grid(problem: GridProblem) -> Grid:
+    """Keeps the spacing of the files, unless the model or the user prescribes another."""
+    if prescribed := _prescribed_grid(problem):
+        return prescribed
+    spacing, reason = native_spacing(problem.fingerprint, problem.contract.orientation)
+    return Grid(spacing, problem.patch_at(spacing), reason)
+
+
+def _prescribed_grid(problem: GridProblem) -> Grid | None:
+    """Returns the grid with the spacing that the user or the model prescribes."""
+    if problem.spacing_mm is not None:
+        return Grid(problem.spacing_mm, problem.patch_at(problem.spacing_mm), "set by hand")
+    trained = problem.contract.spacing_mm
+    if trained is not None:
+        return Grid(trained, problem.patch_at(trained), "as the model was trained")
+    return None
 
 
 def native_spacing(fingerprint: Fingerprint, orientation: str) -> tuple[Millimetres, str]:

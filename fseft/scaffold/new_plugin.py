@@ -28,6 +28,7 @@ USAGE = {
     "augmentation": f"{_ADAPT} --set augment=default,{{name}}",
     "schedule": f"{_ADAPT} --set schedule={{name}}",
     "optimizer": f"{_ADAPT} --set optimizer={{name}}",
+    "planner": "fseft plan DATASET --model phantom-tiny --planner {name}",
     "exporter": "fseft export ADAPTER --to {name} -o OUTPUT",
 }
 """Kind of component -> a command that uses the example."""

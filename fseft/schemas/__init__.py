@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from fseft.schemas.base import Config as Config
 from fseft.schemas.base import Document as Document
 from fseft.schemas.base import FrozenModel as FrozenModel
 from fseft.schemas.base import LabelTable as LabelTable
@@ -156,6 +157,7 @@ class PlanOptions(FrozenModel):
         minutes: Training time budget.
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
+        planner: Name of the planner of spacing and patch.
     """
 
     spacing_mm: Millimetres | None = None
@@ -164,6 +166,7 @@ class PlanOptions(FrozenModel):
     minutes: float | None = Field(default=None, gt=0)
     memory_bytes: int | None = None
     device: str = "auto"
+    planner: str = "field-of-view"
 
 
 class Plan(Document):

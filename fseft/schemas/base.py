@@ -119,3 +119,18 @@ class Document(FrozenModel):
     """The content of one JSON file, with the version of its format."""
 
     schema_version: int = 1
+
+
+class Config(FrozenModel):
+    """Base class of the settings of a component.
+
+    Its fields are the keys of `--set key=value`, described by `pydantic.Field(description=...)`;
+    the name `preset` is reserved.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @property
+    def closed_form(self) -> bool:
+        """Whether a solver replaces training steps (`AdaptedNetwork.fit_closed_form`)."""
+        return False

@@ -15,6 +15,7 @@ MODULES = (
     "reporters",
     "resume",
     "method_harness",
+    "planners",
     "lazy_imports",
     "training_components",
 )
@@ -27,6 +28,7 @@ from fseft.testing.fixtures import only_plugins  # noqa: E402
 from fseft.testing.methods import method_checks  # noqa: E402
 from fseft.testing.metrics import metric_checks  # noqa: E402
 from fseft.testing.models import model_checks  # noqa: E402
+from fseft.testing.planners import a_grid_problem, planner_checks  # noqa: E402
 from fseft.testing.readers import reader_checks  # noqa: E402
 from fseft.testing.reporters import reporter_checks  # noqa: E402
 from fseft.testing.tiny_networks import TINY_NETWORKS, TinyNetwork  # noqa: E402
@@ -40,6 +42,7 @@ from fseft.testing.training_components import (  # noqa: E402
 __all__ = [
     "TINY_NETWORKS",
     "TinyNetwork",
+    "a_grid_problem",
     "architecture_checks",
     "augmentation_checks",
     "exporter_checks",
@@ -49,6 +52,7 @@ __all__ = [
     "model_checks",
     "only_plugins",
     "optimizer_checks",
+    "planner_checks",
     "reader_checks",
     "reporter_checks",
     "schedule_checks",

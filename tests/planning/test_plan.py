@@ -16,6 +16,7 @@ from fseft.model_zoo.catalogue import find_model
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import TrainingLabels
 from fseft.planning.label_round_trip import label_round_trip
+from fseft.planning.options import plan_options
 from fseft.planning.plan import make_plan, measure, plan_adaptation, stored_plan
 from fseft.planning.training_step import for_minutes
 from fseft.schemas import Contract, Intensity, ModelCard, Plan, PlanOptions
@@ -85,7 +86,7 @@ class Cases(Callbacks):
 def plan_of(folder, model, store, measured=None, **options):
     callbacks = None if measured is None else Cases(measured)
     dataset = read_dataset(folder)
-    choices = PlanOptions(**options)
+    choices = plan_options(**options)
     return make_plan(dataset, find_model(model, store), store, choices, callbacks=callbacks)
 
 
@@ -314,7 +315,9 @@ def test_values_set_by_hand_go_first(dataset, store):
     "wrong", [{"spacing_mm": (1, 1, 0)}, {"patch_size": (50, 48, 48)}, {"patch_size": (16, 48, 48)}]
 )
 def test_a_grid_that_no_network_accepts_is_refused(dataset, store, wrong):
-    with pytest.raises(FseftError, match=r"not positive|multiples of 16×16×16, from 32×32×32"):
+    with pytest.raises(
+        FseftError, match=r"must be greater than 0|multiples of 16×16×16, from 32×32×32"
+    ):
         plan_of(dataset, "none", store, device="cpu", **wrong)
 
 
@@ -353,3 +356,10 @@ def test_the_labels_of_a_coarse_grid_come_back_with_a_loss(dataset, store):
     assert set(round_trip((2, 1.5, 1.5)).values()) == {1}
     coarse = round_trip((11, 11, 11))
     assert 0 < coarse["spleen"] < coarse["liver"] < 1
+
+
+def test_another_planner_is_chosen_by_name(dataset, store):
+    _, plan = plan_of(dataset, "none", store, device="cpu", planner="native")
+    assert plan.preprocessing.spacing_mm == (2, 1.5, 1.5)
+    with pytest.raises(FseftError, match="unknown planner 'best'"):
+        plan_of(dataset, "none", store, device="cpu", planner="best")
