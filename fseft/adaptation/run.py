@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.differences import SUPPORT, describe_differences
+from fseft.adaptation.outcome import (
+    has_diverged,
+    largest_weight,
+    outcome_warnings,
+    training_dice,
+)
 from fseft.adaptation.training import SOLVED, train_adapter
 from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import CallbackList, Callbacks
@@ -92,8 +98,12 @@ def adapt(
         previous = _previous_run(folder, run, overwrite=request.overwrite)
         if previous and previous.outcome == "finished" and _is_usable(adapter):
             (folder / CHECKPOINT).unlink(missing_ok=True)  # of a process killed at the very end
-            return Adaptation(previous, folder, adapter, already_done=True)
-        return _adapt(config, run, folder, workspace, callbacks or Callbacks())
+            result = Adaptation(previous, folder, adapter, already_done=True)
+        else:
+            result = _adapt(config, run, folder, workspace, callbacks or Callbacks())
+    for warning in outcome_warnings(result.run):
+        logger.warning("%s: %s", folder, warning)
+    return result
 
 
 def _is_usable(adapter: Path) -> bool:
@@ -317,13 +327,17 @@ def _train(
     training = train_adapter(
         config, architecture, adapted, cached, workspace, callbacks, state=state, save=save
     )
-    _check_length(training.step, training.losses, training.stopped_by)
+    _warn_if_undertrained(training.losses, training.stopped_by)
+    largest = largest_weight(adapted)
+    dice = training_dice(config, adapted, cached)
     return run.model_copy(
         update={
             "outcome": "finished",
             "epochs": len(training.losses),
             "stopped_by": training.stopped_by,
             "final_loss": training.losses[-1] if training.losses else None,
+            "training_dice": dice,
+            "diverged": has_diverged(largest, training.losses, list(dice.values())),
             "seconds": round(training.seconds, 1),
             "trained_parameters": count_parameters(adapted.network, trainable=True),
             "notes": tuple(adapted.notes()),
@@ -331,16 +345,9 @@ def _train(
     )
 
 
-def _check_length(steps: int, losses: list[float], stopped_by: str) -> None:
-    """Refuses a training without steps, and warns if its loss still decreased at the end."""
-    if stopped_by == SOLVED:
-        return
-    if steps == 0:
-        raise FseftError(
-            "the time budget ended before the first training step",
-            hint="Raise or drop the time budget; cached results are reused.",
-        )
-    if is_undertrained(losses):
+def _warn_if_undertrained(losses: list[float], stopped_by: str) -> None:
+    """Warns if the loss still decreased at the end."""
+    if stopped_by != SOLVED and is_undertrained(losses):
         logger.warning(
             "training ended after %s (%s) before the loss converged; more epochs or time may "
             "improve the adapter",

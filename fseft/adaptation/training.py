@@ -109,6 +109,7 @@ def train_adapter(
             config.training,
             steps_per_epoch=len(cached),
             minutes=config.request.minutes,
+            min_steps=len(cached),
             on_step=callbacks.on_step,
             on_epoch=on_epoch,
             save=save,

@@ -234,6 +234,12 @@ def adapt(
         show_json({"adapter": str(adapter.path), **run})
     else:
         _show(adapter)
+    if adapter.run and adapter.run.diverged:
+        raise typer.Exit(DIVERGED)
+
+
+DIVERGED = 3
+"""Exit status after a training whose adapter is of no use."""
 
 
 def _settings(texts: Iterable[str], crops: int | None) -> dict[str, Any]:

@@ -185,9 +185,9 @@ def main() -> None:
     """Runs the program and exit with its status.
 
     The status is 0 on success, 1 after an unexpected exception (an `error:` line with the traceback
-    below), 2 after an error that the user can fix (the line only), 130 after Ctrl-C and 143 after
-    SIGTERM. `--debug`, anywhere in the command line, or `FSEFT_DEBUG=1` adds the traceback to every
-    error.
+    below), 2 after an error that the user can fix (the line only), 3 after a training that
+    diverged, 130 after Ctrl-C and 143 after SIGTERM. `--debug`, anywhere in the command line, or
+    `FSEFT_DEBUG=1` adds the traceback to every error.
     """
     debug = os.environ.get("FSEFT_DEBUG", "0") not in ("", "0")
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]

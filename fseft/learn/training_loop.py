@@ -131,6 +131,7 @@ def train(
     *,
     steps_per_epoch: int,
     minutes: float | None = None,
+    min_steps: int = 1,
     on_step: Callable[[Epoch], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     save: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -146,7 +147,10 @@ def train(
             that number, so that a resumed run equals an uninterrupted one.
         config: Epochs, schedule, stopping.
         steps_per_epoch: Optimizer steps per epoch.
-        minutes: Time budget. The schedule is stretched over it, up to the configured epochs.
+        minutes: Time budget, of wall-clock time. The schedule is stretched over it, up to the
+            configured epochs.
+        min_steps: Steps that are trained even if they exceed the time budget, as on a machine that
+            is busy with other things.
         on_step: Called after each step, with the epoch so far.
         on_epoch: Called after each epoch.
         save: Called with the state after some epochs, see `checkpoint_seconds`.
@@ -158,7 +162,7 @@ def train(
     Raises:
         FseftError: The loss or the gradient is not a finite number.
     """
-    clock = _Clock(training, minutes, config.epochs * steps_per_epoch, world)
+    clock = _Clock(training, minutes, config.epochs * steps_per_epoch, min_steps, world)
     saved = -math.inf  # save after the first epoch: features may have been extracted before it
     while not training.stopped_by:
         losses: list[float] = []
@@ -185,10 +189,16 @@ class _Clock:
     """Progress of the schedule: by steps, or by the time budget where that ends first."""
 
     def __init__(
-        self, training: Training, minutes: float | None, total: int, world: DistributedContext
+        self,
+        training: Training,
+        minutes: float | None,
+        total: int,
+        min_steps: int,
+        world: DistributedContext,
     ) -> None:
         self.training = training
         self.total = total
+        self.min_steps = min_steps
         self.world = world
         self.budget = math.inf if minutes is None else 60 * minutes
         self.started = time.monotonic() - training.seconds
@@ -206,7 +216,10 @@ class _Clock:
 
     def is_up(self) -> bool:
         """Returns whether another step, as long as recent slow ones, would exceed the budget."""
-        return self._synchronised(self.seconds() + self.step_seconds) > self.budget
+        elapsed = self._synchronised(self.seconds() + self.step_seconds)
+        if self.training.step < self.min_steps:
+            return False
+        return elapsed > self.budget
 
     def _synchronised(self, seconds: float) -> float:
         """Returns the time of rank 0, so that all ranks take the same decision."""

@@ -342,6 +342,10 @@ class Run(Document):
     epochs: int = 0
     stopped_by: str = ""
     final_loss: float | None = None
+    training_dice: dict[str, float] = Field(
+        default={}, description="structure -> Dice on crops of the training cases, at the end"
+    )
+    diverged: bool = Field(default=False, description="whether the training led nowhere")
     seconds: float = 0.0
     plugins: tuple[Provenance, ...] = ()
     notes: tuple[str, ...] = Field(default=(), description="remarks of the method on its result")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -29,3 +30,14 @@ def test_what_each_structure_starts_from_is_shown_before_training(trains, unknow
     rows = [line.split() for line in shown.splitlines()]
     assert ["lkidney", "left", "kidney"] in rows
     assert ["tumour", "-,", *unknown.split()] in rows
+
+
+def test_a_training_that_diverged_ends_with_status_3_and_says_so_in_json(fseft, blobs, workspace):
+    ended = fseft(
+        *("adapt", str(blobs), "--model", "tiny", "--method", "linear-probe", "--k", "1"),
+        *("--workspace", str(workspace.root), "--device", "cpu", "--json", "--set", "epochs=4"),
+        *("--set", "learning_rate=1e8", "--set", "optimizer=sgd", "--set", "max_grad_norm=null"),
+    )
+    assert ended.status == 3
+    assert json.loads(ended.out)["diverged"] is True
+    assert any("the training diverged" in line for line in ended.warnings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from itertools import pairwise
 
 import pytest
@@ -136,36 +135,46 @@ def test_states_are_saved_after_the_first_epoch_then_no_oftener_than_asked_and_a
     assert [state["step"] for state in states] == [3, 18]
 
 
-def test_the_time_budget_is_kept():
-    adapted, loss_of = a_problem()
-    recipe = RECIPE.model_copy(update={"epochs": 100_000})
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the training loop, on which a step takes a second."""
+    now = [0.0]
+    monkeypatch.setattr("fseft.learn.training_loop.time.monotonic", lambda: now[0])
+    return now
 
-    def slow(step):
-        time.sleep(0.01)
+
+def timed(clock, recipe, *, seconds, **options):
+    """Train with a time budget of some seconds."""
+    adapted, loss_of = a_problem()
+
+    def loss_after_a_second(step):
+        clock[0] += 1
         return loss_of(step)
 
-    began = time.monotonic()
-    training = train(
-        make_training_state(adapted, recipe), slow, recipe, steps_per_epoch=3, minutes=0.5 / 60
+    state = make_training_state(adapted, recipe)
+    return train(
+        state, loss_after_a_second, recipe, steps_per_epoch=3, minutes=seconds / 60, **options
     )
-    assert training.stopped_by == "time budget"
-    assert training.losses
-    assert time.monotonic() - began < 0.8
 
 
-def test_the_schedule_is_stretched_over_the_time_budget():
+def test_the_time_budget_is_kept(clock):
+    training = timed(clock, RECIPE.model_copy(update={"epochs": 100_000}), seconds=20.5)
+    assert (training.stopped_by, training.step) == ("time budget", 20)
+
+
+def test_the_schedule_is_stretched_over_the_time_budget(clock):
     rates = []
     recipe = RECIPE.model_copy(update={"epochs": 100_000})
-    trained(recipe, minutes=0.3 / 60, on_epoch=lambda epoch: rates.append(epoch.learning_rate))
+    timed(clock, recipe, seconds=60, on_epoch=lambda epoch: rates.append(epoch.learning_rate))
     assert max(rates) > 0.04
-    assert rates[-1] < max(rates) / 3  # the last of a busy machine's uneven steps are left out
+    assert rates[-1] < max(rates) / 3
 
 
-@pytest.mark.parametrize("minutes", [0.0, 1e-9])
-def test_a_budget_too_small_for_a_step_ends_at_once(minutes):
-    training = trained(minutes=minutes)
-    assert training.stopped_by == "time budget"
-    assert training.step <= 1
+@pytest.mark.parametrize(("min_steps", "steps"), [(1, 1), (3, 3), (4, 4)])
+def test_a_budget_too_small_for_a_step_still_allows_the_fewest_steps(clock, min_steps, steps):
+    training = timed(clock, RECIPE, seconds=1e-9, min_steps=min_steps)
+    assert (training.stopped_by, training.step) == ("time budget", steps)
+    assert training.losses
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -1,0 +1,128 @@
+"""Signs that a training failed: weights that diverged, and structures that were not learned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fseft.adaptation.support_crops import crop_source
+from fseft.errors import FseftError
+from fseft.learn.training.prefetch import derived_seed
+from fseft.learn.training_loop import autocast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fseft.adaptation.configure import AdaptConfig
+    from fseft.learn.adapters.adapted_network import AdaptedNetwork
+    from fseft.schemas import Run
+    from fseft.volume.cache import Array, CachedCase
+
+MAX_WEIGHT = 1e6
+"""Absolute value of a trained parameter from which a training counts as diverged."""
+LEARNED_DICE = 0.05
+"""Dice on training crops below which a structure counts as not learned."""
+MIN_EPOCHS = 20
+"""Epochs from which a training that learned no structure counts as diverged."""
+_CROPS = 16
+
+
+def largest_weight(adapted: AdaptedNetwork) -> float:
+    """Returns the largest absolute value of the trained parameters.
+
+    Raises:
+        FseftError: A parameter is not finite.
+    """
+    largest = 0.0
+    for name, parameter in adapted.trainable_parameters():
+        values = parameter.detach()
+        if not torch.isfinite(values).all():
+            cause = f"the training ended with values of {name} that are not finite"
+            raise FseftError(cause, hint="Lower the learning rate and run again.")
+        largest = max(largest, float(values.abs().max())) if values.numel() else largest
+    return largest
+
+
+@torch.no_grad()
+def training_dice(
+    config: AdaptConfig, adapted: AdaptedNetwork, cached: Sequence[CachedCase]
+) -> dict[str, float]:
+    """Computes the Dice of each structure on crops of the training cases, without augmentation.
+
+    Args:
+        config: The resolved configuration.
+        adapted: The trained network.
+        cached: The preprocessed training cases.
+
+    Returns:
+        Structure -> Dice over all crops, for the structures that occur in at least one of them.
+    """
+    adapted.network.eval()
+    counts = np.zeros((3, len(config.labels)), np.int64)
+    for image, label in _crops(config, cached):
+        with autocast(config.plan.device, config.training.precision):
+            logits = adapted.network(torch.from_numpy(image[None]).to(config.plan.device))
+        predicted = logits[0].argmax(0).cpu().numpy()
+        counts += _voxels(predicted, label[0], len(config.labels))
+    overlap, predicted_size, size = counts
+    dice = 2 * overlap / np.maximum(predicted_size + size, 1)
+    scores = zip(config.labels, dice.tolist(), size, strict=True)
+    return {name: round(score, 4) for name, score, voxels in scores if voxels}
+
+
+def _voxels(predicted: Array, reference: Array, structures: int) -> Array:
+    """Counts the voxels of each structure (3, structures): in both label maps, in either one."""
+    both = predicted[predicted == reference]
+    counts = [
+        np.bincount(labels.ravel(), minlength=structures + 1)
+        for labels in (both, predicted, reference)
+    ]
+    return np.stack(counts)[:, 1:]
+
+
+def _crops(config: AdaptConfig, cached: Sequence[CachedCase]) -> Iterator[tuple[Array, Array]]:
+    """Yields crops near each structure in turn, of the cases in turn."""
+    source = crop_source(config, foreground=1.0)
+    rng = np.random.default_rng(derived_seed(config.request.seed, "training-dice"))
+    structures = len(config.labels)
+    for number in range(min(_CROPS, 2 * structures)):
+        case = cached[(number + number // structures) % len(cached)]
+        structure = 1 + number % structures
+        yield source.read(case, source.start_near(case, structure, rng))
+
+
+def has_diverged(largest: float, losses: Sequence[float], dice: Sequence[float]) -> bool:
+    """Returns whether a training led nowhere.
+
+    Args:
+        largest: Largest absolute value of the trained parameters.
+        losses: Training loss of each epoch.
+        dice: Dice of each structure on training crops.
+
+    Examples:
+        >>> has_diverged(1e30, [0.98], [0.0]), has_diverged(2.0, [0.9] * 20, [0.0, 0.01])
+        (True, True)
+        >>> has_diverged(2.0, [0.9], [0.0]), has_diverged(2.0, [0.9] * 20, [0.0, 0.5])
+        (False, False)
+    """
+    if largest > MAX_WEIGHT:
+        return True
+    if len(losses) < MIN_EPOCHS or not dice:
+        return False
+    return max(dice) < LEARNED_DICE
+
+
+def outcome_warnings(run: Run) -> list[str]:
+    """Describes what went wrong in a finished run."""
+    if run.diverged:
+        loss = f"loss {run.final_loss:.4f}" if run.final_loss is not None else "no loss"
+        remedy = "lower the learning rate, and overwrite the run"
+        return [f"the training diverged ({loss}), and its adapter is of no use; {remedy}"]
+    missed = [name for name, dice in run.training_dice.items() if dice < LEARNED_DICE]
+    if not missed:
+        return []
+    listed = ", ".join(f"{name} ({run.training_dice[name]:.2f})" for name in missed)
+    remedy = "train longer, or check the labels"
+    return [f"not learned: {listed}, by the Dice on crops of the training cases; {remedy}"]
