@@ -37,12 +37,20 @@ class TrainingPair(BaseModel):
         return {"image": pair} if isinstance(pair, str) else pair
 
 
+class ListedCase(BaseModel):
+    """Paths of the images of a case, one per channel, and of its label."""
+
+    images: list[str] = Field(min_length=1)
+    label: str | None = None
+
+
 class NnunetDeclaration(BaseModel):
     """The part of `dataset.json` of nnU-Net v2 that is read; other keys are allowed."""
 
     channel_names: dict[str, str]
     labels: dict[str, JsonValue] = {}
     file_ending: str = ""
+    dataset: dict[str, ListedCase] = {}
     name: JsonValue = ""
 
 

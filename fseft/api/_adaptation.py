@@ -78,7 +78,7 @@ def adapt(
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
         workers: Processes that preprocess, or the address of a dask scheduler.
-        strict: Refuse images without a label and labels without an image.
+        strict: Refuse images without a label, labels without an image, and unused files.
         overwrite: Discard an existing run and start over.
         reporters: Names of additional reporters.
         workspace: Folder for fingerprints, caches, runs and models.

@@ -72,7 +72,7 @@ def benchmark(
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
         workers: Processes, one trial each, or the address of a dask scheduler.
-        strict: Refuse images without a label and labels without an image.
+        strict: Refuse images without a label, labels without an image, and unused files.
         overwrite: Discard existing runs and start over.
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the trials.

@@ -24,7 +24,7 @@ def read_dataset(folder: str | Path, *, strict: bool = False) -> Dataset:
 
     Args:
         folder: The folder, in a layout that a reader detects.
-        strict: Refuse images without a label and labels without an image.
+        strict: Refuse images without a label, labels without an image, and unused files.
 
     Raises:
         FseftError: The folder is missing, of an unknown layout, or broken.
@@ -67,7 +67,7 @@ def plan(
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
         workers: Processes, or the address of a dask scheduler.
-        strict: Refuse images without a label and labels without an image.
+        strict: Refuse images without a label, labels without an image, and unused files.
         workspace: Folder for fingerprints and plans.
         callbacks: Observe the progress.
 

@@ -29,6 +29,7 @@ def pretrain(
     labels: Sequence[str] | None = None,
     missing_label: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
+    strict: bool = False,
     device: str = "auto",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
@@ -50,6 +51,7 @@ def pretrain(
             or "unannotated"; the empty name stands for all other datasets.
         settings: Training settings that differ from those of pre-training, such as `epochs`, and
             hyper-parameters of the architecture.
+        strict: Refuse images without a label, labels without an image, and unused files.
         device: "auto", "cpu" or "cuda".
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the epochs.
@@ -85,7 +87,7 @@ def pretrain(
 
     def resolve() -> PretrainRequest:
         return PretrainRequest(
-            datasets=tuple(map(as_dataset, entries)),
+            datasets=tuple(as_dataset(entry, strict=strict) for entry in entries),
             name=name,
             init=as_initial_weights(init, place),
             architecture=architecture,

@@ -37,7 +37,7 @@ Strict = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Refuse images without a label and labels without an image.",
+        help="Refuse images without a label, labels without an image, and unused files.",
         rich_help_panel=DATA,
     ),
 ]

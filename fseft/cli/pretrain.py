@@ -23,6 +23,7 @@ from fseft.cli.options import (
     LearningRate,
     Minutes,
     Seed,
+    Strict,
     Workspace,
     accept_former_options,
 )
@@ -184,6 +185,7 @@ def pretrain(
             rich_help_panel=TRAINING,
         ),
     ] = False,
+    strict: Strict = False,
     device: Device = "auto",
     workers: Annotated[
         int,
@@ -267,6 +269,7 @@ def pretrain(
         "init": init,
         "allow_pickle": allow_pickle,
         "labels": names(labels),
+        "strict": strict,
         "missing_label": _missing_label(missing_label or ()),
         "masking": masking,
         "temperature": _temperature(sampling, balanced=balanced, natural=natural),

@@ -14,6 +14,7 @@ from fseft.errors import FseftError, PluginError, pluralise, summarise_exception
 from fseft.registration import PLUGIN_EXCEPTIONS
 from fseft.registry import registry
 from fseft.schemas import Dataset
+from fseft.volume.image_files import SUPPORTED, is_image, is_unread_image
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ _LAYOUTS = (
     "distributes it; bare folders imagesTr and labelsTr with the same file names."
 )
 _DISABLE = "Disable its plugin: `fseft -p no:NAME ...`; `fseft plugins` lists them."
+_PLACES = ("imagesTr", "labelsTr")
 _MAX_NAMES = 3  # cases in a warning
 
 
@@ -43,7 +45,8 @@ def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
 
     Args:
         folder: Dataset in a layout that a reader detects.
-        strict: Refuse labels without an image and images without a label, instead of warning.
+        strict: Refuse labels without an image, images without a label and images that the reader
+            does not use, instead of warning.
 
     Returns:
         The dataset, named after its folder. Labels without an image are skipped, images without a
@@ -57,10 +60,11 @@ def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
     reader = _find_reader(folder)
     dataset = _checked_answer(_read(reader, folder), reader, folder)
     cases = tuple(case for case in dataset.cases if case.images)
+    unused = _unused_files(folder, dataset)
     if not cases:
-        raise FseftError("has no image", file=folder, hint="Put images into imagesTr.")
+        raise _no_image_error(folder, unused)
     without_image = [case.name for case in dataset.cases if not case.images]
-    warnings = (*dataset.warnings, *_incomplete_cases(without_image, cases))
+    warnings = (*dataset.warnings, *_incomplete_cases(without_image, cases), *_warn_unused(unused))
     if strict and warnings:
         hint = "Complete or remove them, or read the dataset without the strict check."
         raise FseftError(warnings[0], file=folder, hint=hint)
@@ -153,6 +157,43 @@ def _incomplete_cases(without_image: Sequence[str], cases: Sequence[Case]) -> li
         subject = pluralise(len(unlabelled), "image")
         warnings.append(f"{subject} without a label ({_first(unlabelled)}): not used for training")
     return warnings
+
+
+def _unused_files(folder: Path, dataset: Dataset) -> list[str]:
+    """Returns images and labels that are in no case, as their names or formats are others."""
+    from fseft.volume.masks import label_files
+
+    files = [file for case in dataset.cases for file in (*case.images, *label_files(case))]
+    used = {file.resolve() for file in files}
+    return [
+        f"{place}/{path.name}"
+        for place in _PLACES
+        for path in _visible_entries(folder / place)
+        if (is_image(path) or is_unread_image(path)) and path.resolve() not in used
+    ]
+
+
+def _visible_entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _warn_unused(unused: Sequence[str]) -> list[str]:
+    if not unused:
+        return []
+    names = _first(unused)
+    return [f"{pluralise(len(unused), 'file')} with another name or format ({names}): not used"]
+
+
+def _no_image_error(folder: Path, unused: Sequence[str]) -> FseftError:
+    """Returns the error for a dataset without an image, or with images that are not understood."""
+    images = [name for name in unused if name.startswith(_PLACES[0])]
+    if not images:
+        return FseftError("has no image", file=folder, hint="Put images into imagesTr.")
+    cause = f"has {pluralise(len(images), 'image')}, none of which is used ({_first(images)})"
+    hint = f"Check their names, and the file_ending in dataset.json. {SUPPORTED}"
+    return FseftError(cause, file=folder, hint=hint)
 
 
 def _first(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fseft.volume.dicom_files import is_series
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 SUPPORTED = f"Supported are {', '.join(IMAGE_SUFFIXES)} and folders with one DICOM series."
@@ -22,13 +22,13 @@ _UNREAD_SUFFIXES = frozenset(
 )
 
 
-def suffix_of(path: Path) -> str:
+def suffix_of(path: PurePath) -> str:
     """Returns the image suffix of a file in lower case; empty if the format is not read."""
     name = path.name.lower()
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
 
 
-def case_name(path: Path) -> str:
+def case_name(path: PurePath) -> str:
     """Returns the file name without its image suffix.
 
     Names are composed (NFC), so that `é` is the same in files of all operating systems.

@@ -534,6 +534,22 @@ def test_a_bad_option_is_refused(fseft, livers, tmp_path, command, words):
     refused(fseft(*shlex.split(command)), words)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "plan livers --model none",
+        "preprocess livers --model none",
+        LORA,
+        BENCHMARK,
+        "pretrain livers --name m",
+    ],
+)
+def test_every_command_that_reads_a_dataset_can_refuse_unused_files(fseft, livers, command):
+    (livers / "imagesTr" / "d_0000.mhd").touch()
+    words = ["livers: 1 file with another name or format (imagesTr/d_0000.mhd): not used"]
+    refused(fseft(*shlex.split(command), "--strict"), words)
+
+
 def test_a_byte_order_mark_is_no_part_of_a_case_name(livers, tmp_path):
     (tmp_path / "names.txt").write_bytes("\ufeffa\r\nb\r\n".encode())
     assert case_names([str(tmp_path / "names.txt"), "c"]) == ("a", "b", "c")

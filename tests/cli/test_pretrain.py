@@ -25,7 +25,7 @@ def requests(monkeypatch):
         return CARD
 
     monkeypatch.setattr(run, "pretrain", pretrain)
-    monkeypatch.setattr(_pretraining, "as_dataset", lambda folder: folder)
+    monkeypatch.setattr(_pretraining, "as_dataset", lambda folder, **_: folder)
     return captured
 
 

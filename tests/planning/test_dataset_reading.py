@@ -67,6 +67,45 @@ def test_images_without_label_are_kept_with_one_warning(tmp_path):
         read_dataset(folder, strict=True)
 
 
+def test_images_that_are_in_no_case_are_named_in_one_warning(tmp_path):
+    folder = bare(tmp_path / "d", ["a"], ["a"])
+    (folder / "imagesTr" / "series").mkdir()
+    names = ("b.mhd", "b.raw", "c.hdr", "d.png", "notes.txt", "series/notes.txt")
+    for name in names:
+        (folder / "imagesTr" / name).touch()
+    warning = (
+        "4 files with another name or format (imagesTr/b.mhd, imagesTr/c.hdr, imagesTr/d.png, ...): "
+        "not used"
+    )
+    assert read_dataset(folder).warnings == (warning,)
+    with pytest.raises(FseftError, match="4 files with another name or format"):
+        read_dataset(folder, strict=True)
+
+
+def test_images_with_another_ending_than_declared_are_named(tmp_path):
+    folder = bare(tmp_path / "d", ["a_0000"], ["a"])
+    (folder / "imagesTr" / "b_0000.nrrd").touch()
+    declare(folder, channel_names={"0": "CT"}, labels={"liver": 1}, file_ending=".nii.gz")
+    (warning,) = read_dataset(folder).warnings
+    assert "imagesTr/b_0000.nrrd" in warning
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".png", ".tif", ".hdr"])
+def test_images_that_are_not_read_are_not_called_absent(tmp_path, suffix):
+    folder = bare(tmp_path / "d", [])
+    (folder / "imagesTr" / f"a{suffix}").touch()
+    cause = rf"has 1 image, none of which is used \(imagesTr/a\{suffix}\).*Supported are"
+    with pytest.raises(FseftError, match=cause):
+        read_dataset(folder)
+
+
+def test_a_wrong_file_ending_is_not_called_an_absent_image(tmp_path):
+    folder = bare(tmp_path / "d", ["a_0000", "b_0000"], ["a"])
+    declare(folder, channel_names={"0": "CT"}, labels={"liver": 1}, file_ending=".nrrd")
+    with pytest.raises(FseftError, match=r"declares the file_ending.*contains a_0000"):
+        read_dataset(folder)
+
+
 def test_a_dataset_without_any_label_is_fine(tmp_path):
     assert read_dataset(bare(tmp_path / "d", ["a", "b"]), strict=True).warnings == ()
 

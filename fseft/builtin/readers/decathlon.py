@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING
 
 from fseft import dataset_json
-from fseft.builtin.readers.folders import meanings
+from fseft.builtin.readers.folders import listed_file, meanings, missing_files_error
 from fseft.dataset_json import DecathlonDeclaration, TrainingPair, read_declaration
 from fseft.errors import FseftError, pluralise
 from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 SPEC = ReaderSpec(
     name="decathlon",
@@ -36,22 +37,16 @@ class Reader:
         return isinstance(content.get("training"), list) and "modality" in content
 
     def read(self, folder: Path) -> Dataset:
-        """Lists the cases in `training`; listed files that do not exist are ignored.
+        """Lists the cases in `training`; listed labels without an image are skipped.
 
         Raises:
-            FseftError: `dataset.json` is wrong, or lists a case twice.
+            FseftError: `dataset.json` is wrong, lists a case twice, or no image exists.
         """
         path = folder / dataset_json.NAME
         declared: DecathlonDeclaration = dataset_json.check_declaration(
             read_declaration(folder), DecathlonDeclaration, path
         )
-        cases: dict[str, Case] = {}
-        for pair in declared.training:
-            case = _case(pair, folder)
-            if case.name in cases:
-                hint = "Remove one entry."
-                raise FseftError("is listed twice", case=case.name, file=path, hint=hint)
-            cases[case.name] = case
+        cases = _cases(declared.training, path)
         labels = dataset_json.decathlon_labels(declared.labels, path)
         channels = _channels(declared.modality, path)
         is_ct = channels == ("CT",)
@@ -67,15 +62,28 @@ class Reader:
         )
 
 
+def _cases(pairs: Sequence[TrainingPair], path: Path) -> dict[str, Case]:
+    """Returns the listed cases by name."""
+    cases: dict[str, Case] = {}
+    for pair in pairs:
+        case = _case(pair, path.parent)
+        if case.name in cases:
+            hint = "Remove one entry."
+            raise FseftError("is listed twice", case=case.name, file=path, hint=hint)
+        cases[case.name] = case
+    if cases and not any(case.images for case in cases.values()):
+        raise missing_files_error(path, [pair.image for pair in pairs])
+    return cases
+
+
 def _case(pair: TrainingPair, folder: Path) -> Case:
     from fseft.volume.image_files import case_name
 
-    image = folder / pair.image
-    label = folder / pair.label if pair.label else None
+    image = listed_file(folder, pair.image)
     return Case(
-        name=case_name(Path(image.name)),
-        images=(image,) if image.exists() else (),
-        label=label if label is not None and label.exists() else None,
+        name=case_name(PureWindowsPath(pair.image)),
+        images=(image,) if image else (),
+        label=listed_file(folder, pair.label) if pair.label else None,
     )
 
 

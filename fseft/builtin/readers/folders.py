@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 from fseft import dataset_json
-from fseft.errors import FseftError
+from fseft.errors import FseftError, pluralise
 from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 SPEC = ReaderSpec(
@@ -52,7 +53,7 @@ class Reader:
         """
         images, labels = images_in(folder / IMAGES), images_in(folder / LABELS)
         if _are_numbered(images, labels):
-            cases = by_channel(images)
+            cases = with_unnumbered(by_channel(images), images)
         else:
             cases = {name: (path,) for name, path in images.items()}
         count = max(map(len, cases.values()), default=1)
@@ -86,7 +87,8 @@ def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
 
     Args:
         folder: Folder of image files or of folders with DICOM series; may not exist.
-        ending: Only files with this ending; by default all supported images.
+        ending: Only files with this ending, in upper or lower case; by default all supported
+            images.
 
     Raises:
         FseftError: Two files differ only in the suffix.
@@ -95,7 +97,8 @@ def images_in(folder: Path, ending: str = "") -> dict[str, Path]:
 
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name.startswith(".") or not path.name.endswith(ending) or not is_image(path):
+        is_other = not path.name.lower().endswith(ending.lower()) or not is_image(path)
+        if is_other or path.name.startswith("."):
             continue
         name = case_name(path)
         if name in images:
@@ -123,6 +126,47 @@ def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
             raise FseftError(cause, case=case, hint="Add the missing file.")
         cases[case] = tuple(channels[number] for number in sorted(channels))
     return cases
+
+
+def with_unnumbered(
+    cases: Mapping[str, tuple[Path, ...]], images: Mapping[str, Path]
+) -> dict[str, tuple[Path, ...]]:
+    """Adds images without a channel number to the cases of a dataset with a single channel."""
+    if any(len(paths) > 1 for paths in cases.values()):
+        return dict(cases)
+    unnumbered = {name: (path,) for name, path in images.items() if not _CHANNEL.fullmatch(name)}
+    return {**unnumbered, **cases}
+
+
+def listed_file(folder: Path, text: str) -> Path | None:
+    """Returns a file that a `dataset.json` lists; None if it does not exist.
+
+    Backslashes separate folders as on Windows, and names may be composed or decomposed (NFC, NFD).
+
+    Args:
+        folder: Folder of the `dataset.json`.
+        text: Path in it, absolute or relative to the folder.
+    """
+    for spelling in (text, text.replace("\\", "/")):
+        for form in ("NFC", "NFD"):
+            for path in (folder / spelling, folder / unicodedata.normalize(form, spelling)):
+                if path.exists():
+                    return path
+    return None
+
+
+def missing_files_error(path: Path, listed: Sequence[str]) -> FseftError:
+    """Returns the error for a `dataset.json` all of whose images are missing.
+
+    Args:
+        path: The `dataset.json`.
+        listed: Paths of the images in it.
+    """
+    cause = (
+        f"lists {pluralise(len(listed), 'image')}, none of which exists (the first: {listed[0]})"
+    )
+    hint = f"Write paths relative to {path.parent}."
+    return FseftError(cause, file=path, hint=hint)
 
 
 def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:

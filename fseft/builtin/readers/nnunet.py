@@ -1,11 +1,12 @@
 """nnU-Net v2: `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz` and `dataset.json`.
 
 With a single channel, `_0000` is optional, so that a `dataset.json` names the structures of bare
-folders too.
+folders too. A list `dataset` of images and labels in `dataset.json` replaces the folders.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING
 
 from fseft import dataset_json
@@ -15,12 +16,15 @@ from fseft.builtin.readers.folders import (
     by_channel,
     check_channels,
     images_in,
+    listed_file,
     meanings,
+    missing_files_error,
     paired,
+    with_unnumbered,
 )
-from fseft.dataset_json import NnunetDeclaration, read_declaration
+from fseft.dataset_json import ListedCase, NnunetDeclaration, read_declaration
 from fseft.errors import FseftError
-from fseft.plugin import Dataset, ReaderSpec
+from fseft.plugin import Case, Dataset, ReaderSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,17 +58,12 @@ class Reader:
             read_declaration(folder), NnunetDeclaration, path
         )
         channels, ending = _channels(declared.channel_names, path), declared.file_ending
-        files = _declared_images(folder / IMAGES, ending)
-        images = by_channel(files)
-        if files and not images and len(channels) == 1:
-            images = {name: (path,) for name, path in files.items()}
-        if files and not images:
-            raise FseftError(
-                f"contains {len(files)} images, none of them named CASE_0000{ending}",
-                file=folder / IMAGES,
-                hint="Add the channel number _0000 to their names.",
-            )
-        check_channels(images, len(channels))
+        cases = _listed_cases(declared.dataset, path)
+        if not cases:
+            images = _images(folder, ending, len(channels))
+            cases = paired(images, _declared_images(folder / LABELS, ending))
+        complete = {case.name: case.images for case in cases if case.images}
+        check_channels(complete, len(channels))
         labels = _labels(declared.labels, path)
         return Dataset(
             name=folder.name,
@@ -72,7 +71,7 @@ class Reader:
             channels=channels,
             labels=labels,
             meanings=meanings(declared.name, labels),
-            cases=paired(images, _declared_images(folder / LABELS, ending)),
+            cases=cases,
         )
 
 
@@ -90,6 +89,40 @@ def _declared_images(folder: Path, ending: str) -> dict[str, Path]:
             f"declares the file_ending {ending!r}, but {folder.name} contains {example}",
             file=folder.parent / dataset_json.NAME,
             hint="Correct file_ending.",
+        )
+    return images
+
+
+def _listed_cases(entries: Mapping[str, ListedCase], path: Path) -> tuple[Case, ...]:
+    """Returns the cases in the list `dataset`, which replaces the folders; empty without a list."""
+    cases = []
+    for name, entry in sorted(entries.items()):
+        images = [listed_file(path.parent, image) for image in entry.images]
+        cases.append(
+            Case(
+                name=unicodedata.normalize("NFC", name),
+                images=tuple(image for image in images if image) if all(images) else (),
+                label=listed_file(path.parent, entry.label) if entry.label else None,
+            )
+        )
+    if cases and not any(case.images for case in cases):
+        raise missing_files_error(
+            path, [image for entry in entries.values() for image in entry.images]
+        )
+    return tuple(cases)
+
+
+def _images(folder: Path, ending: str, channels: int) -> dict[str, tuple[Path, ...]]:
+    """Returns the images in `imagesTr` by case."""
+    files = _declared_images(folder / IMAGES, ending)
+    images = by_channel(files)
+    if channels == 1:
+        return with_unnumbered(images, files)
+    if files and not images:
+        raise FseftError(
+            f"contains {len(files)} images, none of them named CASE_0000{ending}",
+            file=folder / IMAGES,
+            hint="Add the channel number _0000 to their names.",
         )
     return images
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 
@@ -97,9 +98,38 @@ def test_names_of_the_tasks_that_do_not_say_of_what_have_a_meaning(task, labels,
 
 def test_a_dataset_of_the_magnetic_resonance_of_amos_keeps_its_cases(tmp_path):
     folder = a_dataset(tmp_path, modality={"0": "MR"}, training=[pair("amos_0507")])
+    (folder / "imagesTr" / "amos_0507.nii.gz").touch()
     dataset = Reader().read(folder)
     assert [case.name for case in dataset.cases] == ["amos_0507"]
     assert dataset.warnings == ()
+
+
+def test_a_list_that_was_written_on_windows_is_read(tmp_path):
+    entries = [
+        {"image": ".\\imagesTr\\a.nii.gz", "label": ".\\labelsTr\\a.nii.gz"},
+        {"image": "imagesTr\\b.nii.gz"},
+    ]
+    first, second = Reader().read(a_dataset(tmp_path, training=entries)).cases
+    assert (first.name, first.label) == ("a", tmp_path / "labelsTr" / "a.nii.gz")
+    assert (second.name, second.label) == ("b", None)
+
+
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_composed_and_decomposed_names_are_the_same(tmp_path, listed, stored):
+    name = unicodedata.normalize(listed, "étude")
+    folder = a_dataset(tmp_path, training=[pair(name)])
+    for kind in ("imagesTr", "labelsTr"):
+        (folder / kind / f"{unicodedata.normalize(stored, 'étude')}.nii.gz").touch()
+    (case,) = Reader().read(folder).cases
+    assert case.name == "étude"
+    assert case.images
+    assert case.label
+
+
+def test_a_list_of_files_of_another_machine_is_refused_with_its_first_path(tmp_path):
+    entry = {"image": "/home/someone/imagesTr/a.nii.gz", "label": "/home/someone/a.nii.gz"}
+    with pytest.raises(FseftError, match=r"lists 1 image, none of which exists .*/home/someone"):
+        Reader().read(a_dataset(tmp_path, training=[entry]))
 
 
 def test_amos_is_read_by_its_declaration(tmp_path):

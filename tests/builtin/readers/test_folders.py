@@ -52,6 +52,17 @@ def test_four_digits_are_a_channel_only_where_labels_or_a_channel_0_say_so(
     assert list(files(Reader().read(a_dataset(tmp_path, images, labels)))) == cases
 
 
+def test_an_image_without_a_channel_number_is_a_case_among_numbered_ones(tmp_path):
+    images = ["a_0000.nii.gz", "b_0000.nii.gz", "c.nii.gz"]
+    dataset = Reader().read(a_dataset(tmp_path, images, ["a.nii.gz", "b.nii.gz", "c.nii.gz"]))
+    assert files(dataset)["c"] == (["c.nii.gz"], "c.nii.gz")
+
+
+def test_composed_and_decomposed_names_are_one_case(tmp_path):
+    dataset = Reader().read(a_dataset(tmp_path, ["e\u0301tude.nii"], ["\u00e9tude.nii"]))
+    assert list(files(dataset)) == ["\u00e9tude"]
+
+
 def test_hidden_files_and_other_files_are_left_out(tmp_path):
     dataset = Reader().read(
         a_dataset(tmp_path, ["a.nii.gz", "._a.nii.gz", ".b.nii", "notes.txt"], ["a.nii.gz"])

@@ -84,6 +84,43 @@ def test_a_whole_number_may_be_written_in_any_form(tmp_path, value):
     assert Reader().read(folder).labels == {"liver": 1}
 
 
+CT_ONLY = {**DECLARED, "channel_names": {"0": "CT"}}
+
+
+def test_capital_letters_in_a_suffix_do_not_matter(tmp_path):
+    images, labels = ("a_0000.NII.GZ", "b_0000.nii.gz"), ("a.NII.GZ", "b.nii.gz")
+    cases = Reader().read(a_dataset(tmp_path, CT_ONLY, images, labels)).cases
+    assert [(case.name, bool(case.label)) for case in cases] == [("a", True), ("b", True)]
+
+
+def test_a_single_channel_needs_no_number_in_any_case(tmp_path):
+    images, labels = ("a_0000.nii.gz", "b.nii.gz"), ("a.nii.gz", "b.nii.gz")
+    cases = Reader().read(a_dataset(tmp_path, CT_ONLY, images, labels)).cases
+    assert [len(case.images) for case in cases] == [1, 1]
+
+
+LISTED = {
+    "one": {"images": ["imagesTr/a_0000.nii.gz", "imagesTr\\a_0001.nii.gz"]},
+    "two": {"images": ["../x.nii.gz", "../y.nii.gz"], "label": "labelsTr/a.nii.gz"},
+}
+
+
+def test_a_list_of_cases_goes_before_the_folders(tmp_path):
+    (tmp_path / "d").mkdir()
+    for name in "xy":
+        (tmp_path / f"{name}.nii.gz").touch()
+    one, two = Reader().read(a_dataset(tmp_path / "d", {**DECLARED, "dataset": LISTED})).cases
+    assert (one.name, len(one.images), one.label) == ("one", 2, None)
+    assert [path.name for path in two.images] == ["x.nii.gz", "y.nii.gz"]
+    assert two.label.is_file()
+
+
+def test_a_list_of_missing_images_is_refused_with_the_first(tmp_path):
+    listed = {"a": {"images": ["/gone/a_0000.nii.gz", "/gone/a_0001.nii.gz"]}}
+    with pytest.raises(FseftError, match=r"lists 2 images, none of which exists .*/gone/a_0000"):
+        Reader().read(a_dataset(tmp_path, {**DECLARED, "dataset": listed}))
+
+
 @pytest.mark.parametrize("images", [("a_0001.nii.gz",), ("a_0000.nii.gz",)])
 def test_a_case_that_lacks_a_channel_is_refused(tmp_path, images):
     with pytest.raises(FseftError, match="case a"):
