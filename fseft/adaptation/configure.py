@@ -338,6 +338,12 @@ def select_labels(fingerprint: Fingerprint, structures: Sequence[str]) -> dict[s
 def _check_model(request: AdaptRequest) -> None:
     """Refuses a model that lacks what the method starts from."""
     spec, card = request.method.spec, request.model.card
+    if card.contract.assumed_orientation and not spec.trains:
+        raise IncompatibleError(
+            f"the axes of the training scans of {card.name!r} are unknown, so that it could see "
+            "scans turned or mirrored",
+            hint="Import it again with `like`, one of its training scans, or `orientation`.",
+        )
     if spec.needs_model and not request.model.pretrained:
         raise IncompatibleError(
             f"the method {spec.name!r} starts from a pre-trained model, and the model is none",

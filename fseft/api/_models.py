@@ -55,6 +55,9 @@ def import_model(
     *,
     name: str = "",
     allow_pickle: bool = False,
+    weights: str = "",
+    orientation: str = "",
+    like: str | Path | None = None,
 ) -> ImportedModel:
     """Converts the public checkpoint of a model, and stores it in the model cache of the user.
 
@@ -64,6 +67,10 @@ def import_model(
         workspace: Folder with the models of the user.
         name: Name under which the model is stored in the workspace instead; empty for the cache.
         allow_pickle: Allow the file to execute code; only if you trust its source.
+        weights: Name of the set of weights, in a file with several, such as "ema".
+        orientation: Axes x, y, z of the scans that the model was trained on, such as "LPS", if the
+            file does not contain them.
+        like: One of these scans, from which the axes are read instead.
 
     Returns:
         The card of the model, a report on the tensors of the file, and the folder.
@@ -72,12 +79,17 @@ def import_model(
         FseftError: The file is incomplete or belongs to another model, or the name is taken.
     """
     from fseft.model_zoo import conversion
+    from fseft.model_zoo.import_options import ImportOptions
 
     place = as_workspace(workspace)
     public = conversion.public_model(registered_model(model, place))
-    return conversion.import_model(
-        public, Path(file), place, allow_pickle=allow_pickle, save_as=name
+    options = ImportOptions(
+        allow_pickle=allow_pickle,
+        weights=weights,
+        orientation=orientation,
+        like=Path(like) if like else None,
     )
+    return conversion.import_model(public, Path(file), place, options, save_as=name)
 
 
 def pull_model(

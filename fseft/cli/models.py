@@ -129,6 +129,31 @@ def import_(
             rich_help_panel=OUTPUT,
         ),
     ] = "",
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="SET",
+            help="Set of weights in a file with several, such as ema.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "",
+    orientation: Annotated[
+        str,
+        typer.Option(
+            metavar="CODE",
+            help="Axes x, y, z of the scans that the model was trained on, such as LPS, if the "
+            "file does not contain them.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "",
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SCAN",
+            help="One of the scans that the model was trained on, to read their axes from.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
@@ -138,14 +163,23 @@ def import_(
 
     `fseft models import clipdriven swinunetr.pth`
 
-    `fseft models import nnunet checkpoint_final.pth --name our-nnunet`
+    `fseft models import nnunet checkpoint_final.pth --name our-nnunet --like a_0000.nii.gz`
     """
     from fseft import api
 
     if allow_pickle:
         console.warn(f"{file} may execute any code on this machine, as --allow-pickle permits")
     with console.working(f"reading {file}"):
-        imported = api.import_model(model, file, workspace, name=name, allow_pickle=allow_pickle)
+        imported = api.import_model(
+            model,
+            file,
+            workspace,
+            name=name,
+            allow_pickle=allow_pickle,
+            weights=weights,
+            orientation=orientation,
+            like=like,
+        )
     _show_imported(imported, workspace if name else Path(), as_json=as_json)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,10 @@ from fseft.model_zoo.catalogue import (
     check_model_name,
     read_card,
 )
+from fseft.model_zoo.import_options import ImportOptions
 from fseft.model_zoo.import_record import import_record, measured_output, outputs_agree
 from fseft.model_zoo.loading import output_channels
+from fseft.model_zoo.tensor_checks import check_tensors
 from fseft.model_zoo.weights_io import read_weights, write_weights
 from fseft.plugin import CheckpointSpec, FoundationModelSpec
 from fseft.registry import import_object, registry
@@ -39,6 +42,11 @@ if TYPE_CHECKING:
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.schemas import ModelCard
     from fseft.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+NO_OPTIONS = ImportOptions()
+"""The user states nothing about a file."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +130,8 @@ def import_model(
     model: PublicModel,
     file: Path,
     workspace: Workspace,
+    options: ImportOptions = NO_OPTIONS,
     *,
-    allow_pickle: bool = False,
     save_as: str = "",
 ) -> ImportedModel:
     """Converts the public checkpoint of a model, and stores it in the cache of the user.
@@ -132,7 +140,7 @@ def import_model(
         model: The model.
         file: Its public checkpoint.
         workspace: Workspace of a model that is stored under another name.
-        allow_pickle: Whether the file may execute code.
+        options: What the user states about the file.
         save_as: Name under which the model is stored in the workspace instead; empty for the cache.
 
     Raises:
@@ -140,7 +148,7 @@ def import_model(
             file is written then.
     """
     folder = _new_folder(save_as, workspace) if save_as else model.folder
-    converted = convert_checkpoint(model, file, allow_pickle=allow_pickle)
+    converted = convert_checkpoint(model, file, options)
     with file_lock(folder):
         if save_as:
             _new_folder(save_as, workspace)  # again: another process may have taken the name
@@ -148,29 +156,28 @@ def import_model(
 
 
 def convert_checkpoint(
-    model: PublicModel, file: Path, *, allow_pickle: bool = False
+    model: PublicModel, file: Path, options: ImportOptions = NO_OPTIONS
 ) -> ConvertedModel:
     """Reads the public checkpoint of a model, and computes the output of its network.
 
     Args:
         model: The model.
         file: Its public checkpoint.
-        allow_pickle: Whether the file may execute code.
+        options: What the user states about the file.
 
     Raises:
         FseftError: The file is incomplete, or belongs to another model.
     """
     spec, checkpoint = model.spec, model.checkpoint
-    content = read_weights(file, allow_pickle=allow_pickle)
+    entry = options.apply(spec.card)
+    content = read_weights(file, allow_pickle=options.allow_pickle)
     try:
-        tensors = unwrap(content, checkpoint.unwrap)
+        tensors = unwrap(content, checkpoint.unwrap, chosen=options.weights)
         others = _other_matches(model, tensors)
-        card = spec.card
-        if checkpoint.card:
-            card = import_object(checkpoint.card)(spec.card, file, content)
+        card = import_object(checkpoint.card)(entry, file, content) if checkpoint.card else entry
         architecture, network = _build_network(card, seed=0)
         matched, report = _match_tensors(tensors, checkpoint, network, others)
-        _check_finite(matched)
+        check_tensors(matched, network.state_dict())
     except FseftError as error:
         raise error.located(file=file) from error
     network.load_state_dict(_in_network_precision(matched, network), strict=False)
@@ -182,7 +189,19 @@ def convert_checkpoint(
         "versions": versions(),
     }
     update = {"provenance": provenance, "parameters": backbone.count_parameters(network)}
+    _warn_of_assumed_orientation(card)
     return ConvertedModel(card.model_copy(update=update), report, matched)
+
+
+def _warn_of_assumed_orientation(card: ModelCard) -> None:
+    if card.contract.assumed_orientation:
+        logger.warning(
+            "THE AXES OF THE TRAINING SCANS OF %s ARE UNKNOWN: %s is assumed (x, y, z), and scans "
+            "would be turned or mirrored if that is wrong. Import it again with `like`, one of the "
+            "training scans, or `orientation`; until then it is not used without training",
+            card.name,
+            card.contract.orientation[::-1],
+        )
 
 
 def write_converted(converted: ConvertedModel, folder: Path, name: str = "") -> ImportedModel:
@@ -312,20 +331,6 @@ def _match_tensors(
     except FseftError as error:
         owners = f" It may be that of {' or '.join(others)}." if others else ""
         raise FseftError(error.cause, hint=error.hint + owners) from error
-
-
-def _check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuses weights with NaN or infinity, from which a network computes NaN."""
-    invalid = [
-        name
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and not tensor.isfinite().all()
-    ]
-    if invalid:
-        raise FseftError(
-            f"{pluralise(len(invalid), 'tensor')} with NaN or infinity in it (first {invalid[0]})",
-            hint="Download it again; if it stays the same, its training had failed.",
-        )
 
 
 def _build_network(card: ModelCard, seed: int) -> tuple[Architecture, nn.Module]:

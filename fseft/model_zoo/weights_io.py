@@ -6,21 +6,23 @@ import os
 import re
 import zipfile
 from collections import Counter
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from fseft.errors import FseftError
+from fseft.errors import FseftError, pluralise
 from fseft.experiment.checkpoints import check_records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".model")
 _MAX_NAMED = 3  # functions that an error lists
 _LENGTH_BYTES, _MAX_HEADER_BYTES = 8, 100_000_000  # of safetensors
 
@@ -46,11 +48,10 @@ def read_weights(path: Path, *, allow_pickle: bool = False) -> Any:
         raise FseftError("the file does not exist", file=path, hint="Check the path.")
     if path.stat().st_size == 0:
         raise FseftError("is empty", file=path, hint="Download it again.")
-    return (
-        _read_safetensors(path)
-        if _is_safetensors(path)
-        else _read_torch(path, allow_pickle=allow_pickle)
-    )
+    if _is_safetensors(path):
+        return _read_safetensors(path)
+    with _unzipped(path) as file:
+        return _read_torch(file, allow_pickle=allow_pickle)
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -110,6 +111,43 @@ def _read_safetensors(path: Path) -> Any:
         ) from error
 
 
+@contextmanager
+def _unzipped(path: Path) -> Iterator[Path]:
+    """Yields the only checkpoint of an archive, unpacked for the time; other files unchanged.
+
+    Raises:
+        FseftError: The archive contains no checkpoint, or several.
+    """
+    if not zipfile.is_zipfile(path) or _is_torch_zip(path):
+        yield path
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = [name for name in archive.namelist() if name.lower().endswith(_CHECKPOINTS)]
+        if len(members) != 1:
+            raise FseftError(
+                f"is an archive with {pluralise(len(members), 'checkpoint')}",
+                file=path,
+                hint="Unpack it, and pass the file of weights.",
+            )
+        with TemporaryDirectory() as folder:
+            yield Path(archive.extract(members[0], folder))
+
+
+def _is_torch_zip(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return any(name.endswith("/data.pkl") for name in names)
+
+
+def _is_stored(path: Path) -> bool:
+    """Whether the records of a file of `torch.save` are not compressed, as a memory map needs."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        types = {record.compress_type for record in archive.infolist()}
+    return types == {zipfile.ZIP_STORED}
+
+
 def _read_torch(path: Path, *, allow_pickle: bool) -> Any:
     if allow_pickle:
         return _load(path, weights_only=False)
@@ -131,7 +169,7 @@ def _load(path: Path, *, weights_only: bool) -> Any:
     try:
         check_records(path)
         return torch.load(
-            path, map_location="cpu", weights_only=weights_only, mmap=zipfile.is_zipfile(path)
+            path, map_location="cpu", weights_only=weights_only, mmap=_is_stored(path)
         )
     except Exception as error:  # unpickling fails in any way
         reason, remedy = _explain(path, error)
@@ -150,6 +188,11 @@ def _explain(path: Path, error: Exception) -> tuple[str, str]:
         )
     if start.startswith(b"version https://git-lfs"):
         return "it is a pointer of Git LFS", "Download the file itself by `git lfs pull`."
+    if code := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"it would execute code from {code[1]}",
+            "If you trust its source, repeat with allow-pickle, or use a safetensors file.",
+        )
     if isinstance(error, ImportError):
         return str(error), "Install the package, or use a safetensors file."
     if (

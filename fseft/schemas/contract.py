@@ -106,6 +106,8 @@ class Contract(Conventions):
         spacing_range_mm: Range of the voxel sides seen in training, where `spacing_mm` is None.
         structure_range_voxels: Range of the sizes of structures seen in training: the cube root of
             their volume, in voxels of the network's grid.
+        assumed_orientation: Whether the axes of the training scans are unknown, so that
+            `orientation` may be wrong.
     """
 
     orientation: Orientation = "RAS"
@@ -115,6 +117,7 @@ class Contract(Conventions):
     patch_size: Triple | None = None
     spacing_range_mm: Range | None = _optional()
     structure_range_voxels: Range | None = _optional()
+    assumed_orientation: bool = _optional(default=False)
 
 
 class Preprocessing(Conventions):

@@ -141,7 +141,7 @@ def test_the_number_of_texts_says_which_classes_they_are(name, on_paper):
         assert report.parameters == LAYOUTS[name].parameters
     with pytest.raises(
         FseftError,
-        match=r"has text embeddings for 7 classes\. Files with 25 and 32 classes are supported",
+        match=r"has text embeddings for 7 classes\. Files with 9, 25, 32 classes are supported",
     ):
         card_of(spec.card, None, {"net": public(name, classes=7)})
 

@@ -26,12 +26,14 @@ SPEC = FoundationModelSpec.public(
         file="model_swinvit.pt",
         url="https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
         "model_swinvit.pt",
-        marks=(r"^patch_embed\.proj\.weight", r"^(rotation|contrastive)_head\."),
+        # The published file has the encoder at the root, those of the training program under its
+        # name.
+        marks=(r"^(swinViT\.)?patch_embed\.proj\.weight", r"^(rotation|contrastive)_head\."),
         renames=(
             (r"^(patch_embed|layers\d)", r"swinViT.\1"),
             (r"\.mlp\.fc([12])\.", r".mlp.linear\1."),
         ),
-        ignored=(r"^norm\.", r"^rotation_head", r"^contrastive_head", r"^conv"),
+        ignored=(r"^(swinViT\.)?norm\.", r"^rotation_head", r"^contrastive_head", r"^conv"),
         covers=r"^swinViT\.",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fseft.plugin import CheckpointSpec
+
+logger = logging.getLogger(__name__)
 
 WRAPPERS = ("state_dict", "net", "model", "network_weights", "student", "teacher", "tensors")
 """Keys under which training programs store the weights in their checkpoints."""
@@ -71,15 +74,18 @@ class LoadReport(FrozenModel):
         return lines
 
 
-def unwrap(content: object, keys: Sequence[str] = ()) -> dict[str, Tensor]:
+def unwrap(content: object, keys: Sequence[str] = (), *, chosen: str = "") -> dict[str, Tensor]:
     """Returns the tensors of a loaded checkpoint by name.
+
+    Logs a warning if the file has other sets of weights too.
 
     Args:
         content: Content of the file: nested dictionaries, or a module.
         keys: Keys of nested dictionaries, tried before the usual ones (`WRAPPERS`).
+        chosen: Key of the set of weights, in a file with several.
 
     Raises:
-        FseftError: The file contains no tensors.
+        FseftError: The file contains no tensors, or no set of that name.
 
     Examples:
         >>> import torch
@@ -87,11 +93,19 @@ def unwrap(content: object, keys: Sequence[str] = ()) -> dict[str, Tensor]:
         {'head.bias': tensor([0., 0.])}
     """
     content = _state_dict(content)
+    if chosen:
+        content = _chosen_set(content, chosen)
     while isinstance(content, Mapping):
-        inner = _nested(content, (*keys, *WRAPPERS))
-        if inner is None:
+        key = _first_nested(content, (*keys, *WRAPPERS))
+        if key is None:
             break
-        content = inner
+        if others := _other_sets(content, key):
+            logger.warning(
+                "the file has several sets of weights: %s is used, not %s; `weights` names another",
+                key,
+                ", ".join(others),
+            )
+        content = _state_dict(content[key])
     if not isinstance(content, Mapping):
         raise FseftError(
             f"contains a {type(content).__name__} instead of named tensors",
@@ -109,13 +123,42 @@ def unwrap(content: object, keys: Sequence[str] = ()) -> dict[str, Tensor]:
     return tensors
 
 
-def _nested(content: Mapping[Any, Any], keys: Sequence[str]) -> Mapping[Any, Any] | None:
-    """Returns the value of the first key that holds a dictionary or a module."""
-    for key in keys:
-        candidate = _state_dict(content.get(key))
-        if isinstance(candidate, Mapping):
-            return candidate
-    return None
+def _first_nested(content: Mapping[Any, Any], keys: Sequence[str]) -> str | None:
+    """Returns the first key that holds a dictionary or a module."""
+    return next((key for key in keys if isinstance(_state_dict(content.get(key)), Mapping)), None)
+
+
+def _other_sets(content: Mapping[Any, Any], used: str) -> list[str]:
+    """Returns the keys of other dictionaries with as many tensors as the one that is used."""
+    least = _count_tensors(content[used]) / 2
+    others = []
+    for key, value in content.items():
+        if key != used and _count_tensors(value) > least:
+            others.append(str(key))
+    return others
+
+
+def _count_tensors(content: object) -> int:
+    values = _state_dict(content)
+    if not isinstance(values, Mapping):
+        return 0
+    return sum(isinstance(value, torch.Tensor) for value in values.values())
+
+
+def _chosen_set(content: object, name: str) -> object:
+    """Returns the value of a key.
+
+    Raises:
+        FseftError: There is no such key.
+    """
+    values = content if isinstance(content, Mapping) else {}
+    if name not in values:
+        sets = [str(key) for key, value in values.items() if _count_tensors(value)]
+        raise FseftError(
+            f"has no set of weights {name!r}",
+            hint=f"It has {', '.join(sets)}." if sets else "It has one set only.",
+        )
+    return _state_dict(values[name])
 
 
 def _state_dict(content: object) -> object:

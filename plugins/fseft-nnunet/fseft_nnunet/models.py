@@ -32,7 +32,7 @@ NNUNET = FoundationModelSpec.public(
         name="nnunet",
         summary="any model of nnU-Net v2, as described by its plans",
         architecture="plainconv",
-        contract=Contract(orientation="SPL"),
+        contract=Contract(orientation="SPL", assumed_orientation=True),
         licence="set by the model's owner",
         home="https://github.com/MIC-DKFZ/nnUNet",
         reference="Isensee et al. 2021, doi:10.1038/s41592-020-01008-z",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
 from fseft.schemas import Contract, Intensity
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fseft.schemas import Modality, ModelCard
 
 Json = Mapping[str, Any]
@@ -35,6 +35,8 @@ LAYERS: Json = {
 ORIENTATIONS = {"NibabelIOWithReorient": "SAR"}
 """Orientation of readers that reorient images; others keep the axes of the file."""
 
+RAW = "nnUNet_raw"
+"""Environment variable, and usual name, of the folder of nnU-Net's datasets."""
 PREPROCESSOR = "DefaultPreprocessor"
 STATISTICS = "foreground_intensity_properties_per_channel"
 STATISTICS_BEFORE = "foreground_intensity_properties_by_modality"
@@ -78,7 +80,7 @@ def card(card: ModelCard, file: Path, content: object) -> ModelCard:
                 "hparams": hparams,
                 "classes": classes,
                 "activation": activation,
-                "contract": _contract(plans, configuration, dataset, card.contract.orientation),
+                "contract": _contract(plans, configuration, dataset, *_axes(card, file, plans)),
                 "datasets": card.datasets or (plans["dataset_name"],),
             }
         )
@@ -182,8 +184,44 @@ def _classes(labels: Json) -> tuple[tuple[str, ...], str]:
     return tuple(sorted(values, key=lambda name: int(values[name]))), "softmax"
 
 
-def _contract(plans: Json, configuration: Json, dataset: Json, orientation: str) -> Contract:
-    orientation = ORIENTATIONS.get(plans["image_reader_writer"], orientation)
+def _axes(card: ModelCard, file: Path, plans: Json) -> tuple[str, bool]:
+    """Returns the axes of the arrays of training scans, and whether they are assumed.
+
+    They are those of nnU-Net's reader if it reorients scans, those that the user states, or those
+    of a training scan in `nnUNet_raw`, where nnU-Net keeps them.
+    """
+    reader = plans["image_reader_writer"]
+    if reader in ORIENTATIONS:
+        return ORIENTATIONS[reader], False
+    if not card.contract.assumed_orientation:
+        return card.contract.orientation, False
+    scan = _training_scan(file, plans["dataset_name"])
+    if scan is not None:
+        from fseft.volume.image import read_volume
+
+        return read_volume(scan).geometry.orientation, False
+    return card.contract.orientation, True
+
+
+def _training_scan(file: Path, dataset: str) -> Path | None:
+    """Returns a training scan of the model, if the raw dataset is where nnU-Net expects it."""
+    from fseft.volume.image_files import IMAGE_SUFFIXES
+
+    folders = [parent / RAW for parent in file.absolute().parents]
+    if RAW in os.environ:
+        folders.insert(0, Path(os.environ[RAW]))
+    scans = (
+        scan
+        for folder in folders
+        for scan in sorted((folder / dataset / "imagesTr").glob("*_0000.*"))
+        if scan.name.endswith(IMAGE_SUFFIXES)
+    )
+    return next(scans, None)
+
+
+def _contract(
+    plans: Json, configuration: Json, dataset: Json, orientation: str, assumed: bool
+) -> Contract:
     return Contract(
         orientation="".join(orientation[axis] for axis in plans["transpose_forward"]),
         spacing_mm=configuration["spacing"],
@@ -194,6 +232,7 @@ def _contract(plans: Json, configuration: Json, dataset: Json, orientation: str)
         clip_first="CTNormalization" in configuration["normalization_schemes"],
         interpolation="nnunet",
         padding="zero",
+        assumed_orientation=assumed,
     )
 
 

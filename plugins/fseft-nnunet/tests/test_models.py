@@ -192,6 +192,21 @@ def test_a_model_of_nnunet_is_adapted_and_predicts(network_plan, store, blobs, t
     assert api.predict(image, adapter, tmp_path / "out", device="cpu").segmented == ["a"]
 
 
+def test_a_model_whose_orientation_is_unknown_is_not_used_without_training(
+    store, blobs, tmp_path, caplog
+):
+    file = containers.write_v2(tmp_path)
+    import_model("nnunet", file, store, name="unknown")
+    assert "THE AXES OF THE TRAINING SCANS OF nnunet ARE UNKNOWN: LPS is assumed" in caplog.text
+    with pytest.raises(FseftError, match="axes of the training scans of 'unknown' are unknown"):
+        api.adapt(blobs, "unknown", "zero-shot", k=1, workspace=store)
+    caplog.clear()
+    scan = blobs / "imagesTr" / "a_0000.nii.gz"
+    import_model("nnunet", file, store, name="known", like=scan)
+    assert "UNKNOWN" not in caplog.text
+    assert api.adapt(blobs, "known", "zero-shot", k=1, workspace=store, device="cpu").run
+
+
 def test_stunet_is_adapted_and_predicts(store, a_stunet, blobs, tmp_path):
     import_model("stunet_s", a_stunet[1], store)
     adapter = api.adapt(blobs, "stunet_s", "linear-probe", k=1, workspace=store, **QUICK)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from fseft.errors import FseftError
+from fseft.model_zoo.import_options import ImportOptions
 from fseft.schemas import Intensity
+from fseft.volume.geometry import Geometry, reorient
+from fseft.volume.image import write_volume
 from fseft_nnunet import models, plans
 
 from . import containers
@@ -19,13 +23,13 @@ Z_SCORE = Intensity(scheme="zscore")
 def card_of(tmp_path):
     """The card that the entry `nnunet` makes of these plans and this dataset."""
 
-    def make(plans_=None, dataset_=None, configuration="3d_fullres"):
+    def make(plans_=None, dataset_=None, configuration="3d_fullres", entry=models.NNUNET.card):
         folder = tmp_path / "model"
         (folder / "fold_0").mkdir(parents=True, exist_ok=True)
         (folder / "plans.json").write_text(json.dumps(plans_ or containers.plans()))
         (folder / "dataset.json").write_text(json.dumps(dataset_ or containers.dataset()))
         content = {"init_args": {"configuration": configuration}}
-        return plans.card(models.NNUNET.card, folder / "fold_0" / "checkpoint_final.pth", content)
+        return plans.card(entry, folder / "fold_0" / "checkpoint_final.pth", content)
 
     return make
 
@@ -79,6 +83,46 @@ def test_spacing_patch_and_axes_are_in_the_order_of_the_network(card_of):
         card_of({**turned, "image_reader_writer": "NibabelIOWithReorient"}).contract.orientation
         == "RSA"
     )
+
+
+def a_training_scan(path, orientation):
+    path.parent.mkdir(parents=True)
+    _, geometry = reorient(np.zeros((4, 5, 6)), Geometry((4, 5, 6), np.eye(4)), orientation)
+    scan = np.arange(120, dtype=np.int16).reshape(1, *geometry.shape)
+    write_volume(path, scan, geometry)
+    return path
+
+
+def test_the_orientation_is_assumed_unless_the_reader_turns_scans(card_of):
+    assert card_of().contract.assumed_orientation
+    turned = card_of({**containers.plans(), "image_reader_writer": "NibabelIOWithReorient"})
+    assert not turned.contract.assumed_orientation
+
+
+@pytest.mark.parametrize("from_variable", [True, False])
+def test_the_orientation_is_read_from_the_raw_dataset_if_it_is_there(
+    card_of, tmp_path, monkeypatch, from_variable
+):
+    raw = tmp_path / ("elsewhere" if from_variable else "nnUNet_raw")
+    if from_variable:
+        monkeypatch.setenv("nnUNet_raw", str(raw))
+    scan = raw / "Dataset042_Blobs" / "imagesTr" / "a_0000.nii.gz"
+    a_training_scan(scan, "IPL")
+    contract = card_of().contract
+    assert (contract.orientation, contract.assumed_orientation) == ("IPL", False)
+
+
+def test_the_user_may_state_the_orientation_or_pass_a_training_scan(card_of, tmp_path):
+    entry = models.NNUNET.card
+    stated = ImportOptions(orientation="lpi").apply(entry)
+    like = ImportOptions(like=a_training_scan(tmp_path / "scans" / "a.nii.gz", "IPL")).apply(entry)
+    assert stated.contract == like.contract
+    contract = card_of(entry=stated).contract
+    assert (contract.orientation, contract.assumed_orientation) == ("IPL", False)
+    with pytest.raises(FseftError, match="'RAL' is not an orientation"):
+        ImportOptions(orientation="RAL").apply(entry)
+    with pytest.raises(FseftError, match="the orientation of 'stunet_s' is known"):
+        ImportOptions(orientation="RAS").apply(models.STUNETS[0].card)
 
 
 def test_classes_are_in_the_order_of_their_values(card_of):

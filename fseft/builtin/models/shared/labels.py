@@ -22,6 +22,11 @@ UNIVERSAL_32 = _names("""
 """)
 """CLIP-driven universal model, and SuPreM's checkpoints of epoch 2100."""
 
+ABDOMENATLAS_9 = _names("""
+    aorta, gall_bladder, kidney_left, kidney_right, liver, pancreas, postcava, spleen, stomach
+""")
+"""SuPreM's checkpoints trained on AbdomenAtlas 1.0."""
+
 ABDOMENATLAS_25 = _names("""
     aorta, gall_bladder, kidney_left, kidney_right, liver, pancreas, postcava, spleen, stomach,
     adrenal_gland_left, adrenal_gland_right, bladder, celiac_trunk, colon, duodenum, esophagus,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.builtin.models.shared.labels import ABDOMENATLAS_25, UNIVERSAL_32
+from fseft.builtin.models.shared.labels import ABDOMENATLAS_9, ABDOMENATLAS_25, UNIVERSAL_32
 from fseft.errors import FseftError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TEXT_HEAD = ((r"^(?=(organ_embedding|precls_conv|GAP|controller|text_to_vision)\b)", "text_head."),)
 """Renames of the text-driven head, which public files store next to the backbone."""
 
-CLASSES = {len(names): names for names in (UNIVERSAL_32, ABDOMENATLAS_25)}
+CLASSES = {len(names): names for names in (UNIVERSAL_32, ABDOMENATLAS_25, ABDOMENATLAS_9)}
 
 
 def card_by_classes(card: ModelCard, file: Path, content: object) -> ModelCard:
@@ -30,7 +30,7 @@ def card_by_classes(card: ModelCard, file: Path, content: object) -> ModelCard:
     texts = [tensor for name, tensor in unwrap(content).items() if name.endswith("organ_embedding")]
     count = len(texts[0]) if texts else len(card.classes)
     if count not in CLASSES:
-        supported = " and ".join(map(str, sorted(CLASSES)))
+        supported = ", ".join(map(str, sorted(CLASSES)))
         raise FseftError(
             f"has text embeddings for {count} classes",
             hint=f"Files with {supported} classes are supported.",
