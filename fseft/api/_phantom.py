@@ -52,7 +52,7 @@ def write_phantoms(
         >>> write_phantoms("livers", cases=10, test_cases=3)  # doctest: +SKIP
     """
     from fseft import phantom
-    from fseft.workspace import require_empty
+    from fseft.workspace import atomic_write, require_empty
 
     folder = Path(output)
     sets: dict[Path, PhantomSet | VariedSet]
@@ -66,15 +66,16 @@ def write_phantoms(
     for path in sets:
         require_empty(path)
     for path, item in sets.items():
-        if isinstance(item, phantom.VariedSet):
-            phantom.write_varied(path, item, test_cases=test_cases, callbacks=callbacks)
-        else:
-            phantom.write_phantoms(
-                path,
-                item,
-                test_cases=test_cases,
-                shift=shift,
-                spacing_mm=spacing_mm,
-                callbacks=callbacks,
-            )
+        with atomic_write(path) as temporary:
+            if isinstance(item, phantom.VariedSet):
+                phantom.write_varied(temporary, item, test_cases=test_cases, callbacks=callbacks)
+            else:
+                phantom.write_phantoms(
+                    temporary,
+                    item,
+                    test_cases=test_cases,
+                    shift=shift,
+                    spacing_mm=spacing_mm,
+                    callbacks=callbacks,
+                )
     return {path: item.cases for path, item in sets.items()}

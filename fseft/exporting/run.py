@@ -11,6 +11,7 @@ from fseft.evaluation.run import Evaluation
 from fseft.exporting.model_card import model_card
 from fseft.plugin import ExporterSpec
 from fseft.registry import registry
+from fseft.temporaries import remove_leftovers
 from fseft.version import __version__
 from fseft.workspace import atomic_write, file_digest, read_document, write_error
 
@@ -50,6 +51,7 @@ def export(
             or the scores are those of another adapter.
     """
     spec = _require_exporter(exporter)
+    remove_leftovers(output.parent)
     if output.exists() and not overwrite:
         raise FseftError("exists already", file=output, hint="Pass `overwrite`, or choose another.")
     evaluation = None if scores is None else _read_scores(scores, adapter)

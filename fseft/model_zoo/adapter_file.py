@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
@@ -10,7 +9,6 @@ from difflib import get_close_matches
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-import torch
 from pydantic import ValidationError
 
 from fseft.documents import parse_json
@@ -19,6 +17,7 @@ from fseft.experiment.settings import ConfiguredMethod
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.adapters.apply import adapt_network
 from fseft.model_zoo.loading import load_backbone
+from fseft.model_zoo.safetensors_content import content_digest, with_sorted_metadata
 from fseft.registry import registry
 from fseft.schemas import Manifest
 from fseft.training_config import TrainingConfig
@@ -63,20 +62,10 @@ def write_adapter(
         is_halved = fp16 and tensor.is_floating_point()
         stored[name] = (tensor.half() if is_halved else tensor).contiguous()
     text = manifest.model_dump_json()
-    metadata = {HEADER: text, DIGEST: _content_digest(text, stored)}
+    metadata = {HEADER: text, DIGEST: content_digest(text, stored)}
     with atomic_write(path) as temporary:
         # As bytes: files that safetensors writes deny access to the group.
-        temporary.write_bytes(save(stored, metadata=metadata))
-
-
-def _content_digest(manifest: str, tensors: Mapping[str, Tensor]) -> str:
-    """Returns the sha256 of a manifest and of tensors with their names, types and shapes."""
-    sha = hashlib.sha256(manifest.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].cpu().contiguous()
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
+        temporary.write_bytes(with_sorted_metadata(save(stored, metadata=metadata)))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -96,7 +85,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise _damaged(path) from error
     digest = metadata.get(DIGEST)
-    if digest and digest != _content_digest(metadata.get(HEADER, ""), tensors):
+    if digest and digest != content_digest(metadata.get(HEADER, ""), tensors):
         raise _damaged(path)
     return tensors
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fseft.parallel import map_cases, map_in_threads
 from fseft.schemas import ClassFingerprint, Fingerprint
+from fseft.temporaries import remove_leftovers
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def fingerprint_dataset(
 
     contents = map_in_threads(case_content, {case.name: case for case in dataset.cases})
     path = store.fingerprint(dataset.name)
+    _remove_leftovers(path.parent)
     if path.is_file():
         stored = read_document(path, Fingerprint)
         if stored.content == dataset_content(dataset, contents):
@@ -117,6 +119,12 @@ def _summarise_structure(
         median_volume_mm3=median(case.volumes_mm3[name] for case in present),
         maximum_extent_mm=(i, j, k),
     )
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes have left among the fingerprints of a dataset."""
+    remove_leftovers(folder)
+    remove_leftovers(folder / _CASES)
 
 
 def _measurement_file(folder: Path, dataset: Dataset, content: str, body: bool) -> Path:

@@ -11,7 +11,7 @@ from fseft.errors import FseftError
 from fseft.plugin import API_VERSION
 from fseft.registry import registry
 from fseft.version import __version__
-from fseft.workspace import require_empty, write_text
+from fseft.workspace import atomic_write, require_empty, write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 """The folder `any` with files of all plugins, and a folder per kind; paths are templates too."""
@@ -61,12 +61,13 @@ def new_plugin(name: str, kind: str, folder: Path) -> None:
     }
     # No escaping: the output is not HTML.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
-    for root in (TEMPLATES / "any", TEMPLATES / kind):
-        for template in root.rglob("*.jinja"):
-            name_template = environment.from_string(str(template.relative_to(root)))
-            text_template = environment.from_string(template.read_text(encoding="utf-8"))
-            path = name_template.render(variables).removesuffix(".jinja")
-            write_text(folder / path, text_template.render(variables))
+    with atomic_write(folder) as temporary:
+        for root in (TEMPLATES / "any", TEMPLATES / kind):
+            for template in root.rglob("*.jinja"):
+                name_template = environment.from_string(str(template.relative_to(root)))
+                text_template = environment.from_string(template.read_text(encoding="utf-8"))
+                path = name_template.render(variables).removesuffix(".jinja")
+                write_text(temporary / path, text_template.render(variables))
 
 
 def _check_name(name: str, kind: str) -> None:

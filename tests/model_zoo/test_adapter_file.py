@@ -72,6 +72,15 @@ def test_a_flipped_bit_anywhere_is_found(manifest, tmp_path):
         assert not adapter_file.is_intact(path), position
 
 
+def test_equal_adapters_are_equal_files(manifest, tmp_path):
+    contents = set()
+    for number in range(8):
+        path = tmp_path / f"{number}.safetensors"
+        write_adapter(path, {"b": torch.ones(3), "a": torch.zeros(2)}, manifest)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+
+
 def test_an_adapter_without_digest_is_read(manifest, tmp_path):
     """As earlier versions wrote them."""
     path = tmp_path / "adapter.safetensors"

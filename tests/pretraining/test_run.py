@@ -105,7 +105,7 @@ def test_the_model_knows_the_union_of_the_structures(base, workspace):
     }
     assert api.verify_model("made", workspace).card.hparams == HPARAMS
     names = {path.name for path in workspace.model("made").iterdir()}
-    assert names == {"model.json", "weights.safetensors", "curve.jsonl", ".lock"}
+    assert names == {"model.json", "weights.safetensors", "curve.jsonl"}
 
 
 def test_before_training_every_structure_is_unlikely_everywhere():
