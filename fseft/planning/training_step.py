@@ -66,9 +66,10 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class Budget:
-    """Training time, and why; `minutes` is None for no limit."""
+    """Training time, crops per step that it allows, and why; `minutes` is None for no limit."""
 
     minutes: float | None
+    crops: int
     reason: str
 
 
@@ -86,7 +87,7 @@ def find_resources(options: PlanOptions) -> Resources:
 
 
 def plan_budget(options: PlanOptions, crop_seconds: float, device: Device) -> Budget:
-    """Returns the requested training time, or a default on a CPU.
+    """Returns the requested training time, or a default on a CPU, and the crops per step.
 
     Args:
         options: What the user has set.
@@ -94,30 +95,31 @@ def plan_budget(options: PlanOptions, crop_seconds: float, device: Device) -> Bu
         device: Device of the training.
     """
     if options.minutes is not None:
-        return Budget(options.minutes, "requested")
+        crops = options.crops_per_step or crops_in_time(options.minutes, crop_seconds)
+        return Budget(options.minutes, crops, "requested")
     if device == "cuda":
-        return Budget(None, "no limit on a GPU: training ends by its epochs or a plateau")
+        crops = options.crops_per_step or CROPS
+        return Budget(None, crops, "no limit on a GPU: training ends by its epochs or a plateau")
     crops = options.crops_per_step or MIN_CROPS
     shortest, longest = DEFAULT_MINUTES
     needed = ceil(DEFAULT_STEPS * crops * crop_seconds / 60)
     minutes = min(max(needed, shortest), longest)
     steps = f"{DEFAULT_STEPS} steps of {crops} crops take about {needed} minutes on this CPU"
-    return Budget(minutes, f"{steps}; set `minutes` or `epochs` for another length")
+    limit = ", more than the default limit" if needed > longest else ""
+    return Budget(minutes, crops, f"{steps}{limit}; minutes or epochs can be set")
 
 
-def crops_in_time(minutes: float | None, crop_seconds: float) -> int:
+def crops_in_time(minutes: float, crop_seconds: float) -> int:
     """Returns the number of crops per step at which a time budget allows enough steps.
 
     Args:
-        minutes: The time budget; None for no limit.
+        minutes: The time budget.
         crop_seconds: Duration of a training step per crop.
 
     Examples:
-        >>> crops_in_time(1, 0.4), crops_in_time(10, 0.4), crops_in_time(None, 0.4)
+        >>> crops_in_time(1, 0.4), crops_in_time(10, 0.4), crops_in_time(60, 0.4)
         (2, 5, 6)
     """
-    if minutes is None:
-        return CROPS
     crops_in_budget = 60 * minutes / crop_seconds
     return int(min(CROPS, max(MIN_CROPS, crops_in_budget / ENOUGH_STEPS)))
 
@@ -180,9 +182,8 @@ def choose_step(
         card.architecture, card.hparams, channels, grid.patch_size, resources.device
     )
     budget = plan_budget(options, seconds, resources.device)
-    wanted = options.crops_per_step or crops_in_time(budget.minutes, seconds)
     fewest = _fewest_crops(card, resources, options)
-    for patch, crops in _candidates(grid, model, wanted, fewest):
+    for patch, crops in _candidates(grid, model, budget.crops, fewest):
         needed = training_bytes(
             card.architecture,
             card.hparams,
@@ -197,7 +198,7 @@ def choose_step(
                 crops=crops,
                 memory_bytes=needed,
                 patch_reason=_patch_reason(patch, card, grid, resources, options),
-                crops_reason=_crops_reason(crops, wanted, seconds, budget, options),
+                crops_reason=_crops_reason(crops, seconds, budget, options),
             )
             return step, budget
     raise FseftError(
@@ -247,11 +248,9 @@ def _patch_reason(
     )
 
 
-def _crops_reason(
-    crops: int, wanted: int, seconds: float, budget: Budget, options: PlanOptions
-) -> str:
-    if crops < wanted:
-        return f"{wanted} would not fit the memory"
+def _crops_reason(crops: int, seconds: float, budget: Budget, options: PlanOptions) -> str:
+    if crops < budget.crops:
+        return f"{budget.crops} would not fit the memory"
     if options.crops_per_step is not None:
         return "set by hand"
     if budget.minutes is None:

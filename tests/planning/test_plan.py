@@ -292,6 +292,7 @@ def test_a_cpu_has_a_default_time_budget_with_a_reason(dataset, store):
     _, plan = plan_of(dataset, "none", store, device="cpu")
     assert 2 <= plan.minutes <= 30
     assert "500 steps of 2 crops" in decisions(plan)["time budget"].reason
+    assert plan.crops_per_step == 2
 
 
 def test_other_minutes_reduce_the_crops_that_nobody_has_set(dataset, store):
