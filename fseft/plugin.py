@@ -338,7 +338,7 @@ class RegistrationHooks(Protocol):
 
     @hookspec
     def fseft_dataset_readers(self) -> Iterable[ReaderSpec]:
-        """Returns dataset layouts; the first that detects a folder reads it."""
+        """Returns dataset layouts; the one that detects a folder reads it."""
 
     @hookspec
     def fseft_reporters(self) -> Iterable[ReporterSpec]:

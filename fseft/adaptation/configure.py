@@ -168,7 +168,7 @@ def configure(
     Raises:
         FseftError: Names, settings, structures or cases that do not fit together, or a broken case.
     """
-    _check_model(request)
+    _check_request(request)
     weights = request.model.weights if request.method.spec.needs_model else None
     for name in request.reporters:
         registry().resolve("reporter", name)
@@ -335,8 +335,13 @@ def select_labels(fingerprint: Fingerprint, structures: Sequence[str]) -> dict[s
     return {name: value for name, value in by_value if name in present}
 
 
-def _check_model(request: AdaptRequest) -> None:
-    """Refuses a model that lacks what the method starts from."""
+def _check_request(request: AdaptRequest) -> None:
+    """Refuses cases that do not exist, and a model that lacks what the method starts from.
+
+    Called before the weights are hashed and the dataset is measured, which may take long.
+    """
+    labelled = [case.name for case in request.dataset.labelled]
+    select_support(labelled, request.k, request.seed, request.cases)
     spec, card = request.method.spec, request.model.card
     if card.contract.assumed_orientation and not spec.trains:
         raise IncompatibleError(

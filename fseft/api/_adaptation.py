@@ -47,6 +47,7 @@ def adapt(
     device: str = "auto",
     workers: Workers = 1,
     strict: bool = False,
+    reader: str = "",
     overwrite: bool = False,
     reporters: Sequence[str] = (),
     workspace: WorkspaceLike = ".",
@@ -79,6 +80,7 @@ def adapt(
         device: "auto", "cpu" or "cuda".
         workers: Processes that preprocess, or the address of a dask scheduler.
         strict: Refuse images without a label, labels without an image, and unused files.
+        reader: Name of the reader; empty for the one that detects the layout.
         overwrite: Discard an existing run and start over.
         reporters: Names of additional reporters.
         workspace: Folder for fingerprints, caches, runs and models.
@@ -108,7 +110,7 @@ def adapt(
     request = AdaptRequest(
         method=configure_method(method, merged, decoder=decoder, bottleneck=bottleneck),
         model=as_model(model, place),
-        dataset=as_dataset(dataset, strict=strict),
+        dataset=as_dataset(dataset, strict=strict, reader=reader),
         k=k,
         seed=seed,
         labels=as_selection("labels", labels),

@@ -44,6 +44,7 @@ def benchmark(
     device: str = "auto",
     workers: Workers = 1,
     strict: bool = False,
+    reader: str = "",
     overwrite: bool = False,
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
@@ -73,6 +74,7 @@ def benchmark(
         device: "auto", "cpu" or "cuda".
         workers: Processes, one trial each, or the address of a dask scheduler.
         strict: Refuse images without a label, labels without an image, and unused files.
+        reader: Name of the reader; empty for the one that detects the layout.
         overwrite: Discard existing runs and start over.
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the trials.
@@ -93,7 +95,7 @@ def benchmark(
     request = BenchmarkRequest(
         models=tuple(as_model(model, place) for model in as_selection("models", models)),
         methods=_configured_methods(names, settings or {}),
-        dataset=as_dataset(dataset, strict=strict),
+        dataset=as_dataset(dataset, strict=strict, reader=reader),
         output=Path(output),
         ks=tuple(ks),
         seeds=tuple(seeds),

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def read_dataset(folder: str | Path, *, strict: bool = False) -> Dataset:
+def read_dataset(folder: str | Path, *, strict: bool = False, reader: str = "") -> Dataset:
     """Lists the cases and structures of a dataset; no image is opened.
 
     Args:
         folder: The folder, in a layout that a reader detects.
         strict: Refuse images without a label, labels without an image, and unused files.
+        reader: Name of the reader; empty for the one that detects the layout.
 
     Raises:
         FseftError: The folder is missing, of an unknown layout, or broken.
@@ -33,7 +34,7 @@ def read_dataset(folder: str | Path, *, strict: bool = False) -> Dataset:
         >>> read_dataset("livers").labels  # doctest: +SKIP
         {'liver': 1, 'tumour': 2}
     """
-    return as_dataset(folder, strict=strict)
+    return as_dataset(folder, strict=strict, reader=reader)
 
 
 def plan(
@@ -50,6 +51,7 @@ def plan(
     device: str = "auto",
     workers: Workers = 1,
     strict: bool = False,
+    reader: str = "",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> tuple[Fingerprint, Plan]:
@@ -68,6 +70,7 @@ def plan(
         device: "auto", "cpu" or "cuda".
         workers: Processes, or the address of a dask scheduler.
         strict: Refuse images without a label, labels without an image, and unused files.
+        reader: Name of the reader; empty for the one that detects the layout.
         workspace: Folder for fingerprints and plans.
         callbacks: Observe the progress.
 
@@ -83,7 +86,7 @@ def plan(
 
     place = as_workspace(workspace)
     fingerprint, decided = make_plan(
-        as_dataset(dataset, strict=strict),
+        as_dataset(dataset, strict=strict, reader=reader),
         as_model(model, place),
         place,
         plan_options(
@@ -112,6 +115,7 @@ def preprocess(
     device: str = "auto",
     workers: Workers = 1,
     strict: bool = False,
+    reader: str = "",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> Preprocessed:
@@ -129,7 +133,7 @@ def preprocess(
     from fseft.planning.options import plan_options
     from fseft.planning.plan import make_plan
 
-    place, data = as_workspace(workspace), as_dataset(dataset, strict=strict)
+    place, data = as_workspace(workspace), as_dataset(dataset, strict=strict, reader=reader)
     _, decided = make_plan(
         data,
         as_model(model, place),

@@ -30,6 +30,7 @@ def pretrain(
     missing_label: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     strict: bool = False,
+    reader: str = "",
     device: str = "auto",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
@@ -52,6 +53,7 @@ def pretrain(
         settings: Training settings that differ from those of pre-training, such as `epochs`, and
             hyper-parameters of the architecture.
         strict: Refuse images without a label, labels without an image, and unused files.
+        reader: Name of the reader of all datasets; empty for the ones that detect their layouts.
         device: "auto", "cpu" or "cuda".
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the epochs.
@@ -87,7 +89,7 @@ def pretrain(
 
     def resolve() -> PretrainRequest:
         return PretrainRequest(
-            datasets=tuple(as_dataset(entry, strict=strict) for entry in entries),
+            datasets=tuple(as_dataset(entry, strict=strict, reader=reader) for entry in entries),
             name=name,
             init=as_initial_weights(init, place),
             architecture=architecture,

@@ -27,11 +27,11 @@ def as_workspace(workspace: WorkspaceLike) -> Workspace:
     return workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
 
 
-def as_dataset(dataset: DatasetLike, *, strict: bool = False) -> Dataset:
+def as_dataset(dataset: DatasetLike, *, strict: bool = False, reader: str = "") -> Dataset:
     """Reads a dataset folder; see `fseft.planning.dataset_reading.read_dataset`."""
     if isinstance(dataset, Dataset):
         return dataset
-    return read_dataset(Path(dataset), strict=strict)
+    return read_dataset(Path(dataset), strict=strict, reader=reader)
 
 
 def as_model(model: ModelLike, workspace: Workspace) -> FoundationModel:

@@ -24,6 +24,7 @@ from fseft.cli.options import (
     Minutes,
     Model,
     Patch,
+    Reader,
     Seed,
     Spacing,
     Strict,
@@ -165,6 +166,7 @@ def adapt(
     workers: Workers = 1,
     cluster: Cluster = "",
     strict: Strict = False,
+    reader: Reader = "",
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -224,6 +226,7 @@ def adapt(
             device=device,
             workers=cluster or workers,
             strict=strict,
+            reader=reader,
             overwrite=overwrite,
             reporters=tuple(reporter or ()),
             workspace=workspace,

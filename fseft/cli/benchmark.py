@@ -22,6 +22,7 @@ from fseft.cli.options import (
     Memory,
     Metrics,
     Minutes,
+    Reader,
     Strict,
     Tolerance,
     Workspace,
@@ -162,6 +163,7 @@ def benchmark(
         ),
     ] = "",
     strict: Strict = False,
+    reader: Reader = "",
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -210,6 +212,7 @@ def benchmark(
         device=device,
         workers=cluster or workers,
         strict=strict,
+        reader=reader,
         overwrite=overwrite,
         workspace=workspace,
         callbacks=_BenchmarkCallbacks(),

@@ -41,6 +41,14 @@ Strict = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Reader = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Reader of the layout (`fseft show reader`). Default: the one that detects it.",
+        rich_help_panel=DATA,
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

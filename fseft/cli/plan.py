@@ -20,6 +20,7 @@ from fseft.cli.options import (
     Minutes,
     Model,
     Patch,
+    Reader,
     Spacing,
     Strict,
     Workers,
@@ -59,6 +60,7 @@ def plan(
     workers: Workers = 1,
     cluster: Cluster = "",
     strict: Strict = False,
+    reader: Reader = "",
     as_json: Json = False,
 ) -> None:
     """Measure a dataset (fingerprint), and plan its preprocessing for a model.
@@ -92,6 +94,7 @@ def plan(
         device=device,
         workers=cluster or workers,
         strict=strict,
+        reader=reader,
         workspace=workspace,
         callbacks=ConsoleCallbacks(),
     )

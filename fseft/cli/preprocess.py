@@ -13,6 +13,7 @@ from fseft.cli.options import (
     Json,
     Memory,
     Model,
+    Reader,
     Strict,
     Workers,
     Workspace,
@@ -27,6 +28,7 @@ def preprocess(
     cluster: Cluster = "",
     workspace: Workspace = Path(),
     strict: Strict = False,
+    reader: Reader = "",
     device: Device = "auto",
     memory: Memory = "",
     as_json: Json = False,
@@ -51,6 +53,7 @@ def preprocess(
         device=device,
         workers=cluster or workers,
         strict=strict,
+        reader=reader,
         workspace=workspace,
         callbacks=ConsoleCallbacks(),
     )

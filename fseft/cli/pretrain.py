@@ -22,6 +22,7 @@ from fseft.cli.options import (
     Json,
     LearningRate,
     Minutes,
+    Reader,
     Seed,
     Strict,
     Workspace,
@@ -186,6 +187,7 @@ def pretrain(
         ),
     ] = False,
     strict: Strict = False,
+    reader: Reader = "",
     device: Device = "auto",
     workers: Annotated[
         int,
@@ -270,6 +272,7 @@ def pretrain(
         "allow_pickle": allow_pickle,
         "labels": names(labels),
         "strict": strict,
+        "reader": reader,
         "missing_label": _missing_label(missing_label or ()),
         "masking": masking,
         "temperature": _temperature(sampling, balanced=balanced, natural=natural),

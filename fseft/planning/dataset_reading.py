@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LEAST_SPECIFIC_READER = "folders"
-"""The reader with the fewest requirements, tried after all others."""
+"""The reader with the fewest requirements, which counts only if no other detects a folder."""
 
 _LAYOUTS = (
     "Give one of: nnU-Net v2 (dataset.json with channel_names, imagesTr/CASE_0000.nii.gz, "
@@ -40,13 +40,14 @@ _PLACES = ("imagesTr", "labelsTr")
 _MAX_NAMES = 3  # cases in a warning
 
 
-def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
+def read_dataset(folder: Path, *, strict: bool = False, reader: str = "") -> Dataset:
     """Lists the cases of a dataset; no image is opened.
 
     Args:
         folder: Dataset in a layout that a reader detects.
         strict: Refuse labels without an image, images without a label and images that the reader
             does not use, instead of warning.
+        reader: Name of the reader; empty for the one that detects the layout.
 
     Returns:
         The dataset, named after its folder. Labels without an image are skipped, images without a
@@ -54,10 +55,10 @@ def read_dataset(folder: Path, *, strict: bool = False) -> Dataset:
 
     Raises:
         FseftError: The folder is missing, empty, of an unknown layout or broken, or incomplete with
-            `strict`.
+            `strict`; or a reader of a plugin and another one both detect it.
     """
     folder = _checked_folder(folder)
-    reader = _find_reader(folder)
+    reader = reader or _find_reader(folder)
     dataset = _checked_answer(_read(reader, folder), reader, folder)
     cases = tuple(case for case in dataset.cases if case.images)
     unused = _unused_files(folder, dataset)
@@ -88,28 +89,55 @@ def _checked_folder(folder: Path) -> Path:
 
 
 def _find_reader(folder: Path) -> str:
-    """Returns the name of the first reader that detects the folder."""
-    if name := _detect(folder):
-        return name
-    hint = _neighbouring_dataset(folder) or _LAYOUTS
-    raise FseftError("has an unknown dataset layout", file=folder, hint=hint)
+    """Returns the name of the only reader that detects the folder.
+
+    Built-in readers are tried in a fixed order, of which the first counts.
+    """
+    detecting = _detecting_readers(folder)
+    if len(detecting) > 1:
+        sources = []
+        for name in detecting:
+            package = registry().resolve("reader", name).source.package
+            sources.append(f"{name} ({package})")
+        raise FseftError(
+            f"{len(detecting)} readers detect this layout: {', '.join(sources)}",
+            file=folder,
+            hint=f"Choose one by `reader`, such as {detecting[0]}.",
+        )
+    if not detecting:
+        hint = _neighbouring_dataset(folder) or _LAYOUTS
+        raise FseftError("has an unknown dataset layout", file=folder, hint=hint)
+    return detecting[0]
 
 
-def _detect(folder: Path) -> str | None:
-    names = registry().names("reader")
-    for name in sorted(names, key=lambda name: (name == LEAST_SPECIFIC_READER, name)):
-        try:
-            if registry().create("reader", name).detects(folder):
-                return name
-        # A broken reader must not hide the ones that work; a broken dataset is the user's to
-        # repair.
-        except PluginError as error:
-            logger.warning("%s", error)
-        except FseftError:
-            raise
-        except PLUGIN_EXCEPTIONS as error:
-            logger.warning("the reader %r failed (%s)", name, summarise_exception(error))
-    return None
+def _detecting_readers(folder: Path) -> list[str]:
+    """Returns the readers of plugins, and the first built-in one, that detect a folder."""
+    builtin: list[str] = []
+    foreign: list[str] = []
+    for name in registry().names("reader"):
+        is_builtin = registry().resolve("reader", name).source.distribution == "fseft"
+        (builtin if is_builtin else foreign).append(name)
+    detecting = [name for name in foreign if _detects(name, folder)]
+    builtin.sort(key=lambda name: (name == LEAST_SPECIFIC_READER, name))
+    first = next((name for name in builtin if _detects(name, folder)), None)
+    if first is not None and not (detecting and first == LEAST_SPECIFIC_READER):
+        detecting.append(first)
+    return detecting
+
+
+def _detects(name: str, folder: Path) -> bool:
+    """Whether a reader detects a folder; a broken reader must not hide the ones that work."""
+    try:
+        return bool(registry().create("reader", name).detects(folder))
+    except PluginError as error:
+        logger.warning("%s", error)
+    except FseftError:  # a broken dataset is the user's to repair
+        raise
+    except PLUGIN_EXCEPTIONS as error:
+        package = registry().resolve("reader", name).source.package
+        summary = summarise_exception(error)
+        logger.warning("the reader %r of %s failed (%s)", name, package, summary, exc_info=error)
+    return False
 
 
 def _read(reader: str, folder: Path) -> object:
@@ -124,7 +152,7 @@ def _neighbouring_dataset(folder: Path) -> str:
     """Suggests the parent or a subfolder that is a dataset."""
     subfolders = sorted(path for path in folder.iterdir() if path.is_dir())
     for other in (folder.parent, *subfolders):
-        if _detect(other):
+        if _detecting_readers(other):
             return f"Did you mean {other}?"
     return ""
 

@@ -461,6 +461,20 @@ def test_a_finished_run_is_repeated_with_overwrite(request_for, workspace):
     assert len(log_of(first.folder)) == 2
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [({"k": 0}, "k is 0"), ({"k": 9}, "k is 9"), ({"cases": ("z",)}, "case z: is not a labelled")],
+)
+def test_a_wrong_number_of_cases_is_refused_before_anything_is_measured(
+    changed, message, request_for, tmp_path
+):
+    empty = Workspace(tmp_path / "empty")
+    request = request_for("scratch", model="none", **changed)
+    with pytest.raises(FseftError, match=message):
+        adapt(request, empty)
+    assert not empty.root.exists()
+
+
 def test_the_packages_of_the_training_are_in_the_run_and_in_the_adapter(request_for, workspace):
     settings = ("loss=dice_ce", "schedule=poly", "augment=noise")
     result = adapt(request_for("lora", settings=settings), workspace)

@@ -18,6 +18,7 @@ from fseft.plugin import ReaderSpec, hookimpl
 from fseft.registration import Plugin
 from fseft.registry import Registry
 from fseft.schemas import Case, Dataset
+from tests.sample_data import write_dataset
 
 
 def bare(folder, images, labels=()):
@@ -214,6 +215,32 @@ def reader(monkeypatch):
         monkeypatch.setattr("fseft.planning.dataset_reading.registry", lambda: installed)
 
     return put
+
+
+def test_a_broken_reader_names_its_package_and_shows_its_traceback(tmp_path, reader, caplog):
+    reader("FailsToDetect")
+    read_dataset(bare(tmp_path / "d", ["a"]))
+    (record,) = caplog.records
+    assert "the reader 'a-foreign-one' of fseft-foreign 1.0 failed" in record.getMessage()
+    assert record.exc_info[2].tb_next is not None
+
+
+def test_a_reader_of_a_plugin_and_a_built_in_one_never_compete_silently(tmp_path, reader):
+    reader("Fails")
+    folder = write_dataset(tmp_path / "nnunet")
+    with pytest.raises(FseftError) as caught:
+        read_dataset(folder)
+    assert "a-foreign-one (fseft-foreign 1.0), nnunet (fseft 1.0)" in caught.value.cause
+    assert caught.value.hint == "Choose one by `reader`, such as a-foreign-one."
+    assert read_dataset(folder, reader="nnunet").reader == "nnunet"
+
+
+def test_a_reader_can_be_chosen(tmp_path):
+    folder = write_dataset(tmp_path / "nnunet")
+    assert read_dataset(folder).reader == "nnunet"
+    assert read_dataset(folder, reader="folders").reader == "folders"
+    with pytest.raises(FseftError, match=r"unknown reader 'nnunets'\. Did you mean nnunet"):
+        read_dataset(folder, reader="nnunets")
 
 
 @pytest.mark.parametrize(

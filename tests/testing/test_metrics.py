@@ -19,16 +19,31 @@ def test_a_built_in_metric_passes(check):
     check()
 
 
+WRONG = {
+    "inverted": ("fseft.builtin.metrics.dice:dice", "lower"),
+    "signed-higher": ("fseft.builtin.metrics.volume_difference:volume_difference", "higher"),
+    "signed-lower": ("fseft.builtin.metrics.volume_difference:volume_difference", "lower"),
+    "distance-zero": ("fseft.builtin.metrics.assd:average_symmetric_surface_distance", "zero"),
+    "constant": ("tests.testing.test_metrics:one", "higher"),
+}
+"""Metric -> its function, and a direction that is wrong."""
+
+
 @pytest.fixture
 def inverted(monkeypatch):
-    """Install Dice with the wrong direction, and a metric that is never defined."""
-    common = {"title": "M", "direction": "lower", "missing": 0.0}
-    dice = MetricSpec(name="inverted", factory="fseft.builtin.metrics.dice:dice", **common)
-    undefined = MetricSpec(name="undefined", factory="tests.testing.test_metrics:nothing", **common)
+    """Install metrics with a wrong direction, and a metric that is never defined."""
+    specs = [
+        MetricSpec(name=name, title="M", factory=factory, direction=direction, missing=0.0)
+        for name, (factory, direction) in WRONG.items()
+    ]
+    factory = "tests.testing.test_metrics:nothing"
+    undefined = MetricSpec(
+        name="undefined", title="M", factory=factory, direction="lower", missing=0.0
+    )
 
     @hookimpl
     def fseft_metrics():
-        return [dice, undefined]
+        return [*specs, undefined]
 
     package = SimpleNamespace(name="fseft-inverted", version="1.0")
     module = SimpleNamespace(fseft_metrics=fseft_metrics)
@@ -44,9 +59,19 @@ def nothing(masks):
     del masks
 
 
+def one(masks):
+    del masks
+    return 1.0
+
+
 @pytest.mark.usefixtures("inverted")
-def test_a_wrong_direction_and_an_undefined_value_fail():
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_direction_fails(name):
     with pytest.raises(AssertionError):
-        prefers_a_perfect_prediction("inverted")
+        prefers_a_perfect_prediction(name)
+
+
+@pytest.mark.usefixtures("inverted")
+def test_an_undefined_value_fails():
     with pytest.raises(AssertionError):
         returns_a_number("undefined")
