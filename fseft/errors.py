@@ -135,7 +135,7 @@ _PLAIN_MESSAGES = (
     (r"Field required", "is missing"),
     (r"Extra inputs are not permitted", "is unknown"),
 )
-"""Messages of pydantic, which speak of inputs and fields, in plain words."""
+"""Patterns in messages of pydantic -> plain words."""
 
 
 def plain_message(message: str) -> str:

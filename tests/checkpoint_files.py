@@ -27,15 +27,15 @@ SMALL = {
     "segresnet-ds": {"init_filters": 8, "blocks_down": [1, 1, 1, 1, 1], "norm": "batch"},
     "vista3d": {"encoder_embed_dim": 8, "blocks_down": [1, 1, 1, 1, 1]},
 }
-"""By the architecture's name; what the entries of public models have instead of their own width
-and depth.
+"""By the architecture's name; what the entries of public models have with a small width and
+depth.
 """
 
 SWIN = SMALL["swinunetr"]
 
 
 def write(name, path, hparams=None, **more):
-    """A public file, small if nothing else is asked for."""
+    """A public file, small by default."""
     make, kind = PUBLIC[name]
     content = make({**(SMALL[kind] if hparams is None else hparams)}, **more)
     if name in ("ctfm", "vista3d"):
@@ -92,7 +92,7 @@ def fseft(hparams):
 
 
 def encoder(hparams):
-    """The tensors of the Swin encoder, by the names that they have in a network of their own."""
+    """The tensors of the Swin encoder, by the names that they have in a separate network."""
     inner = {
         name.removeprefix("swinViT."): t
         for name, t in swin(1, hparams).items()
@@ -143,7 +143,7 @@ def voco(hparams):
 
 
 def dynamic_head(width, deepest):
-    """The text-driven head beside a backbone of that width: 12 tensors, and the texts."""
+    """The text-driven head for a backbone of that width: 12 tensors, and the texts."""
     shapes = {
         "precls_conv.0.weight": (width,), "precls_conv.0.bias": (width,),
         "precls_conv.2.weight": (8, width, 1, 1, 1), "precls_conv.2.bias": (8,),

@@ -20,7 +20,7 @@ CASES = ("a", "b", "c", "d")
 
 
 def a_scan(seed=0, shape=SHAPE):
-    """A body in air with two blobs of their own brightness, and their labels 1 and 7."""
+    """A body in air with two blobs of different brightness, and their labels 1 and 7."""
     rng = np.random.default_rng(seed)
     image = np.full((1, *shape), -1000, np.int16)
     image[0, 1:-1, 1:-1, 1:-1] = rng.normal(0, 10, [side - 2 for side in shape])
@@ -62,7 +62,7 @@ def write_model(
     classes=("kidney_left", "liver"),
     **changed,
 ):
-    """A model of the workspace: small random weights, which know two structures by name."""
+    """A model of the workspace: small random weights, with two classes."""
     from safetensors.torch import save_file
 
     from fseft.learn.networks import backbone

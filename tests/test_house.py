@@ -11,7 +11,7 @@ import pytest
 PACKAGE_ROOT = Path(__file__).parents[1] / "fseft"
 MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
 
-# What each package may import, besides itself: the arrows of the import graph, which has no cycle.
+# What each package may import in addition to itself: the arrows of the import graph, which has no cycle.
 BASE = {"plugin", "schemas", "training_config", "errors", "version"}
 CORE = BASE | {
     "documents",
@@ -64,7 +64,7 @@ PACKAGES = {
     "cli": RUNS | {"api", "benchmarking", "demo", "pretraining", "reporting", "scaffold"},
     "__main__": {"cli"},
 }
-# What the command line may import at run time besides `api`, which does the work: plumbing, the
+# What the command line may import at run time in addition to `api`, which does the work: plumbing, the
 # formats of the results that it prints, the demonstration, which calls `api` itself, and the
 # registry in `main`, as plugins add commands.
 CLI_IMPORTS = (

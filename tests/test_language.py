@@ -1,4 +1,4 @@
-"""Docstrings, messages and pages use plain technical English, without private idioms."""
+"""Docstrings, messages, pages and tests use plain technical English, without private idioms."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
     if "tests" not in path.relative_to(ROOT).parts
 )
+TESTS = sorted(
+    path
+    for folder in ("tests", "plugins")
+    for path in (ROOT / folder).rglob("*.py")
+    if "tests" in path.relative_to(ROOT).parts and path != Path(__file__)
+)
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").rglob("*.md")]
 )
@@ -33,6 +39,18 @@ IDIOMS = {
     r"has not|have not(?= [a-z]+[.,;:])": "lacks",
     r"(?<!there )(is|are) no (?!longer|more|less)": "is not a",
     r"asked for": "requested",
+    r"(has|have) seen|learned from": "was trained on",
+    r"knows? none|(do|does) not know": "has no, lacks",
+    r"speaks?": "reports, describes",
+    r"says? so": "states it, warns",
+    r"doubted": "reported",
+    r"the whole of": "all of",
+    r"as good as": "equivalent to",
+    r"what (lies|there is|is there)": "the content",
+    r"want of": "lack of",
+    r"(keeps|keep) no other": "does not prevent others",
+    r"used as unlabelled": "not used for training",
+    r"(?<!\")support (case|set)s?": "training cases",
 }
 PATTERN = re.compile("|".join(rf"\b(?:{idiom})\b" for idiom in IDIOMS), re.IGNORECASE)
 
@@ -51,6 +69,15 @@ def idioms(lines: list[tuple[int, str]]) -> list[str]:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_uses_plain_technical_english(path):
     assert idioms(prose(path)) == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_test_uses_plain_technical_english(path):
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    definitions = [node for node in ast.walk(tree) if isinstance(node, kinds)]
+    names = [(node.lineno, node.name.replace("_", " ")) for node in definitions]
+    assert idioms([*prose(path), *names]) == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,11 +1,11 @@
 """Files that fseft 0.1 wrote before its redesign still do what they did.
 
 `fixtures/v0_1/workspace` is a workspace of version 0.1: a dataset, its fingerprint, plans and
-caches, finished and interrupted runs, models, predictions and a benchmark. `expected.json` beside
-it holds the command lines that made them, and what that version made of them afterwards. The files
+caches, finished and interrupted runs, models, predictions and a benchmark. `expected.json` next to
+it holds the command lines that made them, and what that version computed from them. The files
 are never made again: a later version has to read them.
 
-The tests know the program by its command line and its files alone, in the spelling of that version,
+The tests use the program by its command line and its files alone, in the spelling of that version,
 so that nothing in them has to follow a change of names.
 """
 
@@ -75,7 +75,7 @@ def contents(folder, *patterns):
 
 
 def assert_same_labels(path, expected, share):
-    """The label map lies on the grid of the expected one, and hardly differs from it."""
+    """The label map is on the grid of the expected one, and hardly differs from it."""
     found = sitk.ReadImage(str(path))
     wanted = sitk.ReadImage(str(FIXTURES / expected["label_map"]))
     assert found.GetSize() == wanted.GetSize()
@@ -121,7 +121,9 @@ def test_an_old_adapter_of_a_plugin_segments_a_scan_as_it_did(workspace, name):
     assert_same_labels(output / f"{CASE}.nii.gz", ADAPTERS[name], PREDICTED_AGAIN)
 
 
-def test_an_old_adapter_that_knows_mirrored_scans_still_averages_over_them(workspace):
+def test_an_old_adapter_that_was_trained_with_mirroring_still_averages_over_mirrored_scans(
+    workspace,
+):
     output = predict(workspace, "predicted", [folder_of("affine")], "--tta")
     expected = ADAPTERS["affine"]["mirrored"]
     assert_same_labels(output / f"{CASE}.nii.gz", expected, PREDICTED_AGAIN)
@@ -154,7 +156,7 @@ def test_a_finished_old_run_is_not_trained_again(workspace, name):
     assert contents(folder, "adapter.safetensors", "log.jsonl") == before
 
 
-def test_an_interrupted_old_run_goes_on_after_its_last_epoch(workspace):
+def test_an_interrupted_old_run_resumes_after_its_last_epoch(workspace):
     expected = EXPECTED["interrupted"]
     folder = workspace / expected["folder"]
     log = folder / "log.jsonl"
@@ -205,7 +207,7 @@ def test_a_model_that_was_pre_trained_is_not_trained_again(workspace):
     assert contents(folder, "weights.safetensors", "curve.jsonl") == before
 
 
-def test_an_interrupted_pre_training_goes_on_after_its_last_epoch(workspace):
+def test_an_interrupted_pre_training_resumes_after_its_last_epoch(workspace):
     expected = EXPECTED["interrupted_pretraining"]
     folder = workspace / expected["folder"]
     curve = folder / "curve.jsonl"

@@ -368,7 +368,7 @@ def _check_structures(
     """Refuses structures that method, model and augmentation do not allow."""
     if not request.method.spec.trains and not matched:
         raise IncompatibleError(
-            f"the model {request.model.name!r} knows none of the structures "
+            f"the model {request.model.name!r} has no class for the structures "
             f"{', '.join(structures)}",
             hint="Use a method that trains, such as lora.",
         )

@@ -344,7 +344,7 @@ def _run(options: Mapping[str, Any], workspace: Path, *, as_json: bool) -> None:
     from fseft import api
     from fseft.cli.training_progress import training_progress
 
-    if os.environ.get("RANK", "0") != "0":  # rank 0 of torchrun speaks for all
+    if os.environ.get("RANK", "0") != "0":  # rank 0 of torchrun prints for all
         console.configure_logging(logging.ERROR)
         api.pretrain(**options, workspace=workspace)
         return

@@ -90,7 +90,7 @@ def _result_section(results: tuple[MethodResult, ...]) -> Section:
     )
     text = (
         f"The embedded model was pre-trained on phantoms without {', '.join(LEFT_OUT)}: these "
-        f"are new to it. It has seen {', '.join(KNOWN)}, but not this scanner."
+        f"are new to it. It was trained on {', '.join(KNOWN)}, from another scanner."
     )
     return Section("Results", text, tables=(Table("Mean Dice", columns, table_rows(results)),))
 

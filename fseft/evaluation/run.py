@@ -182,7 +182,7 @@ def _common_structures(matched: MatchedCases, workers: Workers) -> tuple[Structu
     if not common:
         sides = f"predictions {', '.join(predicted)}; labels {', '.join(reference)}"
         raise FseftError(
-            f"no structure in common: {sides}", hint="Give the labels of what was predicted."
+            f"no structure in common: {sides}", hint="Give the labels of the predicted scans."
         )
     return common
 

@@ -16,7 +16,7 @@ Research. It is not a medical device, and it was not validated for clinical deci
 A person who knows the anatomy must check every segmentation."""
 
 _LIMITS = """\
-- It knows scans like those it was trained on: scanners, protocols, body regions and diseases that
+- It suits scans like those it was trained on: scanners, protocols, body regions and diseases that
   are missing there may fail without a sign.
 - It segments the structures above and nothing else; a structure that is cut by the edge of a scan
   may be missed.

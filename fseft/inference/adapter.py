@@ -138,9 +138,7 @@ class Adapter:
         from fseft.volume.scan_range import differences
 
         if tta and not self.manifest.mirror:
-            cause = (
-                "test-time augmentation mirrors the image, and the adapter has seen no mirrored one"
-            )
+            cause = "test-time augmentation needs an adapter that was trained with mirroring"
             raise FseftError(cause, hint="Leave it out, or adapt with mirror=true.")
         volume = _volume(image, affine, spacing_mm, len(self.manifest.channels))
         preprocessing, values = self.manifest.preprocessing, list(self.labels.values())

@@ -201,7 +201,7 @@ def _shortcomings(spacing_mm: Millimetres, problem: GridProblem) -> Iterator[str
     sizes_mm = _sizes_mm(problem.fingerprint)
     voxels = max(sizes_mm.values(), default=0) / prod(spacing_mm) ** (1 / 3)
     if voxels > largest:
-        yield f"structures up to {voxels:.3g} voxels; the model has seen up to {largest:.3g}"
+        yield f"structures up to {voxels:.3g} voxels; the model was trained on up to {largest:.3g}"
 
 
 def body_share(patch_mm: Array, problem: GridProblem) -> float:
@@ -237,7 +237,7 @@ def _coarsest(problem: GridProblem) -> float:
     if sizes_mm:
         limits.append(min(sizes_mm) / MIN_STRUCTURE_VOXELS)
     if sizes_mm and contract.structure_range_voxels:
-        # Most structures should be of a size that the model has seen, not the smallest one.
+        # Most structures should be of a size in the model's training data, not the smallest one.
         limits.append(float(np.median(sizes_mm)) / contract.structure_range_voxels[0])
     return min(limits)
 

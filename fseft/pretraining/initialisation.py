@@ -248,7 +248,7 @@ def _copy_rows(
     card: ModelCard | None,
     classes: Sequence[str],
 ) -> tuple[str, ...]:
-    """Copies the rows of classes that a sigmoid model knows; returns these classes."""
+    """Copies the rows of classes that a sigmoid model has; returns these classes."""
     if card is None or card.activation != "sigmoid" or card.scope != "network":
         return ()
     matched = match_classes(classes, card.classes)

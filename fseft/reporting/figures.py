@@ -193,7 +193,7 @@ def _apply_window(plane: NDArray[Any], window: tuple[float, float] | None) -> ND
 
 
 def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Returns the rows and columns of a mask, with a margin; the whole of an empty mask."""
+    """Returns the rows and columns of a mask, with a margin; all of them for an empty mask."""
     if not mask.any():
         return slice(None), slice(None)
     rows, columns = (np.asarray(mask.any(axis=axis)) for axis in (1, 0))

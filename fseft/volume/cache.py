@@ -78,7 +78,7 @@ def write_case(
         if label is not None:
             (folder / LABEL).write_bytes(_compress(label))
             locations = _sample_locations(label, classes, seed)
-        # The type stub does not know of keyword arguments that name arrays.
+        # The type stub lacks keyword arguments that name arrays.
         np.savez_compressed(folder / LOCATIONS, **locations)  # type: ignore[arg-type]
         (folder / META).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
         (folder / CHECKSUMS).write_text(_checksums(folder), encoding="utf-8")

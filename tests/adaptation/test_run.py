@@ -600,7 +600,7 @@ def test_a_damaged_checkpoint_is_reported_with_its_file(request_for, workspace):
         ),
         (
             {"method": "zero-shot", "labels": ("tumour",)},
-            "'tiny' knows none of the structures tumour",
+            "'tiny' has no class for the structures tumour",
         ),
         ({"method": "zero-shot", "decoder": "new"}, "'zero-shot' trains nothing"),
         ({"settings": ("mirror=true",)}, "mirror=true would swap left and right"),

@@ -98,7 +98,7 @@ def test_names_that_contradict_each_other_are_refused(datasets, wanted, message)
         agreed(wanted, **datasets)
 
 
-def test_a_whole_and_its_parts_are_no_conflict_where_one_of_them_is_left_out():
+def test_a_whole_and_its_parts_do_not_conflict_where_one_of_them_is_left_out():
     found = agreed(["lung"], a=["lung"], b=["left lung upper lobe", "lung_left"])
     assert found["a"].pairs == {"lung": ("lung_left", "lung_right")}
     assert found["b"].structures == {"lung_left": "lung_left"}

@@ -174,7 +174,11 @@ def test_a_spacing_stands_for_an_image_in_ras_orientation(adapter):
         ((8, 8), {"spacing_mm": (1, 1, 1)}, r"an image of shape \(8, 8\)"),
         ((8, 8, 8), {}, "position of the image is not defined"),
         ((8, 8, 8), {"spacing_mm": (1, 1, 1), "affine": np.eye(4)}, "either affine or spacing_mm"),
-        ((8, 8, 8), {"affine": np.eye(4), "tta": True}, "has seen no mirrored one"),
+        (
+            (8, 8, 8),
+            {"affine": np.eye(4), "tta": True},
+            "needs an adapter that was trained with mirroring",
+        ),
         ((8, 8, 8), {"affine": np.zeros((4, 4))}, "not an invertible 4x4 matrix"),
     ],
 )

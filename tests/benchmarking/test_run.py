@@ -184,7 +184,7 @@ def test_separate_scans_may_be_tested(compare, tmp_path):
     assert result.test == ("x", "y")
 
 
-def test_a_test_scan_in_the_dataset_is_not_a_support_case(compare, blobs, tmp_path):
+def test_a_test_scan_in_the_dataset_is_not_a_training_case(compare, blobs, tmp_path):
     """Scans are compared by their voxels, not by their files."""
     other = write_dataset(tmp_path / "other", cases=("x", "y"))  # the scans of a and b
     image = read_volume(other / "imagesTr" / "x_0000.nii.gz")
@@ -195,7 +195,7 @@ def test_a_test_scan_in_the_dataset_is_not_a_support_case(compare, blobs, tmp_pa
         compare(methods=("zero-shot",), ks=(3,), **apart)
 
 
-def test_a_duplicate_of_a_test_case_is_not_a_support_case(compare, tmp_path):
+def test_a_duplicate_of_a_test_case_is_not_a_training_case(compare, tmp_path):
     data = write_dataset(tmp_path / "twins")
     for kind, name in (("imagesTr", "{}_0000.nii.gz"), ("labelsTr", "{}.nii.gz")):
         shutil.copy(data / kind / name.format("a"), data / kind / name.format("b"))

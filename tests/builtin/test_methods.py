@@ -160,7 +160,7 @@ def test_lora_plus_trains_b_at_another_rate():
         ({"parts": ("encoder",), "stages": (0,)}, {"encoder"}),
     ],
 )
-def test_lora_goes_where_it_is_told(config, part):
+def test_lora_adapts_the_selected_layers_only(config, part):
     chosen = method("lora", **config).select(ARCHITECTURE, a_network())
     assert {target.part for target in chosen} == part
     assert {target.role for target in chosen} <= set(ROLES)
@@ -287,7 +287,7 @@ def test_a_compacter_says_which_width_its_terms_do_not_divide(swinunetr):
         )
 
 
-def test_a_cnn_adapter_stands_beside_kernels_with_a_middle_at_the_voxel_alone():
+def test_a_cnn_adapter_is_added_to_kernels_with_a_middle_at_the_voxel_alone():
     fits = [
         nn.Conv3d(4, 8, 3, padding=1),
         nn.Conv3d(4, 8, 3, stride=2, padding=2, dilation=2),

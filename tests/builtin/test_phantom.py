@@ -161,7 +161,7 @@ def test_partial_labels_leave_the_image_and_the_annotated_structures_as_they_are
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_a_stored_phantom_says_how_it_lies(orientation):
+def test_a_stored_phantom_states_its_orientation(orientation):
     each = phantom(2, **SMALL)
     image, _, geometry = stored(each, STRUCTURES, orientation)
     assert geometry.orientation == orientation
@@ -219,6 +219,6 @@ def test_the_same_dataset_is_written_twice_whatever_its_size(tmp_path):
         ({"cases": 1, "spacing_mm": (3.0, 3.0)}, "three numbers"),
     ],
 )
-def test_bad_arguments_are_told(tmp_path, arguments, message):
+def test_bad_arguments_are_refused(tmp_path, arguments, message):
     with pytest.raises(FseftError, match=message):
         write_dataset(tmp_path, **arguments)

@@ -74,7 +74,7 @@ def test_a_field_of_view_has_as_many_voxels_as_a_volume_may_have(seed, spacing_m
 
 @settings(max_examples=50)
 @given(seed=SEEDS, hounsfield=st.sampled_from([HU, TORSO_HU]))
-def test_every_tissue_of_a_ct_lies_between_its_bounds_and_of_an_mr_between_dark_and_bright(
+def test_every_tissue_of_a_ct_is_between_its_bounds_and_of_an_mr_between_dark_and_bright(
     seed, hounsfield
 ):
     ct, mr = (
@@ -139,7 +139,7 @@ def test_another_atlas_has_its_organs_elsewhere():
     assert np.abs(one.solid.centre - other.solid.centre).max() > 0.1
 
 
-def test_layers_of_a_scene_need_no_tissue_that_no_scanner_knows():
+def test_layers_of_a_scene_need_only_tissues_that_every_scanner_defines():
     rng = np.random.default_rng(0)
     layers = build_scene(rng, random_atlas(rng, 20.0), (40, 40, 40), (1.0, 1.0, 1.0))
     assert {layer.tissue for layer in layers} | {"air"} == HU.keys()

@@ -39,13 +39,13 @@ def fseft(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["fseft", *arguments])
         status = 0
         with warnings.catch_warnings():
-            warnings.resetwarnings()  # pytest's own filter would raise what the program tells
+            warnings.resetwarnings()  # pytest's own filter would raise the warnings of the program
             try:
                 main()
             except SystemExit as end:
                 status = int(end.code or 0)
-        told = capsys.readouterr()
-        return Ended(status, told.out, told.err)
+        printed = capsys.readouterr()
+        return Ended(status, printed.out, printed.err)
 
     return call
 

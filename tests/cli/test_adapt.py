@@ -32,7 +32,9 @@ def test_what_each_structure_starts_from_is_shown_before_training(trains, unknow
     assert ["tumour", "-,", *unknown.split()] in rows
 
 
-def test_a_training_that_diverged_ends_with_status_3_and_says_so_in_json(fseft, blobs, workspace):
+def test_a_training_that_diverged_ends_with_status_3_and_reports_it_in_json(
+    fseft, blobs, workspace
+):
     ended = fseft(
         *("adapt", str(blobs), "--model", "tiny", "--method", "linear-probe", "--k", "1"),
         *("--workspace", str(workspace.root), "--device", "cpu", "--json", "--set", "epochs=4"),

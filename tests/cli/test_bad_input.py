@@ -550,7 +550,7 @@ def test_every_command_that_reads_a_dataset_can_refuse_unused_files(fseft, liver
     refused(fseft(*shlex.split(command), "--strict"), words)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_case_name(livers, tmp_path):
+def test_a_byte_order_mark_is_not_part_of_a_case_name(livers, tmp_path):
     (tmp_path / "names.txt").write_bytes("\ufeffa\r\nb\r\n".encode())
     assert case_names([str(tmp_path / "names.txt"), "c"]) == ("a", "b", "c")
     assert case_names(None) is None

@@ -301,7 +301,7 @@ def test_a_warning_is_one_line(fseft):
     assert result.stderr == "warning: first line second line\n"
 
 
-def test_a_reader_that_goes_away_is_no_traceback():
+def test_a_closed_pipe_leaves_no_traceback():
     command = [sys.executable, "-m", "fseft", "plugins", "--json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
@@ -364,7 +364,7 @@ def test_all_settings_of_a_pre_training_are_in_its_help(fseft):
     assert all(setting in help_text for setting in TRAINING_KEYS)
 
 
-def test_a_new_plugin_is_a_package_beside_what_there_is(fseft, tmp_path):
+def test_a_new_plugin_is_a_package_in_a_new_folder(fseft, tmp_path):
     assert (
         fseft("plugin", "new", "mine", "--kind", "reader").stdout
         == "the package fseft-mine: fseft-mine\n"

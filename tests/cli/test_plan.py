@@ -63,7 +63,7 @@ def test_memory_is_read_as_people_write_it(text, count):
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1GB", "0GB", "12 GB free", "5iB", "nan"])
-def test_what_is_no_memory_is_refused(text):
+def test_a_text_that_is_not_an_amount_of_memory_is_refused(text):
     with pytest.raises(FseftError, match="not an amount of memory"):
         parse_memory(text)
 
@@ -86,6 +86,6 @@ def test_strict_refuses_what_is_incomplete(call):
         call("plan", "--strict")
 
 
-def test_preprocess_tells_what_it_did(call):
+def test_preprocess_reports_how_many_cases_it_processed(call):
     assert "2 cases preprocessed, 0 skipped" in " ".join(call("preprocess").output.split())
     assert "0 cases preprocessed, 2 skipped" in " ".join(call("preprocess").output.split())

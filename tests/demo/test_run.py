@@ -29,7 +29,7 @@ def test_the_table_has_a_row_per_method(demo):
     zero_shot, lora = table_rows(demo.results)
     assert (zero_shot[0], zero_shot[1]) == ("zero-shot", 0)
     assert lora[1] > 0
-    assert zero_shot[3] > 0.5  # the embedded model knows these structures
+    assert zero_shot[3] > 0.5  # classes of the embedded model
 
 
 def test_the_page_shows_tables_pictures_and_the_loss(demo):

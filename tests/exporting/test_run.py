@@ -96,7 +96,7 @@ def test_an_unknown_format_lists_the_known_ones(adapter, tmp_path):
         api.export(adapter, "onx", tmp_path / "out")
 
 
-def test_names_in_the_model_card_are_no_markup():
+def test_names_in_the_model_card_are_not_read_as_markup():
     _, manifest = tiny_adapter()
     hostile = manifest.model_copy(
         update={"labels": {"<b>|liver*": 1}, "support": ("a\n# heading",), "licence": "[x](y)"}

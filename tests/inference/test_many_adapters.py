@@ -108,7 +108,7 @@ def test_heads_on_the_same_frozen_features_share_a_pass_and_all_others_have_thei
     ]
 
 
-def test_another_backbone_has_a_pass_of_its_own(adapter_of, kidney, workspace):
+def test_another_backbone_has_a_separate_pass(adapter_of, kidney, workspace):
     write_model(workspace, "other", seed=5)
     assert passes_of((kidney, adapter_of("other", model="other")), workspace) == [
         ["kidney"],
@@ -133,19 +133,19 @@ def test_the_weights_are_hashed_once_to_open_adapters_and_loaded_once_for_a_pass
 ):
     read = []
 
-    def told(function):
+    def recorded(function):
         return lambda *arguments, **options: (
             read.append(function.__name__) or function(*arguments, **options)
         )
 
-    monkeypatch.setattr(catalogue, "file_digest", told(catalogue.file_digest))
-    monkeypatch.setattr(backbone, "load_weights", told(backbone.load_weights))
+    monkeypatch.setattr(catalogue, "file_digest", recorded(catalogue.file_digest))
+    monkeypatch.setattr(backbone, "load_weights", recorded(backbone.load_weights))
     opened = open_adapters((kidney, tumour), workspace)
     load_adapter_group(opened)
     assert read == ["file_digest", "file_digest", "load_weights"]
 
 
-def test_adapters_of_another_package_have_a_pass_of_their_own(
+def test_adapters_of_another_package_have_a_separate_pass(
     kidney, tumour, adapter_of, workspace, monkeypatch
 ):
     spatial = adapter_of("spatial", "spatial-adapter")
@@ -252,7 +252,7 @@ def test_separate_folders_hold_what_each_adapter_alone_gives(
         assert read_index(together / "predictions.json") == read_index(alone / "predictions.json")
 
 
-def test_folders_are_named_by_as_much_of_the_path_as_tells_them_apart(adapter_of, workspace):
+def test_folders_are_named_by_the_parts_of_the_path_that_differ(adapter_of, workspace):
     names = passes_of(
         (adapter_of("a/run", labels=KIDNEY), adapter_of("b/run", labels=TUMOUR)), workspace
     )
@@ -269,7 +269,7 @@ def test_only_what_is_missing_is_made_again(request_of, kidney, tumour, workspac
     assert predict(request).skipped == ["x"]
 
 
-# --- what is kept and told ------------------------------------------------------------------------
+# --- index and warnings ---------------------------------------------------------------------------
 
 
 def test_a_scan_is_segmented_again_for_other_adapters_or_another_rule(
@@ -281,7 +281,7 @@ def test_a_scan_is_segmented_again_for_other_adapters_or_another_rule(
     assert predict(request_of(tumour, kidney, overlap="first")).segmented == ["x"]
 
 
-def test_the_index_names_all_adapters_and_evaluate_leaves_out_what_one_has_seen(
+def test_the_index_names_all_adapters_and_evaluate_leaves_out_their_training_cases(
     adapter_of, kidney, workspace, blobs, tmp_path
 ):
     other = adapter_of("other", labels=TUMOUR, cases=("c", "d"))

@@ -1,6 +1,4 @@
-"""Predicting: on the scan's own grid, with the labels of the training data, each scan once, none
-lost for another.
-"""
+"""Predicting: on the scan's own grid, with the labels of the training data, each scan once."""
 
 from __future__ import annotations
 
@@ -54,7 +52,7 @@ def request_of(adapter, workspace, tmp_path):
 
 
 def copying(monkeypatch):
-    """Let the network be one that sees what is there: tissue brighter than 100 HU is a kidney, 300
+    """Replaces the network by a threshold: tissue brighter than 100 HU is a kidney, 300
     a tumour.
     """
 
@@ -69,7 +67,7 @@ def expected(image):
     return np.where(image > 300, 7, np.where(image > 100, 1, 0))
 
 
-# --- where the result lies ------------------------------------------------------------------------
+# --- grid of the result ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["RAS", "LPS", "SPL", "AIR", "PSR"])
@@ -142,7 +140,7 @@ def test_probabilities_sum_to_one_inside_the_body_and_agree_with_the_labels(
     assert np.mean(strongest[inside] == found[inside]) > 0.99
 
 
-def test_mirrored_copies_are_averaged_where_the_adapter_has_learned_from_some(
+def test_mirrored_copies_are_averaged_if_the_adapter_was_trained_with_mirroring(
     request_of, request_for, workspace, tmp_path, monkeypatch
 ):
     asked = []
@@ -159,7 +157,7 @@ def test_mirrored_copies_are_averaged_where_the_adapter_has_learned_from_some(
     assert asked == [(), (0, 1, 2)]
 
 
-def test_mirrored_copies_are_refused_to_an_adapter_that_has_seen_none(
+def test_mirrored_copies_are_refused_for_an_adapter_that_was_trained_without(
     request_of, workspace, tmp_path
 ):
     scan_files(tmp_path / "in", "x")
@@ -200,7 +198,9 @@ def test_scans_are_segmented_again_for_another_adapter(
     assert predict(request_of(tmp_path / "in", adapters=(other,))).segmented == ["x"]
 
 
-def test_a_broken_scan_keeps_no_other_from_being_done(request_of, workspace, tmp_path, caplog):
+def test_a_broken_scan_does_not_prevent_the_segmentation_of_the_others(
+    request_of, workspace, tmp_path, caplog
+):
     scan_files(tmp_path / "in", "a", "c")
     (tmp_path / "in" / "b.nii.gz").write_bytes(b"no image")
     observer = Observer()
@@ -226,7 +226,9 @@ def test_several_broken_scans_are_counted(request_of, workspace, tmp_path):
     assert (tmp_path / "out" / "d.nii.gz").exists()
 
 
-def test_the_run_folder_is_as_good_as_the_adapter_in_it(request_of, workspace, tmp_path, adapter):
+def test_the_run_folder_is_accepted_instead_of_the_adapter_in_it(
+    request_of, workspace, tmp_path, adapter
+):
     scan_files(tmp_path / "in", "x")
     assert predict(
         request_of(tmp_path / "in" / "x.nii.gz", adapters=(adapter.parent,))
@@ -311,7 +313,7 @@ def test_the_suffix_of_a_single_channel_is_left_off(tmp_path):
     assert set(gather_scans([tmp_path], 1)) == {"p", "q"}
 
 
-def test_numbered_scans_of_one_channel_are_scans_of_their_own(tmp_path):
+def test_numbered_scans_of_one_channel_are_separate_scans(tmp_path):
     touched(tmp_path, *(f"scan_{number:04}.nii.gz" for number in range(3)))
     assert set(gather_scans([tmp_path], 1)) == {"scan_0000", "scan_0001", "scan_0002"}
 
@@ -339,7 +341,7 @@ def test_files_with_all_channels_need_no_suffix(tmp_path):
         (["a/notes.txt"], 1, "no scan was found"),
     ],
 )
-def test_what_is_no_set_of_scans_is_refused(files, channels, message, tmp_path):
+def test_an_invalid_set_of_scans_is_refused(files, channels, message, tmp_path):
     touched(tmp_path, *files)
     with pytest.raises(FseftError, match=message):
         gather_scans(sorted({tmp_path / file.split("/")[0] for file in files}), channels)
@@ -353,7 +355,7 @@ def test_a_missing_input_is_named(tmp_path):
 def test_several_channels_travel_from_the_dataset_to_the_prediction(
     workspace, tmp_path, request_for
 ):
-    """Trained from random weights on two channels, the second of which tells the structure."""
+    """Trained from random weights on two channels, the second of which shows the structure."""
     folder = tmp_path / "two"
     for name in ("imagesTr", "labelsTr", "scans"):
         (folder / name).mkdir(parents=True)
@@ -418,7 +420,7 @@ def warnings_of(workspace, caplog):
     return run
 
 
-def test_a_scan_that_the_adapter_has_learned_from_is_told_and_kept_in_the_index(
+def test_a_training_scan_of_the_adapter_is_reported_and_marked_in_the_index(
     request_of, warnings_of, tmp_path, blobs, adapter
 ):
     seen, unseen = read_manifest(adapter).support[0], "fresh"
@@ -434,7 +436,7 @@ def test_a_scan_that_the_adapter_has_learned_from_is_told_and_kept_in_the_index(
     assert {name: case.seen for name, case in cases.items()} == {"fresh": False, "renamed": True}
 
 
-def test_a_folder_that_keeps_predictions_of_another_adapter_says_so(
+def test_predictions_of_another_adapter_in_the_folder_are_reported(
     request_of, request_for, workspace, tmp_path, warnings_of
 ):
     scan_files(tmp_path / "first", "x", "y")
@@ -461,7 +463,7 @@ def test_scans_unlike_the_training_scans_are_named_in_one_warning(request_of, tm
     assert all(text.startswith("wide, wider: the ") for text in unlike)
 
 
-def test_a_label_map_given_as_a_scan_is_doubted(request_of, warnings_of, tmp_path):
+def test_a_label_map_passed_as_a_scan_is_reported(request_of, warnings_of, tmp_path):
     (tmp_path / "in").mkdir()
     write_volume(tmp_path / "in" / "x.nii.gz", a_scan()[1][None], Geometry((32, 32, 32), np.eye(4)))
     messages = warnings_of(request_of(tmp_path / "in"))
@@ -492,7 +494,9 @@ def test_scans_of_a_format_that_is_not_read_are_named(tmp_path, caplog):
     assert "skipped b.mhd" in caplog.messages[0]
 
 
-def test_an_output_that_cannot_be_written_is_told_before_any_work(request_of, workspace, tmp_path):
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(
+    request_of, workspace, tmp_path
+):
     (tmp_path / "out").touch()
     observer = Observer()
     with pytest.raises(FseftError, match=r"out.*cannot be written"):
@@ -500,7 +504,7 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(request_of, wo
     assert observer.cases == []
 
 
-def test_a_file_that_is_no_prediction_is_not_replaced(request_of, workspace, tmp_path):
+def test_a_file_that_fseft_did_not_write_is_not_replaced(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "x.nii.gz").write_bytes(b"a reference")
@@ -509,9 +513,7 @@ def test_a_file_that_is_no_prediction_is_not_replaced(request_of, workspace, tmp
     assert (tmp_path / "out" / "x.nii.gz").read_bytes() == b"a reference"
 
 
-def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(
-    request_of, workspace, tmp_path
-):
+def test_files_are_not_overwritten_if_the_index_is_invalid(request_of, workspace, tmp_path):
     scan_files(tmp_path / "in", "x")
     predict(request_of(tmp_path / "in"))
     (tmp_path / "out" / "predictions.json").write_text(
@@ -521,7 +523,7 @@ def test_an_index_that_is_not_understood_is_no_licence_to_overwrite(
         predict(request_of(tmp_path / "in"))
 
 
-def test_a_killed_run_goes_on(request_of, workspace, tmp_path, monkeypatch):
+def test_a_killed_prediction_resumes(request_of, workspace, tmp_path, monkeypatch):
     scan_files(tmp_path / "in", "x", "y")
     add = PredictionIndex._add
 
@@ -585,7 +587,7 @@ def test_a_damaged_segmentation_is_made_again(request_of, tmp_path):
     assert file.read_bytes() == content
 
 
-def test_want_of_memory_is_one_line_and_keeps_no_other_scan_from_being_done(
+def test_lack_of_memory_is_one_line_and_does_not_prevent_the_other_scans(
     request_of, workspace, tmp_path, monkeypatch
 ):
     def small(network, image, **options):
@@ -609,11 +611,11 @@ def test_want_of_memory_is_one_line_and_keeps_no_other_scan_from_being_done(
 def test_cases_in_two_processes_give_the_same_files(request_of, workspace, tmp_path):
     request = request_of(scan_files(tmp_path / "in", "x", "y"))
     predict(request)
-    result = predict(replace(request, output=tmp_path / "beside", workers=2))
+    result = predict(replace(request, output=tmp_path / "shared", workers=2))
     assert sorted(result.segmented) == ["x", "y"]
     for name in ("x.nii.gz", "y.nii.gz"):
-        one, other = (read_labels(tmp_path / folder / name).array for folder in ("out", "beside"))
+        one, other = (read_labels(tmp_path / folder / name).array for folder in ("out", "shared"))
         np.testing.assert_array_equal(one, other)
     assert read_index(tmp_path / "out/predictions.json") == read_index(
-        tmp_path / "beside/predictions.json"
+        tmp_path / "shared/predictions.json"
     )

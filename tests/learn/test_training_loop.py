@@ -178,7 +178,7 @@ def test_a_budget_too_small_for_a_step_still_allows_the_fewest_steps(clock, min_
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_no_number_is_an_error(value):
+def test_a_loss_that_is_not_a_number_is_an_error(value):
     adapted, loss_of = a_problem()
     initial = adapted.state_dict()
     with pytest.raises(FseftError, match=r"loss is (nan|inf) at step 0.*Lower the learning rate"):
@@ -247,7 +247,7 @@ def test_a_method_may_add_to_the_loss_and_is_called_after_every_step():
     assert pulled.adapted.network.weight.norm() < free.adapted.network.weight.norm()
 
 
-def test_mixed_precision_is_used_where_it_is_asked_for():
+def test_mixed_precision_is_used_where_it_is_requested():
     weight = torch.ones(4, 4)
     with autocast("cpu", "bf16"):
         assert (weight @ weight).dtype == torch.bfloat16
@@ -270,7 +270,7 @@ def test_a_gradient_is_never_longer_than_the_clip():
     assert steps[None] > 1
 
 
-def test_a_gradient_that_is_no_number_is_an_error_before_it_does_harm():
+def test_a_gradient_that_is_not_a_number_is_an_error_before_it_changes_weights():
     adapted, loss_of = a_problem()
     recipe = RECIPE.model_copy(update={"max_grad_norm": 1.0})
     initial = adapted.state_dict()

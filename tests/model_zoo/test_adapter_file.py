@@ -1,4 +1,4 @@
-"""Adapter files: what lies in them, and what is refused."""
+"""Adapter files: their content, and what is refused."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_an_adapter_that_is_replaced_while_it_is_read_is_refused(request_for, wo
         adapter_file.load_adapter(adapter)
 
 
-def test_what_is_no_adapter_is_refused(manifest, tmp_path):
+def test_a_file_that_is_not_an_adapter_is_refused(manifest, tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
     save_file(
         {"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata={"fseft": '{"model": 3}'}
@@ -161,12 +161,14 @@ def test_a_tuned_bottleneck_is_in_the_adapter_and_comes_back(how, request_for, w
         ("zero-shot", {"bottleneck": "new"}, "trains nothing, also no bottleneck"),
     ],
 )
-def test_what_a_method_tunes_itself_is_no_option(method, changed, message, request_for, workspace):
+def test_the_mode_of_a_part_that_a_method_trains_is_refused(
+    method, changed, message, request_for, workspace
+):
     with pytest.raises(FseftError, match=message):
         adapt(request_for(method, **changed), workspace)
 
 
-def test_a_method_that_is_no_black_box_is_refused_as_one(request_for, workspace, monkeypatch):
+def test_a_method_that_changes_layers_is_refused_as_black_box(request_for, workspace, monkeypatch):
     spec = replace(registry().method("affine"), access="black-box")
     monkeypatch.setattr(registry(), "method", lambda *_: spec)
     with pytest.raises(
@@ -237,7 +239,9 @@ def test_an_adapter_whose_model_is_gone_names_it(request_for, workspace):
         ({"channels": ("T1", "T2")}, r"takes 1 channel\(s\), the data have 2"),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_told(changed, message, request_for, workspace, tmp_path):
+def test_a_manifest_that_does_not_fit_is_refused(
+    changed, message, request_for, workspace, tmp_path
+):
     result = adapt(request_for("lora"), workspace)
     manifest = read_manifest(result.adapter).model_copy(update=changed)
     write_adapter(tmp_path / "adapter.safetensors", load_file(result.adapter), manifest)

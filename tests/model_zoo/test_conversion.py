@@ -238,25 +238,25 @@ def test_packages_may_have_models_of_one_name(shelf, workspace, monkeypatch):
 
 
 def a_wider_card(card, file, content):
-    """A card that only the file knows."""
+    """A card that only the file contains."""
     classes = tuple(f"{content['names']} {n}" for n in range(1, 14))
     return card.model_copy(update={"classes": classes, "summary": file.name})
 
 
 @pytest.fixture
-def told(shelf, monkeypatch):
+def entry_with_card(shelf, monkeypatch):
     """The file of `btcv`, with names of classes in it, which a function of the entry reads."""
     offer = registry().resolve("model", "btcv")
     checkpoint = replace(offer.spec.checkpoint, card=f"{__name__}:a_wider_card")
-    told = Registration(replace(offer.spec, checkpoint=checkpoint), offer.source)
-    monkeypatch.setitem(registry()._registrations, ("model", "btcv"), [told])
+    registration = Registration(replace(offer.spec, checkpoint=checkpoint), offer.source)
+    monkeypatch.setitem(registry()._registrations, ("model", "btcv"), [registration])
     file = shelf("btcv")
     torch.save({"state_dict": checkpoint_files.swin(14), "names": "bone"}, file)
     return file
 
 
-def test_what_only_the_file_knows_goes_before_the_entry(told, workspace):
-    imported = import_model("btcv", told, workspace)
+def test_the_card_in_the_file_takes_precedence_over_the_entry(entry_with_card, workspace):
+    imported = import_model("btcv", entry_with_card, workspace)
     for name in ("btcv", "fseft:btcv"):
         card = find_model(name, workspace).card
         assert card.model_dump(mode="json") == {
@@ -267,8 +267,8 @@ def test_what_only_the_file_knows_goes_before_the_entry(told, workspace):
     verify_model("btcv", workspace)
 
 
-def test_a_model_may_be_kept_under_a_name_of_ones_own(told, workspace):
-    imported = import_model("btcv", told, workspace, name="mine")
+def test_a_model_may_be_kept_under_a_name_of_ones_own(entry_with_card, workspace):
+    imported = import_model("btcv", entry_with_card, workspace, name="mine")
     assert find_model("mine", workspace).card.model_dump(mode="json") == imported.card.model_dump(
         mode="json"
     )
@@ -276,11 +276,11 @@ def test_a_model_may_be_kept_under_a_name_of_ones_own(told, workspace):
     assert not find_model("btcv", workspace).has_weights
     verify_model("mine", workspace)
     with pytest.raises(FseftError, match="a model 'mine' exists already"):
-        import_model("btcv", told, workspace, name="mine")
+        import_model("btcv", entry_with_card, workspace, name="mine")
     with pytest.raises(FseftError, match=r"'vista3d' belongs to a model of a plugin"):
-        import_model("btcv", told, workspace, name="vista3d")
+        import_model("btcv", entry_with_card, workspace, name="vista3d")
     with pytest.raises(FseftError, match="'none' is not a valid name of a model"):
-        import_model("btcv", told, workspace, name="none")
+        import_model("btcv", entry_with_card, workspace, name="none")
 
 
 # --- what is refused ------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def test_a_bad_file_is_refused_in_one_line_and_nothing_is_kept(spoil, words, she
     assert not workspace.imported("fseft", "clipdriven").exists()
 
 
-def test_code_runs_only_for_who_trusts_it(shelf, workspace):
+def test_code_in_a_checkpoint_runs_only_on_request(shelf, workspace):
     file = shelf("clipdriven")
     code(file)
     assert import_model("clipdriven", file, workspace, allow_pickle=True).report.loaded > 0
@@ -453,9 +453,7 @@ def test_black_box_methods_are_refused_on_an_encoder_alone(shelf, workspace, req
         adapt(request_for("linear-probe", model="selfsup"), workspace)
 
 
-def test_weights_that_are_not_here_are_told_before_anything_is_measured(
-    shelf, workspace, request_for
-):
+def test_missing_weights_are_refused_before_anything_is_measured(shelf, workspace, request_for):
     before = sorted(workspace.root.rglob("*"))
     with pytest.raises(
         FseftError, match=r"weights of the model 'selfsup' are missing.*models pull selfsup"

@@ -1,4 +1,4 @@
-"""Every entry takes the whole of its public file as it is, in full width; the numbers are those of the public layouts.
+"""Every entry takes all tensors of its public file as it is, in full width; the numbers are those of the public layouts.
 
 Shapes alone are compared where nothing else is said: networks of that size on the device `meta` hold no numbers.
 """

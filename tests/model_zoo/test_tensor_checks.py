@@ -39,7 +39,7 @@ def test_usual_precisions_pass_and_biases_may_be_zero(dtype, caplog):
         (torch.full((4, 3), torch.nan), "1 tensor with NaN or infinity in it"),
     ],
 )
-def test_a_tensor_that_is_no_trained_weight_is_refused(tensor, words):
+def test_a_tensor_that_is_not_a_trained_weight_is_refused(tensor, words):
     with pytest.raises(FseftError, match=words):
         check_tensors(tensors(**{"conv.weight": tensor}), NETWORK)
 

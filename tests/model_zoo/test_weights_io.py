@@ -1,5 +1,5 @@
-"""Weights are written without a copy of them in memory, with the rights of other files, and errors
-of the disk told.
+"""Weights are written without a copy of them in memory, with the rights of other files; errors of
+the disk are reported.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def cluster(scheduler, tmp_path_factory):
         process.terminate()
 
 
-def test_a_scheduler_without_workers_and_none_at_all_are_told_in_one_line(scheduler):
+def test_a_missing_scheduler_and_one_without_workers_are_reported_in_one_line(scheduler):
     with pytest.raises(FseftError, match=r"the scheduler at .* has no workers"):
         map_cases(math.sqrt, {"a": 4}, workers=scheduler)
     for address, told in (
@@ -98,7 +98,7 @@ def test_results_keep_the_order_of_the_items_and_errors_their_case(cluster, tmp_
     assert "x.nii.gz" in str(error)
 
 
-def test_a_killed_worker_is_no_traceback(cluster):
+def test_a_killed_worker_leaves_no_traceback(cluster):
     with pytest.raises(FseftError, match="the worker was killed"):
         map_cases(os._exit, {"a": 9}, workers=cluster)
 

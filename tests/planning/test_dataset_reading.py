@@ -1,4 +1,4 @@
-"""A dataset folder is read by the reader that knows it; what has no partner is reported once, or
+"""A dataset folder is read by the reader that detects it; what has no partner is reported once, or
 refused.
 """
 
@@ -149,14 +149,14 @@ def test_the_name_does_not_depend_on_the_way_to_the_folder(tmp_path, monkeypatch
         (lambda folder: (folder / "scans").mkdir(parents=True), "unknown dataset layout.*nnU-Net"),
     ],
 )
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path, make, cause):
+def test_a_folder_without_a_dataset_is_refused(tmp_path, make, cause):
     make(tmp_path / "d")
     with pytest.raises(FseftError, match=cause):
         read_dataset(tmp_path / "d")
 
 
 @pytest.mark.real
-def test_the_natural_dirt_of_a_public_dataset_is_told(real_data):
+def test_incomplete_cases_of_a_public_dataset_are_reported(real_data):
     dataset = read_dataset(real_data / "hippocampus")
     assert (len(dataset.cases), len(dataset.labelled)) == (261, 260)
     assert dataset.warnings == (
@@ -264,13 +264,13 @@ def test_a_broken_reader_does_not_hide_the_others(tmp_path, reader, caplog, brok
         ("GivesNothing", "'a-foreign-one' returned a NoneType, not a Dataset"),
     ],
 )
-def test_a_reader_that_fails_is_told_in_a_line(tmp_path, reader, broken, message):
+def test_a_reader_that_fails_is_reported_in_one_line(tmp_path, reader, broken, message):
     reader(broken)
     with pytest.raises(FseftError, match=message):
         read_dataset(bare(tmp_path / "d", ["a"]))
 
 
-def test_labels_that_are_no_object_are_refused(tmp_path):
+def test_labels_that_are_not_an_object_are_refused(tmp_path):
     folder = declare(
         bare(tmp_path / "d", ["a_0000"], ["a"]), channel_names={"0": "CT"}, labels=["liver"]
     )
@@ -287,7 +287,7 @@ def test_a_declaration_names_the_structures_of_bare_folders(tmp_path):
     assert found.labels == {"liver": 1}
 
 
-def test_images_without_their_channel_number_are_told_apart_from_none(tmp_path):
+def test_images_without_a_channel_number_are_named_in_the_error(tmp_path):
     channels = {"0": "T1", "1": "T2"}
     folder = declare(
         bare(tmp_path / "d", ["a", "b"], ["a"]), channel_names=channels, labels={"liver": 1}

@@ -328,7 +328,7 @@ def paired(tmp_path):
     return tmp_path / "pairs"
 
 
-def test_pairs_are_divided_once_and_doubts_are_logged_each_time(paired, tmp_path, caplog):
+def test_pairs_are_divided_once_and_uncertain_cases_are_logged_each_time(paired, tmp_path, caplog):
     store = Workspace(tmp_path / "workspace")
     _, plan = api.plan(paired, "none", device="cpu", workspace=store)
     pairs = {1: LeftRightPair(2, 3)}

@@ -160,7 +160,7 @@ def test_a_window_that_misses_the_structures_clips_all():
     assert "clips 100%" in warning
 
 
-def test_a_structure_under_two_voxels_is_told_with_a_better_spacing():
+def test_the_warning_of_a_structure_under_two_voxels_names_a_better_spacing():
     (warning,) = warnings(a_fingerprint(extent=(30, 20, 5)), spacing=(1, 1, 3))
     assert warning.startswith("liver is 30×20×5 mm")
     assert "1×1×2.5 mm would resolve it" in warning
@@ -171,18 +171,18 @@ def test_scattered_spots_count_by_their_volume():
     assert "1.5×1.5×1.5 mm would resolve it" in warning
 
 
-def test_a_structure_larger_than_the_patch_is_told_in_mm():
+def test_the_warning_of_a_structure_larger_than_the_patch_is_in_mm():
     (warning,) = warnings(a_fingerprint(extent=(130, 40, 30)))
     assert "liver (130×40×30 mm) is larger than the patch (64×64×64 mm)" in warning
     assert "2.03×1×1 mm" in warning
 
 
-def test_a_foreign_modality_is_told():
+def test_another_modality_than_that_of_the_model_is_reported():
     (warning,) = warnings(a_fingerprint(modality="mr"))
     assert "trained on CT, not MR" in warning
 
 
-def test_a_structure_in_one_of_several_cases_is_told():
+def test_a_structure_in_one_of_several_cases_is_reported():
     found = a_fingerprint()
     rare = found.classes["liver"].model_copy(update={"cases": 1})
     (warning,) = warnings(found.model_copy(update={"classes": {"liver": rare}}))

@@ -182,7 +182,7 @@ def test_a_patch_holds_enough_or_the_smallest_structure_forbids_it(thickness, si
     assert holds or share >= 0.24 or max(chosen.spacing_mm) >= smallest_mm / 2 - 0.1
 
 
-def test_whole_bodies_keep_within_the_sizes_that_the_model_has_seen():
+def test_whole_bodies_stay_within_the_sizes_of_the_pre_training():
     chosen = grid(body((0.98, 0.98, 6.0), size_mm=(500, 500, 1800)))
     assert max(chosen.spacing_mm) <= 5.7
     assert chosen.spacing_mm[0] == chosen.spacing_mm[1] == chosen.spacing_mm[2] > 3.5
@@ -195,7 +195,7 @@ def test_tiny_scans_keep_their_spacing():
     assert grid(found, trained).spacing_mm == (1.0, 1.0, 1.0)
 
 
-def test_a_finer_spacing_than_the_model_has_seen_is_coarsened():
+def test_a_finer_spacing_than_in_the_pre_training_is_coarsened():
     found = dataset([scan("a", (200, 200, 200), (0.3, 0.3, 0.3), {"tooth": (1, (9, 9, 20))})])
     chosen = grid(found)
     assert chosen.spacing_mm == (1.0, 1.0, 1.0)

@@ -97,7 +97,7 @@ def by_two(datasets, tmp_path_factory):
     store = Workspace(tmp_path_factory.mktemp("two"))
     done = run(command(datasets, store))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("model made: 2 structures, 50 steps") == 1  # one rank speaks for both
+    assert done.stdout.count("model made: 2 structures, 50 steps") == 1  # one rank reports for both
     return store
 
 
@@ -195,7 +195,7 @@ def test_a_run_resumes_with_another_number_of_ranks(killed, by_two, datasets, tm
         (["first", "second"], "--resume", "rank 0: no checkpoint to resume from"),
     ],
 )
-def test_bad_input_is_told_once(folders, option, message, datasets, tmp_path):
+def test_bad_input_is_reported_once(folders, option, message, datasets, tmp_path):
     done = run(
         command([datasets[0].parent / name for name in folders], Workspace(tmp_path), option)
     )

@@ -93,7 +93,7 @@ def base(tmp_path):
     )
 
 
-def test_the_model_knows_the_union_of_the_structures(base, workspace):
+def test_the_model_has_the_union_of_the_structures(base, workspace):
     card = pretrain(base, workspace)
     assert card == read_document(workspace.model("made") / "model.json", ModelCard)
     assert card.classes == ("kidney_left", "tumour")
@@ -276,7 +276,7 @@ def test_a_model_that_has_lost_its_weights_is_made_again(base, workspace):
     assert recorder.epochs == [1, 2]
 
 
-def test_a_licence_is_inherited_and_another_one_doubted(base, workspace, log):
+def test_a_licence_is_inherited_and_another_one_is_reported(base, workspace, log):
     first = pretrain(base, workspace)
     again = pretrain(replace(base, name="again", init="made", hparams={}, licence=""), workspace)
     assert (again.licence, again.datasets) == (first.licence, first.datasets)
@@ -589,12 +589,12 @@ def test_the_curve_of_a_resumed_run_has_each_epoch_once(base, workspace):
     assert [line["epoch"] for line in curve(workspace)] == [1, 2]
 
 
-def test_only_the_classes_asked_for_are_learned(base, workspace):
+def test_only_the_requested_classes_are_learned(base, workspace):
     card = pretrain(replace(base, datasets=base.datasets[1:], labels=("Tumour",)), workspace)
     assert card.classes == ("tumour",)
 
 
-def test_what_the_network_cannot_be_is_told_before_any_case_is_read(base, workspace):
+def test_invalid_hyperparameters_are_refused_before_any_case_is_read(base, workspace):
     for changed in ({"hparams": {"channel": [4, 8]}}, {"init": "nothing"}):
         with pytest.raises(FseftError):
             pretrain(replace(base, **changed), workspace)
@@ -646,7 +646,7 @@ def test_a_validation_fraction_without_a_case_is_reported(base, workspace, log):
         ({"temperature": -1.0}, "temperature -1: must be more than 0"),
     ],
 )
-def test_what_makes_no_sense_is_told_before_training(changed, message, base, workspace):
+def test_contradictory_options_are_refused_before_training(changed, message, base, workspace):
     with pytest.raises(FseftError, match=message):
         pretrain(replace(base, **changed), workspace)
     assert workspace.models() == []
@@ -684,7 +684,7 @@ def test_a_missing_label_may_mean_that_the_structure_was_not_annotated(
         assert set(seen) == masks
 
 
-def test_a_label_file_without_any_structure_tells_what_is_background(base, workspace):
+def test_a_label_file_without_any_structure_defines_the_background(base, workspace):
     path = base.datasets[0] / "labelsTr" / "b.nii.gz"
     labels = read_labels(path)
     write_labels(path, 0 * labels.array[0], labels.geometry)
@@ -734,7 +734,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(base, workspace, monkeypatch
     assert recorder.epochs == [2, 3]
 
 
-def test_a_loss_that_is_no_number_names_the_case_and_keeps_the_last_good_checkpoint(
+def test_a_loss_that_is_not_a_number_names_the_case_and_keeps_the_last_good_checkpoint(
     base, workspace, monkeypatch
 ):
     losses, steps = step.masked_losses, []
@@ -752,7 +752,7 @@ def test_a_loss_that_is_no_number_names_the_case_and_keeps_the_last_good_checkpo
     assert [path.name for path in workspace.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
 
 
-def test_want_of_memory_is_told_in_a_line_and_keeps_the_last_good_checkpoint(
+def test_lack_of_memory_is_one_line_and_keeps_the_last_good_checkpoint(
     base, workspace, monkeypatch
 ):
     losses, steps = step.masked_losses, []
@@ -771,7 +771,7 @@ def test_want_of_memory_is_told_in_a_line_and_keeps_the_last_good_checkpoint(
     assert [path.name for path in workspace.model("made").glob("*.pt")] == ["checkpoint-000001.pt"]
 
 
-def test_as_many_checkpoints_stay_as_are_asked_for(base, workspace):
+def test_the_requested_number_of_checkpoints_is_kept(base, workspace):
     base = replace(base, keep=2, training=TRAINING.model_copy(update={"epochs": 4}))
     with pytest.raises(KilledError):
         pretrain(base, workspace, KillAfter(3))
@@ -853,7 +853,7 @@ def test_a_structure_that_was_looked_for_and_never_found_counts_as_background(
     assert annotated == {"normals": [(1, 2)], "tumours": [(2,)]}
 
 
-def test_a_side_that_nobody_asked_for_is_not_learned(base, workspace, tmp_path):
+def test_a_side_that_was_not_requested_is_not_learned(base, workspace, tmp_path):
     whole = write_dataset(
         tmp_path / "whole", labels={"kidneys": 1}, cases=("a", "b"), keep=(1,), seed=7
     )

@@ -103,7 +103,7 @@ def test_a_chart_is_inside_the_page_as_it_is():
     assert CHART in render(figures=[Figure("A curve", CHART)])
 
 
-def test_a_row_of_pictures_has_a_line_of_its_own():
+def test_a_row_of_pictures_has_a_separate_line():
     strip = encode_png(np.zeros((10, 30, 3), np.uint8))
     assert '<figure class="wide">' in render(figures=[Figure("Strip", strip)])
     assert '<figure class="wide">' not in render(figures=[Figure("One", PICTURE)])

@@ -128,7 +128,7 @@ class Remembers(Counts):
         self.seen = int(tensors["seen"])
 
 
-class ForgetsWhatItHasSeen(Flawed):
+class LosesItsState(Flawed):
     kind = Counts
 
     def apply(self, architecture, network, *, generator):
@@ -139,7 +139,7 @@ class ForgetsWhatItHasSeen(Flawed):
         return self.kind.freeze_except(deltas, architecture, network, learning_rate=1e-2)
 
 
-class RemembersWhatItHasSeen(ForgetsWhatItHasSeen):
+class RemembersWhatItHasSeen(LosesItsState):
     kind = Remembers
 
 
@@ -173,7 +173,7 @@ class FoldsIn(AdaptedNetwork):
         return self.network
 
 
-class ForgetsDilation(Flawed):
+class IgnoresDilation(Flawed):
     def apply(self, architecture, network, *, generator):
         targets = self.select(architecture, network)
         branches = [
@@ -211,7 +211,7 @@ def test_a_correct_method_passes(check):
         (TrainsNothing, checks.trains_what_it_adds),
         (HoldsOutAllCases, checks.hooks_return_documented_types),
         (NotesASingleLine, checks.hooks_return_documented_types),
-        (ForgetsWhatItHasSeen, checks.resumes_to_the_same_adapter),
+        (LosesItsState, checks.resumes_to_the_same_adapter),
         (FindsNothing, checks.refuses_a_network_without_its_layers),
     ],
 )
@@ -220,10 +220,10 @@ def test_a_flaw_is_found(flawed, check):
         check(subject_of(flawed()))
 
 
-def test_a_merge_that_forgets_dilation_is_found_on_a_layer_that_no_toy_has():
+def test_a_merge_that_ignores_dilation_is_found_on_a_layer_that_no_toy_has():
     def layer(name):
         subject = LayerSubject("lora", {}, "frozen", name, CUBE, 1e-5)
-        subject.method = ForgetsDilation()
+        subject.method = IgnoresDilation()
         return subject
 
     checks.merges_exactly(layer("without-bias"))

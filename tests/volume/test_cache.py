@@ -107,7 +107,7 @@ def test_locations_reach_every_part_of_a_large_class(case):
     assert places.max(axis=0).tolist() == [29, 29, 44]
 
 
-def test_a_case_without_label_says_so(tmp_path):
+def test_a_case_without_label_is_refused(tmp_path):
     write_case(tmp_path, "a", an_image(), None, {}, classes=[1])
     case = open_case(tmp_path, "a")
     assert not case.labelled

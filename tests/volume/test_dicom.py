@@ -115,7 +115,7 @@ def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
     )
 
 
-def test_slices_at_one_position_are_told_as_several_volumes_or_copies(tmp_path):
+def test_slices_at_one_position_are_reported_as_several_volumes_or_copies(tmp_path):
     folder = write_series(tmp_path, [0, 0, 5, 10])
     assert refused(folder) == "has several slices at one position (a003.dcm and a004.dcm)"
 
@@ -130,7 +130,7 @@ def test_several_series_are_listed(tmp_path):
     assert refused(tmp_path) == "contains 2 series: 1.2.3 (3 files), 1.2.4 (2 files)"
 
 
-def test_one_slice_is_no_volume(tmp_path):
+def test_one_slice_is_not_a_volume(tmp_path):
     assert refused(write_series(tmp_path, [0])) == "contains a series of one slice"
 
 
@@ -262,7 +262,7 @@ def test_files_without_preamble_are_read(tmp_path):
     np.testing.assert_array_equal(read_volume(tmp_path).array, expected.array)
 
 
-def test_a_dicom_segmentation_is_no_image(tmp_path):
+def test_a_dicom_segmentation_is_not_an_image(tmp_path):
     write_series(tmp_path, [0, 1], modality="SEG")
     with pytest.raises(FseftError, match="is a DICOM-SEG, not an image"):
         read_volume(tmp_path)

@@ -72,7 +72,7 @@ def test_sizes_are_in_mm_and_label_values_need_not_be_contiguous(tmp_path):
     assert found.warnings == ()
 
 
-def test_a_case_is_told_as_stored(tmp_path):
+def test_a_case_is_measured_as_stored(tmp_path):
     case = fingerprint_of([write(tmp_path, "a", a_label(1, 5))]).cases[0]
     assert case.shape == SHAPE
     assert case.shape_after_crop == (9, 12, 14)
@@ -121,7 +121,7 @@ def test_structures_without_names_are_called_after_their_values(tmp_path):
     assert fingerprint_of(cases, labels={}).labels == {"class_2": 2, "class_7": 7}
 
 
-def test_a_structure_in_no_case_is_told(tmp_path):
+def test_a_structure_in_no_case_is_reported(tmp_path):
     found = fingerprint_of([write(tmp_path, "a", a_label(1))])
     assert found.classes["spleen"].cases == 0
     assert any("spleen" in warning for warning in found.warnings)

@@ -72,7 +72,7 @@ def test_a_code_names_where_each_array_axis_grows_to():
     assert Geometry((5, 6, 7), np.diag([-1.0, -1.0, 1.0, 1.0])).orientation == "RAS"
 
 
-def test_sizes_are_told_in_millimetres():
+def test_sizes_are_in_millimetres():
     affine = np.diag([2.0, -3.0, 4.0, 1.0])
     affine[:3, 3] = (10, 20, 30)
     geometry = Geometry((5, 6, 7), affine)
@@ -97,7 +97,7 @@ def test_a_geometry_survives_json_exactly(grid):
 
 
 @given(grids(), st.sampled_from(CODES))
-def test_reorienting_gives_the_code_asked_for_and_moves_no_voxel(grid, code):
+def test_reorienting_gives_the_requested_code_and_moves_no_voxel(grid, code):
     positions, geometry = grid
     turned, where = reorient(positions, geometry, code)
     assert where.orientation == code
@@ -124,7 +124,7 @@ def test_all_48_codes_are_reached_and_undone(code):
 
 
 @pytest.mark.parametrize("code", ["", "RA", "RAA", "RAX", "RASS", "RASX", "RLS", "ras"])
-def test_what_is_no_orientation_is_refused(code):
+def test_an_invalid_orientation_is_refused(code):
     with pytest.raises(FseftError, match="is not an orientation"):
         reorient(np.zeros((1, 1, 1)), Geometry((1, 1, 1), np.eye(4)), code)
 
@@ -207,7 +207,7 @@ def test_a_mismatch_names_what_differs_with_both_values(change, phrase):
 @pytest.mark.parametrize(
     "change", [{}, {"spacing": (1, 1, 1.0005)}, {"degrees": 0.03}, {"origin": (0.05, 0, 0)}]
 )
-def test_rounding_of_file_formats_is_no_mismatch(change):
+def test_rounding_of_file_formats_is_not_a_mismatch(change):
     assert geometry_mismatch(changed(**change), changed()) is None
 
 

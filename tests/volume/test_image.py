@@ -149,7 +149,7 @@ def test_labels_may_be_empty_and_boolean(tmp_path):
 @pytest.mark.parametrize(
     ("dtype", "stored"), [("float16", "float32"), ("bool", "uint8"), (">i2", "int16")]
 )
-def test_types_that_files_do_not_know_are_widened(tmp_path, dtype, stored):
+def test_types_that_files_cannot_store_are_widened(tmp_path, dtype, stored):
     array = np.arange(60).reshape(1, 3, 4, 5).astype(dtype)
     for suffix in SUFFIXES:
         back = read_volume(image(tmp_path / f"a{suffix}", array)).array
@@ -213,7 +213,7 @@ def test_a_wrong_number_of_channels_is_refused(tmp_path):
 
 @pytest.mark.parametrize("read", [read_volume, read_labels])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_is_no_image_is_refused(tmp_path, read, suffix):
+def test_a_file_that_is_not_an_image_is_refused(tmp_path, read, suffix):
     path = tmp_path / f"a{suffix}"
     assert refused(read, path) == "does not exist"
     path.touch()
@@ -303,19 +303,19 @@ def test_labels_that_nibabel_scaled_over_the_whole_range_are_read(tmp_path, dtyp
     np.testing.assert_array_equal(read_labels(tmp_path / "a.nii.gz").array[0].T, labels)
 
 
-def test_probabilities_that_nibabel_scaled_are_no_labels(tmp_path):
+def test_probabilities_that_nibabel_scaled_are_not_labels(tmp_path):
     scaled = nib.Nifti1Image(np.linspace(0, 1, 120).reshape(4, 5, 6), np.eye(4))
     scaled.set_data_dtype("uint8")
     nib.save(scaled, tmp_path / "a.nii.gz")
     assert "non-integer voxels" in refused(read_labels, tmp_path / "a.nii.gz")
 
 
-def test_one_channel_per_structure_is_no_label_map(tmp_path):
+def test_one_channel_per_structure_is_not_a_label_map(tmp_path):
     path = image(tmp_path / "a.nrrd", ramp((2, 3, 4, 5), "uint8"))
     assert refused(read_labels, path) == "has 2 channels, expected one label map"
 
 
-def test_an_image_is_no_label_map(tmp_path):
+def test_an_image_is_not_a_label_map(tmp_path):
     voxels = np.arange(24**3, dtype=np.uint16).reshape(1, 24, 24, 24)
     path = image(tmp_path / "a.nrrd", voxels, Geometry((24, 24, 24), np.eye(4)))
     assert (
@@ -333,7 +333,7 @@ def test_writing_needs_a_known_suffix_and_an_array_on_the_grid(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_full_disk_is_told_and_the_old_file_stays(tmp_path, monkeypatch, capfd, suffix):
+def test_a_full_disk_is_reported_and_the_old_file_stays(tmp_path, monkeypatch, capfd, suffix):
     resource = pytest.importorskip("resource")  # a limit on file size stands in for the full disk
     old = image(tmp_path / f"a{suffix}").read_bytes()
     noise = np.random.default_rng(0).random((1, 30, 30, 30))
@@ -390,7 +390,7 @@ def test_the_case_name_is_the_file_name_without_image_suffix(name, case):
     assert case_name(Path("folder") / name) == case
 
 
-def test_images_are_told_by_suffix_and_series_by_content(tmp_path):
+def test_images_are_recognised_by_suffix_and_series_by_content(tmp_path):
     assert all(is_image(tmp_path / f"a{suffix}") for suffix in (*SUFFIXES, ".NII.GZ"))
     assert not any(is_image(tmp_path / name) for name in ("a.txt", "a.gz", "dataset.json"))
     assert not is_image(tmp_path)

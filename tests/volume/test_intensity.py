@@ -40,7 +40,7 @@ ZSCORE = Intensity(scheme="zscore")
         (["electron"], 0, "other"),
     ],
 )
-def test_the_channel_names_tell_the_modality_else_the_values(channels, minimum, modality):
+def test_the_channel_names_define_the_modality_else_the_values(channels, minimum, modality):
     assert guess_modality(channels, minimum) == modality
 
 
@@ -119,7 +119,7 @@ def test_a_scheme_without_its_values_cannot_be_made(values, cause):
         Intensity(**values)
 
 
-def test_one_scheme_for_several_datasets_clips_what_lies_outside_all_and_weighs_them_alike():
+def test_one_scheme_for_several_datasets_clips_what_is_outside_all_and_weighs_them_alike():
     values = {"mean": -700, "std": 100, "percentile_00_5": -980, "percentile_99_5": 20}
     lungs = STATS.model_copy(update=values)
     found = pool_intensity_statistics([STATS, lungs])

@@ -1,4 +1,4 @@
-"""A pair that was drawn as one is divided by the midline of the body, wherever the body lies in
+"""A pair that was drawn as one is divided by the midline of the body, wherever the body is in
 the image.
 """
 
@@ -28,7 +28,7 @@ def frame(shape=SHAPE):
 
 
 def turned(shift=0.0, roll=0.0):
-    """Coordinates in a body that lies `shift` mm to the right and is rolled by `roll` radians."""
+    """Coordinates in a body that is `shift` mm to the right and is rolled by `roll` radians."""
     i, j, k = frame()
     x, y = i - MIDDLE[0] - shift, j - MIDDLE[1]
     return np.cos(roll) * x + np.sin(roll) * y, -np.sin(roll) * x + np.cos(roll) * y, k - MIDDLE[2]
@@ -62,7 +62,7 @@ def agreement(halves, left, right):
 
 @settings(max_examples=15, deadline=None)
 @given(shift=st.floats(-40, 40), roll=st.floats(-0.25, 0.25))
-def test_the_midline_is_the_body_s_wherever_it_lies(shift, roll):
+def test_the_midline_is_that_of_the_body_wherever_it_is(shift, roll):
     at = turned(shift, roll)
     midline = find_midline(body(at), SPACING)
     assert not midline.is_uncertain
@@ -74,7 +74,7 @@ def test_the_midline_is_the_body_s_wherever_it_lies(shift, roll):
 
 @settings(max_examples=10, deadline=None)
 @given(shift=st.floats(-40, 40), roll=st.floats(-0.25, 0.25))
-def test_a_pair_is_divided_without_a_doubt(shift, roll):
+def test_a_pair_is_divided_without_a_warning(shift, roll):
     at = turned(shift, roll)
     left, right = kidneys(at)
     halves = split_sides(left | right, find_midline(body(at), SPACING), SPACING)
@@ -86,14 +86,14 @@ def test_a_pair_is_divided_without_a_doubt(shift, roll):
 def test_the_image_s_middle_does_not_matter():
     at = turned(shift=100)
     left, right = kidneys(at)
-    kept = slice(30, None)  # the field of view begins beside the body and cuts its right side off
+    kept = slice(30, None)  # the field of view begins next to the body and cuts its right side off
     midline = find_midline(body(at)[kept], SPACING)
     halves = split_sides((left | right)[kept], midline, SPACING)
     assert halves.warnings == ()
     assert np.array_equal(halves.right, right[kept])
 
 
-def test_a_body_of_which_one_side_is_seen_is_doubtful_but_its_pair_is_told_apart():
+def test_the_pair_of_a_body_of_which_one_side_is_visible_is_divided_with_a_warning():
     at = turned()
     left, _ = kidneys(at)
     kept = slice(int((MIDDLE[0] - 80) // SPACING[0]), int((MIDDLE[0] - 40) // SPACING[0]))
@@ -102,7 +102,7 @@ def test_a_body_of_which_one_side_is_seen_is_doubtful_but_its_pair_is_told_apart
     assert (halves.left ^ halves.right)[left[kept]].all()
 
 
-def test_two_components_on_one_side_are_told_apart_by_their_order():
+def test_two_components_on_one_side_are_distinguished_by_their_order():
     left, right = kidneys(turned())
     halves = split_sides(left | right, Midline(100.0, (0.0, 0.0)), SPACING)
     assert halves.warnings == (
@@ -111,7 +111,7 @@ def test_two_components_on_one_side_are_told_apart_by_their_order():
     assert np.array_equal(halves.right, right)
 
 
-def test_what_is_on_one_side_only_is_told_where_both_are_expected():
+def test_a_structure_on_one_side_only_is_reported_where_both_are_expected():
     left, _ = kidneys(turned())
     midline = Midline(MIDDLE[0], (0.0, 0.0))
     assert split_sides(left, midline, SPACING).warnings == ("no component is on the right",)
@@ -139,7 +139,7 @@ def test_what_has_no_narrow_place_is_cut_at_the_midline():
     assert agreement(halves, block & (at[0] <= 0), block & (at[0] > 0)) > 0.97
 
 
-def test_a_slight_overhang_and_specks_are_no_doubt():
+def test_a_slight_overhang_and_specks_cause_no_warning():
     at = turned()
     left, right = ball((-46, -40, 0), (50, 30, 45), at), ball((60, -40, 0), (30, 30, 45), at)
     right &= at[0] > 20

@@ -34,7 +34,7 @@ def test_masks_become_the_values_that_they_stand_for(tmp_path):
 
 
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 1, 3)])
-def test_the_smaller_structure_lies_on_top(tmp_path, order):
+def test_the_smaller_structure_is_on_top(tmp_path, order):
     paths = written(tmp_path, slice(0, 5), slice(1, 4), slice(2, 3))
     labels = read_masks({value: paths[value] for value in order})
     assert labels.array[0, :, 0, 0].tolist() == [1, 2, 3, 2, 1, 0]

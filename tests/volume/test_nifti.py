@@ -83,7 +83,7 @@ def test_nifti_2_is_read_in_both_byte_orders(tmp_path, order):
     assert volume.geometry.orientation == "SAR"
 
 
-def test_gzip_is_told_by_content_not_by_name(tmp_path):
+def test_gzip_is_recognised_by_content_not_by_name(tmp_path):
     plain, packed = (
         saved(tmp_path / "a.nii.gz", nifti1()),
         saved(tmp_path / "b.nii", gzip.compress(nifti1())),
@@ -138,7 +138,7 @@ def test_the_qform_is_read_as_simpleitk_reads_it(tmp_path_factory, angles, hande
         np.testing.assert_allclose((geometry.affine @ (*index, 1))[:3], world, atol=1e-3)
 
 
-def test_a_file_that_does_not_say_where_it_lies_is_taken_as_ras_with_a_warning(tmp_path, caplog):
+def test_a_file_without_an_orientation_is_taken_as_ras_with_a_warning(tmp_path, caplog):
     path = saved(tmp_path / "a.nii", nifti1(codes=(0, 0)))
     geometry = read_volume(path).geometry
     assert caplog.messages == [f"{path}: its NIfTI header has no orientation; RAS is assumed"]
@@ -241,7 +241,7 @@ def test_trailing_axes_of_one_are_dropped_and_frames_are_channels(tmp_path):
     ],
 )
 @pytest.mark.parametrize("read", [read_volume, read_labels])
-def test_what_is_no_3d_image_of_real_numbers_is_refused(tmp_path, read, fields, cause):
+def test_a_file_without_a_3d_image_of_real_numbers_is_refused(tmp_path, read, fields, cause):
     with pytest.raises(FseftError) as caught:
         read(saved(tmp_path / "a.nii", nifti1(**fields)))
     assert caught.value.cause == cause

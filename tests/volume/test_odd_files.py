@@ -112,7 +112,7 @@ def test_both_byte_orders_hold_the_same_image(real_data):
     ],
 )
 @pytest.mark.parametrize("read", [read_volume, read_labels])
-def test_what_is_no_regular_volume_is_refused(real_data, read, name, cause):
+def test_an_irregular_volume_is_refused(real_data, read, name, cause):
     assert refused(read, real_data / name) == cause
 
 
@@ -163,7 +163,7 @@ def test_labels_survive_writing_with_their_grid(real_data, tmp_path, name, dtype
         ),
     ],
 )
-def test_images_are_no_labels(real_data, name, cause):
+def test_images_are_refused_as_labels(real_data, name, cause):
     assert refused(read_labels, real_data / name) == cause
 
 
@@ -202,7 +202,7 @@ def test_reading_says_nothing_on_stderr(real_data, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_series_has_a_digest_of_its_own(real_data):
+def test_a_series_has_a_separate_digest(real_data):
     digests = {
         content_digest(real_data / "dicom_ct" / name) for name in ("straight", "three_slices")
     }

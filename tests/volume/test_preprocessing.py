@@ -1,4 +1,4 @@
-"""The way of a volume and its way back: what was predicted lies where it was seen."""
+"""Preprocessing of a volume and its inverse: predictions return to their place in the scan."""
 
 from __future__ import annotations
 

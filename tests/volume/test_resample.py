@@ -147,7 +147,7 @@ def test_ties_go_to_the_larger_label():
 
 
 @pytest.mark.parametrize("bad", [np.zeros((2, 2, 2)), np.full((2, 2, 2), -1)])
-def test_arrays_that_are_no_labels_are_refused(bad):
+def test_arrays_that_are_not_labels_are_refused(bad):
     with pytest.raises(FseftError, match="abels"):
         resample_labels(bad, (3, 3, 3))
 

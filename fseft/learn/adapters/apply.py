@@ -98,7 +98,7 @@ def _targets_of(part: str, architecture: Architecture, network: nn.Module) -> li
 def _apply(
     method: Method, architecture: Architecture, network: nn.Module, generator: torch.Generator
 ) -> AdaptedNetwork:
-    """Applies the method; its author may have forgotten to return the adapted network."""
+    """Applies the method, and refuses one that does not return the adapted network."""
     adapted: object = method.apply(architecture, network, generator=generator)
     if not isinstance(adapted, AdaptedNetwork):
         raise PluginError(

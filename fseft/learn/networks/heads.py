@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNKNOWN_BIAS = -2.0
-"""Initial bias of a structure that the model does not know: most voxels do not belong to it."""
+"""Initial bias of a structure that is new to the model: most voxels do not belong to it."""
 SUPPRESSED_BIAS = -1e4
 """Bias of a structure that must never be predicted."""
 PRIOR = 0.02
@@ -35,7 +35,7 @@ def new_head(
 ) -> nn.Conv3d:
     """Builds a softmax head with one row for the background and one per structure, in order.
 
-    Rows of structures that the model knows are copied. A sigmoid model has no background row; its
+    Rows of the model's classes are copied. A sigmoid model has no background row; its
     logit is set to zero, so that a structure wins exactly where the model's own probability is
     above one half. The background row of a softmax model is copied.
 
@@ -44,7 +44,7 @@ def new_head(
         structures: The new structures.
         classes: The model's classes, without the background.
         activation: The model's output activation, `softmax` or `sigmoid`.
-        matched: Class of the model for each structure that it knows.
+        matched: Class of the model for each structure that has one.
         generator: Draws the rows of the other structures.
         suppress_unmatched: Never predict the other structures, for a head that is not trained.
 

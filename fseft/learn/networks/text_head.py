@@ -80,7 +80,7 @@ class TextDrivenHead(AdapterModule):
         text_head: Computes the logits of a class.
         deepest: Module of the network whose output are the deepest features; a hook captures them
             in each forward pass.
-        indices: Class of each structure; None for a structure that the text head does not know.
+        indices: Class of each structure; None for a structure without a class in the text head.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ class Tokens(BaseArchitecture):
 
 
 def pytest_configure():
-    """Let fseft know it, as if a package had brought it."""
+    """Registers it, as if a package provided it."""
     spec = ArchitectureSpec(name="tokens", factory=f"{__name__}:Tokens")
     registry()._registrations["architecture", "tokens"] = [
         Registration(spec, registry().resolve("method", "hf-lora").source)

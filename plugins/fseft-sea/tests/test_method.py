@@ -120,7 +120,7 @@ def test_no_step_between_two_audits_has_drawn_the_audited_case(trained):
     assert drawn == {0, 1, 2}  # all are trained on once the budget is allocated
 
 
-def test_a_single_case_is_trained_on_and_audited_and_the_notes_say_so(trained):
+def test_a_single_case_is_trained_on_and_audited_and_the_notes_state_it(trained):
     alone = Trainer(adapted(), cases=1).run()
     assert alone.log.count(0) == RECIPE.epochs
     assert alone.log.count("audit of 0") == 4

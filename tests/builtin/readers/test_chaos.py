@@ -44,7 +44,9 @@ def pictures(folder, greys, size=(3, 4)):
 
 
 @pytest.mark.parametrize("positions", [(0, 3, 6), (6, 3, 0)])
-def test_a_picture_lies_on_the_slice_of_the_same_number_in_the_order_of_names(tmp_path, positions):
+def test_a_picture_belongs_to_the_slice_of_the_same_number_in_the_order_of_names(
+    tmp_path, positions
+):
     a_series(tmp_path / "CT" / "1" / "DICOM_anon", positions)
     pictures(tmp_path / "CT" / "1" / "Ground", (255, 0, 0))
     dataset = read_dataset(tmp_path / "CT")

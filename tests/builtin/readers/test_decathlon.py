@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_refused_and_named(tmp_path, changed, cause):
         ("My livers", {"1": "cancer"}, {}),
     ],
 )
-def test_names_of_the_tasks_that_do_not_say_of_what_have_a_meaning(task, labels, meant, tmp_path):
+def test_ambiguous_names_of_the_tasks_have_a_meaning(task, labels, meant, tmp_path):
     folder = a_dataset(tmp_path, name=task, labels={"0": "background", **labels})
     assert Reader().read(folder).meanings == meant
 

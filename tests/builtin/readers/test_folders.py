@@ -46,7 +46,7 @@ def test_images_numbered_by_channel_are_grouped(tmp_path):
         (["a_0000.nii", "b_0000.nii"], [], ["a", "b"]),
     ],
 )
-def test_four_digits_are_a_channel_only_where_labels_or_a_channel_0_say_so(
+def test_four_digits_are_a_channel_only_with_such_labels_or_a_channel_0(
     tmp_path, images, labels, cases
 ):
     assert list(files(Reader().read(a_dataset(tmp_path, images, labels)))) == cases
@@ -94,7 +94,7 @@ def test_a_case_that_lacks_a_channel_is_refused(tmp_path):
         Reader().read(a_dataset(tmp_path, images, ["a.nii", "b.nii"]))
 
 
-def test_a_dataset_json_that_no_reader_knows_is_told(tmp_path):
+def test_a_dataset_json_that_no_reader_accepts_is_reported(tmp_path):
     a_dataset(tmp_path, ["a.nii"])
     (tmp_path / "dataset.json").write_text(json.dumps({"name": "x"}))
     assert Reader().detects(tmp_path)

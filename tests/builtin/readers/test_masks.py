@@ -28,7 +28,7 @@ def test_structures_are_called_after_their_masks(tmp_path):
     assert dataset.labelled == dataset.cases
 
 
-def test_a_mask_that_only_some_cases_have_is_told(tmp_path):
+def test_a_mask_that_only_some_cases_have_is_reported(tmp_path):
     a_case(tmp_path, "s0000", ["aorta", "liver"])
     a_case(tmp_path, "s0001", ["liver"])
     a_case(tmp_path, "s0002", [])
@@ -39,7 +39,7 @@ def test_a_mask_that_only_some_cases_have_is_told(tmp_path):
     assert dataset.warnings[0] == told
 
 
-def test_magnetic_resonance_is_told_by_the_file(tmp_path):
+def test_magnetic_resonance_is_recognised_by_the_file(tmp_path):
     a_case(tmp_path, "s0000", ["aorta"], image="mri.nii.gz")
     assert read_dataset(tmp_path).channels == ("MR",)
 

@@ -67,15 +67,15 @@ def test_initial_batch_statistics_are_refused_by_methods_that_freeze_them(networ
     assert apply("full").train_mode
 
 
-def test_a_method_that_forgets_to_return_is_told(network):
-    class Forgetful:
+def test_a_method_that_returns_nothing_is_refused(network):
+    class Silent:
         def apply(self, architecture, network, *, generator):
             pass
 
     with pytest.raises(
-        PluginError, match=r"Forgetful\.apply\(\) returned NoneType, not AdaptedNetwork"
+        PluginError, match=r"Silent\.apply\(\) returned NoneType, not AdaptedNetwork"
     ):
-        adapt_network(ARCHITECTURE, network, Forgetful(), decoder="frozen", seed=1)
+        adapt_network(ARCHITECTURE, network, Silent(), decoder="frozen", seed=1)
 
 
 @pytest.fixture

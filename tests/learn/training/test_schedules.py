@@ -1,4 +1,4 @@
-"""Schedules warm up; optimizers are made of a method's parameter groups."""
+"""Schedules warm up; optimizers take a method's parameter groups."""
 
 from __future__ import annotations
 
