@@ -142,11 +142,11 @@ def test_a_model_is_imported_verified_shown_and_listed(here, fseft):
 def test_a_damaged_model_is_reported_and_hides_no_other(here, fseft):
     assert fseft("models", "import", "selfsup", "selfsup.pt").status == 0
     (here / "cache" / "fseft" / "selfsup" / "model.json").write_text("{")
-    words = ["model.json: is not a valid model card (Invalid", "models pull selfsup"]
+    words = ["model.json: is not valid JSON (", "models pull selfsup"]
     refused(fseft("models", "show", "selfsup"), words)
     listed = fseft("models", "list", "--json")
     assert listed.status == 0
-    assert "is not a valid model card" in " ".join(listed.err.split())
+    assert "is not valid JSON" in " ".join(listed.err.split())
     assert {"btcv", "phantom-tiny"} <= {card["name"] for card in json.loads(listed.out)}
 
 

@@ -235,7 +235,7 @@ def test_a_model_stays_until_its_replacement_is_complete(base, workspace, monkey
     second = pretrain(replace(base, seed=1, overwrite=True), workspace)
     assert find_model("made", workspace).weights.sha256 == second.sha256 != first.sha256
     names = {path.name for path in workspace.model("made").iterdir()}
-    assert names - {".lock"} == {"weights.safetensors", "model.json", "curve.jsonl"}
+    assert names == {"weights.safetensors", "model.json", "curve.jsonl"}
 
 
 def test_a_checkpoint_of_other_cases_is_left_only_if_asked_to(base, workspace):
@@ -334,11 +334,11 @@ def test_counts_stay_whole_numbers_in_half_precision(base, workspace):
         ({"name": "phantom-tiny"}, "the name 'phantom-tiny' belongs to a model"),
         (
             {"hparams": {"affine": "maybe"}},
-            r"the network does not accept affine='maybe': .*valid boolean.*default: True",
+            r"the network does not accept affine='maybe': must be true or false.*default: True",
         ),
         (
             {"hparams": {"channels": 8}},
-            "the network does not accept channels=8: .*valid tuple",
+            "the network does not accept channels=8: must be a list",
         ),
         ({"architecture": "resunett"}, "Did you mean resunet"),
     ],

@@ -159,7 +159,7 @@ def test_labels_survive_writing_with_their_grid(real_data, tmp_path, name, dtype
         ("torso_ct/example_ct_sm.nii.gz", "contains negative labels (lowest -1100)"),
         (
             "odd_files/little.nii.gz",
-            "contains 18159 non-integer voxels (e.g. -0.021901214495301247)",
+            "contains 17808 non-integer voxels (e.g. -0.021901214495301247)",
         ),
     ],
 )
