@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,7 +89,7 @@ def case_names(texts: Iterable[str] | None) -> tuple[str, ...] | None:
             hint = "Pass a text file with one case name per line."
             raise FseftError("the file does not exist", file=file, hint=hint)
         cases += _lines(file) if file.is_file() else [name]
-    return tuple(cases)
+    return tuple(unicodedata.normalize("NFC", case) for case in cases)  # as case names are
 
 
 def _lines(file: Path) -> list[str]:

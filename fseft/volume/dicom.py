@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.errors import FseftError
-from fseft.volume.dicom_files import series_files
+from fseft.volume.dicom_files import series_files, surplus_pixel_bytes
 from fseft.volume.nrrd_mha import dtype_of, pixel_id_of, simpleitk
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fseft.volume.geometry import Array
 
 _MODALITY, _POSITION, _ORIENTATION = "0008|0060", "0020|0032", "0020|0037"
+_ROWS, _COLUMNS, _BITS = "0028|0010", "0028|0011", "0028|0100"
 _IMAGE_IO = "GDCMImageIO"  # named, as ITK does not recognise files without preamble
 _PIXEL_SPACING = "0028|0030"
 _CONVERT = "Convert it to .nii.gz first."
@@ -114,6 +115,7 @@ def _read_slice(sitk: Any, file: str) -> _Slice:
     if reader.GetNumberOfComponents() > 1:
         raise FseftError("is a colour (RGB) image", hint="Give a series of grey images.", file=file)
     _refuse_other_than_slice(file, tags, frames=reader.GetSize()[2])
+    _refuse_surplus_pixels(file, tags)
     return _Slice(
         file=file,
         size=reader.GetSize(),
@@ -136,6 +138,16 @@ def _refuse_other_than_slice(file: str, tags: Mapping[str, str], *, frames: int)
         raise FseftError(cause, hint="Give a CT or MR series.", file=file)
     if not tags.get(_PIXEL_SPACING):
         raise FseftError("has no PixelSpacing", hint="Export the series again.", file=file)
+
+
+def _refuse_surplus_pixels(file: str, tags: Mapping[str, str]) -> None:
+    """Refuses a slice with at least a row more than its header describes."""
+    rows, columns, bits = (int(tags[tag]) for tag in (_ROWS, _COLUMNS, _BITS))
+    row = columns * bits // 8
+    surplus = surplus_pixel_bytes(Path(file), rows * row)
+    if surplus >= row:
+        cause = f"contains {surplus} bytes behind the pixels that its header describes"
+        raise FseftError(cause, hint="Export the series again.", file=file)
 
 
 def _numbers(text: str) -> Array:

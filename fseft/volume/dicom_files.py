@@ -34,6 +34,7 @@ _OTHER_CLASSES = {
 }
 """SOP class, or the beginning of several, -> what it is."""
 _CLASS_ELEMENTS = (b"\x02\0\x02\0", b"\x08\0\x16\0")  # in the file meta information, in the data
+_PIXEL_DATA = b"\xe0\x7f\x10\0"
 _MAX_NAMED = 5  # files in a message
 
 
@@ -91,6 +92,26 @@ def _slices(classes: Mapping[str, str]) -> set[str]:
         return set(classes)
     without_class = {name for name, sop_class in classes.items() if not sop_class}
     return slices | without_class
+
+
+def surplus_pixel_bytes(file: Path, expected: int) -> int:
+    """Returns the bytes of uncompressed pixels that a header does not describe.
+
+    Args:
+        file: A slice.
+        expected: Bytes of the pixels according to the header.
+    """
+    content = file.read_bytes()
+    start = content.find(_PIXEL_DATA)
+    while start >= 0:
+        is_explicit = content[start + 4 : start + 6] in (b"OW", b"OB")
+        first = start + (12 if is_explicit else 8)
+        size = int.from_bytes(content[first - 4 : first], "little")
+        if size >= expected:  # a smaller one belongs to an icon
+            is_compressed = first + size > len(content)  # of undefined length
+            return 0 if is_compressed else size - expected
+        start = content.find(_PIXEL_DATA, first)
+    return 0
 
 
 def _read_head(file: Path) -> bytes:

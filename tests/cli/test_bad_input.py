@@ -556,6 +556,10 @@ def test_a_byte_order_mark_is_not_part_of_a_case_name(livers, tmp_path):
     assert case_names(None) is None
 
 
+def test_case_names_are_composed_as_those_of_files():
+    assert case_names(["e\u0301tude"]) == ("\u00e9tude",)
+
+
 def test_a_pretraining_that_has_no_checkpoint_cannot_be_resumed(fseft, livers):
     ended = fseft("pretrain", "livers", "--name", "m", "--resume", "--device", "cpu")
     assert ended.status == 2

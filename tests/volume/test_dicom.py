@@ -247,6 +247,15 @@ def test_slices_without_pixel_spacing_are_refused(tmp_path):
         read_volume(tmp_path)
 
 
+def test_a_slice_with_fewer_rows_than_pixels_is_refused(tmp_path):
+    write_series(tmp_path, [0, 2, 4])
+    for path in tmp_path.iterdir():
+        rows = b"\x28\0\x10\0\x02\0\0\0"
+        path.write_bytes(path.read_bytes().replace(rows + b"\x03\0", rows + b"\x02\0"))
+    with pytest.raises(FseftError, match="contains 8 bytes behind the pixels"):
+        read_volume(tmp_path)
+
+
 def test_slices_of_different_pixel_spacing_are_refused(tmp_path):
     write_series(tmp_path, [0, 2, 4])
     path = min(tmp_path.iterdir())
