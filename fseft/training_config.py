@@ -92,8 +92,8 @@ class TrainingConfig(FrozenModel):
     )
     loss: str | None = Field(
         default=None,
-        description="dice, dice_ce, or a plugin's; by default dice, and dice_ce on windows of "
-        "cached features",
+        description="dice, dice_ce, dice_wce, or a plugin's; by default dice_wce, and on cached "
+        "features dice for voxels and dice_ce for windows",
     )
     crops_per_step: int | None = Field(
         default=None,

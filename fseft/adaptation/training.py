@@ -16,7 +16,7 @@ from fseft.adaptation.feature_cache import feature_crops
 from fseft.adaptation.support_crops import SupportCrops, crop_source
 from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.adapted_network import head_names
-from fseft.learn.networks.heads import receptive_field_radius
+from fseft.learn.networks.heads import initialise_to_frequencies, receptive_field_radius
 from fseft.learn.training.losses import load_loss, segmentation_loss
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.memory_format import to_device
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
+    from torch import nn
 
     from fseft.adaptation.configure import AdaptConfig
     from fseft.experiment.callbacks import Callbacks
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
 
 SOLVED = "the solver"
 VOXELS_PER_CROP, VOXELS_PER_STEP = 20_000, 32_768
-LOSS = "dice"
+LOSS = "dice_wce"
+FORMER_LOSS = "dice"
+"""Default loss of runs whose checkpoint does not name it."""
+LOSS_ON_VOXELS = "dice"
 LOSS_ON_WINDOWS = "dice_ce"
 """Few windows contain a structure: with Dice alone, everything ends as background."""
 WINDOW = 24
@@ -81,26 +85,21 @@ def train_adapter(
     to_device(adapted.network, config.plan.device)
     adapted.train()
     crops_of = SupportCrops.of(config, cached)
-    if state is None:
-        adapted.calibrate(_image_batches(crops_of, config.plan.device))
-    training = make_training_state(adapted, config.training)
-    if state:
-        training.restore(state)
     on_features = config.request.method.caches_features
+    loss = _loss_name(config, state)
+    training = _start_or_resume(config, architecture, adapted, crops_of, loss, state)
     if on_features:
         losses = _feature_losses(config, architecture, training, crops_of, workspace, callbacks)
     else:
-        losses = _crop_losses(config, adapted, crops_of)
+        losses = _crop_losses(config, training, crops_of, _load_loss(config, loss))
 
     def on_epoch(epoch: Epoch) -> None:
         if not on_features:
             _validate(config, adapted, cached, epoch)
         callbacks.on_epoch_end(epoch)
 
-    out_of_memory = report_out_of_memory(
-        "a training step", "Lower the memory of the plan, or free some."
-    )
-    with losses as step_loss, out_of_memory:
+    remedy = "Lower the memory of the plan, or free some."
+    with losses as step_loss, report_out_of_memory("a training step", remedy):
         if state is None:  # the extraction of features is part of the time budget
             training.seconds = time.monotonic() - started
         train(
@@ -112,9 +111,28 @@ def train_adapter(
             min_steps=len(cached),
             on_step=callbacks.on_step,
             on_epoch=on_epoch,
-            save=save,
+            save=lambda state: save({**state, "loss": loss}),
         )
     adapted.finish()
+    return training
+
+
+def _start_or_resume(
+    config: AdaptConfig,
+    architecture: Architecture,
+    adapted: AdaptedNetwork,
+    crops_of: SupportCrops,
+    loss: str,
+    state: dict[str, Any] | None,
+) -> Training:
+    """Returns the state of the training: initialised, or as an interrupted one left it."""
+    if state is None:
+        if loss == LOSS and not config.request.method.caches_features:
+            _initialise_new_rows(config, architecture, adapted.network, crops_of.cached)
+        adapted.calibrate(_image_batches(crops_of, config.plan.device))
+    training = make_training_state(adapted, config.training)
+    if state:
+        training.restore(state)
     return training
 
 
@@ -123,10 +141,10 @@ def train_adapter(
 
 @contextmanager
 def _crop_losses(
-    config: AdaptConfig, adapted: AdaptedNetwork, crops_of: SupportCrops
+    config: AdaptConfig, training: Training, crops_of: SupportCrops, loss: Loss
 ) -> Iterator[StepLoss]:
     """Yields the loss of a step by its number, on crops that a thread draws in advance."""
-    cases, loss = len(crops_of.cached), _load_loss(config, LOSS)
+    cases, adapted = len(crops_of.cached), training.adapted
 
     def request(*step_and_held_out: Any) -> tuple[Any, ...]:
         return step_and_held_out
@@ -140,15 +158,35 @@ def _crop_losses(
             images, labels = _tensors(config, crops)
             with autocast(config.plan.device, config.training.precision):
                 logits = adapted.network(images)
-            return segmentation_loss(logits, labels, loss)
+            return segmentation_loss(logits, labels, loss, progress=training.progress)
 
         yield step_loss
+
+
+def _loss_name(config: AdaptConfig, state: dict[str, Any] | None) -> str:
+    """Returns the loss on crops; an interrupted training keeps the default that it started with."""
+    default = LOSS if state is None else state.get("loss", FORMER_LOSS)
+    return config.training.loss or str(default)
 
 
 def _load_loss(config: AdaptConfig, default: str) -> Loss:
     """Returns the loss of the configuration with its settings, or else a default one."""
     training = config.training
     return load_loss(training.loss or default, training.component_settings("loss"))
+
+
+def _initialise_new_rows(
+    config: AdaptConfig, architecture: Architecture, network: nn.Module, cached: list[CachedCase]
+) -> None:
+    """Starts the rows of the head that no class of the model matches at the class frequencies."""
+    source = crop_source(config, foreground=config.training.foreground_fraction)
+    rng = np.random.default_rng(derived_seed(config.request.seed, "frequencies"))
+    labels = source.draw(cached, len(cached), rng).labels.ravel()
+    counts = np.bincount(labels, minlength=1 + len(config.labels))
+    frequencies = counts / counts.sum()
+    new = [row for row, name in enumerate(config.labels, start=1) if name not in config.matched]
+    head = network.get_submodule(head_names(architecture, network)[0])
+    initialise_to_frequencies(head, new, frequencies.tolist())
 
 
 def _tensors(config: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,7 +289,7 @@ def _voxel_loss(
             raise FseftError(cause, hint="Use another solver.")
         training.losses, training.stopped_by = [solver_loss], SOLVED
 
-    loss = _load_loss(config, LOSS)
+    loss = _load_loss(config, LOSS_ON_VOXELS)
 
     def step_loss(step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))

@@ -40,6 +40,7 @@ class Training:
         ema: Moving average of the trained parameters, if any.
         losses: Mean training loss of each epoch.
         step: Number of optimizer steps so far.
+        progress: Fraction of the schedule that had passed before the current step, 0 to 1.
         seconds: Training time so far.
         stopped_by: Reason for the end of the training; empty while it runs.
     """
@@ -50,6 +51,7 @@ class Training:
     ema: ExponentialMovingAverage | None = None
     losses: list[float] = field(default_factory=list)
     step: int = 0
+    progress: float = 0.0
     seconds: float = 0.0
     stopped_by: str = ""
 
@@ -245,7 +247,8 @@ def _step(
 ) -> float:
     """Trains for a step and returns its loss."""
     began = time.monotonic()
-    factor = training.schedule(clock.progress(), config.warmup_fraction)
+    training.progress = clock.progress()
+    factor = training.schedule(training.progress, config.warmup_fraction)
     for group in training.optimizer.param_groups:
         group["lr"] = group["base"] * factor
     loss = _update(training, loss_of, config, clock.world)

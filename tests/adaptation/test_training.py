@@ -196,9 +196,10 @@ def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_
 
 
 @pytest.mark.parametrize(
-    ("method", "loss"), [("spatial-adapter", "dice_ce"), ("linear-probe", "dice"), ("ssf", "dice")]
+    ("method", "loss"),
+    [("spatial-adapter", "dice_ce"), ("linear-probe", "dice"), ("ssf", "dice_wce")],
 )
-def test_the_loss_by_default_is_dice_and_on_windows_of_features_with_cross_entropy(
+def test_the_loss_by_default_depends_on_what_a_method_trains_on(
     method, loss, request_for, workspace, tmp_path
 ):
     def trained(name, *settings):
@@ -208,6 +209,7 @@ def test_the_loss_by_default_is_dice_and_on_windows_of_features_with_cross_entro
             adapt(request_for(method, settings=settings, k=1, **common), workspace).adapter
         )
 
-    losses = {kind: trained(kind, f"loss={kind}") for kind in ("dice", "dice_ce")}
+    losses = {kind: trained(kind, f"loss={kind}") for kind in ("dice", "dice_ce", "dice_wce")}
     assert not equal_tensors(losses["dice"], losses["dice_ce"])
+    assert not equal_tensors(losses["dice"], losses["dice_wce"])
     assert equal_tensors(trained("default"), losses[loss])

@@ -78,6 +78,30 @@ def initialise_to_prior(head: nn.Conv3d) -> None:
         head.bias.fill_(math.log(PRIOR / (1 - PRIOR)))
 
 
+@torch.no_grad()
+def initialise_to_frequencies(
+    head: nn.Module, rows: Sequence[int], frequencies: Sequence[float]
+) -> None:
+    """Sets the bias of some rows of a softmax head to the log odds of the classes, in place.
+
+    Without it, the first steps lower all structures until the background is predicted, and small
+    structures do not recover within a short training. The frequencies count as the weights of
+    `Predictions.weighted_cross_entropy` make them, by their square roots.
+
+    Args:
+        head: The head, which remains as it is unless it has a classifier with a trained bias.
+        rows: Rows of structures to initialise.
+        frequencies: Fraction of the voxels of each class, the background first.
+    """
+    bias = _classifier(head).bias if isinstance(head, nn.Conv3d | ResidualHead) else None
+    if bias is None or not bias.requires_grad:
+        return
+    logarithms = torch.tensor(frequencies).clamp_min(1e-6).log() / 2
+    log_odds = (logarithms - logarithms[0]).to(bias)
+    selected = list(rows)
+    bias[selected] = bias[0] + log_odds[selected]
+
+
 class ResidualHead(nn.Module):
     """A pointwise head on features with a residual branch: head(f + conv(relu(conv(f)))).
 

@@ -35,6 +35,7 @@ class Predictions:
             C = 1 + S. None where the structures are independent (sigmoid); then C = S.
         weights: (B, 1 or S, ...), the number of voxels that each counts as; None counts all as 1.
         pooled: Whether the voxels of all samples are scored together, as in batch Dice.
+        progress: Fraction of the training that has passed, 0 to 1, for losses that change over it.
 
     Examples:
         A Tversky loss that weighs misses more than false alarms:
@@ -52,6 +53,7 @@ class Predictions:
     labels: Tensor | None = None
     weights: Tensor | None = None
     pooled: bool = False
+    progress: float = 0.0
 
     @property
     def probabilities(self) -> Tensor:
@@ -85,11 +87,33 @@ class Predictions:
 
     def cross_entropy(self) -> Tensor:
         """Returns the cross-entropy: of the softmax, (G, 1), or binary by structure, (G, S)."""
+        return self.mean(self._voxel_cross_entropy())
+
+    def weighted_cross_entropy(self) -> Tensor:
+        """Returns the cross-entropy with class weights of 1 / sqrt(frequency in the batch).
+
+        Weights of 1 / frequency predict small structures far too large, equal weights lose them.
+        """
+        frequencies = self.mean(self.reference)
         if self.labels is not None:
-            return self.mean(F.cross_entropy(self.logits, self.labels, reduction="none")[:, None])
-        return self.mean(
-            F.binary_cross_entropy_with_logits(self.logits, self.reference, reduction="none")
-        )
+            background = 1 - frequencies.sum(1, keepdim=True)
+            class_weights = _inverse_root(torch.cat([background, frequencies], 1))
+            ones = [1] * (self.labels.ndim - 1)
+            table = class_weights.view(*class_weights.shape, *ones)
+            table = table.expand(len(self.labels), -1, *self.labels.shape[1:])
+            weights = table.gather(1, self.labels[:, None])
+        else:
+            shape = [*frequencies.shape, *[1] * (self.reference.ndim - 2)]
+            inside = _inverse_root(frequencies).view(shape)
+            outside = _inverse_root(1 - frequencies).view(shape)
+            weights = torch.where(self.reference > 0, inside, outside)
+        return self.sum(weights * self._voxel_cross_entropy()) / self.sum(weights)
+
+    def _voxel_cross_entropy(self) -> Tensor:
+        """Returns the cross-entropy of each voxel, (B, 1 or S, ...)."""
+        if self.labels is not None:
+            return F.cross_entropy(self.logits, self.labels, reduction="none")[:, None]
+        return F.binary_cross_entropy_with_logits(self.logits, self.reference, reduction="none")
 
 
 Loss = Callable[[Predictions], "Tensor"]
@@ -106,7 +130,12 @@ def load_loss(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> 
 
 
 def segmentation_loss(
-    logits: Tensor, labels: Tensor, loss: Loss, *, weights: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    loss: Loss,
+    *,
+    weights: Tensor | None = None,
+    progress: float = 0.0,
 ) -> Tensor:
     """Returns the loss of classes that exclude each other, pooled over the batch: a scalar.
 
@@ -115,11 +144,13 @@ def segmentation_loss(
         labels: (B, ...) int64; 0 is the background.
         loss: The loss; its values of the structures are averaged.
         weights: (B, ...), the number of voxels that each counts as; None counts all as 1.
+        progress: Fraction of the training that has passed, 0 to 1.
     """
     logits = logits.float()
     reference = structure_masks(labels, logits.shape[1] - 1)
     weights = None if weights is None else weights[:, None]
-    return loss(Predictions(logits, reference, labels, weights, pooled=True)).mean()
+    predictions = Predictions(logits, reference, labels, weights, pooled=True, progress=progress)
+    return loss(predictions).mean()
 
 
 def masked_losses(logits: Tensor, reference: Tensor, annotated: Tensor, loss: Loss) -> Tensor:
@@ -135,6 +166,11 @@ def masked_losses(logits: Tensor, reference: Tensor, annotated: Tensor, loss: Lo
         loss: The loss; the structures are independent.
     """
     return (loss(Predictions(logits.float(), reference)) * annotated).sum(1)
+
+
+def _inverse_root(frequencies: Tensor) -> Tensor:
+    """Returns 1 / sqrt(frequency); finite for a class without voxels."""
+    return frequencies.clamp_min(1e-6).rsqrt()
 
 
 def structure_masks(labels: Tensor, count: int) -> Tensor:

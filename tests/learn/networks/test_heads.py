@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from fseft.anatomy.vocabulary import match_classes
-from fseft.learn.networks.heads import ParallelHeads, ResidualHead, new_head, receptive_field_radius
+from fseft.learn.networks.heads import (
+    ParallelHeads,
+    ResidualHead,
+    initialise_to_frequencies,
+    new_head,
+    receptive_field_radius,
+)
 
 CLASSES = ("liver", "kidney_left", "spleen")
 
@@ -131,3 +137,21 @@ def branch(head):
     head.register_forward_pre_hook(
         lambda module, inputs: inputs[0] + module.branch(inputs[0]).mean()
     )
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_new_rows_start_at_the_frequencies_and_known_rows_stay(residual):
+    plain = torch.nn.Conv3d(4, 4, 1)
+    head = ResidualHead(plain, 3, torch.Generator().manual_seed(0)) if residual else plain
+    before = plain.bias.detach().clone()
+    initialise_to_frequencies(head, [1, 3], [0.64, 0.16, 0.16, 0.04])
+    odds = (plain.bias - plain.bias[0]).exp()
+    assert odds[[1, 3]].tolist() == pytest.approx([1 / 2, 1 / 4])
+    assert torch.equal(plain.bias[[0, 2]], before[[0, 2]])
+
+
+def test_a_frozen_head_keeps_its_bias():
+    head = torch.nn.Conv3d(4, 2, 1).requires_grad_(False)
+    before = head.bias.clone()
+    initialise_to_frequencies(head, [1], [0.9, 0.1])
+    assert torch.equal(head.bias, before)

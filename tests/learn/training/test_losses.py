@@ -11,7 +11,13 @@ from torch.nn import functional as F
 
 from fseft.errors import FseftError
 from fseft.learn.training import components
-from fseft.learn.training.losses import Predictions, load_loss, masked_losses, segmentation_loss
+from fseft.learn.training.losses import (
+    Predictions,
+    load_loss,
+    masked_losses,
+    segmentation_loss,
+    structure_masks,
+)
 from fseft.plugin import Config, LossSpec, hookimpl
 from fseft.registration import Plugin
 from fseft.registry import Registry
@@ -36,7 +42,7 @@ def sure(labels):
 
 
 def test_a_perfect_prediction_costs_nothing(labels):
-    for name in ("dice", "dice_ce"):
+    for name in ("dice", "dice_ce", "dice_wce"):
         loss = loss_of(sure(labels), labels, name)
         assert loss == pytest.approx(0, abs=1e-5)
 
@@ -52,6 +58,38 @@ def test_cross_entropy_comes_on_top_of_dice(labels):
     cross_entropy = F.cross_entropy(logits, labels).item()
     assert both - dice == pytest.approx(cross_entropy, abs=1e-5)
     assert both > dice
+
+
+def test_weighted_cross_entropy_counts_classes_by_the_root_of_their_frequency(labels):
+    logits = torch.randn((2, 3, 12, 12, 12), generator=torch.Generator().manual_seed(0))
+    class_weights = labels.flatten().bincount().div(labels.numel()).rsqrt()
+    expected = F.cross_entropy(logits, labels, weight=class_weights)
+    reference = structure_masks(labels, 2)
+    pooled = Predictions(logits, reference, labels, pooled=True)
+    torch.testing.assert_close(pooled.weighted_cross_entropy(), expected.view(1, 1))
+    of_cases = Predictions(logits, reference, labels).weighted_cross_entropy()
+    alone = Predictions(logits[1:], reference[1:], labels[1:], pooled=True)
+    torch.testing.assert_close(of_cases[1:], alone.weighted_cross_entropy())
+
+
+def test_weighted_cross_entropy_of_independent_structures_balances_each(labels):
+    logits = torch.randn((2, 2, 12, 12, 12), generator=torch.Generator().manual_seed(0))
+    reference = structure_masks(labels, 2)
+    found = Predictions(logits, reference).weighted_cross_entropy()
+    inside = reference[0, 1].mean()
+    weights = torch.where(reference[0, 1] > 0, inside.rsqrt(), (1 - inside).rsqrt())
+    expected = F.binary_cross_entropy_with_logits(
+        logits[0, 1], reference[0, 1], weight=weights, reduction="sum"
+    )
+    torch.testing.assert_close(found[0, 1], expected / weights.sum())
+
+
+def test_the_default_loss_ends_as_dice(labels):
+    logits = torch.randn((2, 3, 12, 12, 12), generator=torch.Generator().manual_seed(0))
+    wce = load_loss("dice_wce")
+    end = segmentation_loss(logits, labels, wce, progress=1.0)
+    assert end == pytest.approx(2 * loss_of(logits, labels, "dice").item())
+    assert loss_of(logits, labels, "dice_wce") > loss_of(logits, labels, "dice")
 
 
 def test_dice_is_counted_over_the_batch_with_a_linear_denominator():
