@@ -98,7 +98,7 @@ def test_the_methods_are_listed_by_what_they_are_recommended_for(fseft):
 
 def test_a_method_is_shown_with_the_learning_rate_that_it_uses(fseft):
     lines = [line.split() for line in fseft("show", "method", "lora").out.splitlines()]
-    assert ["learning_rate", "number", "0.003"] in [words[:3] for words in lines]
+    assert ["learning_rate", "number", "0.01"] in [words[:3] for words in lines]
 
 
 def test_settings_are_shown_without_types_of_python(fseft):

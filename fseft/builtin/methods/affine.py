@@ -23,7 +23,7 @@ SPEC = MethodSpec(
 class Affine(BaseMethod):
     """Method `affine`."""
 
-    name, needs, learning_rate = "affine", "norm layers with parameters", 1e-2
+    name, needs, learning_rate = "affine", "norm layers with parameters", 3e-2
 
     def wants(self, target: Target) -> bool:
         """Returns True for the norm layers that have parameters."""

@@ -27,7 +27,7 @@ class CNNAdapter(BaseMethod):
     """Method `cnn-adapter`; the output is unchanged until training starts."""
 
     name, needs = "cnn-adapter", "spatial convolutions in the encoder"
-    learning_rate, head_lr_multiplier = 1e-3, 10.0
+    learning_rate, head_lr_multiplier = 3e-3, 10.0
 
     def wants(self, target: Target) -> bool:
         """Returns True for encoder and bottleneck convolutions with an odd, centred kernel."""

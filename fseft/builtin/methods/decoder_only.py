@@ -23,7 +23,7 @@ SPEC = MethodSpec(
 class DecoderOnly(BaseMethod):
     """Method `decoder-only`."""
 
-    name, needs, learning_rate, head_lr_multiplier = "decoder-only", "a decoder", 1e-3, 10.0
+    name, needs, learning_rate, head_lr_multiplier = "decoder-only", "a decoder", 3e-3, 10.0
 
     def wants(self, target: Target) -> bool:
         """Returns True for all layers of the decoder."""

@@ -27,7 +27,7 @@ SPEC = MethodSpec(
 class Full(BaseMethod):
     """Method `full`; `scratch` is the same from random weights."""
 
-    name, needs, learning_rate, head_lr_multiplier = "full", "layers", 1e-3, 10.0
+    name, needs, learning_rate, head_lr_multiplier = "full", "layers", 3e-3, 10.0
 
     def wants(self, target: Target) -> bool:  # noqa: ARG002
         """Returns True."""

@@ -31,7 +31,7 @@ class IA3(BaseMethod):
     """
 
     name, needs = "ia3", "attention or convolutional layers in the encoder"
-    learning_rate = 1e-2
+    learning_rate = 3e-2
 
     def wants(self, target: Target) -> bool:
         """Returns True for attention, feed-forward and convolutional layers before the decoder."""

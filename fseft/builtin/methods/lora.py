@@ -95,7 +95,7 @@ class LoRA(BaseMethod):
     Deltas act on the weight, so that one class serves linear, convolutional and transposed layers.
     """
 
-    name, learning_rate = "lora", 3e-3
+    name, learning_rate = "lora", 1e-2
     config: LoRAConfig
 
     def __init__(self, config: LoRAConfig) -> None:

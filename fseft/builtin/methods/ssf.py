@@ -40,7 +40,7 @@ class SSF(BaseMethod):
     """
 
     name, needs = "ssf", "layers whose output a scale would change"
-    learning_rate = 1e-2
+    learning_rate = 3e-2
 
     def wants(self, target: Target) -> bool:
         """Returns True for norm layers and for the layers without one after them."""

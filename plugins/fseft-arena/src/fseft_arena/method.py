@@ -92,7 +92,7 @@ class Arena(BaseMethod):
     """Method `arena`."""
 
     name, needs = "arena", "linear or convolutional layers before the decoder"
-    learning_rate, head_lr_multiplier = 1e-3, 10.0
+    learning_rate, head_lr_multiplier = 3e-3, 10.0
 
     def wants(self, target):
         """Returns True for linear and convolutional layers before the decoder."""

@@ -158,7 +158,7 @@ class Sea(BaseMethod):
     """Method `sea`."""
 
     name, needs = "sea", "layers before the decoder"
-    learning_rate, head_lr_multiplier = 1e-3, 10.0
+    learning_rate, head_lr_multiplier = 3e-3, 10.0
 
     def wants(self, target):
         """Returns True for layers before the decoder that some kind of adapter fits."""
