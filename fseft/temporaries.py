@@ -166,18 +166,24 @@ def last_use(folder: Path) -> float:
         return 0
 
 
+@contextmanager
+def unused(folder: Path) -> Iterator[bool]:
+    """Locks a cache folder if no process uses it; yields whether that is so."""
+    descriptor = _lock(folder / LOCK, wait=False)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def remove_unused(folder: Path) -> bool:
     """Removes a cache folder unless a process uses it; returns whether it was removed."""
-    descriptor = _lock(folder / LOCK, wait=False)
-    if descriptor is None:
-        return False
-    try:
-        remove_folder(folder)
-    except OSError:  # removed by another process, or of another user
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+    with unused(folder) as is_unused, suppress(OSError):  # removed by another process
+        if is_unused:
+            remove_folder(folder)
+            return True
+    return False
 
 
 def _lock(file: Path, *, shared: bool = False, wait: bool = True) -> int | None:

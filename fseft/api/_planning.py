@@ -146,3 +146,23 @@ def preprocess(
     for warning in decided.warnings:
         logger.warning("%s", warning)
     return preprocessing.preprocess(data, decided, place, workers=workers, callbacks=callbacks)
+
+
+def clean(*, everything: bool = False, workspace: WorkspaceLike = ".") -> list[Path]:
+    """Removes preprocessed cases whose files have changed since, or of an earlier version.
+
+    What a running process uses stays. Everything that is removed is made again when it is needed.
+
+    Args:
+        everything: Remove all preprocessed cases and cached features, also of unchanged files.
+        workspace: The workspace.
+
+    Returns:
+        The folders that were removed.
+
+    Raises:
+        OSError: A folder cannot be removed.
+    """
+    from fseft.planning import cleaning
+
+    return cleaning.clean(as_workspace(workspace), everything=everything)

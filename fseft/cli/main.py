@@ -43,6 +43,7 @@ COMMANDS = (
     ("evaluate", "evaluate", RUN),
     ("benchmark", "benchmark", RUN),
     ("export", "export", RUN),
+    ("clean", "clean", RUN),
     ("plugin", "new_plugin", RUN),
     ("methods", "listing", INSPECT),
     ("models", "models", INSPECT),
