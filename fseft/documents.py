@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,15 @@ def read_json(path: Path, schema: Any, *, name: str, hint: str) -> Any:
     except OSError as error:
         cause = f"the {name} cannot be read ({error.strerror or error})"
         raise FseftError(cause, file=path, hint="Check the path and its permissions.") from error
-    return parse_json(content, schema, name=name, hint=hint, file=path)
+    return parse_json(_without_mark(content), schema, name=name, hint=hint, file=path)
+
+
+def _without_mark(content: bytes) -> bytes:
+    """Returns UTF-8 without a byte order mark, which editors of Windows write, also as UTF-16."""
+    encoding = json.detect_encoding(content)
+    if encoding == "utf-8":
+        return content
+    return content.decode(encoding, errors="replace").encode()
 
 
 def parse_json(

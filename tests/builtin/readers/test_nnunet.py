@@ -84,6 +84,14 @@ def test_a_whole_number_may_be_written_in_any_form(tmp_path, value):
     assert Reader().read(folder).labels == {"liver": 1}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_dataset_json_that_windows_has_encoded_is_read(tmp_path, encoding):
+    folder = a_dataset(tmp_path)
+    (folder / "dataset.json").write_bytes(json.dumps(DECLARED).encode(encoding))
+    assert Reader().detects(folder)
+    assert Reader().read(folder).labels == {"liver": 1, "tumour": 7}
+
+
 CT_ONLY = {**DECLARED, "channel_names": {"0": "CT"}}
 
 
