@@ -35,6 +35,8 @@ def format_type(annotation: Any) -> str:
         return f"list of {format_type(parts[0])}"
     if origin is tuple:
         return f"({', '.join(map(format_type, parts))})"
+    if origin is dict:
+        return "settings"
     return _WORDS.get(annotation) or inspect.formatannotation(annotation).replace("typing.", "")
 
 

@@ -21,6 +21,7 @@ from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.experiment import checkpoints
 from fseft.experiment.callbacks import Callbacks
+from fseft.experiment.settings import training_config
 from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks.state_dict_mapping import LoadReport
@@ -462,6 +463,15 @@ def test_an_unknown_setting_is_refused_with_the_nearest_names(setting, hint, bas
         pretrain(replace(base, hparams=hparams), workspace)
     assert not training
     assert not workspace.root.exists()
+
+
+def test_settings_of_components_are_part_of_the_training_and_are_recorded(base):
+    written = {"loss.ce_weight": 0.5, "channels": [4, 8]}
+    assert split_settings(written) == ({"loss.ce_weight": 0.5}, {"channels": [4, 8]})
+    training = training_config(TRAINING, {"loss.ce_weight": 0.5})
+    settings = replace(base, training=training).settings()
+    assert (settings["components"], settings["plugins"]) == ("loss.ce_weight=0.5", "default")
+    assert base.settings()["components"] == "default"
 
 
 def test_the_contract_names_the_modalities_that_were_seen(base, workspace):
