@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fseft import api
 from fseft.learn.networks.backbone import build_network, count_parameters, get_architecture
 from fseft.learn.sampling.augmentation import load_augmentations
 from fseft.learn.sampling.multi_dataset_sampler import (
@@ -62,7 +63,9 @@ def main() -> None:
         for one in SETS:
             write_phantoms(folder / one.name, one, spacing_mm=3.0)
         request = PretrainRequest(
-            tuple(folder / one.name for one in SETS), "m", validation_fraction=0.0
+            tuple(api.read_dataset(folder / one.name) for one in SETS),
+            "m",
+            validation_fraction=0.0,
         )
         assembly = prepare_training_datasets(request, Workspace(folder / "work"))
         odds = sampling_probabilities(

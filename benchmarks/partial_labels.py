@@ -46,7 +46,7 @@ HPARAMS = {"channels": [8, 16, 32, 64], "features": 8}
 def request(data: Path, name: str, masking: str, steps: int, seed: int) -> PretrainRequest:
     """Returns a pre-training of a small network on crops of 48 voxels, 190 x 190 x 120 mm."""
     return PretrainRequest(
-        (data,),
+        (api.read_dataset(data),),
         name,
         hparams=HPARAMS,
         labels=CORE,
@@ -83,7 +83,7 @@ def with_fewer_labels(data: Path, folder: Path, keep: int) -> Path:
 
 def score(asked: PretrainRequest, store: Workspace) -> Scores:
     """Pre-trains, then segments the test cases with the model's head."""
-    data = asked.folders[0]
+    data = asked.datasets[0].folder
     pretrain(asked, store)
     folder = store.root / f"{asked.name}-run"
     adapter = api.adapt(

@@ -341,7 +341,8 @@ def _check_request(request: AdaptRequest) -> None:
     Called before the weights are hashed and the dataset is measured, which may take long.
     """
     labelled = [case.name for case in request.dataset.labelled]
-    select_support(labelled, request.k, request.seed, request.cases)
+    if labelled:
+        select_support(labelled, request.k, request.seed, request.cases)
     spec, card = request.method.spec, request.model.card
     if card.contract.assumed_orientation and not spec.trains:
         raise IncompatibleError(
