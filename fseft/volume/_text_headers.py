@@ -62,8 +62,10 @@ def _check_metaimage(
     path: Path, file: IO[bytes], header: dict[str, str], size: int, plane: int
 ) -> None:
     """ITK reads the compressed voxels of a damaged file as noise, with a mere message."""
-    if header.get("elementdatafile", "").lower() != "local":
-        return
+    data_file = header.get("elementdatafile", "")
+    if data_file.lower() != "local":  # ITK may crash if it is the name of no file
+        cause = f"has its voxels in another file ({data_file[:60]!r})"
+        raise FseftError(cause, hint="Save header and voxels in one file.")
     if header.get("compresseddata", "")[:1].lower() not in ("t", "1"):
         check_surplus(path.stat().st_size - file.tell() - size, plane)
         return

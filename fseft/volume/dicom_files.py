@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError, pluralise
 from fseft.volume._logging import warn_once
+from fseft.volume.dicom_lengths import check_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,6 +66,7 @@ def series_files(sitk: Any, folder: Path) -> Sequence[str]:
         FseftError: The folder contains no or several series, or a damaged slice.
     """
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)]
+    _check_lengths(files)
     classes = {file.name: _sop_class(file) for file in files}
     slices = _slices(classes)
     series = _listed_series(sitk, folder, slices)
@@ -80,6 +82,14 @@ def series_files(sitk: Any, folder: Path) -> Sequence[str]:
         raise FseftError(cause, hint="Give a folder with one of them.")
     _warn_skipped(folder, {name: classes[name] for name in classes if name not in slices})
     return next(iter(series.values()))
+
+
+def _check_lengths(files: Sequence[Path]) -> None:
+    for file in files:
+        try:
+            check_lengths(file)
+        except FseftError as error:
+            raise error.located(file=file) from error
 
 
 def _slices(classes: Mapping[str, str]) -> set[str]:
