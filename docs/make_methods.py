@@ -85,8 +85,8 @@ By default, not with `--set preset=reference`:
   augment=shift`).
 - The learning rate warms up, and new rows of the head have a higher rate than the pre-trained body.
   `uniform_learning_rate=true` sets one rate for all parts and overrides `lora_plus_ratio`.
-- On windows of cached features, cross-entropy is added to Dice, which alone may end with background
-  everywhere.
+- The loss is `dice_wce` instead of `dice`. On windows of cached features, cross-entropy is added to
+  Dice, which alone may end with background everywhere.
 """
 
 RATES = """
@@ -109,10 +109,10 @@ decoder alike (`arena` without `bound`):
 | `arena` | 0.001 | 0.747 | 0.444 | 0.003 | 0.779 | 0.595 |
 | `sea` | 0.001 | 0.772 | 0.380 | 0.003 | 0.788 | 0.511 |
 
-The rates on the left are the defaults. They are lower than the best ones of this table because
-training is longer by default (200 epochs), where high rates lose a structure permanently: Dice alone
-has almost no gradient once a structure is not predicted. Cross-entropy prevents this, but takes long
-to leave the background. Head and neck, seeds 1 and 2, `--set loss=`:
+The table was made with `--set loss=dice`. The rates on the right are the defaults, together with the
+loss `dice_wce`. With Dice alone they lose a structure permanently in longer trainings, as it has almost
+no gradient once a structure is not predicted; `dice_ce` prevents this, but takes long to leave the
+background. Head and neck, seeds 1 and 2, `--set loss=`:
 
 | 500 steps (`--epochs 100`) | rate | `dice` | `dice_ce` |
 |---|---:|---:|---:|
@@ -120,9 +120,12 @@ to leave the background. Head and neck, seeds 1 and 2, `--set loss=`:
 | `full` | 0.003 | 0.554, 0.582 | 0.701, 0.735 |
 | `lora` | 0.003 | 0.647, 0.689 | 0.659, 0.697 |
 
-After 100 steps, `full` at 0.003 with `dice_ce` predicts one structure only (0.116). With a few hundred
-steps or more, try `--set loss=dice_ce` and three times the rate. A larger network may need lower rates;
-those of the paper, for SwinUNETR, are in `--set preset=reference`.
+After 100 steps, `full` at 0.003 with `dice_ce` predicts one structure only (0.116). The default,
+`dice_wce`, adds to Dice a cross-entropy with class weights of 1 / sqrt(frequency), which keeps small
+structures. Its share decreases to zero during training, so that Dice corrects their size. The head
+starts at the class frequencies, and no step is spent on learning that most voxels are background. A
+larger network may need lower rates; those of the paper, for SwinUNETR, are in `--set
+preset=reference`.
 """
 
 TIME = """
