@@ -304,10 +304,13 @@ def _decision(name: str, value: str, reason: str) -> Decision:
 
 
 def _key(card: ModelCard) -> str:
-    """Digests what a plan depends on of a model."""
-    return digest(
-        card.model_dump(mode="json", include={"name", "architecture", "hparams", "contract"})
-    )
+    """Digests what a stored plan depends on of a model.
+
+    The ranges of its training only guide a new plan.
+    """
+    parts = {"name", "architecture", "hparams", "contract"}
+    guides = {"spacing_range_mm", "structure_range_voxels"}
+    return digest(card.model_dump(mode="json", include=parts, exclude={"contract": guides}))
 
 
 def _is_available(device: Device) -> bool:

@@ -364,3 +364,14 @@ def test_another_planner_is_chosen_by_name(dataset, store):
     assert plan.preprocessing.spacing_mm == (2, 1.5, 1.5)
     with pytest.raises(FseftError, match="unknown planner 'best'"):
         plan_of(dataset, "none", store, device="cpu", planner="best")
+
+
+def test_a_stored_plan_stays_when_the_ranges_of_the_training_become_known(dataset, store):
+    def planned():
+        read, model = read_dataset(dataset), find_model("found", store)
+        return make_plan(read, model, store, reuse=True)[1]
+
+    a_model(store)
+    before = planned()
+    a_model(store, spacing_range_mm=(4.0, 5.0), structure_range_voxels=(5.0, 28.0))
+    assert planned() == before
