@@ -32,6 +32,10 @@ text-driven head that `zero-shot` can use but that has no rows to initialise new
 the *encoder* only, with a decoder from random weights, so that black-box methods are refused. The
 column *shareable* says whether the licence allows sharing derived models.
 
+Gated models need `pip install '.[hub]'` (huggingface_hub) and `hf auth login`, after their conditions
+were accepted on their page; the token of the login is used. Other addresses than https are refused;
+`FSEFT_ALLOW_LOOPBACK_HTTP=1` permits http from this machine, for a local mirror or for tests.
+
 Models of nnU-Net (TotalSegmentator, STU-Net, nnssl, and your own) are supported by the plugin
 `fseft-nnunet`, in `plugins/fseft-nnunet` of the repository.
 

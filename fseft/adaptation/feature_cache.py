@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from fseft.learn.sampling.patch_sampler import Crops
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 LIMIT_BYTES = 4_000_000_000
 """Size of the features of one adaptation, before compression; further crops are left out."""
@@ -79,16 +82,20 @@ def _cached_crops(
     """Computes the features that the folder does not hold yet."""
     steps = _steps(config, architecture, network)
     crops: list[str] = []
+    reused = 0
     out_of_memory = report_out_of_memory(
         "the extraction of features", "Lower the memory of the plan, or free some."
     )
     with out_of_memory, callbacks.progress("features", steps) as advance:
         for step in range(steps):
             names = [f"{step:04d}-{number}" for number in range(config.crops_per_step)]
-            if not all(has_case(folder, name) for name in names):
+            if all(has_case(folder, name) for name in names):
+                reused += 1
+            else:
                 _write(config, architecture, network, draw(step), folder, names)
             crops += names
             advance(f"step {step}")
+    logger.debug("%s: features of %d of %d steps were cached", folder, reused, steps)
     return [open_case(folder, name) for name in crops]
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fseft.cli import completion
-from fseft.cli.console import ConsoleCallbacks, is_quiet, show_json, show_lines, show_table
+from fseft.cli.console import (
+    ConsoleCallbacks,
+    is_quiet,
+    is_verbose,
+    note,
+    show_json,
+    show_lines,
+    show_table,
+)
 from fseft.cli.options import (
     DATA,
     MODEL,
@@ -262,6 +270,8 @@ class _AdaptCallbacks(ConsoleCallbacks):
 
     def on_start(self, config: AdaptConfig, first_epoch: int) -> None:
         """Prints the training cases, the structures and the rows of the head."""
+        if is_verbose():
+            _show_details(config)
         if not self._show_config or is_quiet():
             return
         lines = {
@@ -280,6 +290,18 @@ class _AdaptCallbacks(ConsoleCallbacks):
     def on_step(self, epoch: Epoch) -> None:
         """Updates the progress bar."""
         self._on_step(epoch)
+
+
+def _show_details(config: AdaptConfig) -> None:
+    """Prints the weights, the threads and every decision of the plan."""
+    import torch
+
+    weights = (
+        f"{config.weights.path} ({config.weights.sha256[:12]})" if config.weights else "random"
+    )
+    note(f"weights: {weights}; {torch.get_num_threads()} threads")
+    for decision in config.plan.decisions:
+        note(f"{decision.name}: {decision.value} ({decision.reason})")
 
 
 def _shown_decisions(config: AdaptConfig) -> dict[str, str]:

@@ -33,6 +33,11 @@ def is_quiet() -> bool:
     return logging.getLogger("fseft").level >= logging.ERROR
 
 
+def is_verbose() -> bool:
+    """Whether details are printed (`--verbose`)."""
+    return logging.getLogger("fseft").level <= logging.DEBUG
+
+
 @contextmanager
 def progress(total: int, description: str) -> Iterator[Callable[[str], None]]:
     """Shows the progress of a stage on stderr: a bar on a terminal, a line now and then elsewhere.

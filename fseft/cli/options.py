@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from fseft.cli import completion, console
-from fseft.errors import FseftError
+from fseft.errors import FseftError, pluralise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -187,6 +187,8 @@ def with_verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> Any:
         if quiet or verbose:
             console.configure_logging(logging.ERROR if quiet else logging.DEBUG)
+        if verbose and not quiet:
+            _show_installation()
         return command(*arguments, **options)
 
     signature = inspect.signature(command, eval_str=True)
@@ -199,3 +201,21 @@ def with_verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     wrapper.__annotations__ = {**get_type_hints(command, include_extras=True), **flags}
     return wrapper
+
+
+def _show_installation() -> None:
+    """Prints versions, processors and the loaded plugins."""
+    import os
+    import platform
+    from importlib import metadata
+
+    from fseft import api
+    from fseft.version import __version__
+
+    versions = f"fseft {__version__}, Python {platform.python_version()}"
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
+    processors = f"{os.cpu_count()} processors, OMP_NUM_THREADS {threads}"
+    console.note(f"{versions}, torch {metadata.version('torch')}; {processors}")
+    for plugin in api.list_plugins():
+        count = pluralise(sum(map(len, plugin.provides.values())), "component")
+        console.note(f"plugin {plugin.name} ({plugin.package}): {plugin.status}, {count}")

@@ -124,6 +124,9 @@ def _segmenter(
     if isinstance(workers, str):  # machines of a cluster choose their device themselves
         return partial(segment_in_worker, config=config), workers
     config = replace(config, device=select_device(config.device))
+    for group in config.groups:
+        paths = ", ".join(str(adapter.path) for adapter in group)
+        logger.debug("device %s, model %s: %s", config.device, group[0].manifest.model, paths)
     if workers > 1 and config.device != "cuda":
         num_threads = max(1, default_workers() // workers)
         return partial(segment_in_worker, config=replace(config, num_threads=num_threads)), workers

@@ -143,9 +143,18 @@ def preprocess(
         skipped=tuple(name for name, (_, is_new) in results.items() if not is_new),
         contents={name: content for name, (content, _) in results.items()},
     )
-    if pairs:
-        _warn_of_uncertain_sides(preprocessed, dataset)
+    _log_results(preprocessed, dataset, pairs)
     return preprocessed
+
+
+def _log_results(
+    cases: Preprocessed, dataset: Dataset, pairs: Mapping[int, LeftRightPair] | None
+) -> None:
+    """Logs how many cases were cached, and pairs that were divided with a doubt."""
+    reused, total = len(cases.skipped), len(cases.contents)
+    logger.debug("%s: %d of %d cases were preprocessed before", cases.folder, reused, total)
+    if pairs:
+        _warn_of_uncertain_sides(cases, dataset)
 
 
 def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
