@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fseft import temporaries, workspace
+from fseft import api, temporaries, workspace
 from fseft.temporaries import (
     in_use,
     last_use,
@@ -161,3 +161,11 @@ def test_a_folder_is_removed_in_one_step(tmp_path, monkeypatch):
     monkeypatch.undo()
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_whose_replacement_was_killed_is_found(tmp_path):
+    """Where folders cannot be exchanged, the next command restores it."""
+    previous = tmp_path / "models" / ".tmp-0123456789ab" / "old" / "mine"
+    write_text(previous / "model.json", "{}")
+    assert "mine" in api.list_models(tmp_path)
+    assert not previous.exists()

@@ -10,7 +10,8 @@ from fseft.inference.adapter import Adapter
 from fseft.model_zoo.catalogue import FoundationModel, find_model, model_names
 from fseft.planning.dataset_reading import read_dataset
 from fseft.schemas import Dataset
-from fseft.workspace import Workspace
+from fseft.temporaries import remove_leftovers
+from fseft.workspace import Workspace, model_cache
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,11 @@ Item = TypeVar("Item")
 
 
 def as_workspace(workspace: WorkspaceLike) -> Workspace:
-    """Returns the workspace in a folder."""
-    return workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
+    """Returns the workspace in a folder, after restoring models whose replacement was killed."""
+    resolved = workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
+    for folder in (resolved.root / "models", *model_cache().glob("*")):
+        remove_leftovers(folder)
+    return resolved
 
 
 def as_dataset(dataset: DatasetLike, *, strict: bool = False, reader: str = "") -> Dataset:

@@ -53,8 +53,8 @@ class _PartialFile:
 
     def complete(self, file: Path) -> None:
         """Moves the complete content to its place."""
-        self.content.replace(file)
         self.tag.unlink()
+        self.content.replace(file)
 
 
 def fetch(url: str, file: Path, *, alternative: str, on_bytes: Callable[[int, int], None]) -> None:

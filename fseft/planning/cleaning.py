@@ -33,7 +33,6 @@ def clean(workspace: Workspace, *, everything: bool = False) -> list[Path]:
         OSError: A folder cannot be removed.
     """
     removed: list[Path] = []
-    remove_leftovers(workspace.root / "models")
     for dataset in sorted((workspace.root / "preprocessed").glob("*")):
         remove_leftovers(dataset)
         contents = _current_contents(workspace, dataset.name)
