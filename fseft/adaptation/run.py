@@ -33,7 +33,7 @@ from fseft.model_zoo.adapter_file import (
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import cache_folder, preprocess
 from fseft.registry import registry
-from fseft.schemas import Manifest, Provenance, Run
+from fseft.schemas import Manifest, Preprocessing, Provenance, Run
 from fseft.temporaries import in_use
 from fseft.workspace import digest, exclusive_lock, read_document, write_document
 
@@ -356,6 +356,18 @@ def _warn_if_undertrained(losses: list[float], stopped_by: str) -> None:
         )
 
 
+def _inference_preprocessing(config: AdaptConfig) -> Preprocessing:
+    """Returns the preprocessing of the plan; without training, with the patch of the model.
+
+    The plan may have a smaller patch, for the memory of a training step that is never taken.
+    """
+    plan, request = config.plan, config.request
+    patch_size = request.model.card.contract.patch_size
+    if request.method.spec.trains or plan.options.patch_size or patch_size is None:
+        return plan.preprocessing
+    return plan.preprocessing.model_copy(update={"patch_size": patch_size})
+
+
 def _manifest(config: AdaptConfig, run: Run) -> Manifest:
     """Describes the adapter, with everything that prediction needs."""
     request, plan = config.request, config.plan
@@ -367,7 +379,7 @@ def _manifest(config: AdaptConfig, run: Run) -> Manifest:
         architecture=plan.architecture,
         hparams=plan.hparams,
         **config.part_modes,
-        preprocessing=plan.preprocessing,
+        preprocessing=_inference_preprocessing(config),
         channels=config.channels,
         labels=config.labels,
         support=config.support.cases,

@@ -31,6 +31,7 @@ from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError, PluginError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
+from fseft.learn.training.memory_estimate import OVERHEAD_BYTES
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.planning.training_step import steps_in_time
@@ -340,6 +341,19 @@ def test_intensities_are_scaled_as_the_model_was_trained(request_for, workspace)
         workspace,
     )
     assert read_manifest(adapted.adapter).preprocessing.intensity == (scale,)
+
+
+def test_without_training_the_patch_is_that_of_the_model_however_little_memory_is_left(
+    request_for, workspace
+):
+    write_model(workspace, "long", contract=Contract(patch_size=(64, 32, 32)))
+    memory = OVERHEAD_BYTES + 10_000_000  # of one crop of 32 x 32 x 32 voxels
+    options = {"mapping": {"Left kidney": "kidney_left"}, "memory_bytes": memory}
+    patches = {}
+    for method in ("zero-shot", "linear-probe"):
+        adapter = adapt(request_for(method, model="long", **options), workspace).adapter
+        patches[method] = read_manifest(adapter).preprocessing.patch_size
+    assert patches == {"zero-shot": (64, 32, 32), "linear-probe": (32, 32, 32)}
 
 
 def test_a_run_with_other_weights_of_the_model_is_not_reused(request_for, workspace):

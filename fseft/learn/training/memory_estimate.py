@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from fseft.schemas import Triple
 
-OVERHEAD_BYTES = 400 << 20
+OVERHEAD_BYTES = 640 << 20
 """Memory of the process itself: interpreter, torch, and the buffers of its libraries."""
 DEFAULT_BYTES = 8 << 30
 """Memory that is assumed where the operating system does not report it."""
@@ -93,29 +93,46 @@ def training_flops(
 
 @lru_cache(maxsize=8)
 def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int, float]:
-    """Returns the bytes of activations per voxel, parameters, and operations per voxel."""
+    """Returns the bytes of activations per voxel, parameters, and operations per voxel.
+
+    The network runs on the meta device, without memory and arithmetic: what a real run allocates
+    would stay with the process, in addition to what the training needs.
+    """
     architecture = backbone.get_architecture(name)
     network = backbone.build_network(
         architecture, in_channels=in_channels, out_channels=1, hparams=json.loads(hparams), seed=0
     )
+    parameters = backbone.count_parameters(network)
+    smallest = backbone.patch_limits(architecture, json.loads(hparams)).minimum
+    patch = torch.zeros(1, in_channels, *smallest, device="meta")
+    try:
+        saved_bytes, flops = _count(network.to("meta"), patch)
+    except (NotImplementedError, RuntimeError):  # a network whose code depends on values
+        hparams_ = json.loads(hparams)
+        network = backbone.build_network(
+            architecture, in_channels=in_channels, out_channels=1, hparams=hparams_, seed=0
+        )
+        saved_bytes, flops = _count(network, torch.zeros(1, in_channels, *smallest))
+    voxels = prod(smallest)
+    return saved_bytes / voxels, parameters, flops / voxels
+
+
+def _count(network: torch.nn.Module, patch: torch.Tensor) -> tuple[int, float]:
+    """Returns the bytes that a forward pass saves for the backward pass, and its operations."""
     saved: dict[int, int] = {}
 
     def record(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
+        saved[storage._cdata] = storage.nbytes()
         return tensor
 
-    smallest = backbone.patch_limits(architecture, json.loads(hparams)).minimum
-    patch = torch.zeros(1, in_channels, *smallest)
     hooks = torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor)
     with FlopCounterMode(display=False) as counter, hooks:
         output = network(patch)
     for parameter in network.parameters():
-        saved.pop(parameter.untyped_storage().data_ptr(), None)
-    del output  # only now: it keeps the saved tensors, and so their addresses, in use
-    voxels = prod(smallest)
-    flops = counter.get_total_flops() / voxels
-    return sum(saved.values()) / voxels, backbone.count_parameters(network), flops
+        saved.pop(parameter.untyped_storage()._cdata, None)
+    del output  # only now: it keeps the saved tensors, and so their storages, in use
+    return sum(saved.values()), counter.get_total_flops()
 
 
 @contextmanager

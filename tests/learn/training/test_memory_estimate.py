@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import subprocess
+import sys
 
+import pytest
+import torch
+
+from fseft.learn.networks.backbone import build_network, get_architecture, patch_limits
+from fseft.learn.training import memory_estimate
 from fseft.learn.training.memory_estimate import OVERHEAD_BYTES, installed_bytes, training_bytes
+from fseft.schemas import Contract
+from fseft.testing.tiny_networks import TINY_NETWORKS
+from tests.sample_data import write_model
 
 TINY = {"channels": (4, 8), "features": 4}
 
@@ -46,3 +55,59 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
 
 def test_lists_from_json_equal_tuples():
     assert needed(hparams={"channels": [4, 8], "features": 4}) == needed()
+
+
+@pytest.mark.parametrize("name", TINY_NETWORKS)
+def test_a_run_without_memory_counts_the_same_as_a_real_one(name):
+    architecture, hparams = get_architecture(name), TINY_NETWORKS[name].hparams
+    options = {"in_channels": 1, "out_channels": 2, "hparams": hparams, "seed": 0}
+    patch = torch.zeros(1, 1, *patch_limits(architecture, hparams).minimum)
+    real = memory_estimate._count(build_network(architecture, **options), patch)
+    network = build_network(architecture, **options).to("meta")
+    assert memory_estimate._count(network, patch.to("meta")) == real
+
+
+PEAK = """
+import resource, sys
+from fseft import api
+dataset, workspace, method, decoder, architecture = sys.argv[1:]
+options = {"decoder": decoder} if decoder else {}
+api.adapt(dataset, architecture, method, k=1, workspace=workspace, device="cpu", epochs=3,
+          crops_per_step=4, early_stopping=False, **options)
+peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(peak)
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("method", "decoder"),
+    [("lora", "fine-tuned"), ("full", ""), ("linear-probe", "")],
+)
+@pytest.mark.parametrize("architecture", ["resunet", "swinunetr", "segresnet"])
+def test_the_estimate_covers_the_peak_of_a_training(
+    method, decoder, architecture, blobs, workspace
+):
+    """A subprocess, so that its peak is that of the training alone."""
+    wide = {"resunet": {}, "swinunetr": {"feature_size": 24}, "segresnet": {"init_filters": 16}}
+    contract = Contract(spacing_mm=(1.5, 1.5, 1.5), patch_size=(64, 64, 64))
+    write_model(
+        workspace, "wide", architecture=architecture, hparams=wide[architecture], contract=contract
+    )
+    arguments = [str(blobs), str(workspace.root), method, decoder, "wide"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PEAK, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    peak = int(done.stdout.splitlines()[-1])
+    estimate = training_bytes(
+        architecture,
+        wide[architecture],
+        in_channels=1,
+        out_channels=3,
+        patch_size=(64, 64, 64),
+        crops=4,
+    )
+    assert peak <= 1.1 * estimate
