@@ -88,6 +88,11 @@ def has_case(root: Path, case: str, content: str = "") -> bool:
     """Returns whether the case is in the cache, complete and undamaged.
 
     All files are read; a damaged case is named in a warning.
+
+    Args:
+        root: Folder of the cache.
+        case: Name of the case.
+        content: Content key of the files of the case; empty where `root` determines the arrays.
     """
     folder = _folder(root, case, content)
     if not folder.is_dir():
@@ -103,6 +108,11 @@ def has_case(root: Path, case: str, content: str = "") -> bool:
 
 def open_case(root: Path, case: str, content: str = "") -> CachedCase:
     """Opens a case; arrays are read on demand.
+
+    Args:
+        root: Folder of the cache.
+        case: Name of the case.
+        content: As for `has_case`.
 
     Raises:
         FseftError: The case is not in the cache.

@@ -229,7 +229,13 @@ def bounding_box(mask: Array, margin_voxels: int = 0) -> Box:
 
 
 def crop(array: Array, geometry: Geometry, box: Box) -> tuple[Array, Geometry]:
-    """Returns the part of an array (..., i, j, k) in a box, as a view, and its geometry."""
+    """Returns the part of an array in a box, as a view, and its geometry.
+
+    Args:
+        array: (..., i, j, k).
+        geometry: Grid of the array.
+        box: First voxel and size along i, j and k.
+    """
     return array[box.slices], cropped_geometry(geometry, box)
 
 

@@ -24,6 +24,10 @@ class Method(Protocol):
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """Returns the targets that the method changes or trains, without changing the network.
 
+        Args:
+            architecture: Describes the layers of the network.
+            network: The network, with or without pre-trained weights.
+
         Raises:
             IncompatibleError: The network lacks the layers that the method requires.
         """

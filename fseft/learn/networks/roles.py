@@ -95,13 +95,26 @@ class Architecture(Protocol):
         """Lists all modules that a method may adapt, including the head."""
 
     def features(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Returns the input of the head (B, F, i, j, k), all that black-box methods see."""
+        """Returns the input of the head, which black-box methods train on.
+
+        Args:
+            network: The network.
+            x: Images (B, C, i, j, k), preprocessed, with sides that `divisor` divides.
+
+        Returns:
+            Features (B, F, i, j, k), at the resolution of the images.
+        """
 
     def head(self, network: nn.Module) -> nn.Conv3d:
         """Returns the last layer, a pointwise convolution."""
 
     def replace_head(self, network: nn.Module, head: nn.Module) -> None:
-        """Replaces the head by another classifier of the features, in place."""
+        """Replaces the head by another classifier of the features, in place.
+
+        Args:
+            network: The network.
+            head: Maps features (B, F, i, j, k) to logits (B, out, i, j, k).
+        """
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,10 @@ Loss = Callable[[Predictions], "Tensor"]
 def load_loss(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Loss:
     """Returns a loss by its name, with its settings.
 
+    Args:
+        name: As listed by `fseft show loss`.
+        settings: Values of the loss's configuration; the others have their defaults.
+
     Raises:
         FseftError: No installed package provides the name.
     """

@@ -24,6 +24,10 @@ Schedule = Callable[[float, float], float]
 def load_schedule(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> Schedule:
     """Returns a learning-rate schedule by its name, with its settings.
 
+    Args:
+        name: As listed by `fseft show schedule`.
+        settings: Values of the schedule's configuration; the others have their defaults.
+
     Raises:
         FseftError: No installed package provides the name.
     """
