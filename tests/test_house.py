@@ -12,7 +12,7 @@ PACKAGE_ROOT = Path(__file__).parents[1] / "fseft"
 MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
 
 # What each package may import in addition to itself: the arrows of the import graph, which has no cycle.
-BASE = {"plugin", "schemas", "training_config", "errors", "version"}
+BASE = {"escaping", "plugin", "schemas", "training_config", "errors", "version"}
 CORE = BASE | {
     "documents",
     "registration",
@@ -31,6 +31,7 @@ PACKAGES = {
     "version": set(),
     "errors": {"version"},
     "logs": set(),
+    "escaping": set(),
     "schemas": BASE,
     "training_config": BASE,
     "plugin": BASE,
@@ -71,6 +72,7 @@ CLI_IMPORTS = (
     "fseft.cli",
     "fseft.api",
     "fseft.errors",
+    "fseft.escaping",
     "fseft.experiment.callbacks",
     "fseft.schemas",
     "fseft.training_config",

@@ -7,6 +7,7 @@ import io
 from typing import TYPE_CHECKING
 
 from fseft.errors import pluralise
+from fseft.escaping import escape_markdown
 from fseft.metrics.fields import explain
 from fseft.metrics.statistics import CONFIDENCE_LEVEL
 
@@ -116,22 +117,23 @@ def explanation(benchmark: Benchmark) -> str:
 
 def to_markdown(benchmark: Benchmark) -> str:
     """Returns both tables and the configuration as Markdown, for a README or a paper."""
-    title = f"# {benchmark.dataset}: {', '.join(benchmark.structures)}"
-    lines = [title, "", explanation(benchmark)]
+    title = escape_markdown(f"{benchmark.dataset}: {', '.join(benchmark.structures)}")
+    lines = [f"# {title}", "", explanation(benchmark)]
     for columns, rows in tables(benchmark):
         rule = ("---", *["---:"] * (len(columns) - 1))
-        lines += ["", *map(_markdown_line, (columns, rule, *rows))]
+        lines += ["", _markdown_line(columns), f"| {' | '.join(rule)} |"]
+        lines += map(_markdown_line, rows)
     if excluded(benchmark):
-        lines += ["", *(f"- {line}" for line in excluded(benchmark))]
+        lines += ["", *(f"- {escape_markdown(line)}" for line in excluded(benchmark))]
     lines.append("")
     for key, value in _configuration(benchmark).items():
         if value:
-            lines.append(f"- {key}: {value}")
+            lines.append(f"- {key}: {escape_markdown(value)}")
     return "\n".join(lines) + "\n"
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(escape_markdown, cells))} |"
 
 
 def _configuration(benchmark: Benchmark) -> dict[str, str]:

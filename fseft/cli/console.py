@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fseft.cli.tables import column_widths
+from fseft.escaping import escape_json, printable
 from fseft.experiment.callbacks import Callbacks
 
 if TYPE_CHECKING:
@@ -67,15 +68,15 @@ def _bar(total: int, description: str) -> Iterator[Callable[[str], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
         TextColumn("{task.fields[item]}", style="dim", markup=False),
     )
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task(description, total=total, item="")
-        yield lambda name: bar.update(task, advance=1, item=name)
+        task = bar.add_task(printable(description), total=total, item="")
+        yield lambda name: bar.update(task, advance=1, item=printable(name))
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def download(file: str) -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -119,7 +120,7 @@ def download(file: str) -> Iterator[Callable[[int, int], None]]:
 def working(activity: str) -> Iterator[None]:
     """Shows on a terminal that something is running, as long as it is."""
     show = err.is_terminal and not is_quiet()
-    with err.status(escape(activity)) if show else nullcontext():
+    with err.status(escape(printable(activity))) if show else nullcontext():
         yield
 
 
@@ -154,9 +155,8 @@ def note(message: str) -> None:
 def _line(text: str, style: str | None = None) -> None:
     # Brackets in paths and values are not markup; a log file has one line per message.
     one_line = not err.is_terminal
-    err.print(
-        " ".join(text.split()), style=style, markup=False, highlight=False, soft_wrap=one_line
-    )
+    line = " ".join(printable(text).split())
+    err.print(line, style=style, markup=False, highlight=False, soft_wrap=one_line)
 
 
 def show_table(
@@ -173,12 +173,13 @@ def show_table(
     from rich.table import Table
     from rich.text import Text
 
-    body = [tuple(row) for row in rows]
+    columns, right = list(map(printable, columns)), list(map(printable, right))
+    body = [tuple(map(printable, row)) for row in rows]
     widths = column_widths(columns, body, out.width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for column, width in zip(columns, widths, strict=True):
         justify: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(column, justify=justify, overflow="fold", width=width)
+        table.add_column(Text(column), justify=justify, overflow="fold", width=width)
     for row in body:
         table.add_row(*(Text(cell) for cell in row))
     out.print(table)
@@ -186,18 +187,18 @@ def show_table(
 
 def show_paragraph(text: str) -> None:
     """Prints text on stdout, with lines broken between words at the width of the terminal."""
-    out.print(text, markup=False, highlight=False)
+    out.print(printable(text), markup=False, highlight=False)
 
 
 def show_lines(lines: Iterable[str]) -> None:
     """Prints plain lines on stdout, without line breaks or colours in paths and names."""
     for line in lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def show_json(data: object) -> None:
     """Prints plain data on stdout as JSON."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    typer.echo(escape_json(json.dumps(data, indent=2, ensure_ascii=False)))
 
 
 @contextmanager

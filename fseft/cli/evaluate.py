@@ -165,4 +165,4 @@ def _show(result: Evaluation) -> None:
         "in neither (excluded from the means)."
     )
     notes = (explain(result.metrics, result.tolerance_mm), counts_note)
-    console.out.print(" ".join(filter(None, notes)), highlight=False)
+    console.show_paragraph(" ".join(filter(None, notes)))

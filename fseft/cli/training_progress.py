@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fseft.cli.console import duration, err, is_quiet, note
+from fseft.escaping import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -65,14 +66,14 @@ def _bar(description: str) -> Iterator[Callable[[Epoch], None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task(description, total=1.0, epoch=0, loss="–")
+        task = bar.add_task(printable(description), total=1.0, epoch=0, loss="–")
         yield lambda epoch: bar.update(
             task, completed=epoch.progress, epoch=epoch.number, loss=f"{epoch.loss:.4f}"
         )

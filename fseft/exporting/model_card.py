@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.escaping import escape_markdown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -45,7 +47,7 @@ def model_card(manifest: Manifest, scores: Scores | None = None, *, format_name:
         ("Licence", [_licence(manifest)]),
         ("Versions", _versions(manifest, format_name)),
     )
-    lines = [f"# {_escape(title)}"]
+    lines = [f"# {escape_markdown(title)}"]
     for heading, content in sections:
         lines += ["", f"## {heading}", "", *content]
     return "\n".join(lines) + "\n"
@@ -73,7 +75,7 @@ def _input(manifest: Manifest) -> list[str]:
         "intensity": "; ".join(scheme.describe() for scheme in preprocessing.intensity),
         "patch": f"{_times(preprocessing.patch_size)} voxels",
     }
-    return [f"- {name}: {_escape(value)}" for name, value in facts.items()]
+    return [f"- {name}: {escape_markdown(value)}" for name, value in facts.items()]
 
 
 def _training(manifest: Manifest) -> list[str]:
@@ -85,7 +87,7 @@ def _training(manifest: Manifest) -> list[str]:
         "labelled cases": f"{len(manifest.support)}: {', '.join(manifest.support)}",
         "seed": str(manifest.seed),
     }
-    return [f"- {name}: {_escape(value)}" for name, value in facts.items()]
+    return [f"- {name}: {escape_markdown(value)}" for name, value in facts.items()]
 
 
 def _scores(scores: Scores | None, manifest: Manifest) -> Iterator[str]:
@@ -128,7 +130,8 @@ def _interval(scores: Scores, structure: str, metric: MetricColumn) -> str:
 def _licence(manifest: Manifest) -> str:
     inherited = manifest.licence or "not stated"
     return (
-        f"The foundation model {_escape(manifest.model)} has the licence: {_escape(inherited)}. "
+        f"The foundation model {escape_markdown(manifest.model)} has the licence: "
+        f"{escape_markdown(inherited)}. "
         "The network contains its weights, so the licence applies to it."
     )
 
@@ -144,7 +147,7 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator
     yield _row(columns)
     yield _row(["---"] * len(columns))
     for row in rows:
-        yield _row([_escape(str(cell)) for cell in row])
+        yield _row([escape_markdown(str(cell)) for cell in row])
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -153,11 +156,3 @@ def _row(cells: Sequence[str]) -> str:
 
 def _times(values: Sequence[float]) -> str:
     return " x ".join(f"{value:g}" for value in values)
-
-
-def _escape(text: str) -> str:
-    """Escapes what Markdown would read as markup, for names that come from files."""
-    text = " ".join(text.split())
-    for character in "\\`*_[]<>|#":
-        text = text.replace(character, f"\\{character}")
-    return text

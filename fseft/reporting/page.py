@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fseft.errors import FseftError
+from fseft.escaping import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -108,7 +109,11 @@ def render_page(page: Page) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        finalize=_finalised,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     source = (files("fseft.reporting") / "page.html.jinja").read_text("utf-8")
     template = environment.from_string(source)
@@ -120,6 +125,11 @@ def render_page(page: Page) -> str:
         is_wide=_is_wide,
         data_uri=_data_uri,
     )
+
+
+def _finalised(value: object) -> object:
+    """Makes control characters visible; markup of our own, such as charts, has none."""
+    return printable(value) if type(value) is str else value
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -35,7 +35,7 @@ MEANINGS = {
 }
 """Ambiguous structure names of public datasets -> meaning, by the `name` in `dataset.json`."""
 
-_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_CHANNEL = re.compile(r"(.+)_(\d{4})", re.DOTALL)  # a name may hold a line feed
 
 
 class Reader:
