@@ -45,7 +45,8 @@ COMMANDS = {
 }
 """All commands that write files, in an order in which each has what it needs."""
 
-VOLATILE = {"seconds", "minutes", "adapter_bytes", "versions"}
+# A trial that finds its adapter finished does not repeat the warning that the loss still decreased.
+VOLATILE = {"seconds", "minutes", "adapter_bytes", "versions", "warnings"}
 
 
 @dataclass
