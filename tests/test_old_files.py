@@ -36,6 +36,7 @@ OF_PLUGINS = [name for name in ADAPTERS if name not in OWN]
 FINISHED = ["lora", "linear-probe", "zero-shot", "affine", "spatial-adapter", "ssf"]
 
 PREDICTED_AGAIN = 1e-3  # share of the voxels that may differ: rounding at the edge of a structure
+WINDOWS_MOVED = 0.05  # where a scan has several windows, which version 0.1 did not space evenly
 TRAINED_AGAIN = 1e-2  # the same where steps of a training were done on another machine, too
 
 
@@ -108,7 +109,8 @@ def predicted(tmp_path_factory):
 @pytest.mark.parametrize("name", OWN)
 def test_an_old_adapter_segments_a_scan_as_it_did(predicted, name):
     segmentation = predicted / folder_of(name).name / f"{CASE}.nii.gz"
-    assert_same_labels(segmentation, ADAPTERS[name], PREDICTED_AGAIN)
+    share = WINDOWS_MOVED if name.endswith("on-small") else PREDICTED_AGAIN
+    assert_same_labels(segmentation, ADAPTERS[name], share)
 
 
 @pytest.mark.parametrize("name", OF_PLUGINS)
@@ -197,7 +199,7 @@ def test_a_model_that_was_pre_trained_can_be_adapted(workspace):
     expected = EXPECTED["new_on_pretrained"]
     fseft(COMMANDS["new-on-pretrained"], workspace)
     output = predict(workspace, "predicted", [expected["folder"]])
-    assert_same_labels(output / f"{CASE}.nii.gz", expected, TRAINED_AGAIN)
+    assert_same_labels(output / f"{CASE}.nii.gz", expected, WINDOWS_MOVED)
 
 
 def test_a_model_that_was_pre_trained_is_not_trained_again(workspace):
