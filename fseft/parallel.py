@@ -16,7 +16,7 @@ from concurrent.futures import (
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -38,6 +38,7 @@ Workers = int | str
 _MAX_NAMED = 5  # cases in an error
 _TIMEOUT_S = 5  # to reach a scheduler, and for a worker to register with it
 _GRACE_S = 10  # from SIGTERM to SIGKILL, for a worker to remove its temporary files
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _KILLED_BY_DASK = "KilledWorker"  # by name, since dask is optional
 
 _terminating = Event()
@@ -69,6 +70,30 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Delays Ctrl-C and SIGTERM, also in processes that start in the context, to its end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # It unblocks both signals when it starts, which the first worker would cause otherwise.
+    resource_tracker.ensure_running()
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+class _WorkerPool(ProcessPoolExecutor):
+    """Worker processes that print no traceback if a signal reaches them while they start."""
+
+    def submit(self, fn: Callable[..., R], /, *args: Any, **kwargs: Any) -> Future[R]:
+        """Submits a call, which may start a process."""
+        with _signals_blocked():
+            return super().submit(fn, *args, **kwargs)
+
+
 def start_worker() -> None:
     """Initialises a worker process: it ends with its parent, and leaves Ctrl-C to it.
 
@@ -76,6 +101,10 @@ def start_worker() -> None:
     its temporary files.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        # A SIGTERM that arrived during the start of this process ends it here, silently.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _END_SIGNALS)
     signal.signal(signal.SIGTERM, _exit_on_sigterm)
     if (parent := parent_process()) is not None:
         Thread(target=_exit_after, args=(parent,), daemon=True).start()
@@ -121,7 +150,7 @@ def executor(workers: Workers) -> Iterator[Executor]:
 @contextmanager
 def _process_pool(workers: int) -> Iterator[Executor]:
     # Spawned, since forking a process in which torch has started threads may deadlock.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
+    pool = _WorkerPool(workers, mp_context=get_context("spawn"), initializer=start_worker)
     try:
         yield pool
     except BaseException:

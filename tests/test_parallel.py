@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -126,6 +127,10 @@ def test_workers_end_with_a_process_that_is_killed():
         time.sleep(0.05)
 
 
+def wait_in_workers_for(_):
+    time.sleep(60)
+
+
 def wait_in_workers():
     with executor(2) as pool:
         for _ in range(2):
@@ -157,6 +162,36 @@ def test_an_interrupt_ends_running_cases_and_starts_no_others(tmp_path):
     assert time.monotonic() - start < 60
     assert 1 <= len(list(tmp_path.iterdir())) < 10
     assert {path.suffix for path in tmp_path.iterdir()} == {".removed"}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay_s", [0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3])
+def test_a_signal_while_workers_start_prints_no_traceback_of_theirs(number, delay_s):
+    """A terminal and a scheduler signal the whole process group."""
+    program = (
+        "import tests.test_parallel as t, fseft.parallel as p\n"
+        "try:\n"
+        "    print('starting', flush=True)\n"
+        "    p.map_cases(t.wait_in_workers_for, {'a': 1, 'b': 2}, workers=2)\n"
+        "except (KeyboardInterrupt, SystemExit):\n"
+        "    print('ended')\n"
+    )
+    handler = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", handler + program],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout.readline() == "starting\n"
+        time.sleep(delay_s)
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=60)
+    assert out == "ended\n"
+    assert "Traceback" not in err
 
 
 def test_no_items_need_no_workers():
