@@ -96,6 +96,10 @@ def check_declaration(content: Mapping[str, JsonValue], schema: Any, path: Path)
 def nnunet_labels(labels: Mapping[str, JsonValue], path: Path) -> dict[str, int]:
     """Returns structure -> voxel value of nnU-Net's `{name: value}`, without background.
 
+    Args:
+        labels: The entry `labels` of `dataset.json`.
+        path: The file, for error messages.
+
     Raises:
         FseftError: A value is not a whole number, or belongs to two names.
     """
@@ -105,6 +109,10 @@ def nnunet_labels(labels: Mapping[str, JsonValue], path: Path) -> dict[str, int]
 
 def decathlon_labels(labels: Mapping[str, JsonValue], path: Path) -> dict[str, int]:
     """Returns structure -> voxel value of the Decathlon's `{value: name}`, without background.
+
+    Args:
+        labels: The entry `labels` of `dataset.json`.
+        path: The file, for error messages.
 
     Raises:
         FseftError: A key is not a whole number, or a name is not text or occurs twice.

@@ -53,6 +53,19 @@ def parse_json(
 ) -> Any:
     """Parses JSON text, as `read_json` parses a file.
 
+    Args:
+        content: JSON text, as UTF-8 if it is bytes.
+        schema: A pydantic model, or any other type that pydantic validates.
+        name: What the content is, for messages: "index of predictions".
+        hint: Remedy for invalid content.
+        file: File that the content is from, for messages.
+
+    Returns:
+        The content, as an instance of `schema`.
+
+    Raises:
+        FseftError: The content is not JSON, or does not fit the schema.
+
     Examples:
         >>> parse_json('{"liver": 1}', dict[str, int], name="list of labels", hint="Repair it.")
         {'liver': 1}
@@ -70,7 +83,21 @@ def parse_json(
 def validate(
     content: object, schema: Any, *, name: str, hint: str, file: Path | str | None = None
 ) -> Any:
-    """Validates content that was read already, with the same errors as `parse_json`."""
+    """Validates content that was read already, with the same errors as `parse_json`.
+
+    Args:
+        content: Python objects, as JSON would contain them.
+        schema: A pydantic model, or any other type that pydantic validates.
+        name: What the content is, for messages: "index of predictions".
+        hint: Remedy for invalid content.
+        file: File that the content is from, for messages.
+
+    Returns:
+        The content, as an instance of `schema`.
+
+    Raises:
+        FseftError: The content does not fit the schema.
+    """
     try:
         return _ADAPTER(schema).validate_python(content)
     except ValidationError as error:

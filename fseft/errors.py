@@ -92,6 +92,10 @@ def _rebuild(
 def pluralise(count: int, noun: str) -> str:
     """Returns a count with its noun.
 
+    Args:
+        count: Number of items.
+        noun: The singular, whose plural ends in "s".
+
     Examples:
         >>> pluralise(1, "scan"), pluralise(2, "scan")
         ('1 scan', '2 scans')

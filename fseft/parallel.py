@@ -49,7 +49,15 @@ class InlineExecutor(Executor):
     """An executor for a single worker: calls the function at submission, in this process."""
 
     def submit(self, fn: Callable[..., R], /, *args: object, **kwargs: object) -> Future[R]:
-        """Calls the function and returns a completed future."""
+        """Calls the function and returns a completed future.
+
+        An exception is set in the future, as with any executor; a `MemoryError` as a `FseftError`.
+
+        Args:
+            fn: The function.
+            *args: Its positional arguments.
+            **kwargs: Its keyword arguments.
+        """
         future: Future[R] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -328,7 +336,18 @@ def map_cases(
 
 
 def map_in_threads(function: Callable[[T], R], items: Mapping[str, T]) -> dict[str, R]:
-    """Maps as `map_cases` in threads, for functions that release the GIL, such as hashing."""
+    """Maps as `map_cases` in threads, for functions that release the GIL, such as hashing.
+
+    Args:
+        function: Function of one item.
+        items: The item of each case, by case name.
+
+    Returns:
+        The results by case name, in the order of the items.
+
+    Raises:
+        FseftError: The first error of a case, with the number of others.
+    """
     with ThreadPoolExecutor(default_workers()) as pool:
         return _collect(pool, function, items)
 

@@ -50,6 +50,11 @@ class Plugin:
         """Records a problem and sets the status; other plugins are not affected.
 
         The traceback of `error` is logged for `--debug`.
+
+        Args:
+            problem: One line for `fseft plugins`.
+            status: The new status: "broken", or "active" if other components remain usable.
+            error: The exception that caused the problem.
         """
         self.problems.append(problem)
         self.status = status
@@ -80,7 +85,12 @@ class Registration:
 
 
 def check_hooks(manager: pluggy.PluginManager, plugin: Plugin) -> None:
-    """Records hooks that are never called: those without `@hookimpl`, and unknown ones."""
+    """Records hooks that are never called: those without `@hookimpl`, and unknown ones.
+
+    Args:
+        manager: The plugin manager in which the plugin is registered.
+        plugin: The plugin, whose `problems` are extended.
+    """
     specified = {
         name
         for name in {*vars(api.RegistrationHooks), *vars(api.ObserverHooks)}
@@ -99,7 +109,15 @@ def check_hooks(manager: pluggy.PluginManager, plugin: Plugin) -> None:
 def spec_problem(
     spec: object, kind: str, spec_type: type[api.Spec], hook: str, names: Iterable[str]
 ) -> str:
-    """Returns the problem of a spec that a hook returned, or an empty string."""
+    """Returns the problem of a spec that a hook returned, or an empty string.
+
+    Args:
+        spec: What the hook returned.
+        kind: Kind of component, for the message.
+        spec_type: Type that specs of the kind must have.
+        hook: Name of the hook.
+        names: Names of this kind that the plugin has registered before.
+    """
     if not isinstance(spec, spec_type):
         return f"{hook} returned a {type(spec).__name__}, expected a {spec_type.__name__}"
     if not NAME.fullmatch(spec.name):

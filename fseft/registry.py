@@ -1,4 +1,4 @@
-"""Discover plugins, isolate broken ones, and resolve names to specs."""
+"""Discovers plugins, isolates broken ones, and resolves names to specs."""
 
 from __future__ import annotations
 
@@ -190,7 +190,12 @@ class Registry:
         return ""
 
     def specs(self, kind: str, spec_type: type[S]) -> list[S]:
-        """Returns the specs with an unambiguous name, sorted by it."""
+        """Returns the specs with an unambiguous name, sorted by it.
+
+        Args:
+            kind: Kind of component, a key of `KINDS`.
+            spec_type: Specs of other types are left out.
+        """
         specs = []
         for name in self.names(kind):
             spec = self.resolve(kind, name).spec
@@ -205,11 +210,27 @@ class Registry:
         return spec
 
     def provenance(self, kind: str, name: str) -> Provenance:
-        """Returns the package and version that a name comes from."""
+        """Returns the package and version that a name comes from.
+
+        Args:
+            kind: Kind of component, a key of `KINDS`.
+            name: Short name, or `distribution:name`.
+
+        Raises:
+            FseftError: As for `resolve`.
+        """
         return self.resolve(kind, name).source.provenance(name)
 
     def provenance_of(self, kind: str, spec: api.Spec) -> Provenance:
-        """Returns the package and version that a spec comes from."""
+        """Returns the package and version that a spec comes from.
+
+        Args:
+            kind: Kind of component, a key of `KINDS`.
+            spec: A registered spec.
+
+        Raises:
+            FseftError: No installed package has registered this spec.
+        """
         for registration in self._registrations.get((kind, spec.name), []):
             if registration.spec == spec:
                 return registration.source.provenance(spec.name)
@@ -254,6 +275,11 @@ class Registry:
 
     def check(self, kind: str, name: str, component: object) -> None:
         """Checks that the result of a factory has the attributes that its kind requires.
+
+        Args:
+            kind: Kind of component, a key of `KINDS`.
+            name: Name of the component, for the message.
+            component: What the factory returned.
 
         Raises:
             PluginError: An attribute is missing.

@@ -55,7 +55,13 @@ class Workspace:
         return self.root / "fingerprints" / dataset / "fingerprint.json"
 
     def plan(self, dataset: str, model: str, name: str = "") -> Path:
-        """Returns `fingerprints/<dataset>/plan.<model>.json`, or `plan.<model>.<name>.json`."""
+        """Returns `fingerprints/<dataset>/plan.<model>.json`, or `plan.<model>.<name>.json`.
+
+        Args:
+            dataset: Name of the dataset.
+            model: Name of the model.
+            name: Name of an alternative plan; empty for the default one.
+        """
         folder = self.root / "fingerprints" / dataset
         alternative = f".{name}" if name else ""
         return folder / f"plan.{_file_name(model)}{alternative}.json"
@@ -79,7 +85,15 @@ class Workspace:
         return self.root / "preprocessed" / dataset / f"features-{key}"
 
     def run(self, dataset: str, model: str, method: str, k: int, seed: int) -> Path:
-        """Returns `runs/<dataset>/<model>/<method>-k<k>-s<seed>/`."""
+        """Returns `runs/<dataset>/<model>/<method>-k<k>-s<seed>/`.
+
+        Args:
+            dataset: Name of the dataset.
+            model: Name of the model.
+            method: Name of the method.
+            k: Number of training cases.
+            seed: Seed of the run.
+        """
         folder = self.root / "runs" / dataset / _file_name(model)
         name = f"{_file_name(method)}-k{k}-s{seed}"
         return folder / name
@@ -89,7 +103,12 @@ class Workspace:
         return self.root / "models" / name
 
     def imported(self, package: str, name: str) -> Path:
-        """Returns `<package>/<name>/` in the user's model cache, which all workspaces share."""
+        """Returns `<package>/<name>/` in the user's model cache, which all workspaces share.
+
+        Args:
+            package: Name of the distribution that provides the model.
+            name: Name of the model in it.
+        """
         return model_cache() / package / name
 
     def models(self) -> list[str]:
@@ -282,7 +301,12 @@ def require_empty(folder: Path) -> None:
 
 
 def write_error(path: Path, error: OSError) -> FseftError:
-    """Returns the error for the user if the operating system cannot write `path`."""
+    """Returns the error for the user if the operating system cannot write `path`.
+
+    Args:
+        path: The file or folder.
+        error: The error of the operating system.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FseftError("the disk is full", file=path, hint="Free some space and run again.")
     return FseftError(
@@ -295,6 +319,10 @@ def write_error(path: Path, error: OSError) -> FseftError:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, atomically.
 
+    Args:
+        path: The file.
+        text: Its new content.
+
     Raises:
         FseftError: As for `atomic_write`.
     """
@@ -304,6 +332,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_document(path: Path, document: Document) -> None:
     """Writes a document as indented JSON, atomically.
+
+    Args:
+        path: The file.
+        document: Its new content.
 
     Raises:
         FseftError: As for `atomic_write`.

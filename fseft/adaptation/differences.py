@@ -18,7 +18,12 @@ SUPPORT = "support cases"
 
 
 def describe_differences(previous: Run, new: Run) -> str:
-    """Describes how settings differ: `rank 8 (requested 4)`; empty where they do not."""
+    """Describes how settings differ: `rank 8 (requested 4)`; empty where they do not.
+
+    Args:
+        previous: The earlier run in the same folder.
+        new: The run that is requested now.
+    """
     return "; ".join(
         (
             *_setting_differences(previous, new),

@@ -38,7 +38,12 @@ class SupportCrops:
 
     @classmethod
     def of(cls, config: AdaptConfig, cached: list[CachedCase]) -> SupportCrops:
-        """Returns the crops of a configuration, whose augmentations are built once."""
+        """Returns the crops of a configuration, whose augmentations are built once.
+
+        Args:
+            config: The resolved configuration.
+            cached: The preprocessed training cases.
+        """
         training = config.training
         augmentations = load_augmentations(
             training.augmentations,

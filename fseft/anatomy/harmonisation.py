@@ -1,4 +1,4 @@
-"""Harmonise the label names of several datasets: one name per structure, and no overlaps."""
+"""Harmonises the label names of several datasets: one name per structure, and no overlaps."""
 
 from __future__ import annotations
 

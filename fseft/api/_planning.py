@@ -123,6 +123,17 @@ def preprocess(
 
     A stored plan is used if it is up to date. The arguments are as for `plan`.
 
+    Args:
+        dataset: Folder of the dataset.
+        model: Name of a foundation model.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
+        device: "auto", "cpu" or "cuda".
+        workers: Processes, or the address of a dask scheduler.
+        strict: Refuse images without a label, labels without an image, and unused files.
+        reader: Name of the reader; empty for the one that detects the layout.
+        workspace: Folder for fingerprint, plan and cache.
+        callbacks: Observe the progress.
+
     Returns:
         The folder of the cache, and which cases were preprocessed now.
 

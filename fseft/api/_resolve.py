@@ -32,14 +32,31 @@ def as_workspace(workspace: WorkspaceLike) -> Workspace:
 
 
 def as_dataset(dataset: DatasetLike, *, strict: bool = False, reader: str = "") -> Dataset:
-    """Reads a dataset folder; see `fseft.planning.dataset_reading.read_dataset`."""
+    """Reads a dataset folder; see `fseft.planning.dataset_reading.read_dataset`.
+
+    Args:
+        dataset: Folder of the dataset, or the dataset itself, which is returned unchanged.
+        strict: Refuse incomplete cases and unused files, instead of warning.
+        reader: Name of the reader; empty for the one that detects the layout.
+
+    Raises:
+        FseftError: As for `read_dataset`.
+    """
     if isinstance(dataset, Dataset):
         return dataset
     return read_dataset(Path(dataset), strict=strict, reader=reader)
 
 
 def as_model(model: ModelLike, workspace: Workspace) -> FoundationModel:
-    """Resolves the name of a foundation model; see `fseft.model_zoo.catalogue.find_model`."""
+    """Resolves the name of a foundation model; see `fseft.model_zoo.catalogue.find_model`.
+
+    Args:
+        model: Name of the model, or the model itself, which is returned unchanged.
+        workspace: Where models of the user are stored.
+
+    Raises:
+        FseftError: As for `find_model`.
+    """
     return model if isinstance(model, FoundationModel) else find_model(model, workspace)
 
 
@@ -67,6 +84,10 @@ def as_initial_weights(
     init: str | Path | FoundationModel, workspace: Workspace
 ) -> FoundationModel | Path | None:
     """Returns a model, or a file of weights, to start a pre-training from; None for random weights.
+
+    Args:
+        init: Name of a model, a file, or a model; an empty string for random weights.
+        workspace: Where models of the user are stored.
 
     Raises:
         FseftError: It is neither the name of a model nor a file.

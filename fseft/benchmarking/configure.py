@@ -88,6 +88,10 @@ class BenchmarkRequest:
 def check_request(request: BenchmarkRequest, workspace: Workspace) -> None:
     """Refuses a benchmark that cannot run, before it takes time.
 
+    Args:
+        request: The benchmark.
+        workspace: Workspace, whose root the output folder must not be.
+
     Raises:
         FseftError: A choice is missing or contradicts another, or the output folder is in use.
     """

@@ -25,6 +25,12 @@ def numbers(
 ) -> tuple[N, ...] | None:
     """Parses numbers separated by commas, as many as in the example; None for an empty text.
 
+    Args:
+        option: Name of the option, for messages.
+        text: Value of the option.
+        kind: `int` or `float`.
+        example: A valid value, whose count of numbers is required.
+
     Raises:
         FseftError: The text does not hold that many numbers.
 
@@ -50,7 +56,17 @@ def numbers(
 def triple(
     option: str, text: str, kind: Callable[[str], N], *, example: str
 ) -> tuple[N, N, N] | None:
-    """Parses one number per axis, as `numbers` does."""
+    """Parses one number per axis, as `numbers` does.
+
+    Args:
+        option: Name of the option, for messages.
+        text: Value of the option.
+        kind: `int` or `float`.
+        example: A valid value.
+
+    Raises:
+        FseftError: The text does not hold three numbers.
+    """
     values = numbers(option, text, kind, example=example)
     if values is None:
         return None
@@ -107,6 +123,11 @@ def _lines(file: Path) -> list[str]:
 def whole_numbers(option: str, texts: Iterable[str], *, minimum: int) -> tuple[int, ...]:
     """Parses whole numbers separated by commas, and drops duplicates.
 
+    Args:
+        option: Name of the option, for messages.
+        texts: Values of the option.
+        minimum: Smallest valid number.
+
     Raises:
         FseftError: An item is not a whole number, or below the minimum.
 
@@ -125,6 +146,10 @@ def whole_numbers(option: str, texts: Iterable[str], *, minimum: int) -> tuple[i
 def named_values(option: str, text: str) -> dict[str, int]:
     """Parses `liver=1,spleen=3`.
 
+    Args:
+        option: Name of the option, for messages.
+        text: Value of the option.
+
     Raises:
         FseftError: An item is not of the form name=value.
     """
@@ -139,6 +164,10 @@ def named_values(option: str, text: str) -> dict[str, int]:
 def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Parses `["a=b"]` to `(("a", "b"),)`.
 
+    Args:
+        option: Name of the option, for messages.
+        texts: Values of the option.
+
     Raises:
         FseftError: An item has no equals sign.
     """
@@ -151,6 +180,11 @@ def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
 
 def parse_settings(option: str, texts: Iterable[str], *, example: str = "rank=4") -> dict[str, Any]:
     """Parses `["rank=4", "loss=dice_ce"]` to `{"rank": 4, "loss": "dice_ce"}`.
+
+    Args:
+        option: Name of the option, for messages.
+        texts: Values of the option.
+        example: A valid value, for messages.
 
     Raises:
         FseftError: A text has no equals sign.

@@ -34,7 +34,15 @@ _PLANES = ((2, "axial"), (1, "coronal"))
 
 
 def write_page(request: DemoRequest, results: tuple[MethodResult, ...]) -> Path:
-    """Writes `index.html` to the folder of the demonstration, and returns its path."""
+    """Writes `index.html` to the folder of the demonstration, and returns its path.
+
+    Args:
+        request: Folder and settings of the demonstration.
+        results: The result of each method, in the order in which they are shown.
+
+    Raises:
+        FseftError: The file cannot be written.
+    """
     page = Page(
         title="fseft demo",
         subtitle=(

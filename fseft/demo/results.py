@@ -53,7 +53,13 @@ class DemoRequest:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """Result of one method."""
+    """Result of one method.
+
+    Attributes:
+        method: Name of the method.
+        adapter: The trained adapter, with the document of its run.
+        scores: Scores of the unseen phantoms.
+    """
 
     method: str
     adapter: Adapter
@@ -83,7 +89,12 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Results of all methods, and the page that shows them."""
+    """Results of all methods, and the page that shows them.
+
+    Attributes:
+        results: One per method, in the order in which they are shown.
+        page: Path of `index.html`.
+    """
 
     results: tuple[MethodResult, ...]
     page: Path

@@ -121,6 +121,10 @@ def match_files(
 def match_predictions(predictions: Path, references: ReferenceLabels) -> MatchedCases:
     """Matches the predictions in a folder with references by case name.
 
+    Args:
+        predictions: A folder of label files, or one file.
+        references: The references, from `read_references`.
+
     Raises:
         FseftError: No predictions, or no case on both sides.
     """

@@ -55,7 +55,13 @@ class Evaluation(Scores):
 
 @dataclass(frozen=True)
 class Structure:
-    """A structure and its voxel values, which may differ between prediction and reference."""
+    """A structure and its voxel values.
+
+    Attributes:
+        name: Name of the structure.
+        predicted: Its value in the predictions.
+        reference: Its value in the references.
+    """
 
     name: str
     predicted: int
@@ -153,8 +159,15 @@ def evaluate(
 def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
     """Writes `metrics.json`, and `metrics.csv` with a line per case and structure.
 
+    Args:
+        evaluation: The scores.
+        folder: Folder of both files.
+
     Returns:
         The paths of both files.
+
+    Raises:
+        FseftError: A file cannot be written.
     """
     document = folder / METRICS
     workspace.write_document(document, evaluation)

@@ -54,7 +54,12 @@ class Callbacks:
         """Called after each epoch."""
 
     def on_validation_end(self, epoch: Epoch, dice: Mapping[str, float]) -> None:
-        """Called after a validation with the Dice of each structure."""
+        """Called after a validation with the Dice of each structure.
+
+        Args:
+            epoch: State of the training at the validation.
+            dice: Structure -> Dice, from 0 to 1.
+        """
 
     def on_checkpoint_saved(self, path: Path) -> None:
         """Called after a checkpoint, or at the end the adapter, was written to `path`."""
@@ -63,17 +68,29 @@ class Callbacks:
         """Called after each trial of a benchmark."""
 
     def on_window(self, scan: str, finished: int, total: int) -> None:
-        """Called after each sliding window of a scan in this process; `finished` starts with 0."""
+        """Called after each sliding window of a scan in this process.
+
+        Args:
+            scan: Name of the case, followed by the number of the pass if there are several.
+            finished: Windows that are finished; the first call has 0.
+            total: Windows of the pass.
+        """
 
     def on_download(self, name: str, received: int, total: int) -> None:
-        """Called during a download with the bytes received and their total (0: unknown)."""
+        """Called during a download.
+
+        Args:
+            name: Name of the model.
+            received: Bytes received so far.
+            total: Bytes of the file; 0 if unknown.
+        """
 
     def on_end(self, outcome: str) -> None:
         """Called when training has ended: "finished", or the line of the error that ended it."""
 
 
 class CallbackList(Callbacks):
-    """Forward every event to several callbacks, in their order."""
+    """Forwards every event to several callbacks, in their order."""
 
     def __init__(self, callbacks: Sequence[Callbacks]) -> None:
         self.callbacks = tuple(callbacks)
@@ -94,46 +111,46 @@ class CallbackList(Callbacks):
             yield advance
 
     def on_start(self, config: Any, first_epoch: int) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_start(config, first_epoch)
 
     def on_step(self, epoch: Epoch) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_step(epoch)
 
     def on_epoch_end(self, epoch: Epoch) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_epoch_end(epoch)
 
     def on_validation_end(self, epoch: Epoch, dice: Mapping[str, float]) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_validation_end(epoch, dice)
 
     def on_checkpoint_saved(self, path: Path) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_checkpoint_saved(path)
 
     def on_trial_end(self, trial: Any) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_trial_end(trial)
 
     def on_window(self, scan: str, finished: int, total: int) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_window(scan, finished, total)
 
     def on_download(self, name: str, received: int, total: int) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_download(name, received, total)
 
     def on_end(self, outcome: str) -> None:
-        """Forward the event."""
+        """Forwards the event."""
         for callbacks in self.callbacks:
             callbacks.on_end(outcome)

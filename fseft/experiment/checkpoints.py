@@ -120,9 +120,16 @@ class CheckpointFolder:
     keep: int = 1
 
     def save(self, state: dict[str, Any], epoch: int) -> None:
-        """Writes the state of an epoch, and remove older ones and those of later epochs.
+        """Writes the state of an epoch, and removes older ones and those of later epochs.
 
         Later epochs are left over from another training.
+
+        Args:
+            state: Tensors and plain data by name.
+            epoch: Number of the epoch, which names the file.
+
+        Raises:
+            FseftError: The folder cannot be written, or the disk is full.
         """
         path = self.folder / f"checkpoint-{epoch:06}.pt"
         save_checkpoint(path, state)

@@ -109,7 +109,7 @@ def _check_called(result: object) -> None:
 
 
 class ReporterCallbacks(Callbacks):
-    """Forward the events of a run to its reporters; the first failure of each is logged.
+    """Forwards the events of a run to its reporters; the first failure of each is logged.
 
     Args:
         names: Names of reporters, in addition to the log that every run has.
@@ -139,7 +139,12 @@ class ReporterCallbacks(Callbacks):
             logger.debug("The traceback of %s", name, exc_info=error)
 
     def start(self, run: Run, epoch: int) -> None:
-        """Reports the start of a run, or its resumption at an epoch."""
+        """Reports the start of a run, or its resumption at an epoch.
+
+        Args:
+            run: The document that the reporters receive.
+            epoch: The first epoch to train, from 1; above 1 if the run is resumed.
+        """
         self.run = run
         self._notify("fseft_run_start", epoch=epoch)
 

@@ -212,6 +212,11 @@ def _check_part_modes(method: ConfiguredMethod) -> None:
 def training_config(defaults: TrainingConfig, settings: Mapping[str, Any]) -> TrainingConfig:
     """Changes some settings of a training configuration.
 
+    Args:
+        defaults: The configuration to change, which stays as it is.
+        settings: Values by the names of `TrainingConfig`, in the current or an earlier spelling;
+            also settings of components, as in "loss.alpha".
+
     Raises:
         FseftError: An unknown key (with the nearest ones), or an invalid value.
 

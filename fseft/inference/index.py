@@ -39,7 +39,15 @@ def read_index(path: Path) -> Predictions | None:
 
 
 def is_described(case: PredictedCase, file: Path) -> bool:
-    """Returns whether a label map is the one that its entry describes, as far as that is known."""
+    """Returns whether a label map is the one that its entry describes, as far as that is known.
+
+    Args:
+        case: The entry in the index.
+        file: The label map.
+
+    Returns:
+        Whether the sha256 of the file is that of the entry; True for an entry without one.
+    """
     return not case.sha256 or file_digest(file) == case.sha256
 
 

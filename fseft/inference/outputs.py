@@ -53,7 +53,12 @@ class PredictionFolder:
         return self.folder / f"{case}.nii.gz"
 
     def probability_map(self, case: str, adapter: OpenAdapter) -> Path:
-        """Path of an adapter's probabilities: one channel for background and each structure."""
+        """Path of an adapter's probabilities: one channel for background and each structure.
+
+        Args:
+            case: Name of the case.
+            adapter: The adapter, which names a subfolder if the folder has several.
+        """
         folder = self.folder / "probabilities"
         if len(self.adapters) > 1:
             folder = folder / adapter.name
@@ -92,7 +97,14 @@ class PredictionFolder:
 def arrange_outputs(
     folder: Path, adapters: Sequence[OpenAdapter], overlap: MergeRule, *, probabilities: bool
 ) -> tuple[PredictionFolder, ...]:
-    """Returns one folder for all adapters, or with `separate` one subfolder per adapter."""
+    """Returns one folder for all adapters, or with `separate` one subfolder per adapter.
+
+    Args:
+        folder: Folder of the prediction.
+        adapters: The adapters, in the order of the call.
+        overlap: Rule for voxels that several adapters assign to a structure.
+        probabilities: Whether probability maps are written too.
+    """
     folder = folder.absolute()
     if overlap != "separate":
         return (PredictionFolder(folder, tuple(adapters), overlap, probabilities),)

@@ -98,7 +98,18 @@ _cached_networks = lru_cache(maxsize=1)(load_networks)
 
 
 def segment_in_worker(scan: Scan, *, config: InferenceConfig) -> Remarks:
-    """Runs `segment_scan` in a worker process, which keeps the networks for its next scan."""
+    """Runs `segment_scan` in a worker process, which keeps the networks for its next scan.
+
+    Args:
+        scan: The scan.
+        config: The prediction, of which all scans of the worker are a part.
+
+    Returns:
+        Remarks on the scan.
+
+    Raises:
+        FseftError: As for `segment_scan`.
+    """
     import torch
 
     if config.num_threads:

@@ -114,6 +114,10 @@ class Training:
 def make_training_state(adapted: AdaptedNetwork, config: TrainingConfig) -> Training:
     """Returns the state before the first step: optimizer, schedule and moving average.
 
+    Args:
+        adapted: The network, with the parameters to train.
+        config: Optimizer, schedule and decay of the moving average.
+
     Raises:
         FseftError: No installed package provides the optimizer or the schedule.
     """

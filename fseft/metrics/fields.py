@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
 
 class MetricColumn(FrozenModel):
-    """How the values of a metric are shown: key in files, heading, unit, direction and decimals."""
+    """How the values of a metric are shown.
+
+    Attributes:
+        key: Name in files.
+        title: Heading of the column.
+        unit: Unit of the values, such as "mm"; empty for a ratio.
+        direction: Whether better values are higher, lower, or closer to zero.
+        digits: Decimals.
+        note: Remark on unit or parameters; `{tolerance_mm}` stands for the tolerance.
+    """
 
     key: str
     title: str
@@ -53,7 +62,12 @@ class MetricColumn(FrozenModel):
 
 
 def explain(columns: tuple[MetricColumn, ...], tolerance_mm: float) -> str:
-    """Returns one sentence on the units and parameters of the metrics; empty without notes."""
+    """Returns one sentence on the units and parameters of the metrics; empty without notes.
+
+    Args:
+        columns: The metrics.
+        tolerance_mm: Surface deviation that tolerance-based metrics accept.
+    """
     notes = [note for column in columns if (note := column.explanation(tolerance_mm))]
     return f"{', '.join(notes)}." if notes else ""
 

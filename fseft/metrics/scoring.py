@@ -68,7 +68,7 @@ def score_case(
 
 
 def score_structure(masks: MaskPair, metrics: Sequence[MetricSpec]) -> StructureScore:
-    """Computes the metrics of one structure.
+    """Computes the metrics of one structure from its masks (i, j, k).
 
     Args:
         masks: Its masks in prediction and reference.

@@ -20,7 +20,13 @@ MIN_CASES = 6
 
 
 class Difference(FrozenModel):
-    """Difference of two mean scores, and its confidence interval (None: too few cases)."""
+    """Difference of two mean scores, and its confidence interval.
+
+    Attributes:
+        mean: The difference, in the unit of the metric.
+        low: Lower end of the interval; None if there are too few cases.
+        high: Upper end of the interval; None if there are too few cases.
+    """
 
     mean: float
     low: float | None

@@ -53,7 +53,12 @@ def check_model_name(name: str) -> None:
 
 @dataclass(frozen=True)
 class Weights:
-    """The verified weights of a model: a safetensors file and the sha256 of its bytes."""
+    """The verified weights of a model.
+
+    Attributes:
+        path: The safetensors file.
+        sha256: Digest of its bytes, in hexadecimal digits.
+    """
 
     path: Path
     sha256: str
@@ -146,6 +151,10 @@ def find_model(name: str, workspace: Workspace) -> FoundationModel:
 
 def registered_model(name: str, workspace: Workspace) -> FoundationModel:
     """Resolves the name of a model of a plugin, as its package describes it before any import.
+
+    Args:
+        name: Short name, or `distribution:name`.
+        workspace: Its models are suggested too if the name is unknown.
 
     Raises:
         FseftError: The model is unknown (with the nearest names), or two packages provide it.

@@ -75,7 +75,12 @@ def measured_output(
 
 
 def outputs_agree(expected: Mapping[str, Any], output: Mapping[str, Any]) -> bool:
-    """Returns whether two fingerprints of outputs are equal up to `TOLERANCE`."""
+    """Returns whether two fingerprints of outputs are equal up to `TOLERANCE`.
+
+    Args:
+        expected: The stored fingerprint, from `measured_output`.
+        output: The fingerprint to compare with it.
+    """
     if len(expected["values"]) != len(output["values"]):
         return False
     scale = max(abs(expected["std"]), 1e-12)

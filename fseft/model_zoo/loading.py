@@ -49,7 +49,14 @@ class Backbone:
         matched: Mapping[str, str] | None = None,
         suppress_unmatched: bool = False,
     ) -> None:
-        """Replaces the head by one for the structures; see `build_adaptable_network`."""
+        """Replaces the head by one for the structures; random weights keep their head.
+
+        Args:
+            structures: Names of the structures, in the order of the outputs after the background.
+            seed: Seed of the rows without a match.
+            matched: Structure -> class of the model whose row of the head is copied.
+            suppress_unmatched: Whether structures without a match are never predicted (zero-shot).
+        """
         import torch
 
         if self.head is None:

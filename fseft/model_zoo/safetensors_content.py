@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 
 def content_digest(manifest: str, tensors: Mapping[str, Tensor]) -> str:
-    """Returns the sha256 of a manifest and of tensors with their names, types and shapes."""
+    """Returns the sha256 of a manifest and of tensors with their names, types and shapes.
+
+    Args:
+        manifest: Text of the header.
+        tensors: Tensors by name, of any shape and device.
+
+    Returns:
+        The digest in hexadecimal digits; the order of the tensors does not matter.
+    """
     sha = hashlib.sha256(manifest.encode())
     for name in sorted(tensors):
         tensor = tensors[name].cpu().contiguous()

@@ -57,6 +57,10 @@ def read_weights(path: Path, *, allow_pickle: bool = False) -> Any:
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes a safetensors file without copying the tensors in memory; not atomic.
 
+    Args:
+        path: The file, which is replaced.
+        tensors: Weights by name, of any shape.
+
     Raises:
         OSError: The disk is full, or the folder cannot be written.
     """

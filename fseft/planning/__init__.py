@@ -1,1 +1,1 @@
-"""Reads a dataset, fingerprints it, plans its preprocessing, and cache the preprocessed arrays."""
+"""Reads a dataset, fingerprints it, plans its preprocessing, and caches the preprocessed arrays."""

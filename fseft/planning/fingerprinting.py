@@ -77,14 +77,24 @@ def fingerprint_dataset(
 
 @dataclass(frozen=True)
 class TrainingLabels:
-    """The labels that a training may use: structures of some cases."""
+    """The labels that a training may use: structures of some cases.
+
+    Attributes:
+        cases: Names of the training cases.
+        structures: Names of the structures to learn.
+    """
 
     cases: frozenset[str]
     structures: frozenset[str]
 
 
 def restrict_labels(fingerprint: Fingerprint, labels: TrainingLabels) -> Fingerprint:
-    """Returns the fingerprint as if only the training labels existed."""
+    """Returns the fingerprint as if only the training labels existed.
+
+    Args:
+        fingerprint: Fingerprint of all cases.
+        labels: Cases and structures whose volumes and extents are kept.
+    """
     cases = tuple(_restrict_case(case, labels) for case in fingerprint.cases)
     classes = {
         name: _summarise_structure(name, structure.id, cases)

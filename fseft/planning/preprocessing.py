@@ -69,7 +69,13 @@ class Preprocessed:
 def cache_folder(
     plan: Plan, workspace: Workspace, pairs: Mapping[int, LeftRightPair] | None = None
 ) -> Path:
-    """Returns the folder for the arrays of a plan; the patch size does not matter."""
+    """Returns the folder for the arrays of a plan; the patch size does not matter.
+
+    Args:
+        plan: Its dataset, spacing, orientation and intensity conventions determine the folder.
+        workspace: Workspace of the cache.
+        pairs: Voxel value -> pair to split into left and right.
+    """
     preprocessing = plan.preprocessing
     conventions = preprocessing.conventions
     regions = [scheme.region for scheme in preprocessing.intensity]
@@ -158,7 +164,12 @@ def _log_results(
 
 
 def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
-    """Returns the metadata of a cached case, with its `GridTransform` as JSON."""
+    """Returns the metadata of a cached case, with its `GridTransform` as JSON.
+
+    Args:
+        prepared: The preprocessed case.
+        content: Content key of its files.
+    """
     return {
         "content": content,
         **prepared.to_json(),

@@ -234,7 +234,15 @@ def _rare_structures(fingerprint: Fingerprint) -> list[str]:
 
 
 def median_extents(fingerprint: Fingerprint, orientation: str) -> Mapping[str, Array]:
-    """Returns the median extent of each structure in mm, along the axes of an orientation."""
+    """Returns the median extent of each structure over the cases that have it.
+
+    Args:
+        fingerprint: Fingerprint of the dataset.
+        orientation: Axes of the result, a three-letter code.
+
+    Returns:
+        Structure -> array (3,) in mm, along the axes of the orientation.
+    """
     extents: dict[str, list[Millimetres]] = {}
     for case in fingerprint.cases:
         for name, sides in case.extents_mm.items():

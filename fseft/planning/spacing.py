@@ -205,7 +205,15 @@ def _shortcomings(spacing_mm: Millimetres, problem: GridProblem) -> Iterator[str
 
 
 def body_share(patch_mm: Array, problem: GridProblem) -> float:
-    """Returns the fraction of the median volume that a patch holds."""
+    """Returns the fraction of the median volume that a patch holds.
+
+    Args:
+        patch_mm: Sides of the patch in mm, (3,), along the axes of the contract's orientation.
+        problem: Provides orientation and fingerprint.
+
+    Returns:
+        Fraction of the volume, 0 to 1.
+    """
     axes = problem.contract.orientation
     body_mm = resampled_shape(problem.fingerprint, axes, (1.0, 1.0, 1.0))
     return float(np.prod(np.minimum(patch_mm, body_mm)) / np.prod(body_mm))

@@ -66,7 +66,13 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class Budget:
-    """Training time, crops per step that it allows, and why; `minutes` is None for no limit."""
+    """Training time, crops per step that it allows, and why.
+
+    Attributes:
+        minutes: Training time, in minutes of wall-clock time; None for no limit.
+        crops: Crops per step.
+        reason: Why this time and so many crops.
+    """
 
     minutes: float | None
     crops: int
@@ -128,6 +134,10 @@ def for_minutes(plan: Plan, minutes: float | None) -> Plan:
     """Reduces the crops per step of a plan to what another time budget allows.
 
     Crops that the user has set stay.
+
+    Args:
+        plan: The plan.
+        minutes: The other time budget; None to keep that of the plan.
     """
     if minutes is None or plan.options.crops_per_step is not None:
         return plan
@@ -136,7 +146,12 @@ def for_minutes(plan: Plan, minutes: float | None) -> Plan:
 
 
 def steps_in_time(plan: Plan, crops: int) -> int:
-    """Estimates the training steps that the time budget of a plan, which has one, allows."""
+    """Estimates the training steps that the time budget of a plan, which has one, allows.
+
+    Args:
+        plan: A plan with a time budget.
+        crops: Crops per step.
+    """
     return round(60 * (plan.minutes or 0) / (crops * _crop_seconds(plan)))
 
 
@@ -153,7 +168,18 @@ def crop_seconds(
     patch: Triple,
     device: Device,
 ) -> float:
-    """Estimates the seconds of a training step per crop, from its floating-point operations."""
+    """Estimates the seconds of a training step per crop, from its floating-point operations.
+
+    Args:
+        architecture: Name of the architecture.
+        hparams: Its hyper-parameters.
+        in_channels: Channels of the image.
+        patch: Voxels of a patch along (i, j, k).
+        device: Device of the training; a CPU is used with all threads of PyTorch.
+
+    Returns:
+        Seconds, at the nominal speed `FLOPS_PER_SECOND` of the device.
+    """
     import torch
 
     from fseft.learn.training.memory_estimate import training_flops
@@ -171,6 +197,13 @@ def choose_step(
     options: PlanOptions,
 ) -> tuple[TrainingStep, Budget]:
     """Returns the first candidate whose training step fits the memory, and the time budget.
+
+    Args:
+        model: The foundation model.
+        fingerprint: Provides the numbers of channels and structures.
+        grid: The spacing, and the first patch to try.
+        resources: Device and memory limit.
+        options: What the user has set.
 
     Raises:
         FseftError: Not even the smallest one fits.

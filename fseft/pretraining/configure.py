@@ -210,6 +210,10 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 def check_request(request: PretrainRequest, architecture: Architecture) -> None:
     """Refuses options that cannot be trained with.
 
+    Args:
+        request: The pre-training.
+        architecture: Provides the patches that the network accepts.
+
     Raises:
         FseftError: An option is invalid, or two contradict each other.
     """

@@ -49,6 +49,10 @@ def check_window(fingerprints: Sequence[Fingerprint], window: tuple[float, float
 def check_grid(fingerprints: Sequence[Fingerprint], request: PretrainRequest) -> None:
     """Checks that scans have a reasonable size at the requested spacing.
 
+    Args:
+        fingerprints: A fingerprint of each dataset.
+        request: Provides the spacing in mm; without one, nothing is checked.
+
     Raises:
         FseftError: The largest scan of a dataset does not fit into memory, or has hardly a voxel.
     """

@@ -96,6 +96,11 @@ class PreviousRun:
     def read(cls, name: str, checkpoints: CheckpointFolder, workspace: Workspace) -> PreviousRun:
         """Reads the card of a finished model, and the settings of the newest checkpoint.
 
+        Args:
+            name: Name of the model.
+            checkpoints: Checkpoints of its training.
+            workspace: Where finished models are stored.
+
         Raises:
             FseftError: The card or the checkpoint is damaged.
         """
@@ -201,6 +206,10 @@ def _finished_model(name: str, workspace: Workspace) -> ModelCard | None:
 
 def describe_differences(requested: Mapping[str, str], stored: Mapping[str, str]) -> str:
     """Lists settings that differ, in parentheses; empty if none does.
+
+    Args:
+        requested: Settings of this call, as text by name.
+        stored: Settings of the earlier training.
 
     Examples:
         >>> describe_differences({"seed": "1", "data": "b"}, {"seed": "0", "data": "a"})

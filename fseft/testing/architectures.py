@@ -67,5 +67,10 @@ class BuiltNetwork:
         ).eval()
 
     def x(self, shape: Triple | None = None, *, batch: int = 1) -> Tensor:
-        """Returns a random input (batch, 1, *shape), by default of the tiny network's shape."""
+        """Returns a random input (batch, 1, *shape).
+
+        Args:
+            shape: Voxels (i, j, k); None for the shape of the tiny network.
+            batch: Number of images.
+        """
         return noise(shape or self.tiny.shape, batch=batch)

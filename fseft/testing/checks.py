@@ -266,7 +266,12 @@ def trained_names(adapted: AdaptedNetwork) -> set[str]:
 
 
 def trained_outside(modules: list[str], adapted: AdaptedNetwork) -> list[str]:
-    """Returns the names of the trained parameters that do not belong to any of the modules."""
+    """Returns the names of the trained parameters that do not belong to any of the modules.
+
+    Args:
+        modules: Dotted names of modules.
+        adapted: The adapted network.
+    """
     names = [name for name, _ in adapted.trainable_parameters()]
     prefixes = tuple(f"{module}." for module in modules)
     return [name for name in names if not name.startswith(prefixes)]
@@ -283,7 +288,12 @@ def are_tensors(state: Mapping[str, Any]) -> bool:
 
 
 def different_tensors(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> set[str]:
-    """Returns the names in the first mapping whose tensor is missing or different in the second."""
+    """Returns the names in the first mapping whose tensor is missing or different in the second.
+
+    Args:
+        first: Tensors by name, of any shape.
+        second: The tensors that they are compared with.
+    """
     return {
         name
         for name, tensor in first.items()

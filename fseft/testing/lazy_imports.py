@@ -10,7 +10,12 @@ from fseft.registry import KINDS, registry
 
 
 def assert_listed_without_torch(kind: str, name: str) -> None:
-    """Asserts that the plugin of a component returns its specs without importing torch."""
+    """Asserts that the plugin of a component returns its specs without importing torch.
+
+    Args:
+        kind: Kind of component, a key of `KINDS`.
+        name: Name of the component in the registry.
+    """
     hook, _ = KINDS[kind]
     assert not _loads_torch(registry().resolve(kind, name).source.module.__name__, hook)
 

@@ -98,7 +98,7 @@ class MethodHarness:
 
     @property
     def base_output(self) -> Tensor:
-        """The output of the base network."""
+        """The logits of the base network, (1, classes, i, j, k)."""
         return _base_output(self.architecture_name, self.tiny)
 
     def adapted(self, classes: int = CLASSES) -> AdaptedNetwork:
@@ -120,12 +120,12 @@ class MethodHarness:
 
     @cached_property
     def trained_output(self) -> Tensor:
-        """The output of the trained network."""
+        """The logits of the trained network, (1, classes, i, j, k)."""
         return self.output(self.trained.network)
 
     @torch.no_grad()
     def output(self, network: nn.Module) -> Tensor:
-        """Returns the logits of a network for the input."""
+        """Returns the logits of a network for the input, (1, classes, i, j, k)."""
         logits: Tensor = network(self.x)
         return logits
 
@@ -141,26 +141,44 @@ class MethodHarness:
         return images, (images[:, 0] > 0).long()
 
     def loss(self, network: nn.Module, *, shift: int = 0) -> Tensor:
-        """Returns a loss to which all parts of the network contribute."""
+        """Returns a loss, a scalar tensor, to which all parts of the network contribute.
+
+        Args:
+            network: The network.
+            shift: Voxels by which the input is rolled, for another crop.
+        """
         images, labels = self.crops(1, shift=shift)
         dtype = next(network.parameters()).dtype
         return F.cross_entropy(network(images.to(dtype)), labels)
 
     def backward(self, adapted: AdaptedNetwork) -> dict[str, Tensor | None]:
-        """Returns the gradients of the loss for all trained parameters, by name."""
+        """Returns the gradients of the loss by name of the parameter, each of its shape.
+
+        All trained parameters are listed: None for one without a gradient.
+        """
         if adapted.trainable_parameters():
             self.loss(adapted.network).backward()  # type: ignore[no-untyped-call]
         return {name: parameter.grad for name, parameter in adapted.trainable_parameters()}
 
     def assert_close(self, output: Tensor, expected: Tensor) -> None:
-        """Asserts that two outputs are equal within the tolerance."""
+        """Asserts that two outputs are equal within the tolerance.
+
+        Args:
+            output: A tensor of any shape.
+            expected: A tensor of the same shape.
+        """
         difference = float((output - expected).abs().max())
         largest = float(expected.abs().max())
         assert difference <= self.tolerance * max(1.0, largest)
 
 
 def noise(shape: Triple, *, batch: int = 1) -> Tensor:
-    """Returns a random input (batch, 1, *shape), always the same."""
+    """Returns a random input (batch, 1, *shape), always the same.
+
+    Args:
+        shape: Voxels (i, j, k).
+        batch: Number of images.
+    """
     return torch.randn((batch, 1, *shape), generator=torch.Generator().manual_seed(0))
 
 

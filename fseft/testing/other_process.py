@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def output_in_other_process(subject: MethodHarness) -> Tensor:
-    """Returns the output of the trained adapter, loaded on a base that another process builds."""
+    """Returns the output of the trained adapter, loaded on a base that another process builds.
+
+    Returns:
+        Logits (1, classes, i, j, k).
+    """
     fields = (
         subject.name,
         subject.settings,

@@ -16,7 +16,12 @@ S = TypeVar("S")
 
 
 def run_check(check: Callable[[S], None], subject: S) -> None:
-    """Runs a check, and prepend its description to the message of a failure."""
+    """Runs a check, and prepends its description to the message of a failure.
+
+    Args:
+        check: Function of the subject, described by its docstring.
+        subject: Object to check.
+    """
     try:
         check(subject)
     except AssertionError as error:

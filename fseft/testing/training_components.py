@@ -55,17 +55,41 @@ def loss_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[Pa
 
 
 def augmentation_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Returns the checks of an augmentation as parameters of a test, see `loss_checks`."""
+    """Returns the checks of an augmentation as parameters of a test, see `loss_checks`.
+
+    Args:
+        name: Name of the augmentation in the registry.
+        xfail: Check -> reason why the augmentation cannot pass it; it must then fail.
+
+    Raises:
+        ValueError: `xfail` names an unknown check.
+    """
     return parameters(name, AUGMENTATION_CHECKS, name, xfail)
 
 
 def schedule_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Returns the checks of a schedule as parameters of a test, see `loss_checks`."""
+    """Returns the checks of a schedule as parameters of a test, see `loss_checks`.
+
+    Args:
+        name: Name of the schedule in the registry.
+        xfail: Check -> reason why the schedule cannot pass it; it must then fail.
+
+    Raises:
+        ValueError: `xfail` names an unknown check.
+    """
     return parameters(name, SCHEDULE_CHECKS, name, xfail)
 
 
 def optimizer_checks(name: str, *, xfail: Mapping[str, str] | None = None) -> list[ParameterSet]:
-    """Returns the checks of an optimizer as parameters of a test, see `loss_checks`."""
+    """Returns the checks of an optimizer as parameters of a test, see `loss_checks`.
+
+    Args:
+        name: Name of the optimizer in the registry.
+        xfail: Check -> reason why the optimizer cannot pass it; it must then fail.
+
+    Raises:
+        ValueError: `xfail` names an unknown check.
+    """
     return parameters(name, OPTIMIZER_CHECKS, name, xfail)
 
 

@@ -211,7 +211,15 @@ class CachedCase:
         return self._read(IMAGE, start, size, pad)
 
     def read_label(self, start: Sequence[int], size: Sequence[int]) -> Array:
-        """Reads a box (*size) of the label; outside the array it is background, 0."""
+        """Reads a box of the label; outside the array it is background, 0.
+
+        Args:
+            start: First voxel (i, j, k); may be negative.
+            size: Voxels along each axis; may exceed the array.
+
+        Returns:
+            A new array (*size) of the cached dtype.
+        """
         return self._read(LABEL, start, size, 0)
 
     def read_all(self) -> tuple[Array, Array | None]:

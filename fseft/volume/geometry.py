@@ -105,7 +105,12 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Box:
-    """A box of voxels: indices from `start` (inclusive) to `stop` (exclusive) per array axis."""
+    """A box of voxels.
+
+    Attributes:
+        start: First index along each array axis (i, j, k).
+        stop: Index after the last one along each array axis.
+    """
 
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
@@ -128,6 +133,10 @@ def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
 
     Spacings may differ by 0.1 %, directions by 0.001 per component, origins by a tenth of a voxel
     and at most 0.1 mm: the rounding errors of file formats.
+
+    Args:
+        a: The grid whose values are named first.
+        b: The grid that it is compared with.
 
     Returns:
         A phrase with both values in the order x, y, z, or None if the grids are the same.
@@ -154,7 +163,7 @@ def geometry_mismatch(a: Geometry, b: Geometry) -> str | None:
 
 
 def reorient(array: Array, geometry: Geometry, orientation: str) -> tuple[Array, Geometry]:
-    """Permutes and flip the spatial axes to an orientation; oblique angles stay in the affine.
+    """Permutes and flips the spatial axes to an orientation; oblique angles stay in the affine.
 
     The exact inverse is `reorient(..., geometry.orientation)`.
 
@@ -240,7 +249,12 @@ def crop(array: Array, geometry: Geometry, box: Box) -> tuple[Array, Geometry]:
 
 
 def cropped_geometry(geometry: Geometry, box: Box) -> Geometry:
-    """Returns the grid of a box."""
+    """Returns the grid of a box.
+
+    Args:
+        geometry: The grid.
+        box: The box, in voxels of the grid.
+    """
     affine = geometry.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ box.start
     return Geometry(box.shape, affine)
@@ -323,6 +337,9 @@ def _line_from_first_voxel(
 
 def shear_degrees(affine: Array) -> float:
     """Returns the largest deviation from the right angle between two axes of an affine, in degrees.
+
+    Args:
+        affine: (4, 4), from voxel indices to positions in mm.
 
     Raises:
         FseftError: The axes span no volume.

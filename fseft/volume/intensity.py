@@ -193,6 +193,10 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
 def clip_intensities(array: Array, intensity: Sequence[Intensity]) -> Array:
     """Returns a copy of an image (C, i, j, k) in float32, clipped where a scheme has limits.
 
+    Args:
+        array: Image (C, i, j, k) of any real dtype, which stays as it is.
+        intensity: Scheme of each channel.
+
     Raises:
         FseftError: A scheme lacks a limit.
     """

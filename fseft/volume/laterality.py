@@ -57,7 +57,16 @@ class Midline:
         return self.symmetry < _MIN_SYMMETRY or self.visible < _MIN_VISIBLE
 
     def right_of_mm(self, i: Array, j: Array, k: Array) -> Array:
-        """Returns how far points (in mm) are right of the plane, along the first axis."""
+        """Returns how far points (in mm) are right of the plane, along the first axis.
+
+        Args:
+            i: Positions in mm along the first axis, which points to the right.
+            j: Positions in mm along the second axis.
+            k: Positions in mm along the third axis; the three arrays have shapes that broadcast.
+
+        Returns:
+            Distances in mm, negative left of the plane, of the broadcast shape.
+        """
         slope_j, slope_k = self.slopes
         plane = self.offset_mm + slope_j * j + slope_k * k
         return np.asarray(i - plane)

@@ -31,7 +31,15 @@ _DAMAGE = (
 
 
 def write_measurement(path: Path, measurement: CaseMeasurement) -> None:
-    """Writes a measurement as an `.npz` file with a JSON string and the histograms."""
+    """Writes a measurement as an `.npz` file with a JSON string and the histograms.
+
+    Args:
+        path: The file.
+        measurement: Measurement of one case.
+
+    Raises:
+        FseftError: The file cannot be written.
+    """
     facts = asdict(replace(measurement, intensities=()))
     facts["intensities"] = []
     arrays: dict[str, Any] = {}

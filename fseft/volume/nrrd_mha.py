@@ -31,6 +31,12 @@ def simpleitk() -> Iterator[Any]:
 
     The locale of the process stays as it was: GDCM sets it to "C", in which Python reads text files
     as ASCII.
+
+    Yields:
+        The module `SimpleITK`.
+
+    Raises:
+        FseftError: ITK raised an error within the context.
     """
     import SimpleITK as sitk  # noqa: N813  the name that everybody uses
 
@@ -111,6 +117,10 @@ def affine_of(reader: Any) -> Array:
 def dtype_of(sitk: Any, pixel_id: int) -> np.dtype[Any]:
     """Returns the NumPy dtype of a SimpleITK pixel type.
 
+    Args:
+        sitk: The module `SimpleITK`.
+        pixel_id: Pixel type of an image, of one component or several.
+
     Raises:
         FseftError: Pixels are complex, or not numbers.
     """
@@ -123,7 +133,12 @@ def dtype_of(sitk: Any, pixel_id: int) -> np.dtype[Any]:
 
 
 def pixel_id_of(sitk: Any, dtype: np.dtype[Any]) -> int:
-    """Returns the SimpleITK pixel type of a NumPy dtype, the inverse of `dtype_of`."""
+    """Returns the SimpleITK pixel type of a NumPy dtype, the inverse of `dtype_of`.
+
+    Args:
+        sitk: The module `SimpleITK`.
+        dtype: The dtype.
+    """
     names = {name.lower(): name for name in _PIXEL_TYPES}
     pixel_id = getattr(sitk, f"sitk{names[dtype.name]}")
     return int(pixel_id)

@@ -51,7 +51,12 @@ class AxisSampling:
 
     @classmethod
     def same_field_of_view(cls, old: int, new: int) -> AxisSampling:
-        """Returns the positions of `new` voxels that together cover `old` voxels."""
+        """Returns the positions of `new` voxels that together cover `old` voxels.
+
+        Args:
+            old: Voxels along the axis.
+            new: Voxels along the axis after resampling.
+        """
         return cls(new, (old / new - 1) / 2, old / new)
 
     def is_identity(self, old: int) -> bool:

@@ -23,7 +23,7 @@ class Blur:
         return tuple(generator.uniform(*SIGMA, shape[0]).tolist())
 
     def apply(self, sigmas: tuple[float, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Returns the smoothed image, and the label."""
+        """Returns the smoothed image (C, i, j, k), and the label."""
         import numpy as np
         from scipy.ndimage import gaussian_filter
 

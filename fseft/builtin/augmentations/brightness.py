@@ -22,7 +22,7 @@ class Brightness:
         return tuple(generator.uniform(*FACTOR, shape[0]).tolist())
 
     def apply(self, factors: tuple[float, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Returns the image multiplied by the factors, and the label."""
+        """Returns the image (C, i, j, k), each channel times its factor, and the label."""
         import numpy as np
 
         return image * np.asarray(factors, image.dtype)[:, None, None, None], label

@@ -22,7 +22,7 @@ class Contrast:
         return tuple(_factor(generator) for _ in range(shape[0]))
 
     def apply(self, factors: tuple[float, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Returns the stretched image, and the label."""
+        """Returns the stretched image (C, i, j, k), and the label."""
         import numpy as np
 
         channels = zip(image, factors, strict=True)

@@ -24,7 +24,7 @@ class Gamma:
         return generator.uniform(SMALLEST, 1.0) if below else generator.uniform(1.0, LARGEST)
 
     def apply(self, exponent: float, image: Array, label: Array) -> tuple[Array, Array]:
-        """Returns the transformed image, and the label."""
+        """Returns the transformed image (C, i, j, k), all channels by one rule, and the label."""
         minimum = image.min()
         scale = image.max() - minimum
         scaled = (image - minimum) / (scale + _EPSILON)

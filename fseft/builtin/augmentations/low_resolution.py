@@ -22,7 +22,7 @@ class LowResolution:
         return tuple(generator.uniform(*ZOOM, shape[0]).tolist())
 
     def apply(self, zooms: tuple[float, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Returns the image at a lower resolution on the same grid, and the label."""
+        """Returns the image (C, i, j, k) at a lower resolution on the same grid, and the label."""
         import numpy as np
 
         channels = zip(image, zooms, strict=True)

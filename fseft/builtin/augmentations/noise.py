@@ -42,12 +42,12 @@ class Noise:
     standard_deviation: float = 0.02
 
     def draw(self, generator: Generator, shape: tuple[int, ...]) -> NoiseParameters:  # noqa: ARG002
-        """Draws the standard deviation and a seed."""
+        """Draws the standard deviation, in normalised intensities, and a seed."""
         standard_deviation = generator.uniform(0, self.standard_deviation)
         return NoiseParameters(standard_deviation, int(generator.integers(2**63)))
 
     def apply(self, parameters: NoiseParameters, image: Array, label: Array) -> tuple[Array, Array]:
-        """Returns the image with noise, and the label."""
+        """Returns the image (C, i, j, k) with noise, and the label."""
         from numpy.random import default_rng
 
         noise = default_rng(parameters.seed).standard_normal(image.shape, dtype=image.dtype.type)

@@ -22,7 +22,7 @@ class Shift:
         return generator.uniform(-MAX_SHIFT, MAX_SHIFT)
 
     def apply(self, shift: float, image: Array, label: Array) -> tuple[Array, Array]:
-        """Returns the shifted image, and the label."""
+        """Returns the shifted image (C, i, j, k), and the label."""
         return image + shift, label
 
 

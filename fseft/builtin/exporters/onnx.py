@@ -60,7 +60,15 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
 
 
 def run(path: Path, image: Tensor) -> Tensor:
-    """Returns the logits that ONNX Runtime computes on the CPU, (B, classes, i, j, k)."""
+    """Returns the logits that ONNX Runtime computes on the CPU.
+
+    Args:
+        path: The file `network.onnx`.
+        image: (B, C, i, j, k) float32 on the CPU, of the size of a patch.
+
+    Returns:
+        Logits (B, classes, i, j, k).
+    """
     import onnxruntime
     import torch
 

@@ -38,6 +38,11 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
 def write_traced(network: nn.Module, manifest: Manifest, path: Path) -> None:
     """Traces a network on one image, and compares both on another.
 
+    Args:
+        network: The merged network in evaluation mode.
+        manifest: Provides the channels and the patch size.
+        path: File of the traced network.
+
     Raises:
         FseftError: As for `export`.
     """

@@ -21,10 +21,17 @@ class DiceCEConfig(Config):
 
 
 def dice_ce_loss(predictions: Predictions, *, ce_weight: float = 1.0) -> Tensor:
-    """Returns 1 - soft Dice of each structure, plus weighted cross-entropy, (G, S).
+    """Returns 1 - soft Dice of each structure, plus the cross-entropy times its weight.
 
     Exclusive classes share the cross-entropy of the softmax; independent structures have a binary
     cross-entropy each.
+
+    Args:
+        predictions: Logits and reference.
+        ce_weight: Weight of the cross-entropy relative to the Dice term.
+
+    Returns:
+        (G, S), one value for each group and structure.
     """
     return 1 - predictions.dice() + ce_weight * predictions.cross_entropy()
 

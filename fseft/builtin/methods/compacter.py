@@ -68,7 +68,7 @@ class Compacter(BaseMethod):
         return targets
 
     def attach(self, target: Target, generator: Generator) -> list[str]:
-        """Adds a mixing of the outputs to a linear layer; train a norm layer itself.
+        """Adds a mixing of the outputs to a linear layer; trains a norm layer itself.
 
         Raises:
             FseftError: The number of terms does not divide the layer's width.

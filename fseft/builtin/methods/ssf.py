@@ -50,7 +50,7 @@ class SSF(BaseMethod):
         return scaled or target.role == "norm"
 
     def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
-        """Adds a scale to the weight and a shift to the bias; train a norm layer itself."""
+        """Adds a scale to the weight and a shift to the bias; trains a norm layer itself."""
         from fseft.learn.adapters.adapter_layers import BiasShift, ChannelScale, add_delta
 
         if target.role == "norm":

@@ -20,7 +20,7 @@ SPEC = MetricSpec(
 
 
 def dice(masks: MaskPair) -> float:
-    """Returns 2|A∩B| / (|A| + |B|), in [0, 1]."""
+    """Returns 2|A∩B| / (|A| + |B|), in [0, 1], of two masks (i, j, k)."""
     overlap = int((masks.prediction & masks.reference).sum())
     voxels = masks.prediction_voxels + masks.reference_voxels
     return 2 * overlap / voxels

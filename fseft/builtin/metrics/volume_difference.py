@@ -23,5 +23,5 @@ SPEC = MetricSpec(
 
 
 def volume_difference(masks: MaskPair) -> float:
-    """Returns the volume of the prediction minus that of the reference, in ml."""
+    """Returns the volume of the predicted mask (i, j, k) minus that of the reference, in ml."""
     return masks.prediction_ml - masks.reference_ml

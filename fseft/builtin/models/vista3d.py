@@ -47,7 +47,14 @@ SPEC = FoundationModelSpec.public(
 
 
 def rows_for_classes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Converts to the automatic branch, with one row of the head for each class of the card."""
+    """Converts to the automatic branch, with one row of the head for each class of the card.
+
+    Args:
+        tensors: The public state dict, see `automatic_branch`.
+
+    Returns:
+        Tensors by the names of the architecture `vista3d`.
+    """
     from fseft.builtin.architectures.vista3d import automatic_branch
 
     return automatic_branch(tensors, tuple(CLASSES))

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def adamw(parameter_groups: list[dict[str, Any]], weight_decay: float) -> Optimizer:
-    """Returns AdamW with PyTorch's defaults for the moments."""
+    """Returns AdamW with PyTorch's defaults for the moments.
+
+    Args:
+        parameter_groups: Parameters, each group with its learning rate `lr`.
+        weight_decay: Weight decay, decoupled from the gradient.
+    """
     from torch.optim import AdamW
 
     return AdamW(parameter_groups, weight_decay=weight_decay)

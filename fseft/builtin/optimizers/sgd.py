@@ -21,7 +21,13 @@ class SGDConfig(Config):
 def sgd(
     parameter_groups: list[dict[str, Any]], weight_decay: float, *, momentum: float = 0.99
 ) -> Optimizer:
-    """Returns SGD with Nesterov momentum."""
+    """Returns SGD with Nesterov momentum.
+
+    Args:
+        parameter_groups: Parameters, each group with its learning rate `lr`.
+        weight_decay: Weight decay, added to the gradient.
+        momentum: Nesterov momentum.
+    """
     from torch.optim import SGD
 
     return SGD(parameter_groups, momentum=momentum, nesterov=True, weight_decay=weight_decay)

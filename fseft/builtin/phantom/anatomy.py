@@ -55,7 +55,14 @@ class Layer:
 
 
 def fill(grid: Grid, tissue: str, shape: Shape, label: int) -> Layer:
-    """Returns the layer of a solid; voxels at its surface are partially filled."""
+    """Returns the layer of a solid; voxels at its surface are partially filled.
+
+    Args:
+        grid: Provides the voxel size.
+        tissue: Tissue of the solid.
+        shape: The solid.
+        label: Label of its voxels, 0 for background, or `KEEP`.
+    """
     edge = np.float32(np.mean(grid.spacing_mm))
     voxels = shape.distance / edge
     occupancy = np.clip(voxels + np.float32(0.5), 0, 1)
@@ -96,7 +103,14 @@ class Scene:
     def paint(
         self, tissue: str, shape: Shape, label: str | int = 0, *, gap_mm: float = 0.0
     ) -> None:
-        """Paints a solid over earlier ones, with a margin of fat of `gap_mm`."""
+        """Paints a solid over earlier ones, with a margin of fat of `gap_mm`.
+
+        Args:
+            tissue: Tissue of the solid.
+            shape: The solid; nothing is painted if it is empty.
+            label: A structure of `STRUCTURES`, 0 for background, or `KEEP`.
+            gap_mm: Width of the margin of fat.
+        """
         if shape.distance.size == 0:
             return
         if gap_mm:

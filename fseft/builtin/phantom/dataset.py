@@ -83,7 +83,22 @@ def write_phantoms(
     name: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes the phantoms that `make` returns per random generator, as `write_dataset` does."""
+    """Writes the phantoms that `make` returns per random generator, as `write_dataset` does.
+
+    Args:
+        folder: Folder of the dataset.
+        make: Function of a random generator that returns a phantom.
+        cases: Training cases.
+        test_cases: Test cases, numbered after the training cases.
+        seed: The same seed gives the same phantoms.
+        modality: "ct" or "mr".
+        structures: Annotated structures, as labels 1, 2, ... in this order.
+        name: Name in `dataset.json`.
+        progress: Called as progress(done, total) after every case.
+
+    Raises:
+        FseftError: There is no training case, or the number of test cases is negative.
+    """
     from fseft.workspace import write_text
 
     if cases < 1 or test_cases < 0:

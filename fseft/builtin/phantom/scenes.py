@@ -48,7 +48,13 @@ HU: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Ovoid:
-    """An ellipsoid of an atlas: its centre, its radii and the axis of the first radius."""
+    """An ellipsoid of an atlas.
+
+    Attributes:
+        centre: Position (x, y, z), (3,); from -1 to 1 in an atlas, in mm for an individual.
+        radii: Radii (3,) in the unit of the centre, the first along `axis`.
+        axis: Direction of the first radius, (3,).
+    """
 
     centre: Vector
     radii: Vector
@@ -61,7 +67,12 @@ class Ovoid:
         return Ovoid(centre, self.radii, axis)
 
     def individual(self, rng: np.random.Generator, reach_mm: float) -> Ovoid:
-        """Returns a variant for one individual, in mm."""
+        """Returns a variant for one individual, in mm.
+
+        Args:
+            rng: Source of the variation.
+            reach_mm: Half-size of the atlas.
+        """
         centre = self.centre + rng.normal(0, 0.04, 3)
         return Ovoid(
             reach_mm * centre,
@@ -84,7 +95,16 @@ class Ovoid:
 
 @dataclass(frozen=True)
 class Atlas:
-    """Position and size of organs: x to the right, y to anterior, z to superior, from -1 to 1."""
+    """Position and size of organs: x to the right, y to anterior, z to superior, from -1 to 1.
+
+    Attributes:
+        reach_mm: Unit of positions and radii in mm: half the size of the atlas.
+        shell: A sheet around the centre.
+        pair: The right one of a pair; the left one is its mirror image.
+        solid: A solid with a core.
+        halves: A solid in two halves.
+        duct: Points (4, 3) of the curve of a tube.
+    """
 
     reach_mm: float
     shell: Ovoid
@@ -95,7 +115,12 @@ class Atlas:
 
 
 def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
-    """Draws an atlas of half-size `reach_mm`."""
+    """Draws an atlas of half-size `reach_mm`.
+
+    Args:
+        rng: Source of positions and sizes.
+        reach_mm: Half-size of the atlas.
+    """
     side = rng.choice([-1.0, 1.0], 3)
     solid_radii = rng.uniform(0.2, 0.36, 3)
     return Atlas(
@@ -115,7 +140,14 @@ def random_atlas(rng: np.random.Generator, reach_mm: float) -> Atlas:
 def random_grid(
     rng: np.random.Generator, reach_mm: float, shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> Grid:
-    """Returns the grid of an individual, which is moved, scaled, rotated and deformed."""
+    """Returns the grid of an individual, which is moved, scaled, rotated and deformed.
+
+    Args:
+        rng: Source of the transformation.
+        reach_mm: Half-size of the atlas.
+        shape: Voxels (i, j, k).
+        spacing_mm: Voxel size along the same axes.
+    """
     shift = reach_mm * rng.normal(0, 0.08, (3, 1, 1, 1))
     position = _positions(shape, spacing_mm) - shift
     rotation = rng.normal(0, 0.12, (3, 3))

@@ -85,11 +85,21 @@ class Grid:
         return full
 
     def noise(self, rng: np.random.Generator, wavelength_mm: float) -> Float:
-        """Returns a smooth random field of unit standard deviation."""
+        """Returns a smooth random field (i, j, k) of unit standard deviation.
+
+        Args:
+            rng: Source of the field.
+            wavelength_mm: Distance of the coefficients, see `smooth_noise`.
+        """
         return smooth_noise(rng, self.shape, self.spacing_mm, wavelength_mm)
 
     def box(self, low: ArrayLike, high: ArrayLike) -> Box:
-        """Returns the voxels that may be between two corners of the reference body."""
+        """Returns the voxels that may be between two corners of the reference body.
+
+        Args:
+            low: Smallest position (x, y, z) in mm.
+            high: Largest position (x, y, z) in mm.
+        """
         spans = []
         limits = zip((self.x, self.y, self.z), np.asarray(low), np.asarray(high), strict=True)
         for axis, (values, lowest, highest) in enumerate(limits):
@@ -101,7 +111,13 @@ class Grid:
 
 
 def point(x: float, y: float, z: float) -> NDArray[np.float64]:
-    """Returns a position or displacement in the reference body, in mm."""
+    """Returns a position or displacement in the reference body, (3,).
+
+    Args:
+        x: To the right in mm.
+        y: To anterior in mm.
+        z: To superior in mm.
+    """
     return np.array([x, y, z], float)
 
 

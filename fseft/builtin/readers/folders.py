@@ -131,7 +131,12 @@ def by_channel(images: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
 def with_unnumbered(
     cases: Mapping[str, tuple[Path, ...]], images: Mapping[str, Path]
 ) -> dict[str, tuple[Path, ...]]:
-    """Adds images without a channel number to the cases of a dataset with a single channel."""
+    """Adds images without a channel number to the cases of a dataset with a single channel.
+
+    Args:
+        cases: Files with a channel number by case, one per channel.
+        images: All files by name without suffix.
+    """
     if any(len(paths) > 1 for paths in cases.values()):
         return dict(cases)
     unnumbered = {name: (path,) for name, path in images.items() if not _CHANNEL.fullmatch(name)}
@@ -170,7 +175,15 @@ def missing_files_error(path: Path, listed: Sequence[str]) -> FseftError:
 
 
 def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:
-    """Refuses a case whose number of files differs from the number of channels."""
+    """Refuses a case whose number of files differs from the number of channels.
+
+    Args:
+        cases: Files by case.
+        count: Number of channels.
+
+    Raises:
+        FseftError: A case has more or fewer files.
+    """
     for case, paths in cases.items():
         if len(paths) != count:
             cause = f"has {len(paths)} image files, expected {count} (one per channel)"
@@ -178,7 +191,12 @@ def check_channels(cases: Mapping[str, tuple[Path, ...]], count: int) -> None:
 
 
 def paired(images: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path]) -> tuple[Case, ...]:
-    """Returns all cases sorted by name, including those with only an image or only a label."""
+    """Returns all cases sorted by name, including those with only an image or only a label.
+
+    Args:
+        images: Files by case, one per channel.
+        labels: Label file by case.
+    """
     names = sorted(images.keys() | labels.keys())
     return tuple(
         Case(name=name, images=images.get(name, ()), label=labels.get(name)) for name in names

@@ -141,7 +141,10 @@ class AdaptedNetwork(TrainingHooks):
             self.network.set_submodule(name, nn.Identity())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Returns the tensors of the adapter file by name, as copies on the CPU, on every rank."""
+        """Returns the tensors of the adapter file by name, as copies on the CPU, on every rank.
+
+        The shapes are those of the unsharded tensors.
+        """
         return {
             name: gather_full_tensor(tensor.detach()).cpu().clone().contiguous()
             for name, tensor in self._saved_tensors().items()
@@ -230,6 +233,10 @@ class AdaptedNetwork(TrainingHooks):
 
 def head_names(architecture: Architecture, network: nn.Module) -> list[str]:
     """Returns the names of the modules that classify the features; one in all architectures.
+
+    Args:
+        architecture: Describes the layers of the network.
+        network: The network.
 
     Raises:
         PluginError: The architecture's `head` is not a module of the network.

@@ -42,16 +42,26 @@ class WeightDelta(AdapterModule):
 
         Args:
             weight: The base weight plus the deltas that were added before this one.
+
+        Raises:
+            NotImplementedError: The subclass does not define it.
         """
         raise NotImplementedError
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Returns weight + delta, or the very same tensor while switched off."""
+        """Returns weight + delta, or the very same tensor while switched off.
+
+        Args:
+            weight: The base weight, or bias, plus the deltas that were added before this one.
+
+        Returns:
+            A tensor of the shape of the weight.
+        """
         return weight + self.delta(weight) if self.enabled else weight
 
 
 def full_rank(weight: Tensor) -> int:
-    """Returns the largest rank of a weight seen as a matrix (first dimension, all others)."""
+    """Returns the largest rank of a weight (n, ...) seen as a matrix (n, product of the others)."""
     return min(weight.shape[0], weight[0].numel())
 
 
@@ -152,7 +162,7 @@ class Magnitude(WeightDelta):
         self.m = nn.Parameter(self._norm(weight))
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Returns m V / |V| - V."""
+        """Returns m V / |V| - V, in the shape of the weight."""
         return weight * (self.m / self._norm(weight) - 1)
 
     def _norm(self, weight: Tensor) -> Tensor:
@@ -207,7 +217,7 @@ class Hypercomplex(WeightDelta):
         self.residual = residual
 
     def delta(self, weight: Tensor) -> Tensor:
-        """Returns P W, or P W - W if it replaces the weight."""
+        """Returns P W, or P W - W if it replaces the weight (width, in) or the bias (width,)."""
         width = len(weight)
         products = torch.einsum("nij,nkl->ikjl", self.a, self.b)
         mixed = products.reshape(width, width) @ weight
@@ -259,7 +269,7 @@ class BiasShift(WeightDelta):
         self.shift = nn.Parameter(torch.zeros_like(bias))
 
     def delta(self, weight: Tensor) -> Tensor:  # noqa: ARG002
-        """Returns the change."""
+        """Returns the change, in the shape of the bias (out,)."""
         return self.shift
 
 

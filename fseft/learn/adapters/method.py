@@ -77,7 +77,11 @@ class BaseMethod:
         self.config = config
 
     def wants(self, target: Target) -> bool:
-        """Returns True for the layers that the method changes or trains."""
+        """Returns True for the layers that the method changes or trains.
+
+        Raises:
+            NotImplementedError: The subclass defines neither it nor `select`.
+        """
         raise NotImplementedError
 
     def attach(self, target: Target, generator: Generator) -> list[str]:  # noqa: ARG002
@@ -109,6 +113,10 @@ class BaseMethod:
 
     def select(self, architecture: Architecture, network: nn.Module) -> list[Target]:
         """Returns the layers that the method `wants`.
+
+        Args:
+            architecture: Describes the layers of the network.
+            network: The network, which is not changed.
 
         Raises:
             IncompatibleError: The network has no such layer.

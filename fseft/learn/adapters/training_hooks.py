@@ -63,7 +63,10 @@ class TrainingHooks:
         """
 
     def training_state(self) -> dict[str, Tensor]:
-        """Returns tensors by name that a checkpoint needs in addition to `state_dict`."""
+        """Returns tensors by name that a checkpoint needs in addition to `state_dict`.
+
+        Tensors may have any shape; a resumed run receives them in `load_training_state`.
+        """
         return {}
 
     def load_training_state(self, tensors: Mapping[str, Tensor]) -> None:

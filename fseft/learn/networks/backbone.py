@@ -143,5 +143,10 @@ def load_weights(
 
 
 def count_parameters(network: nn.Module, *, trainable: bool = False) -> int:
-    """Returns the number of parameters, or of those that require a gradient."""
+    """Returns the number of parameters, or of those that require a gradient.
+
+    Args:
+        network: The network.
+        trainable: Whether only parameters that require a gradient are counted.
+    """
     return sum(p.numel() for p in network.parameters() if p.requires_grad or not trainable)

@@ -62,16 +62,29 @@ class BaseArchitecture:
         Args:
             network: As returned by `build`.
             name: Dotted name of a layer with a role.
+
+        Raises:
+            NotImplementedError: The subclass does not define it.
         """
         raise NotImplementedError
 
     def role(self, name: str, module: nn.Module) -> Role | None:
-        """Returns the role of a module, or None where methods must leave it alone."""
+        """Returns the role of a module, or None where methods must leave it alone.
+
+        Args:
+            name: Dotted name of the module.
+            module: The module.
+        """
         del name  # architectures whose layers share a type decide by the name
         return role_by_type(module)
 
     def followed_by_norm(self, network: nn.Module, name: str) -> bool:
-        """Returns whether a normalisation layer is the only consumer of a layer's output."""
+        """Returns whether a normalisation layer is the only consumer of a layer's output.
+
+        Args:
+            network: As returned by `build`.
+            name: Dotted name of a layer with a role.
+        """
         del network  # architectures that reuse names look at the neighbours of the layer
         return re.fullmatch(self.before_norm_pattern, name) is not None
 
@@ -130,7 +143,12 @@ class BaseArchitecture:
         return head  # type: ignore[no-any-return]
 
     def replace_head(self, network: nn.Module, head: nn.Module) -> None:
-        """Replaces the pointwise classifier by another module on the same features, in place."""
+        """Replaces the pointwise classifier by another module on the same features, in place.
+
+        Args:
+            network: As returned by `build`.
+            head: Maps features (B, F, i, j, k) to logits (B, out, i, j, k).
+        """
         parent, _, name = self.head_name(network).rpartition(".")
         network.get_submodule(parent).add_module(name, head)
 
@@ -195,7 +213,12 @@ def role_by_type(module: nn.Module) -> Role | None:
 
 
 def module_count(network: nn.Module, name: str) -> int:
-    """Returns the length of the module list of that name, such as one module per level."""
+    """Returns the length of the module list of that name, such as one module per level.
+
+    Args:
+        network: The network.
+        name: Dotted name of a module list.
+    """
     return len(network.get_submodule(name))  # type: ignore[arg-type]
 
 

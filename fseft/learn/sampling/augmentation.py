@@ -80,11 +80,11 @@ class Mirroring:
     axes: tuple[int, ...] = (0, 1, 2)
 
     def draw(self, generator: np.random.Generator, _: tuple[int, ...]) -> tuple[int, ...]:
-        """Draws the axes to flip."""
+        """Draws the axes to flip, each with a probability of one half."""
         return tuple(axis for axis in self.axes if generator.random() < 0.5)
 
     def apply(self, axes: tuple[int, ...], image: Array, label: Array) -> tuple[Array, Array]:
-        """Returns image and label flipped along the axes."""
+        """Returns image (C, i, j, k) and label (1, i, j, k) flipped along the axes, as views."""
         with_channel = tuple(1 + axis for axis in axes)
         return np.flip(image, with_channel), np.flip(label, with_channel)
 
@@ -130,7 +130,12 @@ class AugmentationPipeline:
         return i, j, k
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> Drawn:
-        """Draws which steps apply to a crop (C, i, j, k), and their parameters."""
+        """Draws which steps apply to a crop, and their parameters.
+
+        Args:
+            generator: The only source of randomness.
+            shape: Shape of the augmented crop (C, i, j, k), without the margin.
+        """
         return [
             (step, step.augmentation.draw(generator, shape))
             for step in self.steps

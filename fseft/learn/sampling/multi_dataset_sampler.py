@@ -42,7 +42,13 @@ class PartiallyLabelledCase:
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """The cases of a dataset, and the source of crops from them."""
+    """The cases of a dataset, and the source of crops from them.
+
+    Attributes:
+        name: Name of the dataset.
+        crops: Source of the crops.
+        cases: The cases, with the structures that are annotated in each.
+    """
 
     name: str
     crops: CropSource
@@ -112,6 +118,9 @@ def sampling_probabilities(counts: Sequence[int], temperature: float) -> npt.NDA
     Args:
         counts: Number of cases of each dataset.
         temperature: 1 samples all cases with equal probability, infinity all datasets.
+
+    Returns:
+        Probabilities (datasets,), which add up to 1.
 
     Examples:
         >>> sampling_probabilities([30, 10], 1.0).tolist()

@@ -167,7 +167,15 @@ class CropSource:
         return self._start_near_value(case, int(rng.choice(values)), rng)
 
     def random_start(self, case: CachedCase, rng: np.random.Generator) -> tuple[int, ...]:
-        """Draws the first voxel of a crop, uniformly."""
+        """Draws the first voxel of a crop, uniformly.
+
+        Args:
+            case: The case.
+            rng: Generator for the choice.
+
+        Returns:
+            Indices (i, j, k); 0 or negative along an axis that is shorter than a crop.
+        """
         slack = self._slack(case)
         start = rng.integers(np.minimum(slack, 0), np.maximum(slack, 0) + 1)
         return tuple(start.tolist())

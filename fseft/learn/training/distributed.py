@@ -43,7 +43,7 @@ class DistributedContext:
     waiting_group: Any = None
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Returns the sum of a tensor over all ranks, without gradient."""
+        """Returns the sum of a tensor of any shape over all ranks, without gradient."""
         tensor = tensor.detach().clone()
         if self.size > 1:
             distributed.all_reduce(tensor)

@@ -45,7 +45,11 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def restore(self, tensors: Sequence[Tensor]) -> None:
-        """Resumes with the tensors of an earlier average."""
+        """Resumes with the tensors of an earlier average.
+
+        Args:
+            tensors: One for each parameter, in their order and of their unsharded shapes.
+        """
         for average, tensor in zip(self.tensors, tensors, strict=True):
             average.copy_(distribute_like(tensor, average))
 

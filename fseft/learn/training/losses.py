@@ -79,7 +79,7 @@ class Predictions:
         return total / self.sum(torch.ones_like(values))
 
     def dice(self) -> Tensor:
-        """Returns the soft Dice of each structure, with a linear denominator."""
+        """Returns the soft Dice of each structure, (G, S), with a linear denominator."""
         probabilities = self.probabilities
         overlap = self.sum(probabilities * self.reference)
         total = self.sum(probabilities) + self.sum(self.reference)
@@ -93,6 +93,9 @@ class Predictions:
         """Returns the cross-entropy with class weights of 1 / sqrt(frequency in the batch).
 
         Weights of 1 / frequency predict small structures far too large, equal weights lose them.
+
+        Returns:
+            (G, 1) for the softmax, (G, S) for independent structures, as `cross_entropy`.
         """
         frequencies = self.mean(self.reference)
         if self.labels is not None:
@@ -178,9 +181,16 @@ def _inverse_root(frequencies: Tensor) -> Tensor:
 
 
 def structure_masks(labels: Tensor, count: int) -> Tensor:
-    """Returns a float32 mask for each structure 1 to `count`: (B, ...) -> (B, count, ...).
+    """Returns a float32 mask for each structure 1 to `count`.
 
     Unlike `torch.nn.functional.one_hot`, which takes eight bytes for each voxel and class.
+
+    Args:
+        labels: (B, ...), integers; 0 background, 1.. structures.
+        count: Number of structures.
+
+    Returns:
+        (B, count, ...), 1 inside the structure, else 0.
     """
     structures = torch.arange(1, count + 1, device=labels.device)
     spatial_ones = [1] * (labels.ndim - 1)

@@ -17,6 +17,13 @@ def to_device(network: N, device: str) -> N:
     fast for the default network, 1.5 times for a SegResNet, and 0.9 to 1 times for others
     (`benchmarks/channels_last.py`). Transposed convolutions keep their format. The results differ
     by the order of sums only.
+
+    Args:
+        network: The network, which is changed in place.
+        device: "cpu", "cuda", or another device of PyTorch.
+
+    Returns:
+        The same network.
     """
     network.to(device)
     if torch.device(device).type != "cpu":

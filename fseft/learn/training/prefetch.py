@@ -21,6 +21,14 @@ B = TypeVar("B")
 def derived_seed(seed: int, purpose: str, *numbers: int) -> int:
     """Returns a seed for a purpose and, say, a step, so that purposes do not affect each other.
 
+    Args:
+        seed: Seed of the run.
+        purpose: Name of the purpose.
+        *numbers: Whole numbers, not negative, such as a step.
+
+    Returns:
+        A seed of 32 bits.
+
     Examples:
         >>> derived_seed(0, "crops", 1) == derived_seed(0, "crops", 1)
         True

@@ -32,7 +32,12 @@ class VoxelSample:
     weights: Tensor
 
     def batch(self, count: int, generator: torch.Generator) -> VoxelSample:
-        """Returns `count` voxels, drawn with replacement; all of them if `count` is not smaller."""
+        """Returns `count` voxels, drawn with replacement; all of them if `count` is not smaller.
+
+        Args:
+            count: Number of voxels.
+            generator: Generator for the choice, on the CPU.
+        """
         if count >= len(self.labels):
             return self
         chosen = torch.randint(len(self.labels), (count,), generator=generator)
@@ -107,6 +112,14 @@ def concatenate(samples: Sequence[VoxelSample]) -> VoxelSample:
 
 
 def voxel_logits(head: nn.Module, features: Tensor) -> Tensor:
-    """Returns the logits (n, C) of a pointwise head on features (n, F)."""
+    """Returns the logits of a pointwise head for a list of voxels.
+
+    Args:
+        head: Maps features (B, F, i, j, k) to logits (B, C, i, j, k).
+        features: (n, F).
+
+    Returns:
+        Logits (n, C).
+    """
     logits: Tensor = head(features.T[None, :, :, None, None])
     return logits[0, :, :, 0, 0].T

@@ -16,7 +16,15 @@ _MAX_CHANGED_VOXELS = 1e-3
 
 
 def sample_input(manifest: Manifest, seed: int = 0) -> Tensor:
-    """Returns a normalised random image of the size of a patch, (1, C, i, j, k)."""
+    """Returns a random image of the size of a patch.
+
+    Args:
+        manifest: Provides the channels and the patch size.
+        seed: Seed of the values, which have a standard normal distribution.
+
+    Returns:
+        (1, C, i, j, k) float32.
+    """
     import torch
 
     shape = (1, len(manifest.channels), *manifest.preprocessing.patch_size)

@@ -21,6 +21,11 @@ CLASSES = {len(names): names for names in (UNIVERSAL_32, ABDOMENATLAS_25, ABDOME
 def card_by_classes(card: ModelCard, file: Path, content: object) -> ModelCard:
     """Returns the card with the classes of a file, which has one text embedding per class.
 
+    Args:
+        card: Card of the model.
+        file: Not used.
+        content: Content of the file, as PyTorch loads it.
+
     Raises:
         FseftError: The file has another number of classes than the public ones.
     """
