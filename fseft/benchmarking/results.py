@@ -89,6 +89,13 @@ class Row(MetricFields):
     """A model and a method with one k: means over seeds.
 
     Attributes:
+        model: Name of the model.
+        method: Name of the method.
+        k: Number of training cases.
+        incompatibility: Why model and method cannot be combined; empty if they can.
+        trained_parameters: Number of trained parameters, with the first seed.
+        adapter_bytes: Size of the adapter file, with the first seed.
+        seconds: Training time.
         mean: Mean of each metric over seeds.
         std: Sample standard deviation of each metric over seeds.
         difference: First metric minus that of the baseline, or of the best row with the same k.

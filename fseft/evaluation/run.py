@@ -80,7 +80,13 @@ class _Options:
 
 @dataclass(frozen=True)
 class ScoringTask:
-    """All that a worker process needs to score one case."""
+    """All that a worker process needs to score one case.
+
+    Attributes:
+        prediction: Path of the predicted label map.
+        label: Path of the reference.
+        options: Options that all cases share.
+    """
 
     prediction: Path
     label: Path

@@ -33,7 +33,13 @@ class _Output(BaseModel):
 
 
 class ImportRecord(BaseModel):
-    """The part of the provenance of a card that an import stores."""
+    """The part of the provenance of a card that an import stores.
+
+    Attributes:
+        load_report: How the tensors of the file map to the network.
+        output: Fingerprint of the output, from `measured_output`.
+        versions: Version of each package at the import.
+    """
 
     load_report: LoadReport | None = None
     output: _Output | None = None

@@ -51,10 +51,13 @@ class PreprocessedDataset:
     """A dataset on the grid of the new model.
 
     Attributes:
+        folder: Folder of the dataset.
+        name: Name of the dataset.
         labels: Structure -> label value in the arrays.
         annotated: Case -> annotated structures.
         drawn: Case -> structures with voxels.
         contents: Case -> hash of its files.
+        preprocessing: Grid and intensities of the arrays.
         arrays: The preprocessed cases.
     """
 

@@ -77,7 +77,7 @@ class Dataset(FrozenModel):
 
 
 class CaseFingerprint(FrozenModel):
-    """Measurements of one case; axes as stored in the file."""
+    """Measurements of one case; shapes and extents along the axes as stored in the file."""
 
     name: str
     content: str

@@ -145,6 +145,11 @@ class CachedCase:
 
     Files are opened on demand, so that the object can be pickled. Every member raises `FseftError`
     if its file is damaged.
+
+    Attributes:
+        root: Folder of the cache.
+        case: Name of the case.
+        content: Content key of the files of the case; empty where `root` determines the arrays.
     """
 
     root: Path
@@ -173,7 +178,11 @@ class CachedCase:
 
     @cached_property
     def meta(self) -> dict[str, Any]:
-        """Metadata of the case."""
+        """Metadata of the case, from `case.json`.
+
+        Raises:
+            FseftError: The file is missing or damaged.
+        """
         with self._reading(META) as path:
             return dict(json.loads(path.read_bytes()))
 

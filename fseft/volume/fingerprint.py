@@ -78,7 +78,7 @@ def case_content(case: Case) -> str:
 
 
 def check_unchanged(case: Case, content: str) -> None:
-    """Checks after reading a case that its files are still those with a known content key.
+    """Checks, after reading the files of `case`, that their key is still `content`.
 
     Raises:
         FseftError: A file has changed since.

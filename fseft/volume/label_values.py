@@ -68,7 +68,7 @@ def label_boxes(labels: Array) -> dict[int, tuple[slice, ...]]:
     """Returns the bounding box of each label value that occurs, ascending, without the background.
 
     Args:
-        labels: Integers from 0 on.
+        labels: Integers from 0 on, of any shape.
 
     Examples:
         >>> label_boxes(np.array([0, 0, 70_000, 70_000, 0]))

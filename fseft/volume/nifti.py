@@ -76,7 +76,11 @@ def read(path: Path) -> tuple[Array, Array]:
 
 
 def slope(path: Path) -> float:
-    """Returns the factor by which a NIfTI file multiplies stored integers; 0 without one."""
+    """Returns the factor by which a NIfTI file multiplies stored integers; 0 without one.
+
+    Raises:
+        FseftError: The header is damaged, or the type of voxels is not supported.
+    """
     with _open(path) as stream:
         header = _read_header(stream)
     rescaling = _rescaling(header)

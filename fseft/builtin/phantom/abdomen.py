@@ -1,4 +1,7 @@
-"""Abdominal organs of the phantom, with their neighbours, contents and lesions."""
+"""Abdominal organs of the phantom, with their neighbours, contents and lesions.
+
+Each function paints into a `Scene`, in place; the generator decides position, size and content.
+"""
 
 from __future__ import annotations
 

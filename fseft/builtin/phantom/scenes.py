@@ -85,7 +85,7 @@ class Ovoid:
         return ellipsoid(grid, self.centre, self.radii, self.axis)
 
     def ahead(self, grid: Grid) -> Float:
-        """Returns the distance of each voxel from the centre along the axis, a unit vector."""
+        """Returns the distance (i, j, k) in mm from the centre along the axis, a unit vector."""
         distance = 0.0
         positions = (grid.x, grid.y, grid.z)
         for a, position, c in zip(self.axis, positions, self.centre, strict=True):

@@ -75,7 +75,7 @@ class _Spine:
 
 
 def cage(grid: Grid, habitus: Habitus) -> Float:
-    """Returns the distance in mm to the surface of the ribs, positive inside."""
+    """Returns the distance (i, j, k) in mm to the surface of the ribs, positive inside."""
     lower = np.clip((20.0 - grid.z) / 80.0, 0, 1)
     belly = lower * np.float32(habitus.belly_mm / 2)
     flanks = belly * np.float32(0.4)
@@ -90,7 +90,7 @@ def _at_height(grid: Grid, values: NDArray[np.float64]) -> Float:
 
 
 def diaphragm(rng: np.random.Generator, grid: Grid, habitus: Habitus) -> Float:
-    """Returns the height in mm above the diaphragm, of two domes and the floor of the heart."""
+    """Returns the height (i, j, k) in mm above the diaphragm: two domes and the heart's floor."""
     right_mm = 72.0 + habitus.breath_mm + rng.normal(0, 3)
     left_mm = right_mm - rng.uniform(4, 20)
     domes = [

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """The interface of the object that a `MethodSpec.factory` returns for its config."""
+    """The interface of the object that a `MethodSpec.factory` returns for its config.
+
+    Attributes:
+        config: Settings of the method, an instance of the `config` of its spec.
+    """
 
     config: Config
 

@@ -152,6 +152,10 @@ class FusedHeads(nn.Module):
 
     Args:
         heads: Pointwise convolutions and `ResidualHead`s, with biases.
+
+    Attributes:
+        rows: Weights of all classifiers, (all classes, width).
+        bias: Biases of all classifiers, (all classes, 1, 1, 1).
     """
 
     rows: Tensor

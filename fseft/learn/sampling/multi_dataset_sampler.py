@@ -68,6 +68,12 @@ class CropRequest:
     """A crop to read: near a structure, or anywhere if `structure` is None.
 
     Small, so that it can be sent to another process.
+
+    Attributes:
+        crops: Source of the crop.
+        case: The case to read.
+        structure: Number of the structure; None for a crop from anywhere.
+        seed: Seed of the place and of the augmentations.
     """
 
     crops: CropSource
@@ -141,7 +147,7 @@ def draw_crop_request(
 
     Args:
         sources: The datasets.
-        probabilities: Probability of each dataset, see `sampling_probabilities`.
+        probabilities: (datasets,), which add up to 1, see `sampling_probabilities`.
         foreground_fraction: Fraction of crops near a structure.
         seed: Seed of this crop.
     """

@@ -28,7 +28,7 @@ def clear_outside(image: Array, inside: Sequence[slice]) -> None:
     """Sets the voxels of a normalised image (C, i, j, k) that are not inside a box to 0, in place.
 
     Args:
-        image: The padded image.
+        image: The padded image (C, i, j, k).
         inside: Part of each spatial axis that a scan covers.
     """
     kept = image[(slice(None), *inside)].copy()

@@ -36,7 +36,7 @@ def require_equal_outputs(original: Tensor, exported: Tensor) -> None:
 
     Args:
         original: Logits (B, classes, i, j, k).
-        exported: Logits of the exported network for the same image.
+        exported: Logits of the exported network for the same image, of the same shape.
 
     Raises:
         FseftError: The logits differ by more than 0.1 % of their standard deviation, or more than
