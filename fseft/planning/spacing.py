@@ -260,7 +260,9 @@ def _keep_labels(
         if not dice or _survive(dice):
             break
         lost = lost or f"{_mm(spacing_mm)} mm: {_describe(dice)}"
-        spacing_mm = _raised(start, max(min(start), min(spacing_mm) / STEP**3))
+        target_mm = min(spacing_mm) / STEP**3
+        # Rounding may raise the target, but by less than STEP**3: each turn is finer.
+        spacing_mm = _raised(start, target_mm) if target_mm > min(start) else start
     return spacing_mm, lost
 
 

@@ -218,6 +218,23 @@ def test_labels_that_do_not_survive_refine_the_spacing():
     assert any("adrenal_gland 0.40" in reason for reason in chosen.rejected)
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.floats(0.3, 2))
+def test_labels_that_survive_no_coarser_spacing_keep_that_of_the_files(side):
+    tried = []
+
+    def round_trip(spacing):
+        assert spacing not in tried, "the same spacing is tried again"
+        if spacing != native:
+            tried.append(spacing)
+        return {"vessel": 1.0 if spacing == native else 0.1}
+
+    fingerprint = body((side, side, side), {"vessel": (1500, (200, 160, 180))})
+    native, _ = native_spacing(fingerprint, "RAS")
+    unlimited = Contract(patch_size=(48, 48, 48))
+    assert grid(fingerprint, unlimited, round_trip=round_trip).spacing_mm == native
+
+
 def test_the_contract_and_the_user_go_first():
     fixed = Contract(spacing_mm=(1.5, 1.5, 1.5), patch_size=(96, 96, 96))
     assert grid(body(), fixed).spacing_mm == (1.5, 1.5, 1.5)
