@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.inference.adapter import Adapter
-    from fseft.schemas import Manifest
+    from fseft.schemas import FrozenModel, Manifest
 
 PREPROCESSING, MODEL_CARD = "preprocessing.json", "model_card.md"
 
@@ -52,10 +52,9 @@ def export(
     """
     spec = _require_exporter(exporter)
     remove_leftovers(output.parent)
-    if output.exists() and not overwrite:
-        raise FseftError("exists already", file=output, hint="Pass `overwrite`, or choose another.")
+    _require_replaceable(output, overwrite=overwrite)
     evaluation = None if scores is None else _read_scores(scores, adapter)
-    network, manifest = adapter.network, adapter.manifest
+    network, manifest = adapter.network.cpu(), adapter.manifest
     write = registry().factory("exporter", exporter)
     card = model_card(manifest, evaluation, format_name=f"{spec.name}, by fseft {__version__}")
     with atomic_write(output) as folder:
@@ -68,6 +67,16 @@ def export(
         (folder / PREPROCESSING).write_text(f"{description}\n", encoding="utf-8")
         (folder / MODEL_CARD).write_text(card, encoding="utf-8")
     return output
+
+
+def _require_replaceable(output: Path, *, overwrite: bool) -> None:
+    """Checks that the output is new, or an earlier export that may be replaced."""
+    if not output.exists():
+        return
+    if not overwrite:
+        raise FseftError("exists already", file=output, hint="Pass `overwrite`, or choose another.")
+    if not (output / PREPROCESSING).is_file() and (not output.is_dir() or any(output.iterdir())):
+        raise FseftError("is not an export", file=output, hint="Choose another folder.")
 
 
 def _require_exporter(name: str) -> ExporterSpec:
@@ -109,11 +118,20 @@ def describe_interface(manifest: Manifest) -> dict[str, Any]:
         Data that JSON can represent: `input` is the image (B, C, i, j, k) with its preprocessing,
         `output` the logits (B, classes, i, j, k), the background first.
     """
-    preprocessing = manifest.preprocessing.model_dump(mode="json")
+    preprocessing = _complete(manifest.preprocessing)
+    preprocessing["intensity"] = [_complete(item) for item in manifest.preprocessing.intensity]
     classes = [{"channel": 0, "name": "background", "label": 0}]
     for channel, (name, value) in enumerate(manifest.labels.items(), start=1):
         classes.append({"channel": channel, "name": name, "label": value})
     return {
         "input": {"channels": list(manifest.channels), **preprocessing},
         "output": {"classes": classes, "decision": "the channel with the largest logit"},
+    }
+
+
+def _complete(document: FrozenModel) -> dict[str, Any]:
+    """Returns all fields, also those that files omit while they have their default."""
+    written = document.model_dump(mode="json")
+    return {
+        name: written.get(name, getattr(document, name)) for name in type(document).model_fields
     }

@@ -11,6 +11,7 @@ import torch
 
 from fseft import api
 from fseft.registry import registry
+from fseft.schemas import Intensity
 from fseft.testing import exporter_checks, tiny_adapter
 
 EXPORTERS = ("onnx", "safetensors", "torchscript")
@@ -85,3 +86,23 @@ def test_a_monai_bundle_segments_as_fseft_does(blobs, workspace, tmp_path):
         expected, labels = nibabel.load(path), nibabel.load(other)
         np.testing.assert_allclose(labels.affine, expected.affine, atol=1e-4)
         assert np.mean(np.asarray(labels.dataobj) == np.asarray(expected.dataobj)) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("intensity", "changes", "value"),
+    [
+        ({"scheme": "window", "low": -200, "high": 300}, {}, 0.0),
+        ({"scheme": "window", "low": -100, "high": 300}, {"modality": "mr"}, 0.25),
+        ({"scheme": "window", "low": -200, "high": 300}, {"padding": "zero"}, 0.0),
+        ({"scheme": "zscore", "region": "nonzero"}, {"modality": "mr"}, 0.0),
+    ],
+)
+def test_a_monai_bundle_pads_with_the_value_of_the_network(intensity, changes, value, tmp_path):
+    network, manifest = tiny_adapter()
+    update = {"intensity": (Intensity(**intensity),), **changes}
+    preprocessing = manifest.preprocessing.model_copy(update=update)
+    manifest = manifest.model_copy(update={"preprocessing": preprocessing})
+    registry().factory("exporter", "monai-bundle")(network, manifest, tmp_path)
+    inference = json.loads((tmp_path / "configs" / "inference.json").read_text())
+    transforms = {entry["_target_"]: entry for entry in inference["preprocessing"]["transforms"]}
+    assert transforms["SpatialPadd"]["value"] == pytest.approx(value)

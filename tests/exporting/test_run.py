@@ -11,6 +11,7 @@ from fseft.builtin.exporters import safetensors
 from fseft.errors import FseftError
 from fseft.exporting import run as export_run
 from fseft.exporting.model_card import model_card
+from fseft.exporting.run import describe_interface
 from fseft.testing import tiny_adapter
 
 
@@ -65,13 +66,28 @@ def test_scores_of_another_adapter_are_refused(adapter, tmp_path):
 
 
 def test_an_existing_folder_is_replaced_only_on_request(adapter, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("mine")
+    out = api.export(adapter, "safetensors", tmp_path / "out")
+    (out / "network.json").write_text("{}")
     with pytest.raises(FseftError, match="exists already"):
-        api.export(adapter, "safetensors", tmp_path / "out")
-    assert (tmp_path / "out" / "notes.txt").exists()
-    api.export(adapter, "safetensors", tmp_path / "out", overwrite=True)
-    assert not (tmp_path / "out" / "notes.txt").exists()
+        api.export(adapter, "safetensors", out)
+    api.export(adapter, "safetensors", out, overwrite=True)
+    assert json.loads((out / "network.json").read_text())["architecture"]
+
+
+def test_a_folder_that_is_not_an_export_is_never_replaced(adapter, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "notes.txt").write_text("mine")
+    with pytest.raises(FseftError, match="is not an export"):
+        api.export(adapter, "safetensors", tmp_path / "results", overwrite=True)
+    assert (tmp_path / "results" / "notes.txt").read_text() == "mine"
+
+
+def test_the_preprocessing_is_complete_also_where_it_is_the_default():
+    _, manifest = tiny_adapter()
+    described = describe_interface(manifest)["input"]
+    for field in ("crop", "clip_first", "interpolation", "alignment", "padding"):
+        assert described[field] == getattr(manifest.preprocessing, field)
+    assert described["intensity"][0]["region"] == "crop"
 
 
 def test_a_failed_export_leaves_nothing(adapter, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fseft.schemas import Intensity, Manifest, Preprocessing
+
+logger = logging.getLogger(__name__)
 
 SPEC = ExporterSpec(
     name="monai-bundle",
@@ -68,7 +71,7 @@ def _inference(manifest: Manifest) -> dict[str, Any]:
     patch_size = list(manifest.preprocessing.patch_size)
     values = [0, *manifest.labels.values()]
     return {
-        "imports": ["$import glob", "$import torch"],
+        "imports": ["$import glob", "$import numpy as np", "$import torch"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/scans'",
         "output_dir": "$@bundle_root + '/segmented'",
@@ -102,6 +105,11 @@ def _preprocessing(manifest: Manifest) -> list[dict[str, Any]]:
             hint="Use onnx or torchscript.",
         )
     preprocessing = manifest.preprocessing
+    if preprocessing.interpolation == "nnunet":
+        logger.warning(
+            "MONAI resamples scans with thick slices differently: nnU-Net takes the nearest "
+            "neighbour across slices"
+        )
     scaling = _scaling(preprocessing.intensity[0])
     spacing = {
         "_target_": "Spacingd",
@@ -155,15 +163,24 @@ def _scaling(intensity: Intensity) -> dict[str, Any]:
 
 
 def _padding(preprocessing: Preprocessing, scaling: Mapping[str, Any]) -> dict[str, Any]:
-    if preprocessing.padding == "zero":
+    """Returns the value beyond the edge of a scan, after scaling."""
+    from fseft.learn.sampling.patch_sampler import OUTSIDE
+
+    (intensity,) = preprocessing.intensity
+    if preprocessing.padding == "zero" or intensity.region == "nonzero":
         return {"mode": "constant", "value": 0.0}
-    if "b_min" in scaling:  # air is below the lower limit
-        return {"mode": "constant", "value": scaling["b_min"]}
-    return {"mode": "minimum"}
+    if "b_min" not in scaling:  # the value of air depends on the case
+        return {"mode": "minimum"}
+    low, high = scaling["a_min"], scaling["a_max"]
+    air = min(max(OUTSIDE[preprocessing.modality], low), high)
+    scale = (scaling["b_max"] - scaling["b_min"]) / (high - low)
+    return {"mode": "constant", "value": scaling["b_min"] + scale * (air - low)}
 
 
 def _postprocessing(values: list[int]) -> list[dict[str, Any]]:
     """Returns the transforms from logits to a label map on the grid of the file."""
+    import numpy as np
+
     prediction = {"keys": "pred"}
     return [
         {
@@ -187,7 +204,7 @@ def _postprocessing(values: list[int]) -> list[dict[str, Any]]:
             "output_dir": "@output_dir",
             "output_postfix": "",
             "separate_folder": False,
-            "output_dtype": "$torch.int16",
+            "output_dtype": f"$np.{np.min_scalar_type(max(values))}",
         },
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fseft.schemas import Intensity, Manifest, Preprocessing
+
+logger = logging.getLogger(f"fseft.{__name__}")
 
 CONFIGURATION, TRAINER, PLANS = "3d_fullres", "nnUNetTrainer", "nnUNetPlans"
 _REORIENTING_READER = "NibabelIOWithReorient"
@@ -46,6 +49,8 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
     """
     import torch
 
+    if differences := _differences(manifest.preprocessing):
+        logger.warning("nnU-Net preprocesses scans differently: %s", "; ".join(differences))
     weights = _full_state_dict(network, manifest)
     plans, dataset = _plans(manifest), _dataset(manifest)
     checkpoint = {
@@ -139,13 +144,33 @@ def _plans(manifest: Manifest) -> dict[str, Any]:
                 "median_image_size_in_voxels": shape,
                 "spacing": list(preprocessing.spacing_mm),
                 "normalization_schemes": schemes,
-                "use_mask_for_norm": [False] * len(schemes),
-                **_resampling(preprocessing),
+                "use_mask_for_norm": [
+                    intensity.region == "nonzero" for intensity in preprocessing.intensity
+                ],
+                **_resampling(),
                 "batch_dice": True,
                 "architecture": _architecture(manifest),
             }
         },
     }
+
+
+def _differences(preprocessing: Preprocessing) -> list[str]:
+    """Returns how the preprocessing of nnU-Net differs from that of the network, in a few words."""
+    is_clipped = any(
+        "clip" in item.scheme or item.scheme == "window" for item in preprocessing.intensity
+    )
+    found = {
+        "it crops to nonzero voxels": preprocessing.crop != "nonzero",
+        "it clips before resampling": is_clipped and not preprocessing.clip_first,
+        "it resamples by cubic splines": preprocessing.interpolation == "linear",
+        "it keeps the field of view": preprocessing.alignment != "edges",
+        "it pads with 0 after normalisation": preprocessing.padding != "zero",
+        "it takes the z-score before resampling": any(
+            item.region == "resampled" for item in preprocessing.intensity
+        ),
+    }
+    return [text for text, differs in found.items() if differs]
 
 
 def _reader(orientation: str) -> tuple[str, list[int]]:
@@ -182,9 +207,8 @@ def _statistics(intensity: Intensity) -> dict[str, float]:
     return {"mean": mean, "std": std, "median": mean, **limits}
 
 
-def _resampling(preprocessing: Preprocessing) -> dict[str, Any]:
+def _resampling() -> dict[str, Any]:
     """Returns the resampling of images and probabilities, as nnU-Net's planners set it."""
-    del preprocessing
     function = "resample_data_or_seg_to_shape"
     settings = {
         "data": {"is_seg": False, "order": 3},

@@ -106,3 +106,25 @@ def test_normalisation_that_nnunet_lacks_is_refused(tmp_path):
     manifest = changed_preprocessing(manifest, intensity=(Intensity(scheme="minmax"),))
     with pytest.raises(FseftError, match="no normalisation"):
         export(network, manifest, tmp_path)
+
+
+def test_a_z_score_over_nonzero_voxels_stays_one(tmp_path):
+    network, manifest = tiny_adapter("plainconv", NETWORKS["plainconv"])
+    masked = Intensity(scheme="zscore", region="nonzero")
+    export(network, changed_preprocessing(manifest, intensity=(masked,)), tmp_path)
+    configuration = json.loads((tmp_path / "plans.json").read_text())["configurations"][
+        "3d_fullres"
+    ]
+    assert configuration["use_mask_for_norm"] == [True]
+
+
+def test_a_warning_names_how_nnunet_preprocesses_differently(tmp_path, caplog):
+    network, manifest = tiny_adapter("plainconv", NETWORKS["plainconv"])
+    export(network, changed_preprocessing(manifest, interpolation="linear"), tmp_path)
+    assert "nnU-Net preprocesses scans differently: it crops to nonzero voxels" in caplog.text
+    assert "cubic splines" in caplog.text
+    caplog.clear()
+    same = {"crop": "nonzero", "clip_first": True, "interpolation": "nnunet", "padding": "zero"}
+    (tmp_path / "other").mkdir()
+    export(network, changed_preprocessing(manifest, **same), tmp_path / "other")
+    assert caplog.text == ""
