@@ -7,7 +7,6 @@ machines that share the file system. Where a file system has no locks, nothing i
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import secrets
 import shutil
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK = ".lock"
-_PREFIX = ".tmp-"
+_PREFIX, _DIGITS = ".fseft-tmp-", 12
 _NEW, _OLD = "new", "old"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux
 
@@ -34,7 +33,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     """Creates a folder with a unique name, and locks it until it is removed."""
     while True:
         # Unique among threads, processes and machines that share the folder.
-        folder = parent / f"{_PREFIX}{secrets.token_hex(6)}"
+        folder = parent / f"{_PREFIX}{secrets.token_hex(_DIGITS // 2)}"
         folder.mkdir()
         descriptor = _lock(folder / LOCK)
         if (folder / LOCK).is_file():  # otherwise taken for a leftover before it was locked
@@ -53,8 +52,8 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 def temporary_path(target: Path) -> Iterator[Path]:
     """Yields a path for the new content of a file or folder, which `move_into_place` moves.
 
-    The path is `.tmp-<random>/new/<name>` in the folder of the target. What is left there at the
-    end of the context is removed.
+    The path is `.fseft-tmp-<random>/new/<name>` in the folder of the target. What is left there at
+    the end of the context is removed.
 
     Raises:
         OSError: The folder cannot be written.
@@ -79,8 +78,8 @@ def move_into_place(temporary: Path, target: Path) -> None:
     """
     try:
         temporary.replace(target)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # of a folder with content
+    except OSError:  # of a folder with content; on Windows, of any folder
+        if not (temporary.is_dir() and target.is_dir()):
             raise
         if not _exchange(temporary, target):
             _move_both(temporary, target)
@@ -122,10 +121,13 @@ def remove_leftovers(parent: Path) -> None:
     """Removes the temporary folders in a folder that killed processes have left.
 
     A folder that had been moved away by `move_into_place` without its replacement is moved back.
+    A folder without a lock file stays, unless it is empty: it may be of another program.
     """
-    for folder in sorted(parent.glob(f"{_PREFIX}*")):
-        descriptor = _lock(folder / LOCK, wait=False) if folder.is_dir() else None
-        if descriptor is None:  # in use
+    for folder in sorted(parent.glob(_PREFIX + "[0-9a-f]" * _DIGITS)):
+        descriptor = _lock(folder / LOCK, wait=False)
+        if descriptor is None:  # in use, or killed before it was locked
+            with suppress(OSError):
+                folder.rmdir()
             continue
         for old in (folder / _OLD).glob("*"):
             if not (parent / old.name).exists():
@@ -168,7 +170,10 @@ def last_use(folder: Path) -> float:
 
 @contextmanager
 def unused(folder: Path) -> Iterator[bool]:
-    """Locks a cache folder if no process uses it; yields whether that is so."""
+    """Locks a cache folder if no process uses it; yields whether that is so.
+
+    A folder without a `.lock` counts as used: it may be of another program.
+    """
     descriptor = _lock(folder / LOCK, wait=False)
     try:
         yield descriptor is not None
@@ -187,16 +192,16 @@ def remove_unused(folder: Path) -> bool:
 
 
 def _lock(file: Path, *, shared: bool = False, wait: bool = True) -> int | None:
-    """Creates and locks a file; returns a descriptor whose closing ends the lock.
+    """Locks a file; returns a descriptor whose closing ends the lock.
 
     Returns None if another process holds the lock or removes the file, or where the file system has
-    no locks.
+    no locks. The file is created if the lock is to be awaited.
 
     Raises:
         OSError: The folder of the file cannot be written, and the lock was to be awaited.
     """
     try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(file, os.O_RDWR | (os.O_CREAT if wait else 0), 0o666)
     except OSError as error:
         if wait and not isinstance(error, FileNotFoundError):
             raise

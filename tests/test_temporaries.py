@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from fseft import api, temporaries, workspace
+from fseft.errors import FseftError
 from fseft.temporaries import (
     in_use,
     last_use,
@@ -103,6 +105,49 @@ def test_a_folder_between_old_and_new_is_restored(tmp_path, monkeypatch):
     assert list(tmp_path.rglob("*")) == [model, model / "old"]
 
 
+@pytest.mark.parametrize(
+    "name", [".tmp-thesis", ".tmp-0123456789ab", ".fseft-tmp-mine", ".fseft-tmp-0123456789ab"]
+)
+def test_a_folder_of_another_program_stays(tmp_path, name):
+    """Also one of the same name, as long as fseft has put no lock file into it."""
+    chapter = tmp_path / name / "chapter.txt"
+    chapter.parent.mkdir()
+    chapter.touch()
+    write_text(tmp_path / "other.txt", "new")
+    assert list(chapter.parent.iterdir()) == [chapter]
+
+
+def test_a_folder_of_a_process_killed_before_it_was_locked_is_removed(tmp_path):
+    (tmp_path / ".fseft-tmp-0123456789ab").mkdir()
+    write_text(tmp_path / "other.txt", "new")
+    assert list(tmp_path.iterdir()) == [tmp_path / "other.txt"]
+
+
+def test_a_folder_is_replaced_where_the_system_refuses_to_rename_onto_one(tmp_path, monkeypatch):
+    """As Windows does, with a permission error."""
+    write_text(tmp_path / "model" / "old", "")
+    replace = type(tmp_path).replace
+
+    def refuse(source, target):
+        if target.is_dir():
+            raise PermissionError(errno.EACCES, "Access is denied")
+        return replace(source, target)
+
+    monkeypatch.setattr(type(tmp_path), "replace", refuse)
+    monkeypatch.setattr(temporaries, "_exchange", lambda *_: False)
+    with atomic_write(tmp_path / "model") as temporary:
+        temporary.mkdir()
+        (temporary / "new").touch()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "model", tmp_path / "model" / "new"]
+
+
+def test_a_folder_in_the_place_of_a_file_stays(tmp_path):
+    write_text(tmp_path / "a.txt" / "chapter", "")
+    with pytest.raises(FseftError):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt" / "chapter").is_file()
+
+
 def test_names_may_be_as_long_as_the_file_system_permits(tmp_path):
     path = tmp_path / ("a" * 251 + ".txt")
     write_text(path, "new")
@@ -144,7 +189,7 @@ def test_a_file_system_without_locks_keeps_everything(tmp_path, monkeypatch):
         pass
     remove_leftovers(tmp_path)
     assert {path.suffix for path in tmp_path.rglob("*")} == {"", ".txt"}
-    assert len(list(tmp_path.glob(".tmp-*"))) == 1
+    assert len(list(tmp_path.glob(".fseft-tmp-*"))) == 1
 
 
 def test_a_folder_is_removed_in_one_step(tmp_path, monkeypatch):
@@ -165,7 +210,8 @@ def test_a_folder_is_removed_in_one_step(tmp_path, monkeypatch):
 
 def test_a_model_whose_replacement_was_killed_is_found(tmp_path):
     """Where folders cannot be exchanged, the next command restores it."""
-    previous = tmp_path / "models" / ".tmp-0123456789ab" / "old" / "mine"
+    previous = tmp_path / "models" / ".fseft-tmp-0123456789ab" / "old" / "mine"
     write_text(previous / "model.json", "{}")
+    write_text(previous.parents[1] / ".lock", "")
     assert "mine" in api.list_models(tmp_path)
     assert not previous.exists()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-CHECKPOINTS = "checkpoint-*.pt"
+CHECKPOINTS = f"checkpoint-{'[0-9]' * 6}.pt"
 """Pattern of the names of files in a `CheckpointFolder`."""
 FACTS = "facts"
 """Key of a state: the settings of the training, as text by name."""

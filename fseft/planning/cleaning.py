@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
     from fseft.workspace import Workspace
 
+logger = logging.getLogger(__name__)
+
 
 def clean(workspace: Workspace, *, everything: bool = False) -> list[Path]:
     """Removes preprocessed cases whose files have changed since, or of an earlier version.
 
-    These are cases that are not in the fingerprint of their dataset. What a process uses stays;
-    everything that is removed is made again when it is needed.
+    These are cases that are not in the fingerprint of their dataset. What a process uses stays, and
+    all cases of a dataset whose fingerprint is missing or damaged; everything that is removed is
+    made again when it is needed.
 
     Args:
         workspace: The workspace.
@@ -35,29 +38,34 @@ def clean(workspace: Workspace, *, everything: bool = False) -> list[Path]:
     removed: list[Path] = []
     for dataset in sorted((workspace.root / "preprocessed").glob("*")):
         remove_leftovers(dataset)
-        contents = _current_contents(workspace, dataset.name)
+        contents = None if everything else _current_contents(workspace, dataset.name)
         for cache in sorted(dataset.glob("[!.]*")):
             remove_leftovers(cache)
             if everything:
                 removed += [cache] if remove_unused(cache) else []
-            elif not cache.name.startswith("features-"):
+            elif contents is not None and not cache.name.startswith("features-"):
                 removed += _remove_outdated(cache, contents)
     return removed
 
 
-def _current_contents(workspace: Workspace, dataset: str) -> set[str]:
-    """Returns the content keys of the cases of a dataset when it was planned last."""
-    with suppress(FseftError):
+def _current_contents(workspace: Workspace, dataset: str) -> set[str] | None:
+    """Returns the content keys of the cases of a dataset when it was planned last, if known."""
+    try:
         fingerprint = read_document(workspace.fingerprint(dataset), Fingerprint)
-        return {case.content for case in fingerprint.cases}
-    return set()
+    except FseftError as error:
+        logger.warning("%s: its preprocessed cases are kept (%s)", dataset, error)
+        return None
+    return {case.content for case in fingerprint.cases}
 
 
 def _remove_outdated(cache: Path, contents: set[str]) -> list[Path]:
     """Removes the cases with other contents, unless a process uses the cache."""
+    from fseft.volume.cache import META
+
     removed = []
     with unused(cache) as is_unused:
-        for case in sorted(cache.glob("[!.]*")) if is_unused else ():
+        for meta in sorted(cache.glob(f"[!.]*/{META}")) if is_unused else ():
+            case = meta.parent
             if case.name.rpartition("-")[2] not in contents:
                 remove_folder(case)
                 removed.append(case)

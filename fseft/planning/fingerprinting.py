@@ -166,5 +166,6 @@ def _load_or_measure(
 
 
 def _delete_outdated(folder: Path, current: Iterable[Path]) -> None:
-    for file in set(folder.glob("*.npz")) - set(current):
+    digits = "[0-9a-f]" * 16  # of a key; other files are not of fseft
+    for file in set(folder.glob(f"{digits}.npz")) - set(current):
         file.unlink(missing_ok=True)

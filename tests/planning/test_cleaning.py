@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fseft import api
@@ -45,8 +47,37 @@ def test_cases_of_former_files_and_versions_are_removed(blobs, workspace):
 def test_everything_is_removed_except_what_is_used(blobs, workspace):
     folder = preprocess(blobs, workspace).folder
     features = workspace.features("blobs", "0123")
-    write_text(features / "a.txt", "")
+    with in_use(features):
+        write_text(features / "a.txt", "")
     with in_use(folder):
         assert api.clean(workspace=workspace, everything=True) == [features]
     assert api.clean(workspace=workspace, everything=True) == [folder]
     assert api.clean(workspace=workspace, everything=True) == []
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{")])
+def test_cases_without_a_fingerprint_to_compare_stay(blobs, workspace, damage, caplog):
+    cases = set(preprocess(blobs, workspace).folder.iterdir())
+    damage(workspace.fingerprint("blobs"))
+    assert api.clean(workspace=workspace) == []
+    assert "blobs: its preprocessed cases are kept" in caplog.text
+    assert all(case.exists() for case in cases)
+
+
+def test_files_of_another_program_stay(blobs, workspace):
+    """The workspace may be a folder with other content."""
+    scan = workspace.root / "preprocessed" / "study" / "scans" / "a" / "scan.txt"
+    notes = preprocess(blobs, workspace).folder / "notes" / "a.txt"
+    measurements = workspace.fingerprint("blobs").parent / "cases" / "mine.npz"
+    for file in (scan, notes, measurements):
+        write_text(file, "")
+    (blobs / "imagesTr" / "a_0000.nii.gz").write_bytes(
+        (blobs / "imagesTr" / "b_0000.nii.gz").read_bytes()
+    )
+    preprocess(blobs, workspace)
+    api.clean(workspace=workspace)
+    assert scan.is_file()
+    assert notes.is_file()
+    assert measurements.is_file()
+    api.clean(workspace=workspace, everything=True)
+    assert scan.is_file()

@@ -287,8 +287,9 @@ def test_a_licence_is_inherited_and_another_one_is_reported(base, workspace, log
 
 
 def test_what_a_kill_amid_a_save_left_is_removed(base, workspace):
-    left = workspace.model("made") / ".tmp-0123456789ab" / "new" / "checkpoint-000001.pt"
+    left = workspace.model("made") / ".fseft-tmp-0123456789ab" / "new" / "checkpoint-000001.pt"
     left.parent.mkdir(parents=True)
+    (left.parents[1] / ".lock").touch()
     left.write_bytes(b"half")
     pretrain(base, workspace)
     assert not left.parents[1].exists()

@@ -32,7 +32,7 @@ def saved(forks, tmp_path_factory):
 def test_a_killed_command_can_be_repeated(name, saved, forks):
     before, events, expected = saved[name]
     rng = random.Random(name)
-    assert not any(".tmp-" in path for path in expected)
+    assert not any(".fseft-tmp-" in path for path in expected)
     for _ in range(KILLS):
         kill = {"kill_at": rng.randint(1, events), "half": rng.random() < 0.5}
         forks.restore(before)
