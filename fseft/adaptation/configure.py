@@ -15,7 +15,7 @@ from fseft.learn.training.prefetch import derived_seed
 from fseft.planning.fingerprinting import TrainingLabels
 from fseft.planning.options import plan_options
 from fseft.planning.plan import measure, plan_adaptation
-from fseft.planning.training_step import steps_in_time
+from fseft.planning.training_step import CROPS, MIN_CROPS, steps_in_time
 from fseft.registry import registry
 from fseft.schemas import TrainingSet
 from fseft.volume.image import content_digest
@@ -94,10 +94,15 @@ class AdaptRequest:
 
     @property
     def plan_options(self) -> PlanOptions:
-        """The values of the plan that the user sets."""
+        """The values of the plan that the user sets.
+
+        Features are extracted crop by crop: their number does not matter to the memory.
+        """
+        training = self.method.training
         return plan_options(
             spacing_mm=self.spacing_mm,
             patch_size=self.patch_size,
+            crops_per_step=None if self.method.caches_features else training.crops_per_step,
             minutes=self.minutes,
             memory_bytes=self.memory_bytes,
             device=self.device,
@@ -144,8 +149,16 @@ class AdaptConfig:
 
     @property
     def crops_per_step(self) -> int:
-        """Crops per step: as set for the training, or else as planned."""
-        return self.training.crops_per_step or self.plan.crops_per_step
+        """Crops per step: as set for the training, or else as planned.
+
+        The fewest that a plan has if the steps of the whole network take long do not apply to
+        cached features.
+        """
+        if self.training.crops_per_step is not None:
+            return self.training.crops_per_step
+        crops, by_hand = self.plan.crops_per_step, self.plan.options.crops_per_step
+        is_cheap = self.request.method.caches_features and self.request.minutes is None
+        return CROPS if is_cheap and crops == MIN_CROPS and not by_hand else crops
 
     @property
     def backbone_sha256(self) -> str:
@@ -221,13 +234,16 @@ def _plan(
 def _within_budget(request: AdaptRequest, plan: Plan) -> AdaptRequest:
     """Applies the time budget of the plan, where neither minutes nor epochs are set.
 
-    A default budget becomes a number of epochs, with which a repeated run has the same result.
+    A default budget becomes a number of epochs, with which a repeated run has the same result. It
+    does not limit steps on cached features, which cost little.
     """
     training = request.method.training
     if request.minutes or plan.minutes is None or "epochs" in training.model_fields_set:
         return request
     if plan.options.minutes is not None:
         return replace(request, minutes=plan.minutes)
+    if request.method.caches_features:
+        return request
     steps = steps_in_time(plan, training.crops_per_step or plan.crops_per_step)
     epochs = min(training.epochs, ceil(steps / request.k))
     shorter = training.model_copy(update={"epochs": epochs})

@@ -12,6 +12,7 @@ from fseft.planning.fingerprinting import fingerprint_dataset, restrict_labels
 from fseft.planning.options import NO_OPTIONS
 from fseft.planning.training_step import (
     MEMORY_FRACTION,
+    check_crops,
     choose_step,
     find_resources,
     for_minutes,
@@ -139,20 +140,39 @@ def plan_adaptation(
         workspace: Where plans are stored.
         fingerprint: Fingerprint of the dataset.
         labels: The training labels.
-        options: What the user sets; all but `minutes` replaces the stored plan.
+        options: What the user sets; all but `minutes` and `crops_per_step` replaces the stored
+            plan.
         name: Name of an alternative plan, which must exist.
 
     Raises:
-        FseftError: As for `make_plan` and `stored_plan`.
+        FseftError: As for `make_plan` and `stored_plan`; the options contradict the plan of this
+            name, or its memory is too small for the crops.
     """
+    replacing = options.model_copy(update={"minutes": None, "crops_per_step": None})
     plan = None
-    if name or options.model_copy(update={"minutes": None}) == NO_OPTIONS:
+    if name or replacing == NO_OPTIONS:
         plan = stored_plan(dataset, model, workspace, fingerprint, name)
     if plan is None:
         plan = plan_for(model, fingerprint, options, dataset=dataset, labels=labels)
+    else:
+        _check_named(name, plan, replacing)
+        check_crops(plan, options.crops_per_step, len(fingerprint.labels))
     return _restrict_intensity(
         for_minutes(plan, options.minutes), model.card.contract, dataset, labels.cases
     )
+
+
+def _check_named(name: str, plan: Plan, options: PlanOptions) -> None:
+    """Refuses options that contradict a plan chosen by its name, which they would not change."""
+    if options.device != NO_OPTIONS.device and select_device(options.device) == plan.device:
+        options = options.model_copy(update={"device": NO_OPTIONS.device})
+    if contradicting := options.model_dump(exclude_defaults=True):
+        parameters = {"spacing_mm": "spacing", "patch_size": "patch", "memory_bytes": "memory"}
+        names = ", ".join(f"`{parameters.get(key, key)}`" for key in contradicting)
+        raise FseftError(
+            f"the plan {name!r} decides {names}",
+            hint="Make another plan with these values, or leave them out.",
+        )
 
 
 def plan_for(

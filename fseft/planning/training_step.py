@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any, Literal
 
-from fseft.errors import FseftError
+from fseft.errors import FseftError, pluralise
 from fseft.experiment.devices import select_device
 from fseft.planning.rules import shrink_patch
 
@@ -31,8 +31,11 @@ DEFAULT_MINUTES = (2, 30)
 """Shortest and longest default time budget on a CPU."""
 MEMORY_FRACTION = 0.8
 """Fraction of the memory that a plan uses by default: free memory of a GPU, all of a computer."""
-FLOPS_PER_SECOND = {"cpu": 2e10, "cuda": 1e13}
-"""Nominal speed of a CPU core and of a GPU, from which the duration of a step is estimated."""
+FLOPS_PER_SECOND = {"cpu": 8e10, "cuda": 1e13}
+"""Nominal speed of four CPU cores and of a GPU, from which the duration of a step is estimated.
+
+Independent of the machine, as default epochs and crops follow from it: a run resumes elsewhere.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def plan_budget(options: PlanOptions, crop_seconds: float, device: Device) -> Bu
     shortest, longest = DEFAULT_MINUTES
     needed = ceil(DEFAULT_STEPS * crops * crop_seconds / 60)
     minutes = min(max(needed, shortest), longest)
-    steps = f"{DEFAULT_STEPS} steps of {crops} crops take about {needed} minutes on this CPU"
+    steps = f"{DEFAULT_STEPS} steps of {crops} crops take about {needed} minutes on 4 CPU cores"
     limit = ", more than the default limit" if needed > longest else ""
     return Budget(minutes, crops, f"{steps}{limit}; minutes or epochs can be set")
 
@@ -145,6 +148,34 @@ def for_minutes(plan: Plan, minutes: float | None) -> Plan:
     return plan.model_copy(update={"crops_per_step": crops, "minutes": minutes})
 
 
+def check_crops(plan: Plan, crops: int | None, labels: int) -> None:
+    """Refuses more crops per step than the memory limit of a plan allows.
+
+    Args:
+        plan: The plan.
+        crops: Crops per step; None for those of the plan.
+        labels: Number of structures.
+
+    Raises:
+        FseftError: The training step does not fit.
+    """
+    from fseft.learn.training.memory_estimate import training_bytes
+
+    if crops is None or crops <= plan.crops_per_step:
+        return
+    grid, limit = plan.preprocessing, find_resources(plan.options).limit
+    needed = training_bytes(
+        plan.architecture,
+        plan.hparams,
+        in_channels=len(grid.intensity),
+        out_channels=1 + labels,
+        patch_size=grid.patch_size,
+        crops=crops,
+    )
+    if needed > limit:
+        raise _too_large(plan.architecture, needed, grid.patch_size, crops, limit)
+
+
 def steps_in_time(plan: Plan, crops: int) -> int:
     """Estimates the training steps that the time budget of a plan, which has one, allows.
 
@@ -175,18 +206,15 @@ def crop_seconds(
         hparams: Its hyper-parameters.
         in_channels: Channels of the image.
         patch: Voxels of a patch along (i, j, k).
-        device: Device of the training; a CPU is used with all threads of PyTorch.
+        device: Device of the training.
 
     Returns:
         Seconds, at the nominal speed `FLOPS_PER_SECOND` of the device.
     """
-    import torch
-
     from fseft.learn.training.memory_estimate import training_flops
 
-    cores = torch.get_num_threads() if device == "cpu" else 1
     flops = training_flops(architecture, hparams, in_channels=in_channels, patch_size=patch)
-    return flops / (FLOPS_PER_SECOND[device] * cores)
+    return flops / FLOPS_PER_SECOND[device]
 
 
 def choose_step(
@@ -216,7 +244,7 @@ def choose_step(
     )
     budget = plan_budget(options, seconds, resources.device)
     fewest = _fewest_crops(card, resources, options)
-    for patch, crops in _candidates(grid, model, budget.crops, fewest):
+    for patch, crops in _candidates(grid, model, budget.crops, fewest, options):
         needed = training_bytes(
             card.architecture,
             card.hparams,
@@ -234,10 +262,16 @@ def choose_step(
                 crops_reason=_crops_reason(crops, seconds, budget, options),
             )
             return step, budget
-    raise FseftError(
-        f"the smallest training step of {card.architecture} needs {show_bytes(needed)} "
-        f"(one crop of {_times(patch)} voxels), the limit is {show_bytes(resources.limit)}",
-        hint="Raise `memory`, or use a smaller model.",
+    raise _too_large(card.architecture, needed, patch, crops, resources.limit)
+
+
+def _too_large(architecture: str, needed: int, patch: Triple, crops: int, limit: int) -> FseftError:
+    """Returns the error of a training step, of which no smaller one may be taken."""
+    return FseftError(
+        f"the smallest training step of {architecture} needs {show_bytes(needed)} "
+        f"({pluralise(crops, 'crop')} of {_times(patch)} voxels), the limit is "
+        f"{show_bytes(limit)}",
+        hint="Raise `memory`, or use a smaller model, patch or number of crops.",
     )
 
 
@@ -251,9 +285,12 @@ def _fewest_crops(card: ModelCard, resources: Resources, options: PlanOptions) -
 
 
 def _candidates(
-    grid: Grid, model: FoundationModel, max_crops: int, min_crops: int
+    grid: Grid, model: FoundationModel, max_crops: int, min_crops: int, options: PlanOptions
 ) -> Iterator[tuple[Triple, int]]:
-    """Yields patch sizes and crops per step, best first: fewer crops before a smaller patch."""
+    """Yields patch sizes and crops per step, best first: fewer crops before a smaller patch.
+
+    Values that the user sets stay.
+    """
     from fseft.learn.networks.backbone import patch_limits
 
     limits = patch_limits(model.architecture(), model.card.hparams)
@@ -261,18 +298,21 @@ def _candidates(
     while size is not None:
         for crops in range(max_crops, min(max_crops, min_crops) - 1, -1):
             yield size, crops
+        if options.patch_size is not None:
+            return
         patch = size
         size = shrink_patch(size, grid.spacing_mm, limits.divisor, limits.minimum)
-    yield patch, 1
+    if options.crops_per_step is None:
+        yield patch, 1
 
 
 def _patch_reason(
     patch: Triple, card: ModelCard, grid: Grid, resources: Resources, options: PlanOptions
 ) -> str:
-    if patch != grid.patch_size:
-        return f"{_times(grid.patch_size)} would not fit the memory"
     if options.patch_size is not None:
         return "set by hand"
+    if patch != grid.patch_size:
+        return f"{_times(grid.patch_size)} would not fit the memory"
     if card.contract.patch_size is not None:
         return "as the model was trained"
     side = 64 if resources.device == "cpu" else 128
@@ -282,10 +322,10 @@ def _patch_reason(
 
 
 def _crops_reason(crops: int, seconds: float, budget: Budget, options: PlanOptions) -> str:
-    if crops < budget.crops:
-        return f"{budget.crops} would not fit the memory"
     if options.crops_per_step is not None:
         return "set by hand"
+    if crops < budget.crops:
+        return f"{budget.crops} would not fit the memory"
     if budget.minutes is None:
         return "as in the FSEFT paper"
     steps = 60 * budget.minutes / (crops * seconds)

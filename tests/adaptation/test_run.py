@@ -34,7 +34,7 @@ from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
 from fseft.learn.training.memory_estimate import OVERHEAD_BYTES
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
-from fseft.planning.training_step import steps_in_time
+from fseft.planning.training_step import FLOPS_PER_SECOND, steps_in_time
 from fseft.plugin import ReporterSpec, hookimpl
 from fseft.registration import Plugin
 from fseft.registry import Registry, registry
@@ -706,6 +706,59 @@ def test_an_alternative_plan_is_used_by_name(request_for, workspace, blobs):
     api.plan(blobs, "tiny", workspace=workspace, spacing_mm=(2, 2, 2), name="coarse")
     config = configure(request_for(device="auto", plan_name="coarse"), workspace)
     assert config.plan.preprocessing.spacing_mm == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"spacing_mm": (1, 1, 1)}, "spacing"),
+        ({"patch_size": (32, 32, 32)}, "patch"),
+        ({"memory_bytes": 10**9}, "memory"),
+    ],
+)
+def test_options_that_an_alternative_plan_decides_are_refused(
+    request_for, workspace, blobs, options, name
+):
+    api.plan(blobs, "tiny", workspace=workspace, device="cpu", name="fixed")
+    with pytest.raises(FseftError, match=f"the plan 'fixed' decides `{name}`"):
+        configure(request_for(plan_name="fixed", **options), workspace)
+
+
+def test_another_device_than_that_of_an_alternative_plan_is_refused(
+    request_for, workspace, blobs, monkeypatch
+):
+    _, plan = api.plan(blobs, "tiny", workspace=workspace, device="cpu", name="fixed")
+    request = request_for(device="cpu", plan_name="fixed")
+    assert configure(request, workspace).plan.device == "cpu"
+    elsewhere = plan.model_copy(update={"device": "cuda"})
+    write_document(workspace.plan("blobs", "tiny", "fixed"), elsewhere)
+    monkeypatch.setattr("fseft.planning.plan._is_available", lambda _: True)
+    with pytest.raises(FseftError, match="the plan 'fixed' decides `device`"):
+        configure(request, workspace)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_crops_that_exceed_the_memory_are_refused(workspace, blobs, planned):
+    memory = OVERHEAD_BYTES + 50_000_000
+    request = adapt_request(blobs, "tiny", "lora", workspace, k=1, settings=("crops_per_step=500",))
+    if planned:
+        api.plan(blobs, "tiny", workspace=workspace, device="cpu", memory_bytes=memory)
+        request = replace(request, device="auto")
+    else:
+        request = replace(request, memory_bytes=memory)
+    with pytest.raises(FseftError, match=r"500 crops of .* voxels"):
+        configure(request, workspace)
+
+
+def test_the_time_of_the_whole_network_does_not_limit_steps_on_cached_features(
+    workspace, blobs, monkeypatch
+):
+    monkeypatch.setitem(FLOPS_PER_SECOND, "cpu", 1e7)
+    training = {}
+    for method in ("linear-probe", "lora"):
+        config = configure(adapt_request(blobs, "tiny", method, workspace, k=2), workspace)
+        training[method] = (config.training.epochs < 200, config.crops_per_step)
+    assert training == {"linear-probe": (False, 6), "lora": (True, 2)}
 
 
 def test_other_wording_of_a_plan_does_not_repeat_a_run(request_for, workspace, blobs):

@@ -18,7 +18,7 @@ from fseft.planning.fingerprinting import TrainingLabels
 from fseft.planning.label_round_trip import label_round_trip
 from fseft.planning.options import plan_options
 from fseft.planning.plan import make_plan, measure, plan_adaptation, stored_plan
-from fseft.planning.training_step import for_minutes
+from fseft.planning.training_step import for_minutes, steps_in_time
 from fseft.schemas import Contract, Intensity, ModelCard, Plan, PlanOptions
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
@@ -295,6 +295,15 @@ def test_a_cpu_has_a_default_time_budget_with_a_reason(dataset, store):
     assert plan.crops_per_step == 2
 
 
+def test_the_default_time_budget_does_not_depend_on_the_threads(dataset, store, monkeypatch):
+    def steps(threads):
+        monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+        _, plan = plan_of(dataset, "none", store, device="cpu")
+        return plan.minutes, steps_in_time(plan, plan.crops_per_step)
+
+    assert steps(1) == steps(64)
+
+
 def test_other_minutes_reduce_the_crops_that_nobody_has_set(dataset, store):
     _, plan = plan_of(dataset, "none", store, device="cpu", minutes=1000)
     assert for_minutes(plan, None) == plan
@@ -310,6 +319,22 @@ def test_values_set_by_hand_go_first(dataset, store):
     assert (chosen.spacing_mm, chosen.patch_size, plan.crops_per_step) == tuple(by_hand.values())
     names = ("spacing", "patch size", "crops per step")
     assert [decisions(plan)[name].reason for name in names] == ["set by hand"] * 3
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "step"),
+    [
+        ({"patch_size": (64, 64, 64)}, "1 crop of 64×64×64 voxels"),
+        ({"crops_per_step": 20}, "20 crops of 32×32×32 voxels"),
+        ({"patch_size": (64, 64, 64), "crops_per_step": 3}, "3 crops of 64×64×64 voxels"),
+    ],
+)
+def test_values_set_by_hand_do_not_shrink_for_the_memory(dataset, store, by_hand, step):
+    limit = training_bytes(
+        "resunet", {}, in_channels=1, out_channels=3, patch_size=(32, 32, 32), crops=2
+    )
+    with pytest.raises(FseftError, match=step):
+        plan_of(dataset, "none", store, device="cpu", memory_bytes=limit, **by_hand)
 
 
 @pytest.mark.parametrize(
