@@ -121,7 +121,8 @@ def preprocess(
 ) -> Preprocessed:
     """Resamples all cases of a dataset to the grid of a model, into the cache of the workspace.
 
-    A stored plan is used if it is up to date. The arguments are as for `plan`.
+    A stored plan is used if it is up to date, and neither memory nor device is set; it is never
+    replaced. The arguments are as for `plan`.
 
     Args:
         dataset: Folder of the dataset.
@@ -131,7 +132,7 @@ def preprocess(
         workers: Processes, or the address of a dask scheduler.
         strict: Refuse images without a label, labels without an image, and unused files.
         reader: Name of the reader; empty for the one that detects the layout.
-        workspace: Folder for fingerprint, plan and cache.
+        workspace: Folder for fingerprint and cache, with the plan.
         callbacks: Observe the progress.
 
     Returns:

@@ -24,14 +24,15 @@ from fseft.metrics.selection import (
 )
 from fseft.model_zoo.adapter_file import versions
 from fseft.parallel import default_workers, each_case
-from fseft.planning.plan import make_plan
+from fseft.planning.fingerprinting import TrainingLabels
+from fseft.planning.plan import measure, plan_adaptation
 from fseft.planning.preprocessing import preprocess
 from fseft.registry import registry
 from fseft.schemas import PlanOptions
 from fseft.workspace import Workspace, exclusive_lock, write_document, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from fseft.benchmarking.configure import BenchmarkRequest
     from fseft.parallel import Workers
@@ -136,26 +137,19 @@ def _check_success(trials: Sequence[Trial], failed: Mapping[str, Exception]) -> 
 def _prepare(
     request: BenchmarkRequest, workspace: Workspace, callbacks: Callbacks
 ) -> BenchmarkData:
-    """Plan for each model, split off the test cases, and preprocess the training cases."""
-    plans = []
+    """Splits off the test cases, plans as the trials will, and preprocesses the training cases."""
     for model in request.models:
-        fingerprint, plan = make_plan(
-            request.dataset,
-            model,
-            workspace,
-            PlanOptions(memory_bytes=request.memory_bytes, device=request.device),
-            workers=request.workers,
-            callbacks=callbacks,
-            reuse=True,
+        fingerprint = measure(
+            request.dataset, model, workspace, workers=request.workers, callbacks=callbacks
         )
-        plans.append(plan)
     structures = tuple(select_labels(fingerprint, request.labels))
     test_split = _split(request, fingerprint, structures)
+    planned = _plans(request, workspace, fingerprint, test_split, structures)
+    plans = [plan for plan, _ in planned]
     warnings = _distinct_warnings(plans)
     for warning in (*warnings, *_doubts(request, test_split, plans[0].device)):
         logger.warning("%s", warning)
-    cases = _training_cases(request, fingerprint, test_split)
-    for plan in plans:
+    for plan, cases in planned:
         preprocess(
             request.dataset,
             plan,
@@ -171,15 +165,23 @@ def _distinct_warnings(plans: Iterable[Plan]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(warning for plan in plans for warning in plan.warnings))
 
 
-def _training_cases(
-    request: BenchmarkRequest, fingerprint: Fingerprint, test_split: TestSplit
-) -> list[str]:
-    """Returns the cases that any trial trains on."""
+def _plans(
+    request: BenchmarkRequest,
+    workspace: Workspace,
+    fingerprint: Fingerprint,
+    test_split: TestSplit,
+    structures: Collection[str],
+) -> list[tuple[Plan, tuple[str, ...]]]:
+    """Returns the plans that the trials will make of their training cases, with these cases."""
+    options = PlanOptions(memory_bytes=request.memory_bytes, device=request.device)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
-    cases: set[str] = set()
-    for seed in request.seeds:
-        cases.update(select_support(labelled, max(request.ks), seed, test_split.pool))
-    return sorted(cases)
+    plans = []
+    for model, k, seed in product(request.models, request.ks, request.seeds):
+        cases = select_support(labelled, k, seed, test_split.pool)
+        labels = TrainingLabels(frozenset(cases), frozenset(structures))
+        plan = plan_adaptation(request.dataset, model, workspace, fingerprint, labels, options)
+        plans.append((plan, cases))
+    return plans
 
 
 def _split(

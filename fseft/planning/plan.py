@@ -9,7 +9,9 @@ from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
 from fseft.planning.fingerprinting import fingerprint_dataset, restrict_labels
+from fseft.planning.grid import plan_grid
 from fseft.planning.options import NO_OPTIONS
+from fseft.planning.rules import show_sides
 from fseft.planning.training_step import (
     MEMORY_FRACTION,
     check_crops,
@@ -18,24 +20,19 @@ from fseft.planning.training_step import (
     for_minutes,
     show_bytes,
 )
-from fseft.registry import registry
 from fseft.schemas import Contract, Decision, Fingerprint, Plan, PlanOptions, Preprocessing
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection
 
-    from fseft.learn.networks.roles import PatchLimits
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.planning.fingerprinting import TrainingLabels
     from fseft.planning.spacing import Grid
     from fseft.planning.training_step import Budget, Device, Resources, TrainingStep
-    from fseft.schemas import Dataset, ModelCard, Triple
+    from fseft.schemas import Dataset, ModelCard
     from fseft.workspace import Workspace
-
-VOXEL_BUDGETS: Mapping[Device, int] = {"cpu": 64**3, "cuda": 128**3}
-"""Voxels of a patch: a CPU processes them in seconds."""
 
 
 def make_plan(
@@ -59,7 +56,8 @@ def make_plan(
         name: Name of an alternative plan.
         workers: Processes, or the address of a dask scheduler.
         callbacks: Observe the fingerprinting.
-        reuse: Return the stored plan, see `stored_plan`, if there are no options.
+        reuse: Return the stored plan, see `stored_plan`, if there are no options; a plan that is
+            made instead is not written.
 
     Returns:
         The fingerprint and the plan.
@@ -74,7 +72,8 @@ def make_plan(
         if stored:
             return fingerprint, stored
     plan = plan_for(model, fingerprint, options, dataset=dataset)
-    write_document(workspace.plan(dataset.name, model.name, name), plan)
+    if not reuse:
+        write_document(workspace.plan(dataset.name, model.name, name), plan)
     return fingerprint, plan
 
 
@@ -197,7 +196,7 @@ def plan_for(
     card, contract = model.card, model.card.contract
     resources = find_resources(options)
     known = fingerprint if labels is None else restrict_labels(fingerprint, labels)
-    grid = _grid(model, known, resources.device, options, dataset)
+    grid = plan_grid(model, known, resources.device, options, dataset)
     step, budget = choose_step(model, fingerprint, grid, resources, options)
     intensity, intensity_reason = select_intensity_scheme(
         contract, fingerprint.modality, fingerprint.intensities
@@ -231,35 +230,6 @@ def plan_for(
     )
 
 
-def _grid(
-    model: FoundationModel,
-    fingerprint: Fingerprint,
-    device: Device,
-    options: PlanOptions,
-    dataset: Dataset | None,
-) -> Grid:
-    from fseft.planning.label_round_trip import label_round_trip
-    from fseft.planning.spacing import GridProblem
-
-    contract, limits = model.card.contract, _patch_limits(model)
-    _check_patch(options.patch_size or limits.minimum, limits)
-    round_trip = dataset and label_round_trip(dataset, fingerprint, contract.orientation)
-    problem = GridProblem(
-        contract=contract,
-        fingerprint=fingerprint,
-        divisor=limits.divisor,
-        minimum=limits.minimum,
-        voxel_budget=VOXEL_BUDGETS[device],
-        round_trip=round_trip or None,
-        spacing_mm=options.spacing_mm,
-        patch_size=options.patch_size,
-    )
-    grid: Grid = registry().factory("planner", options.planner)(problem)
-    if grid.patch_size != contract.patch_size:
-        _check_patch(grid.patch_size, limits)
-    return grid
-
-
 def _warnings(
     contract: Contract, fingerprint: Fingerprint, preprocessing: Preprocessing, grid: Grid
 ) -> tuple[str, ...]:
@@ -267,21 +237,6 @@ def _warnings(
 
     misfits = check_contract(contract, fingerprint, preprocessing)
     return *fingerprint.warnings, *misfits, *grid.warnings
-
-
-def _patch_limits(model: FoundationModel) -> PatchLimits:
-    from fseft.learn.networks.backbone import patch_limits
-
-    return patch_limits(model.architecture(), model.card.hparams)
-
-
-def _check_patch(patch: Triple, limits: PatchLimits) -> None:
-    """Refuses a patch that the network does not accept."""
-    if limits.nearest(patch) != patch:
-        raise FseftError(
-            f"a patch of {_times(patch)} voxels does not suit the network",
-            hint=f"Set multiples of {_times(limits.divisor)}, from {_times(limits.minimum)} on.",
-        )
 
 
 def _data_decisions(
@@ -292,7 +247,7 @@ def _data_decisions(
     schemes = dict.fromkeys(scheme.describe() for scheme in preprocessing.intensity)
     spacing = Decision(
         name="spacing",
-        value=f"{_times(grid.spacing_mm)} mm",
+        value=f"{show_sides(grid.spacing_mm)} mm",
         reason=grid.reason,
         rejected=grid.rejected,
     )
@@ -310,7 +265,7 @@ def _compute_decisions(
     architecture = _architecture_reason(model)
     minutes = "no limit" if budget.minutes is None else f"{budget.minutes:g} minutes"
     return (
-        _decision("patch size", f"{_times(step.patch)} voxels", step.patch_reason),
+        _decision("patch size", f"{show_sides(step.patch)} voxels", step.patch_reason),
         _decision("time budget", minutes, budget.reason),
         _decision("crops per step", str(step.crops), step.crops_reason),
         _decision("memory", show_bytes(step.memory_bytes), _memory_reason(resources)),
@@ -400,8 +355,11 @@ def _memory_reason(resources: Resources) -> str:
 
 
 def _architecture_reason(model: FoundationModel) -> str:
+    from fseft.learn.networks.backbone import patch_limits
+
+    divisor = patch_limits(model.architecture(), model.card.hparams).divisor
     origin = "the model's" if model.pretrained else "the network to train from random weights"
-    return f"{origin}; patch sides divisible by {_times(_patch_limits(model).divisor)}"
+    return f"{origin}; patch sides divisible by {show_sides(divisor)}"
 
 
 def _device_reason(resources: Resources) -> str:
@@ -410,7 +368,3 @@ def _device_reason(resources: Resources) -> str:
         if resources.device == "cpu"
         else "a CUDA device is available"
     )
-
-
-def _times(values: Sequence[float]) -> str:
-    return "×".join(f"{value:.4g}" for value in values)

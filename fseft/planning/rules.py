@@ -251,13 +251,13 @@ def median_extents(fingerprint: Fingerprint, orientation: str) -> Mapping[str, A
     return {name: np.median(sides, axis=0) for name, sides in extents.items()}
 
 
+def show_sides(values: Sequence[float]) -> str:
+    """Formats lengths along three axes as `64×64×32`."""
+    return "×".join(f"{value:.4g}" for value in values)
+
+
 def _round_up(length: float, step: int) -> int:
     return ceil(length / step - 1e-9) * step
-
-
-def _millimetres(values: Sequence[float] | Array) -> Millimetres:
-    i, j, k = (round(float(value), 5) for value in values)
-    return i, j, k
 
 
 def _mm(values: Sequence[float] | Array) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fseft.errors import FseftError, pluralise
 from fseft.experiment.devices import select_device
-from fseft.planning.rules import shrink_patch
+from fseft.planning.rules import show_sides, shrink_patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -269,7 +269,7 @@ def _too_large(architecture: str, needed: int, patch: Triple, crops: int, limit:
     """Returns the error of a training step, of which no smaller one may be taken."""
     return FseftError(
         f"the smallest training step of {architecture} needs {show_bytes(needed)} "
-        f"({pluralise(crops, 'crop')} of {_times(patch)} voxels), the limit is "
+        f"({pluralise(crops, 'crop')} of {show_sides(patch)} voxels), the limit is "
         f"{show_bytes(limit)}",
         hint="Raise `memory`, or use a smaller model, patch or number of crops.",
     )
@@ -312,7 +312,7 @@ def _patch_reason(
     if options.patch_size is not None:
         return "set by hand"
     if patch != grid.patch_size:
-        return f"{_times(grid.patch_size)} would not fit the memory"
+        return f"{show_sides(grid.patch_size)} would not fit the memory"
     if card.contract.patch_size is not None:
         return "as the model was trained"
     side = 64 if resources.device == "cpu" else 128
@@ -335,7 +335,3 @@ def _crops_reason(crops: int, seconds: float, budget: Budget, options: PlanOptio
 def show_bytes(count: int) -> str:
     """Formats bytes as `1.5 GB` or `300 MB`, in powers of 1000."""
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
-
-
-def _times(values: Triple) -> str:
-    return "×".join(f"{value:.4g}" for value in values)

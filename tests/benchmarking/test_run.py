@@ -18,6 +18,7 @@ from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.experiment.callbacks import Callbacks
 from fseft.metrics.fields import MetricColumn
+from fseft.planning.plan import plan_for
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 from tests.sample_data import write_dataset, write_model
@@ -81,6 +82,20 @@ def test_all_methods_have_the_same_training_cases_and_none_is_a_test_case(compar
     assert all(len(same) == 1 for same in supports.values())
     assert all(row.std["dice"] is not None for row in result.rows)
     assert len(result.test) == 2  # half of four
+
+
+def test_labels_of_test_cases_plan_nothing(compare, workspace, tmp_path, monkeypatch):
+    planned = []
+
+    def record(model, fingerprint, options=None, *, dataset=None, labels=None):
+        planned.append(labels.cases)
+        return plan_for(model, fingerprint, options, dataset=dataset, labels=labels)
+
+    monkeypatch.setattr("fseft.planning.plan.plan_for", record)
+    result = compare(methods=("full",), seeds=(0, 1))
+    assert planned
+    assert not frozenset(result.test) & frozenset.union(*planned)
+    assert not workspace.plan("blobs", "tiny").exists()
 
 
 def test_the_scores_are_those_of_predict_and_evaluate(compare, tmp_path, blobs):

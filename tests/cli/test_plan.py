@@ -15,6 +15,7 @@ from fseft.errors import FseftError
 from fseft.schemas import Plan
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
+from fseft.workspace import Workspace
 
 
 @pytest.fixture
@@ -84,6 +85,16 @@ def test_json_is_the_plan_and_nothing_else(call):
 def test_strict_refuses_what_is_incomplete(call):
     with pytest.raises(FseftError, match="1 image without a label"):
         call("plan", "--strict")
+
+
+def test_preprocess_keeps_the_plan_of_the_user(call, tmp_path):
+    path = Workspace(tmp_path / "w").plan("d", "none")
+    call("preprocess")
+    assert not path.exists()
+    call("plan", "--spacing", "2,2,2")
+    before = path.read_bytes()
+    call("preprocess", "--memory", "8GB")
+    assert path.read_bytes() == before
 
 
 def test_preprocess_reports_how_many_cases_it_processed(call):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from fseft.errors import FseftError
+from fseft.errors import FseftError, PluginError
 from fseft.experiment.callbacks import Callbacks
 from fseft.learn.training.memory_estimate import training_bytes
 from fseft.model_zoo.catalogue import find_model
@@ -18,6 +18,7 @@ from fseft.planning.fingerprinting import TrainingLabels
 from fseft.planning.label_round_trip import label_round_trip
 from fseft.planning.options import plan_options
 from fseft.planning.plan import make_plan, measure, plan_adaptation, stored_plan
+from fseft.planning.spacing import Grid
 from fseft.planning.training_step import for_minutes, steps_in_time
 from fseft.schemas import Contract, Intensity, ModelCard, Plan, PlanOptions
 from fseft.volume.geometry import Geometry
@@ -392,11 +393,27 @@ def test_another_planner_is_chosen_by_name(dataset, store):
 
 
 def test_a_stored_plan_stays_when_the_ranges_of_the_training_become_known(dataset, store):
-    def planned():
+    def planned(*, reuse):
         read, model = read_dataset(dataset), find_model("found", store)
-        return make_plan(read, model, store, reuse=True)[1]
+        return make_plan(read, model, store, reuse=reuse)[1]
 
     a_model(store)
-    before = planned()
+    before = planned(reuse=False)
     a_model(store, spacing_range_mm=(4.0, 5.0), structure_range_voxels=(5.0, 28.0))
-    assert planned() == before
+    assert planned(reuse=True) == before
+
+
+@pytest.mark.parametrize(
+    ("result", "options", "fault"),
+    [
+        ({"spacing_mm": (1, 1, 1)}, {}, "returned a dict, not a Grid"),
+        (Grid((1, 1, 1), (64, 64, 64), ""), {"spacing_mm": (2, 2, 2)}, "spacing of 2×2×2 mm"),
+        (Grid((1, 1, 1), (64, 64, 64), ""), {"patch_size": (32, 32, 32)}, "patch of 32×32×32"),
+    ],
+)
+def test_a_planner_that_breaks_its_contract_is_refused(
+    dataset, store, monkeypatch, result, options, fault
+):
+    monkeypatch.setattr("fseft.planning.spacing.native_grid", lambda _: result)
+    with pytest.raises(PluginError, match=f"the planner 'native' .*{fault}"):
+        plan_of(dataset, "none", store, device="cpu", planner="native", **options)
