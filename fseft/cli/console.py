@@ -36,7 +36,7 @@ def is_quiet() -> bool:
 
 def is_verbose() -> bool:
     """Whether details are printed (`--verbose`)."""
-    return logging.getLogger("fseft").level <= logging.DEBUG
+    return logging.getLogger("fseft").isEnabledFor(logging.DEBUG)
 
 
 @contextmanager

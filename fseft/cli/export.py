@@ -50,9 +50,10 @@ def export(
     workspace: Workspace = Path(),
     as_json: Json = False,
 ) -> None:
-    """Export an adapted network to ONNX, TorchScript, safetensors, a MONAI bundle or nnU-Net.
+    """Export an adapted network to ONNX, TorchScript, safetensors or a MONAI bundle.
 
-    The folder has the merged network, preprocessing.json and a model card.
+    The folder has the merged network, preprocessing.json and a model card. The package fseft-nnunet
+    adds the format nnunet.
 
     For example:
 

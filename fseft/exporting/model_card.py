@@ -85,7 +85,6 @@ def _training(manifest: Manifest) -> list[str]:
         f"{manifest.method.version}), {manifest.trained_parameters:,} trained parameters",
         "dataset": manifest.dataset,
         "labelled cases": f"{len(manifest.support)}: {', '.join(manifest.support)}",
-        "seed": str(manifest.seed),
     }
     return [f"- {name}: {escape_markdown(value)}" for name, value in facts.items()]
 

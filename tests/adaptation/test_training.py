@@ -105,12 +105,12 @@ def run(request_for, workspace, seen, tmp_path):
 def rounds(seen):
     """Return each validation image with the training images since the last one, and the rest."""
     found, trained = [], []
-    items = iter(seen)
+    items = iter(seen[: seen.index("finish")])  # then the adapter is scored on its training cases
     for item in items:
         if isinstance(item, tuple):
             found.append((next(items), trained))
             trained = []
-        elif item != "finish":
+        else:
             trained.append(item)
     return found, trained
 
@@ -132,7 +132,7 @@ def test_an_audit_sees_structures_and_neither_gradients_nor_dropout(run, seen):
     run()
     told = {item for item in seen if isinstance(item, tuple)}
     assert told == {("audit", False, False, 2)}
-    assert seen[-1] == "finish"
+    assert "finish" in seen
 
 
 def test_dropped_additions_are_neither_in_the_file_nor_in_the_loaded_network(run, seen, workspace):

@@ -16,7 +16,8 @@ def test_the_notebook_adapts_predicts_and_evaluates(tmp_path, monkeypatch, capsy
     for cell in cells:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)  # noqa: S102
-    assert names["losses"].values[-1] < names["losses"].values[0]
+    assert len(names["losses"].values) == 6
     assert set(names["scores"].classes) == {"liver", "spleen"}
+    assert names["scores"].mean["dice"] > 0.3
     assert names["labels"].shape == names["scan"].shape
     assert "patch size" in capsys.readouterr().out

@@ -421,7 +421,7 @@ OPTIONS = [
     ),
     (
         f"{SCRATCH} --set loss=dise",
-        ["unknown loss 'dise'", "Did you mean dice or dice_ce?"],
+        ["unknown loss 'dise'", "Did you mean dice or dice_ce or dice_wce?"],
     ),
     (f"{LORA} --set rnk=4", ["'lora' has no setting 'rnk'", "Did you mean rank"]),
     (f"{LORA} --set rank=4.5", ["setting rank=4.5", "whole number", "fseft show method lora"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,10 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
     from fseft.builtin.exporters.shared.comparison import require_equal_outputs, sample_input
 
     image = sample_input(manifest)
+    # Messages on the internals of the exporter, such as on torchvision, which is not needed.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the internals of the exporter
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network,
             (image,),
