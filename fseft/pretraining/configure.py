@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from fseft.learn.networks.roles import Architecture
+    from fseft.learn.networks.roles import Architecture, PatchLimits
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.pretraining.label_presence import MissingLabel
     from fseft.schemas import Dataset, Millimetres, Triple
@@ -207,12 +207,15 @@ def split_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     return training, hparams
 
 
-def check_request(request: PretrainRequest, architecture: Architecture) -> None:
+def check_request(
+    request: PretrainRequest, architecture: Architecture, hparams: Mapping[str, Any]
+) -> None:
     """Refuses options that cannot be trained with.
 
     Args:
         request: The pre-training.
         architecture: Provides the patches that the network accepts.
+        hparams: Hyper-parameters of the network, including those of the initial weights.
 
     Raises:
         FseftError: An option is invalid, or two contradict each other.
@@ -224,16 +227,15 @@ def check_request(request: PretrainRequest, architecture: Architecture) -> None:
     if request.resume and request.overwrite:
         cause = "resume and overwrite exclude each other"
         raise FseftError(cause, hint="Choose one of them.")
-    _check_patch_size(request, architecture)
+    _check_patch_size(request.patch_size, patch_limits(architecture, hparams))
     _check_values(request)
 
 
-def _check_patch_size(request: PretrainRequest, architecture: Architecture) -> None:
-    limits = patch_limits(architecture, request.hparams)
-    suitable = limits.nearest(request.patch_size)
-    if suitable != request.patch_size:
+def _check_patch_size(patch_size: Triple, limits: PatchLimits) -> None:
+    suitable = limits.nearest(patch_size)
+    if suitable != patch_size:
         raise FseftError(
-            f"the patch size {format_setting(request.patch_size)} does not suit the network: sides "
+            f"the patch size {format_setting(patch_size)} does not suit the network: sides "
             f"must be divisible by {format_setting(limits.divisor)} and at least "
             f"{format_setting(limits.minimum)}",
             hint=f"Use for example {format_setting(suitable)}.",

@@ -122,8 +122,8 @@ def _resolve_network(request: PretrainRequest) -> Initialisation:
         allow_pickle=request.allow_pickle,
     )
     architecture = backbone.get_architecture(initialisation.architecture)
-    check_request(request, architecture)
     hparams = {**initialisation.hparams, **network_hparams(request.hparams, architecture)}
+    check_request(request, architecture, hparams)
     initialisation = replace(initialisation, hparams=hparams)
     # Built once for the errors that this may raise: hours of preprocessing follow.
     build_initialised_network(initialisation, ("any",), request.seed)

@@ -790,6 +790,21 @@ def test_the_requested_number_of_checkpoints_is_kept(base, workspace):
     assert names == ["checkpoint-000002.pt", "checkpoint-000003.pt"]
 
 
+def test_the_patch_suits_the_network_of_the_initial_model(base, workspace):
+    """One that downsamples twice accepts patches that the default network does not."""
+    small = replace(
+        base,
+        architecture="dynunet",
+        hparams={"filters": [4, 8, 8], "strides": [2, 2]},
+        patch_size=(20, 20, 20),
+    )
+    made = pretrain(small, workspace)
+    following = replace(small, name="next", architecture="", hparams={}, init="made")
+    assert pretrain(following, workspace).hparams == made.hparams
+    with pytest.raises(FseftError, match="22,20,20 does not suit the network"):
+        pretrain(replace(following, name="odd", patch_size=(22, 20, 20)), workspace)
+
+
 def test_a_model_of_the_list_is_gone_on_with_row_by_row(base, workspace):
     before = pretrain(base, workspace)
     no_steps = TRAINING.model_copy(
