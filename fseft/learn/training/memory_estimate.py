@@ -98,19 +98,18 @@ def _measure(name: str, hparams: str, in_channels: int) -> tuple[float, int, flo
     The network runs on the meta device, without memory and arithmetic: what a real run allocates
     would stay with the process, in addition to what the training needs.
     """
-    architecture = backbone.get_architecture(name)
+    architecture, settings = backbone.get_architecture(name), json.loads(hparams)
     network = backbone.build_network(
-        architecture, in_channels=in_channels, out_channels=1, hparams=json.loads(hparams), seed=0
+        architecture, in_channels=in_channels, out_channels=1, hparams=settings, seed=0
     )
     parameters = backbone.count_parameters(network)
-    smallest = backbone.patch_limits(architecture, json.loads(hparams)).minimum
+    smallest = backbone.patch_limits(architecture, settings).minimum
     patch = torch.zeros(1, in_channels, *smallest, device="meta")
     try:
         saved_bytes, flops = _count(network.to("meta"), patch)
     except (NotImplementedError, RuntimeError):  # a network whose code depends on values
-        hparams_ = json.loads(hparams)
         network = backbone.build_network(
-            architecture, in_channels=in_channels, out_channels=1, hparams=hparams_, seed=0
+            architecture, in_channels=in_channels, out_channels=1, hparams=settings, seed=0
         )
         saved_bytes, flops = _count(network, torch.zeros(1, in_channels, *smallest))
     voxels = prod(smallest)
