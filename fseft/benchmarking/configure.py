@@ -39,7 +39,7 @@ class BenchmarkRequest:
         labels: Structures to segment; empty for all.
         cases: Use these cases only; empty for all.
         mapping: Structure -> class of the model, as for `AdaptRequest`.
-        minutes: Time budget of each training; None for no limit.
+        minutes: Time budget of each training; None for that of its plan.
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
         workers: Processes, one trial each, or the address of a dask scheduler.

@@ -186,9 +186,9 @@ def _small_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[s
         )
         if (better_mm < spacing_mm).any():
             warnings.append(
-                f"{name} is {_mm(extent_mm)} mm and {volume_mm3 / 1000:.2g} ml in half of the "
-                f"cases, under {_MIN_STRUCTURE_VOXELS} voxels at {_mm(spacing_mm)} mm; "
-                f"a model with a spacing of {_mm(better_mm)} mm would resolve it"
+                f"{name} is {show_mm(extent_mm)} mm and {volume_mm3 / 1000:.2g} ml in half of the "
+                f"cases, under {_MIN_STRUCTURE_VOXELS} voxels at {show_mm(spacing_mm)} mm; "
+                f"a model with a spacing of {show_mm(better_mm)} mm would resolve it"
             )
     return warnings
 
@@ -205,9 +205,9 @@ def _large_structures(fingerprint: Fingerprint, chosen: Preprocessing) -> list[s
     others = f" and {len(larger) - 1} more are" if len(larger) > 1 else " is"
     better_mm = np.multiply(chosen.spacing_mm, np.maximum(1, ratios[largest]))
     warning = (
-        f"{largest} ({_mm(extents[largest])} mm){others} larger than the patch "
-        f"({_mm(patch_mm)} mm), so that the network sees a part at a time; a model with a larger "
-        f"patch, or a spacing of {_mm(better_mm)} mm, would see the whole"
+        f"{largest} ({show_mm(extents[largest])} mm){others} larger than the patch "
+        f"({show_mm(patch_mm)} mm), so that the network sees a part at a time; a model with a "
+        f"larger patch, or a spacing of {show_mm(better_mm)} mm, would see the whole"
     )
     return [warning]
 
@@ -256,9 +256,10 @@ def show_sides(values: Sequence[float]) -> str:
     return "×".join(f"{value:.4g}" for value in values)
 
 
+def show_mm(values: Sequence[float] | Array) -> str:
+    """Formats millimetres along three axes as `1.5×1.5×5`."""
+    return "×".join(f"{value:.3g}" for value in values)
+
+
 def _round_up(length: float, step: int) -> int:
     return ceil(length / step - 1e-9) * step
-
-
-def _mm(values: Sequence[float] | Array) -> str:
-    return "×".join(f"{value:.3g}" for value in values)

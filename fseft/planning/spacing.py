@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fseft.errors import pluralise
-from fseft.planning.rules import median_extents, patch_size, resampled_shape
+from fseft.planning.rules import median_extents, patch_size, resampled_shape, show_mm
 from fseft.volume.fingerprint import permute_to_orientation
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def choose_grid(problem: GridProblem) -> Grid:
     start = _within_range(native, problem.contract)
     spacing, shortcomings = _coarsen(start, problem)
     spacing, loss = _keep_labels(spacing, start, problem)
-    too_fine = f"{_mm(start)} mm: {shortcomings}" if spacing != start else ""
+    too_fine = f"{show_mm(start)} mm: {shortcomings}" if spacing != start else ""
     if start != native:
         low, high = problem.contract.spacing_range_mm or (0, 0)
         reason = f"{reason}; within {low:g} to {high:g} mm, as the model was trained"
@@ -152,9 +152,12 @@ def native_spacing(fingerprint: Fingerprint, orientation: str) -> tuple[Millimet
     isotropic = _rounded(prod(matched) ** (1 / 3))
     sliced = Counter(axis for spacing in spacings if (axis := _through_plane(spacing)) is not None)
     if sliced and max(sliced.values()) < AGREEMENT * sum(sliced.values()):
-        return isotropic, f"isotropic: the slices of the files ({_mm(matched)} mm) differ in axis"
+        return (
+            isotropic,
+            f"isotropic: the slices of the files ({show_mm(matched)} mm) differ in axis",
+        )
     if matched[2] > ANISOTROPIC * matched[1]:
-        return isotropic, f"isotropic, the voxel volume of the files ({_mm(matched)} mm)"
+        return isotropic, f"isotropic, the voxel volume of the files ({show_mm(matched)} mm)"
     shared = max(sliced, key=lambda axis: sliced[axis]) if sliced else None
     agreeing = [spacing for spacing in spacings if _through_plane(spacing) in (None, shared)]
     chosen = _millimetres(np.median(agreeing, axis=0))
@@ -194,8 +197,8 @@ def _shortcomings(spacing_mm: Millimetres, problem: GridProblem) -> Iterator[str
     name, extent_mm = _largest_structure(problem)
     if share < MIN_BODY_SHARE and (extent_mm > patch_mm + 1e-6).any():
         yield (
-            f"a patch ({_mm(patch_mm)} mm) holds {share:.0%} of the median volume"
-            + (f" and not {name} ({_mm(extent_mm)} mm)" if name else "")
+            f"a patch ({show_mm(patch_mm)} mm) holds {share:.0%} of the median volume"
+            + (f" and not {name} ({show_mm(extent_mm)} mm)" if name else "")
         )
     largest = (problem.contract.structure_range_voxels or (0, np.inf))[1]
     sizes_mm = _sizes_mm(problem.fingerprint)
@@ -259,7 +262,7 @@ def _keep_labels(
         dice = problem.round_trip(spacing_mm)
         if not dice or _survive(dice):
             break
-        lost = lost or f"{_mm(spacing_mm)} mm: {_describe(dice)}"
+        lost = lost or f"{show_mm(spacing_mm)} mm: {_describe(dice)}"
         target_mm = min(spacing_mm) / STEP**3
         # Rounding may raise the target, but by less than STEP**3: each turn is finer.
         spacing_mm = _raised(start, target_mm) if target_mm > min(start) else start
@@ -281,7 +284,7 @@ def _describe(dice: Mapping[str, float]) -> str:
 
 
 def _reason(spacing_mm: Millimetres, start: Millimetres, native: str, problem: GridProblem) -> str:
-    parts = [native if spacing_mm == start else f"coarser than {_mm(start)} mm ({native})"]
+    parts = [native if spacing_mm == start else f"coarser than {show_mm(start)} mm ({native})"]
     patch_mm = np.multiply(problem.patch_at(spacing_mm), spacing_mm)
     parts.append(f"a patch holds {body_share(patch_mm, problem):.0%} of the median volume")
     if problem.round_trip and (dice := problem.round_trip(spacing_mm)):
@@ -292,7 +295,7 @@ def _reason(spacing_mm: Millimetres, start: Millimetres, native: str, problem: G
 def _unmet(spacing_mm: Millimetres, problem: GridProblem) -> Iterator[str]:
     """Warns of requirements that contradict each other."""
     for shortcoming in _shortcomings(spacing_mm, problem):
-        limit = f"a spacing above {_mm(spacing_mm)} mm would lose the smallest structures"
+        limit = f"a spacing above {show_mm(spacing_mm)} mm would lose the smallest structures"
         yield f"{shortcoming}; {limit}: segment small and large structures by two adapters"
 
 
@@ -314,7 +317,3 @@ def _round_mm(side_mm: float) -> float:
 def _millimetres(values: Sequence[float] | Array) -> Millimetres:
     i, j, k = (round(float(value), 5) for value in values)
     return i, j, k
-
-
-def _mm(values: Sequence[float] | Array) -> str:
-    return "×".join(f"{value:.3g}" for value in values)

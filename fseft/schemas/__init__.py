@@ -148,13 +148,13 @@ class Decision(FrozenModel):
 
 
 class PlanOptions(FrozenModel):
-    """Values of a plan that the user sets; the planner decides those that are None.
+    """Values of a plan that the user sets; those that are None are planned.
 
     Attributes:
         spacing_mm: Spacing along the axes of the model.
         patch_size: Voxels of a patch along the same axes.
         crops_per_step: Crops per training step.
-        minutes: Training time budget.
+        minutes: Training time budget; None for a default on a CPU, and no limit on a GPU.
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
         planner: Name of the planner of spacing and patch.
