@@ -26,6 +26,8 @@ from fseft.learn.training_loop import Training, autocast, make_training_state, t
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from typing import TypeGuard
 
     import numpy.typing as npt
     from torch import nn
@@ -85,16 +87,12 @@ def train_adapter(
     to_device(adapted.network, config.plan.device)
     adapted.train()
     crops_of = SupportCrops.of(config, cached)
-    on_features = config.request.method.caches_features
-    loss = _loss_name(config, state)
+    loss = _loss_name(config, architecture, adapted.network, state)
     training = _start_or_resume(config, architecture, adapted, crops_of, loss, state)
-    if on_features:
-        losses = _feature_losses(config, architecture, training, crops_of, workspace, callbacks)
-    else:
-        losses = _crop_losses(config, training, crops_of, _load_loss(config, loss))
+    losses = _step_losses(architecture, training, crops_of, loss, workspace, callbacks)
 
     def on_epoch(epoch: Epoch) -> None:
-        if not on_features:
+        if not config.request.method.caches_features:
             _validate(config, adapted, cached, epoch)
         callbacks.on_epoch_end(epoch)
 
@@ -136,6 +134,47 @@ def _start_or_resume(
     return training
 
 
+def _loss_name(
+    config: AdaptConfig,
+    architecture: Architecture,
+    network: nn.Module,
+    state: dict[str, Any] | None,
+) -> str:
+    """Returns the loss of the configuration, or the default for what the method trains on.
+
+    On crops, an interrupted training keeps the default that it started with.
+    """
+    if config.training.loss:
+        return config.training.loss
+    if config.request.method.caches_features:  # former checkpoints name that on crops
+        return LOSS_ON_VOXELS if _is_pointwise(_head(architecture, network)) else LOSS_ON_WINDOWS
+    return LOSS if state is None else str(state.get("loss", FORMER_LOSS))
+
+
+def _head(architecture: Architecture, network: nn.Module) -> nn.Module:
+    return network.get_submodule(head_names(architecture, network)[0])
+
+
+def _is_pointwise(head: nn.Module) -> TypeGuard[nn.Conv3d]:
+    return isinstance(head, torch.nn.Conv3d) and set(head.kernel_size) == {1}
+
+
+def _step_losses(
+    architecture: Architecture,
+    training: Training,
+    crops_of: SupportCrops,
+    name: str,
+    workspace: Workspace,
+    callbacks: Callbacks,
+) -> AbstractContextManager[StepLoss]:
+    """Returns a context with the loss of a step by its number, on crops or on cached features."""
+    config = crops_of.config
+    loss = load_loss(name, config.training.component_settings("loss"))
+    if config.request.method.caches_features:
+        return _feature_losses(architecture, training, crops_of, loss, workspace, callbacks)
+    return _crop_losses(config, training, crops_of, loss)
+
+
 # --- on crops -----------------------------------------------------------------------------------
 
 
@@ -163,18 +202,6 @@ def _crop_losses(
         yield step_loss
 
 
-def _loss_name(config: AdaptConfig, state: dict[str, Any] | None) -> str:
-    """Returns the loss on crops; an interrupted training keeps the default that it started with."""
-    default = LOSS if state is None else state.get("loss", FORMER_LOSS)
-    return config.training.loss or str(default)
-
-
-def _load_loss(config: AdaptConfig, default: str) -> Loss:
-    """Returns the loss of the configuration with its settings, or else a default one."""
-    training = config.training
-    return load_loss(training.loss or default, training.component_settings("loss"))
-
-
 def _initialise_new_rows(
     config: AdaptConfig, architecture: Architecture, network: nn.Module, cached: list[CachedCase]
 ) -> None:
@@ -185,7 +212,7 @@ def _initialise_new_rows(
     counts = np.bincount(labels, minlength=1 + len(config.labels))
     frequencies = counts / counts.sum()
     new = [row for row, name in enumerate(config.labels, start=1) if name not in config.matched]
-    head = network.get_submodule(head_names(architecture, network)[0])
+    head = _head(architecture, network)
     initialise_to_frequencies(head, new, frequencies.tolist())
 
 
@@ -240,34 +267,31 @@ def _validate(
 
 @contextmanager
 def _feature_losses(
-    config: AdaptConfig,
     architecture: Architecture,
     training: Training,
     crops_of: SupportCrops,
+    loss: Loss,
     workspace: Workspace,
     callbacks: Callbacks,
 ) -> Iterator[StepLoss]:
     """Yields the loss of a step on cached features: on voxels for a pointwise head, or windows."""
-    network = training.adapted.network
-    features = feature_crops(
-        config,
-        architecture,
-        network,
-        crops_of.draw,
-        workspace,
-        callbacks,
-    )
-    head = network.get_submodule(head_names(architecture, network)[0])
+    config, network = crops_of.config, training.adapted.network
+    features = feature_crops(config, architecture, network, crops_of.draw, workspace, callbacks)
+    head = _head(architecture, network)
     with features as crops:
-        if isinstance(head, torch.nn.Conv3d) and set(head.kernel_size) == {1}:
-            yield _voxel_loss(config, training, crops, head)
+        if _is_pointwise(head):
+            yield _voxel_loss(config, training, crops, head, loss)
             return
-        with _window_loss(config, crops, head) as step_loss:
+        with _window_loss(config, training, crops, head, loss) as step_loss:
             yield step_loss
 
 
 def _voxel_loss(
-    config: AdaptConfig, training: Training, crops: list[CachedCase], head: torch.nn.Conv3d
+    config: AdaptConfig,
+    training: Training,
+    crops: list[CachedCase],
+    head: nn.Conv3d,
+    loss: Loss,
 ) -> StepLoss:
     """Returns the loss on batches of voxels; a method with a solver is fitted to all voxels."""
     seed = config.request.seed
@@ -289,24 +313,27 @@ def _voxel_loss(
             raise FseftError(cause, hint="Use another solver.")
         training.losses, training.stopped_by = [solver_loss], SOLVED
 
-    loss = _load_loss(config, LOSS_ON_VOXELS)
-
     def step_loss(step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(derived_seed(seed, "batches", step))
         batch = voxels.batch(VOXELS_PER_STEP, generator)
         logits = voxel_logits(head, batch.features)
-        return segmentation_loss(logits, batch.labels, loss, weights=batch.weights)
+        return segmentation_loss(
+            logits, batch.labels, loss, weights=batch.weights, progress=training.progress
+        )
 
     return step_loss
 
 
 @contextmanager
 def _window_loss(
-    config: AdaptConfig, crops: list[CachedCase], head: torch.nn.Module
+    config: AdaptConfig,
+    training: Training,
+    crops: list[CachedCase],
+    head: nn.Module,
+    loss: Loss,
 ) -> Iterator[StepLoss]:
     """Yields the loss on windows of feature crops, which a thread reads in advance."""
     margin, device = receptive_field_radius(head), config.plan.device
-    loss = _load_loss(config, LOSS_ON_WINDOWS)
     with BatchPrefetcher(lambda step: _windows(config, crops, step, margin)) as prefetcher:
 
         def step_loss(step: int) -> torch.Tensor:
@@ -320,7 +347,10 @@ def _window_loss(
                 window[(slice(None), *inside)]
                 for window, inside in zip(logits, insides, strict=True)
             ]
-            return segmentation_loss(torch.stack(inner), torch.from_numpy(labels).to(device), loss)
+            reference = torch.from_numpy(labels).to(device)
+            return segmentation_loss(
+                torch.stack(inner), reference, loss, progress=training.progress
+            )
 
         yield step_loss
 

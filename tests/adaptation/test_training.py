@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,11 @@ from safetensors.torch import load_file
 from fseft.adaptation.training import _windows
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
+from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
 from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.adapter_layers import LowRank, add_delta
 from fseft.learn.networks.heads import ResidualHead, receptive_field_radius
+from fseft.learn.training.losses import segmentation_loss
 from fseft.registry import registry
 from fseft.schemas import Run
 from fseft.volume.cache import open_case, write_case
@@ -193,6 +196,39 @@ def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_
                 slice(first, first + 24) for first in np.unravel_index(part[0, 0, 0], shape)
             )
             torch.testing.assert_close(seen, whole[(slice(None), *place)], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "loss"), [("spatial-adapter", "dice_ce"), ("linear-probe", "dice")]
+)
+def test_a_training_on_features_names_its_loss_and_gives_it_the_progress(
+    method, loss, request_for, workspace, tmp_path, monkeypatch
+):
+    progress, names = [], []
+
+    def record(*arguments, **options):
+        progress.append(options.get("progress"))
+        return segmentation_loss(*arguments, **options)
+
+    class Former(Callbacks):
+        """Interrupts a run after its first epoch, with the loss that former versions stated."""
+
+        def on_checkpoint_saved(self, path):
+            state = load_checkpoint(path)
+            names.append(state["loss"])
+            save_checkpoint(path, {**state, "loss": "dice_wce"})
+            raise FseftError("cut off")
+
+    monkeypatch.setattr("fseft.adaptation.training.segmentation_loss", record)
+    settings = ("epochs=3", "feature_passes=1", "checkpoint_seconds=0")
+    request = request_for(method, settings=settings, k=1, output=tmp_path / "whole")
+    whole = adapt(request, workspace)
+    assert progress == pytest.approx([0, 1 / 3, 2 / 3])
+    request = replace(request, output=tmp_path / "cut")
+    with pytest.raises(FseftError, match="cut off"):
+        adapt(request, workspace, Former())
+    assert names == [loss]
+    assert equal_tensors(load_file(adapt(request, workspace).adapter), load_file(whole.adapter))
 
 
 @pytest.mark.parametrize(
