@@ -125,7 +125,7 @@ def _unzipped(path: Path) -> Iterator[Path]:
     if not zipfile.is_zipfile(path) or _is_torch_zip(path):
         yield path
         return
-    with zipfile.ZipFile(path) as archive:
+    with _open_zip(path) as archive:
         members = [name for name in archive.namelist() if name.lower().endswith(_CHECKPOINTS)]
         if len(members) != 1:
             raise FseftError(
@@ -137,8 +137,21 @@ def _unzipped(path: Path) -> Iterator[Path]:
             yield Path(archive.extract(members[0], folder))
 
 
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    """Opens an archive.
+
+    Raises:
+        FseftError: Its directory is damaged.
+    """
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, OSError) as error:
+        cause = f"is a damaged archive ({error})"
+        raise FseftError(cause, file=path, hint="Download it again.") from error
+
+
 def _is_torch_zip(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
+    with _open_zip(path) as archive:
         names = archive.namelist()
     return any(name.endswith("/data.pkl") for name in names)
 
@@ -147,7 +160,7 @@ def _is_stored(path: Path) -> bool:
     """Whether the records of a file of `torch.save` are not compressed, as a memory map needs."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with _open_zip(path) as archive:
         types = {record.compress_type for record in archive.infolist()}
     return types == {zipfile.ZIP_STORED}
 
