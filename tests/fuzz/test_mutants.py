@@ -129,7 +129,7 @@ def documents(folder, workspace):
     }
     sample = {
         "fingerprint": (next(plans.rglob("fingerprint.json")), Fingerprint),
-        "plan": (next(plans.rglob("plan*.json")), Plan),
+        "plan": (folder / "run" / "plan.json", Plan),
         "run": (folder / "run" / "run.json", Run),
         "support": (folder / "run" / "support.json", TrainingSet),
         "model": (workspace.model("tiny") / "model.json", ModelCard),
