@@ -42,7 +42,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         yield folder
     finally:
         try:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         finally:
             if descriptor is not None:
                 os.close(descriptor)
@@ -129,12 +129,26 @@ def remove_leftovers(parent: Path) -> None:
             with suppress(OSError):
                 folder.rmdir()
             continue
-        for old in (folder / _OLD).glob("*"):
-            if not (parent / old.name).exists():
-                with suppress(OSError):
-                    old.rename(parent / old.name)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
+        try:
+            for old in (folder / _OLD).glob("*"):
+                if not (parent / old.name).exists():
+                    with suppress(OSError):
+                        old.rename(parent / old.name)
+            _remove(folder)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(folder: Path) -> None:
+    """Removes a temporary folder, its lock file last: a killed removal leaves a known leftover."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 @contextmanager

@@ -208,6 +208,23 @@ def test_a_folder_is_removed_in_one_step(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_leftover_whose_removal_was_killed_is_removed_later(tmp_path, monkeypatch):
+    leftover = tmp_path / ".fseft-tmp-0123456789ab"
+    for name in ("new/a", "probabilities/b", ".lock"):
+        write_text(leftover / name, "")
+
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        remove_leftovers(tmp_path)
+    assert (leftover / ".lock").is_file()
+    monkeypatch.undo()
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_model_whose_replacement_was_killed_is_found(tmp_path):
     """Where folders cannot be exchanged, the next command restores it."""
     previous = tmp_path / "models" / ".fseft-tmp-0123456789ab" / "old" / "mine"
