@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fseft.escaping import escape_markdown
+from fseft.planning.rules import show_sides
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -71,9 +72,9 @@ def _input(manifest: Manifest) -> list[str]:
         "modality": preprocessing.modality.upper(),
         "channels": ", ".join(manifest.channels),
         "orientation of the axes": preprocessing.orientation,
-        "voxel spacing": f"{_times(preprocessing.spacing_mm)} mm",
+        "voxel spacing": f"{show_sides(preprocessing.spacing_mm)} mm",
         "intensity": "; ".join(scheme.describe() for scheme in preprocessing.intensity),
-        "patch": f"{_times(preprocessing.patch_size)} voxels",
+        "patch": f"{show_sides(preprocessing.patch_size)} voxels",
     }
     return [f"- {name}: {escape_markdown(value)}" for name, value in facts.items()]
 
@@ -151,7 +152,3 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _times(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:g}" for value in values)

@@ -13,7 +13,7 @@ from fseft.plugin import ExporterSpec
 from fseft.registry import registry
 from fseft.temporaries import remove_leftovers
 from fseft.version import __version__
-from fseft.workspace import atomic_write, file_digest, read_document, write_error
+from fseft.workspace import atomic_write, file_digest, read_document
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,10 +59,7 @@ def export(
     card = model_card(manifest, evaluation, format_name=f"{spec.name}, by fseft {__version__}")
     with atomic_write(output) as folder:
         folder.mkdir()
-        try:
-            write(network, manifest, folder)
-        except OSError as error:
-            raise write_error(output, error) from error
+        write(network, manifest, folder)
         description = json.dumps(describe_interface(manifest), indent=2, ensure_ascii=False)
         (folder / PREPROCESSING).write_text(f"{description}\n", encoding="utf-8")
         (folder / MODEL_CARD).write_text(card, encoding="utf-8")

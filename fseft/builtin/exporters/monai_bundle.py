@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
@@ -218,7 +219,7 @@ def _metadata(manifest: Manifest) -> dict[str, Any]:
         "changelog": {__version__: f"exported by fseft {__version__}"},
         "monai_version": manifest.versions.get("monai", ""),
         "pytorch_version": manifest.versions.get("torch", ""),
-        "numpy_version": "",
+        "numpy_version": metadata.version("numpy"),
         "required_packages_version": {"nibabel": "5.3", "fire": "0.7"},
         "name": ", ".join(manifest.labels),
         "task": f"segmentation of {', '.join(manifest.labels)}",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fseft.plugin import ExporterSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -43,10 +45,7 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
     from fseft.builtin.exporters.shared.comparison import require_equal_outputs, sample_input
 
     image = sample_input(manifest)
-    # Messages on the internals of the exporter, such as on torchvision, which is not needed.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), _silenced():
         program = torch.onnx.export(
             network,
             (image,),
@@ -60,6 +59,20 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
         program.save(str(folder / "network.onnx"))
         other = sample_input(manifest, seed=1)
         require_equal_outputs(network(other), run(folder / "network.onnx", other))
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Hides messages on the internals of the exporter, such as on torchvision."""
+    messages = logging.getLogger("torch.onnx")
+    level = messages.level
+    messages.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        messages.setLevel(level)
 
 
 def run(path: Path, image: Tensor) -> Tensor:
