@@ -24,7 +24,10 @@ A dataset is a folder. Every command detects its layout: nnU-Net v2, Medical Seg
 or a folder of images and a folder of labels with the same file names (`imagesTr` and `labelsTr`).
 Names of structures and the modality come from a `dataset.json`:
 `{"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "file_ending": ".nii.gz"}`.
-Another layout needs such a file, or a reader (`fseft plugin new NAME --kind reader`).
+`fseft start FOLDER` writes it for scans in other layouts, such as `a.nii.gz` and `a_seg.nii.gz`, or one folder
+per case: it pairs images and labels by their names, guesses the modality (`--modality` sets it), and
+names the structures by `--labels 1=liver,2=tumour`. What it does not understand needs a reader
+(`fseft plugin new NAME --kind reader`).
 
 ## Public datasets
 

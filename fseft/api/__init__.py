@@ -28,7 +28,7 @@ from fseft.api._models import (
     verify_model,
 )
 from fseft.api._phantom import write_phantoms
-from fseft.api._planning import clean, plan, preprocess, read_dataset
+from fseft.api._planning import clean, describe_dataset, plan, preprocess, read_dataset
 from fseft.api._pretraining import pretrain
 from fseft.experiment.callbacks import Callbacks
 from fseft.inference.adapter import Adapter
@@ -42,6 +42,7 @@ __all__ = [
     "adapt",
     "benchmark",
     "clean",
+    "describe_dataset",
     "evaluate",
     "export",
     "get_component",

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from fseft.api._resolve import as_dataset, as_model, as_workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fseft.api._resolve import DatasetLike, ModelLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
     from fseft.parallel import Workers
+    from fseft.planning.dataset_description import DatasetDescription
     from fseft.planning.preprocessing import Preprocessed
     from fseft.schemas import Dataset, Fingerprint, Millimetres, Plan, Triple
 
@@ -35,6 +37,40 @@ def read_dataset(folder: str | Path, *, strict: bool = False, reader: str = "") 
         {'liver': 1, 'tumour': 2}
     """
     return as_dataset(folder, strict=strict, reader=reader)
+
+
+def describe_dataset(
+    folder: str | Path,
+    *,
+    modality: str = "",
+    labels: Mapping[int, str] | None = None,
+    callbacks: Callbacks | None = None,
+) -> DatasetDescription | None:
+    """Reads the files of a folder in any layout, and proposes a `dataset.json` for them.
+
+    Images and labels are paired by their names, as `images/a.nii.gz` and `labels/a.nii.gz`, or
+    `a.nii.gz` and `a_seg.nii.gz`. Nothing is written.
+
+    Args:
+        folder: Folder of scans and labels.
+        modality: "ct" or "mr"; empty to guess it from the intensities.
+        labels: Voxel value -> name of the structure; others are called `structure_<value>`.
+        callbacks: Observe the progress.
+
+    Returns:
+        The proposal; None if the folder is in a layout that a reader understands.
+
+    Raises:
+        FseftError: The folder has no image, its files cannot be paired, a file is damaged, or a
+            named value occurs in no label.
+    """
+    from pathlib import Path
+
+    from fseft.planning import dataset_description
+
+    return dataset_description.describe_dataset(
+        Path(folder), modality=modality, labels=labels, callbacks=callbacks
+    )
 
 
 def plan(

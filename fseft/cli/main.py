@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 RUN, INSPECT = "Commands", "Inspect"
 COMMANDS = (
     ("demo", "demo", RUN),
+    ("start", "start", RUN),
     ("phantom", "phantom", RUN),
     ("plan", "plan", RUN),
     ("preprocess", "preprocess", RUN),

@@ -161,6 +161,28 @@ def named_values(option: str, text: str) -> dict[str, int]:
         raise FseftError(cause, hint=f"Write for example {option} liver=1,spleen=3.") from error
 
 
+def label_names(option: str, text: str) -> dict[int, str]:
+    """Parses `1=liver,3=spleen`.
+
+    Args:
+        option: Name of the option, for messages.
+        text: Value of the option.
+
+    Raises:
+        FseftError: An item is not of the form value=name, or a value or name occurs twice.
+
+    Examples:
+        >>> label_names("--labels", "1=liver,3=spleen")
+        {1: 'liver', 3: 'spleen'}
+    """
+    items = [item.partition("=") for item in names(text) or ()]
+    named = {int(value): name.strip() for value, _, name in items if value.strip().isdecimal()}
+    if len(set(filter(None, named.values()))) < len(items):
+        cause = f"{option} {text!r}: expected value=name, separated by commas, each once"
+        raise FseftError(cause, hint=f"Write for example {option} 1=liver,3=spleen.")
+    return named
+
+
 def pairs(option: str, texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Parses `["a=b"]` to `(("a", "b"),)`.
 

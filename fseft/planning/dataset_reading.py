@@ -33,7 +33,8 @@ _LAYOUTS = (
     "labelsTr/CASE.nii.gz); "
     "Medical Segmentation Decathlon (dataset.json with modality and training); "
     "TotalSegmentator (CASE/ct.nii.gz, CASE/segmentations/); a public dataset as its owner "
-    "distributes it; bare folders imagesTr and labelsTr with the same file names."
+    "distributes it; bare folders imagesTr and labelsTr with the same file names. "
+    "`fseft start FOLDER` describes other layouts by a dataset.json."
 )
 _DISABLE = "Disable its plugin: `fseft -p no:NAME ...`; `fseft plugins` lists them."
 _PLACES = ("imagesTr", "labelsTr")
@@ -77,6 +78,18 @@ def read_dataset(folder: Path, *, strict: bool = False, reader: str = "") -> Dat
         "warnings": warnings,
     }
     return dataset.model_copy(update=changes)
+
+
+def detected_reader(folder: Path) -> str:
+    """Returns the name of the first reader that detects the layout of a folder; empty for none.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        FseftError: The folder is missing or empty, or has a damaged `dataset.json`.
+    """
+    return next(iter(_detecting_readers(_checked_folder(folder))), "")
 
 
 def _checked_folder(folder: Path) -> Path:

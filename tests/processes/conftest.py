@@ -26,6 +26,7 @@ PRETRAIN = (
     "--steps-per-epoch 1 --crops-per-step 1 --device cpu"
 )
 COMMANDS = {
+    "start": "start scans --yes",
     "plan": "plan data --model tiny --device cpu",
     "preprocess": "preprocess data --model tiny",
     "adapt": f"{ADAPT} --method lora",
@@ -79,6 +80,8 @@ def forks(tmp_path_factory):
     """The fork server in a new workspace."""
     folder = tmp_path_factory.mktemp("processes") / "work"
     write_dataset(folder / "data")
+    write_dataset(folder / "scans", cases=("a",))
+    (folder / "scans" / "dataset.json").unlink()
     write_model(Workspace(folder))
     checkpoint_files.write("suprem_unet", folder / "checkpoint.pth")
     environment = {
