@@ -110,7 +110,7 @@ def adapt_request(
     folder, model, method, workspace, *, k, settings=(), decoder=None, bottleneck=None, **changed
 ):
     """The request of an adaptation, of names and of settings as on the command line."""
-    from fseft.adaptation.configure import AdaptRequest
+    from fseft.adaptation.request import AdaptRequest
     from fseft.cli.parsing import parse_settings
     from fseft.experiment.settings import configure_method
     from fseft.model_zoo.catalogue import find_model

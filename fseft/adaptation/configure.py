@@ -3,167 +3,34 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from fseft.adaptation.request import AdaptConfig
+from fseft.adaptation.selection import select_labels, select_support
 from fseft.anatomy.vocabulary import has_sides, match_classes
-from fseft.errors import FseftError, IncompatibleError, did_you_mean, pluralise
-from fseft.learn.training.prefetch import derived_seed
+from fseft.errors import FseftError, IncompatibleError
 from fseft.planning.fingerprinting import TrainingLabels
-from fseft.planning.options import plan_options
 from fseft.planning.plan import measure, plan_adaptation
-from fseft.planning.training_step import CROPS, MIN_CROPS, steps_in_time
+from fseft.planning.training_step import steps_in_time
 from fseft.registry import registry
 from fseft.schemas import TrainingSet
 from fseft.volume.image import content_digest
 from fseft.volume.scan_range import scan_range
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Mapping
 
+    from fseft.adaptation.request import AdaptRequest
     from fseft.experiment.callbacks import Callbacks
-    from fseft.experiment.settings import ConfiguredMethod
-    from fseft.model_zoo.catalogue import FoundationModel, Weights
-    from fseft.parallel import Workers
     from fseft.schemas import (
-        Dataset,
         Fingerprint,
-        Millimetres,
-        PartMode,
         Plan,
-        PlanOptions,
-        ScanRange,
-        Triple,
     )
-    from fseft.training_config import TrainingConfig
     from fseft.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AdaptRequest:
-    """The model, the data and the options of an adaptation; all names are resolved.
-
-    Attributes:
-        dataset: The dataset, with at least `k` labelled cases.
-        model: The foundation model to start from.
-        method: The method with its configuration and the training configuration.
-        k: Number of labelled cases to train on.
-        seed: Seed of everything random: training cases, initialisation, crops.
-        labels: The structures to segment; empty for all of the dataset.
-        cases: Draw the training cases from these only; empty for all labelled cases.
-        mapping: Structure -> class of the model whose head row to start from, where the names
-            differ.
-        minutes: Training time budget; None for that of the plan, unless the epochs are set.
-        half: Store the adapter in half precision.
-        output: Folder of the run; None for the one of the workspace.
-        memory_bytes: Memory that a training step may use; None for most of the device's memory.
-        device: "auto", "cpu" or "cuda".
-        spacing_mm: Spacing along the axes of the model; None for the plan's.
-        patch_size: Patch size in voxels; None for the plan's.
-        plan_name: Name of an alternative plan.
-        workers: Processes, or the address of a dask scheduler.
-        overwrite: Discard an existing run in the folder.
-        reporters: Names of additional reporters.
-    """
-
-    dataset: Dataset
-    model: FoundationModel
-    method: ConfiguredMethod
-    k: int
-    seed: int = 0
-    labels: tuple[str, ...] = ()
-    cases: tuple[str, ...] = ()
-    mapping: Mapping[str, str] = field(default_factory=dict)
-    minutes: float | None = None
-    half: bool = False
-    output: Path | None = None
-    memory_bytes: int | None = None
-    device: str = "auto"
-    spacing_mm: Millimetres | None = None
-    patch_size: Triple | None = None
-    plan_name: str = ""
-    workers: Workers = 1
-    overwrite: bool = False
-    reporters: tuple[str, ...] = ()
-
-    @property
-    def plan_options(self) -> PlanOptions:
-        """The values of the plan that the user sets.
-
-        Features are extracted crop by crop: their number does not matter to the memory.
-        """
-        training = self.method.training
-        return plan_options(
-            spacing_mm=self.spacing_mm,
-            patch_size=self.patch_size,
-            crops_per_step=None if self.method.caches_features else training.crops_per_step,
-            minutes=self.minutes,
-            memory_bytes=self.memory_bytes,
-            device=self.device,
-        )
-
-
-@dataclass(frozen=True)
-class AdaptConfig:
-    """The resolved configuration of an adaptation, made by `configure`.
-
-    Attributes:
-        request: What was requested.
-        plan: How the dataset is processed for the model.
-        channels: Names of the input channels.
-        labels: Structure -> label value, by value.
-        support: The cases to train on.
-        matched: Structure -> class of the model whose head row it starts from.
-        weights: The verified weights of the model; None for random weights.
-        case_contents: Content digests of the training cases, images and labels.
-        image_digests: Content digests of the images of the training cases.
-        scans: Voxel sizes and fields of view of the training cases.
-    """
-
-    request: AdaptRequest
-    plan: Plan
-    channels: tuple[str, ...]
-    labels: dict[str, int]
-    support: TrainingSet
-    matched: dict[str, str] = field(default_factory=dict)
-    weights: Weights | None = None
-    case_contents: tuple[str, ...] = ()
-    image_digests: tuple[str, ...] = ()
-    scans: ScanRange | None = None
-
-    @property
-    def training(self) -> TrainingConfig:
-        """The training configuration."""
-        return self.request.method.training
-
-    @property
-    def part_modes(self) -> dict[str, PartMode]:
-        """Decoder and bottleneck -> how they are trained in addition to the method."""
-        return self.request.method.part_modes
-
-    @property
-    def crops_per_step(self) -> int:
-        """Crops per step: as set for the training, or else as planned.
-
-        The fewest that a plan has if the steps of the whole network take long do not apply to
-        cached features.
-        """
-        if self.training.crops_per_step is not None:
-            return self.training.crops_per_step
-        crops, by_hand = self.plan.crops_per_step, self.plan.options.crops_per_step
-        is_cheap = self.request.method.caches_features and self.request.minutes is None
-        return CROPS if is_cheap and crops == MIN_CROPS and not by_hand else crops
-
-    @property
-    def backbone_sha256(self) -> str:
-        """The sha256 of the weights that the adapter requires; empty for random weights."""
-        return self.weights.sha256 if self.weights else ""
 
 
 def configure(
@@ -276,79 +143,6 @@ def _training_cases(
         seed=request.seed,
         cases=cases,
     )
-
-
-def select_support(
-    labelled: Sequence[str], k: int, seed: int, pool: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """Draws k of the labelled cases in a random order, so that a smaller k is part of a larger one.
-
-    Args:
-        labelled: Names of all labelled cases.
-        k: Number of cases to draw.
-        seed: Seed of the order.
-        pool: Draw from these cases only; empty for all.
-
-    Returns:
-        The names of the cases, in the order in which they were drawn.
-
-    Raises:
-        FseftError: k is larger than the number of cases, or the pool names a case that is not
-            labelled.
-
-    Examples:
-        >>> cases = ["a", "b", "c", "d"]
-        >>> select_support(cases, 3, seed=0)[:2] == select_support(cases, 2, seed=0)
-        True
-    """
-    for name in pool:
-        if name not in labelled:
-            hint = did_you_mean(name, list(labelled))
-            raise FseftError("is not a labelled case of the dataset", case=name, hint=hint)
-    candidates = sorted(set(pool) or set(labelled))
-    count = len(candidates)
-    if not 1 <= k <= count:
-        verb = "is" if count == 1 else "are"
-        raise FseftError(
-            f"k is {k}, but there {verb} {pluralise(count, 'labelled case')} to choose from",
-            hint=f"Use k between 1 and {count}." if count else "Add labels to the dataset.",
-        )
-    order = np.random.default_rng(derived_seed(seed, "support")).permutation(count)
-    return tuple(candidates[index] for index in order[:k])
-
-
-def select_labels(fingerprint: Fingerprint, structures: Sequence[str]) -> dict[str, int]:
-    """Selects the structures to segment that at least one case shows.
-
-    Args:
-        fingerprint: Of the dataset.
-        structures: Names of structures; empty for all.
-
-    Returns:
-        Structure -> label value, by value.
-
-    Raises:
-        FseftError: A name is unknown, or no case shows the structure.
-    """
-    for name in structures:
-        if name not in fingerprint.labels:
-            raise FseftError(
-                f"the dataset has no structure {name!r}",
-                hint=did_you_mean(name, list(fingerprint.labels)),
-            )
-    selected = {n: v for n, v in fingerprint.labels.items() if not structures or n in structures}
-    present = {name for name in selected if fingerprint.classes[name].cases}
-    absent = sorted(selected.keys() - present)
-    if structures and absent:
-        raise FseftError(
-            f"the structure {absent[0]!r} is in no case", hint="Leave it out of the labels."
-        )
-    if not present:
-        raise FseftError(
-            "no case has a label with a structure in it", hint="Add labels to the dataset."
-        )
-    by_value = sorted(selected.items(), key=lambda item: item[1])
-    return {name: value for name, value in by_value if name in present}
 
 
 def _check_request(request: AdaptRequest) -> None:

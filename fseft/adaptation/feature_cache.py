@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from fseft.adaptation.configure import AdaptConfig
+    from fseft.adaptation.request import AdaptConfig
     from fseft.experiment.callbacks import Callbacks
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.sampling.patch_sampler import Crops

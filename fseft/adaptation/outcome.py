@@ -15,7 +15,7 @@ from fseft.learn.training_loop import autocast
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fseft.adaptation.configure import AdaptConfig
+    from fseft.adaptation.request import AdaptConfig
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.schemas import Run
     from fseft.volume.cache import Array, CachedCase

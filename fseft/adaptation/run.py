@@ -7,19 +7,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fseft.adaptation.differences import SUPPORT, describe_differences
+from fseft.adaptation.differences import describe_differences
+from fseft.adaptation.documents import adapter_manifest, run_document
+from fseft.adaptation.feature_training import SOLVED
 from fseft.adaptation.outcome import (
     has_diverged,
     largest_weight,
     outcome_warnings,
     training_dice,
 )
-from fseft.adaptation.training import SOLVED, train_adapter
+from fseft.adaptation.training import train_adapter
 from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import CallbackList, Callbacks
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
 from fseft.experiment.reporters import ReporterCallbacks
-from fseft.experiment.settings import component_provenance
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.early_stopping import is_undertrained
 from fseft.learn.training.prefetch import derived_seed
@@ -27,21 +28,19 @@ from fseft.model_zoo.adapter_file import (
     NAME,
     apply_method,
     is_intact,
-    versions,
     write_adapter,
 )
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import cache_folder, preprocess
-from fseft.registry import registry
-from fseft.schemas import Manifest, Preprocessing, Provenance, Run
+from fseft.schemas import Run
 from fseft.temporaries import in_use
-from fseft.workspace import digest, exclusive_lock, read_document, write_document
+from fseft.workspace import exclusive_lock, read_document, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fseft.adaptation.configure import AdaptConfig
+    from fseft.adaptation.request import AdaptConfig
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
     from fseft.volume.cache import CachedCase
@@ -94,7 +93,7 @@ def adapt(
         config.plan.dataset, request.model.name, request.method.name, request.k, request.seed
     )
     with exclusive_lock(folder):
-        run, adapter = _run_document(config), folder / NAME
+        run, adapter = run_document(config), folder / NAME
         previous = _previous_run(folder, run, overwrite=request.overwrite)
         if previous and previous.outcome == "finished" and _is_usable(adapter):
             (folder / CHECKPOINT).unlink(missing_ok=True)  # of a process killed at the very end
@@ -183,7 +182,7 @@ def _recorded_failure(run: Run, folder: Path) -> Iterator[None]:
 
 def _write_results(config: AdaptConfig, run: Run, adapted: AdaptedNetwork, folder: Path) -> None:
     """Writes the adapter, and then the documents, which mark the run as finished."""
-    manifest = _manifest(config, run)
+    manifest = adapter_manifest(config, run)
     write_adapter(folder / NAME, adapted.state_dict(), manifest, fp16=config.request.half)
     _write_documents(config, run, folder)
 
@@ -209,57 +208,6 @@ def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
     )
     adapted = apply_method(architecture, network, request.method, seed, missing_keys)
     return architecture, adapted
-
-
-def _run_document(config: AdaptConfig) -> Run:
-    """Describes the run, as if it had just begun."""
-    request = config.request
-    training = config.training.model_dump(mode="json")
-    recipe = {**training, "minutes": request.minutes, "half": request.half}
-    return Run(
-        dataset=config.plan.dataset,
-        model=request.model.name,
-        method=request.method.name,
-        config=request.method.config.model_dump(mode="json"),
-        recipe={key: value for key, value in recipe.items() if value is not None},
-        labels=config.labels,
-        **config.part_modes,
-        k=request.k,
-        seed=request.seed,
-        sources=_sources(config),
-        trained_parameters=0,
-        backbone={"sha256": config.backbone_sha256, **request.model.card.provenance}
-        if config.weights
-        else {},
-        head_rows=config.matched,
-        plugins=_provenance(config),
-    )
-
-
-def _sources(config: AdaptConfig) -> dict[str, str]:
-    """Digests what the trained tensors depend on: data, decisions of the plan, weights."""
-    plan = config.plan
-    preprocessing = plan.preprocessing.model_dump(mode="json")
-    decisions = (preprocessing, plan.crops_per_step, plan.architecture, plan.hparams)
-    return {
-        SUPPORT: ", ".join(config.support.cases),
-        "data": digest(config.case_contents),
-        "plan": digest(decisions, plan.device),
-        "weights": config.backbone_sha256,
-    }
-
-
-def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
-    """Lists the packages of method, architecture, model, and components of the training."""
-    method = registry().provenance("method", config.request.method.name)
-    architecture = registry().provenance("architecture", config.plan.architecture)
-    model = config.request.model.source
-    return (
-        method,
-        architecture,
-        *([model] if model else []),
-        *component_provenance(config.training),
-    )
 
 
 def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
@@ -354,42 +302,3 @@ def _warn_if_undertrained(losses: list[float], stopped_by: str) -> None:
             pluralise(len(losses), "epoch"),
             stopped_by,
         )
-
-
-def _inference_preprocessing(config: AdaptConfig) -> Preprocessing:
-    """Returns the preprocessing of the plan; without training, with the patch of the model.
-
-    The plan may have a smaller patch, for the memory of a training step that is never taken.
-    """
-    plan, request = config.plan, config.request
-    patch_size = request.model.card.contract.patch_size
-    if request.method.spec.trains or plan.options.patch_size or patch_size is None:
-        return plan.preprocessing
-    return plan.preprocessing.model_copy(update={"patch_size": patch_size})
-
-
-def _manifest(config: AdaptConfig, run: Run) -> Manifest:
-    """Describes the adapter, with everything that prediction needs."""
-    request, plan = config.request, config.plan
-    return Manifest(
-        method=registry().provenance("method", request.method.name),
-        config=run.config,
-        model=request.model.name,
-        backbone_sha256=config.backbone_sha256,
-        architecture=plan.architecture,
-        hparams=plan.hparams,
-        **config.part_modes,
-        preprocessing=_inference_preprocessing(config),
-        channels=config.channels,
-        labels=config.labels,
-        support=config.support.cases,
-        support_images=config.image_digests,
-        scans=config.scans,
-        dataset=plan.dataset,
-        seed=derived_seed(request.seed, "init"),
-        mirror=config.training.mirror,
-        trained_parameters=run.trained_parameters,
-        licence=request.model.card.licence,
-        versions=versions(),
-        plugins=run.plugins,
-    )

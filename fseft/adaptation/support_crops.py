@@ -14,7 +14,7 @@ from fseft.learn.training.prefetch import derived_seed
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from fseft.adaptation.configure import AdaptConfig
+    from fseft.adaptation.request import AdaptConfig
     from fseft.learn.sampling.patch_sampler import Crops
     from fseft.schemas import Triple
     from fseft.volume.cache import CachedCase

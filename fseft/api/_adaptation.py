@@ -96,7 +96,8 @@ def adapt(
     Examples:
         >>> adapter = adapt("livers", "phantom-tiny", "lora", k=5, rank=4)  # doctest: +SKIP
     """
-    from fseft.adaptation.configure import AdaptRequest, configure
+    from fseft.adaptation.configure import configure
+    from fseft.adaptation.request import AdaptRequest
     from fseft.adaptation.run import adapt as run_adaptation
     from fseft.experiment.settings import configure_method
 

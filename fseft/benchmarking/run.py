@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from fseft.adaptation.configure import AdaptRequest, select_labels, select_support
+from fseft.adaptation.request import AdaptRequest
+from fseft.adaptation.selection import select_labels, select_support
 from fseft.benchmarking.configure import LABELS, RESULT, check_request
 from fseft.benchmarking.results import Benchmark, Trial, aggregate_trials
 from fseft.benchmarking.tables import to_csv, to_markdown

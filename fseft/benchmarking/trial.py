@@ -25,7 +25,7 @@ from fseft.workspace import digest, file_digest, read_document, write_document
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fseft.adaptation.configure import AdaptRequest
+    from fseft.adaptation.request import AdaptRequest
     from fseft.adaptation.run import Adaptation
     from fseft.benchmarking.test_split import TestSplit
     from fseft.evaluation.run import Evaluation

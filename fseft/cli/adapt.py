@@ -46,7 +46,7 @@ from fseft.schemas import PartMode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fseft.adaptation.configure import AdaptConfig
+    from fseft.adaptation.request import AdaptConfig
     from fseft.inference.adapter import Adapter
     from fseft.learn.training.progress import Epoch
     from fseft.schemas import Run

@@ -43,7 +43,7 @@ class Callbacks:
         """Called before training, once everything is decided.
 
         Args:
-            config: The resolved configuration, such as `fseft.adaptation.configure.AdaptConfig`.
+            config: The resolved configuration, such as `fseft.adaptation.request.AdaptConfig`.
             first_epoch: The first epoch to train, from 1; above 1 if the run is resumed.
         """
 

@@ -48,7 +48,7 @@ def install_hooks(monkeypatch):
     ]
     installed = Registry(plugins)
     for user in (
-        "adaptation.run",
+        "adaptation.documents",
         "model_zoo.adapter_file",
         "adaptation.configure",
         "experiment.settings",

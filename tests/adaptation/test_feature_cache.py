@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from fseft.adaptation import feature_cache as step
-from fseft.adaptation.configure import configure, select_support
+from fseft.adaptation.configure import configure
+from fseft.adaptation.selection import select_support
 from fseft.builtin.architectures.resunet import ResUNet
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks

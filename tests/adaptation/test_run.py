@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, load_file
 
 from fseft import api
-from fseft.adaptation import run as step
 from fseft.adaptation import support_crops
-from fseft.adaptation.configure import configure, select_support
+from fseft.adaptation.configure import configure
+from fseft.adaptation.selection import select_support
 from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError, PluginError
 from fseft.experiment.callbacks import Callbacks
@@ -326,7 +326,7 @@ def test_too_little_memory_for_a_step_is_one_line(request_for, workspace, monkey
     def short(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("fseft.adaptation.training.segmentation_loss", short)
+    monkeypatch.setattr("fseft.adaptation.crop_training.segmentation_loss", short)
     with pytest.raises(FseftError, match="a training step does not fit the memory of the computer"):
         adapt(request_for("lora"), workspace)
 
@@ -526,9 +526,9 @@ def test_a_run_by_another_version_of_a_plugin_is_another_run(request_for, worksp
             Provenance(name="linear-probe", distribution="fseft-mine", version=number),
         )
 
-    monkeypatch.setattr(step, "_provenance", version("0.1.0"))
+    monkeypatch.setattr("fseft.adaptation.documents._provenance", version("0.1.0"))
     adapt(request_for(), workspace)
-    monkeypatch.setattr(step, "_provenance", version("0.2.0"))
+    monkeypatch.setattr("fseft.adaptation.documents._provenance", version("0.2.0"))
     with pytest.raises(
         FseftError, match=r"already contains a run with fseft-mine 0\.1\.0 \(installed 0\.2\.0\)"
     ):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fseft.adaptation.training import _windows
+from fseft.adaptation.feature_training import _windows
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
@@ -219,7 +219,7 @@ def test_a_training_on_features_names_its_loss_and_gives_it_the_progress(
             save_checkpoint(path, {**state, "loss": "dice_wce"})
             raise FseftError("cut off")
 
-    monkeypatch.setattr("fseft.adaptation.training.segmentation_loss", record)
+    monkeypatch.setattr("fseft.adaptation.feature_training.segmentation_loss", record)
     settings = ("epochs=3", "feature_passes=1", "checkpoint_seconds=0")
     request = request_for(method, settings=settings, k=1, output=tmp_path / "whole")
     whole = adapt(request, workspace)

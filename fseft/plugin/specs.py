@@ -1,68 +1,15 @@
-"""The plugin interface: hooks, and the specs that they return. Imports no torch.
-
-A plugin is an installed package with an entry point in the group `fseft`, which names a module with
-functions marked `@hookimpl`. Hooks return *specs*: a name, a summary, a pydantic configuration and
-a lazy `factory="package.module:Attribute"`, imported only when the name is selected, so that
-listing is fast. Installing a plugin adds names; only the plan or the command line selects one.
-
-Example:
-    A module with a method, registered as `[project.entry-points.fseft] mine = "my_package.plugin"`:
-
-    >>> @hookimpl
-    ... def fseft_methods():
-    ...     return [MethodSpec(name="mine", factory="my_package.method:Mine", summary="My method.")]
-"""
+"""Specs: what the hooks of a plugin return. They name a component, which is imported when used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
-import pluggy
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from fseft.schemas import Case, Config, Dataset, ModelCard
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    import typer
-
-__all__ = [
-    "API_VERSION",
-    "ArchitectureSpec",
-    "AugmentationSpec",
-    "Case",
-    "CheckpointSpec",
-    "Config",
-    "ConfigurableSpec",
-    "Dataset",
-    "ExporterSpec",
-    "FoundationModelSpec",
-    "LossSpec",
-    "MethodSpec",
-    "MetricSpec",
-    "ModelCard",
-    "OptimizerSpec",
-    "PlannerSpec",
-    "Preset",
-    "ReaderSpec",
-    "ReporterSpec",
-    "ScheduleSpec",
-    "Spec",
-    "hookimpl",
-    "hookspec",
-]
-
-API_VERSION = 1
-"""Incremented only on an incompatible change. A plugin may require one as `FSEFT_API = 1`."""
-
-hookspec = pluggy.HookspecMarker("fseft")
-hookimpl = pluggy.HookimplMarker("fseft")
-
+from fseft.schemas import Config, ModelCard
 
 STRICT = ConfigDict(extra="forbid")
 """Specs reject unknown fields."""
@@ -305,93 +252,3 @@ class ExporterSpec(Spec):
     """Importable packages that the format needs."""
     extra: str = ""
     """What pip installs them by, as in `fseft[export]`."""
-
-
-class Reader(Protocol):
-    """A reader of a dataset layout, as returned by the factory of a `ReaderSpec`."""
-
-    def detects(self, folder: Path) -> bool:
-        """Returns whether a folder has this layout, by its file names and `dataset.json` only."""
-
-    def read(self, folder: Path) -> Dataset:
-        """Lists the cases of a folder without opening an image.
-
-        Raises:
-            FseftError: The folder does not follow the layout.
-        """
-
-
-class RegistrationHooks(Protocol):
-    """Hooks that are called once at start-up. An exception marks its plugin as broken."""
-
-    @hookspec
-    def fseft_methods(self) -> Iterable[MethodSpec]:
-        """Returns methods for `fseft adapt --method NAME`."""
-
-    @hookspec
-    def fseft_foundation_models(self) -> Iterable[FoundationModelSpec]:
-        """Returns pre-trained networks for `--model NAME`."""
-
-    @hookspec
-    def fseft_architectures(self) -> Iterable[ArchitectureSpec]:
-        """Returns network architectures."""
-
-    @hookspec
-    def fseft_dataset_readers(self) -> Iterable[ReaderSpec]:
-        """Returns dataset layouts; the one that detects a folder reads it."""
-
-    @hookspec
-    def fseft_reporters(self) -> Iterable[ReporterSpec]:
-        """Returns observers for `fseft adapt --reporter NAME`."""
-
-    @hookspec
-    def fseft_metrics(self) -> Iterable[MetricSpec]:
-        """Returns metrics for `fseft evaluate --metrics NAME`."""
-
-    @hookspec
-    def fseft_losses(self) -> Iterable[LossSpec]:
-        """Returns losses for `--set loss=NAME`."""
-
-    @hookspec
-    def fseft_augmentations(self) -> Iterable[AugmentationSpec]:
-        """Returns augmentations for `--set augment=NAME,NAME`."""
-
-    @hookspec
-    def fseft_schedules(self) -> Iterable[ScheduleSpec]:
-        """Returns learning-rate schedules for `--set schedule=NAME`."""
-
-    @hookspec
-    def fseft_optimizers(self) -> Iterable[OptimizerSpec]:
-        """Returns optimizers for `--set optimizer=NAME`."""
-
-    @hookspec
-    def fseft_exporters(self) -> Iterable[ExporterSpec]:
-        """Returns file formats for `fseft export --to NAME`."""
-
-    @hookspec
-    def fseft_planners(self) -> Iterable[PlannerSpec]:
-        """Returns planners for `fseft plan --planner NAME`."""
-
-    @hookspec
-    def fseft_commands(self, app: typer.Typer) -> None:
-        """Adds commands to the application (`app.command()` or `app.add_typer(...)`)."""
-
-
-class ObserverHooks:
-    """Hooks of reporters. Results are ignored; an exception is logged and never ends the run."""
-
-    @hookspec
-    def fseft_run_start(self, run: Any, epoch: int) -> None:
-        """Called before training starts or resumes at `epoch`; `run` is a `fseft.schemas.Run`."""
-
-    @hookspec
-    def fseft_epoch_end(self, run: Any, epoch: int, metrics: dict[str, float]) -> None:
-        """Called after an epoch; `metrics` contains `loss`, `learning_rate` and `seconds`."""
-
-    @hookspec
-    def fseft_checkpoint_saved(self, run: Any, path: Path) -> None:
-        """Called after a checkpoint, or at the end the adapter, was written to `path`."""
-
-    @hookspec
-    def fseft_run_end(self, run: Any, outcome: str) -> None:
-        """Called at the end of a run; `outcome` is `finished`, or the line of the error."""

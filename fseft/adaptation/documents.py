@@ -1,0 +1,106 @@
+"""The documents of an adaptation: the run, and the manifest of its adapter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fseft.adaptation.differences import SUPPORT
+from fseft.experiment.settings import component_provenance
+from fseft.learn.training.prefetch import derived_seed
+from fseft.model_zoo.adapter_file import versions
+from fseft.registry import registry
+from fseft.schemas import Manifest, Preprocessing, Provenance, Run
+from fseft.workspace import digest
+
+if TYPE_CHECKING:
+    from fseft.adaptation.request import AdaptConfig
+
+
+def run_document(config: AdaptConfig) -> Run:
+    """Describes the run, as if it had just begun."""
+    request = config.request
+    training = config.training.model_dump(mode="json")
+    recipe = {**training, "minutes": request.minutes, "half": request.half}
+    return Run(
+        dataset=config.plan.dataset,
+        model=request.model.name,
+        method=request.method.name,
+        config=request.method.config.model_dump(mode="json"),
+        recipe={key: value for key, value in recipe.items() if value is not None},
+        labels=config.labels,
+        **config.part_modes,
+        k=request.k,
+        seed=request.seed,
+        sources=_sources(config),
+        trained_parameters=0,
+        backbone={"sha256": config.backbone_sha256, **request.model.card.provenance}
+        if config.weights
+        else {},
+        head_rows=config.matched,
+        plugins=_provenance(config),
+    )
+
+
+def _sources(config: AdaptConfig) -> dict[str, str]:
+    """Digests what the trained tensors depend on: data, decisions of the plan, weights."""
+    plan = config.plan
+    preprocessing = plan.preprocessing.model_dump(mode="json")
+    decisions = (preprocessing, plan.crops_per_step, plan.architecture, plan.hparams)
+    return {
+        SUPPORT: ", ".join(config.support.cases),
+        "data": digest(config.case_contents),
+        "plan": digest(decisions, plan.device),
+        "weights": config.backbone_sha256,
+    }
+
+
+def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
+    """Lists the packages of method, architecture, model, and components of the training."""
+    method = registry().provenance("method", config.request.method.name)
+    architecture = registry().provenance("architecture", config.plan.architecture)
+    model = config.request.model.source
+    return (
+        method,
+        architecture,
+        *([model] if model else []),
+        *component_provenance(config.training),
+    )
+
+
+def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
+    """Describes the adapter, with everything that prediction needs."""
+    request, plan = config.request, config.plan
+    return Manifest(
+        method=registry().provenance("method", request.method.name),
+        config=run.config,
+        model=request.model.name,
+        backbone_sha256=config.backbone_sha256,
+        architecture=plan.architecture,
+        hparams=plan.hparams,
+        **config.part_modes,
+        preprocessing=_inference_preprocessing(config),
+        channels=config.channels,
+        labels=config.labels,
+        support=config.support.cases,
+        support_images=config.image_digests,
+        scans=config.scans,
+        dataset=plan.dataset,
+        seed=derived_seed(request.seed, "init"),
+        mirror=config.training.mirror,
+        trained_parameters=run.trained_parameters,
+        licence=request.model.card.licence,
+        versions=versions(),
+        plugins=run.plugins,
+    )
+
+
+def _inference_preprocessing(config: AdaptConfig) -> Preprocessing:
+    """Returns the preprocessing of the plan; without training, with the patch of the model.
+
+    The plan may have a smaller patch, for the memory of a training step that is never taken.
+    """
+    plan, request = config.plan, config.request
+    patch_size = request.model.card.contract.patch_size
+    if request.method.spec.trains or plan.options.patch_size or patch_size is None:
+        return plan.preprocessing
+    return plan.preprocessing.model_copy(update={"patch_size": patch_size})

@@ -1,0 +1,149 @@
+"""The request of an adaptation, and its resolved configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fseft.planning.options import plan_options
+from fseft.planning.training_step import CROPS, MIN_CROPS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fseft.experiment.settings import ConfiguredMethod
+    from fseft.model_zoo.catalogue import FoundationModel, Weights
+    from fseft.parallel import Workers
+    from fseft.schemas import (
+        Dataset,
+        Millimetres,
+        PartMode,
+        Plan,
+        PlanOptions,
+        ScanRange,
+        TrainingSet,
+        Triple,
+    )
+    from fseft.training_config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class AdaptRequest:
+    """The model, the data and the options of an adaptation; all names are resolved.
+
+    Attributes:
+        dataset: The dataset, with at least `k` labelled cases.
+        model: The foundation model to start from.
+        method: The method with its configuration and the training configuration.
+        k: Number of labelled cases to train on.
+        seed: Seed of everything random: training cases, initialisation, crops.
+        labels: The structures to segment; empty for all of the dataset.
+        cases: Draw the training cases from these only; empty for all labelled cases.
+        mapping: Structure -> class of the model whose head row to start from, where the names
+            differ.
+        minutes: Training time budget; None for that of the plan, unless the epochs are set.
+        half: Store the adapter in half precision.
+        output: Folder of the run; None for the one of the workspace.
+        memory_bytes: Memory that a training step may use; None for most of the device's memory.
+        device: "auto", "cpu" or "cuda".
+        spacing_mm: Spacing along the axes of the model; None for the plan's.
+        patch_size: Patch size in voxels; None for the plan's.
+        plan_name: Name of an alternative plan.
+        workers: Processes, or the address of a dask scheduler.
+        overwrite: Discard an existing run in the folder.
+        reporters: Names of additional reporters.
+    """
+
+    dataset: Dataset
+    model: FoundationModel
+    method: ConfiguredMethod
+    k: int
+    seed: int = 0
+    labels: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    minutes: float | None = None
+    half: bool = False
+    output: Path | None = None
+    memory_bytes: int | None = None
+    device: str = "auto"
+    spacing_mm: Millimetres | None = None
+    patch_size: Triple | None = None
+    plan_name: str = ""
+    workers: Workers = 1
+    overwrite: bool = False
+    reporters: tuple[str, ...] = ()
+
+    @property
+    def plan_options(self) -> PlanOptions:
+        """The values of the plan that the user sets.
+
+        Features are extracted crop by crop: their number does not matter to the memory.
+        """
+        training = self.method.training
+        return plan_options(
+            spacing_mm=self.spacing_mm,
+            patch_size=self.patch_size,
+            crops_per_step=None if self.method.caches_features else training.crops_per_step,
+            minutes=self.minutes,
+            memory_bytes=self.memory_bytes,
+            device=self.device,
+        )
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """The resolved configuration of an adaptation, made by `configure`.
+
+    Attributes:
+        request: What was requested.
+        plan: How the dataset is processed for the model.
+        channels: Names of the input channels.
+        labels: Structure -> label value, by value.
+        support: The cases to train on.
+        matched: Structure -> class of the model whose head row it starts from.
+        weights: The verified weights of the model; None for random weights.
+        case_contents: Content digests of the training cases, images and labels.
+        image_digests: Content digests of the images of the training cases.
+        scans: Voxel sizes and fields of view of the training cases.
+    """
+
+    request: AdaptRequest
+    plan: Plan
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    support: TrainingSet
+    matched: dict[str, str] = field(default_factory=dict)
+    weights: Weights | None = None
+    case_contents: tuple[str, ...] = ()
+    image_digests: tuple[str, ...] = ()
+    scans: ScanRange | None = None
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The training configuration."""
+        return self.request.method.training
+
+    @property
+    def part_modes(self) -> dict[str, PartMode]:
+        """Decoder and bottleneck -> how they are trained in addition to the method."""
+        return self.request.method.part_modes
+
+    @property
+    def crops_per_step(self) -> int:
+        """Crops per step: as set for the training, or else as planned.
+
+        The fewest that a plan has if the steps of the whole network take long do not apply to
+        cached features.
+        """
+        if self.training.crops_per_step is not None:
+            return self.training.crops_per_step
+        crops, by_hand = self.plan.crops_per_step, self.plan.options.crops_per_step
+        is_cheap = self.request.method.caches_features and self.request.minutes is None
+        return CROPS if is_cheap and crops == MIN_CROPS and not by_hand else crops
+
+    @property
+    def backbone_sha256(self) -> str:
+        """The sha256 of the weights that the adapter requires; empty for random weights."""
+        return self.weights.sha256 if self.weights else ""
