@@ -26,6 +26,10 @@ def predict(
     overlap: MergeRule = "probability",
     probabilities: bool = False,
     tta: bool = False,
+    structures: Sequence[str] = (),
+    largest_component: Sequence[str] = (),
+    remove_small_ml: float = 0.0,
+    fill_holes: bool = False,
     device: str = "auto",
     workers: Workers = 1,
     workspace: WorkspaceLike | None = None,
@@ -41,6 +45,10 @@ def predict(
             "separate" folders.
         probabilities: Write the probabilities of all classes too.
         tta: Average over mirrored copies of each scan.
+        structures: Write only these structures; adapters without any of them do not run.
+        largest_component: Structures that keep their largest component only; ["all"] for all.
+        remove_small_ml: Remove components of less than this volume.
+        fill_holes: Fill background that a structure encloses.
         device: "auto", "cpu" or "cuda".
         workers: Processes, or the address of a dask scheduler.
         workspace: Where models of the user are stored; None for the adapter's own, or the current
@@ -60,6 +68,7 @@ def predict(
     from fseft.inference.adapter_groups import open_adapters
     from fseft.inference.run import PredictRequest
     from fseft.inference.run import predict as run_prediction
+    from fseft.volume.components import Cleaning
 
     adapters = [adapter] if isinstance(adapter, str | Path | Adapter) else list(adapter)
     first = adapters[0] if adapters else None
@@ -74,6 +83,8 @@ def predict(
         overlap=overlap,
         probabilities=probabilities,
         tta=tta,
+        structures=tuple(structures),
+        cleaning=Cleaning(tuple(largest_component), remove_small_ml, fill_holes),
         device=device,
         workers=workers,
     )

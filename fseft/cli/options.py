@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DATA, MODEL, PLAN, TRAINING = "Data", "Model and method", "Plan", "Training"
-SCORING = "Scoring"
+SCORING, CLEANING = "Scoring", "Cleaning"
 COMPUTE, OUTPUT = "Compute", "Output"
-PANELS = (DATA, MODEL, PLAN, TRAINING, SCORING, COMPUTE, OUTPUT)
+PANELS = (DATA, MODEL, PLAN, TRAINING, SCORING, CLEANING, COMPUTE, OUTPUT)
 """Panels of the help, in the order of every command."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]

@@ -266,3 +266,25 @@ def parse_tolerance(text: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise FseftError(f"the tolerance {text!r} is not a length in mm", hint="Write it as 2mm.")
     return value
+
+
+def parse_volume(text: str) -> float:
+    """Returns the millilitres of `0.5ml` or `0.5`; 0 for an empty text.
+
+    Raises:
+        FseftError: The text is not a volume of more than 0.
+
+    Examples:
+        >>> parse_volume("0.5ml")
+        0.5
+    """
+    if not text:
+        return 0.0
+    try:
+        value = float(text.strip().lower().removesuffix("ml"))
+    except ValueError:
+        value = 0.0
+    if not (math.isfinite(value) and value > 0):
+        cause = f"--remove-small {text!r} is not a volume in ml"
+        raise FseftError(cause, hint="Write for example 0.5ml.")
+    return value

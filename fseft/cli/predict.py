@@ -9,7 +9,8 @@ import typer
 
 from fseft.cli import completion
 from fseft.cli.callbacks import PredictCallbacks
-from fseft.cli.options import MODEL, OUTPUT, Cluster, Device, Json, Workers, Workspace
+from fseft.cli.options import CLEANING, MODEL, OUTPUT, Cluster, Device, Json, Workers, Workspace
+from fseft.cli.parsing import names, parse_volume
 from fseft.errors import pluralise
 
 
@@ -65,6 +66,38 @@ def predict(
             rich_help_panel=MODEL,
         ),
     ] = False,
+    structures: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Write only these structures. Adapters without any of them do not run.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    largest_component: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Structures that keep their largest connected component only, or all.",
+            rich_help_panel=CLEANING,
+        ),
+    ] = None,
+    remove_small: Annotated[
+        str,
+        typer.Option(
+            metavar="VOLUME",
+            help="Remove connected components of less than this volume, such as 0.5ml.",
+            rich_help_panel=CLEANING,
+        ),
+    ] = "",
+    fill_holes: Annotated[
+        bool,
+        typer.Option(
+            "--fill-holes",
+            help="Fill background that a structure encloses.",
+            rich_help_panel=CLEANING,
+        ),
+    ] = False,
     device: Device = "auto",
     workers: Workers = 1,
     cluster: Cluster = "",
@@ -92,6 +125,10 @@ def predict(
         overlap=overlap,
         probabilities=probabilities,
         tta=tta,
+        structures=names(structures) or (),
+        largest_component=names(largest_component) or (),
+        remove_small_ml=parse_volume(remove_small),
+        fill_holes=fill_holes,
         device=device,
         workers=cluster or workers,
         workspace=workspace,

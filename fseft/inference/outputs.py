@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from glob import escape
 from typing import TYPE_CHECKING, Literal
 
 from fseft.inference.index import PredictionIndex
 from fseft.schemas import PredictedCase
+from fseft.volume.components import Cleaning, clean_labels
+from fseft.volume.label_values import translate
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.model_zoo.adapter_file import OpenAdapter
+    from fseft.volume.geometry import Array, Geometry
 
 MergeRule = Literal["probability", "first", "separate"]
 """Adapter that a voxel is assigned to where several predict a structure: the one with the highest
@@ -30,17 +33,41 @@ class PredictionFolder:
         adapters: Adapters whose structures are merged in it, in the order of the call.
         overlap: Rule for voxels that several adapters assign to a structure.
         probabilities: Whether probability maps are written too.
+        structures: Structures to write; empty for all.
+        cleaning: What is removed from, and added to, the structures.
     """
 
     folder: Path
     adapters: tuple[OpenAdapter, ...]
     overlap: MergeRule
     probabilities: bool
+    structures: tuple[str, ...] = ()
+    cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
+
+    @property
+    def predicted_labels(self) -> dict[str, int]:
+        """Structure -> voxel value of all structures that the adapters predict."""
+        return merge_labels([adapter.manifest.labels for adapter in self.adapters])
 
     @property
     def labels(self) -> dict[str, int]:
-        """Structure -> voxel value."""
-        return merge_labels([adapter.manifest.labels for adapter in self.adapters])
+        """Structure -> voxel value of the structures that are written."""
+        labels = self.predicted_labels
+        return {name: labels[name] for name in labels if name in (self.structures or labels)}
+
+    def finish(self, labels: Array, geometry: Geometry) -> Array:
+        """Removes other structures than those that are written, and cleans these.
+
+        Args:
+            labels: Merged labels (i, j, k) of all structures of the adapters; they are changed.
+            geometry: Their grid.
+        """
+        if self.structures:
+            values = {value: value for value in self.labels.values()}
+            labels = translate(labels, values, labels.dtype)
+        if self.cleaning:
+            clean_labels(labels, self.labels, self.cleaning, geometry.voxel_volume_mm3)
+        return labels
 
     @property
     def index(self) -> PredictionIndex:
@@ -86,31 +113,23 @@ class PredictionFolder:
         """
         first, *others = (adapter.sha256 for adapter in self.adapters)
         source = [first, *others, self.overlap] if others else first
+        choices: list[object] = [sorted(self.structures)] if self.structures else []
+        choices += [astuple(self.cleaning)] if self.cleaning else []
         return PredictedCase(
-            key=digest(source, tta, self.probabilities, list(contents)),
+            key=digest(source, tta, self.probabilities, list(contents), *choices),
             adapter=first,
             others=tuple(others),
             seen=any(scan in adapter.manifest.support_images for adapter in self.adapters),
         )
 
 
-def arrange_outputs(
-    folder: Path, adapters: Sequence[OpenAdapter], overlap: MergeRule, *, probabilities: bool
-) -> tuple[PredictionFolder, ...]:
-    """Returns one folder for all adapters, or with `separate` one subfolder per adapter.
-
-    Args:
-        folder: Folder of the prediction.
-        adapters: The adapters, in the order of the call.
-        overlap: Rule for voxels that several adapters assign to a structure.
-        probabilities: Whether probability maps are written too.
-    """
-    folder = folder.absolute()
-    if overlap != "separate":
-        return (PredictionFolder(folder, tuple(adapters), overlap, probabilities),)
+def arrange_outputs(output: PredictionFolder) -> tuple[PredictionFolder, ...]:
+    """Returns the folder, or with `separate` one subfolder for each of its adapters."""
+    if output.overlap != "separate":
+        return (output,)
     return tuple(
-        PredictionFolder(folder / adapter.name, (adapter,), overlap, probabilities)
-        for adapter in adapters
+        replace(output, folder=output.folder / adapter.name, adapters=(adapter,))
+        for adapter in output.adapters
     )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fseft.anatomy.vocabulary import has_sides
-from fseft.errors import FseftError
+from fseft.errors import FseftError, did_you_mean
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import group_adapters
@@ -24,6 +24,7 @@ from fseft.inference.segment_case import (
     segment_scan,
 )
 from fseft.parallel import default_workers, each_case
+from fseft.volume.components import ALL, Cleaning
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class PredictRequest:
         overlap: Rule for voxels that several adapters assign to a structure.
         probabilities: Whether probability maps are written too.
         tta: Whether logits are averaged over mirrored copies.
+        structures: Structures to write; empty for all. Adapters without any of them do not run.
+        cleaning: What is removed from, and added to, the structures.
         device: `auto`, `cpu` or `cuda`.
         workers: Number of processes, or the address of a dask scheduler.
         scans: Case -> files; if it is set, `inputs` are not searched.
@@ -62,6 +65,8 @@ class PredictRequest:
     overlap: MergeRule = "probability"
     probabilities: bool = False
     tta: bool = False
+    structures: tuple[str, ...] = ()
+    cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
     device: str = "cpu"
     workers: Workers = 1
     scans: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -99,6 +104,7 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
             first.
     """
     callbacks = callbacks or Callbacks()
+    request = replace(request, adapters=_adapters_of_structures(request))
     adapters = request.adapters
     _check_mirroring(request)
     scans = request.scans or gather_scans(request.inputs, len(adapters[0].manifest.channels))
@@ -241,6 +247,26 @@ def _warn_training_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str
         )
 
 
+def _adapters_of_structures(request: PredictRequest) -> tuple[OpenAdapter, ...]:
+    """Returns the adapters that predict a structure to write.
+
+    Raises:
+        FseftError: No adapter predicts a structure that the request names.
+    """
+    known = [name for adapter in request.adapters for name in adapter.manifest.labels]
+    named = [name for name in request.cleaning.largest_component if name != ALL]
+    for name in (*request.structures, *named):
+        if name not in known:
+            cause = f"no adapter predicts the structure {name!r}"
+            raise FseftError(cause, hint=did_you_mean(name, list(dict.fromkeys(known))))
+    return tuple(
+        adapter
+        for adapter in request.adapters
+        if not request.structures
+        or not adapter.manifest.labels.keys().isdisjoint(request.structures)
+    )
+
+
 def _check_mirroring(request: PredictRequest) -> None:
     """Refuses mirrored copies for a network that was not trained on any.
 
@@ -265,7 +291,14 @@ def _arrange_outputs(
 ) -> tuple[PredictionFolder, ...]:
     """Output folders; refuses those in which a segmentation could replace, or pass for, a scan."""
     outputs = arrange_outputs(
-        request.output, request.adapters, request.overlap, probabilities=request.probabilities
+        PredictionFolder(
+            folder=request.output.absolute(),
+            adapters=request.adapters,
+            overlap=request.overlap,
+            probabilities=request.probabilities,
+            structures=request.structures,
+            cleaning=request.cleaning,
+        )
     )
     inputs = {path.resolve() for path in request.inputs}
     files = {file.resolve() for paths in scans.values() for file in paths}

@@ -259,7 +259,7 @@ class _Segmentation:
     ) -> None:
         self.scan, self.output, self.geometry, self.staging = scan, output, geometry, staging
         self.files: dict[Path, Path] = {}
-        self.label_values = output.labels
+        self.label_values = output.predicted_labels
         num_adapters = len(output.adapters)
         self.by_probability = output.overlap == "probability" and num_adapters > 1
         # The strength of a voxel's label: a probability, or the priority of its adapter.
@@ -284,11 +284,12 @@ class _Segmentation:
     def write(self) -> bool:
         """Writes the label map; returns False if it is empty."""
         name, output = self.scan.name, self.output
+        labels = output.finish(self.merger.labels, self.geometry)
         path = self._stage(output.segmentation(name))
-        write_labels(path, self.merger.labels, self.geometry, scan=self.scan.files[0])
+        write_labels(path, labels, self.geometry, scan=self.scan.files[0])
         entry = self.scan.entries[output].model_copy(update={"sha256": file_digest(path)})
         output.index.replace(name, entry, self.files, output.outdated_files(name))
-        return bool(self.merger.labels.any())
+        return bool(labels.any())
 
     def _stage(self, target: Path) -> Path:
         """Returns the temporary path of a file of the output folder."""

@@ -21,6 +21,7 @@ from fseft.inference.run import PredictRequest, _Prediction, predict
 from fseft.inference.scan_files import gather_scans
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.schemas import PredictedCase
+from fseft.volume.components import Cleaning
 from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
 from fseft.volume.image import read_labels, read_volume, write_volume
 from fseft.workspace import file_digest
@@ -619,3 +620,59 @@ def test_cases_in_two_processes_give_the_same_files(request_of, workspace, tmp_p
     assert read_index(tmp_path / "out/predictions.json") == read_index(
         tmp_path / "shared/predictions.json"
     )
+
+
+# --- structures and cleaning ----------------------------------------------------------------------
+
+
+def test_only_the_named_structures_are_written_as_in_the_full_result(
+    request_of, tmp_path, monkeypatch
+):
+    copying(monkeypatch)
+    scan_files(tmp_path / "in", "x")
+    predict(request_of(tmp_path / "in"))
+    predict(request_of(tmp_path / "in", structures=("tumour",), output=tmp_path / "one"))
+    everything = read_labels(tmp_path / "out" / "x.nii.gz").array
+    one = read_labels(tmp_path / "one" / "x.nii.gz").array
+    np.testing.assert_array_equal(one, everything * (everything == 7))
+    assert read_index(tmp_path / "one" / "predictions.json").labels == {"tumour": 7}
+
+
+def test_an_adapter_without_a_named_structure_does_not_run(
+    request_of, request_for, adapter, workspace, tmp_path
+):
+    scan_files(tmp_path / "in", "x")
+    other = request_for(labels=("tumour",), output=tmp_path / "run")
+    both = (adapter, adapt(other, workspace).adapter)
+    predict(request_of(tmp_path / "in", adapters=both, structures=("Left kidney",)))
+    index = read_index(tmp_path / "out" / "predictions.json")
+    assert list(index.adapters) == [file_digest(adapter)]
+
+
+def test_a_structure_that_no_adapter_predicts_is_refused_by_name(request_of, tmp_path):
+    scan_files(tmp_path / "in", "x")
+    for wrong in (
+        {"structures": ("tumor",)},
+        {"cleaning": Cleaning(largest_component=("tumor",))},
+        {"structures": ("all",)},
+    ):
+        with pytest.raises(FseftError, match=r"no adapter predicts .*(tumour|Left kidney)"):
+            predict(request_of(tmp_path / "in", **wrong))
+    assert not (tmp_path / "out").exists()
+
+
+def test_cleaning_changes_the_label_map_and_repeats_the_segmentation(
+    request_of, tmp_path, monkeypatch
+):
+    copying(monkeypatch)
+    image, _ = a_scan(0)
+    image[0, 20, 20, 20] = 250  # an island of the kidney
+    (tmp_path / "in").mkdir()
+    geometry = Geometry(image.shape[1:], np.diag([1.5, 1.5, 1.5, 1]))
+    write_volume(tmp_path / "in" / "x.nii.gz", image, geometry)
+    predict(request_of(tmp_path / "in"))
+    assert read_labels(tmp_path / "out" / "x.nii.gz").array[0, 20, 20, 20] == 1
+    clean = request_of(tmp_path / "in", cleaning=Cleaning(largest_component=("Left kidney",)))
+    assert predict(clean).segmented == ["x"]
+    assert read_labels(tmp_path / "out" / "x.nii.gz").array[0, 20, 20, 20] == 0
+    assert predict(clean).skipped == ["x"]
