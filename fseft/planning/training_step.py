@@ -23,8 +23,11 @@ CROPS = 6
 """Crops per step, as in the FSEFT paper."""
 MIN_CROPS = 2
 """Crops per step if time is short: more steps of few crops train better than few of many."""
-ENOUGH_STEPS = 300
-"""Steps that a time budget must allow before a step has more than `MIN_CROPS` crops."""
+ENOUGH_STEPS = 2000
+"""Steps that a time budget must allow before a step has more than `MIN_CROPS` crops.
+
+Nominal ones: one CPU core takes a quarter or a third of them.
+"""
 DEFAULT_STEPS = 500
 """Steps of `MIN_CROPS` crops in the default time budget on a CPU."""
 DEFAULT_MINUTES = (2, 30)
@@ -126,8 +129,8 @@ def crops_in_time(minutes: float, crop_seconds: float) -> int:
         crop_seconds: Duration of a training step per crop.
 
     Examples:
-        >>> crops_in_time(1, 0.4), crops_in_time(10, 0.4), crops_in_time(60, 0.4)
-        (2, 5, 6)
+        >>> crops_in_time(4, 0.1), crops_in_time(15, 0.1), crops_in_time(60, 0.1)
+        (2, 4, 6)
     """
     crops_in_budget = 60 * minutes / crop_seconds
     return int(min(CROPS, max(MIN_CROPS, crops_in_budget / ENOUGH_STEPS)))

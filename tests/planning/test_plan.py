@@ -289,6 +289,12 @@ def test_a_short_time_budget_means_few_crops(dataset, store):
     assert "steps in the time budget" in decisions(short)["crops per step"].reason
 
 
+@pytest.mark.parametrize("minutes", [1, 4])
+def test_a_step_of_the_embedded_model_has_two_crops_in_a_budget_of_minutes(minutes, store, dataset):
+    _, plan = plan_of(dataset, "phantom-tiny", store, device="cpu", minutes=minutes)
+    assert plan.crops_per_step == 2
+
+
 def test_a_cpu_has_a_default_time_budget_with_a_reason(dataset, store):
     _, plan = plan_of(dataset, "none", store, device="cpu")
     assert 2 <= plan.minutes <= 30
