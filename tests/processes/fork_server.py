@@ -7,6 +7,7 @@ written.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 
 EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+CLONE_NEWPID = 0x20000000
 
 
 def import_everything():
@@ -71,6 +73,19 @@ def count_events(root, kill_at, half):
     return count
 
 
+def become_pid_one():
+    """Continues with process id 1 in a PID namespace, or names this process 1 if none is allowed."""
+    unshare = getattr(ctypes.CDLL(None), "unshare", None)
+    if unshare is None or unshare(CLONE_NEWPID) != 0:
+        os.getpid = lambda: 1
+        return
+    process = os.fork()
+    if process:
+        _, status = os.waitpid(process, 0)
+        os._exit(abs(os.waitstatus_to_exitcode(status)))
+    assert os.getpid() == 1
+
+
 def run(call, report):
     """Runs a call in this process, and writes the number of its file events."""
     os.chdir(call["folder"])
@@ -79,9 +94,9 @@ def run(call, report):
     from fseft.cli.main import main
 
     sys.argv = ["fseft", *call["arguments"]]
-    count = count_events(call["folder"], call.get("kill_at", 0), call.get("half", False))
     if call.get("pid_one"):
-        os.getpid = lambda: 1
+        become_pid_one()
+    count = count_events(call["folder"], call.get("kill_at", 0), call.get("half", False))
     status = 1
     try:
         main()

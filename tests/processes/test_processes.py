@@ -1,4 +1,4 @@
-"""Eight processes of a command share a workspace, also where all have the same process id."""
+"""Eight processes of a command share a workspace, also where all have process id 1, as in containers."""
 
 from __future__ import annotations
 
