@@ -8,6 +8,7 @@ from fseft.adaptation.differences import SUPPORT
 from fseft.experiment.settings import component_provenance
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import versions
+from fseft.model_zoo.loading import writing_order
 from fseft.registry import registry
 from fseft.schemas import Manifest, Preprocessing, Provenance, Run
 from fseft.workspace import digest
@@ -81,6 +82,7 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         preprocessing=_inference_preprocessing(config),
         channels=config.channels,
         labels=config.labels,
+        writing_order=_writing_order(config),
         support=config.support.cases,
         support_images=config.image_digests,
         scans=config.scans,
@@ -92,6 +94,13 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         versions=versions(),
         plugins=run.plugins,
     )
+
+
+def _writing_order(config: AdaptConfig) -> tuple[str, ...]:
+    """Returns the order of overlapping classes; a training teaches that structures exclude."""
+    request = config.request
+    is_model = request.method.spec.needs_model and not request.method.spec.trains
+    return writing_order(request.model.card, config.labels, config.matched) if is_model else ()
 
 
 def _inference_preprocessing(config: AdaptConfig) -> Preprocessing:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from fseft.schemas import FrozenModel, Manifest
 
 PREPROCESSING, MODEL_CARD = "preprocessing.json", "model_card.md"
+_DECISION_BY_ORDER = (
+    "the last channel of writing_order whose logit exceeds that of channel 0; if there is none, "
+    "channel 0"
+)
 
 
 def export(
@@ -120,10 +124,11 @@ def describe_interface(manifest: Manifest) -> dict[str, Any]:
     classes = [{"channel": 0, "name": "background", "label": 0}]
     for channel, (name, value) in enumerate(manifest.labels.items(), start=1):
         classes.append({"channel": channel, "name": name, "label": value})
-    return {
-        "input": {"channels": list(manifest.channels), **preprocessing},
-        "output": {"classes": classes, "decision": "the channel with the largest logit"},
-    }
+    output: dict[str, Any] = {"classes": classes, "decision": "the channel with the largest logit"}
+    if manifest.writing_order:
+        output["writing_order"] = list(manifest.writing_channels)
+        output["decision"] = _DECISION_BY_ORDER
+    return {"input": {"channels": list(manifest.channels), **preprocessing}, "output": output}
 
 
 def _complete(document: FrozenModel) -> dict[str, Any]:

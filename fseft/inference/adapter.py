@@ -151,7 +151,7 @@ class Adapter:
             self.network.to(selected), prepared, self.manifest, device=selected, tta=tta
         )
         merger = LabelMerger.empty(volume.geometry, max(values), np.uint8)
-        merger.add(logits, prepared, [0, *values], 1)
+        merger.add(logits, prepared, [0, *values], 1, self.manifest.writing_channels)
         return merger.labels
 
 

@@ -14,6 +14,7 @@ from fseft.inference.adapter_groups import load_adapter_group
 from fseft.learn.sampling.patch_sampler import network_input
 from fseft.learn.sliding_window import sliding_window_logits
 from fseft.learn.training.memory_estimate import report_out_of_memory
+from fseft.volume.decision import probabilities
 from fseft.volume.image import read_volume, write_labels, write_volume
 from fseft.volume.intensity import modality_warnings
 from fseft.volume.preprocessing import LabelMerger, preprocess_volume, restore_probabilities
@@ -273,13 +274,15 @@ class _Segmentation:
 
     def add(self, adapter: OpenAdapter, logits: Logits, prepared: PreparedVolume) -> None:
         """Merges the labels of an adapter, and writes its probabilities if requested."""
+        order = adapter.manifest.writing_channels
         if self.output.probabilities:
             path = self._stage(self.output.probability_map(self.scan.name, adapter))
-            probabilities = restore_probabilities(_softmax(logits), prepared)
-            write_volume(path, probabilities, self.geometry, scan=self.scan.files[0])
+            restored = restore_probabilities(probabilities(logits, order), prepared)
+            write_volume(path, restored, self.geometry, scan=self.scan.files[0])
         values = [0, *(self.label_values[name] for name in adapter.manifest.labels)]
         priority = len(self.output.adapters) - self.output.adapters.index(adapter)
-        self.merger.add(logits, prepared, values, None if self.by_probability else priority)
+        confidence = None if self.by_probability else priority
+        self.merger.add(logits, prepared, values, confidence, order)
 
     def write(self) -> bool:
         """Writes the label map; returns False if it is empty."""
@@ -295,10 +298,3 @@ class _Segmentation:
         """Returns the temporary path of a file of the output folder."""
         self.files[target] = self.staging / target.relative_to(self.output.folder)
         return self.files[target]
-
-
-def _softmax(logits: Logits) -> Logits:
-    from scipy.special import softmax
-
-    probabilities: Logits = softmax(logits, axis=0)
-    return probabilities

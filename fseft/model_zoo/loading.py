@@ -12,7 +12,7 @@ from fseft.learn.networks.heads import new_head
 from fseft.learn.networks.roles import TextHeadArchitecture
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import nn
 
@@ -156,6 +156,25 @@ def build_adaptable_network(
         list(structures), seed=seed, matched=matched, suppress_unmatched=suppress_unmatched
     )
     return model.architecture, model.network, model.missing_keys
+
+
+def writing_order(
+    card: ModelCard, structures: Iterable[str], matched: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Returns structures in the order in which the owner of a model writes their classes.
+
+    Args:
+        card: Card of the model.
+        structures: Names of the structures.
+        matched: Structure -> class of the model.
+
+    Returns:
+        All structures, those without a class first; empty if the card states no order.
+    """
+    if not card.writing_order:
+        return ()
+    positions = {name: card.writing_order.index(matched[name]) for name in matched}
+    return tuple(sorted(structures, key=lambda name: positions.get(name, -1)))
 
 
 def output_channels(card: ModelCard) -> int:

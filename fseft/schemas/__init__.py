@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,9 +18,13 @@ from fseft.schemas.base import Orientation as Orientation
 from fseft.schemas.base import Range as Range
 from fseft.schemas.base import Triple as Triple
 from fseft.schemas.base import WholeNumber as WholeNumber
+from fseft.schemas.base import optional
 from fseft.schemas.contract import Contract as Contract
 from fseft.schemas.contract import Intensity as Intensity
 from fseft.schemas.contract import Preprocessing as Preprocessing
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PartMode = Literal["frozen", "fine-tuned", "new", "low-rank"]
 
@@ -203,6 +207,11 @@ class ModelCard(Document):
     parameters: int | None = None
     classes: tuple[str, ...] = ()
     activation: Literal["softmax", "sigmoid"] = "sigmoid"
+    writing_order: tuple[str, ...] = optional(
+        (),
+        "classes that overlap, in the order in which the owner writes them to a label map: later "
+        "ones replace earlier ones; empty: the class of the highest logit",
+    )
     contract: Contract = Contract()
     licence: str = ""
     shareable: bool | None = Field(
@@ -262,6 +271,11 @@ class Manifest(Document):
     preprocessing: Preprocessing
     channels: tuple[str, ...]
     labels: LabelTable
+    writing_order: tuple[str, ...] = optional(
+        (),
+        "structures that overlap, in the order of writing to the label map, each where its logit "
+        "exceeds that of the background; empty: the class of the highest logit",
+    )
     support: tuple[str, ...]
     support_images: tuple[str, ...] = Field(
         default=(), description="content keys of the training scans"
@@ -278,6 +292,18 @@ class Manifest(Document):
     plugins: tuple[Provenance, ...] = Field(
         default=(), description="packages of the method, the model, the loss and so on"
     )
+
+    @model_validator(mode="after")
+    def _check_writing_order(self) -> Self:
+        if self.writing_order and sorted(self.writing_order) != sorted(self.labels):
+            raise ValueError("writing_order does not name each label once")
+        return self
+
+    @property
+    def writing_channels(self) -> tuple[int, ...]:
+        """Output channels in the order of writing; empty: the class of the highest logit."""
+        names = list(self.labels)
+        return tuple(1 + names.index(name) for name in self.writing_order)
 
     @property
     def part_modes(self) -> dict[str, PartMode]:

@@ -34,6 +34,16 @@ LabelTable = Annotated[dict[str, LabelValue], AfterValidator(lambda labels: _uni
 """Structure name -> voxel value, each of another one; without the background, 0."""
 
 
+def optional(default: Any = None, description: str | None = None) -> Any:
+    """Returns a field that is not written if it has its default.
+
+    Documents without it, and digests of them, remain as earlier versions made them.
+    """
+    return Field(
+        default=default, description=description, exclude_if=lambda value: value == default
+    )
+
+
 def _axes(code: str) -> str:
     if len({letter.translate(_OPPOSITE) for letter in code}) < 3:
         raise ValueError(f"{code} names a direction twice")

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from fseft.schemas.base import FrozenModel, Millimetres, Modality, Orientation, Range, Triple
+from fseft.schemas.base import (
+    FrozenModel,
+    Millimetres,
+    Modality,
+    Orientation,
+    Range,
+    Triple,
+    optional,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-def _optional(default: Any = None) -> Any:
-    """Returns a field that is not written if it has its default.
-
-    Documents without it, and digests of them, remain as earlier versions made them.
-    """
-    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 _REGION = {"crop": "", "nonzero": " over nonzero voxels", "resampled": " after resampling"}
@@ -45,7 +45,7 @@ class Intensity(FrozenModel):
     high: FiniteFloat | None = None
     mean: FiniteFloat | None = None
     std: FiniteFloat | None = None
-    region: Literal["crop", "nonzero", "resampled"] = _optional("crop")
+    region: Literal["crop", "nonzero", "resampled"] = optional("crop")
 
     @model_validator(mode="after")
     def _check_values(self) -> Self:
@@ -84,11 +84,11 @@ class Conventions(FrozenModel):
             otherwise; or `zero`, after normalisation.
     """
 
-    crop: Literal["body", "nonzero", "none"] = _optional("body")
-    clip_first: bool = _optional(default=False)
-    interpolation: Literal["cubic", "linear", "nnunet"] = _optional("cubic")
-    alignment: Literal["edges", "first-voxel"] = _optional("edges")
-    padding: Literal["air", "zero"] = _optional("air")
+    crop: Literal["body", "nonzero", "none"] = optional("body")
+    clip_first: bool = optional(default=False)
+    interpolation: Literal["cubic", "linear", "nnunet"] = optional("cubic")
+    alignment: Literal["edges", "first-voxel"] = optional("edges")
+    padding: Literal["air", "zero"] = optional("air")
 
     @property
     def conventions(self) -> dict[str, Any]:
@@ -115,9 +115,9 @@ class Contract(Conventions):
     intensity: dict[Modality, Intensity] = {}
     channels: int = Field(default=1, gt=0)
     patch_size: Triple | None = None
-    spacing_range_mm: Range | None = _optional()
-    structure_range_voxels: Range | None = _optional()
-    assumed_orientation: bool = _optional(default=False)
+    spacing_range_mm: Range | None = optional()
+    structure_range_voxels: Range | None = optional()
+    assumed_orientation: bool = optional(default=False)
 
 
 class Preprocessing(Conventions):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fseft.volume.decision import confidence as confidence_of
 from fseft.volume.geometry import (
     Box,
     Geometry,
@@ -25,7 +26,7 @@ from fseft.volume.resample import (
     resample_image,
     resample_labels,
     resample_scores,
-    resampled_argmax,
+    resampled_classes,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 _ANISOTROPY = 3  # ratio of spacings, as in nnU-Net
 _DECIMALS = 9  # of positions in voxels: more are rounding errors of the grids
-_SPARSE = 8  # gathering voxels is measured to be faster if less than one in so many is needed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -199,24 +199,25 @@ class LabelMerger:
         transform: GridTransform,
         values: Sequence[int],
         confidence: int | None = None,
+        order: Sequence[int] = (),
     ) -> None:
-        """Label each voxel with its class of highest score, unless its label is as confident.
+        """Labels each voxel with its class, unless its label is as confident.
 
         Args:
             scores: Logits (C, i, j, k) on the grid `transform.geometry`.
             transform: The prepared volume, or its grids.
             values: Label value of each channel; 0 is background.
-            confidence: The same for all voxels; by default the softmax probability of the class.
+            confidence: The same for all voxels; by default the probability of the class.
+            order: Channels in the order of writing; empty for the class of the highest score.
         """
         label_values = np.asarray(values, self.labels.dtype)
         labels = _inside(self.labels, transform)
         confidences = _inside(self.confidence, transform)
-        for region, classes, logits in resampled_argmax(scores, transform.restoring_axes):
-            foreground = classes > 0
+        for region, classes, logits in resampled_classes(scores, transform.restoring_axes, order):
             if confidence is None:
-                confidence_of_class = _max_probability(logits, foreground)
+                confidence_of_class = confidence_of(logits, classes, order)
             else:
-                confidence_of_class = foreground * confidences.dtype.type(confidence)
+                confidence_of_class = (classes > 0) * confidences.dtype.type(confidence)
             wins = confidence_of_class > confidences[region]
             np.copyto(labels[region], label_values[classes], where=wins)
             np.copyto(confidences[region], confidence_of_class, where=wins)
@@ -245,22 +246,6 @@ def _inside(array: Array, transform: GridTransform) -> Array:
     view, _ = reoriented_view(array, transform.native, orientation)
     inside: Array = view[transform.box.slices]
     return inside
-
-
-def _max_probability(logits: Array, foreground: Array) -> Array:
-    """Returns the softmax of the largest logit (C, i, j, k) in the foreground, 0 elsewhere."""
-    if _SPARSE * np.count_nonzero(foreground) > foreground.size:
-        return _softmax_of_max(logits) * foreground
-    probability = np.zeros(foreground.shape, logits.dtype)
-    probability[foreground] = _softmax_of_max(logits[:, foreground])
-    return probability
-
-
-def _softmax_of_max(logits: Array) -> Array:
-    """Returns the softmax of the largest of logits (C, ...)."""
-    shifted = logits - logits.max(0)
-    probability: Array = 1 / np.exp(shifted, out=shifted).sum(0)
-    return probability
 
 
 def _crop_box(array: Array, preprocessing: Preprocessing) -> Box:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fseft.errors import FseftError
+from fseft.volume.decision import decide
 from fseft.volume.geometry import bounding_box
 from fseft.volume.label_values import label_boxes
 
@@ -32,7 +33,7 @@ _MIN_WEIGHT = 1e-7  # smaller weights are zero in float32; without them the matr
 _BAND_ROWS = 32  # per matrix product: measured optimum of wasted zeros and calls of BLAS
 _SAME_POSITION = 1e-6  # voxels; a smaller difference is a rounding error of the grids
 _ROUNDING = 1e-6  # of the sum of the scores at a voxel
-_ARGMAX_BYTES = 32 << 20  # of scores in memory
+_SLAB_BYTES = 32 << 20  # of scores in memory
 
 
 @dataclass(frozen=True)
@@ -193,17 +194,20 @@ def resample_scores(
         yield target, _apply(part, _submatrices(matrices, box, target))
 
 
-def resampled_argmax(scores: Array, shape: Shape) -> Iterator[tuple[Region, Array, Array]]:
-    """Resamples scores and yields the class of highest score, the first one of ties.
+def resampled_classes(
+    scores: Array, shape: Shape, order: Sequence[int] = ()
+) -> Iterator[tuple[Region, Array, Array]]:
+    """Resamples scores and yields the class of each voxel, as `decide` chooses it.
 
     Args:
         scores: Floating-point scores (C, i, j, k).
         shape: New (i, j, k).
+        order: Channels in the order of writing; empty for the class of the highest score.
 
     Yields:
         A part of the grid, a few planes at a time; its class indices (planes, j, k), uint8, or
         uint16 for more than 256 classes; and its float32 scores (C, planes, j, k). Outside of all
-        parts, class 0 has the highest score.
+        parts, the class is 0.
     """
     is_foreground = np.zeros(scores.shape[1:], bool)
     for score in scores[1:]:
@@ -214,19 +218,9 @@ def resampled_argmax(scores: Array, shape: Shape) -> Iterator[tuple[Region, Arra
     # A coarser grid may miss a few voxels altogether.
     if not is_foreground.any() or plane_size == 0:
         return
-    slab = max(1, _ARGMAX_BYTES // (4 * len(scores) * plane_size))
+    slab = max(1, _SLAB_BYTES // (4 * len(scores) * plane_size))
     for target, part in resample_scores(scores, shape, region=region, slab=slab):
-        yield target, _argmax(part), part
-
-
-def _argmax(scores: Array) -> Array:
-    """Returns the class of the highest score of (C, i, j, k); faster than NumPy on this axis."""
-    classes = np.zeros(scores.shape[1:], np.uint8 if len(scores) <= 256 else np.uint16)
-    best: Array = scores[0].copy()
-    for index in range(1, len(scores)):
-        np.copyto(classes, index, where=scores[index] > best)
-        np.maximum(best, scores[index], out=best)
-    return classes
+        yield target, decide(part, order), part
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:

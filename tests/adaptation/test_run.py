@@ -343,6 +343,19 @@ def test_intensities_are_scaled_as_the_model_was_trained(request_for, workspace)
     assert read_manifest(adapted.adapter).preprocessing.intensity == (scale,)
 
 
+def test_without_training_overlapping_classes_are_written_as_their_owner_does(
+    request_for, workspace
+):
+    nested = ("liver", "kidney_left", "kidney_tumor")
+    write_model(workspace, "nested", classes=nested, writing_order=nested)
+    mapping = {"Left kidney": "kidney_left", "tumour": "kidney_tumor"}
+    orders = {}
+    for method in ("zero-shot", "linear-probe"):
+        adapter = adapt(request_for(method, model="nested", mapping=mapping), workspace).adapter
+        orders[method] = read_manifest(adapter).writing_order
+    assert orders == {"zero-shot": ("Left kidney", "tumour"), "linear-probe": ()}
+
+
 def test_without_training_the_patch_is_that_of_the_model_however_little_memory_is_left(
     request_for, workspace
 ):

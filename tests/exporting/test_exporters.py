@@ -13,6 +13,7 @@ from fseft import api
 from fseft.registry import registry
 from fseft.schemas import Intensity
 from fseft.testing import exporter_checks, tiny_adapter
+from fseft.volume.decision import decide
 
 EXPORTERS = ("onnx", "safetensors", "torchscript")
 
@@ -86,6 +87,22 @@ def test_a_monai_bundle_segments_as_fseft_does(blobs, workspace, tmp_path):
         expected, labels = nibabel.load(path), nibabel.load(other)
         np.testing.assert_allclose(labels.affine, expected.affine, atol=1e-4)
         assert np.mean(np.asarray(labels.dataobj) == np.asarray(expected.dataobj)) > 0.99
+
+
+@pytest.mark.full  # loads MONAI's transforms
+@pytest.mark.parametrize("order", [(), ("liver", "spleen"), ("spleen", "liver")])
+def test_a_monai_bundle_decides_as_fseft_does(order, tmp_path):
+    from monai.bundle import ConfigParser
+
+    network, manifest = tiny_adapter()
+    manifest = manifest.model_copy(update={"writing_order": order})
+    registry().factory("exporter", "monai-bundle")(network, manifest, tmp_path)
+    parser = ConfigParser()
+    parser.read_config(tmp_path / "configs" / "inference.json")
+    decision = parser.get_parsed_content("postprocessing::transforms#1")
+    logits = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    expected = decide(logits.numpy(), manifest.writing_channels)
+    np.testing.assert_array_equal(decision({"pred": logits})["pred"][0], expected)
 
 
 @pytest.mark.parametrize(

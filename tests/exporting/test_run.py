@@ -44,6 +44,15 @@ def test_the_folder_has_network_preprocessing_and_model_card(adapter, tmp_path):
     assert classes == {"background": 0, **manifest.labels}
 
 
+def test_the_order_of_overlapping_structures_is_described():
+    _, manifest = tiny_adapter()
+    assert "writing_order" not in describe_interface(manifest)["output"]
+    ordered = manifest.model_copy(update={"writing_order": ("spleen", "liver")})
+    output = describe_interface(ordered)["output"]
+    assert output["writing_order"] == [2, 1]
+    assert "last channel of writing_order" in output["decision"]
+
+
 def test_the_model_card_names_data_licence_and_scores(adapter, blobs, tmp_path):
     segmented = tmp_path / "segmented"
     api.predict(blobs / "imagesTr", adapter, segmented, device="cpu")

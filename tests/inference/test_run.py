@@ -68,6 +68,30 @@ def expected(image):
     return np.where(image > 300, 7, np.where(image > 100, 1, 0))
 
 
+@pytest.mark.parametrize("order", [(), ("Left kidney", "tumour"), ("tumour", "Left kidney")])
+def test_overlapping_structures_are_written_in_the_order_of_the_adapter(
+    order, request_of, tmp_path, monkeypatch
+):
+    """The kidney's logit is the highest everywhere, also in its tumour."""
+
+    def scores(network, prepared, manifest, **_):
+        image = prepared.image[0].astype(np.float32)
+        return np.stack([np.zeros_like(image), np.full_like(image, 900), image - 300])
+
+    monkeypatch.setattr(step, "predict_logits", scores)
+    request = request_of(scan_files(tmp_path / "in", "x"), probabilities=True)
+    (adapter,) = request.adapters
+    manifest = adapter.manifest.model_copy(update={"writing_order": order})
+    predict(replace(request, adapters=(replace(adapter, manifest=manifest),)))
+    image = read_volume(tmp_path / "in" / "x.nii.gz").array[0]
+    found = read_labels(tmp_path / "out" / "x.nii.gz").array[0]
+    tumour = 7 if order[-1:] == ("tumour",) else 1
+    body = image > -500
+    np.testing.assert_array_equal(found[body], np.where(image > 300, tumour, 1)[body])
+    kidney = read_volume(tmp_path / "out" / "probabilities" / "x.nii.gz", channels=3).array[1]
+    assert (kidney[body] > 0.99).all()
+
+
 # --- grid of the result ---------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ from fseft.volume.resample import (
     resample_image,
     resample_labels,
     resample_scores,
-    resampled_argmax,
+    resampled_classes,
 )
 
 shapes = st.tuples(*[st.integers(1, 19)] * 3)
@@ -24,7 +24,7 @@ few = settings(max_examples=40, deadline=None)
 
 def argmax_on_grid(scores, shape):
     result = np.zeros(shape, np.uint16)
-    for region, strongest, part in resampled_argmax(scores, shape):
+    for region, strongest, part in resampled_classes(scores, shape):
         assert part.shape == (len(scores), *strongest.shape)
         result[region] = strongest
     return result
@@ -192,21 +192,12 @@ def test_argmax_on_the_grid_is_the_argmax_of_resampled_scores_and_leaves_them_as
     assert np.array_equal(scores, before)
 
 
-@pytest.mark.parametrize(("classes", "dtype"), [(256, np.uint8), (300, np.uint16)])
-def test_more_than_256_classes_need_two_bytes(classes, dtype):
-    scores = np.zeros((classes, 2, 2, 2), np.float32)
-    scores[-1] = 1
-    ((_, strongest, _),) = resampled_argmax(scores, (3, 3, 3))
-    assert strongest.dtype == dtype
-    assert (strongest == classes - 1).all()
-
-
 @few
 @given(old=shapes, new=shapes, seed=seeds)
 def test_only_where_a_class_may_beat_the_first_is_anything_resampled(old, new, seed):
     scores = np.zeros((3, *old), np.float32)
     scores[1:] = -1
-    assert not list(resampled_argmax(scores, new))
+    assert not list(resampled_classes(scores, new))
     place = tuple(np.random.default_rng(seed).integers(0, old))
     scores[(2, *place)] = 4
     assert np.array_equal(

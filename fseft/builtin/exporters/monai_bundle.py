@@ -70,9 +70,8 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
 def _inference(manifest: Manifest) -> dict[str, Any]:
     """Returns the configuration of the program `run`."""
     patch_size = list(manifest.preprocessing.patch_size)
-    values = [0, *manifest.labels.values()]
     return {
-        "imports": ["$import glob", "$import numpy as np", "$import torch"],
+        "imports": ["$import functools", "$import glob", "$import numpy as np", "$import torch"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/scans'",
         "output_dir": "$@bundle_root + '/segmented'",
@@ -91,7 +90,7 @@ def _inference(manifest: Manifest) -> dict[str, Any]:
             "overlap": OVERLAP,
             "mode": "gaussian",
         },
-        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(values)},
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(manifest)},
         "segment": "$lambda image: @inferer(image[None].to(@device), @network)[0].cpu()",
         "save": "$lambda item: @postprocessing({**item, 'pred': @segment(item['image'])})",
         "run": ["$[torch.no_grad()(@save)(item) for item in @dataset]"],
@@ -178,11 +177,12 @@ def _padding(preprocessing: Preprocessing, scaling: Mapping[str, Any]) -> dict[s
     return {"mode": "constant", "value": scaling["b_min"] + scale * (air - low)}
 
 
-def _postprocessing(values: list[int]) -> list[dict[str, Any]]:
+def _postprocessing(manifest: Manifest) -> list[dict[str, Any]]:
     """Returns the transforms from logits to a label map on the grid of the file."""
     import numpy as np
 
     prediction = {"keys": "pred"}
+    values = [0, *manifest.labels.values()]
     return [
         {
             "_target_": "Invertd",
@@ -192,7 +192,7 @@ def _postprocessing(values: list[int]) -> list[dict[str, Any]]:
             "nearest_interp": False,
             "to_tensor": True,
         },
-        {"_target_": "AsDiscreted", **prediction, "argmax": True},
+        {**_decision(manifest.writing_channels), **prediction},
         {
             "_target_": "MapLabelValued",
             **prediction,
@@ -208,6 +208,16 @@ def _postprocessing(values: list[int]) -> list[dict[str, Any]]:
             "output_dtype": f"$np.{np.min_scalar_type(max(values))}",
         },
     ]
+
+
+def _decision(order: tuple[int, ...]) -> dict[str, Any]:
+    """Returns the transform from logits to classes: see `fseft.volume.decision`."""
+    if not order:
+        return {"_target_": "AsDiscreted", "argmax": True}
+    write = "lambda classes, channel: torch.where(logits[channel] > logits[0], channel, classes)"
+    start = "torch.zeros_like(logits[0])"
+    classes = f"functools.reduce({write}, {list(order)}, {start})"
+    return {"_target_": "Lambdad", "func": f"$lambda logits: {classes}[None]"}
 
 
 def _metadata(manifest: Manifest) -> dict[str, Any]:

@@ -15,6 +15,7 @@ CARD = ModelCard(
     hparams={"feature_size": 48, "patch_merging": "legacy", "text_classes": 32},
     parameters=62_595_364,
     classes=UNIVERSAL_32,
+    writing_order=UNIVERSAL_32,
     contract=abdomen_ct(),
     licence="CC-BY-NC-ND-4.0",
     shareable=False,

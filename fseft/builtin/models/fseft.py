@@ -15,6 +15,7 @@ CARD = ModelCard(
     parameters=62_188_031,
     classes=FSEFT_29,
     activation="sigmoid",
+    writing_order=FSEFT_29,
     contract=abdomen_ct(),
     licence="none (all rights reserved)",
     home="https://github.com/jusiro/fewshot-finetuning",

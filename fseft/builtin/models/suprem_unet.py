@@ -15,6 +15,7 @@ CARD = ModelCard(
     hparams={"width": 64, "text_classes": 32},
     parameters=19_416_482,
     classes=UNIVERSAL_32,
+    writing_order=UNIVERSAL_32,
     contract=abdomen_ct(),
     licence="CC-BY-NC-ND-4.0 (repository) or Apache-2.0 (model page)",
     home="https://huggingface.co/MrGiovanni/SuPreM",

@@ -49,6 +49,11 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
     """
     import torch
 
+    if manifest.writing_order:
+        raise FseftError(
+            "the export of overlapping structures as regions of nnU-Net is not supported",
+            hint="Use onnx, torchscript or monai-bundle.",
+        )
     if differences := _differences(manifest.preprocessing):
         logger.warning("nnU-Net preprocesses scans differently: %s", "; ".join(differences))
     weights = _full_state_dict(network, manifest)

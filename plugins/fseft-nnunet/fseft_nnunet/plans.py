@@ -80,6 +80,7 @@ def card(card: ModelCard, file: Path, content: object) -> ModelCard:
                 "hparams": hparams,
                 "classes": classes,
                 "activation": activation,
+                "writing_order": classes if activation == "sigmoid" else (),
                 "contract": _contract(plans, configuration, dataset, *_axes(card, file, plans)),
                 "datasets": card.datasets or (plans["dataset_name"],),
             }
@@ -173,7 +174,8 @@ def _early_architecture(configuration: Json) -> Json:
 def _classes(labels: Json) -> tuple[tuple[str, ...], str]:
     """Returns the classes in the order of the channels, and the activation.
 
-    Labels that are overlapping regions have a sigmoid activation.
+    Labels that are overlapping regions have a sigmoid activation; nnU-Net writes them in the order
+    of the channels.
     """
     labels = {name: value for name, value in labels.items() if name not in ("background", "ignore")}
     if any(isinstance(value, list) and len(value) > 1 for value in labels.values()):

@@ -137,6 +137,7 @@ def test_overlapping_regions_are_separate_channels(card_of):
         dataset_=containers.dataset(labels={"background": 0, "whole": [1, 2], "core": [2]})
     )
     assert (card.classes, card.activation) == (("whole", "core"), "sigmoid")
+    assert card.writing_order == ("whole", "core")
 
 
 def test_a_configuration_has_what_it_inherits(card_of):

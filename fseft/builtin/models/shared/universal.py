@@ -41,4 +41,7 @@ def card_by_classes(card: ModelCard, file: Path, content: object) -> ModelCard:
             hint=f"Files with {supported} classes are supported.",
         )
     hparams = {**card.hparams, "text_classes": count}
-    return card.model_copy(update={"classes": CLASSES[count], "hparams": hparams})
+    classes = CLASSES[count]
+    return card.model_copy(
+        update={"classes": classes, "writing_order": classes, "hparams": hparams}
+    )
