@@ -60,7 +60,9 @@ PACKAGES = {
     "evaluation": ZOO | {"inference", "metrics"},
     "benchmarking": RUNS,
     "exporting": RUNS,
-    "api": RUNS | {"benchmarking", "exporting", "phantom", "pretraining", "scaffold"},
+    "diagnostics": ZOO,
+    "api": RUNS
+    | {"benchmarking", "diagnostics", "exporting", "phantom", "pretraining", "scaffold"},
     "demo": RUNS | {"phantom", "reporting", "api"},
     "cli": RUNS | {"api", "benchmarking", "demo", "pretraining", "reporting", "scaffold"},
     "__main__": {"cli"},

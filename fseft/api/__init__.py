@@ -16,6 +16,7 @@ from fseft.api._components import (
     list_plugins,
     new_plugin,
 )
+from fseft.api._diagnostics import check_installation
 from fseft.api._evaluation import evaluate
 from fseft.api._export import export
 from fseft.api._inference import predict
@@ -41,6 +42,7 @@ __all__ = [
     "Workspace",
     "adapt",
     "benchmark",
+    "check_installation",
     "clean",
     "describe_dataset",
     "evaluate",

@@ -46,6 +46,7 @@ COMMANDS = (
     ("export", "export", RUN),
     ("clean", "clean", RUN),
     ("plugin", "new_plugin", RUN),
+    ("doctor", "doctor", INSPECT),
     ("methods", "listing", INSPECT),
     ("models", "models", INSPECT),
     ("plugins", "listing", INSPECT),

@@ -1,0 +1,1 @@
+"""Checks of an installation: packages, devices, plugins, models, disk, and a dataset."""
