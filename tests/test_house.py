@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 PACKAGE_ROOT = Path(__file__).parents[1] / "fseft"
 MODULES = sorted(PACKAGE_ROOT.rglob("*.py"))
@@ -151,6 +154,7 @@ def import_graph() -> dict[str, set[str]]:
     return {here: imported - {here} for here, imported in graph.items()}
 
 
+@cache
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
@@ -183,26 +187,33 @@ def nodes_per_line(function) -> float:
     return len(kinds) / num_lines(function)
 
 
-@pytest.fixture(params=MODULES, ids=lambda path: str(path.relative_to(PACKAGE_ROOT)))
-def path(request):
-    return request.param
+def violations(check: Callable[[Path], Iterable[object]]) -> dict[str, list[object]]:
+    """Module -> what a check finds there; modules without a finding are left out."""
+    found = {str(path.relative_to(PACKAGE_ROOT)): list(check(path)) for path in MODULES}
+    return {name: findings for name, findings in found.items() if findings}
 
 
 def test_every_package_has_its_place():
     assert {package(path) for path in MODULES} <= set(PACKAGES)
 
 
-def test_imports_run_one_way(path):
-    here = package(path)
-    assert imported_packages(parse(path)) - {here} <= PACKAGES[here]
+def test_imports_run_one_way():
+    def forbidden(path):
+        here = package(path)
+        return imported_packages(parse(path)) - {here} - PACKAGES[here]
+
+    assert violations(forbidden) == {}
 
 
-def test_the_command_line_calls_the_interface_only(path):
-    if package(path) != "cli":
-        return
-    allowed = CLI_IMPORTS + (CLI_MAIN_IMPORTS if path.stem == "main" else ())
-    names = imported_modules(without_type_checking(parse(path)))
-    assert [name for name in sorted(names) if not name.startswith(allowed)] == []
+def test_the_command_line_calls_the_interface_only():
+    def forbidden(path):
+        if package(path) != "cli":
+            return []
+        allowed = CLI_IMPORTS + (CLI_MAIN_IMPORTS if path.stem == "main" else ())
+        names = imported_modules(without_type_checking(parse(path)))
+        return [name for name in sorted(names) if not name.startswith(allowed)]
+
+    assert violations(forbidden) == {}
 
 
 def test_the_import_graph_has_no_cycle():
@@ -221,34 +232,42 @@ def test_imports_inside_learn_run_one_way():
     assert {name for name in inside if inside[name] - LEARN_PACKAGES[name]} == set()
 
 
-def test_a_module_stays_short_and_says_what_it_is(path):
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MAX_MODULE_LINES
-    assert ast.get_docstring(parse(path))
+def test_modules_stay_short_and_say_what_they_are():
+    def too_long(path):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        return [lines] if lines > MAX_MODULE_LINES else []
+
+    assert violations(too_long) == {}
+    assert [path for path in MODULES if not ast.get_docstring(parse(path))] == []
 
 
-def test_functions_stay_short(path):
-    long = [
-        function.name
-        for function in functions(parse(path))
-        if num_lines(function) > MAX_FUNCTION_LINES or len(nodes(function)) > MAX_FUNCTION_NODES
-    ]
-    assert long == []
+def test_functions_stay_short():
+    def long_functions(path):
+        for function in functions(parse(path)):
+            if (
+                num_lines(function) > MAX_FUNCTION_LINES
+                or len(nodes(function)) > MAX_FUNCTION_NODES
+            ):
+                yield function.name
+
+    assert violations(long_functions) == {}
 
 
-def test_functions_stay_readable(path):
-    dense = [
-        function.name
-        for function in functions(parse(path))
-        if nodes_per_line(function) > MAX_NODES_PER_LINE
-    ]
-    assert dense == []
+def test_functions_stay_readable():
+    def dense_functions(path):
+        for function in functions(parse(path)):
+            if nodes_per_line(function) > MAX_NODES_PER_LINE:
+                yield function.name
+
+    assert violations(dense_functions) == {}
 
 
-def test_only_the_command_line_prints(path):
-    if package(path) == "cli":
-        return
-    calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
-    assert [
-        call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"
-    ] == []
+def test_only_the_command_line_prints():
+    def prints(path):
+        calls = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Call)]
+        for call in calls:
+            is_print = isinstance(call.func, ast.Name) and call.func.id == "print"
+            if is_print and package(path) != "cli":
+                yield call.lineno
+
+    assert violations(prints) == {}

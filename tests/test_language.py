@@ -7,8 +7,10 @@ import io
 import re
 import tokenize
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytest
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
@@ -66,31 +68,41 @@ def idioms(lines: list[tuple[int, str]]) -> list[str]:
     return [f"line {line}: {match[0]}" for line, text in lines for match in PATTERN.finditer(text)]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_uses_plain_technical_english(path):
-    assert idioms(prose(path)) == []
+def violations(check: Callable[[Path], list[str]], paths: Iterable[Path]) -> dict[str, list[str]]:
+    """File -> what a check finds there; files without a finding are left out."""
+    found = {str(path.relative_to(ROOT)): check(path) for path in paths}
+    return {name: findings for name, findings in found.items() if findings}
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_test_uses_plain_technical_english(path):
-    kinds = (ast.FunctionDef, ast.ClassDef)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    definitions = [node for node in ast.walk(tree) if isinstance(node, kinds)]
-    names = [(node.lineno, node.name.replace("_", " ")) for node in definitions]
-    assert idioms([*prose(path), *names]) == []
+def test_modules_use_plain_technical_english():
+    assert violations(lambda path: idioms(prose(path)), SOURCES) == {}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_page_uses_plain_technical_english(path):
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-    assert idioms(list(lines)) == []
+def test_tests_use_plain_technical_english():
+    def of_test(path):
+        kinds = (ast.FunctionDef, ast.ClassDef)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        definitions = [node for node in ast.walk(tree) if isinstance(node, kinds)]
+        names = [(node.lineno, node.name.replace("_", " ")) for node in definitions]
+        return idioms([*prose(path), *names])
+
+    assert violations(of_test, TESTS) == {}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_docstring_is_a_headless_relative_clause(path):
-    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    docstrings = [
-        ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, nodes)
-    ]
-    assert [text for text in docstrings if re.match(r"(What|Who|Whose|Where) ", text)] == []
+def test_pages_use_plain_technical_english():
+    def of_page(path):
+        return idioms(list(enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)))
+
+    assert violations(of_page, PAGES) == {}
+
+
+def test_no_docstring_is_a_headless_relative_clause():
+    def clauses(path):
+        kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = [
+            ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, kinds)
+        ]
+        return [text for text in texts if re.match(r"(What|Who|Whose|Where) ", text)]
+
+    assert violations(clauses, SOURCES) == {}
