@@ -118,8 +118,10 @@ class TrainingConfig(FrozenModel):
     feature_passes: int = Field(
         default=8, ge=1, description="passes over the training cases whose features are cached"
     )
-    early_stopping: bool = Field(
-        default=True, description="stop when the training loss no longer improves"
+    early_stopping: bool | None = Field(
+        default=None,
+        description="stop when the training loss no longer improves; by default only on cached "
+        "features: elsewhere, the loss changes during training",
     )
     components: dict[str, dict[str, Any]] = Field(
         default={},

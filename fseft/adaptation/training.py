@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.training.progress import Epoch
+    from fseft.training_config import TrainingConfig
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
@@ -89,7 +90,7 @@ def train_adapter(
         train(
             training,
             step_loss,
-            config.training,
+            _with_early_stopping(config),
             steps_per_epoch=len(cached),
             minutes=config.request.minutes,
             min_steps=len(cached),
@@ -99,6 +100,18 @@ def train_adapter(
         )
     adapted.finish()
     return training
+
+
+def _with_early_stopping(config: AdaptConfig) -> TrainingConfig:
+    """Decides whether to stop at a plateau of the loss, unless the configuration does.
+
+    On crops, the default loss changes over the training, and a training that stops before its
+    learning rate has decreased is worse than a shorter one.
+    """
+    training = config.training
+    if training.early_stopping is not None:
+        return training
+    return training.model_copy(update={"early_stopping": config.request.method.caches_features})
 
 
 def _start_or_resume(

@@ -12,6 +12,7 @@ from fseft.plugin import Preset
 TRAINING = {
     "loss": "dice",
     "crops_per_step": 6,
+    "early_stopping": True,
     "warmup_fraction": 0.0,
     "augment": "shift",
     "uniform_learning_rate": True,

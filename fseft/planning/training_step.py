@@ -111,7 +111,7 @@ def plan_budget(options: PlanOptions, crop_seconds: float, device: Device) -> Bu
         return Budget(options.minutes, crops, "requested")
     if device == "cuda":
         crops = options.crops_per_step or CROPS
-        return Budget(None, crops, "no limit on a GPU: training ends by its epochs or a plateau")
+        return Budget(None, crops, "no limit on a GPU: training ends by its epochs")
     crops = options.crops_per_step or MIN_CROPS
     shortest, longest = DEFAULT_MINUTES
     needed = ceil(DEFAULT_STEPS * crops * crop_seconds / 60)

@@ -810,6 +810,19 @@ def test_callbacks_receive_the_configuration_before_training(request_for, worksp
     assert events == [(read_manifest(result.adapter).support, 1), 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("method", "settings", "epochs"),
+    [("lora", (), 3), ("lora", ("early_stopping=true",), 1), ("linear-probe", (), 1)],
+)
+def test_a_plateau_ends_trainings_on_cached_features_and_others_if_asked_to(
+    method, settings, epochs, blobs, workspace, monkeypatch
+):
+    monkeypatch.setattr("fseft.learn.training_loop.has_plateaued", lambda _: True)
+    settings = ("epochs=3", "crops_per_step=1", "feature_passes=1", *settings)
+    request = adapt_request(blobs, "tiny", method, workspace, k=2, settings=settings)
+    assert adapt(request, workspace).run.epochs == epochs
+
+
 def test_a_training_that_ended_too_early_is_a_warning(request_for, workspace, caplog):
     adapt(request_for(), workspace)
     assert caplog.messages[0].startswith(
