@@ -50,6 +50,8 @@ def adapt(
     reader: str = "",
     overwrite: bool = False,
     reporters: Sequence[str] = (),
+    cross_validate: bool = False,
+    folds: int | None = None,
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
     **more_settings: Any,
@@ -83,6 +85,9 @@ def adapt(
         reader: Name of the reader; empty for the one that detects the layout.
         overwrite: Discard an existing run and start over.
         reporters: Names of additional reporters.
+        cross_validate: Also score by cross-validation within the k cases, with one more training
+            per fold. The result is `adapter.manifest.cross_validation`.
+        folds: Number of folds; None for leave-one-out, or five folds of more than ten cases.
         workspace: Folder for fingerprints, caches, runs and models.
         callbacks: Observe the progress and the epochs.
         **more_settings: Settings of method and training, such as `rank=4` or `epochs=50`.
@@ -99,6 +104,8 @@ def adapt(
     from fseft.adaptation.configure import configure
     from fseft.adaptation.request import AdaptRequest
     from fseft.adaptation.run import adapt as run_adaptation
+    from fseft.benchmarking.cross_validation import cross_validate as run_folds
+    from fseft.benchmarking.cross_validation import make_folds
     from fseft.experiment.settings import configure_method
 
     place = as_workspace(workspace)
@@ -129,7 +136,12 @@ def adapt(
         overwrite=overwrite,
         reporters=tuple(reporters),
     )
-    result = run_adaptation(configure(request, place, callbacks), place, callbacks)
+    resolved = configure(request, place, callbacks)
+    if cross_validate:
+        make_folds(resolved.support.cases, folds)  # raises before the training
+    result = run_adaptation(resolved, place, callbacks)
     if result.already_done:
-        logger.info("this run is finished; nothing to do")
+        logger.info("this run is finished; nothing to train")
+    if cross_validate:
+        result = run_folds(resolved, result, place, folds=folds, callbacks=callbacks)
     return Adapter(result.adapter, place)

@@ -22,6 +22,7 @@ from fseft.cli.options import (
     MODEL,
     OUTPUT,
     PLAN,
+    SCORING,
     TRAINING,
     Cluster,
     Crops,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from fseft.adaptation.request import AdaptConfig
     from fseft.inference.adapter import Adapter
     from fseft.learn.training.progress import Epoch
-    from fseft.schemas import Run
+    from fseft.schemas import CrossValidation, Run
 
 ENDS = {
     "all epochs": "all epochs done",
@@ -151,6 +152,23 @@ def adapt(
     patch: Patch = "",
     crops: Crops = None,
     minutes: Minutes = None,
+    cross_validate: Annotated[
+        bool,
+        typer.Option(
+            "--cross-validate",
+            help="Score by cross-validation within the k cases: one more training per fold.",
+            rich_help_panel=SCORING,
+        ),
+    ] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Folds of the cross-validation. Default: one per training case, or 5 of more than "
+            "10 cases.",
+            rich_help_panel=SCORING,
+        ),
+    ] = None,
     half: Annotated[
         bool,
         typer.Option(
@@ -206,6 +224,8 @@ def adapt(
     fseft adapt livers --model phantom-tiny --method lora --k 5
 
     fseft adapt livers --model phantom-tiny --method lora --k 5 --minutes 10
+
+    fseft adapt livers --model phantom-tiny --method lora --k 5 --cross-validate
     """
     from fseft import api
     from fseft.cli.parsing import case_names, names, pairs, parse_memory, triple
@@ -237,6 +257,8 @@ def adapt(
             reader=reader,
             overwrite=overwrite,
             reporters=tuple(reporter or ()),
+            cross_validate=cross_validate or folds is not None,
+            folds=folds,
             workspace=workspace,
             callbacks=_AdaptCallbacks(on_step, show_config=not as_json),
         )
@@ -321,6 +343,19 @@ def _show(adapter: Adapter) -> None:
     size = adapter.path.stat().st_size
     shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
     show_lines([_summary(run), *run.notes, f"adapter: {adapter.path} ({shown})"])
+    if run.cross_validation:
+        _show_cross_validation(run.cross_validation)
+
+
+def _show_cross_validation(result: CrossValidation) -> None:
+    """Prints the expected Dice of each structure, with its interval."""
+    expected = {**result.expected, "mean": result.mean}
+    rows = [
+        (name, f"{dice.mean:.3f}", f"{dice.low:.3f} to {dice.high:.3f}", str(dice.cases))
+        for name, dice in expected.items()
+    ]
+    columns = ("cross-validation", "Dice", "95 % interval", "cases")
+    show_table(columns, rows, right=("Dice", "cases"))
 
 
 def _summary(run: Run) -> str:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -55,12 +55,30 @@ def write_adapter(
         manifest: Everything that is needed to rebuild the network.
         fp16: Whether floating-point tensors are stored in half precision.
     """
-    from safetensors.torch import save
-
     stored = {}
     for name, tensor in tensors.items():
         is_halved = fp16 and tensor.is_floating_point()
         stored[name] = (tensor.half() if is_halved else tensor).contiguous()
+    _write(path, stored, manifest)
+
+
+def change_manifest(path: Path, **fields: Any) -> None:
+    """Replaces fields of the manifest of an adapter; its tensors stay.
+
+    Args:
+        path: The adapter file.
+        **fields: Field of the manifest -> new value.
+
+    Raises:
+        FseftError: The file is missing or damaged.
+    """
+    manifest = read_manifest(path)
+    _write(path, read_tensors(path), manifest.model_copy(update=fields))
+
+
+def _write(path: Path, stored: dict[str, Tensor], manifest: Manifest) -> None:
+    from safetensors.torch import save
+
     text = manifest.model_dump_json()
     metadata = {HEADER: text, DIGEST: content_digest(text, stored)}
     with atomic_write(path) as temporary:

@@ -22,6 +22,10 @@ from fseft.schemas.base import optional
 from fseft.schemas.contract import Contract as Contract
 from fseft.schemas.contract import Intensity as Intensity
 from fseft.schemas.contract import Preprocessing as Preprocessing
+from fseft.schemas.cross_validation import (
+    CrossValidation as CrossValidation,  # noqa: TC001 - pydantic reads it
+)
+from fseft.schemas.cross_validation import ExpectedDice as ExpectedDice
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -292,6 +296,7 @@ class Manifest(Document):
     plugins: tuple[Provenance, ...] = Field(
         default=(), description="packages of the method, the model, the loss and so on"
     )
+    cross_validation: CrossValidation | None = None
 
     @model_validator(mode="after")
     def _check_writing_order(self) -> Self:
@@ -374,4 +379,5 @@ class Run(Document):
     diverged: bool = Field(default=False, description="whether the training led nowhere")
     seconds: float = 0.0
     plugins: tuple[Provenance, ...] = ()
+    cross_validation: CrossValidation | None = None
     notes: tuple[str, ...] = Field(default=(), description="remarks of the method on its result")
