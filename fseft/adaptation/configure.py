@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fseft.adaptation.request import AdaptRequest
     from fseft.experiment.callbacks import Callbacks
+    from fseft.experiment.settings import ConfiguredMethod
     from fseft.schemas import (
         Fingerprint,
         Plan,
@@ -74,6 +75,17 @@ def configure(
         image_digests=tuple(map(content_digest, images.values())),
         scans=scan_range(fingerprint.cases, cases),
     )
+
+
+def with_method(config: AdaptConfig, method: ConfiguredMethod) -> AdaptConfig:
+    """Returns the configuration with another method, and the time budget of the plan for it.
+
+    Args:
+        config: The configuration.
+        method: Another method for the same model, of the same access to pre-trained weights.
+    """
+    request = replace(config.request, method=method)
+    return replace(config, request=_within_budget(request, config.plan))
 
 
 def _plan(

@@ -39,6 +39,8 @@ def run_document(config: AdaptConfig) -> Run:
         else {},
         head_rows=config.matched,
         plugins=_provenance(config),
+        decisions=request.decisions,
+        selection=request.selection,
     )
 
 
@@ -93,6 +95,8 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         licence=request.model.card.licence,
         versions=versions(),
         plugins=run.plugins,
+        selection=run.selection,
+        strength=run.strength,
     )
 
 

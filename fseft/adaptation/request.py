@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from fseft.parallel import Workers
     from fseft.schemas import (
         Dataset,
+        Decision,
         Millimetres,
         PartMode,
         Plan,
         PlanOptions,
         ScanRange,
+        Selection,
         TrainingSet,
         Triple,
     )
@@ -53,6 +55,8 @@ class AdaptRequest:
         workers: Processes, or the address of a dask scheduler.
         overwrite: Discard an existing run in the folder.
         reporters: Names of additional reporters.
+        decisions: What the user left to the tool, with reasons.
+        selection: How the method was chosen; None if the user chose it.
     """
 
     dataset: Dataset
@@ -74,6 +78,8 @@ class AdaptRequest:
     workers: Workers = 1
     overwrite: bool = False
     reporters: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    selection: Selection | None = None
 
     @property
     def plan_options(self) -> PlanOptions:

@@ -16,6 +16,7 @@ from fseft.adaptation.outcome import (
     outcome_warnings,
     training_dice,
 )
+from fseft.adaptation.strength import choose_strength
 from fseft.adaptation.training import train_adapter
 from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import CallbackList, Callbacks
@@ -123,13 +124,13 @@ def _adapt(
     state = _load_state(checkpoint)
     resumed_from = len(state["losses"]) if state else 0
     callbacks.on_start(config, 1 + resumed_from)
-    architecture, adapted = _build_network(config)
+    architecture, adapted = build_network(config)
     run = _with_network(run, adapted, config.training.learning_rate)
     request = config.request
     reporters = ReporterCallbacks(request.reporters, folder)
     events = CallbackList((reporters, callbacks))
     # Preprocessing takes long: everything that can be refused was refused before.
-    with _cached_support(config, workspace, callbacks) as cached:
+    with cached_training_cases(config, workspace, callbacks) as cached:
         _write_documents(config, run, folder)
         reporters.start(run, 1 + resumed_from)
         with _recorded_failure(run, folder), _reported(events):
@@ -193,8 +194,15 @@ def _write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
     write_document(folder / "run.json", run)
 
 
-def _build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
-    """Builds the model's network with a head for the structures, and applies the method to it."""
+def build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
+    """Builds the model's network with a head for the structures, and applies the method to it.
+
+    Args:
+        config: The resolved configuration.
+
+    Returns:
+        The architecture, and the network before training.
+    """
     request = config.request
     seed = derived_seed(request.seed, "init")
     architecture, network, missing_keys = build_adaptable_network(
@@ -235,10 +243,19 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
 
 
 @contextmanager
-def _cached_support(
+def cached_training_cases(
     config: AdaptConfig, workspace: Workspace, callbacks: Callbacks
 ) -> Iterator[list[CachedCase]]:
-    """Preprocesses the training cases, and yields their arrays, which no other process removes."""
+    """Preprocesses the training cases, and yields their arrays, which no other process removes.
+
+    Args:
+        config: The resolved configuration.
+        workspace: Where the arrays are stored.
+        callbacks: Observe the preprocessing.
+
+    Yields:
+        The arrays of the training cases, in their order.
+    """
     with in_use(cache_folder(config.plan, workspace)):
         cache = preprocess(
             config.request.dataset,
@@ -272,11 +289,13 @@ def _train(
         save_checkpoint(folder / CHECKPOINT, state)
         callbacks.on_checkpoint_saved(folder / CHECKPOINT)
 
+    initial = adapted.state_dict() if _may_do_harm(config) else {}
     training = train_adapter(
         config, architecture, adapted, cached, workspace, callbacks, state=state, save=save
     )
     _warn_if_undertrained(training.losses, training.stopped_by)
     largest = largest_weight(adapted)
+    strength = choose_strength(config, adapted, cached, initial) if initial else None
     dice = training_dice(config, adapted, cached)
     return run.model_copy(
         update={
@@ -285,12 +304,21 @@ def _train(
             "stopped_by": training.stopped_by,
             "final_loss": training.losses[-1] if training.losses else None,
             "training_dice": dice,
+            "strength": strength,
             "diverged": has_diverged(largest, training.losses, list(dice.values())),
             "seconds": round(training.seconds, 1),
             "trained_parameters": count_parameters(adapted.network, trainable=True),
             "notes": tuple(adapted.notes()),
         }
     )
+
+
+def _may_do_harm(config: AdaptConfig) -> bool:
+    """Returns whether the result is compared with the model without training.
+
+    That is: the method was left to the tool, and the model knows some of the structures.
+    """
+    return config.request.selection is not None and bool(config.matched)
 
 
 def _warn_if_undertrained(losses: list[float], stopped_by: str) -> None:

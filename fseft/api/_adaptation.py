@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fseft.api._resolve import as_dataset, as_model, as_selection, as_workspace
+from fseft.errors import FseftError
 from fseft.inference.adapter import Adapter
+from fseft.planning.recommendation import AUTO, recommend_k, recommend_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from fseft.adaptation.request import AdaptRequest
     from fseft.api._resolve import DatasetLike, ModelLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
+    from fseft.experiment.settings import ConfiguredMethod
+    from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.plugin import Config
-    from fseft.schemas import Millimetres, PartMode, Triple
+    from fseft.schemas import Dataset, Decision, Fingerprint, Millimetres, PartMode, Triple
     from fseft.training_config import TrainingConfig
+    from fseft.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
 
 def adapt(
     dataset: DatasetLike,
-    model: ModelLike,
-    method: str,
-    k: int,
+    model: ModelLike = AUTO,
+    method: str = AUTO,
+    k: int | None = None,
     *,
     seed: int = 0,
     config: Config | None = None,
@@ -60,9 +67,10 @@ def adapt(
 
     Args:
         dataset: Folder of the dataset.
-        model: Name of a foundation model; "none" for random weights.
-        method: Name of a method.
-        k: Number of labelled cases to train on.
+        model: Name of a foundation model; "none" for random weights, "auto" for the installed one
+            that suits the dataset.
+        method: Name of a method; "auto" to choose it on the training cases.
+        k: Number of labelled cases to train on; None for all.
         seed: Seed of everything random.
         config: The configuration of the method, instead of keywords.
         training: The training configuration, instead of keywords.
@@ -101,47 +109,128 @@ def adapt(
     Examples:
         >>> adapter = adapt("livers", "phantom-tiny", "lora", k=5, rank=4)  # doctest: +SKIP
     """
-    from fseft.adaptation.configure import configure
     from fseft.adaptation.request import AdaptRequest
-    from fseft.adaptation.run import adapt as run_adaptation
-    from fseft.benchmarking.cross_validation import cross_validate as run_folds
-    from fseft.benchmarking.cross_validation import make_folds
-    from fseft.experiment.settings import configure_method
 
     place = as_workspace(workspace)
-    merged = {
-        **(config.model_dump(exclude_unset=True) if config else {}),
-        **(training.model_dump(exclude_unset=True) if training else {}),
-        **(settings or {}),
-        **more_settings,
-    }
+    data = as_dataset(dataset, strict=strict, reader=reader)
+    structures, pool = as_selection("labels", labels), as_selection("cases", cases)
+    fingerprint = partial(_measure, data, place, workers, callbacks)
+    entry, count, decisions = _with_defaults(model, k, fingerprint, place, structures, pool, device)
+    merged = _merged(config, training, {**(settings or {}), **more_settings})
+    methods = _methods(method, entry, merged, decoder, bottleneck)
+    folder = place.run(data.name, entry.name, method, count, seed)
     request = AdaptRequest(
-        method=configure_method(method, merged, decoder=decoder, bottleneck=bottleneck),
-        model=as_model(model, place),
-        dataset=as_dataset(dataset, strict=strict, reader=reader),
-        k=k,
+        method=methods[0],
+        model=entry,
+        dataset=data,
+        k=count,
         seed=seed,
-        labels=as_selection("labels", labels),
-        cases=as_selection("cases", cases),
+        labels=structures,
+        cases=pool,
         mapping=class_mapping or {},
         plan_name=plan,
         spacing_mm=spacing_mm,
         patch_size=patch_size,
         minutes=minutes,
         half=fp16,
-        output=None if output is None else Path(output),
+        output=folder if output is None else Path(output),
         memory_bytes=memory_bytes,
         device=device,
         workers=workers,
         overwrite=overwrite,
         reporters=tuple(reporters),
+        decisions=decisions,
     )
-    resolved = configure(request, place, callbacks)
-    if cross_validate:
-        make_folds(resolved.support.cases, folds)  # raises before the training
-    result = run_adaptation(resolved, place, callbacks)
+    return _adapt(request, methods, place, callbacks, folds if cross_validate else 0)
+
+
+def _adapt(
+    request: AdaptRequest,
+    methods: Sequence[ConfiguredMethod],
+    workspace: Workspace,
+    callbacks: Callbacks | None,
+    folds: int | None,
+) -> Adapter:
+    """Chooses the method, trains, and cross-validates; with no folds, if they are 0."""
+    from fseft.adaptation.configure import configure
+    from fseft.adaptation.method_selection import select_method
+    from fseft.adaptation.run import adapt as run_adaptation
+    from fseft.benchmarking.cross_validation import cross_validate, make_folds
+
+    config = configure(request, workspace, callbacks)
+    if folds != 0:
+        make_folds(config.support.cases, folds)  # raises before the training
+    if len(methods) > 1:
+        config = select_method(config, methods, workspace, callbacks)
+    result = run_adaptation(config, workspace, callbacks)
     if result.already_done:
         logger.info("this run is finished; nothing to train")
-    if cross_validate:
-        result = run_folds(resolved, result, place, folds=folds, callbacks=callbacks)
-    return Adapter(result.adapter, place)
+    if folds != 0:
+        result = cross_validate(config, result, workspace, folds=folds, callbacks=callbacks)
+    return Adapter(result.adapter, workspace)
+
+
+def _merged(
+    config: Config | None, training: TrainingConfig | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns all settings of method and training; single ones take precedence."""
+    return {
+        **(config.model_dump(exclude_unset=True) if config else {}),
+        **(training.model_dump(exclude_unset=True) if training else {}),
+        **settings,
+    }
+
+
+def _measure(
+    dataset: Dataset, workspace: Workspace, workers: Workers, callbacks: Callbacks | None
+) -> Fingerprint:
+    """Measures a dataset, unless it was measured before."""
+    from fseft.experiment.callbacks import Callbacks
+    from fseft.planning.fingerprinting import fingerprint_dataset
+
+    observer = callbacks or Callbacks()
+    with observer.progress("measure", len(dataset.cases)) as advance:
+        return fingerprint_dataset(dataset, workspace, workers=workers, progress=advance)
+
+
+def _with_defaults(
+    model: ModelLike,
+    k: int | None,
+    measure: Callable[[], Fingerprint],
+    workspace: Workspace,
+    structures: tuple[str, ...],
+    cases: tuple[str, ...],
+    device: str,
+) -> tuple[FoundationModel, int, tuple[Decision, ...]]:
+    """Returns the model and the number of training cases, chosen where the user sets none."""
+    if model != AUTO and k is not None:
+        return as_model(model, workspace), k, ()
+    fingerprint, decisions = measure(), []
+    if model == AUTO:
+        entry, decision = recommend_model(fingerprint, workspace, structures, device)
+        decisions.append(decision)
+    else:
+        entry = as_model(model, workspace)
+    if k is None:
+        k, decision = recommend_k(fingerprint, cases)
+        decisions.append(decision)
+    return entry, k, tuple(decisions)
+
+
+def _methods(
+    name: str,
+    model: FoundationModel,
+    settings: Mapping[str, Any],
+    decoder: PartMode | None,
+    bottleneck: PartMode | None,
+) -> list[ConfiguredMethod]:
+    """Configures the method; with `auto`, all methods to choose from, the default first."""
+    from fseft.adaptation.method_selection import candidate_methods
+    from fseft.experiment.settings import configure_method
+
+    if name != AUTO:
+        return [configure_method(name, settings, decoder=decoder, bottleneck=bottleneck)]
+    if decoder or bottleneck:
+        cause = "modes of decoder and bottleneck belong to one method, and the method is auto"
+        raise FseftError(cause, hint="Choose a method, such as lora.")
+    return candidate_methods(settings, model)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fseft.cli import completion
+from fseft.cli.adapt_output import method_reason, show_adapter, show_candidates
 from fseft.cli.console import (
     ConsoleCallbacks,
     is_quiet,
@@ -31,7 +32,6 @@ from fseft.cli.options import (
     Json,
     Memory,
     Minutes,
-    Model,
     Patch,
     Reader,
     Seed,
@@ -41,49 +41,48 @@ from fseft.cli.options import (
     Workspace,
     accept_former_options,
 )
-from fseft.errors import pluralise
 from fseft.schemas import PartMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fseft.adaptation.request import AdaptConfig
-    from fseft.inference.adapter import Adapter
     from fseft.learn.training.progress import Epoch
-    from fseft.schemas import CrossValidation, Run
-
-ENDS = {
-    "all epochs": "all epochs done",
-    "time budget": "the time budget is used up",
-    "plateau of the training loss": "early stopping, as the training loss no longer decreased",
-    "the solver": "solved in closed form",
-}
-"""Reason in `run.json` -> the reason as the command prints it."""
 
 CONTEXT_SETTINGS = accept_former_options({"half": "fp16"})
 
 
 def adapt(
     dataset: DatasetFolder,
-    model: Model,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Foundation model (`fseft models` lists them), none for random weights, or auto "
+            "for the installed one that suits the dataset.",
+            autocompletion=completion.models,
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto",
     method: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="Adaptation method (`fseft methods` lists them).",
+            help="Adaptation method (`fseft methods` lists them), or auto to choose it on the "
+            "training cases.",
             autocompletion=completion.methods,
             rich_help_panel=MODEL,
         ),
-    ],
+    ] = "auto",
     k: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--k",
             "-k",
-            help="Number of training cases, drawn from the labelled cases.",
+            help="Number of training cases, drawn from the labelled cases. Default: all.",
             rich_help_panel=DATA,
         ),
-    ],
+    ] = None,
     seed: Seed = 0,
     settings: Annotated[
         list[str] | None,
@@ -164,7 +163,7 @@ def adapt(
         int | None,
         typer.Option(
             min=2,
-            help="Folds of the cross-validation. Default: one per training case, or 5 of more than "
+            help="Folds of --cross-validate. Default: one per training case, or 5 of more than "
             "10 cases.",
             rich_help_panel=SCORING,
         ),
@@ -221,6 +220,8 @@ def adapt(
 
     For example:
 
+    fseft adapt livers
+
     fseft adapt livers --model phantom-tiny --method lora --k 5
 
     fseft adapt livers --model phantom-tiny --method lora --k 5 --minutes 10
@@ -231,7 +232,7 @@ def adapt(
     from fseft.cli.parsing import case_names, names, pairs, parse_memory, triple
     from fseft.cli.training_progress import training_progress
 
-    with training_progress(f"{method}, k = {k}", minutes) as on_step:
+    with training_progress(method, minutes) as on_step:
         adapter = api.adapt(
             dataset,
             model,
@@ -257,7 +258,7 @@ def adapt(
             reader=reader,
             overwrite=overwrite,
             reporters=tuple(reporter or ()),
-            cross_validate=cross_validate or folds is not None,
+            cross_validate=cross_validate,
             folds=folds,
             workspace=workspace,
             callbacks=_AdaptCallbacks(on_step, show_config=not as_json),
@@ -266,7 +267,7 @@ def adapt(
         run = adapter.run.model_dump(mode="json") if adapter.run else {}
         show_json({"adapter": str(adapter.path), **run})
     else:
-        _show(adapter)
+        show_adapter(adapter)
     if adapter.run and adapter.run.diverged:
         raise typer.Exit(DIVERGED)
 
@@ -300,9 +301,12 @@ class _AdaptCallbacks(ConsoleCallbacks):
             "training cases": ", ".join(config.support.cases),
             "structures": ", ".join(config.labels),
             **_shown_decisions(config),
+            "method": method_reason(config.request.selection),
             "resuming": f"after epoch {first_epoch - 1}" if first_epoch > 1 else "",
         }
         show_lines([f"{key}: {value}" for key, value in lines.items() if value])
+        if config.request.selection:
+            show_candidates(config.request.selection)
         if config.matched:
             trains = config.request.method.spec.trains
             unmatched = "-, new to the model" if trains else "-, never segmented"
@@ -329,40 +333,8 @@ def _show_details(config: AdaptConfig) -> None:
 def _shown_decisions(config: AdaptConfig) -> dict[str, str]:
     """Returns the decisions of the plan on which time and result depend most, with reasons."""
     shown = ["spacing"] if config.request.minutes else ["spacing", "time budget"]
+    planned = [decision for decision in config.plan.decisions if decision.name in shown]
     return {
         decision.name: f"{decision.value} ({decision.reason})"
-        for decision in config.plan.decisions
-        if decision.name in shown
+        for decision in (*config.request.decisions, *planned)
     }
-
-
-def _show(adapter: Adapter) -> None:
-    run = adapter.run
-    if run is None:
-        return
-    size = adapter.path.stat().st_size
-    shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-    show_lines([_summary(run), *run.notes, f"adapter: {adapter.path} ({shown})"])
-    if run.cross_validation:
-        _show_cross_validation(run.cross_validation)
-
-
-def _show_cross_validation(result: CrossValidation) -> None:
-    """Prints the expected Dice of each structure, with its interval."""
-    expected = {**result.expected, "mean": result.mean}
-    rows = [
-        (name, f"{dice.mean:.3f}", f"{dice.low:.3f} to {dice.high:.3f}", str(dice.cases))
-        for name, dice in expected.items()
-    ]
-    columns = ("cross-validation", "Dice", "95 % interval", "cases")
-    show_table(columns, rows, right=("Dice", "cases"))
-
-
-def _summary(run: Run) -> str:
-    """Describes the length of the training, and why it ended."""
-    reason = ENDS.get(run.stopped_by, run.stopped_by)
-    if not run.epochs:
-        return reason
-    loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
-    epochs = f"{pluralise(run.epochs, 'epoch')} in {run.seconds:.0f} s"
-    return f"{run.trained_parameters:,} parameters trained, {epochs}{loss}; {reason}"

@@ -65,18 +65,28 @@ def list_models(workspace: Workspace = Path(), as_json: Json = False) -> None:
                 console.warn(str(error))
     if as_json:
         cards = [
-            {**model.card.model_dump(mode="json"), "present": model.has_weights}
+            {
+                **model.card.model_dump(mode="json"),
+                "present": model.has_weights,
+                "recommended_for": model.spec.recommended_for if model.spec else "",
+            }
             for model in installed
         ]
         console.show_json(cards)
         return
-    columns = ("model", "trained on", "M", "classes", "licence", "installed")
+    recommended = [
+        (model.name, model.spec.recommended_for, "yes" if model.has_weights else "-")
+        for model in installed
+        if model.spec and model.spec.recommended_for
+    ]
+    console.show_table(("model", "recommended for", "installed"), recommended)
+    columns = ("all models", "trained on", "M", "classes", "licence", "installed")
     console.show_table(columns, [_row(model) for model in installed], right=["M", "classes"])
     console.note(
         "M: million parameters. phantom-tiny was trained on synthetic scans, to try the commands. "
         "For scans of patients choose a model of the same modality and body part: `fseft models "
         "show NAME` lists its classes, `fseft models pull NAME` or `import NAME FILE` installs its "
-        "weights."
+        "weights. Without --model, `fseft adapt` takes the installed model that suits the dataset."
     )
 
 

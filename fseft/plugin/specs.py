@@ -124,22 +124,22 @@ class FoundationModelSpec(Spec):
     factory: str = ""
     checkpoint: CheckpointSpec | None = None
     """The public file of the weights."""
+    recommended_for: str = ""
+    """What the model is a first choice for, in a few words; empty for most."""
 
     @classmethod
-    def public(cls, card: ModelCard, checkpoint: CheckpointSpec) -> FoundationModelSpec:
+    def public(
+        cls, card: ModelCard, checkpoint: CheckpointSpec, recommended_for: str = ""
+    ) -> FoundationModelSpec:
         """Returns the spec of a model whose weights are hosted by their owner.
 
         Args:
             card: Provides name, summary and reference.
             checkpoint: The public file.
+            recommended_for: What the model is a first choice for.
         """
-        return cls(
-            name=card.name,
-            summary=card.summary,
-            reference=card.reference,
-            card=card,
-            checkpoint=checkpoint,
-        )
+        named = {"name": card.name, "summary": card.summary, "reference": card.reference}
+        return cls(card=card, checkpoint=checkpoint, recommended_for=recommended_for, **named)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -26,6 +26,9 @@ from fseft.schemas.cross_validation import (
     CrossValidation as CrossValidation,  # noqa: TC001 - pydantic reads it
 )
 from fseft.schemas.cross_validation import ExpectedDice as ExpectedDice
+from fseft.schemas.selection import Candidate as Candidate
+from fseft.schemas.selection import Selection as Selection  # noqa: TC001 - pydantic reads it
+from fseft.schemas.selection import Strength as Strength  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -296,6 +299,8 @@ class Manifest(Document):
     plugins: tuple[Provenance, ...] = Field(
         default=(), description="packages of the method, the model, the loss and so on"
     )
+    selection: Selection | None = None
+    strength: Strength | None = None
     cross_validation: CrossValidation | None = None
 
     @model_validator(mode="after")
@@ -379,5 +384,10 @@ class Run(Document):
     diverged: bool = Field(default=False, description="whether the training led nowhere")
     seconds: float = 0.0
     plugins: tuple[Provenance, ...] = ()
+    decisions: tuple[Decision, ...] = Field(
+        default=(), description="what the user left to the tool, with reasons"
+    )
+    selection: Selection | None = None
+    strength: Strength | None = None
     cross_validation: CrossValidation | None = None
     notes: tuple[str, ...] = Field(default=(), description="remarks of the method on its result")

@@ -378,9 +378,10 @@ OPTIONS = [
         "adapt livers --model none --method lora -k 1",
         ["'lora' starts from a pre-trained model", "scratch"],
     ),
+    ("adapt", ["Missing argument", "See fseft adapt --help."]),
     (
-        "adapt livers --model none --method scratch",
-        ["Missing option '--k'", "See fseft adapt --help."],
+        "adapt livers --set rank=4",
+        ["the training has no setting 'rank'"],
     ),
     (
         "adapt livers --model none --method scratch -k 4",

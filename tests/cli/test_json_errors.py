@@ -25,7 +25,7 @@ def livers(tmp_path):
         ("pretrain livers --name next --init nowhere", "neither a file nor a model"),
         ("models show nowhere", "unknown model 'nowhere'"),
         ("show metric dise", "unknown metric 'dise'. Did you mean dice?"),
-        ("adapt livers --model none", "Missing option"),
+        ("plan livers", "Missing option"),
         ("adapt livers --kk 1", "No such option"),
     ],
 )

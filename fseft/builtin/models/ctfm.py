@@ -38,4 +38,5 @@ SPEC = FoundationModelSpec.public(
         marks=(r"^encoder\.conv_init\.weight", r"^up_layers\.3\.head\."),
         ignored=(r"^up_layers\.[012]\.head\.",),
     ),
+    recommended_for="structures of the whole body in CT, on a GPU",
 )

@@ -42,4 +42,5 @@ SPEC = FoundationModelSpec.public(
         file="model.pt",
         marks=(r"^convInit\.conv\.weight", r"^conv_final\.2\.conv"),
     ),
+    recommended_for="structures of the whole body in CT, on a CPU or a small GPU",
 )

@@ -23,4 +23,5 @@ SPEC = FoundationModelSpec(
     factory="fseft.builtin.models.phantom_tiny:weights",
     summary="2.8 M parameters, trained on phantoms: for the demo, tests and first trials on a CPU",
     card=CARD,
+    recommended_for="first trials on a CPU, in CT and MR; nothing to download",
 )

@@ -33,4 +33,5 @@ SPEC = FoundationModelSpec.public(
         card="fseft.builtin.models.shared.universal:card_by_classes",
         covers=r"^(?!head\.)",
     ),
+    recommended_for="organs of abdomen and thorax in CT",
 )

@@ -104,6 +104,7 @@ NNSSL_RESENCL = FoundationModelSpec.public(
         ignored=(*TWICE, r"^decoder\."),
         covers=r"^encoder\.",
     ),
+    recommended_for="MR of the head, on a GPU",
 )
 
 # --- STU-Net ------------------------------------------------------------------------------------

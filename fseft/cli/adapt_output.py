@@ -1,0 +1,85 @@
+"""Output of `fseft adapt`: the choice of the method, the end of the training, and the scores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fseft.cli.console import show_lines, show_table
+from fseft.errors import pluralise
+
+if TYPE_CHECKING:
+    from fseft.inference.adapter import Adapter
+    from fseft.schemas import CrossValidation, Run, Selection
+
+ENDS = {
+    "all epochs": "all epochs done",
+    "time budget": "the time budget is used up",
+    "plateau of the training loss": "early stopping, as the training loss no longer decreased",
+    "the solver": "solved in closed form",
+}
+"""Reason in `run.json` -> the reason as the command prints it."""
+
+
+def method_reason(selection: Selection | None) -> str:
+    """Returns the chosen method with the reason; empty if the user chose it."""
+    return f"{selection.method} ({selection.reason})" if selection else ""
+
+
+def show_candidates(selection: Selection) -> None:
+    """Prints the methods that were tried, with their scores."""
+    rows = [
+        (
+            candidate.method,
+            str(candidate.steps or "-"),
+            f"{candidate.mean:.3f}",
+            str(len(candidate.dice)),
+            f"{candidate.seconds:.0f}",
+        )
+        for candidate in selection.candidates
+    ]
+    if rows:
+        columns = ("method tried", "steps", "Dice", "held-out cases", "s")
+        show_table(columns, rows, right=columns[1:])
+
+
+def show_adapter(adapter: Adapter) -> None:
+    """Prints how the training ended, the path of the adapter, and its scores."""
+    run = adapter.run
+    if run is None:
+        return
+    size = adapter.path.stat().st_size
+    shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    show_lines([_summary(run), *_strength(run), *run.notes, f"adapter: {adapter.path} ({shown})"])
+    if run.cross_validation:
+        _show_cross_validation(run.cross_validation)
+
+
+def _strength(run: Run) -> list[str]:
+    """Describes the fraction of the changes that was kept, unless it is all of them."""
+    if run.strength is None or run.strength.value == 1:
+        return []
+    dice = run.strength.dice
+    kept = f"{run.strength.value:.0%} of the trained changes were kept"
+    before = f"Dice {dice['0']:.3f} of the model without training"
+    return [f"{kept}, as all of them lower the {before} to {dice['1']:.3f} on the training cases"]
+
+
+def _show_cross_validation(result: CrossValidation) -> None:
+    """Prints the expected Dice of each structure, with its interval."""
+    expected = {**result.expected, "mean": result.mean}
+    rows = [
+        (name, f"{dice.mean:.3f}", f"{dice.low:.3f} to {dice.high:.3f}", str(dice.cases))
+        for name, dice in expected.items()
+    ]
+    columns = ("cross-validation", "Dice", "95 % interval", "cases")
+    show_table(columns, rows, right=("Dice", "cases"))
+
+
+def _summary(run: Run) -> str:
+    """Describes the length of the training, and why it ended."""
+    reason = ENDS.get(run.stopped_by, run.stopped_by)
+    if not run.epochs:
+        return reason
+    loss = "" if run.final_loss is None else f", loss {run.final_loss:.4f}"
+    epochs = f"{pluralise(run.epochs, 'epoch')} in {run.seconds:.0f} s"
+    return f"{run.trained_parameters:,} parameters trained, {epochs}{loss}; {reason}"

@@ -1,0 +1,56 @@
+"""Schemas of what was chosen on the training cases: the method, and the strength of its changes."""
+
+from __future__ import annotations
+
+from fseft.schemas.base import FrozenModel
+
+
+class Candidate(FrozenModel):
+    """A method that was tried on training cases which it was not trained on.
+
+    Attributes:
+        method: Name of the method.
+        steps: Training steps, summed over the folds; 0 for a method that does not train.
+        dice: Training case -> mean Dice of its structures, on crops.
+        seconds: Duration.
+    """
+
+    method: str
+    steps: int = 0
+    dice: dict[str, float] = {}
+    seconds: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The mean Dice over the cases; 0 without a case."""
+        return sum(self.dice.values()) / len(self.dice) if self.dice else 0.0
+
+
+class Selection(FrozenModel):
+    """The choice of a method; absent where the user chose it.
+
+    Attributes:
+        key: Digest of all that the choice depends on.
+        method: Name of the chosen method.
+        reason: Why, in a few words.
+        candidates: The methods that were tried, in the order in which they were tried.
+        seconds: Duration of the trials, which is part of the time budget.
+    """
+
+    key: str
+    method: str
+    reason: str
+    candidates: tuple[Candidate, ...] = ()
+    seconds: float = 0.0
+
+
+class Strength(FrozenModel):
+    """The fraction of the trained changes that an adapter keeps; absent where all were kept.
+
+    Attributes:
+        value: From 0, the model without training, to 1.
+        dice: Fraction -> mean Dice on crops of the training cases.
+    """
+
+    value: float
+    dice: dict[str, float]
