@@ -6,6 +6,7 @@ import importlib
 import os
 from functools import lru_cache
 from importlib import metadata
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -39,6 +40,7 @@ KINDS: dict[str, tuple[str, type[api.Spec]]] = {
     "schedule": ("fseft_schedules", api.ScheduleSpec),
     "optimizer": ("fseft_optimizers", api.OptimizerSpec),
     "exporter": ("fseft_exporters", api.ExporterSpec),
+    "format": ("fseft_formats", api.FormatSpec),
     "planner": ("fseft_planners", api.PlannerSpec),
 }
 """The kinds of components: the hook that returns their specs, and the type of these."""
@@ -207,6 +209,22 @@ class Registry:
         """Returns the spec of a method."""
         spec = self.resolve("method", name).spec
         assert isinstance(spec, api.MethodSpec)  # noqa: S101 - checked when it was collected
+        return spec
+
+    def file_format(self, kind: str, name: str) -> api.FileFormatSpec:
+        """Returns the spec of an exporter or a format whose packages are installed.
+
+        Raises:
+            FseftError: A package is missing, or as for `resolve`.
+        """
+        spec = self.resolve(kind, name).spec
+        assert isinstance(spec, api.FileFormatSpec)  # noqa: S101 - checked when it was collected
+        missing = [package for package in spec.packages if find_spec(package) is None]
+        if missing:
+            raise FseftError(
+                f"the format {name!r} needs {', '.join(missing)}",
+                hint=f"Run `pip install '{spec.extra}'`." if spec.extra else "Install the package.",
+            )
         return spec
 
     def provenance(self, kind: str, name: str) -> Provenance:

@@ -58,7 +58,7 @@ PACKAGES = {
     "model_zoo": LEARN,
     "planning": LEARN | {"model_zoo"},
     "adaptation": ZOO,
-    "inference": ZOO,
+    "inference": ZOO | {"reporting"},
     "pretraining": ZOO,
     "evaluation": ZOO | {"inference", "metrics"},
     "benchmarking": RUNS,

@@ -54,12 +54,17 @@ class Structure:
         part_of: Canonical name of the whole, possibly with a side; the halves of a pair are parts
             of the pair.
         aliases: Synonyms in canonical spelling, without a side.
+        snomed: SNOMED CT code and meaning; of a finding, followed by `@` and the structure that it
+            is in. Empty if SNOMED CT has no code for it.
+        colour: Recommended display colour, as `rrggbb`.
     """
 
     name: str
     sides: str = ""
     part_of: str = ""
     aliases: tuple[str, ...] = ()
+    snomed: str = ""
+    colour: str = ""
 
 
 @cache
@@ -68,8 +73,9 @@ def vocabulary() -> Mapping[str, Structure]:
     with _TABLE.open(newline="", encoding="utf-8") as file:
         _, *rows = csv.reader(file)
     structures = {}
-    for name, sides, whole, aliases in rows:
-        structures[name] = Structure(name, sides, whole, tuple(aliases.split("|")))
+    for name, sides, whole, aliases, snomed, colour in rows:
+        synonyms = tuple(aliases.split("|"))
+        structures[name] = Structure(name, sides, whole, synonyms, snomed, colour)
     return structures
 
 

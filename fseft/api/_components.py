@@ -70,7 +70,7 @@ def list_components(kind: str) -> list[str]:
 
     Args:
         kind: "method", "model", "architecture", "reader", "reporter", "metric", "loss",
-            "augmentation", "schedule", "optimizer", "exporter" or "planner".
+            "augmentation", "schedule", "optimizer", "exporter", "format" or "planner".
 
     Examples:
         >>> "dice" in list_components("metric")

@@ -30,6 +30,10 @@ def predict(
     largest_component: Sequence[str] = (),
     remove_small_ml: float = 0.0,
     fill_holes: bool = False,
+    formats: Sequence[str] = ("nifti",),
+    statistics: bool = False,
+    preview: bool = False,
+    report: str | Path | None = None,
     device: str = "auto",
     workers: Workers = 1,
     workspace: WorkspaceLike | None = None,
@@ -49,6 +53,11 @@ def predict(
         largest_component: Structures that keep their largest component only; ["all"] for all.
         remove_small_ml: Remove components of less than this volume.
         fill_holes: Fill background that a structure encloses.
+        formats: File formats: "nifti", "masks", "seg.nrrd", "dicom-seg", "rtstruct", or those of
+            plugins.
+        statistics: Measure volume, intensity and position of the structures.
+        preview: Draw a PNG per case.
+        report: JSON file for a report of the run.
         device: "auto", "cpu" or "cuda".
         workers: Processes, or the address of a dask scheduler.
         workspace: Where models of the user are stored; None for the adapter's own, or the current
@@ -66,6 +75,7 @@ def predict(
         >>> predict(["scan.nii.gz"], adapter, output="segmented")  # doctest: +SKIP
     """
     from fseft.inference.adapter_groups import open_adapters
+    from fseft.inference.products import Products
     from fseft.inference.run import PredictRequest
     from fseft.inference.run import predict as run_prediction
     from fseft.volume.components import Cleaning
@@ -85,6 +95,8 @@ def predict(
         tta=tta,
         structures=tuple(structures),
         cleaning=Cleaning(tuple(largest_component), remove_small_ml, fill_holes),
+        products=Products(tuple(dict.fromkeys(formats)), statistics, preview),
+        report=None if report is None else Path(report),
         device=device,
         workers=workers,
     )

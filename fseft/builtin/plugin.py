@@ -1,8 +1,9 @@
 """The built-in components, registered through the hooks of any plugin; imports no torch.
 
 Every module of `methods/`, `architectures/`, `models/`, `readers/`, `reporters/`, `metrics/`,
-`losses/`, `augmentations/`, `schedules/`, `optimizers/`, `exporters/` and `planners/` is found by
-its file: it defines `SPEC`, or `SPECS`. Subpackages hold code that several modules share.
+`losses/`, `augmentations/`, `schedules/`, `optimizers/`, `exporters/`, `formats/` and `planners/`
+is found by its file: it defines `SPEC`, or `SPECS`. Subpackages hold code that several modules
+share.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         ArchitectureSpec,
         AugmentationSpec,
         ExporterSpec,
+        FormatSpec,
         FoundationModelSpec,
         LossSpec,
         MethodSpec,
@@ -107,6 +109,12 @@ def fseft_optimizers() -> Iterable[OptimizerSpec]:
 def fseft_exporters() -> Iterable[ExporterSpec]:
     """Returns the built-in file formats of adapted networks."""
     return _specs("exporters")
+
+
+@hookimpl
+def fseft_formats() -> Iterable[FormatSpec]:
+    """Returns the built-in file formats of segmentations."""
+    return _specs("formats")
 
 
 @hookimpl

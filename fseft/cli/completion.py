@@ -28,6 +28,11 @@ def exporters(incomplete: str) -> list[str]:
     return _last_of_list(incomplete, _names("exporter"))
 
 
+def formats(incomplete: str) -> list[str]:
+    """Completes names of formats of segmentations, also the last one of several."""
+    return _last_of_list(incomplete, _names("format"))
+
+
 def models(context: typer.Context, incomplete: str) -> list[str]:
     """Completes names of models in plugins and in the workspace."""
     from fseft import api

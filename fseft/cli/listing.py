@@ -66,6 +66,7 @@ class Kind(str, Enum):
     schedule = "schedule"
     optimizer = "optimizer"
     exporter = "exporter"
+    format = "format"  # type: ignore[assignment]  # hides the method of str
     planner = "planner"
 
 

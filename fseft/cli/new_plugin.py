@@ -23,6 +23,7 @@ Kind = Literal[
     "schedule",
     "optimizer",
     "exporter",
+    "format",
     "planner",
 ]
 

@@ -66,6 +66,38 @@ def predict(
             rich_help_panel=MODEL,
         ),
     ] = False,
+    formats: Annotated[
+        list[str],
+        typer.Option(
+            "--format",
+            metavar="NAME,...",
+            help="File formats of the segmentation: nifti, masks, seg.nrrd, dicom-seg, rtstruct "
+            "(`fseft show format` lists them).",
+            autocompletion=completion.formats,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = ["nifti"],  # noqa: B006 - never changed
+    statistics: Annotated[
+        bool,
+        typer.Option(
+            "--statistics",
+            help="Measure volume, intensity and position of every structure: statistics.csv, and "
+            "a JSON file per case.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Draw a PNG per case.", rich_help_panel=OUTPUT),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a report of this run as JSON: times, versions, digests of all files.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     structures: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,7 +145,8 @@ def predict(
 
     fseft predict livers/imagesTs -o out --adapter liver.safetensors
 
-    fseft predict ct.nii.gz -o out --adapter runs/livers/phantom-tiny/lora-k5-s0
+    fseft predict series/ -o out --adapter runs/livers/phantom-tiny/lora-k5-s0 --format
+    nifti,dicom-seg --statistics --preview
     """
     from fseft import api
     from fseft.cli.console import show_json, show_lines
@@ -129,6 +162,10 @@ def predict(
         largest_component=names(largest_component) or (),
         remove_small_ml=parse_volume(remove_small),
         fill_holes=fill_holes,
+        formats=names(formats) or (),
+        statistics=statistics,
+        preview=preview,
+        report=report,
         device=device,
         workers=cluster or workers,
         workspace=workspace,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
 from fseft.evaluation.run import Evaluation
 from fseft.exporting.model_card import model_card
-from fseft.plugin import ExporterSpec
 from fseft.registry import registry
 from fseft.temporaries import remove_leftovers
 from fseft.version import __version__
@@ -54,7 +52,7 @@ def export(
         FseftError: The format cannot express the network, a package is missing, the folder exists,
             or the scores are those of another adapter.
     """
-    spec = _require_exporter(exporter)
+    spec = registry().file_format("exporter", exporter)
     remove_leftovers(output.parent)
     _require_replaceable(output, overwrite=overwrite)
     evaluation = None if scores is None else _read_scores(scores, adapter)
@@ -78,19 +76,6 @@ def _require_replaceable(output: Path, *, overwrite: bool) -> None:
         raise FseftError("exists already", file=output, hint="Pass `overwrite`, or choose another.")
     if not (output / PREPROCESSING).is_file() and (not output.is_dir() or any(output.iterdir())):
         raise FseftError("is not an export", file=output, hint="Choose another folder.")
-
-
-def _require_exporter(name: str) -> ExporterSpec:
-    """Returns the spec of an exporter whose packages are installed."""
-    spec = registry().resolve("exporter", name).spec
-    assert isinstance(spec, ExporterSpec)  # noqa: S101 - checked when it was collected
-    missing = [package for package in spec.packages if find_spec(package) is None]
-    if missing:
-        raise FseftError(
-            f"the format {name!r} needs {', '.join(missing)}",
-            hint=f"Run `pip install '{spec.extra}'`." if spec.extra else "Install the package.",
-        )
-    return spec
 
 
 def _read_scores(path: Path, adapter: Adapter) -> Evaluation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,21 @@ INDEX = "predictions.json"
 METRICS = "metrics.json"
 """Files of `fseft predict` and `fseft evaluate` in the folder of the segmentations."""
 
+
+def label_map(case: str) -> str:
+    """Returns the name of the label map of a case in the folder."""
+    return f"{case}.nii.gz"
+
+
 _MAX_NAMED = 5  # cases that a warning lists
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_index(path: Path) -> Predictions | None:
@@ -91,14 +106,20 @@ class PredictionIndex:
             FseftError: The folder cannot be written, or holds other structures.
         """
         with file_lock(self.folder / INDEX):
-            if case not in self._read().cases:
-                # Announced first: a file of a killed run must not be taken for a foreign one.
-                self._add({case: entry.model_copy(update={"key": ""})})
+            known = self._read().cases.get(case)
+            stale = set(known.files if known else ()) - set(entry.files)
+            # Announced first: a file of a killed run must not be taken for a foreign one.
+            announced = known or entry.model_copy(update={"key": ""})
+            names = tuple(dict.fromkeys([*announced.files, *entry.files]))
+            if (announced := announced.model_copy(update={"files": names})) != known:
+                self._add({case: announced})
             for target, file in files.items():
                 target.parent.mkdir(parents=True, exist_ok=True)
+                if target.is_dir():
+                    _remove(target)
                 file.replace(target)
-            for file in outdated:
-                file.unlink(missing_ok=True)
+            for file in (*outdated, *(self.folder / name for name in stale)):
+                _remove(file)
             self._add({case: entry})
 
     def _add(self, entries: Mapping[str, PredictedCase]) -> None:
@@ -128,11 +149,11 @@ class PredictionIndex:
             )
         return current
 
-    def open(self, targets: Mapping[str, Path]) -> None:
+    def open(self, targets: Mapping[str, Collection[Path]]) -> None:
         """Checks the folder before anything is written, and logs what will be replaced.
 
         Args:
-            targets: Case -> path of its future segmentation.
+            targets: Case -> paths of its future files, the label map among them or not.
 
         Raises:
             FseftError: The folder holds other structures, or a file that fseft did not write, such
@@ -151,17 +172,20 @@ class PredictionIndex:
         with file_lock(self.folder / INDEX):
             self._add({})
 
-    def _check_foreign_files(self, targets: Mapping[str, Path]) -> None:
-        existing = {name: file for name, file in targets.items() if file.is_file()}
+    def _check_foreign_files(self, targets: Mapping[str, Collection[Path]]) -> None:
+        existing = [(name, file) for name, files in targets.items() for file in files]
+        existing = [(name, file) for name, file in existing if file.exists()]
         index = read_index(self.folder / INDEX)  # afterwards: another process may add to both
         predicted = index.cases if index else {}
-        for name, file in existing.items():
-            if name not in predicted:
-                raise FseftError(
-                    "exists and was not written by fseft; refusing to overwrite",
-                    file=file,
-                    hint="Choose another output folder.",
-                )
+        for name, file in existing:
+            case = predicted.get(name)
+            if case and file.relative_to(self.folder).as_posix() in (label_map(name), *case.files):
+                continue
+            raise FseftError(
+                "exists and was not written by fseft; refusing to overwrite",
+                file=file,
+                hint="Choose another output folder.",
+            )
 
     def _warn(self, action: str, cases: Collection[str]) -> None:
         if cases:

@@ -6,7 +6,8 @@ from dataclasses import astuple, dataclass, replace
 from glob import escape
 from typing import TYPE_CHECKING, Literal
 
-from fseft.inference.index import PredictionIndex
+from fseft.inference.index import PredictionIndex, label_map
+from fseft.inference.products import Products
 from fseft.schemas import PredictedCase
 from fseft.volume.components import Cleaning, clean_labels
 from fseft.volume.label_values import translate
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.model_zoo.adapter_file import OpenAdapter
+    from fseft.schemas import Modality
     from fseft.volume.geometry import Array, Geometry
 
 MergeRule = Literal["probability", "first", "separate"]
@@ -35,6 +37,7 @@ class PredictionFolder:
         probabilities: Whether probability maps are written too.
         structures: Structures to write; empty for all.
         cleaning: What is removed from, and added to, the structures.
+        products: Files to write for a case, apart from probability maps.
     """
 
     folder: Path
@@ -43,6 +46,21 @@ class PredictionFolder:
     probabilities: bool
     structures: tuple[str, ...] = ()
     cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
+    products: Products = Products()  # noqa: RUF009 - frozen
+
+    @property
+    def algorithm(self) -> str:
+        """Methods and models of the adapters, for people."""
+        names = []
+        for adapter in self.adapters:
+            manifest = adapter.manifest
+            names.append(f"{manifest.method.name} of {manifest.model}")
+        return ", ".join(names)
+
+    @property
+    def modality(self) -> Modality:
+        """Modality of the scans."""
+        return self.adapters[0].manifest.preprocessing.modality
 
     @property
     def predicted_labels(self) -> dict[str, int]:
@@ -77,7 +95,7 @@ class PredictionFolder:
 
     def segmentation(self, case: str) -> Path:
         """Path of the label map of a case."""
-        return self.folder / f"{case}.nii.gz"
+        return self.folder / label_map(case)
 
     def probability_map(self, case: str, adapter: OpenAdapter) -> Path:
         """Path of an adapter's probabilities: one channel for background and each structure.
@@ -91,16 +109,25 @@ class PredictionFolder:
             folder = folder / adapter.name
         return folder / f"{case}.nii.gz"
 
+    def probability_maps(self, case: str) -> list[Path]:
+        """Paths of the probability maps to write."""
+        adapters = self.adapters if self.probabilities else ()
+        return [self.probability_map(case, adapter) for adapter in adapters]
+
+    def product_files(self, case: str) -> dict[str, Path]:
+        """Paths of the other files to write, by the name of their format or kind."""
+        return self.products.files(self.folder, case)
+
     def files(self, case: str) -> list[Path]:
         """All files that a prediction of the case consists of."""
-        maps = [self.probability_map(case, adapter) for adapter in self.adapters]
-        return [self.segmentation(case), *(maps if self.probabilities else [])]
+        return [*self.product_files(case).values(), *self.probability_maps(case)]
 
     def outdated_files(self, case: str) -> list[Path]:
-        """Probability maps of a previous prediction that this one does not write."""
+        """Label and probability maps of a previous prediction that this one does not write."""
         current = self.files(case)
-        folder, name = self.folder / "probabilities", f"{case}.nii.gz"
-        maps = [folder / name, *folder.glob(f"*/{escape(name)}")]
+        folder, name = self.folder / "probabilities", label_map(case)
+        of_adapters = folder.glob(f"*/{escape(name)}")
+        maps = [self.segmentation(case), folder / name, *of_adapters]
         return [path for path in maps if path not in current]
 
     def entry(self, contents: Sequence[str], scan: str, *, tta: bool) -> PredictedCase:

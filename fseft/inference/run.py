@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import group_adapters
 from fseft.inference.index import is_described
 from fseft.inference.outputs import MergeRule, PredictionFolder, arrange_outputs
+from fseft.inference.products import Products, write_statistics_table
+from fseft.inference.report import CaseReport, RunClock, digests, write_run_report
 from fseft.inference.scan_files import gather_scans
 from fseft.inference.segment_case import (
     InferenceConfig,
@@ -54,6 +56,8 @@ class PredictRequest:
         tta: Whether logits are averaged over mirrored copies.
         structures: Structures to write; empty for all. Adapters without any of them do not run.
         cleaning: What is removed from, and added to, the structures.
+        products: Files to write for a case, apart from probability maps.
+        report: File for the report of the run.
         device: `auto`, `cpu` or `cuda`.
         workers: Number of processes, or the address of a dask scheduler.
         scans: Case -> files; if it is set, `inputs` are not searched.
@@ -67,6 +71,8 @@ class PredictRequest:
     tta: bool = False
     structures: tuple[str, ...] = ()
     cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
+    products: Products = Products()  # noqa: RUF009 - frozen
+    report: Path | None = None
     device: str = "cpu"
     workers: Workers = 1
     scans: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -103,24 +109,34 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
         FseftError: A scan cannot be read, or an adapter does not fit. All other scans are segmented
             first.
     """
-    callbacks = callbacks or Callbacks()
+    callbacks, clock = callbacks or Callbacks(), RunClock()
     request = replace(request, adapters=_adapters_of_structures(request))
     adapters = request.adapters
     _check_mirroring(request)
     scans = request.scans or gather_scans(request.inputs, len(adapters[0].manifest.channels))
+    request.products.check(scans)
     outputs = _arrange_outputs(request, scans)
     config = InferenceConfig(group_adapters(adapters), request.device, request.tta)
     segment, workers = _segmenter(config, request.workers, callbacks)
     indexes = {output: _open_index(output, scans) for output in outputs}
     with callbacks.progress("predict", len(scans)) as advance:
-        prediction = _Prediction(scans, indexes, tta=request.tta, advance=advance)
+        prediction = _Prediction(scans, indexes, clock, tta=request.tta, advance=advance)
         for name, outcome in each_case(segment, prediction.pending(), workers=workers):
             prediction.finish(name, outcome)
-    for difference, names in prediction.differences.items():
-        logger.warning("%s: %s; check the segmentations", _listed(names), difference)
-    _warn_training_cases(indexes.values(), scans)
+    _conclude(request, prediction, config.device)
     _raise_failures(prediction.result, len(scans))
     return prediction.result
+
+
+def _conclude(request: PredictRequest, prediction: _Prediction, device: str) -> None:
+    """Logs remarks on all scans, and writes the files about all of them."""
+    for difference, names in prediction.differences.items():
+        logger.warning("%s: %s; check the segmentations", _listed(names), difference)
+    _warn_training_cases(prediction.indexes.values(), prediction.scans)
+    for output, index in prediction.indexes.items() if request.products.statistics else ():
+        write_statistics_table(output.folder, index.cases)
+    if request.report:
+        _write_report(request.report, request, prediction, device)
 
 
 def _segmenter(
@@ -146,7 +162,7 @@ def _segmenter(
 def _open_index(output: PredictionFolder, scans: Iterable[str]) -> PredictionIndex:
     """Index of a folder; a folder that cannot be written fails before any work."""
     index = output.index
-    index.open({name: output.segmentation(name) for name in scans})
+    index.open({name: output.product_files(name).values() for name in scans})
     return index
 
 
@@ -157,12 +173,13 @@ class _Prediction:
         self,
         scans: Mapping[str, tuple[Path, ...]],
         indexes: Mapping[PredictionFolder, PredictionIndex],
+        clock: RunClock,
         *,
         tta: bool,
         advance: Callable[[str], None],
     ) -> None:
         self.scans, self.indexes, self.tta = scans, indexes, tta
-        self.advance = advance
+        self.advance, self.clock = advance, clock
         self.result = PredictResult()
         self.entries: dict[str, dict[PredictionFolder, PredictedCase]] = {}
         self.differences: dict[str, list[str]] = {}
@@ -187,18 +204,29 @@ class _Prediction:
     ) -> dict[PredictionFolder, PredictedCase]:
         contents, scan = [content_digest(file) for file in files], content_digest(files)
         entries = {output: output.entry(contents, scan, tta=self.tta) for output in self.indexes}
-        return {
-            output: entry
-            for output, entry in entries.items()
-            if not self._is_finished(name, output, entry)
-        }
+        missing = {}
+        for output, entry in entries.items():
+            previous = self._previous_entry(name, output, entry)
+            if previous is None:
+                missing[output] = entry
+            elif not all(path.exists() for path in output.files(name)):
+                # Other files can be made from the label map, if there is one.
+                has_labels = output.segmentation(name).is_file()
+                missing[output] = previous if has_labels and previous.sha256 else entry
+        return missing
 
-    def _is_finished(self, name: str, output: PredictionFolder, entry: PredictedCase) -> bool:
+    def _previous_entry(
+        self, name: str, output: PredictionFolder, entry: PredictedCase
+    ) -> PredictedCase | None:
+        """Returns the previous entry if it has the same key, and its maps are unchanged."""
         previous = self.indexes[output].cases.get(name)
-        if previous is None or previous.model_copy(update={"sha256": ""}) != entry:
-            return False
-        has_files = all(path.is_file() for path in output.files(name))
-        return has_files and is_described(previous, output.segmentation(name))
+        blank = {"sha256": "", "files": ()}
+        if previous is None or previous.model_copy(update=blank) != entry:
+            return None
+        path = output.segmentation(name)
+        maps_exist = all(path.is_file() for path in output.probability_maps(name))
+        is_same = maps_exist and (not path.is_file() or is_described(previous, path))
+        return previous if is_same else None
 
     def finish(self, name: str, outcome: Remarks | FseftError) -> None:
         """Records the outcome of a scan: remarks, or an error."""
@@ -211,10 +239,42 @@ class _Prediction:
                 self.differences.setdefault(difference, []).append(name)
             for output, entry in self.entries[name].items():
                 self.indexes[output].cases[name] = entry
+            self.clock.cases[name] = outcome.seconds
             self.result.segmented.append(name)
         for message in messages:
             logger.warning("%s", message)
         self.advance(name)
+
+
+def _write_report(
+    path: Path, request: PredictRequest, prediction: _Prediction, device: str
+) -> None:
+    """Writes the report of the run; scans that failed are named with their error."""
+    cases = {}
+    for name, files in prediction.scans.items():
+        error = prediction.result.failed.get(name)
+        is_new = name in prediction.result.segmented
+        outcome = "failed" if error else "segmented" if is_new else "existed"
+        written = [file for output in prediction.indexes for file in output.files(name)]
+        cases[name] = CaseReport(
+            outcome=outcome,
+            seconds=prediction.clock.cases.get(name),
+            error=str(error or ""),
+            inputs=digests(files),
+            outputs={} if error else digests(written),
+        )
+    names = ("overlap", "probabilities", "tta", "structures", "workers")
+    options = {name: getattr(request, name) for name in names}
+    options |= {"inputs": list(map(str, request.inputs)), "output": str(request.output)}
+    options |= {**asdict(request.cleaning), **asdict(request.products)}
+    write_run_report(
+        path,
+        prediction.clock,
+        device=device,
+        options=options,
+        adapters=request.adapters,
+        cases=cases,
+    )
 
 
 def _raise_failures(result: PredictResult, num_scans: int) -> None:
@@ -298,6 +358,7 @@ def _arrange_outputs(
             probabilities=request.probabilities,
             structures=request.structures,
             cleaning=request.cleaning,
+            products=request.products,
         )
     )
     inputs = {path.resolve() for path in request.inputs}

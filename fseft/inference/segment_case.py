@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,11 +15,13 @@ from fseft.inference.adapter_groups import load_adapter_group
 from fseft.learn.sampling.patch_sampler import network_input
 from fseft.learn.sliding_window import sliding_window_logits
 from fseft.learn.training.memory_estimate import report_out_of_memory
+from fseft.version import __version__
 from fseft.volume.decision import probabilities
-from fseft.volume.image import read_volume, write_labels, write_volume
+from fseft.volume.image import read_labels, read_volume, write_volume
 from fseft.volume.intensity import modality_warnings
 from fseft.volume.preprocessing import LabelMerger, preprocess_volume, restore_probabilities
 from fseft.volume.scan_range import differences
+from fseft.volume.segmentation import Segmentation
 from fseft.workspace import file_digest, staging_folder
 
 if TYPE_CHECKING:
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from fseft.inference.outputs import PredictionFolder
     from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.schemas import Manifest, PredictedCase
-    from fseft.volume.geometry import Geometry
     from fseft.volume.image import Volume
     from fseft.volume.preprocessing import PreparedVolume
 
@@ -74,7 +76,12 @@ class Scan:
     @property
     def adapters(self) -> set[OpenAdapter]:
         """Adapters whose segmentation is missing."""
-        return {adapter for output in self.entries for adapter in output.adapters}
+        outputs = [output for output in self.entries if not self.has_labels(output)]
+        return {adapter for output in outputs for adapter in output.adapters}
+
+    def has_labels(self, output: PredictionFolder) -> bool:
+        """Returns whether the label map exists already, so that other files can be made from it."""
+        return bool(self.entries[output].sha256)
 
 
 @dataclass(frozen=True)
@@ -84,10 +91,12 @@ class Remarks:
     Attributes:
         warnings: About this scan, with its name.
         differences: From the training scans, in words that are the same for all scans.
+        seconds: Time that the scan took.
     """
 
     warnings: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 def load_networks(config: InferenceConfig) -> tuple[nn.Module, ...]:
@@ -139,6 +148,7 @@ def segment_scan(
     Raises:
         FseftError: A file cannot be read or written, or the memory is too small.
     """
+    start = time.monotonic()
     files = scan.files[0] if len(scan.files) == 1 else scan.files
     num_channels = len(config.groups[0][0].manifest.channels)
     remedy = "Free some, use fewer `workers` or the CPU, or crop the scan."
@@ -147,7 +157,7 @@ def segment_scan(
         warnings = [f", {scan.files[0]}: {warning}" for warning in _scan_warnings(scan, volume)]
         segmentations = [
             _Segmentation(
-                scan, output, volume.geometry, staging.enter_context(staging_folder(output.folder))
+                scan, output, volume, staging.enter_context(staging_folder(output.folder))
             )
             for output in scan.entries
         ]
@@ -157,6 +167,7 @@ def segment_scan(
     return Remarks(
         tuple(f"case {scan.name}{warning}" for warning in warnings),
         tuple(_differences(scan, volume)),
+        time.monotonic() - start,
     )
 
 
@@ -208,7 +219,7 @@ def _segment_with_group(
     ends = np.cumsum([adapter.num_channels for adapter in group])
     for adapter, channels in zip(group, np.split(logits, ends[:-1]), strict=True):
         for segmentation in segmentations:
-            if adapter in segmentation.output.adapters:
+            if adapter in segmentation.adapters:
                 segmentation.add(adapter, channels, prepared)
 
 
@@ -255,17 +266,21 @@ class _Segmentation:
     Its files are written to a staging folder, and moved to the output folder together.
     """
 
-    def __init__(
-        self, scan: Scan, output: PredictionFolder, geometry: Geometry, staging: Path
-    ) -> None:
-        self.scan, self.output, self.geometry, self.staging = scan, output, geometry, staging
+    def __init__(self, scan: Scan, output: PredictionFolder, volume: Volume, staging: Path) -> None:
+        self.scan, self.output, self.volume, self.staging = scan, output, volume, staging
+        self.geometry = volume.geometry
         self.files: dict[Path, Path] = {}
         self.label_values = output.predicted_labels
         num_adapters = len(output.adapters)
         self.by_probability = output.overlap == "probability" and num_adapters > 1
         # The strength of a voxel's label: a probability, or the priority of its adapter.
         dtype = np.float32 if self.by_probability else np.min_scalar_type(num_adapters)
-        self.merger = LabelMerger.empty(geometry, max(self.label_values.values()), dtype)
+        self.merger = LabelMerger.empty(self.geometry, max(self.label_values.values()), dtype)
+
+    @property
+    def adapters(self) -> tuple[OpenAdapter, ...]:
+        """Adapters whose labels are to be added."""
+        return () if self.scan.has_labels(self.output) else self.output.adapters
 
     @property
     def description(self) -> str:
@@ -285,14 +300,39 @@ class _Segmentation:
         self.merger.add(logits, prepared, values, confidence, order)
 
     def write(self) -> bool:
-        """Writes the label map; returns False if it is empty."""
-        name, output = self.scan.name, self.output
-        labels = output.finish(self.merger.labels, self.geometry)
-        path = self._stage(output.segmentation(name))
-        write_labels(path, labels, self.geometry, scan=self.scan.files[0])
-        entry = self.scan.entries[output].model_copy(update={"sha256": file_digest(path)})
-        output.index.replace(name, entry, self.files, output.outdated_files(name))
+        """Writes the files of the case; returns False if no structure was found."""
+        name, output, entry = self.scan.name, self.output, self.scan.entries[self.output]
+        labels, targets = self._finished_labels(), output.product_files(name)
+        segmentation = Segmentation(
+            name,
+            labels,
+            self.geometry,
+            output.labels,
+            self.scan.files,
+            output.algorithm,
+            __version__,
+        )
+        output.products.write(
+            segmentation, self.volume, output.modality, lambda kind: self._stage(targets[kind])
+        )
+        label_map = self.files.get(output.segmentation(name))
+        written = [target.relative_to(output.folder).as_posix() for target in self.files]
+        changes = {
+            "sha256": file_digest(label_map) if label_map else entry.sha256,
+            "files": tuple(dict.fromkeys([*entry.files, *written])),
+        }
+        outdated = output.outdated_files(name) if self.adapters else ()
+        output.index.replace(name, entry.model_copy(update=changes), self.files, outdated)
         return bool(labels.any())
+
+    def _finished_labels(self) -> npt.NDArray[Any]:
+        """Returns the label map to write: that of the adapters, or of a previous prediction."""
+        labels: npt.NDArray[Any]
+        if self.adapters:
+            labels = self.output.finish(self.merger.labels, self.geometry)
+        else:
+            labels = read_labels(self.output.segmentation(self.scan.name)).array[0]
+        return labels
 
     def _stage(self, target: Path) -> Path:
         """Returns the temporary path of a file of the output folder."""

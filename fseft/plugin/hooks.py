@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ArchitectureSpec,
         AugmentationSpec,
         ExporterSpec,
+        FormatSpec,
         FoundationModelSpec,
         LossSpec,
         MethodSpec,
@@ -92,6 +93,10 @@ class RegistrationHooks(Protocol):
     @hookspec
     def fseft_exporters(self) -> Iterable[ExporterSpec]:
         """Returns file formats for `fseft export --to NAME`."""
+
+    @hookspec
+    def fseft_formats(self) -> Iterable[FormatSpec]:
+        """Returns file formats of segmentations for `fseft predict --format NAME`."""
 
     @hookspec
     def fseft_planners(self) -> Iterable[PlannerSpec]:

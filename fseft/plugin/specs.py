@@ -240,7 +240,17 @@ class OptimizerSpec(ConfigurableSpec):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExporterSpec(Spec):
+class FileFormatSpec(Spec):
+    """A file format that may need packages which fseft does not install by default."""
+
+    packages: tuple[str, ...] = ()
+    """Importable packages that the format needs."""
+    extra: str = ""
+    """What pip installs them by, as in `fseft[export]`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExporterSpec(FileFormatSpec):
     """A file format of adapted networks, for `fseft export --to NAME`.
 
     Factory: a function of the merged network in evaluation mode, the `fseft.schemas.Manifest` of
@@ -248,7 +258,16 @@ class ExporterSpec(Spec):
     express the network.
     """
 
-    packages: tuple[str, ...] = ()
-    """Importable packages that the format needs."""
-    extra: str = ""
-    """What pip installs them by, as in `fseft[export]`."""
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FormatSpec(FileFormatSpec):
+    """A file format of segmentations, for `fseft predict --format NAME`.
+
+    Factory: a function of a `fseft.volume.segmentation.Segmentation` and the path to write, which
+    does not exist yet; the folder of the path does.
+    """
+
+    suffix: str
+    """The path of a case after its name: `.seg.nrrd`, or `/segmentations` for a folder."""
+    needs_series: bool = False
+    """Whether the scan must be a DICOM series, to whose slices the file refers."""

@@ -29,6 +29,7 @@ USAGE = {
     "schedule": f"{_ADAPT} --set schedule={{name}}",
     "optimizer": f"{_ADAPT} --set optimizer={{name}}",
     "planner": "fseft plan DATASET --model phantom-tiny --planner {name}",
+    "format": "fseft predict SCANS -o OUTPUT --adapter ADAPTER --format {name}",
     "exporter": "fseft export ADAPTER --to {name} -o OUTPUT",
 }
 """Kind of component -> a command that uses the example."""

@@ -16,6 +16,7 @@ from fseft.schemas.base import Millimetres as Millimetres
 from fseft.schemas.base import Modality as Modality
 from fseft.schemas.base import Orientation as Orientation
 from fseft.schemas.base import Range as Range
+from fseft.schemas.base import RelativePath as RelativePath
 from fseft.schemas.base import Triple as Triple
 from fseft.schemas.base import WholeNumber as WholeNumber
 from fseft.schemas.base import optional
@@ -329,7 +330,8 @@ class PredictedCase(FrozenModel):
         adapter: sha256 of the first adapter.
         others: sha256 of the other adapters.
         seen: Whether an adapter was trained on the scan.
-        sha256: Digest of the label map; empty in files of earlier versions.
+        sha256: Digest of the label map; empty if it is not written, or by an earlier version.
+        files: Paths of all its files in the folder; empty in files of earlier versions.
     """
 
     key: str
@@ -337,6 +339,7 @@ class PredictedCase(FrozenModel):
     others: tuple[str, ...] = ()
     seen: bool = False
     sha256: str = ""
+    files: tuple[RelativePath, ...] = ()
 
 
 class Predictions(Document):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -25,6 +26,8 @@ Orientation = Annotated[
     str, StringConstraints(pattern="^[RLAPSI]{3}$"), AfterValidator(lambda code: _axes(code))
 ]
 """Three-letter code of the directions of the axes, each of another one: "RAS"."""
+RelativePath = Annotated[str, AfterValidator(lambda path: _inside(path))]
+"""A path with `/` that stays in its folder."""
 Range = tuple[float, float]
 """Smallest and largest value."""
 WholeNumber = Annotated[int, BeforeValidator(lambda value: _number(value))]
@@ -48,6 +51,13 @@ def _axes(code: str) -> str:
     if len({letter.translate(_OPPOSITE) for letter in code}) < 3:
         raise ValueError(f"{code} names a direction twice")
     return code
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or ".." in parts or PurePosixPath(path).is_absolute():
+        raise ValueError(f"{path!r} is not a path in the folder")
+    return path
 
 
 _OPPOSITE = str.maketrans("LPI", "RAS")

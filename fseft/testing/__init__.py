@@ -7,6 +7,7 @@ import pytest
 MODULES = (
     "checks",
     "exporters",
+    "formats",
     "other_process",
     "metrics",
     "models",
@@ -25,6 +26,7 @@ pytest.register_assert_rewrite(*(f"fseft.testing.{module}" for module in MODULES
 from fseft.testing.architectures import architecture_checks  # noqa: E402
 from fseft.testing.exporters import exporter_checks, tiny_adapter  # noqa: E402
 from fseft.testing.fixtures import only_plugins  # noqa: E402
+from fseft.testing.formats import a_segmentation, format_checks  # noqa: E402
 from fseft.testing.methods import method_checks  # noqa: E402
 from fseft.testing.metrics import metric_checks  # noqa: E402
 from fseft.testing.models import model_checks  # noqa: E402
@@ -43,9 +45,11 @@ __all__ = [
     "TINY_NETWORKS",
     "TinyNetwork",
     "a_grid_problem",
+    "a_segmentation",
     "architecture_checks",
     "augmentation_checks",
     "exporter_checks",
+    "format_checks",
     "loss_checks",
     "method_checks",
     "metric_checks",

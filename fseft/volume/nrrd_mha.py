@@ -13,7 +13,7 @@ from fseft.errors import FseftError
 from fseft.volume._text_headers import check_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from fseft.volume.geometry import Array
@@ -80,13 +80,16 @@ def read(path: Path) -> tuple[Array, Array]:
     return np.ascontiguousarray(array).reshape(shape), affine
 
 
-def write(path: Path, array: Array, affine: Array) -> None:
+def write(
+    path: Path, array: Array, affine: Array, metadata: Mapping[str, str] | None = None
+) -> None:
     """Writes a compressed NRRD or MetaImage file; several channels become a vector image.
 
     Args:
         path: The file; its suffix decides the format.
         array: (channel, z, y, x).
         affine: (4, 4), from the array index (z, y, x) to LPS mm.
+        metadata: More fields of the header.
 
     Raises:
         FseftError: ITK could not write the file.
@@ -100,6 +103,8 @@ def write(path: Path, array: Array, affine: Array) -> None:
         image.SetSpacing(spacing.tolist())
         image.SetDirection((columns / spacing).ravel().tolist())
         image.SetOrigin(affine[:3, 3].tolist())
+        for key, value in (metadata or {}).items():
+            image.SetMetaData(key, value)
         sitk.WriteImage(image, str(path), useCompression=True)
 
 

@@ -23,7 +23,7 @@ from fseft.model_zoo.adapter_file import read_manifest
 from fseft.schemas import PredictedCase
 from fseft.volume.components import Cleaning
 from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
-from fseft.volume.image import read_labels, read_volume, write_volume
+from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
 from fseft.workspace import file_digest
 from tests.sample_data import LABELS, a_scan, adapt, write_model
 
@@ -400,7 +400,7 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(
                     image + np.int16(channel),
                     geometry,
                 )
-        step.write_labels(folder / "labelsTr" / f"c{seed}.nii.gz", 3 * (label == 1), geometry)
+        write_labels(folder / "labelsTr" / f"c{seed}.nii.gz", 3 * (label == 1), geometry)
     request = request_for("scratch", dataset=folder, model="none", k=1, settings=("epochs=1",))
     adapter = adapt(request, workspace).adapter
     assert read_manifest(adapter).channels == ("T1", "T2")
