@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 VOXEL_BUDGETS: Mapping[Device, int] = {"cpu": 64**3, "cuda": 128**3}
 """Voxels of a patch: a CPU processes them in seconds."""
+SHORT_MINUTES = 5
+"""Longest time budget of a short training on a CPU: about 500 steps of one core."""
 
 
 def plan_grid(
@@ -42,27 +44,33 @@ def plan_grid(
         PluginError: The planner does not return a grid, or not with what is prescribed.
     """
     from fseft.learn.networks.backbone import patch_limits
-    from fseft.planning.label_round_trip import label_round_trip
+    from fseft.planning.label_round_trip import LabelSample
     from fseft.planning.spacing import GridProblem
 
     contract, limits = model.card.contract, patch_limits(model.architecture(), model.card.hparams)
     _check_patch(options.patch_size or limits.minimum, limits)
-    round_trip = dataset and label_round_trip(dataset, fingerprint, contract.orientation)
+    sample = dataset and LabelSample.of(dataset, fingerprint, contract.orientation)
     problem = GridProblem(
         contract=contract,
         fingerprint=fingerprint,
         divisor=limits.divisor,
         minimum=limits.minimum,
         voxel_budget=VOXEL_BUDGETS[device],
-        round_trip=round_trip or None,
+        round_trip=sample.round_trip if sample else None,
         spacing_mm=options.spacing_mm,
         patch_size=options.patch_size,
+        foreground_mm=sample.foreground_mm if sample and is_short(options, device) else None,
     )
     planned = registry().factory("planner", options.planner)(problem)
     grid = _checked_grid(planned, problem, options.planner)
     if grid.patch_size != contract.patch_size:
         _check_patch(grid.patch_size, limits)
     return grid
+
+
+def is_short(options: PlanOptions, device: Device) -> bool:
+    """Returns whether a training has so few steps that its crops should show most structures."""
+    return device == "cpu" and options.minutes is not None and options.minutes <= SHORT_MINUTES
 
 
 def _checked_grid(grid: object, problem: GridProblem, planner: str) -> Grid:

@@ -1,9 +1,9 @@
-"""Dice of the labels after resampling to the grid of the network and back."""
+"""Labels of training cases: their extent, and their Dice after resampling to a grid and back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,33 +32,71 @@ class _Labels:
     geometry: Geometry
 
 
-def label_round_trip(
-    dataset: Dataset, fingerprint: Fingerprint, orientation: str
-) -> RoundTrip | None:
-    """Returns a function of a spacing: mean Dice of each structure after label -> grid -> label.
+@dataclass(frozen=True, eq=False)
+class LabelSample:
+    """Label maps of some training cases, which are read when they are needed.
 
-    It is the Dice of a perfect network. The first cases with structures are measured.
-
-    Args:
-        dataset: The dataset.
-        fingerprint: Its fingerprint; cases and structures without measurements do not count.
-        orientation: Axes of the spacing.
+    Attributes:
+        cases: The cases.
+        channels: Names of the image channels.
+        names: Label value -> structure, for the structures that count.
+        orientation: Axes of spacings and sizes.
     """
-    measured = {case.name for case in fingerprint.cases if case.volumes_mm3}
-    cases = [case for case in dataset.cases if case.name in measured][:MAX_CASES]
-    names = {entry.id: name for name, entry in fingerprint.classes.items() if entry.cases}
-    if not cases:
-        return None
 
-    @cache
-    def labels() -> list[_Labels]:
-        return [_read(case, dataset.channels) for case in cases]
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...]
+    names: Mapping[int, str]
+    orientation: str
 
-    @cache
-    def round_trip(spacing_mm: Millimetres) -> Mapping[str, float]:
-        return _mean_dice(labels(), names, spacing_mm, orientation)
+    @classmethod
+    def of(cls, dataset: Dataset, fingerprint: Fingerprint, orientation: str) -> LabelSample | None:
+        """Returns the first cases with structures, or None if there are none.
 
-    return round_trip
+        Args:
+            dataset: The dataset.
+            fingerprint: Its fingerprint; cases and structures without measurements do not count.
+            orientation: Axes of spacings and sizes.
+        """
+        measured = {case.name for case in fingerprint.cases if case.volumes_mm3}
+        cases = tuple(case for case in dataset.cases if case.name in measured)[:MAX_CASES]
+        if not cases:
+            return None
+        names = {entry.id: name for name, entry in fingerprint.classes.items() if entry.cases}
+        return cls(
+            cases,
+            tuple(dataset.channels),
+            names,
+            orientation,
+        )
+
+    @cached_property
+    def _labels(self) -> list[_Labels]:
+        return [_read(case, self.channels) for case in self.cases]
+
+    @cached_property
+    def round_trip(self) -> RoundTrip:
+        """Function of a spacing: mean Dice of each structure after label -> grid -> label.
+
+        It is the Dice of a perfect network.
+        """
+
+        @cache
+        def round_trip(spacing_mm: Millimetres) -> Mapping[str, float]:
+            return _mean_dice(self._labels, self.names, spacing_mm, self.orientation)
+
+        return round_trip
+
+    @cached_property
+    def foreground_mm(self) -> Millimetres:
+        """Median sides of the box around all structures of a case."""
+        boxes = []
+        for labels in self._labels:
+            box = bounding_box(np.isin(labels.array, list(self.names)))
+            sides = np.multiply(box.shape, labels.geometry.spacing_mm)
+            axes = labels.geometry.orientation
+            boxes.append(permute_to_orientation(sides.tolist(), axes, self.orientation))
+        i, j, k = np.median(boxes, axis=0).tolist()
+        return i, j, k
 
 
 def _read(case: Case, channels: Sequence[str]) -> _Labels:

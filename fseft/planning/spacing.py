@@ -28,6 +28,7 @@ SLICED = 1.5  # ratio of spacings from which an axis counts as through-plane
 AGREEMENT = 0.9  # fraction of the stacks that must share the through-plane axis
 ANISOTROPIC = 2.0  # ratio from which a network with the same kernel along all axes is misled
 MIN_BODY_SHARE = 0.25  # of the median volume that a patch must hold, as in nnU-Net
+MIN_FOREGROUND_SHARE = 0.8  # of the box around all structures, in a short training
 RANGE_TOLERANCE = 0.1  # relative, of the range of spacings that a model was trained on
 STEP = 1.03  # factor between spacings that are tried, as in nnU-Net
 MIN_STRUCTURE_VOXELS = 2.0  # cube root of the volume of the smallest structure
@@ -47,6 +48,8 @@ class GridProblem:
         round_trip: Measures what a spacing costs the labels; None if there are none.
         spacing_mm: Spacing that the user prescribes.
         patch_size: Patch size that the user prescribes.
+        foreground_mm: Median sides of the box around all structures, along the axes of the
+            contract, if the training is short; else None.
     """
 
     contract: Contract
@@ -57,6 +60,7 @@ class GridProblem:
     round_trip: RoundTrip | None = None
     spacing_mm: Millimetres | None = None
     patch_size: Triple | None = None
+    foreground_mm: Millimetres | None = None
 
     def patch_at(self, spacing_mm: Millimetres) -> Triple:
         """Returns the patch at a spacing."""
@@ -90,8 +94,9 @@ def choose_grid(problem: GridProblem) -> Grid:
     """Chooses spacing and patch together.
 
     Starts from the spacing of the files and coarsens it until a patch holds the largest structure,
-    or a quarter of the median volume (nnU-Net's rule for its low resolution), within the range of
-    voxel and structure sizes that the model was trained on, and while the labels survive.
+    or a quarter of the median volume (nnU-Net's rule for its low resolution), and, in a short
+    training, most of the box around all structures; within the range of voxel and structure sizes
+    that the model was trained on, and while the labels survive.
 
     Args:
         problem: Model, data and limits.
@@ -181,10 +186,14 @@ def _within_range(spacing_mm: Millimetres, contract: Contract) -> Millimetres:
 
 def _coarsen(start: Millimetres, problem: GridProblem) -> tuple[Millimetres, str]:
     """Returns the finest spacing that meets the requirements, and what the start fails at."""
-    shortcomings = "; ".join(_shortcomings(start, problem))
+
+    def disadvantages(spacing_mm: Millimetres) -> list[str]:
+        return [*_shortcomings(spacing_mm, problem), *_few_structures(spacing_mm, problem)]
+
+    shortcomings = "; ".join(disadvantages(start))
     limit_mm = _coarsest(problem)
     spacing, target_mm = start, min(start)
-    while target_mm < limit_mm and any(_shortcomings(spacing, problem)):
+    while target_mm < limit_mm and disadvantages(spacing):
         target_mm = min(STEP * target_mm, limit_mm)
         spacing = _raised(start, target_mm)
     return spacing, shortcomings
@@ -205,6 +214,25 @@ def _shortcomings(spacing_mm: Millimetres, problem: GridProblem) -> Iterator[str
     voxels = max(sizes_mm.values(), default=0) / prod(spacing_mm) ** (1 / 3)
     if voxels > largest:
         yield f"structures up to {voxels:.3g} voxels; the model was trained on up to {largest:.3g}"
+
+
+def _few_structures(spacing_mm: Millimetres, problem: GridProblem) -> Iterator[str]:
+    """Describes why a spacing is too fine for a short training.
+
+    In few steps, a network learns more from crops that show most structures, at the expense of
+    detail that only a longer training would learn.
+    """
+    if problem.foreground_mm is None:
+        return
+    patch_mm = np.multiply(problem.patch_at(spacing_mm), spacing_mm)
+    box_mm = np.asarray(problem.foreground_mm)
+    share = float(np.prod(np.minimum(patch_mm, box_mm)) / np.prod(box_mm))
+    if share < MIN_FOREGROUND_SHARE:
+        yield (
+            f"a patch ({show_mm(patch_mm)} mm) holds {share:.0%} of the box around the structures "
+            f"({show_mm(box_mm)} mm); in a short training, it should hold "
+            f"{MIN_FOREGROUND_SHARE:.0%}"
+        )
 
 
 def body_share(patch_mm: Array, problem: GridProblem) -> float:

@@ -15,7 +15,8 @@ from fseft.learn.training.memory_estimate import training_bytes
 from fseft.model_zoo.catalogue import find_model
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import TrainingLabels
-from fseft.planning.label_round_trip import label_round_trip
+from fseft.planning.grid import is_short
+from fseft.planning.label_round_trip import LabelSample
 from fseft.planning.options import plan_options
 from fseft.planning.plan import make_plan, measure, plan_adaptation, stored_plan
 from fseft.planning.spacing import Grid
@@ -385,10 +386,30 @@ def test_labels_outside_the_training_decide_nothing(dataset, store):
 def test_the_labels_of_a_coarse_grid_come_back_with_a_loss(dataset, store):
     read = read_dataset(dataset)
     fingerprint = measure(read, find_model("none", store), store)
-    round_trip = label_round_trip(read, fingerprint, "RAS")
+    round_trip = LabelSample.of(read, fingerprint, "RAS").round_trip
     assert set(round_trip((2, 1.5, 1.5)).values()) == {1}
     coarse = round_trip((11, 11, 11))
     assert 0 < coarse["spleen"] < coarse["liver"] < 1
+
+
+def test_the_box_around_the_structures_is_measured_along_the_axes_of_the_model(dataset, store):
+    read = read_dataset(dataset)
+    fingerprint = measure(read, find_model("none", store), store)
+    along = {axes: LabelSample.of(read, fingerprint, axes).foreground_mm for axes in ("RAS", "SRA")}
+    x, y, z = along["RAS"]
+    assert along["SRA"] == (z, x, y)
+    for name, structure in fingerprint.classes.items():
+        assert all(
+            side <= whole + 1e-6
+            for side, whole in zip(structure.maximum_extent_mm, (x, y, z), strict=True)
+        ), name
+
+
+def test_only_a_short_training_on_a_cpu_is_planned_for_few_steps():
+    assert not is_short(PlanOptions(), "cpu")
+    assert is_short(PlanOptions(minutes=4), "cpu")
+    assert not is_short(PlanOptions(minutes=60), "cpu")
+    assert not is_short(PlanOptions(minutes=4), "cuda")
 
 
 def test_another_planner_is_chosen_by_name(dataset, store):

@@ -159,6 +159,23 @@ def test_abdominal_ct_is_coarsened_until_a_patch_holds_the_liver():
     assert chosen.warnings == ()
 
 
+def test_a_short_training_is_coarser_so_that_crops_show_most_structures():
+    long, short = grid(body()), grid(body(), foreground_mm=(260, 210, 250))
+    assert max(long.spacing_mm) < min(short.spacing_mm) <= 5.7
+    share = prod(
+        min(1, 48 * side / extent)
+        for side, extent in zip(short.spacing_mm, (260, 210, 250), strict=True)
+    )
+    assert share == pytest.approx(0.8, abs=0.05)
+    assert "in a short training" in short.rejected[0]
+    assert short.warnings == ()
+
+
+def test_structures_that_are_close_together_do_not_coarsen_a_short_training():
+    hearts = dataset([stack("RAS"), stack("RSA", 1)])
+    assert grid(hearts, foreground_mm=(105, 100, 95)) == grid(hearts)
+
+
 def test_a_larger_patch_keeps_a_finer_spacing():
     cpu, gpu = grid(body(), Contract(), budget=64**3), grid(body(), Contract(), budget=128**3)
     assert max(gpu.spacing_mm) < min(cpu.spacing_mm)
