@@ -9,6 +9,7 @@ import torch
 
 from fseft.adaptation.support_crops import crop_source
 from fseft.errors import FseftError
+from fseft.learn.sampling.covering_crops import covering_crops
 from fseft.learn.training.prefetch import derived_seed
 from fseft.learn.training_loop import autocast
 
@@ -26,7 +27,7 @@ LEARNED_DICE = 0.05
 """Dice on training crops below which a structure counts as not learned."""
 MIN_EPOCHS = 20
 """Epochs from which a training that learned no structure counts as diverged."""
-_CROPS = 16
+_CROPS = 16  # more only where they do not show every structure
 
 
 def largest_weight(adapted: AdaptedNetwork) -> float:
@@ -57,7 +58,7 @@ def training_dice(
         cached: The preprocessed training cases.
 
     Returns:
-        Structure -> Dice over all crops, for the structures that occur in at least one of them.
+        Structure -> Dice over all crops, for all structures that a training case shows.
     """
     adapted.network.eval()
     counts = np.zeros((3, len(config.labels)), np.int64)
@@ -83,14 +84,17 @@ def _voxels(predicted: Array, reference: Array, structures: int) -> Array:
 
 
 def _crops(config: AdaptConfig, cached: Sequence[CachedCase]) -> Iterator[tuple[Array, Array]]:
-    """Yields crops near each structure in turn, of the cases in turn."""
+    """Yields crops that show every structure, and more of each structure and case in turn."""
     source = crop_source(config, foreground=1.0)
     rng = np.random.default_rng(derived_seed(config.request.seed, "training-dice"))
+    crops = covering_crops(source, cached, rng)
     structures = len(config.labels)
-    for number in range(min(_CROPS, 2 * structures)):
+    for number in range(min(_CROPS, 2 * structures) - len(crops)):
         case = cached[(number + number // structures) % len(cached)]
         structure = 1 + number % structures
-        yield source.read(case, source.start_near(case, structure, rng))
+        crops.append((case, source.start_near(case, structure, rng)))
+    for case, start in crops:
+        yield source.read(case, start)
 
 
 def has_diverged(largest: float, losses: Sequence[float], dice: Sequence[float]) -> bool:
