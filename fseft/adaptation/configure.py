@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING
 
+from fseft.adaptation.differences import SUPPORT
 from fseft.adaptation.request import AdaptConfig
 from fseft.adaptation.selection import select_labels, select_support
 from fseft.anatomy.vocabulary import has_sides, match_classes
@@ -15,12 +16,14 @@ from fseft.planning.fingerprinting import TrainingLabels
 from fseft.planning.plan import measure, plan_adaptation
 from fseft.planning.training_step import steps_in_time
 from fseft.registry import registry
-from fseft.schemas import TrainingSet
+from fseft.schemas import Run, TrainingSet
 from fseft.volume.image import content_digest
 from fseft.volume.scan_range import scan_range
+from fseft.workspace import read_document
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from fseft.adaptation.request import AdaptRequest
     from fseft.experiment.callbacks import Callbacks
@@ -93,7 +96,7 @@ def _plan(
     workspace: Workspace,
     fingerprint: Fingerprint,
     support: TrainingSet,
-    labels: Collection[str],
+    labels: Mapping[str, int],
 ) -> Plan:
     """Plans the training on the training cases, and logs the warnings of the plan."""
     plan = plan_adaptation(
@@ -104,10 +107,30 @@ def _plan(
         TrainingLabels(frozenset(support.cases), frozenset(labels)),
         request.plan_options,
         request.plan_name,
+        _previous_plan(request, workspace, support, labels),
     )
     for warning in plan.warnings:
         logger.warning("%s", warning)
     return plan
+
+
+def _previous_plan(
+    request: AdaptRequest,
+    workspace: Workspace,
+    support: TrainingSet,
+    labels: Mapping[str, int],
+) -> Path | None:
+    """Returns the plan of the run in the folder, if it was made for the same training labels.
+
+    A machine with another device or memory resumes a run as it was planned.
+    """
+    folder = request.folder(workspace)
+    path = folder / "run.json"
+    if request.overwrite or not path.is_file():
+        return None
+    run = read_document(path, Run)
+    is_same = run.sources.get(SUPPORT) == ", ".join(support.cases) and run.labels == labels
+    return folder / "plan.json" if is_same else None
 
 
 def _within_budget(request: AdaptRequest, plan: Plan) -> AdaptRequest:

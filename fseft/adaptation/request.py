@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         Triple,
     )
     from fseft.training_config import TrainingConfig
+    from fseft.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ class AdaptRequest:
     reporters: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
     selection: Selection | None = None
+
+    def folder(self, workspace: Workspace) -> Path:
+        """Returns the folder of the run."""
+        return self.output or workspace.run(
+            self.dataset.name, self.model.name, self.method.name, self.k, self.seed
+        )
 
     @property
     def plan_options(self) -> PlanOptions:

@@ -90,9 +90,7 @@ def adapt(
             training fails.
     """
     request = config.request
-    folder = request.output or workspace.run(
-        config.plan.dataset, request.model.name, request.method.name, request.k, request.seed
-    )
+    folder = request.folder(workspace)
     with exclusive_lock(folder):
         run, adapter = run_document(config), folder / NAME
         previous = _previous_run(folder, run, overwrite=request.overwrite)

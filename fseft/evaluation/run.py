@@ -165,6 +165,8 @@ def evaluate(
 def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
     """Writes `metrics.json`, and `metrics.csv` with a line per case and structure.
 
+    Both are of the same evaluation, also where several processes write to the folder.
+
     Args:
         evaluation: The scores.
         folder: Folder of both files.
@@ -175,10 +177,10 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
     Raises:
         FseftError: A file cannot be written.
     """
-    document = folder / METRICS
-    workspace.write_document(document, evaluation)
-    table = folder / "metrics.csv"
-    workspace.write_text(table, to_csv(evaluation))
+    document, table = folder / METRICS, folder / "metrics.csv"
+    with workspace.file_lock(document):
+        workspace.write_document(document, evaluation)
+        workspace.write_text(table, to_csv(evaluation))
     return document, table
 
 

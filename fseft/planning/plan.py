@@ -25,6 +25,7 @@ from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from pathlib import Path
 
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
@@ -108,8 +109,7 @@ def stored_plan(
     """
     path = workspace.plan(dataset.name, model.name, name)
     plan = read_document(path, Plan) if path.is_file() else None
-    unchanged = plan and (plan.fingerprint, plan.card) == (fingerprint.content, _key(model.card))
-    if plan and unchanged and _is_available(plan.device):
+    if plan and _is_current(plan, model, fingerprint):
         return plan
     if name:
         cause = "does not exist" if plan is None else "is outdated: dataset or model have changed"
@@ -126,6 +126,7 @@ def plan_adaptation(
     labels: TrainingLabels,
     options: PlanOptions = NO_OPTIONS,
     name: str = "",
+    previous: Path | None = None,
 ) -> Plan:
     """Returns the plan for training on some labels: a stored one, or else one made for them.
 
@@ -142,6 +143,8 @@ def plan_adaptation(
         options: What the user sets; all but `minutes` and `crops_per_step` replaces the stored
             plan.
         name: Name of an alternative plan, which must exist.
+        previous: Plan of an earlier run, to be resumed on a machine that would plan differently; it
+            is used if it was made with the same options, for this model and these files.
 
     Raises:
         FseftError: As for `make_plan` and `stored_plan`; the options contradict the plan of this
@@ -151,6 +154,10 @@ def plan_adaptation(
     plan = None
     if name or replacing == NO_OPTIONS:
         plan = stored_plan(dataset, model, workspace, fingerprint, name)
+    if plan is None and previous and previous.is_file():
+        kept = read_document(previous, Plan)
+        if kept.options == options and _is_current(kept, model, fingerprint):
+            return kept
     if plan is None:
         plan = plan_for(model, fingerprint, options, dataset=dataset, labels=labels)
     else:
@@ -286,6 +293,12 @@ def _key(card: ModelCard) -> str:
     parts = {"name", "architecture", "hparams", "contract"}
     guides = {"spacing_range_mm", "structure_range_voxels"}
     return digest(card.model_dump(mode="json", include=parts, exclude={"contract": guides}))
+
+
+def _is_current(plan: Plan, model: FoundationModel, fingerprint: Fingerprint) -> bool:
+    """Whether a plan was made for this model and these files, and its device exists."""
+    unchanged = (plan.fingerprint, plan.card) == (fingerprint.content, _key(model.card))
+    return unchanged and _is_available(plan.device)
 
 
 def _is_available(device: Device) -> bool:

@@ -31,10 +31,11 @@ from fseft.builtin import plugin as builtin
 from fseft.errors import FseftError, PluginError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
+from fseft.learn.training import memory_estimate
 from fseft.learn.training.memory_estimate import OVERHEAD_BYTES
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import read_manifest
-from fseft.planning.training_step import FLOPS_PER_SECOND, steps_in_time
+from fseft.planning.training_step import FLOPS_PER_SECOND, MEMORY_FRACTION, steps_in_time
 from fseft.plugin import ReporterSpec, hookimpl
 from fseft.registration import Plugin
 from fseft.registry import Registry, registry
@@ -587,6 +588,32 @@ def test_a_killed_run_resumes_to_the_same_adapter(request_for, workspace, tmp_pa
     assert {path.name for path in resumed.folder.iterdir()} == {
         path.name for path in whole.folder.iterdir()
     }
+
+
+def test_a_run_is_resumed_as_it_was_planned_also_on_a_machine_with_another_memory(
+    request_for, workspace, monkeypatch
+):
+    class Stopped(Callbacks):
+        def on_epoch_end(self, *_):
+            raise KeyboardInterrupt
+
+    def with_memory(size):
+        monkeypatch.setattr(memory_estimate, "installed_bytes", lambda: size)
+
+    write_model(workspace, "long", contract=Contract(patch_size=(64, 32, 32)))
+    with_memory(int((OVERHEAD_BYTES + 10_000_000) / MEMORY_FRACTION))  # of one crop of 32³ voxels
+    request = request_for("bias", model="long")
+    with pytest.raises(KeyboardInterrupt):
+        adapt(request, workspace, Stopped())
+    planned = workspace.run("blobs", "long", "bias", request.k, 0) / "plan.json"
+    before = planned.read_text()
+    with_memory(1 << 40)
+    for _ in range(2):  # resumed, and then finished
+        result = adapt(request, workspace)
+        assert (result.folder / "plan.json").read_text() == before
+    assert result.already_done
+    other = adapt(replace(request, overwrite=True), workspace)
+    assert (other.folder / "plan.json").read_text() != before
 
 
 def test_a_checkpoint_of_unknown_settings_is_not_resumed(request_for, workspace, tmp_path):

@@ -13,7 +13,7 @@ from fseft.reporting.page import Column, Page, Section, Table, render_page
 from tests.sample_data import write_dataset
 
 HOSTILE = "[/]x[bold]<script>\x1b[31m\u202eabc|`*_"
-OTHERS = ("[/x]", "\u202egnp", "a" * 60, "a\x07b", "a\nb", "肝臓")
+OTHERS = ("[/x]", "\u202egnp", "a" * 200, "a\x07b", "a\nb", "肝臓")
 ACTIVE = ("\x1b[31m", "\u202e", "\x07")
 
 
@@ -50,6 +50,23 @@ def test_a_whole_chain_with_hostile_names_ends_well(fseft, tmp_path, workspace, 
     ended = fseft("evaluate", str(output), str(folder / "labelsTr"), "--with-support", "--json")
     shown_plainly(ended)
     assert name in json.loads(ended.out)["classes"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [HOSTILE, *OTHERS])
+def test_a_benchmark_with_hostile_names_ends_well(fseft, tmp_path, workspace, name):
+    file_name = name.replace("/", "-")
+    cases = (f"1{file_name}", f"2{file_name}")
+    folder = write_dataset(tmp_path / f"set{file_name}", cases=cases, labels={name: 1, "tumour": 7})
+    output = tmp_path / f"o{file_name}"
+    compared = ("benchmark", str(folder), "--model", "tiny", "--method", "linear-probe", "--k", "1")
+    short = ("--test", "1", "--set", "epochs=1", "--set", "crops_per_step=1")
+    ended = fseft(*compared, *short, "-o", str(output), "--workspace", str(workspace.root))
+    shown_plainly(ended)
+    table = (output / "benchmark.md").read_text()
+    for character in ACTIVE:
+        assert character not in table
+    assert escape_markdown(name) in table
 
 
 def test_a_terminal_receives_no_character_that_acts_on_it(monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from fseft.cli.parsing import parse_tolerance
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import Evaluation, evaluate, write_evaluation
+from fseft.inference.index import METRICS
 from fseft.schemas import PredictedCase, Predictions
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import write_labels
-from fseft.workspace import file_digest, read_document, write_document
+from fseft.workspace import file_digest, file_lock, read_document, write_document
 
 GRID = Geometry((8, 9, 10), np.diag([2.0, 2.0, 2.0, 1.0]))
 
@@ -270,6 +272,20 @@ def test_the_results_are_written_as_a_document_and_a_table(sides, tmp_path):
     assert json.loads(document.read_text())["mean_dice"] == pytest.approx((1 + 1 / 3) / 2)
     with table.open() as file:
         assert [line["case"] for line in csv.DictReader(file)] == ["a", "b"]
+
+
+def test_document_and_table_are_of_the_same_evaluation(sides, tmp_path):
+    """Another process that writes both holds the lock until they are complete."""
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    result = score(sides)
+    with ThreadPoolExecutor() as pool:
+        with file_lock(tmp_path / METRICS):
+            waiting = pool.submit(write_evaluation, result, tmp_path)
+            wait([waiting], timeout=0.2)
+            assert not list(tmp_path.glob("metrics.*"))
+        waiting.result()
+    assert {path.name for path in tmp_path.glob("metrics.*")} == {METRICS, "metrics.csv"}
 
 
 @pytest.mark.parametrize(("text", "value"), [("2mm", 2), ("2", 2), (" 1.5 MM ", 1.5), ("0", 0)])
