@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SHOWN = 0.25
 """Fraction of a structure's voxels from which a crop shows it; else only crops drawn near it do."""
 _CANDIDATES = 8
-_POINTS = 200  # voxels per structure and case: enough to tell fractions
+_POINTS = 200  # voxels per structure and case: enough to estimate fractions
 
 
 def covering_crops(
@@ -44,23 +44,26 @@ def covering_crops(
     crops = []
     while missing:
         rarest = min(missing, key=lambda value: (len(showing[value]), value))
-        numbers = rng.permutation(showing[rarest])
-        best: tuple[set[int], int, tuple[int, ...]] = (set(), 0, ())
-        for number in np.resize(numbers, _CANDIDATES).tolist():
+        candidates = []
+        for number in np.resize(rng.permutation(showing[rarest]), _CANDIDATES).tolist():
             start = source.start_near(cases[number], source.classes[rarest], rng)
-            shown = {rarest} | (missing & _shown(points[number], start, source.size))
-            best = max(best, (shown, number, start), key=lambda crop: len(crop[0]))
-        shown, number, start = best
-        missing -= shown
-        crops.append((cases[number], start))
+            shown = missing & _shown(points[number], start, source.size)
+            candidates.append((shown, cases[number], start))
+        shown, case, start = max(candidates, key=lambda candidate: len(candidate[0]))
+        missing -= {rarest} | shown
+        crops.append((case, start))
     return crops
 
 
 def _points(source: CropSource, case: CachedCase) -> dict[int, Array]:
     """Returns voxels of each structure that a case shows, (n, 3)."""
-    values = [value for value in source.classes if value in case.classes]
-    located = {value: case.locations(value) for value in values}
-    return {value: voxels[:: 1 + len(voxels) // _POINTS] for value, voxels in located.items()}
+    points = {}
+    for value in source.classes:
+        if value in case.classes:
+            voxels = case.locations(value)
+            step = 1 + len(voxels) // _POINTS
+            points[value] = voxels[::step]
+    return points
 
 
 def _shown(points: Mapping[int, Array], start: Sequence[int], size: Sequence[int]) -> set[int]:
