@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fseft.cli.adapt import _AdaptCallbacks
-from fseft.schemas import Decision
+from fseft.schemas import Candidate, Decision, Selection
 
 
 @pytest.mark.parametrize(
@@ -17,17 +17,23 @@ from fseft.schemas import Decision
 def test_what_each_structure_starts_from_is_shown_before_training(trains, unknown, capsys):
     method = SimpleNamespace(spec=SimpleNamespace(trains=trains))
     budget = Decision(name="time budget", value="8 minutes", reason="500 steps")
+    model = Decision(name="model", value="tiny", reason="the only one installed")
+    tried = Candidate(method="full", steps=30, dice={"a": 0.5})
+    choice = Selection(key="", method="full", reason="the default", candidates=(tried,))
     config = SimpleNamespace(
         support=SimpleNamespace(cases=("a",)),
         labels={"lkidney": 1, "tumour": 2},
         matched={"lkidney": "left kidney"},
-        request=SimpleNamespace(method=method, minutes=None),
+        request=SimpleNamespace(method=method, minutes=None, decisions=(model,), selection=choice),
         plan=SimpleNamespace(decisions=(budget,)),
     )
     _AdaptCallbacks(print, show_config=True).on_start(config, 1)
     shown = capsys.readouterr().out
     assert "time budget: 8 minutes (500 steps)" in shown
     rows = [line.split() for line in shown.splitlines()]
+    assert "model: tiny (the only one installed)" in shown
+    assert "method: full (the default)" in shown
+    assert ["full", "30", "0.500", "1", "0"] in rows
     assert ["lkidney", "left", "kidney"] in rows
     assert ["tumour", "-,", *unknown.split()] in rows
 
