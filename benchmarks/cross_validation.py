@@ -1,4 +1,4 @@
-"""Cross-validated Dice of k cases beside the Dice on unseen cases.
+"""Cross-validated Dice of k cases, compared with the Dice on unseen cases.
 
 Run: `FSEFT_REAL_DATA=... python benchmarks/cross_validation.py`. Prints a Markdown table with a row
 for each dataset and seed, by the commands of `real_volumes.py`, and the mean absolute difference.

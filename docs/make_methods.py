@@ -45,7 +45,7 @@ it: it trains each one briefly on one half of the k cases, scores it on crops of
 that are more than 0.05 Dice behind, and exchanges the halves. Another method is taken if its Dice is higher,
 case by case, by more than 0.01 and more than the standard error of the differences. These are `lora` and
 `full`; for structures that the model has classes for also `linear-probe`, `spatial-adapter` and, if it has
-classes for all of them, `zero-shot`. The trials take a fifth of `--minutes`, or as many steps in addition
+classes for all of them, `zero-shot`. The trials take about a fifth of `--minutes`, or as many steps in addition
 to the default time; they are left out with a single case, and where they would have fewer than 25 steps
 each. After the training of a model that knows some of the structures, `auto` compares the adapter with the
 model without training on crops of the k cases, and keeps 75, 50, 25 or 0 % of the trained changes if the

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from fseft.adaptation.differences import SUPPORT
 from fseft.experiment.settings import component_provenance
-from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import versions
 from fseft.model_zoo.loading import writing_order
 from fseft.registry import registry
@@ -89,7 +88,7 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         support_images=config.image_digests,
         scans=config.scans,
         dataset=plan.dataset,
-        seed=derived_seed(request.seed, "init"),
+        seed=request.weights_seed,
         mirror=config.training.mirror,
         trained_parameters=run.trained_parameters,
         licence=request.model.card.licence,

@@ -48,8 +48,8 @@ TRAINED = ("lora", "full")
 KNOWN = ("linear-probe", "spatial-adapter")
 """Additional methods for structures that the model has classes for."""
 UNTRAINED, FROM_RANDOM = "zero-shot", "scratch"
-TIME_FRACTION = 0.2
-"""Fraction of the time budget that the trials may take."""
+TIME_FRACTION = 0.15
+"""Fraction of the time budget for the training of all trials; scoring takes about half as long."""
 MIN_STEPS = 25
 """Steps of a trial below which its score says little: the default method is taken instead."""
 MARGIN = 0.01

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fseft.learn.training.prefetch import derived_seed
 from fseft.planning.options import plan_options
 from fseft.planning.training_step import CROPS, MIN_CROPS
 
@@ -58,6 +59,7 @@ class AdaptRequest:
         reporters: Names of additional reporters.
         decisions: What the user left to the tool, with reasons.
         selection: How the method was chosen; None if the user chose it.
+        init_seed: Seed of new weights; None for `seed`.
     """
 
     dataset: Dataset
@@ -81,6 +83,12 @@ class AdaptRequest:
     reporters: tuple[str, ...] = ()
     decisions: tuple[Decision, ...] = ()
     selection: Selection | None = None
+    init_seed: int | None = None
+
+    @property
+    def weights_seed(self) -> int:
+        """Seed from which new weights are initialised."""
+        return derived_seed(self.seed if self.init_seed is None else self.init_seed, "init")
 
     def folder(self, workspace: Workspace) -> Path:
         """Returns the folder of the run."""

@@ -24,7 +24,6 @@ from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
 from fseft.experiment.reporters import ReporterCallbacks
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.early_stopping import is_undertrained
-from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import (
     NAME,
     apply_method,
@@ -202,7 +201,7 @@ def build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
         The architecture, and the network before training.
     """
     request = config.request
-    seed = derived_seed(request.seed, "init")
+    seed = request.weights_seed
     architecture, network, missing_keys = build_adaptable_network(
         request.model.card,
         config.weights,

@@ -36,6 +36,7 @@ def adapt(
     k: int | None = None,
     *,
     seed: int = 0,
+    seeds: int = 1,
     config: Config | None = None,
     training: TrainingConfig | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -72,6 +73,8 @@ def adapt(
         method: Name of a method; "auto" to choose it on the training cases.
         k: Number of labelled cases to train on; None for all.
         seed: Seed of everything random.
+        seeds: Number of trainings on the same cases, which share the time budget; their average is
+            stored, or the best of them.
         config: The configuration of the method, instead of keywords.
         training: The training configuration, instead of keywords.
         settings: Settings of method and training as a mapping; keywords take precedence.
@@ -141,7 +144,7 @@ def adapt(
         reporters=tuple(reporters),
         decisions=decisions,
     )
-    return _adapt(request, methods, place, callbacks, folds if cross_validate else 0)
+    return _adapt(request, methods, place, callbacks, seeds, folds if cross_validate else 0)
 
 
 def _adapt(
@@ -149,12 +152,14 @@ def _adapt(
     methods: Sequence[ConfiguredMethod],
     workspace: Workspace,
     callbacks: Callbacks | None,
+    seeds: int,
     folds: int | None,
 ) -> Adapter:
     """Chooses the method, trains, and cross-validates; with no folds, if they are 0."""
     from fseft.adaptation.configure import configure
     from fseft.adaptation.method_selection import select_method
     from fseft.adaptation.run import adapt as run_adaptation
+    from fseft.adaptation.soup import adapt_seeds
     from fseft.benchmarking.cross_validation import cross_validate, make_folds
 
     config = configure(request, workspace, callbacks)
@@ -162,7 +167,10 @@ def _adapt(
         make_folds(config.support.cases, folds)  # raises before the training
     if len(methods) > 1:
         config = select_method(config, methods, workspace, callbacks)
-    result = run_adaptation(config, workspace, callbacks)
+    if seeds > 1:
+        result = adapt_seeds(config, seeds, workspace, callbacks)
+    else:
+        result = run_adaptation(config, workspace, callbacks)
     if result.already_done:
         logger.info("this run is finished; nothing to train")
     if folds != 0:

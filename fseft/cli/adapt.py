@@ -84,6 +84,15 @@ def adapt(
         ),
     ] = None,
     seed: Seed = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Number of trainings, which share the time budget; their average is stored, or "
+            "the best of them.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = 1,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -239,6 +248,7 @@ def adapt(
             method,
             k,
             seed=seed,
+            seeds=seeds,
             settings=_settings(settings or (), crops),
             labels=names(labels),
             cases=case_names(cases),

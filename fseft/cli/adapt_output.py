@@ -49,7 +49,15 @@ def show_adapter(adapter: Adapter) -> None:
         return
     size = adapter.path.stat().st_size
     shown = f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-    show_lines([_summary(run), *_strength(run), *run.notes, f"adapter: {adapter.path} ({shown})"])
+    show_lines(
+        [
+            _summary(run),
+            *_strength(run),
+            *_soup(run),
+            *run.notes,
+            f"adapter: {adapter.path} ({shown})",
+        ]
+    )
     if run.cross_validation:
         _show_cross_validation(run.cross_validation)
 
@@ -62,6 +70,16 @@ def _strength(run: Run) -> list[str]:
     kept = f"{run.strength.value:.0%} of the trained changes were kept"
     before = f"Dice {dice['0']:.3f} of the model without training"
     return [f"{kept}, as all of them lower the {before} to {dice['1']:.3f} on the training cases"]
+
+
+def _soup(run: Run) -> list[str]:
+    """Describes which of several trainings was written."""
+    if run.soup is None:
+        return []
+    scores = ", ".join(f"{name} {dice:.3f}" for name, dice in run.soup.dice.items())
+    result = "the average" if run.soup.chosen == "average" else f"number {run.soup.chosen}"
+    count = len(run.soup.members)
+    return [f"{count} seeds: {result} was stored (Dice on training cases: {scores})"]
 
 
 def _show_cross_validation(result: CrossValidation) -> None:

@@ -29,6 +29,7 @@ from fseft.schemas.cross_validation import (
 from fseft.schemas.cross_validation import ExpectedDice as ExpectedDice
 from fseft.schemas.selection import Candidate as Candidate
 from fseft.schemas.selection import Selection as Selection  # noqa: TC001 - pydantic reads it
+from fseft.schemas.selection import Soup as Soup  # noqa: TC001 - pydantic reads it
 from fseft.schemas.selection import Strength as Strength  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
@@ -302,6 +303,7 @@ class Manifest(Document):
     )
     selection: Selection | None = None
     strength: Strength | None = None
+    soup: Soup | None = None
     cross_validation: CrossValidation | None = None
 
     @model_validator(mode="after")
@@ -392,5 +394,6 @@ class Run(Document):
     )
     selection: Selection | None = None
     strength: Strength | None = None
+    soup: Soup | None = None
     cross_validation: CrossValidation | None = None
     notes: tuple[str, ...] = Field(default=(), description="remarks of the method on its result")

@@ -54,3 +54,17 @@ class Strength(FrozenModel):
 
     value: float
     dice: dict[str, float]
+
+
+class Soup(FrozenModel):
+    """Several trainings with different seeds, of which one result was written.
+
+    Attributes:
+        chosen: "average" of their weights, or the number of the best training.
+        dice: Mean Dice of each on crops of the training cases.
+        members: sha256 of the adapter of each training.
+    """
+
+    chosen: str
+    dice: dict[str, float]
+    members: tuple[str, ...]
