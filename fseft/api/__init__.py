@@ -7,6 +7,7 @@ Importing this module does not import PyTorch; `import fseft` offers the same na
 from __future__ import annotations
 
 from fseft.api._adaptation import adapt
+from fseft.api._adapters import combine_adapters, scale_adapter
 from fseft.api._benchmarking import benchmark
 from fseft.api._components import (
     Component,
@@ -44,6 +45,7 @@ __all__ = [
     "benchmark",
     "check_installation",
     "clean",
+    "combine_adapters",
     "describe_dataset",
     "evaluate",
     "export",
@@ -62,6 +64,7 @@ __all__ = [
     "pretrain",
     "pull_model",
     "read_dataset",
+    "scale_adapter",
     "verify_model",
     "write_phantoms",
 ]

@@ -44,6 +44,7 @@ COMMANDS = (
     ("evaluate", "evaluate", RUN),
     ("benchmark", "benchmark", RUN),
     ("export", "export", RUN),
+    ("adapters", "adapters", RUN),
     ("clean", "clean", RUN),
     ("plugin", "new_plugin", RUN),
     ("doctor", "doctor", INSPECT),

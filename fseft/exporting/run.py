@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fseft.errors import FseftError
 from fseft.evaluation.run import Evaluation
 from fseft.exporting.model_card import model_card
+from fseft.model_zoo.tensor_checks import require_finite
 from fseft.registry import registry
 from fseft.temporaries import remove_leftovers
 from fseft.version import __version__
@@ -57,6 +58,7 @@ def export(
     _require_replaceable(output, overwrite=overwrite)
     evaluation = None if scores is None else _read_scores(scores, adapter)
     network, manifest = adapter.network.cpu(), adapter.manifest
+    require_finite(network.state_dict(), adapter.path)
     write = registry().factory("exporter", exporter)
     card = model_card(manifest, evaluation, format_name=f"{spec.name}, by fseft {__version__}")
     with atomic_write(output) as folder:

@@ -11,6 +11,7 @@ from fseft.errors import FseftError, pluralise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -69,3 +70,19 @@ def _check_types(tensors: Mapping[str, Tensor], network: Mapping[str, Tensor]) -
 
 def _is_constant(tensor: Tensor) -> bool:
     return tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
+
+
+def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses tensors with NaN or infinity.
+
+    Args:
+        tensors: Tensors by name.
+        path: The file for the message.
+
+    Raises:
+        FseftError: A value is not finite.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            cause = f"the tensor {name} contains NaN or infinity"
+            raise FseftError(cause, file=path, hint="Adapt again, with a lower learning rate.")
