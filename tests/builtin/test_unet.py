@@ -50,6 +50,17 @@ def test_a_first_stride_of_one_starts_at_full_resolution():
     assert seen == [(1, 4, 8, 8, 8)]
 
 
+@pytest.mark.parametrize("units", [0, 2])
+def test_without_a_norm_before_it_the_head_classifies_the_output_of_the_last_convolution(units):
+    network = build(head_norm=False, num_res_units=units)
+    image = torch.randn(2, 1, 16, 16, 16)
+    features = network.get_submodule("body")(image)
+    assert torch.equal(network(image), network.get_submodule("head")(features))
+    targets = UNet().targets(network)
+    last = [target for target in targets if target.name.startswith("body.model.2.")][-1]
+    assert not last.followed_by_norm
+
+
 @pytest.mark.parametrize(("norm", "entries"), [("instance", 2), ("batch", 5)])
 def test_the_norm_is_selectable(norm, entries):
     network = build(norm=norm)

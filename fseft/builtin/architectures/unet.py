@@ -1,4 +1,4 @@
-"""Architecture `unet`: MONAI's U-Net, followed by a norm, an activation and a pointwise head."""
+"""Architecture `unet`: MONAI's U-Net, a norm and an activation if wanted, and a pointwise head."""
 
 from __future__ import annotations
 
@@ -37,6 +37,9 @@ class UNetConfig(Config):
     )
     affine: bool = Field(default=True, description="train scales and shifts in the norm layers")
     features: int = Field(default=16, ge=1, description="width of the head's input")
+    head_norm: bool = Field(
+        default=True, description="normalise the head's input, followed by an activation"
+    )
 
 
 SPEC = ArchitectureSpec(
@@ -76,13 +79,12 @@ class UNet(BaseArchitecture):
             num_res_units=config.num_res_units,
             norm=norm,
         )
-        parts = {
-            "body": body,
-            "norm": get_norm_layer(norm, 3, config.features),
-            "act": nn.LeakyReLU(0.01),
-            "head": nn.Conv3d(config.features, out_channels, kernel_size=1),
-        }
-        return nn.Sequential(OrderedDict(parts))
+        parts: OrderedDict[str, nn.Module] = OrderedDict(body=body)
+        if config.head_norm:
+            parts["norm"] = get_norm_layer(norm, 3, config.features)
+            parts["act"] = nn.LeakyReLU(0.01)
+        parts["head"] = nn.Conv3d(config.features, out_channels, kernel_size=1)
+        return nn.Sequential(parts)
 
     def part_and_stage(self, network: nn.Module, name: str) -> tuple[PartName, int]:
         """Returns the nesting depth as the level; MONAI numbers 0 down, 1 deeper levels, 2 up."""
@@ -96,4 +98,6 @@ class UNet(BaseArchitecture):
     def followed_by_norm(self, network: nn.Module, name: str) -> bool:
         """Looks for a norm in the convolution's unit; `norm` follows the last unit if plain."""
         unit = network.get_submodule(name.removesuffix(".conv"))
-        return name == "body.model.2.conv" or hasattr(getattr(unit, "adn", None), "N")
+        if name == "body.model.2.conv":
+            return hasattr(network, "norm")
+        return hasattr(getattr(unit, "adn", None), "N")
