@@ -43,7 +43,7 @@ ROWS = (
     "lora augment=false",
     "lora --planner native",
 )
-"""A method with the settings, or the planner, that differ from the defaults."""
+"""A method, with settings, a planner or a spacing in mm that differ from the defaults."""
 UNET = "unet"
 UNET_CHANNELS = (16, 32, 64, 128, 256)
 UNET_LEARNING_RATE = 2e-3
@@ -119,6 +119,7 @@ class Trial:
 
         method, *words = self.row.split(" ")
         planner = words[-1] if "--planner" in words else ""
+        side_mm = float(words[-1]) if "--spacing" in words else None
         settings = dict(word.split("=") for word in words if "=" in word)
         if planner:
             fseft.plan(
@@ -139,6 +140,7 @@ class Trial:
             labels=self.task.structures.split(",") if self.task.structures else None,
             cases=self.task.pool,
             settings=settings,
+            spacing_mm=(side_mm, side_mm, side_mm) if side_mm else None,
             plan=planner,
             output=self.folder,
             workspace=self.work,
