@@ -211,12 +211,13 @@ def test_files_that_another_process_is_writing_stay(dataset, store):
 
 
 def test_less_memory_gives_fewer_crops_then_a_smaller_patch(dataset, store):
+    _, free = plan_of(dataset, "none", store, device="cpu")
+
     def needed(patch, crops):
         return training_bytes(
-            "resunet", {}, in_channels=1, out_channels=3, patch_size=patch, crops=crops
+            "resunet", free.hparams, in_channels=1, out_channels=3, patch_size=patch, crops=crops
         )
 
-    _, free = plan_of(dataset, "none", store, device="cpu")
     patch = free.preprocessing.patch_size
     _, less = plan_of(dataset, "none", store, device="cpu", memory_bytes=needed(patch, 2))
     assert (less.preprocessing.patch_size, less.crops_per_step) == (patch, 2)
