@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fseft.lazy_imports import import_lazily
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -78,6 +80,8 @@ class MaskPair:
         mask or the image. Both masks must have voxels. Computed by MONAI with a KD-tree.
         """
         import torch
+
+        import_lazily("monai")
         from monai.metrics.utils import get_edge_surface_distance
 
         tensors = [torch.from_numpy(mask) for mask in (self.prediction, self.reference)]

@@ -12,7 +12,7 @@ from torch import nn
 
 from fseft.learn import sliding_window
 from fseft.learn.networks.heads import ParallelHeads, ResidualHead, SplitNetwork
-from fseft.learn.sliding_window import sliding_window_logits
+from fseft.learn.sliding_window import gaussian_weights, sliding_window_logits
 
 PATCH = (16, 16, 16)
 
@@ -167,3 +167,11 @@ def test_a_split_network_with_a_pointwise_head_equals_the_whole_network(mirror_a
     np.testing.assert_allclose(
         sliding_window_logits(SplitNetwork(body, head), image, **options), whole, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("patch", [(8, 12, 5), (64, 48, 32)])
+def test_windows_have_the_weights_of_monai(patch):
+    from monai.data.utils import compute_importance_map
+
+    expected = compute_importance_map(patch, mode="gaussian")
+    np.testing.assert_allclose(gaussian_weights(patch), expected, rtol=1e-6)

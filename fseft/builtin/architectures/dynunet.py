@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.lazy_imports import import_lazily
 from fseft.learn.networks.base_architecture import (
     BaseArchitecture,
     level_of,
@@ -60,6 +61,7 @@ class DynUNet(BaseArchitecture):
 
     def build(self, *, in_channels: int, out_channels: int, config: DynUNetConfig) -> nn.Module:
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        import_lazily("monai")
         from monai.networks.nets import DynUNet as Network
 
         levels, strides, kernels = len(config.filters), _strides(config), config.kernel_size

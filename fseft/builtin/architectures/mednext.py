@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.lazy_imports import import_lazily
 from fseft.learn.networks.base_architecture import BaseArchitecture, level_of, module_count
 from fseft.plugin import ArchitectureSpec, Config
 
@@ -59,6 +60,7 @@ class MedNeXt(BaseArchitecture):
 
     def build(self, *, in_channels: int, out_channels: int, config: MedNeXtConfig) -> nn.Module:
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        import_lazily("monai")
         from monai.networks.nets.mednext import MedNeXt as Network
         from torch import nn
 
@@ -85,6 +87,7 @@ class MedNeXt(BaseArchitecture):
 
     def role(self, name: str, module: nn.Module) -> Role | None:
         """Returns `block` for a whole MedNeXt block, otherwise the role of the layer."""
+        import_lazily("monai")
         from monai.networks.blocks.mednext_block import MedNeXtBlock
 
         return "block" if type(module) is MedNeXtBlock else super().role(name, module)

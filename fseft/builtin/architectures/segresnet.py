@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.lazy_imports import import_lazily
 from fseft.learn.networks.base_architecture import BaseArchitecture, level_of, module_count
 from fseft.plugin import ArchitectureSpec, Config
 
@@ -57,6 +58,7 @@ class SegResNet(BaseArchitecture):
 
     def build(self, *, in_channels: int, out_channels: int, config: SegResNetConfig) -> nn.Module:
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        import_lazily("monai")
         from monai.networks.nets import SegResNet as Network
 
         steps = len(config.blocks_down) - 1

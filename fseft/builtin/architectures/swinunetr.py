@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from fseft.lazy_imports import import_lazily
 from fseft.learn.networks.base_architecture import TEXT_HEAD, BaseArchitecture, level_of
 from fseft.plugin import ArchitectureSpec, Config
 from fseft.schemas import Triple  # noqa: TC001 - pydantic reads it
@@ -101,6 +102,7 @@ class SwinUNETR(BaseArchitecture):
 
     def build(self, *, in_channels: int, out_channels: int, config: SwinUNETRConfig) -> nn.Module:
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        import_lazily("monai")
         from monai.networks.nets import SwinUNETR as Network
 
         downsample = legacy_merging() if config.patch_merging == "legacy" else "mergingv2"
@@ -139,6 +141,8 @@ def legacy_merging() -> type[nn.Module]:
     The class is defined inside the function so that importing this module imports no MONAI.
     """
     import torch
+
+    import_lazily("monai")
     from monai.networks.nets.swin_unetr import PatchMergingV2
     from torch.nn import functional as F
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from fseft.lazy_imports import import_lazily
 from fseft.learn.networks.base_architecture import BaseArchitecture
 from fseft.plugin import ArchitectureSpec, Config
 
@@ -63,6 +64,7 @@ class UNet(BaseArchitecture):
 
     def build(self, *, in_channels: int, out_channels: int, config: UNetConfig) -> nn.Module:
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        import_lazily("monai")
         from monai.networks.layers.utils import get_norm_layer
         from monai.networks.nets import UNet as Network
         from torch import nn

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fseft.lazy_imports import import_lazily
 from fseft.learn.networks.base_architecture import BaseArchitecture, level_of, module_count
 from fseft.plugin import ArchitectureSpec, Config
 
@@ -56,6 +57,7 @@ class VISTA3D(BaseArchitecture):
 
     def build(self, *, in_channels: int, out_channels: int, config: VISTA3DConfig) -> nn.Module:
         """Builds a network (B, in, i, j, k) -> logits (B, out, i, j, k)."""
+        import_lazily("monai")
         from fseft.builtin.architectures.networks.vista3d import VISTA3DNetwork
 
         self.require_divisible(2 ** (len(config.blocks_down) - 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from fseft.lazy_imports import import_lazily
 from fseft.plugin import MetricSpec
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def normalised_surface_dice(masks: MaskPair) -> float:
     Computed by MONAI.
     """
     import torch
+
+    import_lazily("monai")
     from monai.metrics import compute_surface_dice
 
     tensors = [torch.from_numpy(mask[None, None]) for mask in (masks.prediction, masks.reference)]
