@@ -50,8 +50,9 @@ class _LazyPackage(ModuleType):
         if name == "__all__" and exports:
             return list(exports)
         if exports.get(name):
-            module, _, exported = exports[name].rpartition(".")
-            setattr(self, name, getattr(import_module(module), exported))
+            module, _, exported = exports[name].partition(":")
+            value = import_module(module)
+            setattr(self, name, getattr(value, exported) if exported else value)
         elif name in exports:
             self._run()
         elif not name.startswith("_") and self._has_submodule(name):
@@ -89,9 +90,10 @@ class _LazyLoader(Loader):
 def _exports(tree: ast.Module, package: str) -> Iterator[tuple[str, str]]:
     """Yields the names that an `__init__.py` defines, and where they come from if re-exported."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            module = f"{package}.{node.module}:" if node.module else f"{package}."
             for alias in node.names:
-                yield alias.asname or alias.name, f"{package}.{node.module}.{alias.name}"
+                yield alias.asname or alias.name, f"{module}{alias.name}"
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, ""
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):

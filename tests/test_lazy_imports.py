@@ -12,7 +12,7 @@ import pytest
 from fseft.lazy_imports import import_lazily
 
 FILES = {
-    "__init__.py": "__version__ = '1.2'\nfrom .nets import Net\nfrom .costly import Heavy as Alias\nANSWER = 42\n",
+    "__init__.py": "__version__ = '1.2'\nfrom .nets import Net\nfrom . import costly as dear\nfrom .costly import Heavy as Alias\nANSWER = 42\n",
     "nets/__init__.py": "from .net import Net\nfrom .other import Other\n",
     "nets/net.py": "from lazy_toy import __version__\nclass Net: version = __version__\n",
     "nets/other.py": "from lazy_toy.nets import Net\nclass Other(Net): pass\n",
@@ -64,7 +64,7 @@ def test_everything_else_is_found_later(toy):
     from lazy_toy.nets import Net
 
     assert issubclass(lazy_toy.nets.Other, Net)
-    assert lazy_toy.costly.Heavy is lazy_toy.Alias
+    assert lazy_toy.dear.Heavy is lazy_toy.costly.Heavy is lazy_toy.Alias
     assert lazy_toy.Net is Net
     assert lazy_toy.ANSWER == 42
     assert sys.modules[toy] is lazy_toy

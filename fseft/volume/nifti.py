@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fseft.errors import FseftError
+from fseft.lazy_imports import import_lazily
 from fseft.volume._damage import check_surplus, damaged
 from fseft.volume._logging import warn_once
 from fseft.volume.geometry import shear_degrees
@@ -118,6 +119,7 @@ def write(path: Path, array: Array, affine: Array, scan: Path | None = None) -> 
 
 
 def _new_header(array: Array, affine: Array) -> Nifti1Header:
+    import_lazily("nibabel")
     from nibabel import Nifti1Header
 
     file_shape = array.shape[::-1] if array.shape[0] > 1 else array.shape[:0:-1]
@@ -154,6 +156,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _read_header(stream: IO[bytes]) -> Nifti1Header:
+    import_lazily("nibabel")
     from nibabel import Nifti1Header, Nifti2Header
 
     try:
@@ -278,7 +281,8 @@ def _affine(header: Nifti1Header, path: Path) -> Array:
         ras = np.diag([*np.abs(header["pixdim"][1:4]), 1.0]).astype(np.float64)
         warn_once(f"{path}: its NIfTI header has no orientation; RAS is assumed")
     ras[:3] *= _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
-    affine: Array = (_LPS_FROM_RAS @ ras)[:, [2, 1, 0, 3]]
+    with np.errstate(all="ignore"):  # a damaged header; its grid is refused later
+        affine: Array = (_LPS_FROM_RAS @ ras)[:, [2, 1, 0, 3]]
     return affine
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import distributed
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from fseft.errors import FseftError
 from fseft.learn.training.memory_format import to_device
@@ -163,7 +163,7 @@ def gather_full_tensor(value: Any) -> Any:
         return gathered
     if isinstance(value, list):
         return [gather_full_tensor(item) for item in value]
-    if isinstance(value, DTensor):
+    if _is_sharded(value):
         return value.full_tensor().cpu()
     return value
 
@@ -175,9 +175,18 @@ def distribute_like(value: Any, parameter: Tensor) -> Any:
         value: A tensor, or another value in an optimizer's state.
         parameter: The parameter; a tensor of another shape is not sharded.
     """
-    if not isinstance(parameter, DTensor) or isinstance(value, DTensor):
+    if not _is_sharded(parameter) or _is_sharded(value):
         return value
     if not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
         return value
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(parameter, DTensor)  # noqa: S101 - for the type checker
     value = value.to(parameter.device)
     return distribute_tensor(value, parameter.device_mesh, parameter.placements)
+
+
+def _is_sharded(value: object) -> bool:
+    # The module takes a second of CPU time to import, and sharding a network imports it.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
