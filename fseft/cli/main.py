@@ -66,7 +66,7 @@ app = typer.Typer(
     cls=HelpGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `fseft demo`, or with `fseft adapt DATASET --model phantom-tiny "
     "--method lora --k 5`. `fseft --help-all` prints the help of all commands. "

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from fseft.schemas import Config, ModelCard
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", defer_build=True)
 """Specs reject unknown fields."""
 
 

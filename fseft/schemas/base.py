@@ -94,7 +94,7 @@ class FrozenModel(BaseModel):
         Training(warmup_fraction=0.1, features='cached')
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     former_names: ClassVar[Mapping[str, str]] = {}
     """Earlier name of a field -> its current name."""
