@@ -102,7 +102,7 @@ class FoundationModel:
         return self.weights_path is not None and self.weights_path.is_file()
 
     def architecture(self) -> Architecture:
-        """Loads the architecture of the network (imports torch).
+        """Loads the architecture of the network.
 
         Raises:
             FseftError: The architecture is unknown or cannot be loaded.

@@ -87,14 +87,12 @@ class Budget:
 
 def find_resources(options: PlanOptions) -> Resources:
     """Returns the device and the memory limit."""
-    import torch
-
-    from fseft.learn.training.memory_estimate import installed_bytes
+    from fseft.learn.training.memory_estimate import free_gpu_bytes, installed_bytes
 
     selected: Device = "cuda" if select_device(options.device) == "cuda" else "cpu"
     if options.memory_bytes is not None:
         return Resources(selected, options.memory_bytes, requested=True)
-    total = torch.cuda.mem_get_info()[0] if selected == "cuda" else installed_bytes()
+    total = free_gpu_bytes() if selected == "cuda" else installed_bytes()
     return Resources(selected, int(MEMORY_FRACTION * total), requested=False)
 
 

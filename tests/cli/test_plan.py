@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -100,3 +102,20 @@ def test_preprocess_keeps_the_plan_of_the_user(call, tmp_path):
 def test_preprocess_reports_how_many_cases_it_processed(call):
     assert "2 cases preprocessed, 0 skipped" in " ".join(call("preprocess").output.split())
     assert "0 cases preprocessed, 2 skipped" in " ".join(call("preprocess").output.split())
+
+
+def test_planning_and_preprocessing_import_neither_torch_nor_monai(blobs, tmp_path):
+    code = (
+        "import sys; from fseft.cli.main import app; "
+        "app(sys.argv[1:], standalone_mode=False); "
+        "print(sorted({'torch', 'monai'} & sys.modules.keys()))"
+    )
+    for command in ("plan", "preprocess"):
+        arguments = [str(blobs), "--model", "phantom-tiny", "--device", "cpu"]
+        done = subprocess.run(
+            [sys.executable, "-c", code, command, *arguments, "--workspace", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.splitlines()[-1] == "[]"

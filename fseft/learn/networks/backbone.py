@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import ValidationError
 
 from fseft.errors import FseftError, did_you_mean, plain_message
@@ -101,6 +100,8 @@ def build_network(
     Raises:
         FseftError: The architecture does not accept the hyper-parameters.
     """
+    import torch
+
     config = validate_hparams(architecture, hparams)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

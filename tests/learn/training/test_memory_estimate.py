@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fseft.learn.networks.backbone import build_network, get_architecture, patch_limits
-from fseft.learn.training import memory_estimate
+from fseft.learn.training import cost_measurement
 from fseft.learn.training.memory_estimate import OVERHEAD_BYTES, installed_bytes, training_bytes
 from fseft.schemas import Contract
 from fseft.testing.tiny_networks import TINY_NETWORKS
@@ -63,9 +63,9 @@ def test_a_run_without_memory_counts_the_same_as_a_real_one(name):
     architecture, hparams = get_architecture(name), TINY_NETWORKS[name].hparams
     options = {"in_channels": 1, "out_channels": 2, "hparams": hparams, "seed": 0}
     patch = torch.zeros(1, 1, *patch_limits(architecture, hparams).minimum)
-    real = memory_estimate._count(build_network(architecture, **options), patch)
+    real = cost_measurement._count(build_network(architecture, **options), patch)
     network = build_network(architecture, **options).to("meta")
-    assert memory_estimate._count(network, patch.to("meta")) == real
+    assert cost_measurement._count(network, patch.to("meta")) == real
 
 
 PEAK = f"""
