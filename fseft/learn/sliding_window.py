@@ -116,9 +116,12 @@ def gaussian_weights(patch_size: Triple) -> Tensor:
     """
     weights = torch.ones(())
     for side in patch_size:
-        distances = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
-        weights = weights[..., None] * torch.exp(-(distances**2) / (2 * (side / 8) ** 2))
-    return weights.clamp_(min=max(float(weights.min()), 1e-3))
+        centre, deviation = (side - 1) / 2, side / 8
+        distances = torch.arange(side, dtype=torch.float32) - centre
+        line = torch.exp(-(distances**2) / (2 * deviation**2))
+        weights = weights[..., None] * line
+    smallest = float(weights.min())
+    return weights.clamp_(min=max(smallest, 1e-3))
 
 
 def _subsets(axes: Sequence[int]) -> list[tuple[int, ...]]:
