@@ -43,7 +43,7 @@ def import_lazily(root: str) -> None:
 
 
 class _LazyPackage(ModuleType):
-    """A package that finds a name when it is asked for, where its `__init__.py` would have."""
+    """A package that finds a name on first use, where its `__init__.py` would have."""
 
     def __getattr__(self, name: str) -> Any:
         exports: dict[str, str] = self.__dict__.get("_exports", {})

@@ -1,4 +1,4 @@
-"""What a network costs: parameters, memory of activations, and operations; measured once.
+"""Costs of networks: parameters, memory of activations, and operations; measured once.
 
 Importing this module does not import PyTorch: the costs of the networks of the catalogue ship with
 the package (`benchmarks/network_costs.py` measures them), and those of others are kept in the
