@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fseft.api._resolve import as_dataset, as_model, as_selection, as_workspace
 from fseft.errors import FseftError
 from fseft.inference.adapter import Adapter
-from fseft.planning.recommendation import AUTO, recommend_k, recommend_model
+from fseft.model_zoo.catalogue import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -211,6 +211,8 @@ def _with_defaults(
     device: str,
 ) -> tuple[FoundationModel, int, tuple[Decision, ...]]:
     """Returns the model and the number of training cases, chosen where the user sets none."""
+    from fseft.planning.recommendation import recommend_k, recommend_model
+
     if model != AUTO and k is not None:
         return as_model(model, workspace), k, ()
     fingerprint, decisions = measure(), []

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SCRATCH = "none"
 """Name that stands for random weights, planned from the fingerprint alone."""
 
+AUTO = "auto"
+"""Name that stands for the recommended model, or for the method that suits the training cases."""
+
 DEFAULT_ARCHITECTURE = "resunet"
 MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
 

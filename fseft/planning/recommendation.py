@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from fseft.schemas import Fingerprint
     from fseft.workspace import Workspace
 
-AUTO = "auto"
-"""Name that stands for the recommended model, or for the method that suits the training cases."""
 EMBEDDED = "phantom-tiny"
 """The model whose weights are part of the package. It was trained on synthetic scans."""
 CPU_PARAMETERS = 100_000_000
