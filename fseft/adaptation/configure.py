@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from fseft.adaptation.differences import SUPPORT
 from fseft.adaptation.request import AdaptConfig
-from fseft.adaptation.selection import select_labels, select_support
+from fseft.adaptation.selection import count_cases, select_labels, select_support
 from fseft.anatomy.vocabulary import has_sides, match_classes
 from fseft.errors import FseftError, IncompatibleError
 from fseft.planning.fingerprinting import TrainingLabels
 from fseft.planning.plan import measure, plan_adaptation
-from fseft.planning.training_step import steps_in_time
+from fseft.planning.training_step import steps_in_time, warn_of_few_steps
 from fseft.registry import registry
 from fseft.schemas import Run, TrainingSet
 from fseft.volume.image import content_digest
@@ -62,7 +62,9 @@ def configure(
     labels = select_labels(fingerprint, request.labels)
     matched = _match_head_rows(request, labels, fingerprint)
     _check_structures(request, list(labels), matched)
-    support = _training_cases(request, labels, fingerprint)
+    support = _training_cases(request, fingerprint)
+    labelled_in = count_cases(labels, support.cases, fingerprint)
+    _warn_of_missing(labelled_in, request.k)
     plan = _plan(request, workspace, fingerprint, support, labels)
     cases = support.cases
     images = {case.name: case.images for case in request.dataset.cases if case.name in cases}
@@ -72,6 +74,7 @@ def configure(
         channels=fingerprint.channels,
         labels=labels,
         support=support,
+        labelled_in=labelled_in,
         matched=matched,
         weights=weights,
         case_contents=tuple(case.content for case in fingerprint.cases if case.name in cases),
@@ -109,7 +112,7 @@ def _plan(
         request.plan_name,
         _previous_plan(request, workspace, support, labels),
     )
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *_few_steps(request, plan)):
         logger.warning("%s", warning)
     return plan
 
@@ -131,6 +134,15 @@ def _previous_plan(
     run = read_document(path, Run)
     is_same = run.sources.get(SUPPORT) == ", ".join(support.cases) and run.labels == labels
     return folder / "plan.json" if is_same else None
+
+
+def _few_steps(request: AdaptRequest, plan: Plan) -> list[str]:
+    """Returns a warning if the time budget allows too few steps of the whole network."""
+    training, spec = request.method.training, request.method.spec
+    if not spec.trains or request.method.caches_features or "epochs" in training.model_fields_set:
+        return []
+    crops = training.crops_per_step or plan.crops_per_step
+    return warn_of_few_steps(plan, request.minutes or plan.minutes, crops)
 
 
 def _within_budget(request: AdaptRequest, plan: Plan) -> AdaptRequest:
@@ -163,21 +175,30 @@ def _match_head_rows(
     return match_classes(list(labels), classes, dict(request.mapping), fingerprint.meanings)
 
 
-def _training_cases(
-    request: AdaptRequest, labels: Mapping[str, int], fingerprint: Fingerprint
-) -> TrainingSet:
-    """Draws the training cases, and warn of structures that none of them shows."""
+def _training_cases(request: AdaptRequest, fingerprint: Fingerprint) -> TrainingSet:
+    """Draws the training cases."""
     volumes = {case.name: case.volumes_mm3 for case in fingerprint.cases if case.volumes_mm3}
     cases = select_support(list(volumes), request.k, request.seed, request.cases)
-    shown = {structure for case in cases for structure in volumes[case]}
-    if absent := [name for name in labels if name not in shown]:
-        logger.warning("no training case shows %s: it cannot be learned", ", ".join(absent))
     return TrainingSet(
         dataset=fingerprint.dataset,
         k=request.k,
         seed=request.seed,
         cases=cases,
     )
+
+
+def _warn_of_missing(labelled_in: Mapping[str, int], k: int) -> None:
+    """Warns of structures that no training case has, or only some."""
+    absent = [name for name, count in labelled_in.items() if not count]
+    if absent:
+        logger.warning("no training case has %s: it cannot be learned", ", ".join(absent))
+    partial = [f"{name} in {count} of {k}" for name, count in labelled_in.items() if 0 < count < k]
+    if partial:
+        logger.warning(
+            "structures without a label in some training cases (%s) count as background there; "
+            "where a scan has them, label them or choose other cases",
+            ", ".join(partial),
+        )
 
 
 def _check_request(request: AdaptRequest) -> None:

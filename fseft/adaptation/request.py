@@ -123,6 +123,7 @@ class AdaptConfig:
         channels: Names of the input channels.
         labels: Structure -> label value, by value.
         support: The cases to train on.
+        labelled_in: Structure -> number of training cases in which it is labelled.
         matched: Structure -> class of the model whose head row it starts from.
         weights: The verified weights of the model; None for random weights.
         case_contents: Content digests of the training cases, images and labels.
@@ -135,6 +136,7 @@ class AdaptConfig:
     channels: tuple[str, ...]
     labels: dict[str, int]
     support: TrainingSet
+    labelled_in: dict[str, int] = field(default_factory=dict)
     matched: dict[str, str] = field(default_factory=dict)
     weights: Weights | None = None
     case_contents: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from fseft.errors import FseftError, did_you_mean, pluralise
 from fseft.learn.training.prefetch import derived_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from fseft.schemas import Fingerprint
 
@@ -52,6 +52,23 @@ def select_support(
         )
     order = np.random.default_rng(derived_seed(seed, "support")).permutation(count)
     return tuple(candidates[index] for index in order[:k])
+
+
+def count_cases(
+    structures: Iterable[str], cases: Collection[str], fingerprint: Fingerprint
+) -> dict[str, int]:
+    """Counts the cases in which each structure is labelled.
+
+    Args:
+        structures: Names of the structures.
+        cases: Names of the cases to consider.
+        fingerprint: Of the dataset.
+
+    Returns:
+        Structure -> number of cases.
+    """
+    labelled = [case.volumes_mm3 for case in fingerprint.cases if case.name in cases]
+    return {name: sum(name in volumes for volumes in labelled) for name in structures}
 
 
 def select_labels(fingerprint: Fingerprint, structures: Sequence[str]) -> dict[str, int]:

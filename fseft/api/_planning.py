@@ -119,6 +119,7 @@ def plan(
     """
     from fseft.planning.options import plan_options
     from fseft.planning.plan import make_plan
+    from fseft.planning.training_step import warn_of_few_steps
 
     place = as_workspace(workspace)
     fingerprint, decided = make_plan(
@@ -138,7 +139,8 @@ def plan(
         workers=workers,
         callbacks=callbacks,
     )
-    for warning in decided.warnings:
+    few_steps = warn_of_few_steps(decided, decided.minutes, decided.crops_per_step)
+    for warning in (*decided.warnings, *few_steps):
         logger.warning("%s", warning)
     return fingerprint, decided
 

@@ -309,7 +309,7 @@ class _AdaptCallbacks(ConsoleCallbacks):
             return
         lines = {
             "training cases": ", ".join(config.support.cases),
-            "structures": ", ".join(config.labels),
+            "structures": _shown_structures(config),
             **_shown_decisions(config),
             "method": method_reason(config.request.selection),
             "resuming": f"after epoch {first_epoch - 1}" if first_epoch > 1 else "",
@@ -326,6 +326,16 @@ class _AdaptCallbacks(ConsoleCallbacks):
     def on_step(self, epoch: Epoch) -> None:
         """Updates the progress bar."""
         self._on_step(epoch)
+
+
+def _shown_structures(config: AdaptConfig) -> str:
+    """Returns the structures; where some training cases lack one, in how many it is labelled."""
+    k = len(config.support.cases)
+    texts = []
+    for name in config.labels:
+        count = config.labelled_in.get(name, k)
+        texts.append(name if count == k else f"{name} ({count} of {k} cases)")
+    return ", ".join(texts)
 
 
 def _show_details(config: AdaptConfig) -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from fseft.errors import FseftError
+from fseft.errors import FseftError, pluralise
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
+from fseft.planning.decisions import compute_decisions, data_decisions
 from fseft.planning.fingerprinting import fingerprint_dataset, restrict_labels
 from fseft.planning.grid import plan_grid
 from fseft.planning.options import NO_OPTIONS
-from fseft.planning.rules import show_sides
+from fseft.planning.rules import (
+    check_contract,
+    describe_clipping,
+    rare_structures,
+)
 from fseft.planning.training_step import (
-    MEMORY_FRACTION,
     check_crops,
     choose_step,
     find_resources,
     for_minutes,
-    show_bytes,
 )
-from fseft.schemas import Contract, Decision, Fingerprint, Plan, PlanOptions, Preprocessing
+from fseft.schemas import Contract, Fingerprint, Plan, PlanOptions, Preprocessing
+from fseft.volume.intensity import modality_name, select_intensity_scheme
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
@@ -30,8 +33,7 @@ if TYPE_CHECKING:
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.planning.fingerprinting import TrainingLabels
-    from fseft.planning.spacing import Grid
-    from fseft.planning.training_step import Budget, Device, Resources, TrainingStep
+    from fseft.planning.training_step import Device
     from fseft.schemas import Dataset, ModelCard
     from fseft.workspace import Workspace
 
@@ -163,6 +165,7 @@ def plan_adaptation(
     else:
         _check_named(name, plan, replacing)
         check_crops(plan, options.crops_per_step, len(fingerprint.labels))
+        plan = _restrict_warnings(plan, model.card.contract, fingerprint, labels)
     return _restrict_intensity(
         for_minutes(plan, options.minutes), model.card.contract, dataset, labels.cases
     )
@@ -198,16 +201,16 @@ def plan_for(
         dataset: The dataset, to measure what a spacing costs the labels; None not to.
         labels: Labels from which structures are measured; None for all.
     """
-    from fseft.volume.intensity import select_intensity_scheme
-
     card, contract = model.card, model.card.contract
     resources = find_resources(options)
     known = fingerprint if labels is None else restrict_labels(fingerprint, labels)
     grid = plan_grid(model, known, resources.device, options, dataset)
     step, budget = choose_step(model, fingerprint, grid, resources, options)
-    intensity, intensity_reason = select_intensity_scheme(
+    intensity, reason = select_intensity_scheme(
         contract, fingerprint.modality, fingerprint.intensities
     )
+    clipping = describe_clipping(contract, fingerprint)
+    intensity_reason = f"{reason}; {clipping}" if clipping else reason
     preprocessing = Preprocessing(
         orientation=contract.orientation,
         spacing_mm=grid.spacing_mm,
@@ -230,59 +233,40 @@ def plan_for(
         minutes=budget.minutes,
         options=options,
         decisions=(
-            *_data_decisions(fingerprint, preprocessing, grid, intensity_reason),
-            *_compute_decisions(model, step, budget, resources),
+            *data_decisions(fingerprint, preprocessing, grid, intensity_reason),
+            *compute_decisions(model, step, budget, resources),
         ),
-        warnings=_warnings(contract, fingerprint, preprocessing, grid),
+        warnings=(
+            *fingerprint.warnings,
+            *_misfits(contract, fingerprint, preprocessing, labels),
+            *grid.warnings,
+        ),
     )
 
 
-def _warnings(
-    contract: Contract, fingerprint: Fingerprint, preprocessing: Preprocessing, grid: Grid
+def _misfits(
+    contract: Contract,
+    fingerprint: Fingerprint,
+    preprocessing: Preprocessing,
+    labels: TrainingLabels | None,
 ) -> tuple[str, ...]:
-    from fseft.planning.rules import check_contract
-
-    misfits = check_contract(contract, fingerprint, preprocessing)
-    return *fingerprint.warnings, *misfits, *grid.warnings
-
-
-def _data_decisions(
-    fingerprint: Fingerprint, preprocessing: Preprocessing, grid: Grid, intensity_reason: str
-) -> tuple[Decision, ...]:
-    from fseft.volume.intensity import modality_name
-
-    schemes = dict.fromkeys(scheme.describe() for scheme in preprocessing.intensity)
-    spacing = Decision(
-        name="spacing",
-        value=f"{show_sides(grid.spacing_mm)} mm",
-        reason=grid.reason,
-        rejected=grid.rejected,
-    )
+    """Returns warnings of what does not suit the structures of the training labels, or of all."""
+    known = fingerprint if labels is None else restrict_labels(fingerprint, labels)
+    structures = None if labels is None else labels.structures
     return (
-        _decision("modality", modality_name(preprocessing.modality), _modality_reason(fingerprint)),
-        _decision("orientation", preprocessing.orientation, _orientation_reason(fingerprint)),
-        spacing,
-        _decision("intensity", "; ".join(schemes), intensity_reason),
+        *check_contract(contract, known, preprocessing),
+        *rare_structures(fingerprint, structures),
     )
 
 
-def _compute_decisions(
-    model: FoundationModel, step: TrainingStep, budget: Budget, resources: Resources
-) -> tuple[Decision, ...]:
-    architecture = _architecture_reason(model)
-    minutes = "no limit" if budget.minutes is None else f"{budget.minutes:g} minutes"
-    return (
-        _decision("patch size", f"{show_sides(step.patch)} voxels", step.patch_reason),
-        _decision("time budget", minutes, budget.reason),
-        _decision("crops per step", str(step.crops), step.crops_reason),
-        _decision("memory", show_bytes(step.memory_bytes), _memory_reason(resources)),
-        _decision("architecture", model.card.architecture, architecture),
-        _decision("device", resources.device, _device_reason(resources)),
-    )
-
-
-def _decision(name: str, value: str, reason: str) -> Decision:
-    return Decision(name=name, value=value, reason=reason)
+def _restrict_warnings(
+    plan: Plan, contract: Contract, fingerprint: Fingerprint, labels: TrainingLabels
+) -> Plan:
+    """Replaces the warnings of a plan about all structures by those about the training labels."""
+    general = _misfits(contract, fingerprint, plan.preprocessing, None)
+    others = [warning for warning in plan.warnings if warning not in general]
+    restricted = _misfits(contract, fingerprint, plan.preprocessing, labels)
+    return plan.model_copy(update={"warnings": (*others, *restricted)})
 
 
 def _key(card: ModelCard) -> str:
@@ -320,7 +304,6 @@ def _restrict_intensity(
         support: Names of the training cases.
     """
     from fseft.volume.fingerprint import foreground_statistics
-    from fseft.volume.intensity import select_intensity_scheme
 
     modality = plan.preprocessing.modality
     uses_statistics = any(
@@ -337,47 +320,10 @@ def _restrict_intensity(
 def _check_channels(model: FoundationModel, dataset: Dataset) -> None:
     expected = model.card.contract.channels
     if model.pretrained and expected != len(dataset.channels):
+        modalities = " or ".join(map(modality_name, model.card.contract.intensity))
+        takes = f"{modalities} with {pluralise(expected, 'channel')}".removeprefix(" with ")
         raise FseftError(
-            f"the model {model.name} takes {expected} channel(s), {dataset.name} has "
+            f"the model {model.name} takes {takes}, {dataset.name} has "
             f"{len(dataset.channels)} ({', '.join(dataset.channels)})",
             hint="Use another model, or a dataset with these channels only.",
         )
-
-
-def _modality_reason(fingerprint: Fingerprint) -> str:
-    kind = "whole numbers" if fingerprint.integer else "fractions"
-    channels = ", ".join(fingerprint.channels)
-    if fingerprint.modality == "other":
-        return f"neither the channel name ({channels}) nor the values ({kind}) show it"
-    return f"from the channel {channels} and the values ({kind})"
-
-
-def _orientation_reason(fingerprint: Fingerprint) -> str:
-    stored = Counter(
-        case.orientation[::-1] for case in fingerprint.cases
-    )  # in the order that viewers show: x, y, z
-    files = ", ".join(f"{count} {code}" for code, count in stored.most_common())
-    return f"axes of the model, along which sizes are given; axes x, y, z of the files: {files}"
-
-
-def _memory_reason(resources: Resources) -> str:
-    source = "requested" if resources.requested else f"{MEMORY_FRACTION:.0%} of the device's memory"
-    return (
-        f"estimate of a full training step; the limit is {show_bytes(resources.limit)} ({source})"
-    )
-
-
-def _architecture_reason(model: FoundationModel) -> str:
-    from fseft.learn.networks.backbone import patch_limits
-
-    divisor = patch_limits(model.architecture(), model.card.hparams).divisor
-    origin = "the model's" if model.pretrained else "the network to train from random weights"
-    return f"{origin}; patch sides divisible by {show_sides(divisor)}"
-
-
-def _device_reason(resources: Resources) -> str:
-    return (
-        "no CUDA device, or CPU requested"
-        if resources.device == "cpu"
-        else "a CUDA device is available"
-    )

@@ -12,7 +12,7 @@ from fseft.volume.fingerprint import AXES, permute_to_orientation
 from fseft.volume.intensity import modality_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from fseft.schemas import Contract, Fingerprint, Intensity, Millimetres, Preprocessing, Triple
 
@@ -123,10 +123,8 @@ def check_contract(
     """
     return [
         *_foreign_modality(contract, fingerprint),
-        *_clipping_window(contract, fingerprint),
         *_small_structures(fingerprint, chosen),
         *_large_structures(fingerprint, chosen),
-        *_rare_structures(fingerprint),
     ]
 
 
@@ -143,23 +141,28 @@ def _foreign_modality(contract: Contract, fingerprint: Fingerprint) -> list[str]
     return [f"the model was trained on {modalities}, not {name}: {remedy}"]
 
 
-def _clipping_window(contract: Contract, fingerprint: Fingerprint) -> list[str]:
+def describe_clipping(contract: Contract, fingerprint: Fingerprint) -> str:
+    """Describes how much of the intensities of the structures the window of a model clips.
+
+    Args:
+        contract: Input that the model expects.
+        fingerprint: Fingerprint of the dataset.
+
+    Returns:
+        The fraction of the range between the percentiles 0.5 and 99.5, by channel; empty if the
+        window keeps nearly all of it.
+    """
     window = contract.intensity.get(fingerprint.modality)
     if window is None or window.low is None or window.high is None:
-        return []
-    warnings = []
+        return ""
+    parts = []
     for channel, stats in zip(fingerprint.channels, fingerprint.intensities, strict=True):
         low, high = stats.percentile_00_5, stats.percentile_99_5
         clipped = _fraction_outside(window, low, high)
         if clipped > _MAX_CLIPPED_FRACTION:
-            wider = f"[{min(low, window.low):g}, {max(high, window.high):g}]"
-            warnings.append(
-                f"the model's window [{window.low:g}, {window.high:g}] clips {clipped:.0%} of the "
-                f"intensity range of the structures in {channel} ({low:g} to {high:g}, percentiles "
-                f"0.5 and 99.5); a model with a window of "
-                f"{wider} would preserve it"
-            )
-    return warnings
+            intensities = f"intensities of the structures in {channel} ({low:g} to {high:g})"
+            parts.append(f"clips {clipped:.0%} of the {intensities}")
+    return "; ".join(parts)
 
 
 def _fraction_outside(window: Intensity, low: float, high: float) -> float:
@@ -222,8 +225,20 @@ def _maximum_extents(fingerprint: Fingerprint, orientation: str) -> dict[str, Ar
     return extents
 
 
-def _rare_structures(fingerprint: Fingerprint) -> list[str]:
-    rare = [name for name, structure in fingerprint.classes.items() if structure.cases == 1]
+def rare_structures(
+    fingerprint: Fingerprint, structures: Collection[str] | None = None
+) -> list[str]:
+    """Returns a warning of structures that a single case of a dataset has.
+
+    Args:
+        fingerprint: Fingerprint of the dataset.
+        structures: Names of the structures to consider; None for all.
+    """
+    rare = [
+        name
+        for name, structure in fingerprint.classes.items()
+        if structure.cases == 1 and (structures is None or name in structures)
+    ]
     if not rare or len(fingerprint.cases) == 1:
         return []
     warning = (

@@ -307,8 +307,8 @@ def _describe(dice: Mapping[str, float]) -> str:
     mean = np.mean(list(dice.values()))
     worst, lowest = min(dice.items(), key=lambda item: item[1])
     if len(dice) == 1:
-        return f"the labels of {worst} keep a Dice of {lowest:.2f}"
-    return f"labels keep a Dice of {mean:.2f}, {worst} {lowest:.2f}"
+        return f"labels of {worst}, resampled to it and back: Dice {lowest:.2f}"
+    return f"labels, resampled to it and back: Dice {mean:.2f}, {worst} {lowest:.2f}"
 
 
 def _reason(spacing_mm: Millimetres, start: Millimetres, native: str, problem: GridProblem) -> str:

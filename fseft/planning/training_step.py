@@ -32,6 +32,10 @@ DEFAULT_STEPS = 500
 """Steps of `MIN_CROPS` crops in the default time budget on a CPU."""
 DEFAULT_MINUTES = (2, 30)
 """Shortest and longest default time budget on a CPU."""
+FEWEST_STEPS = 100
+"""Steps below which a training learns next to nothing."""
+FASTEST_PUBLIC_MODEL = "suprem_segresnet"
+"""The public foundation model whose training step has the fewest operations."""
 MEMORY_FRACTION = 0.8
 """Fraction of the memory that a plan uses by default: free memory of a GPU, all of a computer."""
 FLOPS_PER_SECOND = {"cpu": 8e10, "cuda": 1e13}
@@ -185,6 +189,32 @@ def steps_in_time(plan: Plan, crops: int) -> int:
         crops: Crops per step.
     """
     return round(60 * (plan.minutes or 0) / (crops * _crop_seconds(plan)))
+
+
+def warn_of_few_steps(plan: Plan, minutes: float | None, crops: int) -> list[str]:
+    """Returns a warning if a time budget allows too few training steps of the whole network.
+
+    Args:
+        plan: The plan.
+        minutes: The time budget; None for no limit.
+        crops: Crops per step.
+    """
+    step_seconds = crops * _crop_seconds(plan)
+    if minutes is None or 60 * minutes >= FEWEST_STEPS * step_seconds:
+        return []
+    count = round(60 * minutes / step_seconds)
+    steps = f"{minutes:g} minutes allow about {pluralise(count, 'training step')}"
+    needed = ceil(DEFAULT_STEPS * step_seconds / 60)
+    if needed <= DEFAULT_MINUTES[1]:
+        return [f"{steps}, too few to learn from: {DEFAULT_STEPS} take about {needed} minutes"]
+    place, remedy = ("4 CPU cores", "a GPU") if plan.device == "cpu" else ("a GPU", "more time")
+    warning = (
+        f"training {plan.model} needs {remedy}: {steps}, {DEFAULT_STEPS} take about "
+        f"{needed / 60:.0f} hours on {place}. On a CPU, adapt a smaller model "
+        f"({FASTEST_PUBLIC_MODEL} is the fastest public one), or use a method that trains on "
+        "the features of the frozen network, such as linear-probe"
+    )
+    return [warning]
 
 
 def _crop_seconds(plan: Plan) -> float:

@@ -78,6 +78,17 @@ def log_of(folder):
 # --- the training cases ---------------------------------------------------------------------------
 
 
+def test_structures_without_a_label_in_a_training_case_are_named(request_for, workspace, caplog):
+    request = request_for(k=3)
+    path = next(case.label for case in request.dataset.cases if case.name == "a")
+    volume = read_labels(path)
+    array = volume.array[0]
+    write_labels(path, array * (array != LABELS["tumour"]), volume.geometry)
+    config = configure(replace(request, cases=("a", "b", "c")), workspace)
+    assert config.labelled_in == {"Left kidney": 3, "tumour": 2}
+    assert "(tumour in 2 of 3)" in caplog.text
+
+
 @given(NAMES, st.integers(0, 1000), st.data())
 def test_the_training_cases_of_a_smaller_k_are_part_of_those_of_a_larger_one(names, seed, data):
     large = data.draw(st.integers(1, len(names)))

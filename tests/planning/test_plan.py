@@ -20,7 +20,13 @@ from fseft.planning.label_round_trip import LabelSample
 from fseft.planning.options import plan_options
 from fseft.planning.plan import make_plan, measure, plan_adaptation, stored_plan
 from fseft.planning.spacing import Grid
-from fseft.planning.training_step import for_minutes, steps_in_time
+from fseft.planning.training_step import (
+    FASTEST_PUBLIC_MODEL,
+    FLOPS_PER_SECOND,
+    for_minutes,
+    steps_in_time,
+    warn_of_few_steps,
+)
 from fseft.schemas import Contract, Intensity, ModelCard, Plan, PlanOptions
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
@@ -144,7 +150,7 @@ def test_a_plan_warns_of_a_poor_fit(dataset, store):
     )
     _, plan = plan_of(dataset, "found", store, device="cpu")
     text = "\n".join(plan.warnings)
-    assert "clips" in text
+    assert "clips" in decisions(plan)["intensity"].reason
     assert "spleen is 20×15×15 mm" in text
 
 
@@ -237,7 +243,7 @@ def test_memory_for_nothing_is_refused(dataset, store):
 
 def test_other_channels_than_the_models_are_refused(dataset, store):
     a_model(store, channels=2)
-    with pytest.raises(FseftError, match=r"found takes 2 channel\(s\), livers has 1 \(CT\)"):
+    with pytest.raises(FseftError, match=r"found takes 2 channels, livers has 1 \(CT\)"):
         plan_of(dataset, "found", store)
 
 
@@ -445,3 +451,33 @@ def test_a_planner_that_breaks_its_contract_is_refused(
     monkeypatch.setattr("fseft.planning.spacing.native_grid", lambda _: result)
     with pytest.raises(PluginError, match=f"the planner 'native' .*{fault}"):
         plan_of(dataset, "none", store, device="cpu", planner="native", **options)
+
+
+def test_the_warnings_of_an_adaptation_are_about_its_structures_and_cases(dataset, store):
+    a_model(store, spacing_mm=(20, 20, 20))
+    fingerprint, general = plan_of(dataset, "found", store, device="cpu")
+    assert any(warning.startswith("spleen") for warning in general.warnings)
+    cases = frozenset(case.name for case in fingerprint.cases)
+    model, data = find_model("found", store), read_dataset(dataset)
+    options = {"stored": plan_options(), "made": plan_options(device="cpu")}
+    for planned in options.values():
+        plan = plan_adaptation(
+            data, model, store, fingerprint, TrainingLabels(cases, frozenset({"liver"})), planned
+        )
+        assert not [warning for warning in plan.warnings if "spleen" in warning]
+
+
+def test_too_short_a_time_is_named_with_the_one_that_is_needed(dataset, store):
+    _, plan = plan_of(dataset, "none", store, device="cpu")
+    (short,) = warn_of_few_steps(plan, 0.1, 2)
+    assert "0.1 minutes allow about" in short
+    assert "500 take about" in short
+    assert warn_of_few_steps(plan, 30, 2) == warn_of_few_steps(plan, None, 2) == []
+
+
+def test_a_model_that_needs_a_gpu_is_named(dataset, store, monkeypatch):
+    _, plan = plan_of(dataset, "none", store, device="cpu")
+    monkeypatch.setitem(FLOPS_PER_SECOND, "cpu", 1e7)
+    (slow,) = warn_of_few_steps(plan, 30, 2)
+    assert slow.startswith("training none needs a GPU: 30 minutes allow about 1 training step,")
+    assert FASTEST_PUBLIC_MODEL in slow

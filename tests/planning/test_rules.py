@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from fseft.planning.rules import (
     check_contract,
+    describe_clipping,
     patch_size,
+    rare_structures,
     resampled_shape,
     shrink_patch,
 )
@@ -149,15 +151,14 @@ def test_nothing_is_said_where_all_is_well():
     assert warnings(a_fingerprint()) == []
 
 
-def test_the_warning_of_a_clipping_window_names_a_wider_one():
-    (warning,) = warnings(a_fingerprint(low=100, high=1500))
-    assert "[-175, 250] clips 89%" in warning
-    assert "[-175, 1500]" in warning
+def test_a_plan_says_how_much_the_window_of_the_model_clips():
+    clipping = describe_clipping(WINDOW, a_fingerprint(low=100, high=1500))
+    assert clipping == "clips 89% of the intensities of the structures in CT (100 to 1500)"
+    assert warnings(a_fingerprint(low=100, high=1500)) == []
 
 
 def test_a_window_that_misses_the_structures_clips_all():
-    (warning,) = warnings(a_fingerprint(low=400, high=1500))
-    assert "clips 100%" in warning
+    assert "clips 100%" in describe_clipping(WINDOW, a_fingerprint(low=400, high=1500))
 
 
 def test_the_warning_of_a_structure_under_two_voxels_names_a_better_spacing():
@@ -185,12 +186,14 @@ def test_another_modality_than_that_of_the_model_is_reported():
 def test_a_structure_in_one_of_several_cases_is_reported():
     found = a_fingerprint()
     rare = found.classes["liver"].model_copy(update={"cases": 1})
-    (warning,) = warnings(found.model_copy(update={"classes": {"liver": rare}}))
+    found = found.model_copy(update={"classes": {"liver": rare}})
+    (warning,) = rare_structures(found)
     assert warning.startswith("only one case has liver")
+    assert rare_structures(found, ["spleen"]) == []
 
 
 @pytest.mark.parametrize(
     "contract", [Contract(), Contract(intensity={"ct": Intensity(scheme="zscore")})]
 )
 def test_without_a_window_nothing_is_clipped(contract):
-    assert warnings(a_fingerprint(low=400, high=1500), contract) == []
+    assert describe_clipping(contract, a_fingerprint(low=400, high=1500)) == ""
