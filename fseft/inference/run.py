@@ -117,10 +117,11 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
     request.products.check(scans)
     outputs = _arrange_outputs(request, scans)
     config = InferenceConfig(group_adapters(adapters), request.device, request.tta)
-    segment, workers = _segmenter(config, request.workers, callbacks)
+    remarks = _RemarkLog()
+    segment, workers = _segmenter(config, request.workers, callbacks, remarks)
     indexes = {output: _open_index(output, scans) for output in outputs}
     with callbacks.progress("predict", len(scans)) as advance:
-        prediction = _Prediction(scans, indexes, clock, tta=request.tta, advance=advance)
+        prediction = _Prediction(scans, indexes, remarks, clock, tta=request.tta, advance=advance)
         for name, outcome in each_case(segment, prediction.pending(), workers=workers):
             prediction.finish(name, outcome)
     _conclude(request, prediction, config.device)
@@ -130,8 +131,7 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
 
 def _conclude(request: PredictRequest, prediction: _Prediction, device: str) -> None:
     """Logs remarks on all scans, and writes the files about all of them."""
-    for difference, names in prediction.differences.items():
-        logger.warning("%s: %s; check the segmentations", _listed(names), difference)
+    prediction.remarks.summarise()
     _warn_training_cases(prediction.indexes.values(), prediction.scans)
     for output, index in prediction.indexes.items() if request.products.statistics else ():
         write_statistics_table(output.folder, index.cases)
@@ -140,7 +140,7 @@ def _conclude(request: PredictRequest, prediction: _Prediction, device: str) -> 
 
 
 def _segmenter(
-    config: InferenceConfig, workers: Workers, callbacks: Callbacks
+    config: InferenceConfig, workers: Workers, callbacks: Callbacks, remarks: _RemarkLog
 ) -> tuple[Callable[[Scan], Remarks], Workers]:
     """Function that segments a scan, and the workers that run it."""
     if isinstance(workers, str):  # machines of a cluster choose their device themselves
@@ -156,7 +156,10 @@ def _segmenter(
         logger.warning("a GPU segments one scan at a time: using one worker")
     networks = load_networks(config)
     on_window = callbacks.on_window
-    return partial(segment_scan, config=config, networks=networks, on_window=on_window), 1
+    segment = partial(
+        segment_scan, config=config, networks=networks, on_window=on_window, on_read=remarks.log
+    )
+    return segment, 1
 
 
 def _open_index(output: PredictionFolder, scans: Iterable[str]) -> PredictionIndex:
@@ -166,6 +169,34 @@ def _open_index(output: PredictionFolder, scans: Iterable[str]) -> PredictionInd
     return index
 
 
+class _RemarkLog:
+    """Logs remarks on scans, each once: in this process as soon as a scan is read."""
+
+    def __init__(self) -> None:
+        self._warnings: set[str] = set()
+        self._differences: dict[str, list[str]] = {}
+
+    def log(self, name: str, remarks: Remarks) -> None:
+        """Logs new warnings of a scan, and differences that no other scan had."""
+        for warning in remarks.warnings:
+            if warning not in self._warnings:
+                self._warnings.add(warning)
+                logger.warning("%s", warning)
+        for difference in remarks.differences:
+            names = self._differences.setdefault(difference, [])
+            if name in names:
+                continue
+            names.append(name)
+            if len(names) == 1:
+                logger.warning("%s: %s; check the segmentation", name, difference)
+
+    def summarise(self) -> None:
+        """Logs the differences that several scans have, with their names."""
+        for difference, names in self._differences.items():
+            if len(names) > 1:
+                logger.warning("%s: %s; check the segmentations", _listed(names), difference)
+
+
 class _Prediction:
     """State of a prediction: scans that are missing in an output folder, and their outcome."""
 
@@ -173,16 +204,16 @@ class _Prediction:
         self,
         scans: Mapping[str, tuple[Path, ...]],
         indexes: Mapping[PredictionFolder, PredictionIndex],
+        remarks: _RemarkLog,
         clock: RunClock,
         *,
         tta: bool,
         advance: Callable[[str], None],
     ) -> None:
         self.scans, self.indexes, self.tta = scans, indexes, tta
-        self.advance, self.clock = advance, clock
+        self.remarks, self.clock, self.advance = remarks, clock, advance
         self.result = PredictResult()
         self.entries: dict[str, dict[PredictionFolder, PredictedCase]] = {}
-        self.differences: dict[str, list[str]] = {}
 
     def pending(self) -> Iterator[tuple[str, Scan]]:
         """Scans without a segmentation; skips the others."""
@@ -232,17 +263,14 @@ class _Prediction:
         """Records the outcome of a scan: remarks, or an error."""
         if isinstance(outcome, FseftError):
             error = self.result.failed[name] = outcome.located(case=name)
-            messages: tuple[str, ...] = (str(error),) if len(self.scans) > 1 else ()
+            if len(self.scans) > 1:
+                logger.warning("%s", error)
         else:
-            messages = outcome.warnings
-            for difference in outcome.differences:
-                self.differences.setdefault(difference, []).append(name)
+            self.remarks.log(name, outcome)
             for output, entry in self.entries[name].items():
                 self.indexes[output].cases[name] = entry
             self.clock.cases[name] = outcome.seconds
             self.result.segmented.append(name)
-        for message in messages:
-            logger.warning("%s", message)
         self.advance(name)
 
 

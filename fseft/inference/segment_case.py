@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from fseft.volume.segmentation import Segmentation
 from fseft.workspace import file_digest, staging_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -133,6 +133,7 @@ def segment_scan(
     config: InferenceConfig,
     networks: Sequence[nn.Module],
     on_window: Callable[[str, int, int], None] = lambda _name, _finished, _total: None,
+    on_read: Callable[[str, Remarks], None] = lambda _name, _remarks: None,
 ) -> Remarks:
     """Segments a scan, writes the results, and adds them to the indexes of their folders.
 
@@ -141,6 +142,7 @@ def segment_scan(
         config: Settings that all scans share.
         networks: One network per adapter group.
         on_window: Called with the name of the pass, the number of finished windows and their total.
+        on_read: Called with the name of the scan and the remarks on it, before it is segmented.
 
     Returns:
         Remarks on the scan and its segmentations.
@@ -154,7 +156,8 @@ def segment_scan(
     remedy = "Free some, use fewer `workers` or the CPU, or crop the scan."
     with report_out_of_memory("the scan", remedy), ExitStack() as staging:
         volume = read_volume(files, channels=num_channels, case=scan.name)
-        warnings = [f", {scan.files[0]}: {warning}" for warning in _scan_warnings(scan, volume)]
+        remarks = _remarks_on_scan(scan, volume)
+        on_read(scan.name, remarks)
         segmentations = [
             _Segmentation(
                 scan, output, volume, staging.enter_context(staging_folder(output.folder))
@@ -163,12 +166,12 @@ def segment_scan(
         ]
         _segment(scan, volume, config, networks, segmentations, on_window)
         empty = [segmentation for segmentation in segmentations if not segmentation.write()]
-    warnings += [f": no structure was found{segmentation.description}" for segmentation in empty]
-    return Remarks(
-        tuple(f"case {scan.name}{warning}" for warning in warnings),
-        tuple(_differences(scan, volume)),
-        time.monotonic() - start,
-    )
+    warnings = [
+        f"case {scan.name}: no structure was found{segmentation.description}"
+        for segmentation in empty
+    ]
+    seconds = time.monotonic() - start
+    return replace(remarks, warnings=(*remarks.warnings, *warnings), seconds=seconds)
 
 
 def _segment(
@@ -188,17 +191,18 @@ def _segment(
         _segment_with_group(volume, group, network, config, segmentations, progress)
 
 
-def _differences(scan: Scan, volume: Volume) -> Iterator[str]:
-    """Yields how a scan differs from the training scans of the adapters, each text once."""
-    ranges = dict.fromkeys(adapter.manifest.scans for adapter in scan.adapters)
-    for expected in ranges:
-        yield from differences(volume.geometry, expected)
-
-
-def _scan_warnings(scan: Scan, volume: Volume) -> Iterator[str]:
-    modalities = {adapter.manifest.preprocessing.modality for adapter in scan.adapters}
-    for modality in sorted(modalities):
-        yield from modality_warnings(volume.array, modality)
+def _remarks_on_scan(scan: Scan, volume: Volume) -> Remarks:
+    """Describes how a scan differs from the training scans of the adapters, each text once."""
+    manifests = [adapter.manifest for adapter in scan.adapters]
+    modalities = {manifest.preprocessing.modality for manifest in manifests}
+    warnings = [
+        f"case {scan.name}, {scan.files[0]}: {warning}"
+        for modality in sorted(modalities)
+        for warning in modality_warnings(volume.array, modality)
+    ]
+    ranges = dict.fromkeys(manifest.scans for manifest in manifests)
+    unlike = [text for expected in ranges for text in differences(volume.geometry, expected)]
+    return Remarks(tuple(warnings), tuple(dict.fromkeys(unlike)))
 
 
 def _segment_with_group(

@@ -478,14 +478,27 @@ def test_predictions_of_another_adapter_in_the_folder_are_reported(
     assert index.cases["y"].adapter == index.cases["z"].adapter != index.cases["x"].adapter
 
 
-def test_scans_unlike_the_training_scans_are_named_in_one_warning(request_of, tmp_path, caplog):
+def test_scans_unlike_the_training_scans_are_named_before_they_are_segmented(
+    request_of, tmp_path, caplog, monkeypatch
+):
     scans = scan_files(tmp_path / "scans", "usual")
     scan_files(tmp_path / "scans", "wide", "wider", affine=np.diag([9, 9, 9, 1]))
+    segmented, predict_logits = [], step.predict_logits
+
+    def record(*arguments, **options):
+        segmented.append([text for text in caplog.messages if "training scans" in text])
+        return predict_logits(*arguments, **options)
+
+    monkeypatch.setattr(step, "predict_logits", record)
     predict(request_of(scans))
-    warnings = [record.getMessage() for record in caplog.records]
-    unlike = [text for text in warnings if "training scans" in text]
-    assert len(unlike) == 2
-    assert all(text.startswith("wide, wider: the ") for text in unlike)
+    usual, wide, wider = segmented
+    assert usual == []
+    assert wide == wider
+    assert len(wide) == 2
+    assert all(text.startswith("wide: the ") for text in wide)
+    unlike = [text for text in caplog.messages if "training scans" in text]
+    assert len(unlike) == 4
+    assert all(text.startswith("wide, wider: the ") for text in unlike[2:])
 
 
 def test_a_label_map_passed_as_a_scan_is_reported(request_of, warnings_of, tmp_path):
