@@ -290,6 +290,16 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def require_folder(folder: Path) -> None:
+    """Checks that a path is a folder, or free for a new one.
+
+    Raises:
+        FseftError: It is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FseftError("is a file, not a folder", file=folder, hint="Choose a folder.")
+
+
 def require_empty(folder: Path) -> None:
     """Checks that a folder is empty or missing.
 

@@ -19,7 +19,7 @@ from fseft.registry import registry
 from fseft.schemas import Run, TrainingSet
 from fseft.volume.image import content_digest
 from fseft.volume.scan_range import scan_range
-from fseft.workspace import read_document
+from fseft.workspace import read_document, require_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -206,6 +206,8 @@ def _check_request(request: AdaptRequest) -> None:
 
     Called before the weights are hashed and the dataset is measured, which may take long.
     """
+    if request.output is not None:
+        require_folder(request.output)
     labelled = [case.name for case in request.dataset.labelled]
     if labelled:
         select_support(labelled, request.k, request.seed, request.cases)

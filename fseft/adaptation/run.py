@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.differences import describe_differences
@@ -32,7 +33,7 @@ from fseft.model_zoo.adapter_file import (
 )
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import cache_folder, preprocess
-from fseft.schemas import Run
+from fseft.schemas import Plan, Run
 from fseft.temporaries import in_use
 from fseft.workspace import exclusive_lock, read_document, write_document
 
@@ -76,8 +77,9 @@ def adapt(
     """Adapts a model to the structures of a dataset.
 
     Preprocesses the training cases, trains, and writes `adapter.safetensors`, `run.json`,
-    `support.json`, `plan.json` and `log.jsonl` to the run folder. An interrupted run resumes from
-    its checkpoint; a finished run is not repeated, except with `overwrite`.
+    `support.json`, `plan.json`, `log.jsonl` and `checkpoint.pt` to the run folder. An interrupted
+    run resumes from its checkpoint, and so does a finished run with more minutes or epochs. A
+    finished run is not repeated, except with `overwrite`.
 
     Args:
         config: The resolved configuration, from `fseft.adaptation.configure.configure`.
@@ -91,10 +93,11 @@ def adapt(
     request = config.request
     folder = request.folder(workspace)
     with exclusive_lock(folder):
+        if not request.overwrite:
+            config = _with_former_crops(config, folder)
         run, adapter = run_document(config), folder / NAME
         previous = _previous_run(folder, run, overwrite=request.overwrite)
         if previous and previous.outcome == "finished" and _is_usable(adapter):
-            (folder / CHECKPOINT).unlink(missing_ok=True)  # of a process killed at the very end
             result = Adaptation(previous, folder, adapter, already_done=True)
         else:
             result = _adapt(config, run, folder, workspace, callbacks or Callbacks())
@@ -137,7 +140,6 @@ def _adapt(
             _write_results(config, run, adapted, folder)
             reporters.run = run
             events.on_checkpoint_saved(adapter)
-    checkpoint.unlink(missing_ok=True)
     return Adaptation(run, folder, adapter, resumed_from=resumed_from)
 
 
@@ -216,7 +218,10 @@ def build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
 
 
 def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
-    """Returns the run in the folder if it can be resumed; with `overwrite`, removes its checkpoint.
+    """Returns the run in the folder if it has the same settings, finished or not.
+
+    With `overwrite`, its checkpoint is removed. A run that can be continued with a longer training
+    is not returned, and its checkpoint stays.
 
     An adapter stays until the new one replaces it.
 
@@ -228,6 +233,8 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
     differences = describe_differences(previous, new) if previous else "unknown settings"
     if not differences and not overwrite:
         return previous
+    if previous and not overwrite and _is_extended(previous, new, folder):
+        return None
     results = [file for file in (folder / NAME, folder / CHECKPOINT) if file.is_file()]
     if results and not overwrite:
         raise FseftError(
@@ -237,6 +244,34 @@ def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
         )
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return None
+
+
+def _is_extended(previous: Run, new: Run, folder: Path) -> bool:
+    """Returns whether a run in the folder can continue to more minutes or epochs, and else equals.
+
+    The minutes and epochs are those of the whole training, as for `nnUNetv2_train --c`.
+    """
+    budget = {key: new.recipe.get(key) for key in ("minutes", "epochs")}
+    same = previous.model_copy(update={"recipe": {**previous.recipe, **budget}})
+    if not (folder / CHECKPOINT).is_file() or describe_differences(same, new):
+        return False
+    minutes, epochs = budget["minutes"] or math.inf, budget["epochs"] or 0
+    return 60 * minutes > previous.seconds and epochs > previous.epochs
+
+
+def _with_former_crops(config: AdaptConfig, folder: Path) -> AdaptConfig:
+    """Keeps the crops per step of the run in a folder where only the plan's minutes differ.
+
+    More minutes allow more crops per step, and steps of another size would be another training.
+    """
+    path, plan = folder / "plan.json", config.plan
+    if plan.options.crops_per_step is not None or not path.is_file():
+        return config
+    former = read_document(path, Plan)
+    crops = {"crops_per_step": former.crops_per_step}
+    if former.minutes == plan.minutes or former.preprocessing != plan.preprocessing:
+        return config
+    return replace(config, plan=plan.model_copy(update=crops))
 
 
 @contextmanager
@@ -282,14 +317,27 @@ def _train(
     if not method.spec.trains:
         return run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
 
+    kept = "no epoch was saved yet"
+
     def save(state: dict[str, Any]) -> None:
-        save_checkpoint(folder / CHECKPOINT, state)
+        nonlocal kept
+        save_checkpoint(folder / CHECKPOINT, {**state, "budget": budget})
+        kept = f"the checkpoint after epoch {len(state['losses'])} is kept"
         callbacks.on_checkpoint_saved(folder / CHECKPOINT)
 
     initial = adapted.state_dict() if _may_do_harm(config) else {}
-    training = train_adapter(
-        config, architecture, adapted, cached, workspace, callbacks, state=state, save=save
-    )
+    budget = [config.request.minutes, config.training.epochs]
+    if state and state.get("budget", budget) != budget:
+        state = {**state, "stopped_by": ""}
+    try:
+        training = train_adapter(
+            config, architecture, adapted, cached, workspace, callbacks, state=state, save=save
+        )
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C or SIGTERM
+        logger.warning("stopped: %s", kept)
+        raise
     _warn_if_undertrained(training.losses, training.stopped_by)
     largest = largest_weight(adapted)
     strength = choose_strength(config, adapted, cached, initial) if initial else None

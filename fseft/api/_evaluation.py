@@ -62,7 +62,10 @@ def evaluate(
     from fseft.evaluation import run
     from fseft.evaluation.matching import match_files
     from fseft.metrics.selection import DEFAULT_METRICS, select_metrics
+    from fseft.workspace import require_folder
 
+    if output is not None:
+        require_folder(Path(output))
     selected = select_metrics(as_selection("metrics", metrics) or DEFAULT_METRICS)
     matched = match_files(Path(predictions), Path(labels), values=dict(label_values or {}))
     for message in _assumptions(matched):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.adaptation.configure import configure
-from fseft.adaptation.run import adapt
+from fseft.adaptation.run import CHECKPOINT, adapt
 from fseft.benchmarking.results import Trial
 from fseft.errors import FseftError, IncompatibleError
 from fseft.evaluation.matching import match_predictions
@@ -111,6 +111,7 @@ def run_trial(config: TrialConfig) -> Trial:
     with captured_records() as records:
         try:
             adaptation = adapt(configure(request, workspace), workspace)
+            (adaptation.folder / CHECKPOINT).unlink(missing_ok=True)  # trials never continue
         except IncompatibleError as error:
             return config.empty_trial.model_copy(update={"incompatibility": error.cause})
     messages = [record.msg for record in records if record.levelno >= logging.WARNING]

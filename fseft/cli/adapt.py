@@ -225,7 +225,8 @@ def adapt(
 
     Plans and preprocesses first where necessary. Writes adapter.safetensors, run.json, log.jsonl,
     plan.json and support.json (the training cases). An interrupted run resumes from its last
-    checkpoint. A run with different settings is overwritten only with --overwrite.
+    checkpoint, and a finished one continues with more --minutes. A run with other settings
+    is overwritten only with --overwrite.
 
     For example:
 

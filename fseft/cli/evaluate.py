@@ -48,9 +48,10 @@ def evaluate(
             rich_help_panel=DATA,
         ),
     ] = None,
-    values: Annotated[
+    label_values: Annotated[
         str,
         typer.Option(
+            "--values",
             metavar="NAME=N,...",
             help="Voxel values in LABELS, as in liver=1,spleen=3. Default: from dataset.json.",
             rich_help_panel=DATA,
@@ -107,7 +108,7 @@ def evaluate(
         reference,
         metrics=names(metrics),
         structures=names(structures),
-        label_values=named_values("--values", values),
+        label_values=named_values("--values", label_values),
         tolerance_mm=parse_tolerance(tolerance),
         include_training=include_training,
         output=folder,
@@ -126,7 +127,9 @@ def _report_exclusions(result: Evaluation) -> None:
     """Print which cases and structures were not scored."""
     from fseft.cli import console
 
-    _warn_of_cases(result.without_prediction, "without a prediction")
+    if result.without_prediction:
+        count = pluralise(len(result.without_prediction), "case")
+        console.note(f"{count} without a prediction: not scored")
     _warn_of_cases(result.without_label, "predicted but without a label")
     reason = "not scored, as the adapter was trained on it (--include-training scores it)"
     _warn_of_cases(result.support, reason)

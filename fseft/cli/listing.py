@@ -44,7 +44,7 @@ SHAREABLE = {
 
 
 LONG_LIST = 20
-"""Number of methods above which those of a package are listed by name only."""
+"""Number of methods of a package, or of classes, above which not all are listed in full."""
 
 ACCESS_NOTE = (
     "white-box: trains or extends layers of the network. black-box: trains what follows the frozen "
@@ -251,14 +251,20 @@ def _card_facts(card: ModelCard, weights: str) -> dict[str, Any]:
 
 
 def _numbered(classes: Sequence[str]) -> str:
-    """Classes with their indices (0 is the background), and the canonical form of aliases."""
+    """Classes with their indices (0 is the background), and the canonical form of aliases.
+
+    Of many classes, the first ones, unless details are requested.
+    """
     from fseft.anatomy.vocabulary import normalise_name, resolve_name
 
+    shown = classes if console.is_verbose() else classes[:LONG_LIST]
     texts = []
-    for index, name in enumerate(classes, start=1):
+    for index, name in enumerate(shown, start=1):
         canonical = resolve_name(name)
         alias = f" ({canonical})" if canonical != normalise_name(name) else ""
         texts.append(f"{index}:{name}{alias}")
+    if hidden := len(classes) - len(shown):
+        texts.append(f"and {hidden} more (--verbose lists them)")
     return ", ".join(texts)
 
 

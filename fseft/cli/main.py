@@ -338,7 +338,19 @@ def _report_usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
     context: typer.Context | None = getattr(error, "ctx", None)
     stop = "" if message.endswith("?") else "."
     hint = f" See {context.command_path} --help." if context else ""
-    line = f"{message.rstrip('.')}{stop}{hint}"
+    line = f"{message.rstrip('.')}{stop}{_comma_hint(message, arguments)}{hint}"
     console.fail(line)
     _show_json_error({"message": line, "exit_code": USER_ERROR}, arguments)
     return USER_ERROR
+
+
+def _comma_hint(message: str, arguments: Sequence[str]) -> str:
+    """Suggests commas where an option is followed by two values, as in `--cases a b`."""
+    match = re.search(r"unexpected extra argument\w*.*?\((\S+?)[ )]", message)
+    if match is None or match[1] not in arguments[2:]:
+        return ""
+    index = arguments.index(match[1], 2)
+    option, value = arguments[index - 2 : index]
+    if not option.startswith("--") or value.startswith("-"):
+        return ""
+    return f" Separate values by commas: {option} {value},{match[1]}."

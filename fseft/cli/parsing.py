@@ -65,11 +65,14 @@ def triple(
         example: A valid value.
 
     Raises:
-        FseftError: The text does not hold three numbers.
+        FseftError: The text does not hold three positive numbers.
     """
     values = numbers(option, text, kind, example=example)
     if values is None:
         return None
+    if min(values) <= 0:
+        cause = f"{option} {text!r}: must be positive along every axis"
+        raise FseftError(cause, hint=f"Write for example {option}={example}.")
     i, j, k = values
     return i, j, k
 
@@ -157,7 +160,7 @@ def named_values(option: str, text: str) -> dict[str, int]:
         pairs = (item.split("=") for item in names(text) or ())
         return {name.strip(): int(value) for name, value in pairs}
     except ValueError as error:
-        cause = f"{option} {text!r}: expected name=value, separated by commas"
+        cause = f"{option} {text!r}: expected NAME=NUMBER, separated by commas"
         raise FseftError(cause, hint=f"Write for example {option} liver=1,spleen=3.") from error
 
 

@@ -186,8 +186,14 @@ def _folder_of(path: Path) -> Path:
 
 
 def _check_order(predictions: Path, labels: Path) -> None:
-    """Refuses swapped arguments: scores are written to the predictions, never to the references."""
+    """Refuses swapped and equal arguments: scores are never written to the references."""
     first, second = _folder_of(predictions), _folder_of(labels)
+    if predictions.exists() and predictions.resolve() == labels.resolve():
+        raise FseftError(
+            "is given as the predictions and as the labels",
+            file=labels,
+            hint="Give the predictions first, then the labels.",
+        )
     if (second / INDEX).is_file() and not (first / INDEX).is_file():
         raise FseftError(
             f"holds predictions ({INDEX}), but is given as the labels",

@@ -203,7 +203,9 @@ def _common_structures(matched: MatchedCases, workers: Workers) -> tuple[Structu
     if not common:
         sides = f"predictions {', '.join(predicted)}; labels {', '.join(reference)}"
         raise FseftError(
-            f"no structure in common: {sides}", hint="Give the labels of the predicted scans."
+            f"no structure in common: {sides}",
+            hint="Give the labels of the predicted scans, and name structures as in the "
+            "predictions (`label_values`).",
         )
     return common
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fseft.inference.adapter import Adapter
     from fseft.schemas import FrozenModel, Manifest
 
+PLUGINS = {"nnunet": "fseft-nnunet"}
+"""Format -> the package of this project that adds it."""
 PREPROCESSING, MODEL_CARD = "preprocessing.json", "model_card.md"
 _DECISION_BY_ORDER = (
     "the last channel of writing_order whose logit exceeds that of channel 0; if there is none, "
@@ -53,6 +55,7 @@ def export(
         FseftError: The format cannot express the network, a package is missing, the folder exists,
             or the scores are those of another adapter.
     """
+    _require_plugin(exporter)
     spec = registry().file_format("exporter", exporter)
     remove_leftovers(output.parent)
     _require_replaceable(output, overwrite=overwrite)
@@ -68,6 +71,14 @@ def export(
         (folder / PREPROCESSING).write_text(f"{description}\n", encoding="utf-8")
         (folder / MODEL_CARD).write_text(card, encoding="utf-8")
     return output
+
+
+def _require_plugin(exporter: str) -> None:
+    """Names the package of a format of this project that is not installed."""
+    package = PLUGINS.get(exporter)
+    if package and exporter not in registry().names("exporter"):
+        hint = f"Run `pip install {package}`."
+        raise FseftError(f"the format {exporter!r} needs the package {package}", hint=hint)
 
 
 def _require_replaceable(output: Path, *, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ from fseft.documents import read_json
 from fseft.errors import FseftError, pluralise
 from fseft.schemas import PredictedCase, Predictions
 from fseft.temporaries import remove_leftovers
-from fseft.workspace import file_digest, file_lock, write_document
+from fseft.workspace import file_digest, file_lock, require_folder, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -159,6 +159,7 @@ class PredictionIndex:
             FseftError: The folder holds other structures, or a file that fseft did not write, such
                 as a reference segmentation.
         """
+        require_folder(self.folder)
         remove_leftovers(self.folder)
         self._check_foreign_files(targets)
         self.cases = dict(self._read().cases)

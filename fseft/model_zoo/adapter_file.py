@@ -246,7 +246,7 @@ def load_adapter_backbone(adapter: OpenAdapter) -> Backbone:
         adapter.weights,
         len(manifest.channels),
         structures=len(manifest.labels),
-        seed=manifest.seed,
+        seed=manifest.init_seed,
     )
 
 
@@ -265,10 +265,10 @@ def load_adapter_onto(model: Backbone, adapter: OpenAdapter) -> nn.Module:
     """
     manifest, method = adapter.manifest, adapter.method
     model.put_head(
-        list(manifest.labels), seed=manifest.seed, suppress_unmatched=not method.spec.trains
+        list(manifest.labels), seed=manifest.init_seed, suppress_unmatched=not method.spec.trains
     )
     adapted = apply_method(
-        model.architecture, model.network, method, manifest.seed, model.missing_keys
+        model.architecture, model.network, method, manifest.init_seed, model.missing_keys
     )
     try:
         adapted.load_state_dict(read_tensors(adapter.file))

@@ -293,7 +293,11 @@ class Manifest(Document):
         default=None, description="range of the training scans; None in earlier versions"
     )
     dataset: str
-    seed: int
+    k: int | None = Field(
+        default=None, description="number of training cases; None in earlier versions"
+    )
+    seed: int | None = Field(default=None, description="seed of the run; None in earlier versions")
+    init_seed: int = Field(description="seed of the initial weights, derived from that of the run")
     mirror: bool = Field(default=False, description="whether it was trained with mirrored images")
     trained_parameters: int
     licence: str = ""
@@ -305,6 +309,14 @@ class Manifest(Document):
     strength: Strength | None = None
     soup: Soup | None = None
     cross_validation: CrossValidation | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgrade(cls, data: Any) -> Any:
+        """Reads manifests of earlier versions, whose `seed` is that of the initial weights."""
+        if isinstance(data, dict) and "init_seed" not in data and "seed" in data:
+            return {**data, "init_seed": data["seed"], "seed": None}
+        return data
 
     @model_validator(mode="after")
     def _check_writing_order(self) -> Self:

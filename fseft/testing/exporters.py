@@ -90,7 +90,7 @@ def tiny_adapter(
         labels={"liver": 1, "spleen": 3},
         support=("case_a", "case_b"),
         dataset="livers",
-        seed=0,
+        init_seed=0,
         trained_parameters=1000,
     )
     return network.eval(), manifest

@@ -633,8 +633,66 @@ def test_a_checkpoint_of_unknown_settings_is_not_resumed(request_for, workspace,
     with pytest.raises(FseftError, match="already contains a run with unknown settings"):
         adapt(request_for(output=tmp_path / "run"), workspace)
     result = adapt(request_for(output=tmp_path / "run", overwrite=True), workspace)
-    assert result.resumed_from == 0
-    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert (result.resumed_from, result.run.outcome) == (0, "finished")
+
+
+def test_a_finished_run_continues_with_more_epochs(request_for, workspace):
+    def run(epochs, **changed):
+        return adapt(request_for("lora", settings=(f"epochs={epochs}",), **changed), workspace)
+
+    assert run(2).resumed_from == 0
+    longer = run(3)
+    assert (longer.resumed_from, longer.run.epochs, longer.run.recipe["epochs"]) == (2, 3, 3)
+    assert [line["epoch"] for line in log_of(longer.folder)] == [1, 2, 3]
+    assert run(3).already_done
+    with pytest.raises(FseftError, match=r"epochs 3 \(requested 2\)"):
+        run(2)
+
+
+def test_a_finished_run_continues_with_more_minutes_and_the_same_crops(request_for, workspace):
+    def run(minutes):
+        settings = ("epochs=3", "crops_per_step=null")
+        return adapt(request_for("lora", settings=settings, minutes=minutes), workspace)
+
+    first = run(1e-6)
+    assert (first.run.epochs, first.run.stopped_by) == (1, "time budget")
+    longer = run(10_000)
+    assert (longer.resumed_from, longer.run.epochs) == (1, 3)
+    plan = read_document(longer.folder / "plan.json", Plan)
+    assert (plan.crops_per_step, plan.minutes) == (2, 10_000)
+    assert run(10_000).already_done
+
+
+def test_without_its_checkpoint_a_finished_run_does_not_continue(request_for, workspace):
+    folder = adapt(request_for("lora", settings=("epochs=1",)), workspace).folder
+    (folder / "checkpoint.pt").unlink()
+    with pytest.raises(FseftError, match=r"epochs 1 \(requested 2\)"):
+        adapt(request_for("lora", settings=("epochs=2",)), workspace)
+
+
+def test_an_interrupted_run_says_which_epochs_are_kept(request_for, workspace, caplog):
+    class Interrupt(Callbacks):
+        def on_epoch_end(self, epoch):
+            if epoch.number == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        adapt(request_for("lora", settings=("epochs=3",)), workspace, Interrupt())
+    assert "stopped: the checkpoint after epoch 1 is kept" in caplog.text
+
+
+def test_an_output_that_is_a_file_is_refused_before_the_data_is_read(
+    request_for, workspace, tmp_path
+):
+    (tmp_path / "file").touch()
+    with pytest.raises(FseftError, match="file: is a file, not a folder"):
+        configure(request_for(output=tmp_path / "file"), workspace)
+
+
+def test_an_adapter_describes_seed_and_number_of_its_training_cases(request_for, workspace):
+    manifest = read_manifest(adapt(request_for(k=2, seed=5), workspace).adapter)
+    assert (manifest.k, manifest.seed) == (2, 5)
+    assert manifest.init_seed == derived_seed(5, "init")
 
 
 def test_a_damaged_checkpoint_is_reported_with_its_file(request_for, workspace):

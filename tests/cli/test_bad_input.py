@@ -355,6 +355,8 @@ OPTIONS = [
     (f"{PLAN} --workers many", ["--workers", "must be a whole number", "See fseft plan --help."]),
     (f"{PLAN} --workers 0", ["--workers", "must be at least 1", "See fseft plan --help."]),
     (f"{PLAN} --device gpu", ["--device", "'gpu' is not one of 'auto', 'cpu', 'cuda'"]),
+    (f"{PLAN} --spacing 0,1,1", ["--spacing '0,1,1': must be positive along every axis"]),
+    (f"{SCRATCH} --cases a b", ["Separate values by commas: --cases a,b."]),
     (
         f"{PLAN} --memory plenty",
         ["--memory 'plenty' is not an amount of memory", "for example 12GB"],

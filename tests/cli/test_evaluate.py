@@ -42,7 +42,8 @@ def test_the_table_names_structure_mean_and_tolerance(evaluate):
 
 def test_cases_and_structures_that_are_not_scored_are_reported_on_stderr(evaluate):
     ended = evaluate()
-    assert "warning: 1 case without a prediction: b" in ended.err
+    assert "1 case without a prediction: not scored" in ended.err
+    assert not ended.warnings
     assert "class_2" in ended.err
 
 
@@ -78,4 +79,19 @@ def test_the_table_fits_80_columns(evaluate):
 def test_labels_without_names_are_matched_by_value_with_a_warning(evaluate):
     assert "assumed as in the predictions (1 = liver)" in evaluate().err
     assert "assumed as" not in evaluate("--values", "liver=1").err
-    assert evaluate("--values", "liver").status == 2
+    swapped = evaluate("--values", "1=liver")
+    assert swapped.status == 2
+    assert "expected NAME=NUMBER" in swapped.err
+    unknown = evaluate("--values", "lever=1")
+    assert unknown.status == 2
+    assert "name structures as in the predictions (`--values`)" in unknown.err
+
+
+def test_scores_are_not_written_to_the_labels_or_over_a_file(fseft, evaluate, folders, tmp_path):
+    labels = folders[1]
+    same = fseft("evaluate", labels, labels)
+    assert same.status == 2
+    assert "is given as the predictions and as the labels" in same.err
+    assert not (labels / "metrics.json").exists()
+    (tmp_path / "file").touch()
+    assert "file: is a file, not a folder" in evaluate("-o", tmp_path / "file").err

@@ -41,7 +41,7 @@ def manifest():
         labels={"Niere, «links»": 3, "a": 70},
         support=("x", "y"),
         dataset="d",
-        seed=7,
+        init_seed=7,
         trained_parameters=12,
     )
 
@@ -124,7 +124,7 @@ def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
     (adapter,) = open_adapters((result.adapter,), workspace)
     restored, manifest = adapter_file.load_adapter(adapter), adapter.manifest
     architecture, network, _ = build_adaptable_network(
-        adapter.card, adapter.weights, manifest.labels, 1, seed=manifest.seed
+        adapter.card, adapter.weights, manifest.labels, 1, seed=manifest.init_seed
     )
     adapted = apply_method(architecture, network, adapter.method, manifest.seed)
     adapted.load_state_dict(load_file(result.adapter))

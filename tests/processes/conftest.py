@@ -114,7 +114,8 @@ def content_of(file):
     if file.suffix in (".json", ".jsonl"):
         lines = file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
         return [without_times(json.loads(line)) for line in lines]
-    if file.name in ("benchmark.csv", "benchmark.md", "SHA256SUMS"):  # with times, or of such
+    if file.name in ("benchmark.csv", "benchmark.md", "SHA256SUMS", "checkpoint.pt"):
+        # with times, or of such
         return ""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
