@@ -30,6 +30,7 @@ from fseft.cli.options import (
     DatasetFolder,
     Device,
     Json,
+    Labels,
     Memory,
     Minutes,
     Patch,
@@ -40,6 +41,7 @@ from fseft.cli.options import (
     Workers,
     Workspace,
     accept_former_options,
+    output_folder,
 )
 from fseft.schemas import PartMode
 
@@ -103,15 +105,7 @@ def adapt(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME,...",
-            help="Structures to segment. Default: all.",
-            autocompletion=completion.structures,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    labels: Labels = None,
     cases: Annotated[
         list[str] | None,
         typer.Option(
@@ -187,13 +181,7 @@ def adapt(
     ] = False,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Run folder. Default: runs/DATASET/MODEL/METHOD-kK-sSEED.",
-            rich_help_panel=OUTPUT,
-        ),
+        output_folder("Run folder. Default: runs/DATASET/MODEL/METHOD-kK-sSEED."),
     ] = None,
     memory: Memory = "",
     device: Device = "auto",
@@ -239,7 +227,7 @@ def adapt(
     fseft adapt livers --model phantom-tiny --method lora --k 5 --cross-validate
     """
     from fseft import api
-    from fseft.cli.parsing import case_names, names, pairs, parse_memory, triple
+    from fseft.cli.parsing import case_names, names, pairs, parse_memory, parse_patch, parse_spacing
     from fseft.cli.training_progress import training_progress
 
     with training_progress(method, minutes) as on_step:
@@ -257,12 +245,12 @@ def adapt(
             decoder=decoder,
             bottleneck=bottleneck,
             plan=plan,
-            spacing_mm=triple("--spacing", spacing, float, example="2,2,4"),
-            patch_size=triple("--patch", patch, int, example="64,64,32"),
+            spacing_mm=parse_spacing(spacing),
+            patch_size=parse_patch(patch),
             minutes=minutes,
             fp16=half,
             output=output,
-            memory_bytes=parse_memory(memory) if memory else None,
+            memory_bytes=parse_memory(memory),
             device=device,
             workers=cluster or workers,
             strict=strict,

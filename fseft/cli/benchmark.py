@@ -19,6 +19,7 @@ from fseft.cli.options import (
     DatasetFolder,
     Device,
     Json,
+    Labels,
     Memory,
     Metrics,
     Minutes,
@@ -26,6 +27,7 @@ from fseft.cli.options import (
     Strict,
     Tolerance,
     Workspace,
+    output_folder,
 )
 from fseft.errors import FseftError, pluralise
 
@@ -57,13 +59,7 @@ def benchmark(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Folder for tables, runs and predictions.",
-            rich_help_panel=OUTPUT,
-        ),
+        output_folder("Folder for tables, runs and predictions."),
     ],
     k: Annotated[
         list[str] | None,
@@ -92,15 +88,7 @@ def benchmark(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME,...",
-            help="Structures to segment. Default: all.",
-            autocompletion=completion.structures,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    labels: Labels = None,
     cases: Annotated[
         list[str] | None,
         typer.Option(
@@ -208,7 +196,7 @@ def benchmark(
         metrics=parsing.names(metrics),
         baseline=baseline or against,
         tolerance_mm=parsing.parse_tolerance(tolerance),
-        memory_bytes=parsing.parse_memory(memory) if memory else None,
+        memory_bytes=parsing.parse_memory(memory),
         device=device,
         workers=cluster or workers,
         strict=strict,

@@ -7,19 +7,13 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli.options import OUTPUT, TRAINING, Json, Seed, positive
+from fseft.cli.options import TRAINING, Json, Seed, output_folder, positive
 
 
 def demo(
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Folder for all results.",
-            rich_help_panel=OUTPUT,
-        ),
+        output_folder("Folder for all results."),
     ] = Path("demo"),
     minutes: Annotated[
         float | None,

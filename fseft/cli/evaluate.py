@@ -10,12 +10,12 @@ import typer
 from fseft.cli.options import (
     COMPUTE,
     DATA,
-    OUTPUT,
     Cluster,
     Json,
     Metrics,
     Tolerance,
     accept_former_options,
+    output_folder,
 )
 from fseft.errors import pluralise
 
@@ -76,13 +76,7 @@ def evaluate(
     cluster: Cluster = "",
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Folder for the results. Default: PREDICTIONS.",
-            rich_help_panel=OUTPUT,
-        ),
+        output_folder("Folder for the results. Default: PREDICTIONS."),
     ] = None,
     as_json: Json = False,
 ) -> None:

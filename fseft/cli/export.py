@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fseft.cli import completion, console
-from fseft.cli.options import DATA, OUTPUT, Json, Workspace
+from fseft.cli.options import DATA, OUTPUT, Json, Workspace, output_folder
 
 
 def export(
@@ -31,9 +31,7 @@ def export(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Folder to write.", rich_help_panel=OUTPUT
-        ),
+        output_folder("Folder to write."),
     ],
     scores: Annotated[
         Path | None,

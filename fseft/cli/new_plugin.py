@@ -9,7 +9,7 @@ import typer
 
 from fseft.cli import console
 from fseft.cli.help import HelpGroup
-from fseft.cli.options import OUTPUT
+from fseft.cli.options import output_folder
 
 Kind = Literal[
     "method",
@@ -44,13 +44,7 @@ def new(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Folder of the package. Default: fseft-NAME.",
-            rich_help_panel=OUTPUT,
-        ),
+        output_folder("Folder of the package. Default: fseft-NAME."),
     ] = None,
 ) -> None:
     """Write a package with a working example, tests and CI.

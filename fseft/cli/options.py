@@ -58,6 +58,15 @@ Model = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="Structures to segment. Default: all.",
+        autocompletion=completion.structures,
+        rich_help_panel=DATA,
+    ),
+]
 Spacing = Annotated[
     str,
     typer.Option(
@@ -119,6 +128,11 @@ Quiet = Annotated[
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Print details.", rich_help_panel=OUTPUT)
 ]
+
+
+def output_folder(help_text: str) -> Any:
+    """Returns the option `--output FOLDER` of a command."""
+    return typer.Option("--output", "-o", metavar="FOLDER", help=help_text, rich_help_panel=OUTPUT)
 
 
 def positive(

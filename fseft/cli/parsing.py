@@ -77,6 +77,16 @@ def triple(
     return i, j, k
 
 
+def parse_spacing(text: str) -> tuple[float, float, float] | None:
+    """Parses the value of `--spacing`; errors as for `triple`."""
+    return triple("--spacing", text, float, example="2,2,4")
+
+
+def parse_patch(text: str) -> tuple[int, int, int] | None:
+    """Parses the value of `--patch`; errors as for `triple`."""
+    return triple("--patch", text, int, example="64,64,32")
+
+
 def names(texts: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """Splits names at commas; an option that is repeated adds to the names.
 
@@ -234,8 +244,10 @@ def _parse_value(text: str) -> Any:
     return text
 
 
-def parse_memory(text: str) -> int:
+def parse_memory(text: str) -> int | None:
     """Number of bytes in `12GB`, `800 MB`, `16GiB` or a bare number; GB is 10⁹, GiB is 2³⁰.
+
+    None for an empty text.
 
     Raises:
         FseftError: The text is not an amount of memory.
@@ -244,6 +256,8 @@ def parse_memory(text: str) -> int:
         >>> parse_memory("12GB")
         12000000000
     """
+    if not text:
+        return None
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", text.upper())
     number, prefix, binary = match.groups() if match else ("0", "", "")
     if float(number) == 0 or (binary and not prefix):

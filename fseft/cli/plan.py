@@ -26,7 +26,7 @@ from fseft.cli.options import (
     Workers,
     Workspace,
 )
-from fseft.cli.parsing import parse_memory, triple
+from fseft.cli.parsing import parse_memory, parse_patch, parse_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,13 +84,13 @@ def plan(
     fingerprint, decided = api.plan(
         dataset,
         model,
-        spacing_mm=triple("--spacing", spacing, float, example="2,2,4"),
-        patch_size=triple("--patch", patch, int, example="64,64,32"),
+        spacing_mm=parse_spacing(spacing),
+        patch_size=parse_patch(patch),
         crops_per_step=crops,
         minutes=minutes,
         planner=planner,
         name=name,
-        memory_bytes=parse_memory(memory) if memory else None,
+        memory_bytes=parse_memory(memory),
         device=device,
         workers=cluster or workers,
         strict=strict,

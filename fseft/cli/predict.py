@@ -9,7 +9,17 @@ import typer
 
 from fseft.cli import completion
 from fseft.cli.callbacks import PredictCallbacks
-from fseft.cli.options import CLEANING, MODEL, OUTPUT, Cluster, Device, Json, Workers, Workspace
+from fseft.cli.options import (
+    CLEANING,
+    MODEL,
+    OUTPUT,
+    Cluster,
+    Device,
+    Json,
+    Workers,
+    Workspace,
+    output_folder,
+)
 from fseft.cli.parsing import names, parse_volume
 from fseft.errors import pluralise
 
@@ -23,13 +33,7 @@ def predict(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="Folder for the segmentations.",
-            rich_help_panel=OUTPUT,
-        ),
+        output_folder("Folder for the segmentations."),
     ],
     adapter: Annotated[
         list[Path],

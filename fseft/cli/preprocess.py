@@ -49,7 +49,7 @@ def preprocess(
     result = api.preprocess(
         dataset,
         model,
-        memory_bytes=parse_memory(memory) if memory else None,
+        memory_bytes=parse_memory(memory),
         device=device,
         workers=cluster or workers,
         strict=strict,
