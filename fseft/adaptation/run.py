@@ -260,16 +260,17 @@ def _is_extended(previous: Run, new: Run, folder: Path) -> bool:
 
 
 def _with_former_crops(config: AdaptConfig, folder: Path) -> AdaptConfig:
-    """Keeps the crops per step of the run in a folder where only the plan's minutes differ.
+    """Keeps the crops per step of the run in a folder, where they follow from the minutes.
 
     More minutes allow more crops per step, and steps of another size would be another training.
     """
     path, plan = folder / "plan.json", config.plan
-    if plan.options.crops_per_step is not None or not path.is_file():
+    set_by_hand = plan.options.crops_per_step is not None
+    if config.request.minutes is None or set_by_hand or not path.is_file():
         return config
     former = read_document(path, Plan)
     crops = {"crops_per_step": former.crops_per_step}
-    if former.minutes == plan.minutes or former.preprocessing != plan.preprocessing:
+    if former.preprocessing != plan.preprocessing:
         return config
     return replace(config, plan=plan.model_copy(update=crops))
 

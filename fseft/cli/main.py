@@ -346,7 +346,7 @@ def _report_usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
 
 def _comma_hint(message: str, arguments: Sequence[str]) -> str:
     """Suggests commas where an option is followed by two values, as in `--cases a b`."""
-    match = re.search(r"unexpected extra argument\w*.*?\((\S+?)[ )]", message)
+    match = re.search(r"unexpected extra argument.* \((\S+)[^()]*\)", message)
     if match is None or match[1] not in arguments[2:]:
         return ""
     index = arguments.index(match[1], 2)

@@ -340,7 +340,7 @@ def test_a_bad_dataset_is_refused_by_plan(fseft, livers, damage, words):
 PLAN = "plan livers --model none"
 SCRATCH = "adapt livers --model none --method scratch -k 1"
 LORA = "adapt livers --model phantom-tiny --method lora -k 1"
-EVALUATE = "evaluate livers/labelsTr livers/labelsTr"
+EVALUATE = "evaluate predictions livers/labelsTr"
 BENCHMARK = "benchmark livers --model none --method scratch -o out"
 OPTIONS = [
     (
@@ -534,6 +534,7 @@ OPTIONS = [
 @pytest.mark.parametrize(("command", "words"), OPTIONS, ids=[row[0] for row in OPTIONS])
 def test_a_bad_option_is_refused(fseft, livers, tmp_path, command, words):
     (tmp_path / "empty.txt").write_text("\n \n")
+    shutil.copytree(livers / "labelsTr", tmp_path / "predictions")
     refused(fseft(*shlex.split(command)), words)
 
 

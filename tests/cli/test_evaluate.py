@@ -89,9 +89,9 @@ def test_labels_without_names_are_matched_by_value_with_a_warning(evaluate):
 
 def test_scores_are_not_written_to_the_labels_or_over_a_file(fseft, evaluate, folders, tmp_path):
     labels = folders[1]
-    same = fseft("evaluate", labels, labels)
+    same = fseft("evaluate", str(labels), str(labels))
     assert same.status == 2
     assert "is given as the predictions and as the labels" in same.err
     assert not (labels / "metrics.json").exists()
     (tmp_path / "file").touch()
-    assert "file: is a file, not a folder" in evaluate("-o", tmp_path / "file").err
+    assert "file: is a file, not a folder" in evaluate("-o", str(tmp_path / "file")).err

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from fseft.dataset_json import read_declaration
 from fseft.errors import FseftError
-from fseft.evaluation.matching import match_files
+from fseft.evaluation.matching import match_predictions, read_references
 from fseft.experiment.checkpoints import load_checkpoint
 from fseft.inference.index import read_index
 from fseft.model_zoo.adapter_file import HEADER
@@ -173,7 +173,12 @@ def test_a_dataset_json_is_read_or_refused_in_a_line(tmp_path, finished, form, s
         values = list(dataset.labels.values())
         assert all(0 < value < 1 << 32 for value in values)
         assert len(set(values)) == len(values)
-    outcome(lambda folder: match_files(folder / "labelsTr", folder / "labelsTr"), tmp_path)
+
+    def match(folder):
+        labels = folder / "labelsTr"
+        return match_predictions(labels, read_references(labels))
+
+    outcome(match, tmp_path)
     outcome(read_declaration, tmp_path)
 
 

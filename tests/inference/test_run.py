@@ -478,12 +478,12 @@ def test_predictions_of_another_adapter_in_the_folder_are_reported(
     assert index.cases["y"].adapter == index.cases["z"].adapter != index.cases["x"].adapter
 
 
-@pytest.mark.usefixtures("copying")
 def test_scans_unlike_the_training_scans_are_named_before_they_are_segmented(
     request_of, tmp_path, caplog, monkeypatch
 ):
     scans = scan_files(tmp_path / "scans", "usual")
     scan_files(tmp_path / "scans", "wide", "wider", affine=np.diag([9, 9, 9, 1]))
+    copying(monkeypatch)
     segmented, predict_logits = [], step.predict_logits
 
     def record(*arguments, **options):

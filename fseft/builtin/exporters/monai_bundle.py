@@ -71,7 +71,15 @@ def _inference(manifest: Manifest) -> dict[str, Any]:
     """Returns the configuration of the program `run`."""
     patch_size = list(manifest.preprocessing.patch_size)
     return {
-        "imports": ["$import functools", "$import glob", "$import numpy as np", "$import torch"],
+        "imports": [
+            "$import functools",
+            "$import glob",
+            "$import numpy as np",
+            "$import torch",
+            "$import warnings",
+        ],
+        # MONAI warns of optional DICOM readers, and of an option that the transforms do not need.
+        "initialize": ["$warnings.filterwarnings('ignore', module='monai')"],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/scans'",
         "output_dir": "$@bundle_root + '/segmented'",
@@ -118,10 +126,11 @@ def _preprocessing(manifest: Manifest) -> list[dict[str, Any]]:
         "padding_mode": "border",
         "scale_extent": preprocessing.alignment == "edges",
     }
-    transforms = [
-        {"_target_": "LoadImaged"},
+    transforms: list[dict[str, Any]] = [
+        {"_target_": "LoadImaged", "reader": "NibabelReader"},
         {"_target_": "EnsureChannelFirstd"},
-        {"_target_": "Orientationd", "axcodes": preprocessing.orientation},
+        # Without labels, MONAI warns that their default has changed.
+        {"_target_": "Orientationd", "axcodes": preprocessing.orientation, "labels": None},
         *_crop(preprocessing),
         *([scaling, spacing] if _scales_first(preprocessing) else [spacing, scaling]),
         {"_target_": "SpatialPadd", "spatial_size": list(preprocessing.patch_size)}
