@@ -15,6 +15,7 @@ from fseft.inference.adapter_groups import group_adapters
 from fseft.inference.index import is_described
 from fseft.inference.outputs import MergeRule, PredictionFolder, arrange_outputs
 from fseft.inference.products import Products, write_statistics_table
+from fseft.inference.remarks import RemarkLog, listed
 from fseft.inference.report import CaseReport, RunClock, digests, write_run_report
 from fseft.inference.scan_files import gather_scans
 from fseft.inference.segment_case import (
@@ -30,7 +31,7 @@ from fseft.volume.components import ALL, Cleaning
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from fseft.inference.index import PredictionIndex
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from fseft.schemas import PredictedCase
 
 logger = logging.getLogger(__name__)
-
-_MAX_NAMED = 10  # scans that an error lists
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
     request.products.check(scans)
     outputs = _arrange_outputs(request, scans)
     config = InferenceConfig(group_adapters(adapters), request.device, request.tta)
-    remarks = _RemarkLog()
+    remarks = RemarkLog()
     segment, workers = _segmenter(config, request.workers, callbacks, remarks)
     indexes = {output: _open_index(output, scans) for output in outputs}
     with callbacks.progress("predict", len(scans)) as advance:
@@ -140,7 +139,7 @@ def _conclude(request: PredictRequest, prediction: _Prediction, device: str) -> 
 
 
 def _segmenter(
-    config: InferenceConfig, workers: Workers, callbacks: Callbacks, remarks: _RemarkLog
+    config: InferenceConfig, workers: Workers, callbacks: Callbacks, remarks: RemarkLog
 ) -> tuple[Callable[[Scan], Remarks], Workers]:
     """Function that segments a scan, and the workers that run it."""
     if isinstance(workers, str):  # machines of a cluster choose their device themselves
@@ -169,34 +168,6 @@ def _open_index(output: PredictionFolder, scans: Iterable[str]) -> PredictionInd
     return index
 
 
-class _RemarkLog:
-    """Logs remarks on scans, each once: in this process as soon as a scan is read."""
-
-    def __init__(self) -> None:
-        self._warnings: set[str] = set()
-        self._differences: dict[str, list[str]] = {}
-
-    def log(self, name: str, remarks: Remarks) -> None:
-        """Logs new warnings of a scan, and differences that no other scan had."""
-        for warning in remarks.warnings:
-            if warning not in self._warnings:
-                self._warnings.add(warning)
-                logger.warning("%s", warning)
-        for difference in remarks.differences:
-            names = self._differences.setdefault(difference, [])
-            if name in names:
-                continue
-            names.append(name)
-            if len(names) == 1:
-                logger.warning("%s: %s; check the segmentation", name, difference)
-
-    def summarise(self) -> None:
-        """Logs the differences that several scans have, with their names."""
-        for difference, names in self._differences.items():
-            if len(names) > 1:
-                logger.warning("%s: %s; check the segmentations", _listed(names), difference)
-
-
 class _Prediction:
     """State of a prediction: scans that are missing in an output folder, and their outcome."""
 
@@ -204,7 +175,7 @@ class _Prediction:
         self,
         scans: Mapping[str, tuple[Path, ...]],
         indexes: Mapping[PredictionFolder, PredictionIndex],
-        remarks: _RemarkLog,
+        remarks: RemarkLog,
         clock: RunClock,
         *,
         tta: bool,
@@ -314,15 +285,11 @@ def _raise_failures(result: PredictResult, num_scans: int) -> None:
     names = list(result.failed)
     others = "" if len(names) == num_scans else ", the others are segmented"
     raise FseftError(
-        f"{len(names)} of {num_scans} scans failed ({_listed(names)}){others}; the first: "
+        f"{len(names)} of {num_scans} scans failed ({listed(names)}){others}; the first: "
         f"{first.cause}",
         hint=first.hint,
         file=first.file,
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_MAX_NAMED]) + (", ..." if len(names) > _MAX_NAMED else "")
 
 
 def _warn_training_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str]) -> None:
@@ -331,7 +298,7 @@ def _warn_training_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str
     if seen:
         logger.warning(
             "the adapter was trained on %s: scores on it say nothing about new scans",
-            _listed(seen),
+            listed(seen),
         )
 
 

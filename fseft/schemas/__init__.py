@@ -27,6 +27,8 @@ from fseft.schemas.cross_validation import (
     CrossValidation as CrossValidation,  # noqa: TC001 - pydantic reads it
 )
 from fseft.schemas.cross_validation import ExpectedDice as ExpectedDice
+from fseft.schemas.predictions import PredictedCase as PredictedCase
+from fseft.schemas.predictions import Predictions as Predictions
 from fseft.schemas.selection import Candidate as Candidate
 from fseft.schemas.selection import Selection as Selection  # noqa: TC001 - pydantic reads it
 from fseft.schemas.selection import Soup as Soup  # noqa: TC001 - pydantic reads it
@@ -334,34 +336,6 @@ class Manifest(Document):
     def part_modes(self) -> dict[str, PartMode]:
         """How decoder and bottleneck were trained, in addition to the method."""
         return {"decoder": self.decoder, "bottleneck": self.bottleneck}
-
-
-class PredictedCase(FrozenModel):
-    """Provenance of a segmentation.
-
-    Attributes:
-        key: Digest of all that the segmentation depends on; empty while it is written.
-        adapter: sha256 of the first adapter.
-        others: sha256 of the other adapters.
-        seen: Whether an adapter was trained on the scan.
-        sha256: Digest of the label map; empty if it is not written, or by an earlier version.
-        files: Paths of all its files in the folder; empty in files of earlier versions.
-    """
-
-    key: str
-    adapter: str
-    others: tuple[str, ...] = ()
-    seen: bool = False
-    sha256: str = ""
-    files: tuple[RelativePath, ...] = ()
-
-
-class Predictions(Document):
-    """Index of a folder of segmentations: label values, adapters (sha256 -> path) and cases."""
-
-    labels: LabelTable
-    adapters: dict[str, str] = {}
-    cases: dict[str, PredictedCase] = {}
 
 
 class Run(Document):
