@@ -22,7 +22,7 @@ from fseft.volume.scan_range import scan_range
 from fseft.workspace import read_document, require_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from fseft.adaptation.request import AdaptRequest
@@ -63,23 +63,27 @@ def configure(
     matched = _match_head_rows(request, labels, fingerprint)
     _check_structures(request, list(labels), matched)
     support = _training_cases(request, fingerprint)
-    labelled_in = count_cases(labels, support.cases, fingerprint)
-    _warn_of_missing(labelled_in, request.k)
     plan = _plan(request, workspace, fingerprint, support, labels)
     cases = support.cases
-    images = {case.name: case.images for case in request.dataset.cases if case.name in cases}
     return AdaptConfig(
         request=_within_budget(request, plan),
         plan=plan,
         channels=fingerprint.channels,
         labels=labels,
         support=support,
-        labelled_in=labelled_in,
+        labelled_in=_count_labelled(labels, support, fingerprint),
         matched=matched,
         weights=weights,
         case_contents=tuple(case.content for case in fingerprint.cases if case.name in cases),
-        image_digests=tuple(map(content_digest, images.values())),
+        image_digests=_image_digests(request, cases),
         scans=scan_range(fingerprint.cases, cases),
+    )
+
+
+def _image_digests(request: AdaptRequest, cases: Collection[str]) -> tuple[str, ...]:
+    """Returns the digests of the images of the training cases."""
+    return tuple(
+        content_digest(case.images) for case in request.dataset.cases if case.name in cases
     )
 
 
@@ -187,8 +191,11 @@ def _training_cases(request: AdaptRequest, fingerprint: Fingerprint) -> Training
     )
 
 
-def _warn_of_missing(labelled_in: Mapping[str, int], k: int) -> None:
-    """Warns of structures that no training case has, or only some."""
+def _count_labelled(
+    labels: Mapping[str, int], support: TrainingSet, fingerprint: Fingerprint
+) -> dict[str, int]:
+    """Counts the cases that have each structure; warns of those that none has, or only some."""
+    labelled_in, k = count_cases(labels, support.cases, fingerprint), len(support.cases)
     absent = [name for name, count in labelled_in.items() if not count]
     if absent:
         logger.warning("no training case has %s: it cannot be learned", ", ".join(absent))
@@ -199,6 +206,7 @@ def _warn_of_missing(labelled_in: Mapping[str, int], k: int) -> None:
             "where a scan has them, label them or choose other cases",
             ", ".join(partial),
         )
+    return labelled_in
 
 
 def _check_request(request: AdaptRequest) -> None:

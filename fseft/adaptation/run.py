@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fseft.adaptation.checkpoint_file import CheckpointFile
 from fseft.adaptation.differences import describe_differences
 from fseft.adaptation.documents import adapter_manifest, run_document
 from fseft.adaptation.feature_training import SOLVED
@@ -21,7 +21,7 @@ from fseft.adaptation.strength import choose_strength
 from fseft.adaptation.training import train_adapter
 from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import CallbackList, Callbacks
-from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
+from fseft.experiment.checkpoints import load_checkpoint
 from fseft.experiment.reporters import ReporterCallbacks
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.early_stopping import is_undertrained
@@ -251,12 +251,14 @@ def _is_extended(previous: Run, new: Run, folder: Path) -> bool:
 
     The minutes and epochs are those of the whole training, as for `nnUNetv2_train --c`.
     """
-    budget = {key: new.recipe.get(key) for key in ("minutes", "epochs")}
-    same = previous.model_copy(update={"recipe": {**previous.recipe, **budget}})
+    minutes, epochs = new.recipe.get("minutes"), new.recipe.get("epochs", 0)
+    recipe = {**previous.recipe, "minutes": minutes, "epochs": epochs}
+    same = previous.model_copy(update={"recipe": recipe})
     if not (folder / CHECKPOINT).is_file() or describe_differences(same, new):
         return False
-    minutes, epochs = budget["minutes"] or math.inf, budget["epochs"] or 0
-    return 60 * minutes > previous.seconds and epochs > previous.epochs
+    if minutes is not None and 60 * minutes <= previous.seconds:
+        return False
+    return bool(epochs > previous.epochs)
 
 
 def _with_former_crops(config: AdaptConfig, folder: Path) -> AdaptConfig:
@@ -318,27 +320,20 @@ def _train(
     if not method.spec.trains:
         return run.model_copy(update={"outcome": "finished", "stopped_by": "nothing to train"})
 
-    kept = "no epoch was saved yet"
-
-    def save(state: dict[str, Any]) -> None:
-        nonlocal kept
-        save_checkpoint(folder / CHECKPOINT, {**state, "budget": budget})
-        kept = f"the checkpoint after epoch {len(state['losses'])} is kept"
-        callbacks.on_checkpoint_saved(folder / CHECKPOINT)
-
     initial = adapted.state_dict() if _may_do_harm(config) else {}
-    budget = [config.request.minutes, config.training.epochs]
-    if state and state.get("budget", budget) != budget:
-        state = {**state, "stopped_by": ""}
-    try:
+    checkpoint = CheckpointFile(config, folder / CHECKPOINT, callbacks)
+    state = checkpoint.extended(state)
+    with checkpoint.named_if_interrupted():
         training = train_adapter(
-            config, architecture, adapted, cached, workspace, callbacks, state=state, save=save
+            config,
+            architecture,
+            adapted,
+            cached,
+            workspace,
+            callbacks,
+            state=state,
+            save=checkpoint.save,
         )
-    except Exception:
-        raise
-    except BaseException:  # Ctrl-C or SIGTERM
-        logger.warning("stopped: %s", kept)
-        raise
     _warn_if_undertrained(training.losses, training.stopped_by)
     largest = largest_weight(adapted)
     strength = choose_strength(config, adapted, cached, initial) if initial else None

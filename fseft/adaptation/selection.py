@@ -67,8 +67,14 @@ def count_cases(
     Returns:
         Structure -> number of cases.
     """
-    labelled = [case.volumes_mm3 for case in fingerprint.cases if case.name in cases]
-    return {name: sum(name in volumes for volumes in labelled) for name in structures}
+    counts = dict.fromkeys(structures, 0)
+    for case in fingerprint.cases:
+        if case.name not in cases:
+            continue
+        for name in case.volumes_mm3:
+            if name in counts:
+                counts[name] += 1
+    return counts
 
 
 def select_labels(fingerprint: Fingerprint, structures: Sequence[str]) -> dict[str, int]:

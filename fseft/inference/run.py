@@ -118,7 +118,7 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
     config = InferenceConfig(group_adapters(adapters), request.device, request.tta)
     remarks = RemarkLog()
     segment, workers = _segmenter(config, request.workers, callbacks, remarks)
-    indexes = {output: _open_index(output, scans) for output in outputs}
+    indexes = _open_indexes(outputs, scans)
     with callbacks.progress("predict", len(scans)) as advance:
         prediction = _Prediction(scans, indexes, remarks, clock, tta=request.tta, advance=advance)
         for name, outcome in each_case(segment, prediction.pending(), workers=workers):
@@ -161,11 +161,14 @@ def _segmenter(
     return segment, 1
 
 
-def _open_index(output: PredictionFolder, scans: Iterable[str]) -> PredictionIndex:
-    """Index of a folder; a folder that cannot be written fails before any work."""
-    index = output.index
-    index.open({name: output.product_files(name).values() for name in scans})
-    return index
+def _open_indexes(
+    outputs: Iterable[PredictionFolder], scans: Iterable[str]
+) -> dict[PredictionFolder, PredictionIndex]:
+    """Indexes of the folders; a folder that cannot be written fails before any work."""
+    indexes = {output: output.index for output in outputs}
+    for output, index in indexes.items():
+        index.open({name: output.product_files(name).values() for name in scans})
+    return indexes
 
 
 class _Prediction:

@@ -22,7 +22,7 @@ from fseft.planning.training_step import (
     find_resources,
     for_minutes,
 )
-from fseft.schemas import Contract, Fingerprint, Plan, PlanOptions, Preprocessing
+from fseft.schemas import Contract, Fingerprint, Intensity, Plan, PlanOptions, Preprocessing
 from fseft.volume.intensity import modality_name, select_intensity_scheme
 from fseft.workspace import digest, read_document, write_document
 
@@ -206,11 +206,7 @@ def plan_for(
     known = fingerprint if labels is None else restrict_labels(fingerprint, labels)
     grid = plan_grid(model, known, resources.device, options, dataset)
     step, budget = choose_step(model, fingerprint, grid, resources, options)
-    intensity, reason = select_intensity_scheme(
-        contract, fingerprint.modality, fingerprint.intensities
-    )
-    clipping = describe_clipping(contract, fingerprint)
-    intensity_reason = f"{reason}; {clipping}" if clipping else reason
+    intensity, intensity_reason = _choose_intensity(contract, fingerprint)
     preprocessing = Preprocessing(
         orientation=contract.orientation,
         spacing_mm=grid.spacing_mm,
@@ -242,6 +238,17 @@ def plan_for(
             *grid.warnings,
         ),
     )
+
+
+def _choose_intensity(
+    contract: Contract, fingerprint: Fingerprint
+) -> tuple[tuple[Intensity, ...], str]:
+    """Returns the normalisation of every channel, and the reason with what it clips."""
+    schemes, reason = select_intensity_scheme(
+        contract, fingerprint.modality, fingerprint.intensities
+    )
+    clipping = describe_clipping(contract, fingerprint)
+    return schemes, f"{reason}; {clipping}" if clipping else reason
 
 
 def _misfits(
