@@ -113,9 +113,9 @@ def _are_plain_lora(adapters: Sequence[OpenAdapter]) -> bool:
 def _applied(adapter: OpenAdapter, method: ConfiguredMethod) -> AdaptedNetwork:
     """Returns the backbone of an adapter, with its head, under a method; nothing is loaded."""
     model, manifest = load_adapter_backbone(adapter), adapter.manifest
-    model.put_head(list(manifest.labels), seed=manifest.seed)
+    model.put_head(list(manifest.labels), seed=manifest.init_seed)
     return apply_method(
-        model.architecture, model.network, method, manifest.seed, model.missing_keys
+        model.architecture, model.network, method, manifest.init_seed, model.missing_keys
     )
 
 
