@@ -126,7 +126,7 @@ def test_a_restored_network_is_the_adapted_one(method, request_for, workspace):
     architecture, network, _ = build_adaptable_network(
         adapter.card, adapter.weights, manifest.labels, 1, seed=manifest.init_seed
     )
-    adapted = apply_method(architecture, network, adapter.method, manifest.seed)
+    adapted = apply_method(architecture, network, adapter.method, manifest.init_seed)
     adapted.load_state_dict(load_file(result.adapter))
     x = torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
