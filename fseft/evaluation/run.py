@@ -16,9 +16,11 @@ from fseft.metrics.scores import Scores, StructureScore, aggregate_scores, to_cs
 from fseft.metrics.scoring import score_case
 from fseft.metrics.selection import metric_provenance, select_metrics
 from fseft.schemas import Provenance  # noqa: TC001 - pydantic reads the annotations
-from fseft.volume.geometry import geometry_mismatch, reorient
+from fseft.volume._logging import warn_once
+from fseft.volume.geometry import geometry_mismatch, reorient, shear_degrees
 from fseft.volume.image import Volume, read_labels
 from fseft.volume.label_values import present_values, translate
+from fseft.volume.shear import MAX_DEGREES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -257,6 +259,7 @@ def _values(path: Path) -> set[int]:
 def _score(task: ScoringTask) -> ScoredCase:
     options = task.options
     prediction, stored = read_labels(task.prediction), read_labels(task.label)
+    _warn_if_sheared(task.label, stored)
     # Converters from DICOM may write a label with another axis order than its image.
     reference = Volume(*reorient(stored.array, stored.geometry, prediction.geometry.orientation))
     difference = geometry_mismatch(prediction.geometry, reference.geometry)
@@ -281,6 +284,13 @@ def _score(task: ScoringTask) -> ScoredCase:
         metrics=options.metrics,
     )
     return ScoredCase(scores, values)
+
+
+def _warn_if_sheared(path: Path, labels: Volume) -> None:
+    degrees = shear_degrees(labels.geometry.affine)
+    if degrees > MAX_DEGREES:
+        cause = f"voxel axes are not perpendicular (off by {degrees:.2g} degrees)"
+        warn_once(f"{path}: {cause}; distances are approximate")
 
 
 def _in_reference_values(labels: Labels, structures: Sequence[Structure]) -> Labels:

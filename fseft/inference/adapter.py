@@ -136,6 +136,7 @@ class Adapter:
         from fseft.volume.intensity import modality_warnings
         from fseft.volume.preprocessing import LabelMerger, preprocess_volume
         from fseft.volume.scan_range import differences
+        from fseft.volume.shear import from_perpendicular
 
         if tta and not self.manifest.mirror:
             cause = "test-time augmentation needs an adapter that was trained with mirroring"
@@ -150,9 +151,9 @@ class Adapter:
         logits = predict_logits(
             self.network.to(selected), prepared, self.manifest, device=selected, tta=tta
         )
-        merger = LabelMerger.empty(volume.geometry, max(values), np.uint8)
+        merger = LabelMerger.empty(prepared.native, max(values), np.uint8)
         merger.add(logits, prepared, [0, *values], 1, self.manifest.writing_channels)
-        return merger.labels
+        return from_perpendicular(merger.labels, volume.geometry, labels=True)
 
 
 def _volume(

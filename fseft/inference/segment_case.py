@@ -22,6 +22,7 @@ from fseft.volume.intensity import modality_warnings
 from fseft.volume.preprocessing import LabelMerger, preprocess_volume, restore_probabilities
 from fseft.volume.scan_range import differences
 from fseft.volume.segmentation import Segmentation
+from fseft.volume.shear import from_perpendicular, perpendicular_grid
 from fseft.workspace import file_digest, staging_folder
 
 if TYPE_CHECKING:
@@ -279,7 +280,8 @@ class _Segmentation:
         self.by_probability = output.overlap == "probability" and num_adapters > 1
         # The strength of a voxel's label: a probability, or the priority of its adapter.
         dtype = np.float32 if self.by_probability else np.min_scalar_type(num_adapters)
-        self.merger = LabelMerger.empty(self.geometry, max(self.label_values.values()), dtype)
+        grid = perpendicular_grid(self.geometry)
+        self.merger = LabelMerger.empty(grid, max(self.label_values.values()), dtype)
 
     @property
     def adapters(self) -> tuple[OpenAdapter, ...]:
@@ -297,6 +299,7 @@ class _Segmentation:
         if self.output.probabilities:
             path = self._stage(self.output.probability_map(self.scan.name, adapter))
             restored = restore_probabilities(probabilities(logits, order), prepared)
+            restored = from_perpendicular(restored, self.geometry, labels=False)
             write_volume(path, restored, self.geometry, scan=self.scan.files[0])
         values = [0, *(self.label_values[name] for name in adapter.manifest.labels)]
         priority = len(self.output.adapters) - self.output.adapters.index(adapter)
@@ -333,7 +336,8 @@ class _Segmentation:
         """Returns the label map to write: that of the adapters, or of a previous prediction."""
         labels: npt.NDArray[Any]
         if self.adapters:
-            labels = self.output.finish(self.merger.labels, self.geometry)
+            labels = from_perpendicular(self.merger.labels, self.geometry, labels=True)
+            labels = self.output.finish(labels, self.geometry)
         else:
             labels = read_labels(self.output.segmentation(self.scan.name)).array[0]
         return labels

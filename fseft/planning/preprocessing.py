@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NAMED = 20  # cases that a warning names
-_FORMAT = 4  # raised when the same input leads to other arrays
+_FORMAT = 5  # raised when the same input leads to other arrays
 
 
 @dataclass(frozen=True)

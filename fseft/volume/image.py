@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _MAX_LABELS = 1000  # atlases of the whole body have some hundreds
 _LABEL_ROUNDING = 0.01  # of labels that were resampled, or converted to floats and back
 _MAX_LABEL_SLOPE = 0.5  # with larger steps, any values are near integers
-_SHEAR_DEGREES = (0.1, 5.0)  # deviation from the right angle that is warned of, and refused
+_MAX_SHEAR_DEGREES = 45.0  # deviation from the right angle; the gantry of a CT tilts by up to 30
 _USUAL_SPACING_MM = (0.01, 20.0)  # of scanners for patients and small animals
 _MIN_SPACING_MM, _MAX_EXTENT_MM = 1e-4, 5000.0  # optical microscopes, and twice a tall patient
 
@@ -266,21 +266,13 @@ def _format(path: Path) -> _Format:
 def _load(path: Path) -> Volume:
     """Reads a file; warns of an unusual grid and refuses an impossible one."""
     array, affine = _format(path).read(path)
-    _check_shear(path, shear_degrees(affine))
+    if (degrees := shear_degrees(affine)) > _MAX_SHEAR_DEGREES:
+        cause = f"voxel axes are far from perpendicular (off by {degrees:.2g} degrees)"
+        raise FseftError(cause, hint="Correct its header.")
     _, i, j, k = array.shape
     geometry = Geometry((i, j, k), affine)
     _check_size(path, geometry)
     return Volume(array, geometry)
-
-
-def _check_shear(path: Path, degrees: float) -> None:
-    warned, refused = _SHEAR_DEGREES
-    cause = f"voxel axes are not perpendicular (off by {degrees:.2g} degrees)"
-    if degrees > refused:
-        hint = "Resample the image and its label to perpendicular axes (dcm2niix writes *_Tilt)."
-        raise FseftError(cause, hint=hint)
-    if degrees > warned:
-        warn_once(f"{path}: {cause}; distances are approximate")
 
 
 def _check_size(path: Path, geometry: Geometry) -> None:

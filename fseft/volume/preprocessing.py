@@ -28,6 +28,7 @@ from fseft.volume.resample import (
     resample_scores,
     resampled_classes,
 )
+from fseft.volume.shear import to_perpendicular
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fseft.volume.image import Volume
     from fseft.volume.resample import Order
 
+_AIR_HU = -1024.0
 _ANISOTROPY = 3  # ratio of spacings, as in nnU-Net
 _DECIMALS = 9  # of positions in voxels: more are rounding errors of the grids
 
@@ -48,7 +50,7 @@ class GridTransform:
     """The grids between a file and the network, as the inverse transform needs them.
 
     Attributes:
-        native: Grid of the file.
+        native: Grid of the file, or that with perpendicular axes (`fseft.volume.shear`).
         canonical: Grid after reorientation, before the crop.
         box: The crop, in the canonical array.
         geometry: Grid after resampling, the input of the network.
@@ -137,6 +139,9 @@ def preprocess_volume(
 ) -> PreparedVolume:
     """Reorients, crops and resamples; intensities are normalised later, by `normalise`.
 
+    A volume whose axes are not perpendicular is resampled to such ones first: `native` of the
+    result is then `perpendicular_grid` of the volume's.
+
     Args:
         volume: The image, as read.
         labels: Its labels on the same grid, as read; the crop contains all labelled voxels.
@@ -145,6 +150,13 @@ def preprocess_volume(
     Raises:
         FseftError: The orientation is invalid, or the array does not contain labels.
     """
+    return _preprocess(*_perpendicular(volume, labels, preprocessing), preprocessing)
+
+
+def _preprocess(
+    volume: Volume, labels: Volume | None, preprocessing: Preprocessing
+) -> PreparedVolume:
+    """Does it for a volume with perpendicular axes."""
     array, canonical = reorient(volume.array, volume.geometry, preprocessing.orientation)
     box, label = _crop_box(array, preprocessing), None
     visible = array[box.slices]
@@ -246,6 +258,15 @@ def _inside(array: Array, transform: GridTransform) -> Array:
     view, _ = reoriented_view(array, transform.native, orientation)
     inside: Array = view[transform.box.slices]
     return inside
+
+
+def _perpendicular(
+    volume: Volume, labels: Volume | None, preprocessing: Preprocessing
+) -> tuple[Volume, Volume | None]:
+    """Resamples image and labels to perpendicular axes, if theirs are not."""
+    pad = _AIR_HU if preprocessing.modality == "ct" else None
+    image = to_perpendicular(volume, pad=pad)
+    return image, None if labels is None else to_perpendicular(labels, labels=True)
 
 
 def _crop_box(array: Array, preprocessing: Preprocessing) -> Box:

@@ -260,6 +260,15 @@ def test_a_prediction_of_another_shape_is_refused(sides):
         score(sides)
 
 
+def test_distances_on_sheared_axes_are_called_approximate(sides, caplog):
+    affine = GRID.affine.copy()
+    affine[0, 1] += 0.2
+    for side in sides:
+        write(side, grid=Geometry(GRID.shape, affine), a=labels(v1=1))
+    score(sides)
+    assert "voxel axes are not perpendicular" in caplog.text
+
+
 # ---- results
 
 

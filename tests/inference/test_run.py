@@ -127,6 +127,28 @@ def test_another_spacing_is_undone_too(request_of, workspace, tmp_path, monkeypa
     assert np.mean(found.array[0] == expected(scan.array[0])) > 0.98
 
 
+def test_a_mask_lies_on_a_scan_of_a_tilted_gantry(request_of, tmp_path, monkeypatch):
+    copying(monkeypatch)
+    (tmp_path / "in").mkdir()
+    sform = np.diag([1.5, 1.5, 3, 1.0])
+    sform[1, 2] = 1.0  # 18 degrees
+    image = a_scan(3, (38, 34, 30))[0][0]
+    scan = nib.Nifti1Image(image, sform)
+    scan.set_sform(sform, 2)
+    scan.set_qform(None, 0)
+    nib.save(scan, tmp_path / "in" / "x.nii.gz")
+    predict(request_of(tmp_path / "in", probabilities=True))
+    for name in ("x.nii.gz", "probabilities/x.nii.gz"):
+        mask = nib.load(tmp_path / "out" / name)
+        np.testing.assert_array_equal(mask.affine, nib.load(tmp_path / "in" / "x.nii.gz").affine)
+        assert mask.shape[:3] == image.shape
+    found = np.asarray(nib.load(tmp_path / "out" / "x.nii.gz").dataobj)
+    assert np.mean(found == expected(image)) > 0.98
+    for value in (1, 7):
+        both = 2 * ((found == value) & (expected(image) == value)).sum()
+        assert both / ((found == value).sum() + (expected(image) == value).sum()) > 0.8
+
+
 def test_segmentation_and_probabilities_have_the_header_space_of_the_scan(
     request_of, workspace, tmp_path
 ):

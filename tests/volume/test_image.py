@@ -349,22 +349,22 @@ def test_a_full_disk_is_reported_and_the_old_file_stays(tmp_path, monkeypatch, c
     assert (tmp_path / f"a{suffix}").read_bytes() == old
 
 
-def test_axes_that_are_not_quite_perpendicular_are_kept_with_a_warning(tmp_path, caplog):
+def test_axes_that_are_not_perpendicular_are_kept(tmp_path):
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[0, 1] = 0.1
     path = image(tmp_path / "a.mha", geometry=Geometry((3, 4, 5), affine))
     np.testing.assert_allclose(read_volume(path).geometry.affine, affine, atol=1e-6)
-    assert "a.mha: voxel axes are not perpendicular" in caplog.text
-    read_volume(path)
-    assert len(caplog.messages) == 1  # though the file is read again
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("spacing_mm", [0.002, 40.0])
 def test_voxels_of_unusual_size_are_read_with_a_warning(tmp_path, caplog, suffix, spacing_mm):
     geometry = Geometry((3, 4, 5), np.diag([spacing_mm] * 3 + [1.0]))
-    read_volume(image(tmp_path / f"a{suffix}", geometry=geometry))
-    assert f"a{suffix}: has voxels of {spacing_mm:g}" in caplog.text
+    path = image(tmp_path / f"a{suffix}", geometry=geometry)
+    for _ in range(2):
+        read_volume(path)
+    (message,) = caplog.messages  # though the file is read again
+    assert f"a{suffix}: has voxels of {spacing_mm:g}" in message
 
 
 @pytest.mark.parametrize("spacing_mm", [1e-6, 2000.0])
