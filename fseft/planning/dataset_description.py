@@ -12,6 +12,7 @@ from fseft import dataset_json
 from fseft.errors import FseftError
 from fseft.planning.dataset_reading import LEAST_SPECIFIC_READER, detected_reader, read_dataset
 from fseft.planning.file_pairing import PairedCase, pair_files
+from fseft.temporaries import remove_leftovers
 from fseft.volume.image import read_labels, read_volume
 from fseft.volume.image_files import suffix_of
 from fseft.volume.intensity import guess_modality
@@ -90,6 +91,7 @@ def describe_dataset(
         if modality or labels:
             cause = f"is described already, in the layout of the reader {reader!r}"
             raise FseftError(cause, file=folder, hint="Change its dataset.json instead.")
+        remove_leftovers(folder)  # of a process that was killed when it had written dataset.json
         return None
     cases = _read_cases(folder) if reader else pair_files(folder)
     channels = _channels(cases)

@@ -127,7 +127,7 @@ def test_another_spacing_is_undone_too(request_of, workspace, tmp_path, monkeypa
     assert np.mean(found.array[0] == expected(scan.array[0])) > 0.98
 
 
-def test_a_mask_lies_on_a_scan_of_a_tilted_gantry(request_of, tmp_path, monkeypatch):
+def test_the_mask_of_a_tilted_gantry_is_on_the_grid_of_its_scan(request_of, tmp_path, monkeypatch):
     copying(monkeypatch)
     (tmp_path / "in").mkdir()
     sform = np.diag([1.5, 1.5, 3, 1.0])
