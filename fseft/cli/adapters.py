@@ -45,6 +45,8 @@ def show(adapter: AdapterPath, as_json: Json = False) -> None:
     For example:
 
     fseft adapters show runs/livers/phantom-tiny/lora-k5-s0
+
+    fseft adapters show liver.safetensors --json
     """
     from fseft import api
 
@@ -96,16 +98,22 @@ def merge(
     ],
     overwrite: Overwrite = False,
     workspace: Workspace = Path(),
+    as_json: Json = False,
 ) -> None:
     """Write the merged network: the same as `fseft export --to safetensors`.
 
     For example:
 
     fseft adapters merge liver.safetensors -o liver-network
+
+    fseft adapters merge runs/livers/phantom-tiny/lora-k5-s0 -o liver-network --overwrite
     """
     from fseft import api
 
     folder = api.export(adapter, "safetensors", output, overwrite=overwrite, workspace=workspace)
+    if as_json:
+        console.show_json({"output": str(folder)})
+        return
     console.show_lines([f"merged network: {folder}"])
 
 
@@ -145,8 +153,9 @@ def combine(
 
     For example:
 
-    fseft adapters combine runs/livers/phantom-tiny/lora-k5-s0 runs/livers/phantom-tiny/lora-k5-s1
-    -o mean.safetensors
+    fseft adapters combine seed0.safetensors seed1.safetensors -o mean.safetensors
+
+    fseft adapters combine a.safetensors b.safetensors --weights 0.7,0.3 --rank 8 -o c.safetensors
     """
     from fseft import api
 
@@ -173,14 +182,20 @@ def scale(
     ],
     overwrite: Overwrite = False,
     workspace: Workspace = Path(),
+    as_json: Json = False,
 ) -> None:
     """Write an adapter with a part of its effect.
 
     For example:
 
     fseft adapters scale liver.safetensors --strength 0.5 -o half.safetensors
+
+    fseft adapters scale runs/livers/phantom-tiny/lora-k5-s0 --strength 0.75 -o liver.safetensors
     """
     from fseft import api
 
     api.scale_adapter(adapter, output, strength=strength, overwrite=overwrite, workspace=workspace)
+    if as_json:
+        console.show_json({"output": str(output), "strength": strength})
+        return
     console.show_lines([f"strength {strength:g}: {output}"])
