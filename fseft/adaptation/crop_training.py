@@ -11,6 +11,7 @@ from einops import rearrange
 
 from fseft.adaptation.support_crops import SupportCrops, crop_source
 from fseft.errors import PluginError
+from fseft.learn.training import running_dice
 from fseft.learn.training.losses import segmentation_loss
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
 from fseft.learn.training_loop import Training, autocast
@@ -47,6 +48,8 @@ def crop_losses(
             images, labels = _tensors(config, crops)
             with autocast(config.plan.device, config.training.precision):
                 logits = adapted.network(images)
+            if step % running_dice.INTERVAL == 0:
+                training.dice.update(logits.detach(), labels)
             return segmentation_loss(logits, labels, loss, progress=training.progress)
 
         yield step_loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,14 @@ import torch
 
 from fseft.adaptation.crop_training import crop_losses, validate
 from fseft.adaptation.feature_training import feature_losses, is_pointwise, output_head
+from fseft.adaptation.outcome import LEARNED_DICE
 from fseft.adaptation.support_crops import SupportCrops, crop_source
 from fseft.learn.networks.heads import initialise_to_frequencies
 from fseft.learn.training.losses import load_loss
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import derived_seed
+from fseft.learn.training.running_dice import RunningDice
 from fseft.learn.training_loop import Training, make_training_state, train
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
     StepLoss = Callable[[int], torch.Tensor]
 
+logger = logging.getLogger(__name__)
+
+HALF = 0.5
 LOSS = "dice_wce"
 FORMER_LOSS = "dice"
 """Default loss of runs whose checkpoint does not name it."""
@@ -78,10 +84,13 @@ def train_adapter(
     training = _start_or_resume(config, architecture, adapted, crops_of, loss, state)
     losses = _step_losses(architecture, training, crops_of, loss, workspace, callbacks)
 
+    mention_unlearned = _half_time_message()
+
     def on_epoch(epoch: Epoch) -> None:
         if not config.request.method.caches_features:
             validate(config, adapted, cached, epoch)
         callbacks.on_epoch_end(epoch)
+        mention_unlearned(epoch)
 
     remedy = "Lower the memory of the plan, or free some."
     with losses as step_loss, report_out_of_memory("a training step", remedy):
@@ -114,6 +123,25 @@ def _with_early_stopping(config: AdaptConfig) -> TrainingConfig:
     return training.model_copy(update={"early_stopping": config.request.method.caches_features})
 
 
+def _half_time_message() -> Callable[[Epoch], None]:
+    """Returns a function that names the structures that are not learned by half of the training."""
+    is_due = True
+
+    def on_epoch(epoch: Epoch) -> None:
+        nonlocal is_due
+        if not is_due or epoch.progress < HALF:
+            return
+        is_due = False
+        missed = [name for name, dice in epoch.dice.items() if dice < LEARNED_DICE]
+        if missed:
+            logger.info(
+                "not learned by half of the training: %s; more minutes or epochs may help",
+                ", ".join(missed),
+            )
+
+    return on_epoch
+
+
 def _start_or_resume(
     config: AdaptConfig,
     architecture: Architecture,
@@ -128,6 +156,7 @@ def _start_or_resume(
             _initialise_new_rows(config, architecture, adapted.network, crops_of.cached)
         adapted.calibrate(_image_batches(crops_of, config.plan.device))
     training = make_training_state(adapted, config.training)
+    training.dice = RunningDice(config.labels)
     if state:
         training.restore(state)
     return training

@@ -69,13 +69,13 @@ def _bar(description: str) -> Iterator[Callable[[Epoch], None]]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]}"),
+        TextColumn("epoch {task.fields[epoch]}  {task.fields[state]}", markup=False),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task(printable(description), total=1.0, epoch=0, loss="–")
+        task = bar.add_task(printable(description), total=1.0, epoch=0, state="")
         yield lambda epoch: bar.update(
-            task, completed=epoch.progress, epoch=epoch.number, loss=f"{epoch.loss:.4f}"
+            task, completed=epoch.progress, epoch=epoch.number, state=_state(epoch)
         )
         bar.update(task, completed=1.0)  # early stopping or a time budget may have ended it
 
@@ -93,12 +93,23 @@ def _lines(
         if time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
-        state = f"epoch {epoch.number} ({epoch.progress:.0%}), loss {epoch.loss:.4f}"
+        state = f"epoch {epoch.number} ({epoch.progress:.0%}), {_state(epoch)}"
         remaining = _remaining_seconds(first, epoch, minutes)
         suffix = f", {bound} {duration(remaining)} left" if math.isfinite(remaining) else ""
         note(f"{description}: {state}{suffix}")
 
     yield on_step
+
+
+def _state(epoch: Epoch) -> str:
+    """The loss, and on crops the mean Dice and the structure with the lowest."""
+    text = f"loss {epoch.loss:.4f}"
+    if epoch.dice:
+        text += f", Dice {sum(epoch.dice.values()) / len(epoch.dice):.2f}"
+    if len(epoch.dice) > 1:
+        lowest, dice = min(epoch.dice.items(), key=lambda item: item[1])
+        text += f", lowest {printable(lowest)} {dice:.2f}"
+    return text
 
 
 def _remaining_seconds(first: Epoch, epoch: Epoch, minutes: float | None) -> float:

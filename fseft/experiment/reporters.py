@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LOG = "fseft:jsonl"
-"""The reporter of every run: its log is a file of the run."""
+DEFAULTS = ("fseft:jsonl", "fseft:progress")
+"""The reporters of every run: its log and its curves are files of the run."""
 
 
 class Reporters:
@@ -46,7 +46,7 @@ class Reporters:
 
     @classmethod
     def create(cls, names: Iterable[str], folder: Path) -> Reporters:
-        """Creates reporters by name, and the log.
+        """Creates reporters by name, and those of every run.
 
         Args:
             names: Names of the registry; repeated ones are created once.
@@ -56,7 +56,7 @@ class Reporters:
             FseftError: A name is unknown, or a reporter cannot be imported or used.
         """
         reporters: dict[str, object] = {}
-        for name in (LOG, *names):
+        for name in (*DEFAULTS, *names):
             registration = registry().resolve("reporter", name)
             short, source = registration.spec.name, registration.source
             described = f"the reporter {short!r} of the package {source.package}"
@@ -112,7 +112,7 @@ class ReporterCallbacks(Callbacks):
     """Forwards the events of a run to its reporters; the first failure of each is logged.
 
     Args:
-        names: Names of reporters, in addition to the log that every run has.
+        names: Names of reporters, in addition to those of every run.
         folder: Folder of the run.
 
     Attributes:
@@ -152,6 +152,7 @@ class ReporterCallbacks(Callbacks):
         """Reports an epoch."""
         keys = ("loss", "learning_rate", "seconds")
         metrics = {key: getattr(epoch, key) for key in keys}
+        metrics |= {f"{api.DICE_METRIC}{name}": dice for name, dice in epoch.dice.items()}
         self._notify("fseft_epoch_end", epoch=epoch.number, metrics=metrics)
 
     def on_checkpoint_saved(self, path: Path) -> None:

@@ -16,6 +16,7 @@ from fseft.learn.training.early_stopping import has_plateaued
 from fseft.learn.training.ema import ExponentialMovingAverage
 from fseft.learn.training.optimization import load_schedule, make_optimizer
 from fseft.learn.training.progress import Epoch
+from fseft.learn.training.running_dice import RunningDice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +39,7 @@ class Training:
             factor 1 of the schedule.
         schedule: Factor of the learning rate, by progress and warm-up fraction.
         ema: Moving average of the trained parameters, if any.
+        dice: Dice on the crops of the last steps; who computes the loss updates it.
         losses: Mean training loss of each epoch.
         step: Number of optimizer steps so far.
         progress: Fraction of the schedule that had passed before the current step, 0 to 1.
@@ -49,6 +51,7 @@ class Training:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     ema: ExponentialMovingAverage | None = None
+    dice: RunningDice = field(default_factory=lambda: RunningDice(()))
     losses: list[float] = field(default_factory=list)
     step: int = 0
     progress: float = 0.0
@@ -66,6 +69,7 @@ class Training:
             "optimizer": gather_full_tensor(self.optimizer.state_dict()),
             "average": gather_full_tensor(self.ema.tensors) if self.ema else [],
             "losses": list(self.losses),
+            "dice": self.dice.counts,
             "step": self.step,
             "seconds": self.seconds,
             "stopped_by": self.stopped_by,
@@ -94,6 +98,7 @@ class Training:
         if self.ema:
             self.ema.restore(state["average"])
         self.losses = list(state["losses"])
+        self.dice.counts = state.get("dice", self.dice.counts)
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.stopped_by = state["stopped_by"]
@@ -243,6 +248,7 @@ def _epoch_so_far(training: Training, losses: list[float], clock: _Clock) -> Epo
         learning_rate=training.optimizer.param_groups[0]["lr"],
         seconds=clock.seconds(),
         progress=clock.progress(),
+        dice=training.dice.scores(),
     )
 
 

@@ -15,7 +15,14 @@ Example:
 
 from __future__ import annotations
 
-from fseft.plugin.hooks import ObserverHooks, Reader, RegistrationHooks, hookimpl, hookspec
+from fseft.plugin.hooks import (
+    DICE_METRIC,
+    ObserverHooks,
+    Reader,
+    RegistrationHooks,
+    hookimpl,
+    hookspec,
+)
 from fseft.plugin.specs import (
     ArchitectureSpec,
     AugmentationSpec,
@@ -40,6 +47,7 @@ from fseft.schemas import Case, Config, Dataset, ModelCard
 
 __all__ = [
     "API_VERSION",
+    "DICE_METRIC",
     "ArchitectureSpec",
     "AugmentationSpec",
     "Case",

@@ -107,6 +107,10 @@ class RegistrationHooks(Protocol):
         """Adds commands to the application (`app.command()` or `app.add_typer(...)`)."""
 
 
+DICE_METRIC = "dice/"
+"""Prefix of the Dice of a structure in the metrics of an epoch."""
+
+
 class ObserverHooks:
     """Hooks of reporters. Results are ignored; an exception is logged and never ends the run."""
 
@@ -116,7 +120,14 @@ class ObserverHooks:
 
     @hookspec
     def fseft_epoch_end(self, run: Any, epoch: int, metrics: dict[str, float]) -> None:
-        """Called after an epoch; `metrics` contains `loss`, `learning_rate` and `seconds`."""
+        """Called after an epoch.
+
+        Args:
+            run: A `fseft.schemas.Run`.
+            epoch: Number of the epoch, from 1.
+            metrics: `loss`, `learning_rate`, `seconds`, and `dice/STRUCTURE`, the Dice on the crops
+                of the last steps, for the structures that have occurred in them.
+        """
 
     @hookspec
     def fseft_checkpoint_saved(self, run: Any, path: Path) -> None:

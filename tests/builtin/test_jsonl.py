@@ -28,6 +28,13 @@ def test_one_line_per_epoch_with_the_stated_keys(tmp_path):
     assert all(list(line) == ["epoch", "loss", "learning_rate", "seconds"] for line in lines)
 
 
+def test_the_dice_of_structures_is_one_entry(tmp_path):
+    reporters = Reporters({"jsonl": JsonlReporter(tmp_path)})
+    metrics = {"loss": 1.0, "learning_rate": 1e-3, "seconds": 0.5, "dice/left kidney": 0.25}
+    reporters.notify("fseft_epoch_end", run=None, epoch=1, metrics=metrics)
+    assert json.loads((tmp_path / "log.jsonl").read_text())["dice"] == {"left kidney": 0.25}
+
+
 @pytest.mark.parametrize("half_a_line", ["", '{"epoch": 5, "lo', "\n"])
 def test_a_resumed_log_equals_an_uninterrupted_one(tmp_path, half_a_line):
     whole = train(tmp_path / "whole", 0, 8)

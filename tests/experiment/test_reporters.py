@@ -72,7 +72,9 @@ def test_the_first_failure_of_a_reporter_is_logged_with_its_traceback(
     callbacks.run = None
     with caplog.at_level(logging.DEBUG, "fseft"):
         for number in (1, 2):
-            epoch = SimpleNamespace(number=number, loss=0.5, learning_rate=1e-3, seconds=2.0)
+            epoch = SimpleNamespace(
+                number=number, loss=0.5, learning_rate=1e-3, seconds=2.0, dice={}
+            )
             callbacks.on_epoch_end(epoch)
     warning, traceback = caplog.records
     assert warning.levelname == "WARNING"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fseft import workspace
-from fseft.plugin import ReporterSpec, hookimpl
+from fseft.plugin import DICE_METRIC, ReporterSpec, hookimpl
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 SPEC = ReporterSpec(
@@ -41,13 +42,24 @@ class JsonlReporter:
 
     @hookimpl
     def fseft_epoch_end(self, epoch: int, metrics: dict[str, float]) -> None:
-        """Appends a line."""
-        line: dict[str, float] = {"epoch": epoch}
+        """Appends a line, with the Dice of each structure in the key `dice`."""
+        line: dict[str, Any] = {"epoch": epoch}
         for key in ("loss", "learning_rate", "seconds"):
             line[key] = metrics[key]
+        if dice := dice_by_structure(metrics):
+            line["dice"] = dice
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
+
+
+def dice_by_structure(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Returns structure -> Dice from the metrics of an epoch."""
+    return {
+        name.removeprefix(DICE_METRIC): value
+        for name, value in metrics.items()
+        if name.startswith(DICE_METRIC)
+    }
 
 
 def _epoch(line: str) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,8 @@ class Epoch:
         learning_rate: Learning rate of the first parameter group.
         seconds: Training time since the start of the run, in seconds.
         progress: Fraction of the schedule that has passed, 0 to 1.
+        dice: Structure -> Dice on the augmented crops of the last steps, for structures that have
+            occurred in them; empty for trainings on cached features.
     """
 
     number: int
@@ -22,3 +28,4 @@ class Epoch:
     learning_rate: float
     seconds: float
     progress: float
+    dice: Mapping[str, float] = field(default_factory=dict)
