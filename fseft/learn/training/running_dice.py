@@ -41,7 +41,7 @@ class RunningDice:
 
         Args:
             logits: (B, 1 + structures, i, j, k), the background first.
-            labels: (B, i, j, k); values that are no class are left out.
+            labels: (B, i, j, k); other values are not counted.
         """
         predicted = _thinned(logits).max(1).indices.flatten()  # faster than argmax
         reference = _thinned(labels).flatten()
