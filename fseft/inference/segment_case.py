@@ -250,14 +250,14 @@ def predict_logits(
     Returns:
         Logits (output channels of the network, i, j, k) on the grid of `prepared`.
     """
-    patch_size = manifest.preprocessing.patch_size
+    window = manifest.preprocessing.window(prepared.image.shape[1:])
     image, inside = network_input(
-        prepared.image, manifest.preprocessing, prepared.statistics(), patch_size
+        prepared.image, manifest.preprocessing, prepared.statistics(), window
     )
     logits = sliding_window_logits(
         network,
         image,
-        patch_size=patch_size,
+        patch_size=window,
         device=device,
         mirror_axes=(0, 1, 2) if tta else (),
         progress=progress,

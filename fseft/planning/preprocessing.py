@@ -81,6 +81,16 @@ def cache_folder(
     regions = [scheme.region for scheme in preprocessing.intensity]
     if set(regions) != {"crop"}:
         conventions["regions"] = regions
+    percentiles = [
+        (scheme.percentiles, scheme.cube_mm)
+        for scheme in preprocessing.intensity
+        if scheme.percentiles
+    ]
+    if percentiles:
+        conventions["percentiles"] = percentiles
+    if preprocessing.crop == "head":
+        conventions["schemes"] = [scheme.scheme for scheme in preprocessing.intensity]
+    conventions.pop("window_size", None)
     if preprocessing.clip_first:
         conventions["limits"] = [(scheme.low, scheme.high) for scheme in preprocessing.intensity]
     crop = "above -500" if preprocessing.modality == "ct" else "above minimum"

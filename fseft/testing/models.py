@@ -86,9 +86,11 @@ def has_valid_hparams(entry: Entry) -> None:
 def has_a_valid_patch_size(entry: Entry) -> None:
     """The patch of the contract is divisible as the architecture requires, and large enough."""
     architecture = get_architecture(entry.card.architecture)
-    patch = entry.card.contract.patch_size
-    if patch:
-        assert patch_limits(architecture, entry.card.hparams).nearest(patch) == patch
+    contract, limits = entry.card.contract, patch_limits(architecture, entry.card.hparams)
+    if contract.patch_size:
+        assert limits.nearest(contract.patch_size) == contract.patch_size
+    if contract.window_size:
+        assert limits.divisor == (1, 1, 1), "a scan of any size must be an input of the network"
 
 
 def has_distinct_classes(entry: Entry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import ceil, floor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from fseft.schemas import Contract, Intensity, IntensityStats, Modality
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fseft.volume.geometry import Array
+    from fseft.schemas import Range
+    from fseft.volume.geometry import Array, Geometry
 
 AIR_THRESHOLD_HU = -500
 """Voxels below are air or lung; images with such values are CT, unless a channel name denies it."""
@@ -153,6 +155,41 @@ def pool_intensity_statistics(datasets: Sequence[IntensityStats]) -> Intensity:
     )
 
 
+def intensity_ranges(
+    scan: Array, geometry: Geometry, intensity: Sequence[Intensity]
+) -> tuple[Range, ...]:
+    """Returns the extremes of each channel of a scan, or the percentiles of its scheme.
+
+    Args:
+        scan: (C, i, j, k), as stored.
+        geometry: Its grid.
+        intensity: One scheme per channel.
+    """
+    ranges = []
+    for channel, scheme in zip(scan, intensity, strict=False):
+        if scheme.percentiles is None or scheme.maps_extremes:
+            ranges.append((float(channel.min()), float(channel.max())))
+        else:
+            ranges.append(_percentiles(channel, geometry, scheme.percentiles, scheme.cube_mm))
+    return tuple(ranges)
+
+
+def _percentiles(
+    channel: Array, geometry: Geometry, percentiles: Range, cube_mm: float | None
+) -> Range:
+    """Returns two percentiles of the values (i, j, k) in a cube, or in the whole scan."""
+    values = channel.reshape(-1)
+    count = len(values)
+    if cube_mm is not None:
+        count = max(1, round(cube_mm**3 / geometry.voxel_volume_mm3))
+    lowest, highest = (percentile / 100 * count for percentile in percentiles)
+    ranks = [floor(lowest), ceil(highest) - 1]
+    # Counted from the largest value: what a cube has more or less than the scan is air.
+    indices = np.clip(np.add(ranks, len(values) - count), 0, len(values) - 1)
+    low, high = np.partition(values, indices)[indices]
+    return float(low), float(high)
+
+
 def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[str, Any]) -> Array:
     """Converts stored intensities to network input; equal for whole volumes and patches.
 
@@ -160,7 +197,7 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
         array: (C, i, j, k), as stored.
         intensity: One scheme per channel.
         case_stats: `means`, `stds`, `minima` and `maxima` of the whole case, one per channel, as in
-            the metadata of a cached case; used by the schemes `zscore` and `minmax`.
+            the metadata of a cached case; used by the schemes `zscore`, `minmax` and `percentiles`.
 
     Returns:
         A new float32 array of the same shape.
@@ -220,6 +257,9 @@ def _shift_and_scale(
         low = float(case_stats["minima"][channel])
         high = float(case_stats["maxima"][channel])
         return (low + high) / 2, (high - low) / 2
+    if scheme.scheme == "percentiles":
+        low = float(case_stats["minima"][channel])
+        return low, float(case_stats["maxima"][channel]) - low
     mean, std = case_stats["means"][channel], case_stats["stds"][channel]
     return float(mean), float(std)
 

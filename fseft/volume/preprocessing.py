@@ -20,7 +20,7 @@ from fseft.volume.geometry import (
     resampled_geometry,
 )
 from fseft.volume.histogram import measure_intensities
-from fseft.volume.intensity import AIR_THRESHOLD_HU, clip_intensities
+from fseft.volume.intensity import AIR_THRESHOLD_HU, clip_intensities, intensity_ranges
 from fseft.volume.resample import (
     AxisSampling,
     resample_image,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from fseft.schemas import Intensity, Modality, Preprocessing
+    from fseft.schemas import Intensity, Modality, Preprocessing, Range
     from fseft.volume.geometry import Array
     from fseft.volume.image import Volume
     from fseft.volume.resample import Order
@@ -96,8 +96,8 @@ class PreparedVolume(GridTransform):
         label: (i, j, k), or None.
         means: Mean of each channel over the region of its intensity scheme.
         stds: Standard deviation of each channel over this region.
-        minima: Smallest value of each channel in the scan.
-        maxima: Largest value of each channel in the scan.
+        minima: Smallest value of each channel in the scan, or the percentile of its scheme.
+        maxima: Largest value of each channel in the scan, or the percentile of its scheme.
     """
 
     image: Array
@@ -158,7 +158,8 @@ def _preprocess(
 ) -> PreparedVolume:
     """Does it for a volume with perpendicular axes."""
     array, canonical = reorient(volume.array, volume.geometry, preprocessing.orientation)
-    box, label = _crop_box(array, preprocessing), None
+    ranges = intensity_ranges(array, canonical, preprocessing.intensity)
+    box, label = _crop_box(array, preprocessing, ranges), None
     visible = array[box.slices]
     if labels is not None:
         label = reorient(labels.array, volume.geometry, preprocessing.orientation)[0][0]
@@ -177,7 +178,7 @@ def _preprocess(
         geometry=geometry,
         image=image,
         label=None if label is None else resample_labels(label[box.slices], axes),
-        **_statistics(array, visible, image, preprocessing.intensity),
+        **_statistics(visible, image, preprocessing.intensity, ranges),
     )
 
 
@@ -269,14 +270,25 @@ def _perpendicular(
     return image, None if labels is None else to_perpendicular(labels, labels=True)
 
 
-def _crop_box(array: Array, preprocessing: Preprocessing) -> Box:
+def _crop_box(array: Array, preprocessing: Preprocessing, ranges: Sequence[Range]) -> Box:
     """Returns the part of a scan (C, i, j, k) that the network sees."""
+    if preprocessing.crop == "head":
+        return _head_box(array, preprocessing, ranges)
     if preprocessing.crop == "body":
         return body_box(array, preprocessing.modality)
     if preprocessing.crop == "nonzero":
         return bounding_box(array)
     _, i, j, k = array.shape
     return Box((0, 0, 0), (i, j, k))
+
+
+def _head_box(array: Array, preprocessing: Preprocessing, ranges: Sequence[Range]) -> Box:
+    """Returns the box of voxels above the normalised threshold in any channel, with a margin."""
+    mask = np.zeros(array.shape[1:], bool)
+    threshold = preprocessing.crop_threshold
+    for channel, (low, high) in zip(array, ranges, strict=False):
+        mask |= channel > low + threshold * (high - low)
+    return bounding_box(mask, preprocessing.crop_margin_voxels)
 
 
 def _target_grid(
@@ -318,18 +330,19 @@ def _coarse_axes(spacing_mm: Sequence[float]) -> list[int]:
 
 
 def _statistics(
-    scan: Array, cropped: Array, resampled: Array, intensity: Sequence[Intensity]
+    cropped: Array, resampled: Array, intensity: Sequence[Intensity], ranges: Sequence[Range]
 ) -> dict[str, tuple[float, ...]]:
     """Returns the statistics of each channel, over the region of its intensity scheme."""
     channels = []
     for index, scheme in enumerate(intensity):
         is_last = scheme.region == "resampled"
         values = np.ascontiguousarray((resampled if is_last else cropped)[index]).reshape(-1)
-        extremes = values if is_last else scan[index]
+        minimum, maximum = ranges[index]
+        if is_last:
+            minimum, maximum = float(values.min()), float(values.max())
         if scheme.region == "nonzero":
             values = values[values != 0]
         measured = measure_intensities(values)
-        minimum, maximum = float(extremes.min()), float(extremes.max())
         channels.append((measured.mean, float(np.sqrt(measured.variance)), minimum, maximum))
     means, stds, minima, maxima = zip(*channels, strict=True)
     return {"means": means, "stds": stds, "minima": minima, "maxima": maxima}

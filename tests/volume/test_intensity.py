@@ -74,6 +74,7 @@ def test_a_modality_without_an_intensity_scale_in_the_contract_is_z_scored(modal
         ),
         (ZSCORE, [-20.6, -4.1, -0.6, 9.4]),
         (Intensity(scheme="minmax"), [-1, 0.1, 1 / 3, 1]),
+        (Intensity(scheme="percentiles", percentiles=(0, 100)), [0, 0.55, 2 / 3, 1]),
     ],
 )
 def test_each_scheme_does_its_arithmetic(scheme, expected):

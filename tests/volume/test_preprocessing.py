@@ -298,3 +298,65 @@ def test_the_way_back_survives_json():
         restored_labels(scores, frame, (0, 1, 3, 200)),
         restored_labels(scores, prepared, (0, 1, 3, 200)),
     )
+
+
+HEAD = {"crop": "head", "crop_threshold": 0.5, "crop_margin_voxels": 1}
+PERCENTILES = Intensity(scheme="percentiles", percentiles=(5, 95))
+
+
+def a_head(code="LIA"):
+    """Values from 0 to 200 in a box of a scan that is 0 elsewhere, with one voxel of 250."""
+    geometry = a_geometry(code, spacing_mm=(1.0, 1.0, 1.0))
+    canonical = a_geometry("LIA", spacing_mm=(1.0, 1.0, 1.0))
+    array = np.zeros((1, *canonical.shape), np.uint8)
+    inside = array[0, 3:9, 4:10, 2:8]
+    inside[:] = np.random.default_rng(0).integers(0, 200, inside.shape)
+    array[0, 6, 6, 5] = 250
+    return Volume(reorient(array, canonical, code)[0], geometry)
+
+
+def head_contract(scheme=PERCENTILES, **fields):
+    return Preprocessing(
+        orientation="LIA",
+        spacing_mm=(1, 1, 1),
+        modality="mr",
+        intensity=(scheme,),
+        patch_size=(4, 4, 4),
+        **{**HEAD, **fields},
+    )
+
+
+def test_the_crop_to_the_head_keeps_voxels_above_a_normalised_intensity():
+    extremes = Intensity(scheme="percentiles", percentiles=(0, 100))
+    volume = a_head()
+    prepared = preprocess_volume(volume, None, head_contract(extremes))
+    bright = np.argwhere(volume.array[0] > 125)
+    assert prepared.box.start == tuple(bright.min(0) - 1)
+    assert prepared.box.stop == tuple(bright.max(0) + 2)
+    assert (prepared.minima, prepared.maxima) == ((0,), (250,))
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_input_of_the_network_is_the_same_in_any_stored_orientation(code):
+    expected = preprocess_volume(a_head(), None, head_contract())
+    prepared = preprocess_volume(a_head(code), None, head_contract())
+    np.testing.assert_array_equal(prepared.image, expected.image)
+    assert prepared.statistics() == expected.statistics()
+
+
+def test_percentiles_in_a_cube_do_not_depend_on_the_air_around_the_head():
+    scheme = Intensity(scheme="percentiles", percentiles=(5, 95), cube_mm=12)
+    volume = a_head()
+    array = volume.array[:, 3:9, 4:10, 2:8]
+    tight = Volume(array, Geometry((6, 6, 6), volume.geometry.affine))
+    whole = preprocess_volume(volume, None, head_contract(scheme, crop="none"))
+    assert preprocess_volume(tight, None, head_contract(scheme)).maxima == whole.maxima
+    expected = np.sort(volume.array, axis=None)[-round(0.05 * 12**3) - 1]
+    assert abs(whole.maxima[0] - expected) <= 2
+    assert whole.minima == (0,)
+
+
+def test_a_window_of_inference_is_not_larger_than_the_scan():
+    windows = head_contract(window_size=(8, 20, 8))
+    assert windows.window((5, 30, 9)) == (5, 20, 8)
+    assert head_contract().window((5, 30, 9)) == (4, 4, 4)

@@ -69,7 +69,9 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
 
 def _inference(manifest: Manifest) -> dict[str, Any]:
     """Returns the configuration of the program `run`."""
-    patch_size = list(manifest.preprocessing.patch_size)
+    window = list(manifest.preprocessing.patch_size)
+    if manifest.preprocessing.window_size is not None:
+        window = [-1, -1, -1]  # the whole scan
     return {
         "imports": [
             "$import functools",
@@ -94,7 +96,7 @@ def _inference(manifest: Manifest) -> dict[str, Any]:
         },
         "inferer": {
             "_target_": "SlidingWindowInferer",
-            "roi_size": patch_size,
+            "roi_size": window,
             "overlap": OVERLAP,
             "mode": "gaussian",
         },
@@ -133,8 +135,7 @@ def _preprocessing(manifest: Manifest) -> list[dict[str, Any]]:
         {"_target_": "Orientationd", "axcodes": preprocessing.orientation, "labels": None},
         *_crop(preprocessing),
         *([scaling, spacing] if _scales_first(preprocessing) else [spacing, scaling]),
-        {"_target_": "SpatialPadd", "spatial_size": list(preprocessing.patch_size)}
-        | _padding(preprocessing, scaling),
+        *_padding_to_patch(preprocessing, scaling),
         {"_target_": "EnsureTyped", "dtype": "$torch.float32"},
     ]
     return [{**transform, "keys": "image"} for transform in transforms]
@@ -142,12 +143,20 @@ def _preprocessing(manifest: Manifest) -> list[dict[str, Any]]:
 
 def _crop(preprocessing: Preprocessing) -> list[dict[str, Any]]:
     air = "image > -500" if preprocessing.modality == "ct" else "image > image.min()"
-    kept = {"body": air, "nonzero": "image != 0"}
+    threshold = f"{preprocessing.crop_threshold:g} * (image.max() - image.min())"
+    head = f"image - image.min() > {threshold}"
+    kept = {"body": air, "nonzero": "image != 0", "head": head}
+    if preprocessing.crop == "head" and not preprocessing.intensity[0].maps_extremes:
+        raise FseftError(
+            "a MONAI bundle cannot crop to the head by percentiles",
+            hint="Use onnx or torchscript.",
+        )
     if preprocessing.crop not in kept:
         return []
     selection = f"$lambda image: {kept[preprocessing.crop]}"
     crop = {"_target_": "CropForegroundd", "source_key": "image", "select_fn": selection}
-    return [{**crop, "allow_smaller": True}]
+    margin = preprocessing.crop_margin_voxels
+    return [{**crop, "margin": margin, "allow_smaller": True}]
 
 
 def _scales_first(preprocessing: Preprocessing) -> bool:
@@ -163,12 +172,27 @@ def _scaling(intensity: Intensity) -> dict[str, Any]:
         return {"_target_": "NormalizeIntensityd", "nonzero": intensity.region == "nonzero"}
     if intensity.scheme == "minmax":
         return {"_target_": "ScaleIntensityd", "minv": -1.0, "maxv": 1.0}
+    if intensity.maps_extremes:
+        return {"_target_": "ScaleIntensityd", "minv": 0.0, "maxv": 1.0}
+    if intensity.percentiles:
+        lower, upper = intensity.percentiles
+        scale = {"lower": lower, "upper": upper, "b_min": 0.0, "b_max": 1.0, "clip": False}
+        return {"_target_": "ScaleIntensityRangePercentilesd", **scale}
     low, high = float(intensity.low or 0), float(intensity.high or 0)
     is_window = intensity.scheme == "window"
     mean = low if is_window else float(intensity.mean or 0)
     std = high - low if is_window else float(intensity.std or 1)
     limits = {"b_min": (low - mean) / std, "b_max": (high - mean) / std, "clip": True}
     return {"_target_": "ScaleIntensityRanged", "a_min": low, "a_max": high, **limits}
+
+
+def _padding_to_patch(
+    preprocessing: Preprocessing, scaling: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    if preprocessing.window_size is not None:
+        return []
+    pad = {"_target_": "SpatialPadd", "spatial_size": list(preprocessing.patch_size)}
+    return [pad | _padding(preprocessing, scaling)]
 
 
 def _padding(preprocessing: Preprocessing, scaling: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +202,7 @@ def _padding(preprocessing: Preprocessing, scaling: Mapping[str, Any]) -> dict[s
     (intensity,) = preprocessing.intensity
     if preprocessing.padding == "zero" or intensity.region == "nonzero":
         return {"mode": "constant", "value": 0.0}
-    if "b_min" not in scaling:  # the value of air depends on the case
+    if "a_min" not in scaling:  # the value of air depends on the case
         return {"mode": "minimum"}
     low, high = scaling["a_min"], scaling["a_max"]
     air = min(max(OUTSIDE[preprocessing.modality], low), high)

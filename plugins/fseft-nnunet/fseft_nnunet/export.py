@@ -171,6 +171,7 @@ def _differences(preprocessing: Preprocessing) -> list[str]:
         "it resamples by cubic splines": preprocessing.interpolation == "linear",
         "it keeps the field of view": preprocessing.alignment != "edges",
         "it pads with 0 after normalisation": preprocessing.padding != "zero",
+        "it predicts in windows of the patch size": preprocessing.window_size is not None,
         "it takes the z-score before resampling": any(
             item.region == "resampled" for item in preprocessing.intensity
         ),
