@@ -22,7 +22,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy -p fseft_nnunet -p fseft_hf_peft
+	$(BIN)/mypy -p fseft_brainchop -p fseft_nnunet -p fseft_hf_peft
 	cd benchmarks && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml *.py
 
 docs: $(STAMP)

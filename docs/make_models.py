@@ -36,11 +36,14 @@ Gated models need `pip install '.[hub]'` (huggingface_hub) and `hf auth login`, 
 were accepted on their page; the token of the login is used. Other addresses than https are refused;
 `FSEFT_ALLOW_LOOPBACK_HTTP=1` permits http from this machine, for a local mirror or for tests.
 
-Models of nnU-Net (TotalSegmentator, STU-Net, nnssl, and your own) are supported by the plugin
-`fseft-nnunet`, in `plugins/fseft-nnunet` of the repository.
+`fseft predict SCAN -o OUT --model NAME` segments a scan by a model with classes, without any adapter.
 
-The public weights themselves were not tested: the loaders are tested on files with the same containers,
-tensor names and shapes, filled with random numbers.
+Models of nnU-Net (TotalSegmentator, STU-Net, nnssl, and your own) are supported by the plugin
+`fseft-nnunet`, and brainchop's models of the brain by `fseft-brainchop`, both in `plugins` of the
+repository.
+
+Of the public weights only brainchop's were tested: the other loaders are tested on files with the same
+containers, tensor names and shapes, filled with random numbers.
 
 | model | description | network | parameters | weights | classes | licence of the weights | shareable |
 |---|---|---|---:|---|---:|---|---|

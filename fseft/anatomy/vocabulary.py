@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 LEFT, RIGHT = "left", "right"
-SIDES = {"l": LEFT, "lt": LEFT, "r": RIGHT, "rt": RIGHT}
+SIDES = {"l": LEFT, "lh": LEFT, "lt": LEFT, "r": RIGHT, "rh": RIGHT, "rt": RIGHT}
 
 WORDS = {
     "cancer": "tumor",

@@ -5,24 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fseft.api._resolve import as_workspace
+from fseft.api._resolve import as_model, as_workspace
+from fseft.errors import FseftError
 from fseft.inference.adapter import Adapter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fseft.api._resolve import AdapterLike, WorkspaceLike
+    from fseft.api._resolve import AdapterLike, ModelLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
     from fseft.inference.outputs import MergeRule
     from fseft.inference.run import PredictResult
+    from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.parallel import Workers
+    from fseft.workspace import Workspace
 
 
 def predict(
     scans: str | Path | Sequence[str | Path],
-    adapter: AdapterLike | Sequence[AdapterLike],
-    output: str | Path,
+    adapter: AdapterLike | Sequence[AdapterLike] = (),
+    output: str | Path = "",
     *,
+    model: ModelLike = "",
     overlap: MergeRule = "probability",
     probabilities: bool = False,
     tta: bool = False,
@@ -45,6 +49,7 @@ def predict(
         scans: Files, folders of files, or folders of DICOM series.
         adapter: One or several adapters, their files, or the folders of their runs.
         output: Folder for the segmentations.
+        model: A foundation model instead of adapters, which segments its own classes.
         overlap: How several adapters share a voxel: "probability" (the highest), "first", or
             "separate" folders.
         probabilities: Write the probabilities of all classes too.
@@ -69,12 +74,12 @@ def predict(
 
     Raises:
         FseftError: A scan cannot be read, or an adapter does not fit; all other scans are segmented
-            first.
+            first. The model has no classes, or its weights are missing.
 
     Examples:
         >>> predict(["scan.nii.gz"], adapter, output="segmented")  # doctest: +SKIP
+        >>> predict("t1.nii.gz", output="out", model="brainchop-18")  # doctest: +SKIP
     """
-    from fseft.inference.adapter_groups import open_adapters
     from fseft.inference.products import Products
     from fseft.inference.run import PredictRequest
     from fseft.inference.run import predict as run_prediction
@@ -84,12 +89,11 @@ def predict(
     first = adapters[0] if adapters else None
     default = first.workspace if isinstance(first, Adapter) else "."
     place = as_workspace(default if workspace is None else workspace)
-    paths = [item.path if isinstance(item, Adapter) else Path(item) for item in adapters]
     inputs = tuple(map(Path, [scans] if isinstance(scans, str | Path) else scans))
     request = PredictRequest(
         inputs=inputs,
         output=Path(output),
-        adapters=open_adapters(paths, place),
+        adapters=_open(adapters, model, inputs, place, device),
         overlap=overlap,
         probabilities=probabilities,
         tta=tta,
@@ -101,3 +105,26 @@ def predict(
         workers=workers,
     )
     return run_prediction(request, callbacks)
+
+
+def _open(
+    adapters: Sequence[AdapterLike],
+    model: ModelLike,
+    inputs: Sequence[Path],
+    workspace: Workspace,
+    device: str,
+) -> tuple[OpenAdapter, ...]:
+    """Opens adapters, or a model in place of one."""
+    from fseft.inference.adapter_groups import open_adapters
+    from fseft.inference.model import open_model
+    from fseft.inference.scan_files import gather_scans
+
+    if bool(adapters) == bool(model):
+        cause = "both adapters and a model" if model else "neither an adapter nor a model"
+        raise FseftError(f"{cause} to predict with", hint="Pass either of them.")
+    if not model:
+        paths = [item.path if isinstance(item, Adapter) else Path(item) for item in adapters]
+        return open_adapters(paths, workspace)
+    entry = as_model(model, workspace)
+    scans = gather_scans(inputs, entry.card.contract.channels)
+    return (open_model(entry, next(iter(scans.values())), device=device),)

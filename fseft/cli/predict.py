@@ -36,14 +36,23 @@ def predict(
         output_folder("Folder for the segmentations."),
     ],
     adapter: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             metavar="PATH",
             help="adapter.safetensors, or the folder of its run; repeatable.",
             autocompletion=completion.adapters,
             rich_help_panel=MODEL,
         ),
-    ],
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Foundation model instead of an adapter: segments its own classes.",
+            autocompletion=completion.models,
+            rich_help_panel=MODEL,
+        ),
+    ] = "",
     overlap: Annotated[
         Literal["probability", "first", "separate"],
         typer.Option(
@@ -142,7 +151,8 @@ def predict(
 ) -> None:
     """Segment new scans on their own grid.
 
-    Needs the scan, the adapter and the weights of its model only. Scans that were segmented before
+    Needs the scan, the adapter and the weights of its model only; with --model instead of an
+    adapter, the model segments its own classes. Scans that were segmented before
     by the same adapters are skipped. Adapters on the same frozen features share one forward pass.
 
     For example:
@@ -151,14 +161,17 @@ def predict(
 
     fseft predict series/ -o out --adapter runs/livers/phantom-tiny/lora-k5-s0 --format
     nifti,dicom-seg --statistics --preview
+
+    fseft predict t1.nii.gz -o out --model brainchop-18
     """
     from fseft import api
     from fseft.cli.console import show_json, show_lines
 
     result = api.predict(
         inputs,
-        adapter,
+        adapter or (),
         output,
+        model=model,
         overlap=overlap,
         probabilities=probabilities,
         tta=tta,

@@ -182,8 +182,8 @@ class OpenAdapter:
 
     Attributes:
         path: The file, or the folder of its run, as the user wrote it.
-        file: Absolute path of the file.
-        sha256: Hash of the file.
+        file: Absolute path of the file; None for a model that segments its own classes.
+        sha256: Hash of the file, or a key of model and preprocessing.
         name: Name of its output folder; unique among the adapters of a prediction.
         manifest: Manifest in the file's header.
         method: The method that it was trained with.
@@ -192,7 +192,7 @@ class OpenAdapter:
     """
 
     path: Path
-    file: Path
+    file: Path | None
     sha256: str
     name: str
     manifest: Manifest = field(compare=False)
@@ -264,20 +264,26 @@ def load_adapter_onto(model: Backbone, adapter: OpenAdapter) -> nn.Module:
         FseftError: The file is damaged, or has changed since it was opened.
     """
     manifest, method = adapter.manifest, adapter.method
-    model.put_head(
-        list(manifest.labels), seed=manifest.init_seed, suppress_unmatched=not method.spec.trains
-    )
+    own = {name: name for name in manifest.labels} if adapter.file is None else None
+    structures, untrained = list(manifest.labels), not method.spec.trains
+    model.put_head(structures, seed=manifest.init_seed, matched=own, suppress_unmatched=untrained)
     adapted = apply_method(
         model.architecture, model.network, method, manifest.init_seed, model.missing_keys
     )
+    if adapter.file is not None:
+        _load_tensors(adapted, adapter.file, adapter)
+    return adapted.merge()
+
+
+def _load_tensors(adapted: AdaptedNetwork, file: Path, adapter: OpenAdapter) -> None:
+    """Loads the tensors of an adapter."""
     try:
-        adapted.load_state_dict(read_tensors(adapter.file))
+        adapted.load_state_dict(read_tensors(file))
     except FseftError as error:
         raise error.located(file=adapter.path) from error
-    if file_digest(adapter.file) != adapter.sha256:
+    if file_digest(file) != adapter.sha256:
         cause = "the adapter was replaced while it was read"
         raise FseftError(cause, file=adapter.path, hint="Run again.")
-    return adapted.merge()
 
 
 def _checked_card(path: Path, manifest: Manifest, model: FoundationModel) -> ModelCard:

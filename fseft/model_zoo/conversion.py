@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file
 
@@ -170,7 +170,7 @@ def convert_checkpoint(
     """
     spec, checkpoint = model.spec, model.checkpoint
     entry = options.apply(spec.card)
-    content = read_weights(file, allow_pickle=options.allow_pickle)
+    content = _read(checkpoint, file, options)
     try:
         tensors = unwrap(content, checkpoint.unwrap, chosen=options.weights)
         others = _other_matches(model, tensors)
@@ -191,6 +191,13 @@ def convert_checkpoint(
     update = {"provenance": provenance, "parameters": backbone.count_parameters(network)}
     _warn_of_assumed_orientation(card)
     return ConvertedModel(card.model_copy(update=update), report, matched)
+
+
+def _read(checkpoint: CheckpointSpec, file: Path, options: ImportOptions) -> Any:
+    """Returns the content of a file, by the function of its plugin if it has one."""
+    if checkpoint.read:
+        return import_object(checkpoint.read)(file)
+    return read_weights(file, allow_pickle=options.allow_pickle)
 
 
 def _warn_of_assumed_orientation(card: ModelCard) -> None:

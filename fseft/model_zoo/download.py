@@ -50,9 +50,26 @@ def pull_model(
     spec, checkpoint = model.spec, model.checkpoint
     _check_access(spec, checkpoint, accept_licence=accept_licence)
     key = model.folder.relative_to(model_cache()).as_posix()
-    file = model_cache() / "downloads" / f"{key.replace('/', '-')}-{checkpoint.file}"
+    file = _download_path(checkpoint, key)
     with file_lock(model.folder):
         return _pull(model, file, key, callbacks or Callbacks())
+
+
+def _download_path(checkpoint: CheckpointSpec, key: str) -> Path:
+    """Returns where the file is downloaded to; files that belong together have a folder."""
+    folder, name = model_cache() / "downloads", key.replace("/", "-")
+    if checkpoint.companions:
+        return folder / name / checkpoint.file
+    return folder / f"{name}-{checkpoint.file}"
+
+
+def _remove(file: Path, checkpoint: CheckpointSpec) -> None:
+    """Removes a download."""
+    file.unlink(missing_ok=True)
+    for name, _ in checkpoint.companions:
+        file.with_name(name).unlink(missing_ok=True)
+    if checkpoint.companions and file.parent.is_dir():
+        file.parent.rmdir()
 
 
 def _pull(model: PublicModel, file: Path, key: str, callbacks: Callbacks) -> ImportedModel:
@@ -62,14 +79,16 @@ def _pull(model: PublicModel, file: Path, key: str, callbacks: Callbacks) -> Imp
     expected = checkpoint.sha256 or _read_pins().get(key, "")
     imported = find_imported(model, expected)
     if imported:
-        file.unlink(missing_ok=True)  # of a process killed at the very end
+        _remove(file, checkpoint)  # of a process killed at the very end
         return imported
-    if not file.is_file():
-        _fetch(spec, checkpoint, file, callbacks)
+    for url, part in _parts(checkpoint, file).items():
+        if not part.is_file():
+            _fetch(spec, checkpoint, url, part, callbacks)
+    _check_size(checkpoint, file)
     sha256 = file_digest(file)
     converted = _verify_and_convert(model, file, key)
     imported = write_converted(converted, model.folder)
-    file.unlink()  # the converted weights are kept
+    _remove(file, checkpoint)  # the converted weights are kept
     if not checkpoint.sha256:
         _pin(key, sha256)
     return imported
@@ -90,21 +109,37 @@ def _check_access(
         )
 
 
+def _parts(checkpoint: CheckpointSpec, file: Path) -> dict[str, Path]:
+    """Returns the address of each file of a checkpoint, and where it is downloaded to."""
+    folder = checkpoint.url.rpartition("/")[0]
+    companions = {f"{folder}/{name}": file.with_name(name) for name, _ in checkpoint.companions}
+    return {checkpoint.url: file, **companions}
+
+
 def _fetch(
-    spec: FoundationModelSpec, checkpoint: CheckpointSpec, file: Path, callbacks: Callbacks
+    spec: FoundationModelSpec,
+    checkpoint: CheckpointSpec,
+    url: str,
+    file: Path,
+    callbacks: Callbacks,
 ) -> None:
-    """Downloads the file of a checkpoint, and checks its size."""
-    manual = f"download {checkpoint.file} manually, then `fseft models import {spec.name} FILE`."
-    if not fetch_from_hub(checkpoint.url, file):
+    """Downloads a file of a checkpoint."""
+    name = url.rpartition("/")[2] if checkpoint.companions else checkpoint.file
+    manual = f"download {name} manually, then `fseft models import {spec.name} FILE`."
+    if not fetch_from_hub(url, file):
         fetch(
-            checkpoint.url,
+            url,
             file,
             alternative=manual,
             on_bytes=lambda received, total: callbacks.on_download(spec.name, received, total),
         )
+
+
+def _check_size(checkpoint: CheckpointSpec, file: Path) -> None:
+    """Refuses and removes a file of another size than the published one."""
     size = file.stat().st_size
     if checkpoint.bytes is not None and size != checkpoint.bytes:
-        file.unlink()
+        _remove(file, checkpoint)
         raise FseftError(
             f"has {size:,} bytes, expected {checkpoint.bytes:,}",
             file=file,
@@ -116,20 +151,22 @@ def _verify_and_convert(model: PublicModel, file: Path, key: str) -> ConvertedMo
     """Verifies and converts a download, and removes a file that is not the expected one."""
     try:
         if model.checkpoint.sha256:
-            _check_published_digest(model.checkpoint, file)
+            _check_published_digest(file, model.checkpoint.sha256)
         else:
             _check_pin(key, file)
+        for name, sha256 in model.checkpoint.companions:
+            _check_published_digest(file.with_name(name), sha256)
         return convert_checkpoint(model, file)
     except FseftError:
-        file.unlink()
+        _remove(file, model.checkpoint)
         raise
 
 
-def _check_published_digest(checkpoint: CheckpointSpec, file: Path) -> None:
+def _check_published_digest(file: Path, expected: str) -> None:
     sha256 = file_digest(file)
-    if sha256 != checkpoint.sha256:
+    if sha256 != expected:
         raise FseftError(
-            f"has the sha256 {sha256[:12]}, expected {checkpoint.sha256[:12]}",
+            f"has the sha256 {sha256[:12]}, expected {expected[:12]}",
             file=file,
             hint="Download it again; the owner may have replaced it.",
         )

@@ -89,6 +89,11 @@ class CheckpointSpec:
     """The size of the file."""
     sha256: str = ""
     """The digest of the file in lower case hexadecimal; empty if it is not published."""
+    companions: tuple[tuple[str, str], ...] = ()
+    """Name and sha256 of files that belong to it, at the same address and in the same folder."""
+    read: str = ""
+    """`package.module:function` of the path that returns the content of the file, where it is
+    neither safetensors nor a checkpoint of PyTorch."""
     marks: tuple[str, ...] = ()
     """Patterns that identify the checkpoint: each matches a tensor name in the file."""
     foreign: tuple[str, ...] = ()

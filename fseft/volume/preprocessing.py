@@ -163,8 +163,7 @@ def _preprocess(
     visible = array[box.slices]
     if labels is not None:
         label = reorient(labels.array, volume.geometry, preprocessing.orientation)[0][0]
-        if label.any():
-            box = _union(box, bounding_box(label))
+        box = _with_labels(box, label)
     box, geometry = _target_grid(canonical, box, preprocessing)
     image, cropped = crop(array, canonical, box)
     axes = _axes(cropped, geometry)
@@ -348,10 +347,13 @@ def _statistics(
     return {"means": means, "stds": stds, "minima": minima, "maxima": maxima}
 
 
-def _union(a: Box, b: Box) -> Box:
-    """Returns the smallest box around two boxes."""
-    i, j, k = map(min, a.start, b.start)
-    i_stop, j_stop, k_stop = map(max, a.stop, b.stop)
+def _with_labels(box: Box, label: Array) -> Box:
+    """Returns the smallest box around a box and the labelled voxels (i, j, k)."""
+    if not label.any():
+        return box
+    labelled = bounding_box(label)
+    i, j, k = map(min, box.start, labelled.start)
+    i_stop, j_stop, k_stop = map(max, box.stop, labelled.stop)
     return Box((i, j, k), (i_stop, j_stop, k_stop))
 
 

@@ -1,0 +1,1 @@
+"""The public MeshNet networks of brainchop, for T1 scans of the head."""
