@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from fseft.builtin.architectures.anatomix import Anatomix, AnatomixConfig
 from fseft.builtin.architectures.suprem_unet import SuPreMUNet, SuPreMUNetConfig
 from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig
 
@@ -26,6 +27,7 @@ SMALL = {
     "segresnet": {"init_filters": 8, "blocks_down": [1, 1, 1, 1], "blocks_up": [1, 1, 1]},
     "segresnet-ds": {"init_filters": 8, "blocks_down": [1, 1, 1, 1, 1], "norm": "batch"},
     "vista3d": {"encoder_embed_dim": 8, "blocks_down": [1, 1, 1, 1, 1]},
+    "anatomix": {"width": 4, "features": 4},
 }
 """By the architecture's name; what the entries of public models have with a small width and
 depth.
@@ -236,7 +238,27 @@ def vista3d_network(hparams=SMALL["vista3d"]):
     )
 
 
+# --- anatomix -------------------------------------------------------------------------------------
+
+
+def anatomix(hparams, levels=4, variant="batch"):
+    """As torch.compile names the layers of the owner's class, which are in one list."""
+    torch.manual_seed(0)
+    config = AnatomixConfig(**{**hparams, "levels": levels, "variant": variant})
+    network = Anatomix().build(in_channels=1, out_channels=1, config=config)
+    return OrderedDict(
+        (f"_orig_mod.{name.replace('layers.', 'model.', 1)}", tensor)
+        for name, tensor in without_head(network.state_dict(), "head.").items()
+    )
+
+
+def anatomix_dev(hparams):
+    return anatomix(hparams, levels=5, variant="instance")
+
+
 PUBLIC = {
+    "anatomix": (anatomix, "anatomix"),
+    "anatomix-dev": (anatomix_dev, "anatomix"),
     "btcv": (btcv, "swinunetr"),
     "clipdriven": (clipdriven, "swinunetr"),
     "ctfm": (ctfm, "segresnet-ds"),

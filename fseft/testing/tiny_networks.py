@@ -30,6 +30,7 @@ class TinyNetwork:
 CUBE: Triple = (16, 16, 16)
 
 TINY_NETWORKS: dict[str, TinyNetwork] = {
+    "anatomix": TinyNetwork({"width": 4, "features": 4, "levels": 2}, CUBE),
     "dynunet": TinyNetwork({"filters": (4, 6, 8)}, CUBE),
     "mednext": TinyNetwork({"init_filters": 4, "blocks": (1, 2)}, CUBE),
     "resunet": TinyNetwork({"channels": (4, 8, 8), "features": 4}, CUBE),

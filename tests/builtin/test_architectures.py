@@ -30,6 +30,7 @@ VARIANTS = [
         TinyNetwork({"encoder_embed_dim": 4, "blocks_down": (1, 2, 1, 1, 1)}, (32, 32, 32)),
     ),
     # Of other kinds.
+    ("anatomix", TinyNetwork({"width": 4, "levels": 2, "variant": "instance"}, CUBE)),
     ("dynunet", TinyNetwork({"filters": (4, 6, 8), "res_block": True}, CUBE)),
     (
         "dynunet",

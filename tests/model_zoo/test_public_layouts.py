@@ -35,6 +35,8 @@ class Layout:
 
 
 LAYOUTS = {
+    "anatomix": Layout(115, 115, 5_899_344),
+    "anatomix-dev": Layout(48, 48, 94_369_568),
     "btcv": Layout(159, 159, 62_187_296),
     "clipdriven": Layout(170, 170, 62_595_315),
     "ctfm": Layout(221, 215, 87_167_126),
