@@ -53,7 +53,7 @@ def open_adapters(paths: Sequence[Path], workspace: Workspace) -> tuple[OpenAdap
                 "the adapter was passed twice", file=adapter.path, hint="Leave one out."
             )
         _check_channels(adapter, adapters[0])
-    names = _unique_names([adapter.file or adapter.path for adapter in adapters])
+    names = _unique_names([adapter.file for adapter in adapters])
     return tuple(replace(adapter, name=name) for adapter, name in zip(adapters, names, strict=True))
 
 

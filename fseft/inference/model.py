@@ -76,7 +76,17 @@ def open_model(
     )
     key = digest(manifest.model_dump(mode="json", exclude={"versions"}), length=64)
     method = configure_method(METHOD, {})
-    return OpenAdapter(weights.path, None, key, model.name, manifest, method, card, weights)
+    return OpenAdapter(
+        weights.path,
+        weights.path,
+        key,
+        model.name,
+        manifest,
+        method,
+        card,
+        weights,
+        is_model=True,
+    )
 
 
 def _check_classes(model: FoundationModel) -> None:

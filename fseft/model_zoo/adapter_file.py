@@ -182,23 +182,25 @@ class OpenAdapter:
 
     Attributes:
         path: The file, or the folder of its run, as the user wrote it.
-        file: Absolute path of the file; None for a model that segments its own classes.
+        file: Absolute path of the file.
         sha256: Hash of the file, or a key of model and preprocessing.
         name: Name of its output folder; unique among the adapters of a prediction.
         manifest: Manifest in the file's header.
         method: The method that it was trained with.
         card: Card of the model that it was trained on.
         weights: Verified weights of that model; None for random weights.
+        is_model: Whether it is the model itself, with its own classes and without an adapter file.
     """
 
     path: Path
-    file: Path | None
+    file: Path
     sha256: str
     name: str
     manifest: Manifest = field(compare=False)
     method: ConfiguredMethod = field(compare=False)
     card: ModelCard = field(compare=False)
     weights: Weights | None = field(compare=False)
+    is_model: bool = False
 
     @property
     def num_channels(self) -> int:
@@ -264,24 +266,24 @@ def load_adapter_onto(model: Backbone, adapter: OpenAdapter) -> nn.Module:
         FseftError: The file is damaged, or has changed since it was opened.
     """
     manifest, method = adapter.manifest, adapter.method
-    own = {name: name for name in manifest.labels} if adapter.file is None else None
+    own = {name: name for name in manifest.labels} if adapter.is_model else None
     structures, untrained = list(manifest.labels), not method.spec.trains
     model.put_head(structures, seed=manifest.init_seed, matched=own, suppress_unmatched=untrained)
     adapted = apply_method(
         model.architecture, model.network, method, manifest.init_seed, model.missing_keys
     )
-    if adapter.file is not None:
-        _load_tensors(adapted, adapter.file, adapter)
+    if not adapter.is_model:
+        _load_tensors(adapted, adapter)
     return adapted.merge()
 
 
-def _load_tensors(adapted: AdaptedNetwork, file: Path, adapter: OpenAdapter) -> None:
+def _load_tensors(adapted: AdaptedNetwork, adapter: OpenAdapter) -> None:
     """Loads the tensors of an adapter."""
     try:
-        adapted.load_state_dict(read_tensors(file))
+        adapted.load_state_dict(read_tensors(adapter.file))
     except FseftError as error:
         raise error.located(file=adapter.path) from error
-    if file_digest(file) != adapter.sha256:
+    if file_digest(adapter.file) != adapter.sha256:
         cause = "the adapter was replaced while it was read"
         raise FseftError(cause, file=adapter.path, hint="Run again.")
 
