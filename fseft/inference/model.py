@@ -69,7 +69,7 @@ def open_model(
         labels={name: value for value, name in enumerate(card.classes, start=1)},
         support=(),
         dataset="",
-        seed=0,
+        init_seed=0,
         trained_parameters=0,
         licence=card.licence,
         versions=versions(),
