@@ -35,7 +35,7 @@ METHOD = "zero-shot"
 def open_model(
     model: FoundationModel, scan: Sequence[Path], *, device: str = "auto"
 ) -> OpenAdapter:
-    """Returns a model as an adapter of its own classes, with the preprocessing of its contract.
+    """Returns a model as an adapter for its classes, with the preprocessing of its contract.
 
     Values of the label map are 1, 2, ... in the order of the classes. What the contract leaves
     open is decided by a scan: spacing and patch size by its grid, and by its values the modality
@@ -93,7 +93,7 @@ def _check_classes(model: FoundationModel) -> None:
     card = model.card
     if not card.classes or card.scope == "encoder":
         raise FseftError(
-            f"the model {model.name!r} has no classes of its own",
+            f"the model {model.name!r} has no classes",
             hint="Adapt it to labelled scans: `fseft adapt DATASET --model NAME --k 5`.",
         )
     if card.contract.assumed_orientation:

@@ -41,7 +41,7 @@ def test_what_the_contract_leaves_open_is_decided_by_the_scan(scan):
 
 
 def test_a_model_without_classes_is_refused(scan, tmp_path):
-    with pytest.raises(FseftError, match="'none' has no classes of its own"):
+    with pytest.raises(FseftError, match="'none' has no classes"):
         api.predict(scan, output=tmp_path / "out", model="none")
 
 

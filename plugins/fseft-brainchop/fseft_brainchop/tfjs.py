@@ -76,7 +76,7 @@ def read(path: Path) -> dict[str, Any]:
         `tensors`, by the names of the network, and `network`, the hyper-parameters of `meshnet`.
 
     Raises:
-        FseftError: A file is missing, damaged or of another size, or the network is no MeshNet.
+        FseftError: A file is missing, damaged or of another size, or the network is not a MeshNet.
     """
     model: LayersModel = read_json(path, LayersModel, name="TensorFlow.js model", hint=_HINT)
     tensors: dict[str, Tensor] = {}

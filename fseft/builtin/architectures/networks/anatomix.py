@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -40,37 +40,47 @@ class AnatomixNetwork(nn.Module):
         instance: bool,
     ) -> None:
         super().__init__()
-        convolution = _convolutions(biased=instance)
-        mode = "trilinear" if instance else "nearest"
+        self.instance = instance
         self.layers = nn.ModuleList()
         self.pools: list[int] = []
         self.upsamplings: list[int] = []
+        self._add_convolution(in_channels, width)
+        widths = [width * 2**level for level in range(levels)]
+        self._add_encoder(width, widths)
+        self._add_level(widths[-1], 2 * widths[-1])
+        self._add_decoder(widths)
+        self.layers.append(self._convolution(width, features))
+        self.head = nn.Conv3d(features, out_channels, kernel_size=1)
 
-        def add(inputs: int, outputs: int) -> None:
-            norm = nn.InstanceNorm3d(outputs, eps=1e-2) if instance else nn.BatchNorm3d(outputs)
-            self.layers.extend((convolution(inputs, outputs), norm, nn.ReLU(inplace=True)))
-
-        add(in_channels, width)
-        current = width
-        for level in range(levels):
-            outputs = width * 2**level
-            add(current, outputs)
-            add(outputs, outputs)
+    def _add_encoder(self, width: int, widths: Sequence[int]) -> None:
+        for outputs in widths:
+            self._add_level(width, outputs)
             self.pools.append(len(self.layers))
-            self.layers.append(nn.AvgPool3d(2) if instance else nn.MaxPool3d(2))
-            current = outputs
-        add(current, 2 * current)
-        add(2 * current, 2 * current)
-        current *= 2
-        for level in reversed(range(levels)):
+            self.layers.append(nn.AvgPool3d(2) if self.instance else nn.MaxPool3d(2))
+            width = outputs
+
+    def _add_decoder(self, widths: Sequence[int]) -> None:
+        mode = "trilinear" if self.instance else "nearest"
+        for outputs in reversed(widths):
             self.upsamplings.append(len(self.layers))
             self.layers.append(nn.Upsample(scale_factor=2, mode=mode))
-            outputs = width * 2**level
-            add(current + outputs, outputs)
-            add(outputs, outputs)
-            current = outputs
-        self.layers.append(convolution(current, features))
-        self.head = nn.Conv3d(features, out_channels, kernel_size=1)
+            self._add_level(3 * outputs, outputs)
+
+    def _convolution(self, inputs: int, outputs: int) -> nn.Conv3d:
+        bias = self.instance
+        return nn.Conv3d(inputs, outputs, 3, padding=1, padding_mode="reflect", bias=bias)
+
+    def _add_convolution(self, inputs: int, outputs: int) -> None:
+        self.layers.append(self._convolution(inputs, outputs))
+        if self.instance:
+            self.layers.append(nn.InstanceNorm3d(outputs, eps=1e-2))
+        else:
+            self.layers.append(nn.BatchNorm3d(outputs))
+        self.layers.append(nn.ReLU(inplace=True))
+
+    def _add_level(self, inputs: int, outputs: int) -> None:
+        self._add_convolution(inputs, outputs)
+        self._add_convolution(outputs, outputs)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images (B, C, i, j, k) to logits (B, classes, i, j, k)."""
@@ -84,10 +94,3 @@ class AnatomixNetwork(nn.Module):
                 features = torch.cat((skipped.pop(), features), dim=1)
         logits: Tensor = self.head(features)
         return logits
-
-
-def _convolutions(*, biased: bool) -> Callable[[int, int], nn.Conv3d]:
-    def convolution(inputs: int, outputs: int) -> nn.Conv3d:
-        return nn.Conv3d(inputs, outputs, 3, padding=1, padding_mode="reflect", bias=biased)
-
-    return convolution
