@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fseft.anatomy.terminology import structure_colours, term_of
 from fseft.builtin.formats.shared import dicom_source
 from fseft.plugin import FormatSpec
-from fseft.volume.label_values import translate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +38,9 @@ def write(segmentation: Segmentation, path: Path) -> None:
         FseftError: The series has changed or is gone.
     """
     import highdicom
+    import numpy as np
+
+    from fseft.volume.label_values import translate
 
     slices = dicom_source.source_slices(segmentation)
     numbers = {value: number for number, value in enumerate(segmentation.structures.values(), 1)}

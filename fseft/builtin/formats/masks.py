@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from fseft.plugin import FormatSpec
-from fseft.volume.image import write_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +30,8 @@ def write(segmentation: Segmentation, path: Path) -> None:
         segmentation: The segmentation.
         path: Folder to create.
     """
+    from fseft.volume.image import write_labels
+
     path.mkdir()
     for name, file in file_names(segmentation.structures).items():
         mask = segmentation.mask(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fseft.plugin import FormatSpec
-from fseft.volume.image import write_labels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,4 +26,6 @@ def write(segmentation: Segmentation, path: Path) -> None:
         segmentation: The segmentation.
         path: File to write.
     """
+    from fseft.volume.image import write_labels
+
     write_labels(path, segmentation.labels, segmentation.geometry, scan=segmentation.scan[0])

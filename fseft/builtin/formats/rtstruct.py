@@ -10,8 +10,6 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fseft.anatomy.terminology import structure_colours, term_of
 from fseft.builtin.formats.shared import dicom_source
 from fseft.plugin import FormatSpec
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.anatomy.terminology import Code
-    from fseft.volume.geometry import Array
     from fseft.volume.segmentation import Segmentation
 
 SPEC = FormatSpec(
@@ -34,7 +31,6 @@ SPEC = FormatSpec(
     extra="fseft[dicom]",
 )
 _SOP_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
-_STRAIGHT = 1e-6  # product of two edges on a line, in pixels
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # retired, and required by readers
 _OF_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _OF_STUDY = (
@@ -157,6 +153,10 @@ def _observation(number: int, name: str) -> Any:
 
 def _contours(segmentation: Segmentation, name: str, slices: list[Any]) -> Iterator[Any]:
     """Yields the contours of a structure, slice by slice."""
+    import numpy as np
+
+    from fseft.builtin.formats.shared.contours import slice_polygons
+
     mask = segmentation.mask(name)
     for index in np.flatnonzero(mask.any(axis=(1, 2))).tolist():
         for polygon in slice_polygons(mask[index]):
@@ -168,75 +168,6 @@ def _contours(segmentation: Segmentation, name: str, slices: list[Any]) -> Itera
                 ContourData=[f"{value:.4f}" for value in positions.ravel()],
                 ContourImageSequence=[_image(slices[index])],
             )
-
-
-def slice_polygons(mask: Array) -> list[Array]:
-    """Returns the closed contours of a mask; holes are joined to the contour around them.
-
-    Args:
-        mask: (j, k), bool.
-
-    Returns:
-        Polygons (points, 2) in pixels, without a repeated last point.
-    """
-    from skimage.measure import find_contours
-
-    lines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
-    polygons = [_without_straight_points(line[:-1] - 1) for line in lines]
-    areas = [_signed_area(polygon) for polygon in polygons]
-    outer_sign = np.sign(max(areas, key=abs))
-    outer = [item for item in zip(areas, polygons, strict=True) if item[0] * outer_sign > 0]
-    outer.sort(key=lambda item: abs(item[0]))
-    joined = [polygon for _, polygon in outer]
-    originals = list(joined)
-    for area, hole in zip(areas, polygons, strict=True):
-        if area * outer_sign < 0:
-            number = next(i for i, shape in enumerate(originals) if _contains(shape, hole[0]))
-            joined[number] = _with_keyhole(joined[number], hole)
-    return joined
-
-
-def _without_straight_points(polygon: Array) -> Array:
-    """Removes points on the straight line between their neighbours."""
-    before = polygon - np.roll(polygon, 1, axis=0)
-    after = np.roll(polygon, -1, axis=0) - polygon
-    is_corner = np.abs(_cross(before, after)) > _STRAIGHT
-    corners: Array = polygon[is_corner]
-    return corners
-
-
-def _signed_area(polygon: Array) -> float:
-    following = np.roll(polygon, -1, axis=0)
-    return float(_cross(polygon, following).sum() / 2)
-
-
-def _cross(a: Array, b: Array) -> Array:
-    """Returns the cross products of vectors (n, 2)."""
-    (a0, a1), (b0, b1) = a.T, b.T
-    product: Array = a0 * b1 - a1 * b0
-    return product
-
-
-def _contains(polygon: Array, point: Array) -> bool:
-    """Returns whether a point is within a polygon, by the number of edges that a ray crosses."""
-    y, x = point
-    following = np.roll(polygon, -1, axis=0)
-    is_crossed = (polygon[:, 0] > y) != (following[:, 0] > y)
-    (y_first, x_first), (y_last, x_last) = polygon[is_crossed].T, following[is_crossed].T
-    slope = (x_last - x_first) / (y_last - y_first)
-    crossing = x_first + (y - y_first) * slope
-    count = int(np.count_nonzero(crossing > x))
-    return count % 2 == 1
-
-
-def _with_keyhole(polygon: Array, hole: Array) -> Array:
-    """Joins a hole to a polygon between their nearest points."""
-    differences = polygon[:, None] - hole
-    distances = np.linalg.norm(differences, axis=2)
-    start, entry = divmod(int(distances.argmin()), len(hole))
-    inner = np.roll(hole, -entry, axis=0)
-    before, after = polygon[: start + 1], polygon[start:]
-    return np.concatenate([before, inner, inner[:1], after])
 
 
 def _coded(code: Code) -> Any:

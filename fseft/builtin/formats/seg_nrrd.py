@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from fseft.anatomy.terminology import structure_colours, term_of
 from fseft.escaping import printable
 from fseft.plugin import FormatSpec
-from fseft.volume import nrrd_mha
-from fseft.volume.geometry import bounding_box
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +37,8 @@ def write(segmentation: Segmentation, path: Path) -> None:
         segmentation: The segmentation.
         path: File to write.
     """
+    from fseft.volume import nrrd_mha
+
     labels = segmentation.labels
     metadata = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
@@ -65,6 +65,8 @@ def write(segmentation: Segmentation, path: Path) -> None:
 
 def _extent(mask: Array) -> str:
     """Returns first and last index along x, y and z; of an empty mask, as Slicer writes it."""
+    from fseft.volume.geometry import bounding_box
+
     if not mask.any():
         return "0 -1 0 -1 0 -1"
     box = bounding_box(mask)

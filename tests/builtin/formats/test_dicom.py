@@ -15,8 +15,8 @@ pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("highdicom")
 
 from fseft.builtin.formats.dicom_seg import write as write_seg  # noqa: E402
-from fseft.builtin.formats.rtstruct import slice_polygons  # noqa: E402
 from fseft.builtin.formats.rtstruct import write as write_rtstruct  # noqa: E402
+from fseft.builtin.formats.shared.contours import slice_polygons  # noqa: E402
 from fseft.errors import FseftError  # noqa: E402
 from fseft.testing import a_segmentation, format_checks  # noqa: E402
 from fseft.volume.geometry import geometry_mismatch, reorient  # noqa: E402

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from fseft.errors import FseftError
 from fseft.escaping import printable
 from fseft.volume._logging import warn_once
-from fseft.volume.dicom import slice_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +45,8 @@ def source_slices(segmentation: Segmentation) -> list[Any]:
         FseftError: The series has changed or is gone.
     """
     from pydicom import dcmread
+
+    from fseft.volume.dicom import slice_files
 
     folder = segmentation.scan[0]
     try:
