@@ -120,9 +120,8 @@ def adapt_request(
     return AdaptRequest(
         method=configure_method(method, parsed, decoder=decoder, bottleneck=bottleneck),
         model=find_model(model, workspace),
-        dataset=read_dataset(folder),
         k=k,
-        **{"device": "cpu", **changed},
+        **{"device": "cpu", "dataset": read_dataset(folder), **changed},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.differences import SUPPORT
 from fseft.adaptation.request import AdaptConfig
@@ -13,6 +13,7 @@ from fseft.adaptation.selection import count_cases, select_labels, select_suppor
 from fseft.anatomy.vocabulary import has_sides, match_classes
 from fseft.errors import FseftError, IncompatibleError
 from fseft.planning.fingerprinting import TrainingLabels
+from fseft.planning.label_presence import incomplete_annotations
 from fseft.planning.plan import measure, plan_adaptation
 from fseft.planning.training_step import steps_in_time, warn_of_few_steps
 from fseft.registry import registry
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fseft.experiment.callbacks import Callbacks
     from fseft.experiment.settings import ConfiguredMethod
     from fseft.schemas import (
+        Dataset,
         Fingerprint,
         Plan,
     )
@@ -77,6 +79,7 @@ def configure(
         case_contents=tuple(case.content for case in fingerprint.cases if case.name in cases),
         image_digests=_image_digests(request, cases),
         scans=scan_range(fingerprint.cases, cases),
+        **_annotation(request.dataset, fingerprint, cases, labels),
     )
 
 
@@ -96,6 +99,18 @@ def with_method(config: AdaptConfig, method: ConfiguredMethod) -> AdaptConfig:
     """
     request = replace(config.request, method=method)
     return replace(config, request=_within_budget(request, config.plan))
+
+
+def _annotation(
+    dataset: Dataset, fingerprint: Fingerprint, cases: Collection[str], labels: Collection[str]
+) -> dict[str, Any]:
+    """Returns the fields of the configuration on what the training cases annotate."""
+    regions = {name: part for name, part in dataset.regions.items() if name in labels}
+    return {
+        "partly_annotated": fingerprint.partly_annotated(cases),
+        "annotated": incomplete_annotations(dataset, fingerprint, cases, labels),
+        "regions": regions,
+    }
 
 
 def _plan(

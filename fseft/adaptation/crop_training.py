@@ -10,7 +10,8 @@ import torch
 from einops import rearrange
 
 from fseft.adaptation.support_crops import SupportCrops, crop_source
-from fseft.errors import PluginError
+from fseft.errors import IncompatibleError, PluginError
+from fseft.learn.adapters.training_hooks import TrainingHooks
 from fseft.learn.training import running_dice
 from fseft.learn.training.losses import segmentation_loss
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
@@ -46,13 +47,33 @@ def crop_losses(
             crops = prefetcher.batch(step, held_out)
             torch.manual_seed(derived_seed(config.request.seed, "dropout", step))
             images, labels = _tensors(config, crops)
+            annotated = _annotated(config, crops)
             with autocast(config.plan.device, config.training.precision):
                 logits = adapted.network(images)
-            if step % running_dice.INTERVAL == 0:
+            if step % running_dice.INTERVAL == 0 and not config.regions:
                 training.dice.update(logits.detach(), labels)
-            return segmentation_loss(logits, labels, loss, progress=training.progress)
+            return segmentation_loss(
+                logits,
+                labels,
+                loss,
+                annotated=annotated,
+                members=overlapping_members(config),
+                progress=training.progress,
+            )
 
         yield step_loss
+
+
+def overlapping_members(config: AdaptConfig) -> torch.Tensor | None:
+    """Returns the `members` of `segmentation_loss`; None if structures do not overlap."""
+    return torch.from_numpy(config.members).to(config.plan.device) if config.regions else None
+
+
+def _annotated(config: AdaptConfig, crops: Crops) -> torch.Tensor | None:
+    """Moves the annotated structures (B, structures) to the device; None if all are."""
+    if crops.annotated is None:
+        return None
+    return torch.from_numpy(crops.annotated).to(config.plan.device)
 
 
 def _tensors(config: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,6 +102,14 @@ def validate(
     config: AdaptConfig, adapted: AdaptedNetwork, cached: list[CachedCase], epoch: Epoch
 ) -> None:
     """Lets the method evaluate the network on labelled crops that no step draws."""
+    if type(adapted).on_epoch_validation is TrainingHooks.on_epoch_validation:
+        return
+    if config.regions:
+        raise IncompatibleError(
+            f"the method {config.request.method.name!r} validates on labels of structures, and "
+            "these overlap",
+            hint="Use another method, such as lora.",
+        )
     source = crop_source(config, foreground=1.0)
 
     def crops_of(case: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:

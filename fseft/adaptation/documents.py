@@ -50,10 +50,19 @@ def _sources(config: AdaptConfig) -> dict[str, str]:
     decisions = (preprocessing, plan.crops_per_step, plan.architecture, plan.hparams)
     return {
         SUPPORT: ", ".join(config.support.cases),
-        "data": digest(config.case_contents),
+        "data": digest(config.case_contents, *annotation_key(config)),
         "plan": digest(decisions, plan.device),
         "weights": config.backbone_sha256,
     }
+
+
+def annotation_key(config: AdaptConfig) -> list[object]:
+    """Returns the annotated structures of each training case, and the values of regions, if any."""
+    annotated = {}
+    for case, names in config.annotated.items():
+        annotated[case] = sorted(names)
+    parts = (annotated, config.regions)
+    return [part for part in parts if part]
 
 
 def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
@@ -102,8 +111,10 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
 
 
 def _writing_order(config: AdaptConfig) -> tuple[str, ...]:
-    """Returns the order of overlapping classes; a training teaches that structures exclude."""
+    """Returns the order of overlapping structures; a training teaches that others exclude."""
     request = config.request
+    if config.regions:
+        return tuple(config.regions)
     is_model = request.method.spec.needs_model and not request.method.spec.trains
     return writing_order(request.model.card, config.labels, config.matched) if is_model else ()
 

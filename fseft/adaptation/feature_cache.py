@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fseft.adaptation.documents import annotation_key
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training_loop import autocast
 from fseft.model_zoo.adapter_file import versions
 from fseft.registry import registry
 from fseft.temporaries import in_use, last_use, remove_leftovers, remove_unused
 from fseft.volume.cache import has_case, open_case, write_case
+from fseft.volume.label_values import IGNORED, UNANNOTATED
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from fseft.experiment.callbacks import Callbacks
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.sampling.patch_sampler import Crops
-    from fseft.volume.cache import CachedCase
+    from fseft.volume.cache import Array, CachedCase
     from fseft.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ LIMIT_BYTES = 4_000_000_000
 """Size of the features of one adaptation, before compression; further crops are left out."""
 KEPT = 5
 """Number of feature sets that are kept of a dataset, or more where processes use them."""
+ANNOTATED = "annotated"
+"""Key of the annotated structures, 0 or 1 each, in the metadata of a crop."""
 _FORMAT = 3  # raised when the same input leads to other features
 
 
@@ -112,7 +116,7 @@ def _folder(config: AdaptConfig, workspace: Workspace) -> Path:
     )
     preprocessing = plan.preprocessing.model_dump(mode="json")
     network = (config.backbone_sha256, plan.architecture, plan.hparams, plan.device)
-    cases = (config.support.cases, config.case_contents, config.labels)
+    cases = (config.support.cases, config.case_contents, config.labels, *annotation_key(config))
     used = [("architecture", plan.architecture)]
     used += [("augmentation", name) for name in training.augmentations]
     packages = [registry().provenance(kind, name).model_dump() for kind, name in used]
@@ -149,12 +153,23 @@ def _write(
 ) -> None:
     """Computes the features of some crops, and writes them to the cache."""
     training, device = network.training, config.plan.device
-    classes = range(1, 1 + len(config.labels))
+    classes = range(1, 1 + len(config.voxel_values))
     network.eval()
-    for name, image, label in zip(names, crops.images, crops.labels, strict=True):
+    for number, (name, image, label) in enumerate(
+        zip(names, crops.images, crops.labels, strict=True)
+    ):
         with autocast(device, config.training.precision):
             batch = architecture.features(network, torch.from_numpy(image[None]).to(device))
         features = batch[0].float().cpu().numpy().astype(np.float16)
-        labels = label[0].astype(np.min_scalar_type(len(config.labels)))
-        write_case(folder, name, features, labels, {}, classes=classes)
+        labels = _stored(label[0], len(config.voxel_values))
+        annotated = crops.annotated
+        meta = {} if annotated is None else {ANNOTATED: annotated[number].tolist()}
+        write_case(folder, name, features, labels, meta, classes=classes)
     network.train(training)
+
+
+def _stored(numbers: Array, largest: int) -> Array:
+    """Returns numbers of structures as they are stored, `UNANNOTATED` where they are `IGNORED`."""
+    is_ignored = numbers == IGNORED
+    dtype = np.uint16 if is_ignored.any() else np.min_scalar_type(largest)
+    return np.where(is_ignored, UNANNOTATED, numbers).astype(dtype)

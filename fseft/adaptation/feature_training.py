@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from fseft.adaptation.feature_cache import feature_crops
+from fseft.adaptation.crop_training import overlapping_members
+from fseft.adaptation.feature_cache import ANNOTATED, feature_crops
 from fseft.errors import FseftError
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.networks.heads import receptive_field_radius
@@ -17,6 +19,7 @@ from fseft.learn.training.losses import segmentation_loss
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
 from fseft.learn.training.voxel_features import concatenate, sample_voxels, voxel_logits
 from fseft.learn.training_loop import Training, autocast
+from fseft.volume.label_values import as_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from fseft.experiment.callbacks import Callbacks
     from fseft.learn.networks.roles import Architecture
     from fseft.learn.training.losses import Loss
+    from fseft.learn.training.voxel_features import VoxelSample
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
@@ -83,16 +87,9 @@ def _voxel_loss(
     """Returns the loss on batches of voxels; a method with a solver is fitted to all voxels."""
     seed = config.request.seed
     rng = np.random.default_rng(derived_seed(seed, "voxels"))
-    samples = [
-        sample_voxels(
-            crop.read_image((0, 0, 0), crop.shape),
-            crop.read_label((0, 0, 0), crop.shape),
-            VOXELS_PER_CROP,
-            rng,
-        )
-        for crop in crops
-    ]
-    voxels = concatenate(samples).to(config.plan.device)
+    samples = [_sample(crop, rng) for crop in crops]
+    on_device = concatenate(samples).to(config.plan.device)
+    voxels = replace(on_device, members=overlapping_members(config))
     solver_loss = training.adapted.fit_closed_form(voxels)
     if solver_loss is not None:
         if not math.isfinite(solver_loss):
@@ -105,10 +102,24 @@ def _voxel_loss(
         batch = voxels.batch(VOXELS_PER_STEP, generator)
         logits = voxel_logits(head, batch.features)
         return segmentation_loss(
-            logits, batch.labels, loss, weights=batch.weights, progress=training.progress
+            logits,
+            batch.labels,
+            loss,
+            weights=batch.weights,
+            annotated=batch.annotated,
+            members=batch.members,
+            progress=training.progress,
         )
 
     return step_loss
+
+
+def _sample(crop: CachedCase, rng: np.random.Generator) -> VoxelSample:
+    """Samples voxels of a crop of features."""
+    origin = (0, 0, 0)
+    features = crop.read_image(origin, crop.shape)
+    labels = crop.read_label(origin, crop.shape)
+    return sample_voxels(features, labels, VOXELS_PER_CROP, rng, crop.meta.get(ANNOTATED))
 
 
 @contextmanager
@@ -125,7 +136,7 @@ def _window_loss(
 
         def step_loss(step: int) -> torch.Tensor:
             torch.manual_seed(derived_seed(config.request.seed, "dropout", step))
-            features, labels, insides = prefetcher.batch(step)
+            features, labels, insides, annotated = prefetcher.batch(step)
             # On a CPU, channels-last makes the gradient of a narrow convolution three times faster.
             windows = torch.from_numpy(features).to(device, memory_format=torch.channels_last_3d)
             with autocast(device, config.training.precision):
@@ -136,7 +147,12 @@ def _window_loss(
             ]
             reference = torch.from_numpy(labels).to(device)
             return segmentation_loss(
-                torch.stack(inner), reference, loss, progress=training.progress
+                torch.stack(inner),
+                reference,
+                loss,
+                annotated=torch.tensor(annotated, device=device) if annotated else None,
+                members=overlapping_members(config),
+                progress=training.progress,
             )
 
         yield step_loss
@@ -144,7 +160,7 @@ def _window_loss(
 
 def _windows(
     config: AdaptConfig, crops: list[CachedCase], step: int, margin: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[list[slice]]]:
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], list[list[slice]], list[list[float]]]:
     """Reads windows of random feature crops, half of them around a voxel of a structure.
 
     Args:
@@ -155,16 +171,19 @@ def _windows(
             window, as far as the crop extends.
 
     Returns:
-        Features (n, F, i, j, k), labels (n, i, j, k) of the windows without margin, and the slices
-        of each window within its features.
+        Features (n, F, i, j, k), labels (n, i, j, k) of the windows without margin, the slices of
+        each window within its features, and 1 for each structure that is annotated in it, else 0;
+        empty if all are.
     """
     rng = np.random.default_rng(derived_seed(config.request.seed, "windows", step))
+    chosen = [crops[index] for index in rng.integers(len(crops), size=config.crops_per_step)]
     windows = [
-        _window(crops[chosen], margin, rng, around_structure=index % 2 == 0)
-        for index, chosen in enumerate(rng.integers(len(crops), size=config.crops_per_step))
+        _window(crop, margin, rng, around_structure=index % 2 == 0)
+        for index, crop in enumerate(chosen)
     ]
     features, labels, insides = zip(*windows, strict=True)
-    return np.stack(features), np.stack(labels), list(insides)
+    annotated = [crop.meta[ANNOTATED] for crop in chosen if ANNOTATED in crop.meta]
+    return np.stack(features), np.stack(labels), list(insides), annotated
 
 
 def _window(
@@ -181,6 +200,6 @@ def _window(
         corner = np.clip(place - size // 2, 0, shape - size)
     start = np.clip(corner - margin, 0, shape - padded_size)
     features = crop.read_image(tuple(start), tuple(padded_size)).astype(np.float32)
-    labels = crop.read_label(tuple(corner), tuple(size)).astype(np.int64)
+    labels = as_numbers(crop.read_label(tuple(corner), tuple(size)))
     first = corner - start
     return features, labels, [*map(slice, first, first + size)]

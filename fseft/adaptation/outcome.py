@@ -12,6 +12,7 @@ from fseft.errors import FseftError
 from fseft.learn.sampling.covering_crops import covering_crops
 from fseft.learn.training.prefetch import derived_seed
 from fseft.learn.training_loop import autocast
+from fseft.volume.label_values import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,15 +63,27 @@ def training_dice(
     """
     adapted.network.eval()
     counts = np.zeros((3, len(config.labels)), np.int64)
-    for image, label in _crops(config, cached):
+    for image, label, annotation in _crops(config, cached):
         with autocast(config.plan.device, config.training.precision):
             logits = adapted.network(torch.from_numpy(image[None]).to(config.plan.device))
-        predicted = logits[0].argmax(0).cpu().numpy()
-        counts += _voxels(predicted, label[0], len(config.labels))
+        counts += _annotated_voxels(config, logits[0].float().cpu().numpy(), label[0], annotation)
     overlap, predicted_size, size = counts
     dice = 2 * overlap / np.maximum(predicted_size + size, 1)
     scores = zip(config.labels, dice.tolist(), size, strict=True)
     return {name: round(score, 4) for name, score, voxels in scores if voxels}
+
+
+def _annotated_voxels(
+    config: AdaptConfig, logits: Array, label: Array, annotation: Array | None
+) -> Array:
+    """Counts the voxels of each structure, as `_voxels`, of a crop where it is annotated."""
+    annotated = label != IGNORED
+    scores, reference = logits[:, annotated], label[annotated]
+    if config.regions:
+        voxels = _region_voxels(scores[1:] > scores[0], config.members[reference].T > 0)
+    else:
+        voxels = _voxels(scores.argmax(0), reference, len(config.labels))
+    return voxels if annotation is None else voxels * annotation[0].astype(np.int64)
 
 
 def _voxels(predicted: Array, reference: Array, structures: int) -> Array:
@@ -83,18 +96,26 @@ def _voxels(predicted: Array, reference: Array, structures: int) -> Array:
     return np.stack(counts)[:, 1:]
 
 
-def _crops(config: AdaptConfig, cached: Sequence[CachedCase]) -> Iterator[tuple[Array, Array]]:
+def _region_voxels(predicted: Array, reference: Array) -> Array:
+    """Counts the voxels of each structure, as `_voxels`, of masks (structures, voxels)."""
+    masks = (predicted & reference, predicted, reference)
+    return np.stack([np.count_nonzero(mask, axis=1) for mask in masks])
+
+
+def _crops(
+    config: AdaptConfig, cached: Sequence[CachedCase]
+) -> Iterator[tuple[Array, Array, Array | None]]:
     """Yields crops that show every structure, and more of each structure and case in turn."""
     source = crop_source(config, foreground=1.0)
     rng = np.random.default_rng(derived_seed(config.request.seed, "training-dice"))
     crops = covering_crops(source, cached, rng)
-    structures = len(config.labels)
+    structures = len(config.voxel_values)
     for number in range(min(_CROPS, 2 * structures) - len(crops)):
         case = cached[(number + number // structures) % len(cached)]
         structure = 1 + number % structures
         crops.append((case, source.start_near(case, structure, rng)))
     for case, start in crops:
-        yield source.read(case, start)
+        yield *source.read(case, start), source.annotation([case])
 
 
 def has_diverged(largest: float, losses: Sequence[float], dice: Sequence[float]) -> bool:

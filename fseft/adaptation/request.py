@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fseft.learn.training.prefetch import derived_seed
 from fseft.planning.options import plan_options
 from fseft.planning.training_step import CROPS, MIN_CROPS
@@ -12,6 +14,8 @@ from fseft.planning.training_step import CROPS, MIN_CROPS
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import numpy.typing as npt
 
     from fseft.experiment.settings import ConfiguredMethod
     from fseft.model_zoo.catalogue import FoundationModel, Weights
@@ -129,6 +133,9 @@ class AdaptConfig:
         case_contents: Content digests of the training cases, images and labels.
         image_digests: Content digests of the images of the training cases.
         scans: Voxel sizes and fields of view of the training cases.
+        partly_annotated: Training case -> the part of it that is annotated, in words.
+        annotated: Training case -> structures that it annotates; empty if all annotate all.
+        regions: Structure -> voxel values that belong to it; empty if none overlap.
     """
 
     request: AdaptRequest
@@ -142,6 +149,27 @@ class AdaptConfig:
     case_contents: tuple[str, ...] = ()
     image_digests: tuple[str, ...] = ()
     scans: ScanRange | None = None
+    partly_annotated: dict[str, str] = field(default_factory=dict)
+    annotated: dict[str, frozenset[str]] = field(default_factory=dict)
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def voxel_values(self) -> tuple[int, ...]:
+        """Values of label files that belong to structures, ascending; number 1, 2, ... of each."""
+        values = set(self.labels.values())
+        if self.regions:
+            values = set().union(*self.regions.values())
+        return tuple(sorted(values))
+
+    @property
+    def members(self) -> npt.NDArray[np.float32]:
+        """Whether voxels of each number, 0 for the background, belong to each structure."""
+        values = (0, *self.voxel_values)
+        columns = []
+        for name, value in self.labels.items():
+            part = self.regions.get(name, (value,))
+            columns.append(np.isin(values, part))
+        return np.stack(columns, axis=1).astype(np.float32)
 
     @property
     def training(self) -> TrainingConfig:

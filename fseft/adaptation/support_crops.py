@@ -90,7 +90,7 @@ def crop_source(
         margin: Voxels to read beyond each side of a crop.
     """
     preprocessing = config.plan.preprocessing
-    classes = {value: index for index, value in enumerate(config.labels.values(), start=1)}
+    classes = {value: number for number, value in enumerate(config.voxel_values, start=1)}
     return CropSource(
         preprocessing.patch_size,
         preprocessing.intensity,
@@ -99,4 +99,8 @@ def crop_source(
         foreground,
         margin,
         preprocessing.padding,
+        {
+            case: [float(name in names) for name in config.labels]
+            for case, names in config.annotated.items()
+        },
     )

@@ -15,6 +15,7 @@ from fseft.adaptation.feature_training import feature_losses, is_pointwise, outp
 from fseft.adaptation.outcome import LEARNED_DICE
 from fseft.adaptation.support_crops import SupportCrops, crop_source
 from fseft.learn.networks.heads import initialise_to_frequencies
+from fseft.learn.sampling.patch_sampler import class_frequencies
 from fseft.learn.training.losses import load_loss
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.learn.training.memory_format import to_device
@@ -203,12 +204,11 @@ def _initialise_new_rows(
     """Starts the rows of the head that no class of the model matches at the class frequencies."""
     source = crop_source(config, foreground=config.training.foreground_fraction)
     rng = np.random.default_rng(derived_seed(config.request.seed, "frequencies"))
-    labels = source.draw(cached, len(cached), rng).labels.ravel()
-    counts = np.bincount(labels, minlength=1 + len(config.labels))
-    frequencies = counts / counts.sum()
+    crops = source.draw(cached, len(cached), rng)
+    frequencies = class_frequencies(crops, config.members)
     new = [row for row, name in enumerate(config.labels, start=1) if name not in config.matched]
     head = output_head(architecture, network)
-    initialise_to_frequencies(head, new, frequencies.tolist())
+    initialise_to_frequencies(head, new, frequencies)
 
 
 def _image_batches(crops_of: SupportCrops, device: str) -> Iterator[torch.Tensor]:

@@ -56,6 +56,9 @@ def adapt(
     workers: Workers = 1,
     strict: bool = False,
     reader: str = "",
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
+    missing_label: str = "absent",
     overwrite: bool = False,
     reporters: Sequence[str] = (),
     cross_validate: bool = False,
@@ -94,6 +97,11 @@ def adapt(
         workers: Processes that preprocess, or the address of a dask scheduler.
         strict: Refuse images without a label, labels without an image, and unused files.
         reader: Name of the reader; empty for the one that detects the layout.
+        ignore_label: Value of voxels that do not count; None for what the dataset declares.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices; "all" counts them as background.
+        missing_label: Meaning of a structure that a label file does not contain: "absent", or
+            "unannotated", which leaves it out of the loss in this case.
         overwrite: Discard an existing run and start over.
         reporters: Names of additional reporters.
         cross_validate: Also score by cross-validation within the k cases, with one more training
@@ -115,11 +123,18 @@ def adapt(
     from fseft.adaptation.request import AdaptRequest
 
     place = as_workspace(workspace)
-    data = as_dataset(dataset, strict=strict, reader=reader)
+    data = as_dataset(
+        dataset,
+        strict=strict,
+        reader=reader,
+        ignore_label=ignore_label,
+        annotated_slices=annotated_slices,
+        missing_label=missing_label,
+    )
     structures, pool = as_selection("labels", labels), as_selection("cases", cases)
     fingerprint = partial(_measure, data, place, workers, callbacks)
     entry, count, decisions = _with_defaults(model, k, fingerprint, place, structures, pool, device)
-    merged = _merged(config, training, {**(settings or {}), **more_settings})
+    merged = _merged(config, training, settings, more_settings)
     methods = _methods(method, entry, merged, decoder, bottleneck)
     folder = place.run(data.name, entry.name, method, count, seed)
     request = AdaptRequest(
@@ -136,7 +151,7 @@ def adapt(
         patch_size=patch_size,
         minutes=minutes,
         half=fp16,
-        output=folder if output is None else Path(output),
+        output=Path(output or folder),
         memory_bytes=memory_bytes,
         device=device,
         workers=workers,
@@ -179,13 +194,17 @@ def _adapt(
 
 
 def _merged(
-    config: Config | None, training: TrainingConfig | None, settings: Mapping[str, Any]
+    config: Config | None,
+    training: TrainingConfig | None,
+    settings: Mapping[str, Any] | None,
+    keywords: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Returns all settings of method and training; single ones take precedence."""
     return {
         **(config.model_dump(exclude_unset=True) if config else {}),
         **(training.model_dump(exclude_unset=True) if training else {}),
-        **settings,
+        **(settings or {}),
+        **keywords,
     }
 
 

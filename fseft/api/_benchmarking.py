@@ -45,6 +45,9 @@ def benchmark(
     workers: Workers = 1,
     strict: bool = False,
     reader: str = "",
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
+    missing_label: str = "absent",
     overwrite: bool = False,
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
@@ -75,6 +78,11 @@ def benchmark(
         workers: Processes, one trial each, or the address of a dask scheduler.
         strict: Refuse images without a label, labels without an image, and unused files.
         reader: Name of the reader; empty for the one that detects the layout.
+        ignore_label: Value of voxels that do not count; None for what the dataset declares.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices; "all" counts them as background.
+        missing_label: Meaning of a structure that a label file does not contain: "absent", or
+            "unannotated", which leaves it out of the loss in this case.
         overwrite: Discard existing runs and start over.
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the trials.
@@ -95,7 +103,14 @@ def benchmark(
     request = BenchmarkRequest(
         models=tuple(as_model(model, place) for model in as_selection("models", models)),
         methods=_configured_methods(names, settings or {}),
-        dataset=as_dataset(dataset, strict=strict, reader=reader),
+        dataset=as_dataset(
+            dataset,
+            strict=strict,
+            reader=reader,
+            ignore_label=ignore_label,
+            annotated_slices=annotated_slices,
+            missing_label=missing_label,
+        ),
         output=Path(output),
         ks=tuple(ks),
         seeds=tuple(seeds),

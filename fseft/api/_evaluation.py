@@ -26,6 +26,8 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     structures: Sequence[str] | None = None,
     label_values: Mapping[str, int] | None = None,
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
     tolerance_mm: float = 2.0,
     include_training: bool = False,
     output: str | Path | None = None,
@@ -40,6 +42,10 @@ def evaluate(
         metrics: Names of metrics; None for Dice, NSD, HD95 and volume difference.
         structures: Names of the structures to score; None for all.
         label_values: Structure -> value in the labels; None for what their `dataset.json` says.
+        ignore_label: Value of voxels in the labels that are not scored; None for what their
+            `dataset.json` says.
+        annotated_slices: "auto" does not score slices without any label, in cases that are drawn in
+            single slices; "all" counts them as background.
         tolerance_mm: Surface deviation that the normalised surface Dice accepts.
         include_training: Also score cases that the adapter was trained on.
         output: Folder for `metrics.json` and `metrics.csv`; None to write no file.
@@ -67,7 +73,13 @@ def evaluate(
     if output is not None:
         require_folder(Path(output))
     selected = select_metrics(as_selection("metrics", metrics) or DEFAULT_METRICS)
-    matched = match_files(Path(predictions), Path(labels), values=dict(label_values or {}))
+    matched = match_files(
+        Path(predictions),
+        Path(labels),
+        values=dict(label_values or {}),
+        ignore_label=ignore_label,
+        annotated_slices=annotated_slices,
+    )
     for message in _assumptions(matched):
         logger.warning("%s", message)
     result = run.evaluate(

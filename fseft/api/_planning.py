@@ -21,13 +21,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def read_dataset(folder: str | Path, *, strict: bool = False, reader: str = "") -> Dataset:
+def read_dataset(
+    folder: str | Path,
+    *,
+    strict: bool = False,
+    reader: str = "",
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
+    missing_label: str = "absent",
+) -> Dataset:
     """Lists the cases and structures of a dataset; no image is opened.
 
     Args:
         folder: The folder, in a layout that a reader detects.
         strict: Refuse images without a label, labels without an image, and unused files.
         reader: Name of the reader; empty for the one that detects the layout.
+        ignore_label: Value of voxels that do not count; None for what the dataset declares.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices; "all" counts them as background.
+        missing_label: Meaning of a structure that a label file does not contain: "absent", or
+            "unannotated".
 
     Raises:
         FseftError: The folder is missing, of an unknown layout, or broken.
@@ -36,7 +49,14 @@ def read_dataset(folder: str | Path, *, strict: bool = False, reader: str = "") 
         >>> read_dataset("livers").labels  # doctest: +SKIP
         {'liver': 1, 'tumour': 2}
     """
-    return as_dataset(folder, strict=strict, reader=reader)
+    return as_dataset(
+        folder,
+        strict=strict,
+        reader=reader,
+        ignore_label=ignore_label,
+        annotated_slices=annotated_slices,
+        missing_label=missing_label,
+    )
 
 
 def describe_dataset(
@@ -88,6 +108,9 @@ def plan(
     workers: Workers = 1,
     strict: bool = False,
     reader: str = "",
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
+    missing_label: str = "absent",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> tuple[Fingerprint, Plan]:
@@ -107,6 +130,11 @@ def plan(
         workers: Processes, or the address of a dask scheduler.
         strict: Refuse images without a label, labels without an image, and unused files.
         reader: Name of the reader; empty for the one that detects the layout.
+        ignore_label: Value of voxels that do not count; None for what the dataset declares.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices; "all" counts them as background.
+        missing_label: Meaning of a structure that a label file does not contain: "absent", or
+            "unannotated".
         workspace: Folder for fingerprints and plans.
         callbacks: Observe the progress.
 
@@ -123,7 +151,14 @@ def plan(
 
     place = as_workspace(workspace)
     fingerprint, decided = make_plan(
-        as_dataset(dataset, strict=strict, reader=reader),
+        as_dataset(
+            dataset,
+            strict=strict,
+            reader=reader,
+            ignore_label=ignore_label,
+            annotated_slices=annotated_slices,
+            missing_label=missing_label,
+        ),
         as_model(model, place),
         place,
         plan_options(
@@ -154,6 +189,8 @@ def preprocess(
     workers: Workers = 1,
     strict: bool = False,
     reader: str = "",
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> Preprocessed:
@@ -170,6 +207,9 @@ def preprocess(
         workers: Processes, or the address of a dask scheduler.
         strict: Refuse images without a label, labels without an image, and unused files.
         reader: Name of the reader; empty for the one that detects the layout.
+        ignore_label: Value of voxels that do not count; None for what the dataset declares.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices; "all" counts them as background.
         workspace: Folder for fingerprint and cache, with the plan.
         callbacks: Observe the progress.
 
@@ -183,7 +223,16 @@ def preprocess(
     from fseft.planning.options import plan_options
     from fseft.planning.plan import make_plan
 
-    place, data = as_workspace(workspace), as_dataset(dataset, strict=strict, reader=reader)
+    place, data = (
+        as_workspace(workspace),
+        as_dataset(
+            dataset,
+            strict=strict,
+            reader=reader,
+            ignore_label=ignore_label,
+            annotated_slices=annotated_slices,
+        ),
+    )
     _, decided = make_plan(
         data,
         as_model(model, place),

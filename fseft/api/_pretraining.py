@@ -31,6 +31,8 @@ def pretrain(
     settings: Mapping[str, Any] | None = None,
     strict: bool = False,
     reader: str = "",
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
     device: str = "auto",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
@@ -54,6 +56,9 @@ def pretrain(
             hyper-parameters of the architecture.
         strict: Refuse images without a label, labels without an image, and unused files.
         reader: Name of the reader of all datasets; empty for the ones that detect their layouts.
+        ignore_label: Value of voxels that do not count; None for what the dataset declares.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices; "all" counts them as background.
         device: "auto", "cpu" or "cuda".
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the epochs.
@@ -73,8 +78,8 @@ def pretrain(
     from fseft.experiment.devices import select_device
     from fseft.experiment.settings import training_config
     from fseft.learn.training.distributed import init_process_group
+    from fseft.planning.label_presence import check_missing_label
     from fseft.pretraining.configure import DEFAULT_TRAINING, PretrainRequest, split_settings
-    from fseft.pretraining.label_presence import check_missing_label
     from fseft.pretraining.run import pretrain as run_pretraining
 
     names = [field.name for field in fields(PretrainRequest)]
@@ -89,7 +94,16 @@ def pretrain(
 
     def resolve() -> PretrainRequest:
         return PretrainRequest(
-            datasets=tuple(as_dataset(entry, strict=strict, reader=reader) for entry in entries),
+            datasets=tuple(
+                as_dataset(
+                    entry,
+                    strict=strict,
+                    reader=reader,
+                    ignore_label=ignore_label,
+                    annotated_slices=annotated_slices,
+                )
+                for entry in entries
+            ),
             name=name,
             init=as_initial_weights(init, place),
             architecture=architecture,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from fseft.errors import FseftError, did_you_mean
 from fseft.inference.adapter import Adapter
 from fseft.model_zoo.catalogue import FoundationModel, find_model, model_names
-from fseft.planning.dataset_reading import read_dataset
+from fseft.planning.dataset_reading import read_dataset, with_annotation
 from fseft.schemas import Dataset
 from fseft.temporaries import remove_leftovers
 from fseft.workspace import Workspace, model_cache
@@ -31,20 +31,40 @@ def as_workspace(workspace: WorkspaceLike) -> Workspace:
     return resolved
 
 
-def as_dataset(dataset: DatasetLike, *, strict: bool = False, reader: str = "") -> Dataset:
+def as_dataset(
+    dataset: DatasetLike,
+    *,
+    strict: bool = False,
+    reader: str = "",
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
+    missing_label: str = "absent",
+) -> Dataset:
     """Reads a dataset folder; see `fseft.planning.dataset_reading.read_dataset`.
 
     Args:
-        dataset: Folder of the dataset, or the dataset itself, which is returned unchanged.
+        dataset: Folder of the dataset, or the dataset itself, which is not read again.
         strict: Refuse incomplete cases and unused files, instead of warning.
         reader: Name of the reader; empty for the one that detects the layout.
+        ignore_label: Value of voxels that do not count; None for what the dataset declares.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices.
+        missing_label: Meaning of a structure that a label file does not contain, "absent" or
+            "unannotated".
 
     Raises:
         FseftError: As for `read_dataset`.
     """
     if isinstance(dataset, Dataset):
-        return dataset
-    return read_dataset(Path(dataset), strict=strict, reader=reader)
+        return with_annotation(dataset, ignore_label, annotated_slices, missing_label)
+    return read_dataset(
+        Path(dataset),
+        strict=strict,
+        reader=reader,
+        ignore_label=ignore_label,
+        annotated_slices=annotated_slices,
+        missing_label=missing_label,
+    )
 
 
 def as_model(model: ModelLike, workspace: Workspace) -> FoundationModel:

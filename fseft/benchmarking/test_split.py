@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from fseft.errors import FseftError, did_you_mean, pluralise
 from fseft.evaluation.matching import ReferenceLabels, read_references
 from fseft.inference.scan_files import gather_scans
-from fseft.volume.fingerprint import read_case, read_case_labels
+from fseft.planning.label_presence import incomplete_annotations
+from fseft.schemas import FULLY_ANNOTATED
+from fseft.volume.case_files import read_case, read_case_labels
 from fseft.volume.geometry import geometry_mismatch, reorient
 from fseft.volume.image import (
     content_digest,
@@ -83,12 +85,33 @@ def hold_out(
         labels[name] = _label_map(by_name[name], dataset.channels, converted)
     excluded = {*chosen, *_duplicates(chosen, fingerprint)}
     contents = {case.name: case.content for case in fingerprint.cases}
+    references = _held_out_references(dataset, fingerprint, labels)
     return TestSplit(
         scans={name: by_name[name].images for name in chosen},
-        references=ReferenceLabels(labels, dict(dataset.labels)),
+        references=references,
         pool=_remaining(pool, excluded, k, len(chosen)),
-        key=digest([(name, contents[name]) for name in chosen], dataset.labels),
+        key=digest(
+            [(name, contents[name]) for name in chosen], dataset.labels, *_lists(references)
+        ),
     )
+
+
+def _held_out_references(
+    dataset: Dataset, fingerprint: Fingerprint, files: dict[str, Path]
+) -> ReferenceLabels:
+    """Returns the labels of cases of a dataset, with what they annotate."""
+    drawn = [name for name, structure in fingerprint.classes.items() if structure.cases]
+    annotated = incomplete_annotations(dataset, fingerprint, files, drawn)
+    regions = dict(dataset.regions)
+    return ReferenceLabels(files, dict(dataset.labels), dataset.annotation, regions, annotated)
+
+
+def _lists(references: ReferenceLabels) -> list[dict[str, list[str]]]:
+    """Returns the annotated structures of each case; nothing if all annotate all."""
+    lists = {}
+    for case, names in references.annotated.items():
+        lists[case] = sorted(names)
+    return [lists] if lists else []
 
 
 def _labelled(fingerprint: Fingerprint) -> list[str]:
@@ -167,7 +190,11 @@ def external(
         scans,
         replace(references, files=files),
         pool=_remaining(pool, scored, k, len(scans)),
-        key=digest(contents, references.values, references.ignore_value),
+        key=digest(
+            contents,
+            references.values,
+            *_rules(references),
+        ),
         unmatched=tuple(sorted(all_scans.keys() ^ references.files.keys())),
     )
 
@@ -186,12 +213,25 @@ def _with_label(
 def _references(labels: Path, dataset: Dataset, structures: Collection[str]) -> ReferenceLabels:
     """Reads the reference labels, with their own structures or those of the dataset."""
     references = read_references(labels.absolute())
-    values = dict(dataset.labels) if references.values is None else references.values
+    values = references.values
+    if values is None:
+        values = dict(dataset.labels)
+        references = replace(
+            references, annotation=dataset.annotation, regions=dict(dataset.regions)
+        )
     for name in structures:
         if name not in values:
             message = f"the labels have no structure {name!r}"
             raise FseftError(message, file=labels, hint=did_you_mean(name, list(values)))
     return replace(references, values=values)
+
+
+def _rules(references: ReferenceLabels) -> list[object]:
+    """Returns what the scores depend on of the voxels that count, and of regions."""
+    annotation = references.annotation
+    others = annotation.model_dump(exclude={"ignore"}, exclude_defaults=True)
+    parts = (others, references.regions)
+    return [annotation.ignore, *(part for part in parts if part)]
 
 
 def _check_scan(name: str, scan: tuple[Path, ...], label: Path, channels: int) -> str:
@@ -226,7 +266,8 @@ def _remaining(
 def _label_map(case: Case, channels: Sequence[str], converted: Path) -> Path:
     """Returns the label map of a case; written to `converted` if its labels are masks or slices."""
     if isinstance(case.label, dict) or case.label is None or case.label.is_dir():
-        labels = read_case_labels(case, read_case(case, channels))
+        stored = case.model_copy(update={"annotation": FULLY_ANNOTATED})
+        labels = read_case_labels(stored, read_case(case, channels))
         write_labels(converted, labels.array[0], labels.geometry)
         return converted
     return case.label.absolute()

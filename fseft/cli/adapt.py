@@ -18,6 +18,7 @@ from fseft.cli.console import (
     show_lines,
     show_table,
 )
+from fseft.cli.formatting import named_parts
 from fseft.cli.options import (
     DATA,
     MODEL,
@@ -25,14 +26,17 @@ from fseft.cli.options import (
     PLAN,
     SCORING,
     TRAINING,
+    AnnotatedSlices,
     Cluster,
     Crops,
     DatasetFolder,
     Device,
+    IgnoreLabel,
     Json,
     Labels,
     Memory,
     Minutes,
+    MissingLabel,
     Patch,
     Reader,
     Seed,
@@ -189,6 +193,9 @@ def adapt(
     cluster: Cluster = "",
     strict: Strict = False,
     reader: Reader = "",
+    ignore_label: IgnoreLabel = None,
+    annotated_slices: AnnotatedSlices = "all",
+    missing_label: MissingLabel = "absent",
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -255,8 +262,11 @@ def adapt(
             workers=cluster or workers,
             strict=strict,
             reader=reader,
+            ignore_label=ignore_label,
+            annotated_slices=annotated_slices,
+            missing_label=missing_label,
             overwrite=overwrite,
-            reporters=tuple(reporter or ()),
+            reporters=reporter or (),
             cross_validate=cross_validate,
             folds=folds,
             workspace=workspace,
@@ -298,6 +308,7 @@ class _AdaptCallbacks(ConsoleCallbacks):
             return
         lines = {
             "training cases": ", ".join(config.support.cases),
+            "annotated": named_parts(config.partly_annotated),
             "structures": _shown_structures(config),
             **_shown_decisions(config),
             "method": method_reason(config.request.selection),

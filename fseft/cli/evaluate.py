@@ -10,7 +10,9 @@ import typer
 from fseft.cli.options import (
     COMPUTE,
     DATA,
+    AnnotatedSlices,
     Cluster,
+    IgnoreLabel,
     Json,
     Metrics,
     Tolerance,
@@ -57,6 +59,8 @@ def evaluate(
             rich_help_panel=DATA,
         ),
     ] = "",
+    ignore_label: IgnoreLabel = None,
+    annotated_slices: AnnotatedSlices = "all",
     include_training: Annotated[
         bool,
         typer.Option(
@@ -103,6 +107,8 @@ def evaluate(
         metrics=names(metrics),
         structures=names(structures),
         label_values=named_values("--values", label_values),
+        ignore_label=ignore_label,
+        annotated_slices=annotated_slices,
         tolerance_mm=parse_tolerance(tolerance),
         include_training=include_training,
         output=folder,

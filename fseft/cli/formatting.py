@@ -17,6 +17,28 @@ _WORDS: dict[Any, str] = {
 }
 
 
+def named_parts(parts: Mapping[str, str], limit: int = 20) -> str:
+    """Formats a remark on each of some cases; equal ones once, the rest as a count.
+
+    Args:
+        parts: Case -> remark.
+        limit: Largest number of cases that are named.
+
+    Examples:
+        >>> named_parts({"a": "7 of 34 slices", "b": "7 of 34 slices", "c": "9 of 36 slices"})
+        'a, b (7 of 34 slices), c (9 of 36 slices)'
+        >>> named_parts({"a": "some", "b": "some", "c": "all"}, limit=1)
+        'a (some) and 2 more'
+    """
+    named = dict(list(parts.items())[:limit])
+    cases: dict[str, list[str]] = {}
+    for case, part in named.items():
+        cases.setdefault(part, []).append(case)
+    text = ", ".join(f"{', '.join(names)} ({part})" for part, names in cases.items())
+    more = len(parts) - len(named)
+    return f"{text} and {more} more" if more else text
+
+
 def format_type(annotation: Any) -> str:
     """Formats the type of a setting: the choices of a literal, `list of ...`, or a word.
 

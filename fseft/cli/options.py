@@ -49,6 +49,31 @@ Reader = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+IgnoreLabel = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Value of the voxels in label files that do not count, neither as background nor as a "
+        'structure. Default: "ignore" in dataset.json.',
+        rich_help_panel=DATA,
+    ),
+]
+AnnotatedSlices = Annotated[
+    Literal["all", "auto"],
+    typer.Option(
+        help="auto: in cases that are drawn in single slices, such as every fifth one, slices "
+        "without any label do not count; all: they are background.",
+        rich_help_panel=DATA,
+    ),
+]
+MissingLabel = Annotated[
+    Literal["absent", "unannotated"],
+    typer.Option(
+        help="Meaning of a structure that the label file of a case does not contain; with "
+        "unannotated, it does not count in this case.",
+        rich_help_panel=DATA,
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

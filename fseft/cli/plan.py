@@ -9,15 +9,19 @@ import typer
 
 from fseft.cli import console
 from fseft.cli.console import ConsoleCallbacks
+from fseft.cli.formatting import named_parts
 from fseft.cli.options import (
     PLAN,
+    AnnotatedSlices,
     Cluster,
     Crops,
     DatasetFolder,
     Device,
+    IgnoreLabel,
     Json,
     Memory,
     Minutes,
+    MissingLabel,
     Model,
     Patch,
     Reader,
@@ -61,6 +65,9 @@ def plan(
     cluster: Cluster = "",
     strict: Strict = False,
     reader: Reader = "",
+    ignore_label: IgnoreLabel = None,
+    annotated_slices: AnnotatedSlices = "all",
+    missing_label: MissingLabel = "absent",
     as_json: Json = False,
 ) -> None:
     """Measure a dataset (fingerprint), and plan its preprocessing for a model.
@@ -95,6 +102,9 @@ def plan(
         workers=cluster or workers,
         strict=strict,
         reader=reader,
+        ignore_label=ignore_label,
+        annotated_slices=annotated_slices,
+        missing_label=missing_label,
         workspace=workspace,
         callbacks=ConsoleCallbacks(),
     )
@@ -120,11 +130,33 @@ def _show(fingerprint: Fingerprint, decided: Plan) -> None:
             rows,
             right=("label", "cases", "median ml"),
         )
+    if decided.annotated:
+        _show_annotation(fingerprint, decided)
     decisions = [
         (decision.name, decision.value, "; rejected: ".join((decision.reason, *decision.rejected)))
         for decision in decided.decisions
     ]
     console.show_table(("decision", "value", "reason"), decisions)
+
+
+MAX_CASES = 40
+"""Cases in the table of annotated structures; all are in the plan."""
+
+
+def _show_annotation(fingerprint: Fingerprint, decided: Plan) -> None:
+    """Prints which structures each case shows (in ml), lacks (-) or does not annotate (?)."""
+    structures = [name for name, structure in fingerprint.classes.items() if structure.cases]
+    volumes = {case.name: case.volumes_mm3 for case in fingerprint.cases}
+    rows = [
+        (
+            case,
+            *(_ml(volumes[case].get(name)) if name in annotated else "?" for name in structures),
+        )
+        for case, annotated in decided.annotated.items()
+    ]
+    console.show_table(("case", *structures), rows[:MAX_CASES], right=structures)
+    more = f"; {len(rows) - MAX_CASES} more cases are in the plan" if rows[MAX_CASES:] else ""
+    console.show_paragraph(f"Volumes in ml; –: absent; ?: not annotated, no part of the loss{more}")
 
 
 def _summary(fingerprint: Fingerprint, axes: str) -> Iterator[str]:
@@ -136,6 +168,8 @@ def _summary(fingerprint: Fingerprint, axes: str) -> Iterator[str]:
     channels = ", ".join(fingerprint.channels)
     counts = f"{len(cases)} cases, {labelled} with structures"
     yield f"{fingerprint.dataset} ({fingerprint.reader}): {counts}"
+    if parts := fingerprint.partly_annotated():
+        yield f"annotated: {named_parts(parts)}"
     yield f"modality {modality_name(fingerprint.modality)}, channels {channels}"
     shapes = [permute_to_orientation(case.shape, case.orientation, axes) for case in cases]
     spacings = [permute_to_orientation(case.spacing_mm, case.orientation, axes) for case in cases]

@@ -7,9 +7,11 @@ from pathlib import Path
 from fseft.cli import console
 from fseft.cli.console import ConsoleCallbacks
 from fseft.cli.options import (
+    AnnotatedSlices,
     Cluster,
     DatasetFolder,
     Device,
+    IgnoreLabel,
     Json,
     Memory,
     Model,
@@ -29,6 +31,8 @@ def preprocess(
     workspace: Workspace = Path(),
     strict: Strict = False,
     reader: Reader = "",
+    ignore_label: IgnoreLabel = None,
+    annotated_slices: AnnotatedSlices = "all",
     device: Device = "auto",
     memory: Memory = "",
     as_json: Json = False,
@@ -54,6 +58,8 @@ def preprocess(
         workers=cluster or workers,
         strict=strict,
         reader=reader,
+        ignore_label=ignore_label,
+        annotated_slices=annotated_slices,
         workspace=workspace,
         callbacks=ConsoleCallbacks(),
     )

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fseft import dataset_json
+from fseft.dataset_json import DeclaredLabels, with_rules
 from fseft.errors import FseftError
 from fseft.inference.index import INDEX, adapter_hashes, is_described, read_index
+from fseft.schemas import FULLY_ANNOTATED
 from fseft.volume.image_files import IMAGE_SUFFIXES, case_name, is_image
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from fseft.schemas import Predictions
+    from fseft.schemas import Annotation, Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,9 @@ class MatchedCases:
         without_label: Cases that have a prediction only.
         prediction_labels: Voxel value of each structure in the predictions; None: not described.
         reference_labels: Voxel value of each structure in the references; None: not described.
-        ignore_value: Reference value of the voxels to exclude from scoring.
+        annotation: Which voxels of the references count.
+        regions: Structure -> voxel values that belong to it in the references, if they overlap.
+        annotated: Case -> structures that its reference annotates; empty if all annotate all.
         training_cases: Cases that the adapters were trained on.
         adapters: Path of each adapter that predicted, by its sha256.
         mixed_adapters: Whether cases were predicted by different adapters.
@@ -43,7 +47,9 @@ class MatchedCases:
     without_label: tuple[str, ...]
     prediction_labels: dict[str, int] | None
     reference_labels: dict[str, int] | None
-    ignore_value: int | None
+    annotation: Annotation = FULLY_ANNOTATED
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    annotated: dict[str, frozenset[str]] = field(default_factory=dict)
     training_cases: tuple[str, ...] = ()
     adapters: dict[str, str] = field(default_factory=dict)
     mixed_adapters: bool = False
@@ -71,30 +77,54 @@ class ReferenceLabels:
     Attributes:
         files: Label map of each case.
         values: Voxel value of each structure; None: not described.
-        ignore_value: Value of the voxels to exclude from scoring.
+        annotation: Which voxels count.
+        regions: Structure -> voxel values that belong to it, if structures overlap.
+        annotated: Case -> structures that its label map annotates; empty if all annotate all.
     """
 
     files: dict[str, Path]
     values: dict[str, int] | None
-    ignore_value: int | None = None
+    annotation: Annotation = FULLY_ANNOTATED
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    annotated: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
-def read_references(labels: Path, values: Mapping[str, int] | None = None) -> ReferenceLabels:
+def read_references(
+    labels: Path,
+    values: Mapping[str, int] | None = None,
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
+) -> ReferenceLabels:
     """Finds the label maps in a folder, and their structures in `dataset.json` in or above it.
 
     Args:
         labels: A folder of label files, or one file.
         values: Voxel value of each structure; overrides `dataset.json`.
+        ignore_label: Value of voxels that do not count; overrides `dataset.json`.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices.
 
     Raises:
         FseftError: No label files, two files of one case, or an invalid `dataset.json`.
     """
-    names, ignore_value = _reference_names(labels)
-    return ReferenceLabels(_label_files(labels), dict(values) if values else names, ignore_value)
+    files = _label_files(labels)
+    declared = _declared_labels(labels)
+    structures = declared.structures if declared else None
+    regions = declared.regions if declared else {}
+    if values:
+        structures, regions = dict(values), {}
+    stated = declared.annotation if declared else FULLY_ANNOTATED
+    annotation = with_rules(stated, structures or {}, ignore_label, annotated_slices)
+    return ReferenceLabels(files, structures, annotation, regions)
 
 
 def match_files(
-    predictions: Path, labels: Path, *, values: Mapping[str, int] | None = None
+    predictions: Path,
+    labels: Path,
+    *,
+    values: Mapping[str, int] | None = None,
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
 ) -> MatchedCases:
     """Matches predictions and references by case name; two single files match whatever their names.
 
@@ -105,13 +135,15 @@ def match_files(
         predictions: A folder of label files, or one file.
         labels: A folder of reference label files, or one file.
         values: Voxel value of each structure in the references; overrides `dataset.json`.
+        ignore_label: As for `read_references`.
+        annotated_slices: As for `read_references`.
 
     Raises:
         FseftError: The arguments are swapped, no case is on both sides, a case has two files, or a
             description is invalid.
     """
     _check_order(predictions, labels)
-    references = read_references(labels, values)
+    references = read_references(labels, values, ignore_label, annotated_slices)
     files = _label_files(predictions)
     if predictions.is_file() and labels.is_file():
         files = dict(zip(references.files, files.values(), strict=True))
@@ -147,7 +179,9 @@ def _match(
         without_label=tuple(case for case in predictions if case not in cases),
         prediction_labels=None,
         reference_labels=references.values,
-        ignore_value=references.ignore_value,
+        annotation=references.annotation,
+        regions=references.regions,
+        annotated=references.annotated,
     )
     index = read_index(folder / INDEX)
     return matched if index is None else _with_index(matched, index)
@@ -238,25 +272,22 @@ def _listed(cases: Mapping[str, Path]) -> str:
     return f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
-def _reference_names(labels: Path) -> tuple[dict[str, int] | None, int | None]:
-    """Returns structures and ignore value of `dataset.json`; None without such a file."""
+def _declared_labels(labels: Path) -> DeclaredLabels | None:
+    """Returns what `dataset.json` says of the labels; None without such a file."""
     folder = _folder_of(labels)
     # The folder may be a link: its own parent goes before the parent of its target.
     for parent in (folder, folder.absolute().parent, folder.resolve().parent):
         content = dataset_json.read_declaration(parent)
         if content:
-            return _label_values(content, parent / dataset_json.NAME)
-    return None, None
+            return _labels_in(content, parent / dataset_json.NAME)
+    return None
 
 
-def _label_values(
-    content: Mapping[str, JsonValue], path: Path
-) -> tuple[dict[str, int], int | None]:
-    """Returns voxel values by name, and the ignore value, of nnU-Net or the Decathlon."""
+def _labels_in(content: Mapping[str, JsonValue], path: Path) -> DeclaredLabels:
+    """Returns structures, and which voxels count, of nnU-Net or the Decathlon."""
     labels = content.get("labels")
     if not isinstance(labels, dict):
         raise FseftError('has no object "labels"', file=path, hint="Repair or delete it.")
     if dataset_json.is_decathlon(labels):
-        return dataset_json.decathlon_labels(labels, path), None
-    values = dataset_json.nnunet_labels(labels, path)
-    return values, values.pop(dataset_json.IGNORE, None)
+        return DeclaredLabels(dataset_json.decathlon_labels(labels, path))
+    return dataset_json.nnunet_labels(labels, path, content.get("regions_class_order"))

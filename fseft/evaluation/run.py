@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from fseft.inference.index import METRICS
 from fseft.metrics.scores import Scores, StructureScore, aggregate_scores, to_csv
 from fseft.metrics.scoring import score_case
 from fseft.metrics.selection import metric_provenance, select_metrics
-from fseft.schemas import Provenance  # noqa: TC001 - pydantic reads the annotations
+from fseft.schemas import FULLY_ANNOTATED, Annotation, Provenance
 from fseft.volume._logging import warn_once
+from fseft.volume.annotation import is_annotated, mark_unannotated
 from fseft.volume.geometry import geometry_mismatch, reorient, shear_degrees
 from fseft.volume.image import Volume, read_labels
-from fseft.volume.label_values import present_values, translate
+from fseft.volume.label_values import UNANNOTATED, present_values, translate
 from fseft.volume.shear import MAX_DEGREES
 
 if TYPE_CHECKING:
@@ -63,11 +65,18 @@ class Structure:
         name: Name of the structure.
         predicted: Its value in the predictions.
         reference: Its value in the references.
+        region: All values that belong to it in the references, if structures overlap.
     """
 
     name: str
     predicted: int
     reference: int
+    region: tuple[int, ...] = ()
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All values that belong to it in the references."""
+        return self.region or (self.reference,)
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class _Options:
     """Options of the scoring, the same for all cases."""
 
     structures: tuple[Structure, ...]
-    ignore_value: int | None
+    annotation: Annotation
     tolerance_mm: float
     metrics: tuple[MetricSpec, ...]
 
@@ -116,7 +125,7 @@ def evaluate(
     """Scores the matched cases.
 
     Structures are matched by name if both sides name them, otherwise by voxel value. If neither
-    side does, they are called `class_<value>`. Voxels with the ignore value are excluded from both
+    side does, they are called `class_<value>`. Voxels that are not annotated are excluded from both
     sides.
 
     Args:
@@ -141,12 +150,14 @@ def evaluate(
     common = _common_structures(matched, workers)
     options = _Options(
         _select_structures(common, structures),
-        matched.ignore_value,
+        matched.annotation,
         tolerance_mm,
         tuple(metrics) or select_metrics(),
     )
     tasks = {
-        case: ScoringTask(prediction.absolute(), label.absolute(), options)
+        case: ScoringTask(
+            prediction.absolute(), label.absolute(), _annotated_options(options, matched, case)
+        )
         for case, (prediction, label) in matched.cases.items()
     }
     with callbacks.progress("evaluate", len(tasks)) as advance:
@@ -186,6 +197,15 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
     return document, table
 
 
+def _annotated_options(options: _Options, matched: MatchedCases, case: str) -> _Options:
+    """Returns the options with the structures that the reference of a case annotates."""
+    if case not in matched.annotated:
+        return options
+    annotated = matched.annotated[case]
+    structures = tuple(entry for entry in options.structures if entry.name in annotated)
+    return replace(options, structures=structures)
+
+
 def _default_workers(matched: MatchedCases) -> int:
     return 1 if len(matched.cases) < _MIN_PARALLEL_CASES else parallel.default_workers()
 
@@ -198,7 +218,7 @@ def _common_structures(matched: MatchedCases, workers: Workers) -> tuple[Structu
     reference = reference or predicted or {}
     predicted = reference if predicted is None else predicted
     common = tuple(
-        Structure(name, predicted[name], value)
+        Structure(name, predicted[name], value, matched.regions.get(name, ()))
         for name, value in reference.items()
         if name in predicted
     )
@@ -217,7 +237,8 @@ def _unnamed_structures(matched: MatchedCases, workers: Workers) -> dict[str, in
     files = {}
     for case, (_, label) in matched.cases.items():
         files[case] = label.absolute()
-    values_by_case = parallel.map_cases(_values, files, workers=workers)
+    function = partial(_values, annotation=matched.annotation)
+    values_by_case = parallel.map_cases(function, files, workers=workers)
     values: set[int] = set()
     for case_values in values_by_case.values():
         values |= case_values
@@ -245,15 +266,17 @@ def _left_out(
     missing = set(names)
     for result in results:
         missing |= result.reference_values
-    missing -= {structure.reference for structure in structures}
-    if matched.ignore_value is not None:
-        missing.discard(matched.ignore_value)
+    missing = missing.difference(*(structure.values for structure in structures))
     return tuple(names.get(value, f"class_{value}") for value in sorted(missing))
 
 
-def _values(path: Path) -> set[int]:
-    """Returns the voxel values of a label file, without background."""
-    return set(present_values(read_labels(path).array))
+def _values(path: Path, annotation: Annotation) -> set[int]:
+    """Returns the values of the structures in a label file."""
+    return _structure_values(mark_unannotated(read_labels(path).array, annotation))
+
+
+def _structure_values(labels: Labels) -> set[int]:
+    return set(present_values(labels)) - {UNANNOTATED}
 
 
 def _score(task: ScoringTask) -> ScoredCase:
@@ -269,16 +292,16 @@ def _score(task: ScoringTask) -> ScoredCase:
             file=task.prediction,
             hint="Predict on the original image, or resample the prediction to it.",
         )
-    expected = reference.array[0]
-    values = set(present_values(expected))
+    expected = mark_unannotated(reference.array[0], options.annotation)
+    values = _structure_values(expected)
     predicted = _in_reference_values(prediction.array[0], options.structures)
-    if options.ignore_value is not None:
-        counted = expected != options.ignore_value
+    if options.annotation != FULLY_ANNOTATED:
+        counted = is_annotated(expected)
         predicted, expected = predicted * counted, expected * counted
     scores = score_case(
         predicted,
         expected,
-        {structure.name: structure.reference for structure in options.structures},
+        {structure.name: structure.values for structure in options.structures},
         reference.geometry.spacing_mm,
         options.tolerance_mm,
         metrics=options.metrics,
@@ -297,6 +320,6 @@ def _in_reference_values(labels: Labels, structures: Sequence[Structure]) -> Lab
     """Returns the predicted labels with the voxel values of the reference."""
     if all(structure.predicted == structure.reference for structure in structures):
         return labels
-    highest = max(structure.reference for structure in structures)
+    highest = max((structure.reference for structure in structures), default=0)
     new_values = {structure.predicted: structure.reference for structure in structures}
     return translate(labels, new_values, np.min_scalar_type(highest))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def score_case(
     prediction: Labels,
     reference: Labels,
-    ids: Mapping[str, int],
+    ids: Mapping[str, int | tuple[int, ...]],
     spacing_mm: Sequence[float],
     tolerance_mm: float = 2.0,
     *,
@@ -37,8 +37,9 @@ def score_case(
     Args:
         prediction: Label map of shape (i, j, k) on the grid of the original image.
         reference: Label map of the same shape.
-        ids: Label value, above 0, of each structure to score. Only annotated structures: a value
-            without voxels in `reference` counts as an absent structure.
+        ids: Label value, above 0, of each structure to score, or all values of a region. Only
+            annotated structures: a value without voxels in `reference` counts as an absent
+            structure.
         spacing_mm: Voxel size along i, j, k.
         tolerance_mm: Surface deviation that tolerance-based metrics accept.
         metrics: Metrics to compute; see `fseft.metrics.selection.select_metrics`.
@@ -49,16 +50,17 @@ def score_case(
     Raises:
         FseftError: The shapes differ, a label is below 1, or spacing or tolerance is not valid.
     """
-    _check(prediction, reference, ids, spacing_mm, tolerance_mm)
+    parts = {name: (part,) if isinstance(part, int) else part for name, part in ids.items()}
+    _check(prediction, reference, parts, spacing_mm, tolerance_mm)
     i, j, k = (float(step) for step in spacing_mm)
     boxes = [label_boxes(labels) for labels in (prediction, reference)]
     scores = {}
-    for name, value in ids.items():
-        box = _joint_box(side.get(value) for side in boxes)
+    for name, values in parts.items():
+        box = _joint_box(side.get(value) for side in boxes for value in values)
         masks = MaskPair(
             # A margin of background closes the surface of a structure at the image border.
-            np.pad(prediction[box] == value, 1),
-            np.pad(reference[box] == value, 1),
+            np.pad(np.isin(prediction[box], values), 1),
+            np.pad(np.isin(reference[box], values), 1),
             spacing_mm=(i, j, k),
             image_shape=prediction.shape,
             tolerance_mm=float(tolerance_mm),
@@ -109,7 +111,7 @@ def _state(masks: MaskPair) -> State:
 def _check(
     prediction: Labels,
     reference: Labels,
-    ids: Mapping[str, int],
+    parts: Mapping[str, tuple[int, ...]],
     spacing_mm: Sequence[float],
     tolerance_mm: float,
 ) -> None:
@@ -123,9 +125,9 @@ def _check(
         raise FseftError(f"spacing {steps} mm", hint="Give three lengths above 0.")
     if not 0 <= tolerance_mm < math.inf:
         raise FseftError(f"tolerance of {tolerance_mm} mm", hint="Give a length of 0 or more.")
-    for name, value in ids.items():
-        if value < 1:
-            message = f"structure {name} has the label {value}"
+    for name, values in parts.items():
+        if min(values) < 1:
+            message = f"structure {name} has the label {min(values)}"
             raise FseftError(message, hint="Score only labels above 0.")
 
 

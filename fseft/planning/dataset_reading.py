@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from fseft.dataset_json import with_rules
 from fseft.errors import FseftError, PluginError, pluralise, summarise_exception
+from fseft.planning.label_presence import check_missing_label
 from fseft.registration import PLUGIN_EXCEPTIONS
 from fseft.registry import registry
 from fseft.schemas import Dataset
@@ -41,7 +43,15 @@ _PLACES = ("imagesTr", "labelsTr")
 _MAX_NAMES = 3  # cases in a warning
 
 
-def read_dataset(folder: Path, *, strict: bool = False, reader: str = "") -> Dataset:
+def read_dataset(
+    folder: Path,
+    *,
+    strict: bool = False,
+    reader: str = "",
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
+    missing_label: str = "absent",
+) -> Dataset:
     """Lists the cases of a dataset; no image is opened.
 
     Args:
@@ -49,6 +59,11 @@ def read_dataset(folder: Path, *, strict: bool = False, reader: str = "") -> Dat
         strict: Refuse labels without an image, images without a label and images that the reader
             does not use, instead of warning.
         reader: Name of the reader; empty for the one that detects the layout.
+        ignore_label: Value of voxels that do not count; None for what the dataset declares.
+        annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
+            single slices; "all" counts them as background.
+        missing_label: Meaning of a structure that a label file does not contain, "absent" or
+            "unannotated".
 
     Returns:
         The dataset, named after its folder. Labels without an image are skipped, images without a
@@ -56,7 +71,8 @@ def read_dataset(folder: Path, *, strict: bool = False, reader: str = "") -> Dat
 
     Raises:
         FseftError: The folder is missing, empty, of an unknown layout or broken, or incomplete with
-            `strict`; or a reader of a plugin and another one both detect it.
+            `strict`; or a reader of a plugin and another one both detect it; or the ignore label is
+            the value of something else.
     """
     folder = _checked_folder(folder)
     reader = reader or _find_reader(folder)
@@ -77,7 +93,36 @@ def read_dataset(folder: Path, *, strict: bool = False, reader: str = "") -> Dat
         "cases": cases,
         "warnings": warnings,
     }
-    return dataset.model_copy(update=changes)
+    dataset = dataset.model_copy(update=changes)
+    return with_annotation(dataset, ignore_label, annotated_slices, missing_label)
+
+
+def with_annotation(
+    dataset: Dataset,
+    ignore_label: int | None = None,
+    annotated_slices: str = "all",
+    missing_label: str = "absent",
+) -> Dataset:
+    """Returns a dataset whose cases know which voxels of their labels count.
+
+    Args:
+        dataset: The dataset.
+        ignore_label: As for `read_dataset`.
+        annotated_slices: As for `read_dataset`.
+        missing_label: As for `read_dataset`.
+
+    Raises:
+        FseftError: The ignore label is the value of something else, or the rule is unknown.
+    """
+    try:
+        annotation = with_rules(dataset.annotation, dataset.labels, ignore_label, annotated_slices)
+    except FseftError as error:
+        raise error.located(file=dataset.folder) from error
+    cases = tuple(case.model_copy(update={"annotation": annotation}) for case in dataset.cases)
+    rule = check_missing_label({"": missing_label})[""]
+    return dataset.model_copy(
+        update={"annotation": annotation, "missing_label": rule, "cases": cases}
+    )
 
 
 def detected_reader(folder: Path) -> str:

@@ -45,7 +45,8 @@ def fingerprint_dataset(
     Raises:
         FseftError: A case is broken; the measurements of all others are stored.
     """
-    from fseft.volume.fingerprint import case_content, combine_measurements, dataset_content
+    from fseft.volume.case_files import case_content
+    from fseft.volume.fingerprint import combine_measurements, dataset_content
 
     contents = map_in_threads(case_content, {case.name: case for case in dataset.cases})
     path = store.fingerprint(dataset.name)
@@ -67,6 +68,7 @@ def fingerprint_dataset(
         channels=dataset.channels,
         labels=dataset.labels,
         body=body,
+        regions=dataset.regions,
     )
     measurements = map_cases(measure, cases, workers=workers, progress=progress)
     fingerprint = combine_measurements(dataset, list(measurements.values()), contents)
@@ -142,7 +144,8 @@ def _measurement_file(folder: Path, dataset: Dataset, content: str, body: bool) 
     from fseft.volume.fingerprint import FORMAT
 
     labels = sorted(dataset.labels.items())
-    key = digest(FORMAT, content, list(dataset.channels), labels, body)
+    regions = [dataset.regions] if dataset.regions else []
+    key = digest(FORMAT, content, list(dataset.channels), labels, body, *regions)
     return folder / _CASES / f"{key}.npz"
 
 
@@ -152,14 +155,16 @@ def _load_or_measure(
     channels: Sequence[str],
     labels: Mapping[str, int],
     body: bool,
+    regions: Mapping[str, tuple[int, ...]],
 ) -> CaseMeasurement:
-    from fseft.volume.fingerprint import check_unchanged, measure_case
+    from fseft.volume.case_files import check_unchanged
+    from fseft.volume.fingerprint import measure_case
     from fseft.volume.measurements import read_measurement, write_measurement
 
     case, content, file = case_content_and_file
     if stored := read_measurement(file):
         return replace(stored, name=case.name)
-    measurement = measure_case(case, channels=channels, labels=labels, body=body)
+    measurement = measure_case(case, channels=channels, labels=labels, body=body, regions=regions)
     check_unchanged(case, content)
     write_measurement(file, measurement)
     return measurement

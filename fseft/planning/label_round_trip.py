@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fseft.volume.fingerprint import permute_to_orientation, read_case, read_case_labels
+from fseft.volume.annotation import is_annotated, is_drawn
+from fseft.volume.case_files import read_case, read_case_labels
+from fseft.volume.fingerprint import permute_to_orientation
 from fseft.volume.geometry import bounding_box, crop, resampled_geometry
 from fseft.volume.resample import resample_labels
 
@@ -102,7 +104,7 @@ class LabelSample:
 def _read(case: Case, channels: Sequence[str]) -> _Labels:
     labels = read_case_labels(case, read_case(case, channels))
     array = labels.array[0]
-    return _Labels(*crop(array, labels.geometry, bounding_box(array, _MARGIN)))
+    return _Labels(*crop(array, labels.geometry, bounding_box(is_drawn(array), _MARGIN)))
 
 
 def _mean_dice(
@@ -123,10 +125,12 @@ def _dice(labels: _Labels, spacing_mm: Millimetres) -> Iterator[tuple[int, float
     label = labels.array
     shape = resampled_geometry(labels.geometry, spacing_mm).shape
     restored = resample_labels(resample_labels(label, shape), label.shape)
-    size = int(label.max()) + 1
+    counts = is_annotated(label) & is_annotated(restored)
+    label, restored = label[counts], restored[counts]
+    size = int(label.max(initial=0)) + 1
     before, after, common = (
         np.bincount(values, minlength=size)
-        for values in (label.ravel(), restored.ravel(), label[label == restored])
+        for values in (label, restored, label[label == restored])
     )
     for value in np.flatnonzero(before[1:]) + 1:
         yield int(value), float(2 * common[value] / (before[value] + after[value]))

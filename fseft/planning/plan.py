@@ -10,6 +10,7 @@ from fseft.experiment.devices import select_device
 from fseft.planning.decisions import compute_decisions, data_decisions
 from fseft.planning.fingerprinting import fingerprint_dataset, restrict_labels
 from fseft.planning.grid import plan_grid
+from fseft.planning.label_presence import incomplete_annotations
 from fseft.planning.options import NO_OPTIONS
 from fseft.planning.rules import (
     check_contract,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.planning.fingerprinting import TrainingLabels
+    from fseft.planning.spacing import Grid
     from fseft.planning.training_step import Device
     from fseft.schemas import Dataset, ModelCard
     from fseft.workspace import Workspace
@@ -232,12 +234,23 @@ def plan_for(
             *data_decisions(fingerprint, preprocessing, grid, intensity_reason),
             *compute_decisions(model, step, budget, resources),
         ),
-        warnings=(
-            *fingerprint.warnings,
-            *_misfits(contract, fingerprint, preprocessing, labels),
-            *grid.warnings,
-        ),
+        annotated=_annotated(dataset, fingerprint),
+        warnings=_warnings(contract, fingerprint, preprocessing, grid, labels),
     )
+
+
+def _annotated(dataset: Dataset | None, fingerprint: Fingerprint) -> dict[str, tuple[str, ...]]:
+    """Returns the structures that each case annotates; nothing if every case annotates all."""
+    if dataset is None:
+        return {}
+    cases = [case.name for case in fingerprint.cases if case.labelled]
+    classes = fingerprint.classes
+    drawn = [name for name in classes if classes[name].cases]
+    annotated = incomplete_annotations(dataset, fingerprint, cases, drawn)
+    ordered = {}
+    for case, names in annotated.items():
+        ordered[case] = tuple(name for name in drawn if name in names)
+    return ordered
 
 
 def _choose_intensity(
@@ -249,6 +262,18 @@ def _choose_intensity(
     )
     clipping = describe_clipping(contract, fingerprint)
     return schemes, f"{reason}; {clipping}" if clipping else reason
+
+
+def _warnings(
+    contract: Contract,
+    fingerprint: Fingerprint,
+    preprocessing: Preprocessing,
+    grid: Grid,
+    labels: TrainingLabels | None,
+) -> tuple[str, ...]:
+    """Returns all warnings of a plan."""
+    misfits = _misfits(contract, fingerprint, preprocessing, labels)
+    return (*fingerprint.warnings, *misfits, *grid.warnings)
 
 
 def _misfits(

@@ -185,6 +185,7 @@ def case_meta(prepared: PreparedVolume, content: str) -> dict[str, Any]:
         **prepared.to_json(),
         "spacing_mm": list(prepared.geometry.spacing_mm),
         **prepared.statistics(),
+        **({"partly_annotated": True} if _is_partly_annotated(prepared) else {}),
     }
 
 
@@ -227,12 +228,7 @@ def _preprocess_case(
 ) -> tuple[str, bool]:
     """Preprocesses a case; returns the key of its files, and whether the cache did not hold it."""
     from fseft.volume import cache
-    from fseft.volume.fingerprint import (
-        case_content,
-        check_unchanged,
-        read_case,
-        read_case_labels,
-    )
+    from fseft.volume.case_files import case_content, check_unchanged, read_case, read_case_labels
     from fseft.volume.laterality import split_labels
     from fseft.volume.preprocessing import preprocess_volume
 
@@ -259,8 +255,16 @@ def _preprocess_case(
     return content, True
 
 
-def _label_values(prepared: PreparedVolume) -> list[int]:
-    """Returns the label values that occur; names may change without the arrays."""
-    from fseft.volume.label_values import present_values
+def _is_partly_annotated(prepared: PreparedVolume) -> bool:
+    from fseft.volume.annotation import is_annotated
 
-    return [] if prepared.label is None else present_values(prepared.label)
+    return prepared.label is not None and not bool(is_annotated(prepared.label).all())
+
+
+def _label_values(prepared: PreparedVolume) -> list[int]:
+    """Returns the values of structures that occur; names may change without the arrays."""
+    from fseft.volume.label_values import UNANNOTATED, present_values
+
+    if prepared.label is None:
+        return []
+    return [value for value in present_values(prepared.label) if value != UNANNOTATED]

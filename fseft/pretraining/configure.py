@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from fseft.learn.networks.roles import Architecture, PatchLimits
     from fseft.model_zoo.catalogue import FoundationModel
-    from fseft.pretraining.label_presence import MissingLabel
-    from fseft.schemas import Dataset, Millimetres, Triple
+    from fseft.schemas import Dataset, Millimetres, MissingLabel, Triple
 
 DEFAULT_TRAINING = TrainingConfig(
     loss="dice_ce",

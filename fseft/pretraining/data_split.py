@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from fseft.planning.label_presence import Structures
     from fseft.planning.preprocessing import Preprocessed
     from fseft.pretraining.configure import PretrainRequest
-    from fseft.pretraining.label_presence import Structures
     from fseft.schemas import Contract, Preprocessing
 
 logger = logging.getLogger(__name__)

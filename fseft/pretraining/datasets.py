@@ -13,6 +13,11 @@ from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.model_zoo.catalogue import FoundationModel, scratch_card
 from fseft.planning.fingerprinting import fingerprint_dataset
+from fseft.planning.label_presence import (
+    annotated_structures,
+    drawn_structures,
+    missing_label_rules,
+)
 from fseft.planning.plan import plan_for
 from fseft.planning.preprocessing import cache_folder, preprocess
 from fseft.planning.spacing import native_spacing
@@ -23,11 +28,6 @@ from fseft.pretraining.data_split import (
     unite,
 )
 from fseft.pretraining.duplicates import find_duplicates
-from fseft.pretraining.label_presence import (
-    annotated_structures,
-    drawn_structures,
-    missing_label_rules,
-)
 from fseft.pretraining.label_space import harmonise_datasets, lesion_warnings
 from fseft.pretraining.preflight import check_grid, check_window
 from fseft.schemas import Contract, Intensity, PlanOptions
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fseft.parallel import Workers
+    from fseft.planning.label_presence import Structures
     from fseft.planning.preprocessing import Preprocessed
     from fseft.pretraining.configure import PretrainRequest
-    from fseft.pretraining.label_presence import MissingLabel, Structures
     from fseft.pretraining.label_space import LabelMapping
-    from fseft.schemas import Dataset, Fingerprint, Modality, Plan
+    from fseft.schemas import Dataset, Fingerprint, MissingLabel, Modality, Plan
     from fseft.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -155,6 +155,10 @@ def _measure_dataset(
     for warning in fingerprint.warnings:
         logger.warning("%s: %s", dataset.name, warning)
     drawn = drawn_structures(fingerprint)
+    if dataset.regions:
+        cause = f"has regions that overlap ({', '.join(dataset.regions)}), which pretrain refuses"
+        hint = "Give each structure one value in dataset.json."
+        raise FseftError(cause, file=dataset.folder, hint=hint)
     if len(fingerprint.channels) != 1 or not drawn:
         raise FseftError(
             f"has {len(fingerprint.channels)} channel(s) and {len(drawn)} labelled cases",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fseft.documents import validate
 from fseft.errors import FseftError
 from fseft.model_zoo.catalogue import find_model
-from fseft.pretraining.label_presence import FORMER_RULES
+from fseft.planning.label_presence import FORMER_RULES
 from fseft.training_config import TrainingConfig
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ from fseft.pretraining.resume import (
     upgrade_settings,
 )
 from fseft.pretraining.validation import Validation
+from fseft.volume.label_values import IGNORED
 from fseft.workspace import write_text
 
 if TYPE_CHECKING:
@@ -213,7 +214,10 @@ class PretrainingRun:
         torch.manual_seed(derived_seed(request.seed, "dropout", step, self.world.rank))
         logits = self._logits(torch.from_numpy(batch.images).to(device))
         reference = structure_masks(labels, annotated.shape[1])
-        losses = masked_losses(logits, reference, annotated, self.loss)
+        counts = (labels != IGNORED)[:, None]
+        annotated = annotated * counts.flatten(1).any(1, keepdim=True)
+        weights = None if counts.all() else counts
+        losses = masked_losses(logits, reference, annotated, self.loss, weights=weights)
         self._check_finite(losses.tolist(), batch.origins, step)
         num_annotated = self.world.sum(annotated.sum()).clamp(min=1)
         return self.world.size * losses.sum() / num_annotated

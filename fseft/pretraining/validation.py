@@ -12,6 +12,7 @@ import torch
 from fseft.learn.sampling.multi_dataset_sampler import BatchRequest, CropRequest, read_batch
 from fseft.learn.training.losses import structure_masks
 from fseft.learn.training.prefetch import derived_seed
+from fseft.volume.label_values import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,8 +103,9 @@ class Validation:
     ) -> tuple[Tensor, Tensor]:
         """Voxels (classes,) in prediction and reference, and the sum of both, of a crop."""
         batch, device = read_batch(self.crops[number]), self.world.device
-        prediction = network(torch.from_numpy(batch.images).to(device)).float() > 0
         labels = torch.from_numpy(batch.labels).to(device)
+        logits = network(torch.from_numpy(batch.images).to(device)).float()
+        prediction = (logits > 0) & (labels != IGNORED)[:, None]
         reference = structure_masks(labels, len(self.classes)) > 0
         annotated = torch.from_numpy(batch.annotated).to(device)[0]
         axes = (0, 2, 3, 4)

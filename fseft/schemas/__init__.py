@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
@@ -27,6 +26,11 @@ from fseft.schemas.cross_validation import (
     CrossValidation as CrossValidation,  # noqa: TC001 - pydantic reads it
 )
 from fseft.schemas.cross_validation import ExpectedDice as ExpectedDice
+from fseft.schemas.dataset import FULLY_ANNOTATED as FULLY_ANNOTATED
+from fseft.schemas.dataset import Annotation as Annotation
+from fseft.schemas.dataset import Case as Case
+from fseft.schemas.dataset import Dataset as Dataset
+from fseft.schemas.dataset import MissingLabel as MissingLabel
 from fseft.schemas.predictions import PredictedCase as PredictedCase
 from fseft.schemas.predictions import Predictions as Predictions
 from fseft.schemas.selection import Candidate as Candidate
@@ -38,57 +42,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 PartMode = Literal["frozen", "fine-tuned", "new", "low-rank"]
-
-
-class Case(FrozenModel):
-    """One patient's volume and its labels.
-
-    Attributes:
-        name: Case identifier, unique in the dataset.
-        images: One file per channel, or one file with all channels.
-        label: A label map, or one mask per value, or None for an unlabelled case.
-    """
-
-    name: str
-    images: tuple[Path, ...]
-    label: Path | dict[int, Path] | None = None
-
-
-class Dataset(FrozenModel):
-    """The cases and labels of a dataset, as a reader lists them.
-
-    Attributes:
-        name: Name of the folder.
-        reader: Name of the reader.
-        folder: Absolute path of the dataset; set by `read_dataset`.
-        channels: Name of each image channel, such as "CT".
-        labels: Structure name -> voxel value, without background; empty if the names are unknown.
-        meanings: Ambiguous structure name -> its meaning, such as `cancer` -> `lung_tumor`.
-        cases: All cases, sorted by name.
-        warnings: Messages for the user.
-
-    Examples:
-        >>> case = Case(name="a", images=(Path("a_0000.nii.gz"),), label=Path("a.nii.gz"))
-        >>> dataset = Dataset(
-        ...     name="livers", reader="nnunet", channels=("CT",), labels={"liver": 1}, cases=(case,)
-        ... )
-        >>> [case.name for case in dataset.labelled]
-        ['a']
-    """
-
-    name: str
-    reader: str
-    folder: Path = Path()
-    channels: tuple[str, ...]
-    labels: LabelTable = {}
-    meanings: dict[str, str] = {}
-    cases: tuple[Case, ...]
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def labelled(self) -> tuple[Case, ...]:
-        """Cases with a label."""
-        return tuple(case for case in self.cases if case.label is not None)
 
 
 class CaseFingerprint(FrozenModel):
@@ -103,8 +56,22 @@ class CaseFingerprint(FrozenModel):
     voxels: str = ""
     """A key of the image's voxels, equal for the same scan in another file."""
     labelled: bool = False
+    annotated: float = 1.0
+    """Fraction of the voxels that count as annotated."""
+    slices: tuple[int, int] | None = None
+    """Drawn slices, and all, of a case that is drawn in single slices."""
     volumes_mm3: dict[str, float] = {}
     extents_mm: dict[str, Millimetres] = {}
+
+    @property
+    def annotation(self) -> str:
+        """The part of the case that is annotated, in words; empty if all of it is."""
+        if not self.labelled or self.annotated == 1:
+            return ""
+        if self.slices:
+            drawn, total = self.slices
+            return f"{drawn} of {total} slices annotated"
+        return f"{self.annotated:.1%} of the voxels annotated"
 
 
 class IntensityStats(FrozenModel):
@@ -152,6 +119,19 @@ class Fingerprint(Document):
     intensities: tuple[IntensityStats, ...]
     warnings: tuple[str, ...] = ()
 
+    def partly_annotated(self, cases: Collection[str] | None = None) -> dict[str, str]:
+        """Returns the annotated part, in words, of the cases that are not annotated in full.
+
+        Args:
+            cases: Names of the cases; None for all.
+        """
+        parts = {}
+        for case in self.cases:
+            is_chosen = cases is None or case.name in cases
+            if is_chosen and case.annotation:
+                parts[case.name] = case.annotation
+        return parts
+
 
 class Decision(FrozenModel):
     """One decision of a plan: its name, the chosen value, the reason, and what was rejected."""
@@ -188,6 +168,7 @@ class Plan(Document):
     """How a dataset is processed for a model: from contract, fingerprint and resources.
 
     Attributes:
+        annotated: Case -> structures that it annotates; empty if every case annotates all.
         minutes: Training time for which it was made; None for no limit.
         options: What the user had set.
     """
@@ -205,6 +186,7 @@ class Plan(Document):
     minutes: float | None = None
     options: PlanOptions = PlanOptions()
     decisions: tuple[Decision, ...]
+    annotated: dict[str, tuple[str, ...]] = {}
     warnings: tuple[str, ...] = ()
 
 

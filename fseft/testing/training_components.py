@@ -22,6 +22,7 @@ from fseft.learn.training.optimization import load_schedule, make_optimizer
 from fseft.testing.lazy_imports import assert_listed_without_torch
 from fseft.testing.parameters import parameters
 from fseft.training_config import TrainingConfig
+from fseft.volume.label_values import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -139,6 +140,36 @@ def counts_voxels_by_their_weights(name: str) -> None:
     repeated_labels = torch.cat([labels, labels[:20]])
     repeated = segmentation_loss(repeated_logits, repeated_labels, loss)
     torch.testing.assert_close(weighted, repeated)
+
+
+def leaves_out_ignored_voxels(name: str) -> None:
+    """The loss with ignored voxels is that of the other voxels alone, with the same gradient."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((2, 3, *SIZE), generator=generator, requires_grad=True)
+    labels, loss = _labels(), load_loss(name)
+    labels[:, :, 5:] = IGNORED
+    ignoring = segmentation_loss(logits, labels, loss)
+    (gradient,) = torch.autograd.grad(ignoring, logits)
+    cropped = segmentation_loss(logits[:, :, :, :5], labels[:, :, :5], loss)
+    (expected,) = torch.autograd.grad(cropped, logits)
+    torch.testing.assert_close(ignoring, cropped)
+    torch.testing.assert_close(gradient, expected)
+
+
+def is_zero_if_all_voxels_are_ignored(name: str) -> None:
+    """Without any voxel that counts, the loss is 0 and has no gradient."""
+    logits = torch.randn((2, 3, *SIZE), generator=torch.Generator().manual_seed(0))
+    logits.requires_grad_()
+    labels, loss = torch.full((2, *SIZE), IGNORED), load_loss(name)
+    weights = torch.zeros((2, 1, *SIZE))
+    for value in (
+        segmentation_loss(logits, labels, loss),
+        segmentation_loss(logits, labels, loss, annotated=torch.ones(2, 2)),
+        (masked_losses(logits, 0 * logits, torch.zeros(2, 3), loss, weights=weights)).sum(),
+    ):
+        (gradient,) = torch.autograd.grad(value, logits)
+        assert value == 0
+        assert not gradient.any()
 
 
 def scores_each_case_for_partial_labels(name: str) -> None:
@@ -263,6 +294,8 @@ LOSS_CHECKS: tuple[Callable[[str], None], ...] = (
     prefers_the_reference,
     has_a_finite_gradient,
     counts_voxels_by_their_weights,
+    leaves_out_ignored_voxels,
+    is_zero_if_all_voxels_are_ignored,
     scores_each_case_for_partial_labels,
     _lazy("loss"),
 )

@@ -176,6 +176,11 @@ class CachedCase:
         """Whether the case has a label array."""
         return (self._folder / LABEL).is_file()
 
+    @property
+    def partly_annotated(self) -> bool:
+        """Whether the label has voxels that are not annotated."""
+        return bool(self.meta.get("partly_annotated"))
+
     @cached_property
     def meta(self) -> dict[str, Any]:
         """Metadata of the case, from `case.json`.
@@ -219,17 +224,18 @@ class CachedCase:
         """
         return self._read(IMAGE, start, size, pad)
 
-    def read_label(self, start: Sequence[int], size: Sequence[int]) -> Array:
-        """Reads a box of the label; outside the array it is background, 0.
+    def read_label(self, start: Sequence[int], size: Sequence[int], *, pad: int = 0) -> Array:
+        """Reads a box of the label.
 
         Args:
             start: First voxel (i, j, k); may be negative.
             size: Voxels along each axis; may exceed the array.
+            pad: Value outside the array; by default background.
 
         Returns:
             A new array (*size) of the cached dtype.
         """
-        return self._read(LABEL, start, size, 0)
+        return self._read(LABEL, start, size, pad)
 
     def read_all(self) -> tuple[Array, Array | None]:
         """Returns the entire image (C, i, j, k) and label (i, j, k), or None without a label."""

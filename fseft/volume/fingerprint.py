@@ -9,27 +9,29 @@ import numpy as np
 
 from fseft.errors import FseftError, pluralise
 from fseft.schemas import CaseFingerprint, ClassFingerprint, Fingerprint
-from fseft.volume.geometry import bounding_box, geometry_mismatch, reorient
+from fseft.volume.annotation import annotation_warnings, drawn_slices, is_annotated
+from fseft.volume.case_files import read_case, read_case_labels
+from fseft.volume.geometry import bounding_box
 from fseft.volume.histogram import CaseIntensities, measure_intensities, summarise
-from fseft.volume.image import Volume, content_digest, read_labels, read_volume, voxels_digest
+from fseft.volume.image import voxels_digest
 from fseft.volume.intensity import AIR_THRESHOLD_HU, guess_modality, modality_warnings
 from fseft.volume.label_values import label_boxes
-from fseft.volume.masks import label_files, read_masks
-from fseft.volume.png_slices import is_png_folder, read_png_labels
+from fseft.volume.masks import label_files
 from fseft.volume.preprocessing import body_box
 from fseft.workspace import digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from fseft.schemas import Case, Dataset, IntensityStats, Millimetres, Triple
     from fseft.volume.geometry import Array
+    from fseft.volume.image import Volume
 
 AXES = "RAS"
 """Axes of lengths that are compared across cases: left-right, back-front, foot-head."""
 
 FORMAT = 3  # version of the measurements; increased when they change
+_NOT_MEASURED = {"annotation", "missing_label", "cases", "folder"}
 _MAX_NAMES = 3  # cases or structures in a message
 _WORLD_AXES = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 
@@ -53,6 +55,8 @@ class CaseMeasurement:
         intensities: Intensities of each channel in the foreground; in the body for a dataset
             without any label.
         doubts: Signs that the file is not an image.
+        annotated: Fraction of the voxels that count as annotated.
+        slices: Drawn slices, and all, of a case that is drawn in single slices.
     """
 
     name: str
@@ -68,24 +72,8 @@ class CaseMeasurement:
     extents_mm: Mapping[int, Millimetres]
     intensities: tuple[CaseIntensities, ...]
     doubts: tuple[str, ...] = ()
-
-
-def case_content(case: Case) -> str:
-    """Returns a key of the content of all files of a case."""
-    values = list(case.label) if isinstance(case.label, dict) else []
-    files = content_digest([*case.images, *label_files(case)])
-    return digest(len(case.images), files, *values)
-
-
-def check_unchanged(case: Case, content: str) -> None:
-    """Checks, after reading the files of `case`, that their key is still `content`.
-
-    Raises:
-        FseftError: A file has changed since.
-    """
-    if case_content(case) != content:
-        cause = "a file has changed while it was read"
-        raise FseftError(cause, case=case.name, file=case.images[0], hint="Run again.")
+    annotated: float = 1.0
+    slices: tuple[int, int] | None = None
 
 
 def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
@@ -95,12 +83,17 @@ def dataset_content(dataset: Dataset, contents: Mapping[str, str]) -> str:
         dataset: The dataset, as read.
         contents: Case name -> key of its files.
     """
-    declared = dataset.model_dump(mode="json", exclude={"cases", "folder"})
+    declared = dataset.model_dump(mode="json", exclude=_NOT_MEASURED)
     return digest(FORMAT, declared, dict(contents))
 
 
 def measure_case(
-    case: Case, *, channels: Sequence[str], labels: Mapping[str, int], body: bool
+    case: Case,
+    *,
+    channels: Sequence[str],
+    labels: Mapping[str, int],
+    body: bool,
+    regions: Mapping[str, tuple[int, ...]] | None = None,
 ) -> CaseMeasurement:
     """Reads and measures one case; to be mapped over the cases of a dataset.
 
@@ -109,6 +102,7 @@ def measure_case(
         channels: Names of the channels of the dataset.
         labels: Structure name -> value; empty if the names are unknown.
         body: Measure the intensities in the body instead of the foreground.
+        regions: Structure -> voxel values that belong to it, if structures overlap.
 
     Raises:
         FseftError: A file is broken, or the label is on another grid or contains an undeclared
@@ -118,9 +112,9 @@ def measure_case(
     array, geometry = volume.array, volume.geometry
     minimum = float(array.min())
     box = body_box(array, guess_modality(channels, minimum))
-    label = None if case.label is None else read_case_labels(case, volume).array[0]
-    volumes, extents = ({}, {}) if label is None else _measure_structures(label, volume)
-    _check_values(case, volumes, labels)
+    marked = None if case.label is None else read_case_labels(case, volume).array[0]
+    label = None if marked is None else marked * is_annotated(marked)
+    volumes, extents = _measure_labels(case, label, volume, labels, regions or {})
     return CaseMeasurement(
         name=case.name,
         voxels=voxels_digest(volume),
@@ -135,56 +129,9 @@ def measure_case(
         extents_mm=extents,
         intensities=_intensities(array, label, box.slices, body),
         doubts=tuple(modality_warnings(array, "other")),
+        annotated=_annotated_fraction(marked),
+        slices=_slices(label),
     )
-
-
-def read_case(case: Case, channels: Sequence[str]) -> Volume:
-    """Reads the image of a case with all its channels.
-
-    Args:
-        case: Case with one file per channel, or one file for all.
-        channels: Names of the channels of the dataset.
-    """
-    source: Path | tuple[Path, ...] = case.images
-    if len(case.images) == 1:
-        source = case.images[0]
-    return read_volume(source, channels=len(channels), case=case.name)
-
-
-def read_case_labels(case: Case, volume: Volume) -> Volume:
-    """Reads the labels of a case on the grid of its image.
-
-    Labels that are stored with permuted or flipped axes, as converters from DICOM write them, are
-    reoriented without loss.
-
-    Args:
-        case: Case with a label map, masks or PNG slices.
-        volume: Image of the case, as read.
-
-    Returns:
-        The labels (1, i, j, k) on the geometry of `volume`.
-
-    Raises:
-        FseftError: The case is unlabelled, or its labels are broken or on another grid.
-    """
-    if case.label is None:
-        raise FseftError("has no label", case=case.name, hint="Add a label, or exclude the case.")
-    if isinstance(case.label, dict):
-        labels = read_masks(case.label, case=case.name)
-    elif is_png_folder(case.label):
-        labels = read_png_labels(case, case.label, volume)
-    else:
-        labels = read_labels(case.label, case=case.name)
-    array, geometry = reorient(labels.array, labels.geometry, volume.geometry.orientation)
-    if difference := geometry_mismatch(volume.geometry, geometry):
-        image = case.images[0].name
-        raise FseftError(
-            f"the image {image} and its label are not on the same grid: {difference}",
-            case=case.name,
-            file=label_files(case)[0],
-            hint="Draw or resample the label on the image's grid, or repair the wrong header.",
-        )
-    return Volume(array, volume.geometry)
 
 
 def combine_measurements(
@@ -206,6 +153,7 @@ def combine_measurements(
     modality = guess_modality(dataset.channels, minimum)
     classes = {name: _class_fingerprint(value, measurements) for name, value in labels.items()}
     warnings = [*dataset.warnings, *_warn_absent(classes), *_warn_doubtful(measurements)]
+    warnings += annotation_warnings(measurements)
     if modality == "ct":
         warnings += _warn_offset(measurements)
     return Fingerprint(
@@ -238,7 +186,13 @@ def foreground_statistics(dataset: Dataset, names: Collection[str]) -> tuple[Int
         FseftError: A file is broken, or no case has a labelled voxel.
     """
     measurements = [
-        measure_case(case, channels=dataset.channels, labels=dataset.labels, body=False)
+        measure_case(
+            case,
+            channels=dataset.channels,
+            labels=dataset.labels,
+            body=False,
+            regions=dataset.regions,
+        )
         for case in dataset.cases
         if case.name in names
     ]
@@ -281,10 +235,47 @@ def _measure_structures(
     return volumes, extents
 
 
-def _check_values(case: Case, values: Iterable[int], labels: Mapping[str, int]) -> None:
+def _measure_labels(
+    case: Case,
+    label: Array | None,
+    volume: Volume,
+    labels: Mapping[str, int],
+    regions: Mapping[str, tuple[int, ...]],
+) -> tuple[dict[int, float], dict[int, Millimetres]]:
+    """Measures each structure, by the value that it is written with."""
+    if label is None:
+        return {}, {}
+    volumes, extents = _measure_structures(label, volume)
+    if not regions:
+        _check_values(case, volumes, labels.values())
+        return volumes, extents
+    _check_values(case, volumes, set().union(*regions.values()))
+    region_volumes, region_extents = {}, {}
+    for name, values in regions.items():
+        part = np.isin(label, values).astype(np.uint8)
+        found_volumes, found_extents = _measure_structures(part, volume)
+        if found_volumes:
+            region_volumes[labels[name]] = found_volumes[1]
+            region_extents[labels[name]] = found_extents[1]
+    return region_volumes, region_extents
+
+
+def _annotated_fraction(marked: Array | None) -> float:
+    return 1.0 if marked is None else float(is_annotated(marked).mean())
+
+
+def _slices(label: Array | None) -> tuple[int, int] | None:
+    found = None if label is None else drawn_slices(label > 0)
+    if found is None:
+        return None
+    _, slices = found
+    return int(np.count_nonzero(slices)), len(slices)
+
+
+def _check_values(case: Case, values: Iterable[int], declared: Iterable[int]) -> None:
     """Refuses values that the dataset does not declare."""
-    unknown = sorted(set(values) - set(labels.values()))
-    if not labels or not unknown:
+    unknown = sorted(set(values) - set(declared))
+    if not set(declared) or not unknown:
         return
     subject = "label values" if len(unknown) > 1 else "label value"
     raise FseftError(
@@ -338,6 +329,8 @@ def _case_fingerprint(
         content=content,
         voxels=case.voxels,
         labelled=case.labelled,
+        annotated=case.annotated,
+        slices=case.slices,
         shape=case.shape,
         shape_after_crop=case.shape_after_crop,
         spacing_mm=case.spacing_mm,

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 MAX_VALUE = np.iinfo(np.uint32).max
 """The largest label value that is read."""
 
+UNANNOTATED = 65_535
+"""Value of voxels that are not annotated, after a label file is read; it never is a structure."""
+
+IGNORED = -1
+"""Value of voxels that are not annotated, where labels are numbers of structures."""
+
 _MAX_TABLE = 1 << 16  # length of the longest table with a row for every value
 _CHUNK = 1 << 20  # voxels at a time: NumPy's indices take 8 bytes each
 
@@ -104,6 +110,17 @@ def translate(labels: Array, new_values: Mapping[int, int], dtype: DTypeLike) ->
     for part, target in zip(_chunks(labels), _chunks(result), strict=True):
         target[:] = lookup(part)
     return result.reshape(labels.shape)
+
+
+def as_numbers(stored: Array) -> Array:
+    """Returns labels as int64 numbers of structures, `IGNORED` where they are `UNANNOTATED`.
+
+    Args:
+        stored: Numbers of structures from 0 on, and `UNANNOTATED`, of any shape.
+    """
+    numbers = stored.astype(np.int64)
+    numbers[numbers == UNANNOTATED] = IGNORED
+    return numbers
 
 
 def _table(old: Array, new: Array, largest: int) -> Callable[[Array], Array]:

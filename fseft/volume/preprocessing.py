@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fseft.volume.annotation import is_drawn
 from fseft.volume.decision import confidence as confidence_of
 from fseft.volume.geometry import (
     Box,
@@ -144,7 +145,7 @@ def preprocess_volume(
 
     Args:
         volume: The image, as read.
-        labels: Its labels on the same grid, as read; the crop contains all labelled voxels.
+        labels: Its labels on the same grid, as read; the crop contains all structures.
         preprocessing: Grid and conventions of the network.
 
     Raises:
@@ -163,7 +164,7 @@ def _preprocess(
     visible = array[box.slices]
     if labels is not None:
         label = reorient(labels.array, volume.geometry, preprocessing.orientation)[0][0]
-        box = _with_labels(box, label)
+        box = _with_labels(box, is_drawn(label))
     box, geometry = _target_grid(canonical, box, preprocessing)
     image, cropped = crop(array, canonical, box)
     axes = _axes(cropped, geometry)
@@ -347,11 +348,11 @@ def _statistics(
     return {"means": means, "stds": stds, "minima": minima, "maxima": maxima}
 
 
-def _with_labels(box: Box, label: Array) -> Box:
-    """Returns the smallest box around a box and the labelled voxels (i, j, k)."""
-    if not label.any():
+def _with_labels(box: Box, drawn: Array) -> Box:
+    """Returns the smallest box around a box and the drawn voxels (i, j, k)."""
+    if not drawn.any():
         return box
-    labelled = bounding_box(label)
+    labelled = bounding_box(drawn)
     i, j, k = map(min, box.start, labelled.start)
     i_stop, j_stop, k_stop = map(max, box.stop, labelled.stop)
     return Box((i, j, k), (i_stop, j_stop, k_stop))

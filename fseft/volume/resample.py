@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fseft.errors import FseftError
 from fseft.volume.decision import decide
 from fseft.volume.geometry import bounding_box
-from fseft.volume.label_values import label_boxes
+from fseft.volume.label_values import UNANNOTATED, label_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +32,7 @@ Order: TypeAlias = Literal[0, 1, 3]
 _MIN_WEIGHT = 1e-7  # smaller weights are zero in float32; without them the matrices are banded
 _BAND_ROWS = 32  # per matrix product: measured optimum of wasted zeros and calls of BLAS
 _SAME_POSITION = 1e-6  # voxels; a smaller difference is a rounding error of the grids
+_MAJORITY = 0.5 + 1e-6  # score from which a voxel is not annotated
 _ROUNDING = 1e-6  # of the sum of the scores at a voxel
 _SLAB_BYTES = 32 << 20  # of scores in memory
 
@@ -138,7 +139,7 @@ def resample_labels(labels: Array, shape: Shape) -> Array:
     """Resamples the one-hot encoding linearly, and takes the label of the highest score.
 
     If one label covers more than half of a voxel, this is nnU-Net's rule. Ties go to the larger
-    label.
+    label. A voxel is `UNANNOTATED` only if more than half of it is.
 
     Args:
         labels: Integers (i, j, k) from 0 on; not all need to occur.
@@ -160,6 +161,9 @@ def resample_labels(labels: Array, shape: Shape) -> Array:
         mask = (labels[box] == label).astype(np.float32)
         score = _apply(mask, _submatrices(matrices, box, region))
         total[region] += score
+        if label == UNANNOTATED:
+            # Wins above one half; a smaller score leaves the voxel to the other labels.
+            score = np.where(score > _MAJORITY, 2, 0)
         wins = score >= best[region]
         np.copyto(best[region], score, where=wins)
         np.copyto(result[region], label, where=wins)

@@ -184,7 +184,7 @@ def test_windows_of_features_give_the_logits_of_the_whole_crop(kernel_size, tmp_
     whole = head(torch.from_numpy(features)[None])[0].detach()
     job = SimpleNamespace(request=SimpleNamespace(seed=0), crops_per_step=6)
     for step in range(3):
-        windows, parts, insides = _windows(
+        windows, parts, insides, _ = _windows(
             job, [open_case(tmp_path, "a")], step, receptive_field_radius(head)
         )
         for logits, part, inside in zip(

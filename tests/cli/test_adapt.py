@@ -26,10 +26,12 @@ def test_what_each_structure_starts_from_is_shown_before_training(trains, unknow
         matched={"lkidney": "left kidney"},
         request=SimpleNamespace(method=method, minutes=None, decisions=(model,), selection=choice),
         plan=SimpleNamespace(decisions=(budget,)),
+        partly_annotated={"a": "7 of 34 slices annotated"},
     )
     _AdaptCallbacks(print, show_config=True).on_start(config, 1)
     shown = capsys.readouterr().out
     assert "time budget: 8 minutes (500 steps)" in shown
+    assert "annotated: a (7 of 34 slices annotated)" in shown
     rows = [line.split() for line in shown.splitlines()]
     assert "model: tiny (the only one installed)" in shown
     assert "method: full (the default)" in shown

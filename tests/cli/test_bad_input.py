@@ -275,8 +275,8 @@ DATASETS = [
     (
         a_region,
         [
-            "livers/dataset.json: declares a region ('liver': [1, 2])",
-            "one value in the label files",
+            "livers/dataset.json: is not a regions_class_order",
+            '"regions_class_order": [1, 2]',
         ],
     ),
     (

@@ -120,3 +120,15 @@ def test_planning_and_preprocessing_import_neither_torch_nor_monai(blobs, tmp_pa
             check=True,
         )
         assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_plan_shows_which_structures_each_case_annotates(call, tmp_path):
+    label = np.zeros((24, 24, 24), np.uint8)
+    label[2:6, 2:6, 2:6] = 1
+    label[8:16, 8:16, 8:16] = 2
+    write_labels(tmp_path / "d" / "labelsTr" / "b.nii.gz", label, Geometry(label.shape, np.eye(4)))
+    assert "not annotated" not in call("plan").output
+    shown = call("plan", "--missing-label", "unannotated").output
+    rows = [line.split() for line in shown.splitlines()]
+    assert ["a", "?", "0.512"] in rows
+    assert ["b", "0.064", "0.512"] in rows

@@ -8,12 +8,16 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from fseft.cli.parsing import parse_tolerance
 from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import Evaluation, evaluate, write_evaluation
 from fseft.inference.index import METRICS
+from fseft.metrics.selection import select_metrics
 from fseft.schemas import PredictedCase, Predictions
 from fseft.volume.geometry import Geometry, reorient
 from fseft.volume.image import write_labels
@@ -152,6 +156,46 @@ def test_ignored_voxels_are_excluded_on_both_sides(sides):
     result = score(sides)
     assert result.mean["dice"] == 1
     assert (list(result.classes), result.left_out) == (["liver"], ())
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pair=hnp.arrays(np.uint8, (2, 5, 6, 7), elements=st.integers(0, 1)), cut=st.integers(1, 6))
+def test_a_metric_with_an_ignore_label_is_that_of_the_rest(sides, pair, cut):
+    chosen = {"metrics": select_metrics(["dice", "nsd", "hd95", "assd", "volume_difference"])}
+
+    for folder, array in zip(sides, pair[:, :, :, :cut], strict=True):
+        write(folder, grid=Geometry(array.shape, np.diag([2.0, 1.5, 3.0, 1.0])), a=array)
+    rest = evaluate(match_files(*sides), workers=1, **chosen) if pair[1, :, :, :cut].any() else None
+    pair[1, :, :, cut:] = 9
+    for folder, array in zip(sides, pair, strict=True):
+        write(folder, grid=Geometry(array.shape, np.diag([2.0, 1.5, 3.0, 1.0])), a=array)
+    matched = match_files(*sides, values={"liver": 1}, ignore_label=9)
+    (ignoring,) = evaluate(matched, workers=1, **chosen).classes.values()
+    # The distance of a miss is the diagonal of the image, which is not that of the rest.
+    if rest and not ignoring.missed:
+        (expected,) = rest.classes.values()
+        assert ignoring.mean == pytest.approx(expected.mean)
+
+
+def test_slices_without_a_label_are_not_scored_on_request(sides):
+    sparse = np.zeros(GRID.shape, np.uint8)
+    sparse[1::3, 2:5, 2:5] = 1
+    full = np.zeros(GRID.shape, np.uint8)
+    full[1:, 2:5, 2:5] = 1
+    write(sides[0], a=full)
+    write(sides[1], a=sparse)
+    assert score(sides).mean["dice"] < 0.7
+    assert evaluate(match_files(*sides, annotated_slices="auto")).mean["dice"] == 1
+
+
+def test_scribbles_score_only_the_voxels_that_they_mark(sides):
+    describe(sides[1].parent / "dataset.json", {"background": 3, "liver": 1, "ignore": 0})
+    write(sides[0], a=labels(v1=1))
+    scribbles = np.zeros(GRID.shape, np.uint8)
+    scribbles[2, 3, 3], scribbles[6, 6, 6], scribbles[3, 3, 3] = 1, 3, 3
+    write(sides[1], a=scribbles)
+    (liver,) = score(sides, metrics=select_metrics(["dice"])).classes.values()
+    assert liver.mean["dice"] == pytest.approx(2 / 3)
 
 
 def test_only_some_structures_can_be_scored(sides):

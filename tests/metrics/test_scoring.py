@@ -24,6 +24,15 @@ spacings = st.tuples(*[st.sampled_from([0.5, 0.97, 1.0, 2.5, 5.0])] * 3)
 few = settings(max_examples=25)
 
 
+@few
+@given(labels=hnp.arrays(np.uint8, (2, 4, 5, 3), elements=st.integers(0, 3)))
+def test_a_region_is_scored_as_the_union_of_its_values(labels):
+    prediction, reference = labels
+    union = [np.isin(side, (1, 3)).astype(np.uint8) for side in labels]
+    region = score_case(prediction, reference, {"r": (1, 3)}, SPACING, metrics=METRICS)
+    assert region == score_case(*union, {"r": 1}, SPACING, metrics=METRICS)
+
+
 def blank(*voxels, shape=(6, 7, 8)):
     mask = np.zeros(shape, bool)
     for voxel in voxels:

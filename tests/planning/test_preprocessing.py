@@ -13,7 +13,7 @@ from fseft.planning import preprocessing
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.preprocessing import cache_folder
 from fseft.schemas import Intensity, Plan, Preprocessing
-from fseft.volume import cache, fingerprint
+from fseft.volume import cache, case_files
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, write_labels, write_volume
 from fseft.volume.laterality import LeftRightPair
@@ -162,14 +162,14 @@ def test_datasets_with_equal_names_have_separate_arrays(dataset, store, tmp_path
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(dataset, store, monkeypatch):
-    read = fingerprint.read_case
+    read = case_files.read_case
 
     def change_and_read(case, channels):
         if case.name == "b":
             write_case(dataset, "b", seed=5)
         return read(case, channels)
 
-    monkeypatch.setattr(fingerprint, "read_case", change_and_read)
+    monkeypatch.setattr(case_files, "read_case", change_and_read)
     with pytest.raises(FseftError, match=r"case b, .*a file has changed while it was read"):
         preprocess(dataset, a_plan(), store)
     monkeypatch.undo()

@@ -7,8 +7,8 @@ import pytest
 
 from fseft.errors import FseftError
 from fseft.schemas import Case, ClassFingerprint, Dataset, Fingerprint
+from fseft.volume.case_files import case_content
 from fseft.volume.fingerprint import (
-    case_content,
     combine_measurements,
     dataset_content,
     measure_case,

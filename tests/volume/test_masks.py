@@ -7,7 +7,8 @@ import pytest
 
 from fseft.errors import FseftError
 from fseft.plugin import Case
-from fseft.volume.fingerprint import case_content, measure_case
+from fseft.volume.case_files import case_content
+from fseft.volume.fingerprint import measure_case
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
 from fseft.volume.masks import read_masks

@@ -80,6 +80,6 @@ def _warn_incomplete(cases: list[str]) -> tuple[str, ...]:
     subject = pluralise(len(cases), "case")
     warning = (
         f"{subject} without the mask of some structure ({cases[0]}, ...): "
-        "it is background for adapt, unknown for pretrain"
+        "it counts as not annotated there"
     )
     return (warning,)

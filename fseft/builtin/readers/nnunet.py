@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pydantic import JsonValue
-
 SPEC = ReaderSpec(
     name="nnunet",
     factory="fseft.builtin.readers.nnunet:Reader",
@@ -51,7 +49,7 @@ class Reader:
         """Lists the cases.
 
         Raises:
-            FseftError: `dataset.json` is wrong or has regions, or a case lacks a channel.
+            FseftError: `dataset.json` is wrong, or a case lacks a channel.
         """
         path = folder / dataset_json.NAME
         declared: NnunetDeclaration = dataset_json.check_declaration(
@@ -64,13 +62,15 @@ class Reader:
             cases = paired(images, _declared_images(folder / LABELS, ending))
         complete = {case.name: case.images for case in cases if case.images}
         check_channels(complete, len(channels))
-        labels = _labels(declared.labels, path)
+        labels = dataset_json.nnunet_labels(declared.labels, path, declared.regions_class_order)
         return Dataset(
             name=folder.name,
             reader="nnunet",
             channels=channels,
-            labels=labels,
-            meanings=meanings(declared.name, labels),
+            labels=labels.structures,
+            regions=labels.regions,
+            meanings=meanings(declared.name, labels.structures),
+            annotation=labels.annotation,
             cases=cases,
         )
 
@@ -134,17 +134,3 @@ def _channels(names: Mapping[str, str], path: Path) -> tuple[str, ...]:
         hint = 'Write them as {"0": "CT"}.'
         raise FseftError("has channel_names that are not numbered from 0 on", file=path, hint=hint)
     return tuple(names[number] for number in numbers)
-
-
-def _labels(labels: Mapping[str, JsonValue], path: Path) -> dict[str, int]:
-    """Returns structure name -> value, without background."""
-    for name, value in labels.items():
-        if isinstance(value, list):
-            cause = f"declares a region ({name!r}: {value}), which is not supported"
-            hint = "Give each structure one value in the label files."
-            raise FseftError(cause, file=path, hint=hint)
-        if name == dataset_json.IGNORE:
-            cause = f"declares an ignore label ({value}), which is not supported"
-            hint = "Remove cases with it, or annotate its voxels, and remove the entry."
-            raise FseftError(cause, file=path, hint=hint)
-    return dataset_json.nnunet_labels(labels, path)

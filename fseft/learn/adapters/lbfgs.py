@@ -43,7 +43,12 @@ class LBFGSProbe(AdaptedNetwork):
             optimizer.zero_grad()
             logits = voxel_logits(head, voxels.features)
             entropy = segmentation_loss(
-                logits, voxels.labels, Predictions.cross_entropy, weights=voxels.weights
+                logits,
+                voxels.labels,
+                Predictions.cross_entropy,
+                weights=voxels.weights,
+                annotated=voxels.annotated,
+                members=voxels.members,
             )
             squares = torch.stack([parameter.square().sum() for parameter in parameters])
             loss: Tensor = entropy + L2_PENALTY * squares.sum()

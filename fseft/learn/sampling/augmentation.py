@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fseft.learn.sampling.patch_sampler import Crops
 from fseft.learn.training.components import load_component
 from fseft.plugin import AugmentationSpec
 from fseft.registry import registry
@@ -18,6 +17,7 @@ from fseft.registry import registry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from fseft.learn.sampling.patch_sampler import Crops
     from fseft.schemas import Triple
 
 Array = npt.NDArray[Any]
@@ -175,7 +175,7 @@ class AugmentationPipeline:
             image_out, label_out = self.apply(drawn, image, label, size)
             images.append(image_out)
             labels.append(label_out)
-        return Crops(np.stack(images), np.stack(labels))
+        return replace(crops, images=np.stack(images), labels=np.stack(labels))
 
 
 NO_AUGMENTATION = AugmentationPipeline()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fseft.volume.intensity import normalise
-from fseft.volume.label_values import translate
+from fseft.volume.label_values import IGNORED, UNANNOTATED, translate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,11 +69,36 @@ class Crops:
 
     Attributes:
         images: (B, C, i, j, k), float32, normalised.
-        labels: (B, 1, i, j, k), int16; 0 background, 1.. structures.
+        labels: (B, 1, i, j, k), int16; 0 background, 1.. structures, `IGNORED` if not annotated.
+        annotated: (B, structures), float32, 1 where the case of the crop annotates the structure;
+            None if all do.
     """
 
     images: Array
     labels: Array
+    annotated: Array | None = None
+
+
+def class_frequencies(crops: Crops, members: Array) -> list[float]:
+    """Returns the fraction of the annotated voxels in no structure, and in each structure.
+
+    Args:
+        crops: Crops of some cases; a structure counts in those that annotate it.
+        members: (labels, structures), 1 where voxels with the label belong to the structure.
+    """
+    labels = [1 + label.ravel() for label in crops.labels]
+    counts = np.stack([np.bincount(label, minlength=1 + len(members))[1:] for label in labels])
+    annotated = np.ones((len(counts), members.shape[1]))
+    if crops.annotated is not None:
+        annotated = crops.annotated
+    sizes = counts.sum(1)
+    inside = counts @ members
+    totals = sizes @ annotated
+    voxels = (inside * annotated).sum(0)
+    frequencies = voxels / np.maximum(totals, 1)
+    is_outside = ~members.any(1)
+    outside = counts[:, is_outside].sum() / max(sizes.sum(), 1)
+    return [float(outside), *frequencies.tolist()]
 
 
 @dataclass(frozen=True)
@@ -85,10 +110,13 @@ class CropSource:
         intensity: Normalisation of the stored intensities, one per channel.
         modality: `ct`, `mr` or `other`; determines the value of air.
         padding: Value beyond the edge of the array: `air`, or `zero` after normalisation.
-        classes: Stored label value -> structure index 1, 2, ...; others count as background.
+        classes: Stored label value -> structure index 1, 2, ...; others count as background, except
+            for `UNANNOTATED`, which becomes `IGNORED`.
         foreground_fraction: Fraction of the crops that are centred near a voxel of a structure.
         margin: Voxels read beyond each side of a crop, for augmentation. They may be outside the
             volume, so that crops reach its edge.
+        annotated: Case -> 1 for each structure that it annotates, else 0; empty if all cases
+            annotate all.
     """
 
     size: Triple
@@ -98,6 +126,7 @@ class CropSource:
     foreground_fraction: float = 0.5
     margin: Triple = (0, 0, 0)
     padding: Literal["air", "zero"] = "air"
+    annotated: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def draw(self, cases: Sequence[CachedCase], count: int, rng: np.random.Generator) -> Crops:
         """Draws `count` crops with their margins, in turn from each case.
@@ -113,7 +142,7 @@ class CropSource:
         # Rounded randomly, so that the fraction holds on average.
         foreground = int(count * self.foreground_fraction + rng.random())
         shown = [value for value in self.classes if any(value in case.classes for case in cases)]
-        images, labels = [], []
+        crops, drawn = [], []
         for n in range(count):
             in_turn = [*cases[n % len(cases) :], *cases[: n % len(cases)]]
             if n < foreground and shown:
@@ -123,10 +152,20 @@ class CropSource:
             else:
                 case = in_turn[0]
                 start = self.random_start(case, rng)
-            image, label = self.read(case, start)
-            images.append(image)
-            labels.append(label)
-        return Crops(np.stack(images), np.stack(labels))
+            crops.append(self.read(case, start))
+            drawn.append(case)
+        images, labels = map(np.stack, zip(*crops, strict=True))
+        return Crops(images, labels, self.annotation(drawn))
+
+    def annotation(self, cases: Sequence[CachedCase]) -> Array | None:
+        """Returns the structures that cases annotate, as in `Crops`.
+
+        Args:
+            cases: The cases, of one crop each.
+        """
+        if not self.annotated:
+            return None
+        return np.array([self.annotated[case.case] for case in cases], np.float32)
 
     def read(self, case: CachedCase, start: Sequence[int]) -> tuple[Array, Array]:
         """Reads a crop with its margin.
@@ -145,7 +184,9 @@ class CropSource:
         image = normalise(stored, self.intensity, case.meta)
         if self.padding == "zero":
             clear_outside(image, _inside(first, size, case.shape))
-        return image, self._structures(case.read_label(first, size))[None]
+        outside = UNANNOTATED if case.partly_annotated else 0
+        stored_label = case.read_label(first, size, pad=outside)
+        return image, self._structures(stored_label)[None]
 
     def start_near(
         self, case: CachedCase, structure: int | None, rng: np.random.Generator
@@ -199,7 +240,7 @@ class CropSource:
 
     def _structures(self, stored: Array) -> Array:
         """Returns the structure indices of stored label values."""
-        return translate(stored, self.classes, np.int16)
+        return translate(stored, {UNANNOTATED: IGNORED, **self.classes}, np.int16)
 
 
 def _inside(start: Sequence[int], size: Sequence[int], shape: Sequence[int]) -> list[slice]:

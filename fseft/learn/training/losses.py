@@ -11,12 +11,14 @@ import torch
 from torch.nn import functional as F
 
 from fseft.learn.training.components import load_component
+from fseft.volume.label_values import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
+_SMALLEST = 1e-6  # of a sum of weights that is divided by
 SMOOTH = 1.0
 """Added to numerator and denominator of Dice, so that an absent structure has a Dice of 1."""
 
@@ -33,7 +35,8 @@ class Predictions:
         reference: (B, S, ...) float32, 1 inside the structure, else 0.
         labels: (B, ...) int64, 0 background, where the classes exclude each other (softmax); then
             C = 1 + S. None where the structures are independent (sigmoid); then C = S.
-        weights: (B, 1 or S, ...), the number of voxels that each counts as; None counts all as 1.
+        weights: (B, 1 or S, ...), the number of voxels that each counts as, 0 where a structure is
+            not annotated; None counts all as 1.
         pooled: Whether the voxels of all samples are scored together, as in batch Dice.
         progress: Fraction of the training that has passed, 0 to 1, for losses that change over it.
 
@@ -72,11 +75,11 @@ class Predictions:
         return weighted.sum(axes) if axes else weighted
 
     def mean(self, values: Tensor) -> Tensor:
-        """Returns the weighted mean over voxels of values (B, S or 1, ...)."""
+        """Returns the weighted mean over voxels of values (B, S or 1, ...); 0 of no voxels."""
         total = self.sum(values)
         if self.weights is None:
             return total / (values.numel() / total.numel())
-        return total / self.sum(torch.ones_like(values))
+        return total / self.sum(torch.ones_like(values)).clamp_min(_SMALLEST)
 
     def dice(self) -> Tensor:
         """Returns the soft Dice of each structure, (G, S), with a linear denominator."""
@@ -110,7 +113,8 @@ class Predictions:
             inside = _inverse_root(frequencies).view(shape)
             outside = _inverse_root(1 - frequencies).view(shape)
             weights = torch.where(self.reference > 0, inside, outside)
-        return self.sum(weights * self._voxel_cross_entropy()) / self.sum(weights)
+        total = self.sum(weights * self._voxel_cross_entropy())
+        return total / self.sum(weights).clamp_min(_SMALLEST)
 
     def _voxel_cross_entropy(self) -> Tensor:
         """Returns the cross-entropy of each voxel, (B, 1 or S, ...)."""
@@ -142,37 +146,94 @@ def segmentation_loss(
     loss: Loss,
     *,
     weights: Tensor | None = None,
+    annotated: Tensor | None = None,
+    members: Tensor | None = None,
     progress: float = 0.0,
 ) -> Tensor:
-    """Returns the loss of classes that exclude each other, pooled over the batch: a scalar.
+    """Returns the loss of structures and background, pooled over the batch: a scalar.
+
+    The classes exclude each other (softmax), except if some samples do not annotate all structures,
+    whose background is then unknown, or if structures overlap. Each structure is then separated
+    from the background for itself (sigmoid of the difference of their logits), over the samples
+    that annotate it.
 
     Args:
         logits: (B, 1 + S, ...); any spatial axes, or none for voxels (n, 1 + S).
-        labels: (B, ...) int64; 0 is the background.
+        labels: (B, ...) int64; 0 is the background, `IGNORED` voxels do not count.
         loss: The loss; its values of the structures are averaged.
         weights: (B, ...), the number of voxels that each counts as; None counts all as 1.
+        annotated: (B, S), 1 where the structure is annotated in the sample; None: everywhere.
+        members: (labels, S), 1 where voxels with the label belong to the structure, if structures
+            overlap; None: the label is the number of the structure.
         progress: Fraction of the training that has passed, 0 to 1.
+
+    Returns:
+        The loss; 0, with a gradient of 0, if no voxel counts.
     """
     logits = logits.float()
-    reference = structure_masks(labels, logits.shape[1] - 1)
+    if not (labels != IGNORED).any():
+        return 0 * logits.sum()
+    labels, weights = _counted(labels, weights)
     weights = None if weights is None else weights[:, None]
+    reference = _masks(labels, logits.shape[1] - 1, members)
+    if annotated is not None or members is not None:
+        chosen = reference.new_ones(reference.shape[:2]) if annotated is None else annotated
+        odds = logits[:, 1:] - logits[:, :1]
+        losses = masked_losses(
+            odds, reference, chosen, loss, weights=weights, pooled=True, progress=progress
+        )
+        return losses.sum() / chosen.any(0).sum().clamp_min(1)
     predictions = Predictions(logits, reference, labels, weights, pooled=True, progress=progress)
     return loss(predictions).mean()
 
 
-def masked_losses(logits: Tensor, reference: Tensor, annotated: Tensor, loss: Loss) -> Tensor:
+def _masks(labels: Tensor, structures: int, members: Tensor | None) -> Tensor:
+    """Returns a mask of each structure, (B, S, ...), by the arguments of `segmentation_loss`."""
+    if members is None:
+        return structure_masks(labels, structures)
+    return members.float()[labels].movedim(-1, 1)
+
+
+def _counted(labels: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Returns labels and weights in which `IGNORED` voxels are background of weight 0."""
+    counts = labels != IGNORED
+    if counts.all():
+        return labels, weights
+    return labels * counts, counts * (1 if weights is None else weights)
+
+
+def masked_losses(
+    logits: Tensor,
+    reference: Tensor,
+    annotated: Tensor,
+    loss: Loss,
+    *,
+    weights: Tensor | None = None,
+    pooled: bool = False,
+    progress: float = 0.0,
+) -> Tensor:
     """Returns the loss of each case, summed over the structures that are annotated in it, (B,).
 
     The sum over cases, divided by the number of annotated pairs of case and structure, is the
     masked mean of FSEFT (Silva-Rodríguez et al. 2025). Sums can be added over ranks.
 
     Args:
-        logits: (B, S, i, j, k).
-        reference: (B, S, i, j, k), 1 inside the structure, else 0.
+        logits: (B, S, ...).
+        reference: (B, S, ...), 1 inside the structure, else 0.
         annotated: (B, S), 1 where the structure is annotated in the case, else 0.
         loss: The loss; the structures are independent.
+        weights: (B, 1, ...), the number of voxels that each counts as; None counts all as 1.
+        pooled: Score the voxels of all cases together; returns (1,).
+        progress: Fraction of the training that has passed, 0 to 1.
     """
-    return (loss(Predictions(logits.float(), reference)) * annotated).sum(1)
+    if pooled:
+        mask = annotated.view(*annotated.shape, *[1] * (logits.ndim - 2))
+        weights = mask if weights is None else mask * weights
+        annotated = annotated.any(0)[None]
+    predictions = Predictions(
+        logits.float(), reference, None, weights, pooled=pooled, progress=progress
+    )
+    return (loss(predictions) * annotated).sum(1)
 
 
 def _inverse_root(frequencies: Tensor) -> Tensor:

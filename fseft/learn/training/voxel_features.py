@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fseft.volume.label_values import UNANNOTATED
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,11 +27,15 @@ class VoxelSample:
         features: (n, F), float32.
         labels: (n,), int64; 0 background, 1.. structures.
         weights: (n,), float32; the number of voxels of the crops that each represents.
+        annotated: (n, structures), float32, 1 where the structure is annotated; None if all are.
+        members: As for `fseft.learn.training.losses.segmentation_loss`.
     """
 
     features: Tensor
     labels: Tensor
     weights: Tensor
+    annotated: Tensor | None = None
+    members: Tensor | None = None
 
     def batch(self, count: int, generator: torch.Generator) -> VoxelSample:
         """Returns `count` voxels, drawn with replacement; all of them if `count` is not smaller.
@@ -42,29 +48,36 @@ class VoxelSample:
             return self
         chosen = torch.randint(len(self.labels), (count,), generator=generator)
         features, labels = self.features[chosen], self.labels[chosen]
-        return VoxelSample(features, labels, self.weights[chosen])
+        annotated = None if self.annotated is None else self.annotated[chosen]
+        return VoxelSample(features, labels, self.weights[chosen], annotated, self.members)
 
     def to(self, device: str) -> VoxelSample:
         """Returns the sample on a device."""
         features = self.features.to(device)
         labels = self.labels.to(device)
-        return VoxelSample(features, labels, self.weights.to(device))
+        annotated = None if self.annotated is None else self.annotated.to(device)
+        return VoxelSample(features, labels, self.weights.to(device), annotated)
 
 
 def sample_voxels(
-    features: Array, labels: Array, count: int, rng: np.random.Generator
+    features: Array,
+    labels: Array,
+    count: int,
+    rng: np.random.Generator,
+    annotated: Sequence[float] | None = None,
 ) -> VoxelSample:
     """Samples voxels of a crop: as many of each class, at its border and away from it.
 
     Args:
         features: (F, i, j, k).
-        labels: (i, j, k); 0 background, 1.. structures.
+        labels: (i, j, k); 0 background, 1.. structures; voxels that are `UNANNOTATED` are left out.
         count: Approximate number of voxels.
         rng: Generator for the choice of voxels.
+        annotated: 1 for each structure that is annotated in the crop, else 0; None if all are.
     """
     strata = _strata(labels)
-    per_stratum = max(1, count // len(strata))
-    chosen, weights = [], []
+    per_stratum = max(1, count // max(len(strata), 1))
+    chosen, weights = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for stratum in strata:
         voxels = stratum
         if len(stratum) > per_stratum:
@@ -77,6 +90,7 @@ def sample_voxels(
         torch.from_numpy(columns.T.astype(np.float32)),
         torch.from_numpy(labels.reshape(-1)[places].astype(np.int64)),
         torch.from_numpy(np.concatenate(weights)),
+        None if annotated is None else torch.tensor(annotated).expand(len(places), -1),
     )
 
 
@@ -84,7 +98,7 @@ def _strata(labels: Array) -> list[Array]:
     """Returns the flat indices of the voxels of each class, at its border and away from it."""
     border = _border(labels)
     strata = []
-    for value in np.unique(labels):
+    for value in np.setdiff1d(labels, [UNANNOTATED]):
         inside = labels == value
         strata += [np.flatnonzero(inside & border), np.flatnonzero(inside & ~border)]
     return [stratum for stratum in strata if len(stratum)]
@@ -104,10 +118,12 @@ def _border(labels: Array) -> npt.NDArray[np.bool_]:
 
 def concatenate(samples: Sequence[VoxelSample]) -> VoxelSample:
     """Returns the voxels of several samples as one sample."""
+    annotated = [sample.annotated for sample in samples if sample.annotated is not None]
     return VoxelSample(
         torch.cat([sample.features for sample in samples]),
         torch.cat([sample.labels for sample in samples]),
         torch.cat([sample.weights for sample in samples]),
+        torch.cat(annotated) if annotated else None,
     )
 
 

@@ -9,7 +9,8 @@ import SimpleITK as sitk  # noqa: N813  the name that everybody gives it
 from fseft.builtin.readers.chaos import Reader
 from fseft.errors import FseftError
 from fseft.planning.dataset_reading import read_dataset
-from fseft.volume.fingerprint import measure_case, read_case, read_case_labels
+from fseft.volume.case_files import read_case, read_case_labels
+from fseft.volume.fingerprint import measure_case
 
 
 def a_series(folder, positions):

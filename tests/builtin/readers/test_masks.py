@@ -35,7 +35,9 @@ def test_a_mask_that_only_some_cases_have_is_reported(tmp_path):
     dataset = read_dataset(tmp_path)
     assert dataset.cases[1].label == {2: tmp_path / "s0001" / "segmentations" / "liver.nii.gz"}
     assert dataset.cases[2].label is None
-    told = "1 case without the mask of some structure (s0001, ...): it is background for adapt, unknown for pretrain"
+    told = (
+        "1 case without the mask of some structure (s0001, ...): it counts as not annotated there"
+    )
     assert dataset.warnings[0] == told
 
 

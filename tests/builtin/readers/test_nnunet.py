@@ -57,8 +57,31 @@ def test_images_that_all_have_another_ending_than_declared_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "cause"),
     [
-        ({"labels": {"background": 0, "whole": [1, 2]}}, r"region \('whole': \[1, 2\]\)"),
-        ({"labels": {"background": 0, "liver": 1, "ignore": 2}}, r"ignore label \(2\)"),
+        ({"labels": {"background": 0, "whole": [1, 2]}}, "regions_class_order"),
+        (
+            {"labels": {"whole": [1, 2], "core": [2]}, "regions_class_order": [1]},
+            "2 regions, and 1",
+        ),
+        (
+            {"labels": {"whole": [1, 2], "core": [2]}, "regions_class_order": [2, 1]},
+            r"'core' \(2\) with the value 1",
+        ),
+        (
+            {"labels": {"whole": [1, 2], "core": [2]}, "regions_class_order": [2, 2]},
+            "have the same value 2",
+        ),
+        (
+            {"labels": {"whole": [1, 2], "core": ["x"]}, "regions_class_order": [1, 2]},
+            "core.*got 'x'",
+        ),
+        (
+            {"labels": {"whole": [1, 2], "ignore": 2}, "regions_class_order": [1]},
+            "the ignore label 2 is a value of a region",
+        ),
+        ({"labels": {"background": 0, "liver": 1, "ignore": 1}}, "have the same value 1"),
+        ({"labels": {"background": 0, "liver": 1, "ignore": 0}}, "0 is the value of the backgr"),
+        ({"labels": {"background": 4, "liver": 4, "ignore": 0}}, "have the same value 4"),
+        ({"labels": {"background": 0, "liver": 1, "ignore": -1}}, "ignore: .*got -1"),
         ({"labels": {"liver": "one"}}, "liver: must be a whole number, got 'one'"),
         ({"labels": {"liver": True}}, "liver: it is not a number, got True"),
         ({"labels": {"liver": 1.5}}, r"liver: .*got 1\.5"),

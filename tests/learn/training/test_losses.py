@@ -47,6 +47,19 @@ def test_a_perfect_prediction_costs_nothing(labels):
         assert loss == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.parametrize("name", ["dice", "dice_ce", "dice_wce"])
+def test_a_sample_says_nothing_about_structures_that_it_does_not_annotate(labels, name):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn((2, 3, 12, 12, 12), generator=generator, requires_grad=True)
+    annotated = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    loss = segmentation_loss(logits, labels, load_loss(name), annotated=annotated)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.flatten(2).any(2)[:, 1:].equal(annotated > 0)
+    relabelled = labels.clone()
+    relabelled[0][labels[0] == 2] = 0
+    assert loss == segmentation_loss(logits, relabelled, load_loss(name), annotated=annotated)
+
+
 def test_the_worst_prediction_costs_one(labels):
     assert loss_of(sure((labels + 1) % 3), labels, "dice") == pytest.approx(1, abs=0.05)
 

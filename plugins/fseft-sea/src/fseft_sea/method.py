@@ -12,6 +12,7 @@ from fseft.learn.adapters.adapted_network import AdaptedNetwork
 from fseft.learn.adapters.method import BaseMethod
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.losses import Predictions, structure_masks
+from fseft.volume.label_values import IGNORED
 from torch import nn
 
 from fseft_sea.allocation import fill, smoothed
@@ -123,7 +124,7 @@ class SeaNetwork(AdaptedNetwork):
         """
         samples = []
         for image, label in zip(images.split(1), labels.split(1), strict=True):
-            if label.any():
+            if (label > 0).any():
                 dice = self._dice(image, label)
                 samples.append([dice - self._dice(image, label, unit) for unit in self.units])
         return torch.tensor(samples or [[0.0] * len(self.units)]).mean(0)
@@ -139,7 +140,8 @@ class SeaNetwork(AdaptedNetwork):
         with self._switched_off(without.adapters if without else ()):
             logits = self.network(image).float()
         masks = structure_masks(label, logits.shape[1] - 1)
-        dice = Predictions(logits, masks, label).dice()
+        counts = (label != IGNORED)[:, None]
+        dice = Predictions(logits, masks, label, counts).dice()
         return float(dice[masks.flatten(2).any(2)].mean())
 
     @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from fseft.errors import FseftError
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import fingerprint_dataset
-from fseft.pretraining.label_presence import (
+from fseft.planning.label_presence import (
     annotated_structures,
     check_missing_label,
     missing_label_rules,

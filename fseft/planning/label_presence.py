@@ -1,0 +1,204 @@
+"""Structures that each case annotates: a missing label means absent, or not annotated."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, cast, get_args
+
+from fseft import dataset_json
+from fseft.documents import read_json, validate
+from fseft.errors import FseftError, did_you_mean
+from fseft.schemas import MissingLabel
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from fseft.schemas import Dataset, Fingerprint
+
+FORMER_RULES: dict[str, MissingLabel] = {"not-there": "absent", "not-drawn": "unannotated"}
+
+DECLARATION, TABLE = "annotated.json", "annotations.csv"
+"""Files in a dataset's folder that list the annotated structures of cases, as does `annotated` in
+its `dataset.json`. A list takes precedence over any rule."""
+_DECLARED = "annotated"
+_YES, _NO = {"1", "yes", "y", "true", "x"}, {"0", "no", "n", "false", ""}
+
+
+Structures = frozenset[str]
+
+
+def drawn_structures(fingerprint: Fingerprint) -> dict[str, Structures]:
+    """Structures with voxels in each labelled case, by the dataset's own names."""
+    return {case.name: frozenset(case.volumes_mm3) for case in fingerprint.cases if case.labelled}
+
+
+def annotated_structures(
+    dataset: Dataset, fingerprint: Fingerprint, rule: MissingLabel
+) -> dict[str, Structures]:
+    """Structures that each labelled case annotates, by the dataset's own names.
+
+    Args:
+        dataset: The dataset; lists the masks, where each structure has a separate file.
+        fingerprint: Fingerprint of the dataset, with the structures drawn in each case.
+        rule: `absent`: a structure drawn in any case is annotated in all, except where masks are
+            separate files, which must exist. `unannotated`: only where it is drawn.
+
+    Raises:
+        FseftError: The declaration is invalid, or names an unknown case or structure.
+    """
+    drawn = drawn_structures(fingerprint)
+    in_any_case = frozenset().union(*drawn.values())
+    masks = _masks(dataset)
+    declared = _read_declaration(dataset.folder, fingerprint)
+    annotated = {}
+    for case, structures in drawn.items():
+        default = structures
+        if rule == "absent":
+            default = in_any_case & masks.get(case, in_any_case)
+        annotated[case] = declared.get(case, default) | structures
+    return annotated
+
+
+def _masks(dataset: Dataset) -> dict[str, Structures]:
+    """Structures with a mask file, possibly empty, of each case that has no label map."""
+    names = {value: name for name, value in dataset.labels.items()}
+    labels = {case.name: case.label for case in dataset.cases}
+    return {
+        case: frozenset(names[value] for value in label)
+        for case, label in labels.items()
+        if isinstance(label, dict)
+    }
+
+
+def check_missing_label(rules: Mapping[str, str]) -> dict[str, MissingLabel]:
+    """Checks rules for missing labels, and translates those of earlier versions.
+
+    Args:
+        rules: Dataset -> rule; the empty name stands for all other datasets.
+
+    Raises:
+        FseftError: A rule is unknown.
+
+    Examples:
+        >>> check_missing_label({"": "not-drawn", "livers": "absent"})
+        {'': 'unannotated', 'livers': 'absent'}
+    """
+    checked: dict[str, MissingLabel] = {}
+    choices = get_args(MissingLabel)
+    for dataset, written in rules.items():
+        rule = FORMER_RULES.get(written, written)
+        if rule not in choices:
+            cause = f"unknown rule for missing labels {rule!r}"
+            raise FseftError(cause, hint=did_you_mean(rule, choices))
+        checked[dataset] = cast("MissingLabel", rule)
+    return checked
+
+
+def missing_label_rules(
+    rules: Mapping[str, MissingLabel], datasets: Sequence[str]
+) -> dict[str, MissingLabel]:
+    """Rule of each dataset; `absent` unless the request says otherwise.
+
+    Args:
+        rules: Rules of a request, see `PretrainRequest.missing_label`.
+        datasets: Names of the datasets.
+
+    Raises:
+        FseftError: A rule names an unknown dataset.
+    """
+    unknown = [name for name in rules if name and name not in datasets]
+    if unknown:
+        cause = f"a rule for missing labels names an unknown dataset {unknown[0]!r}"
+        raise FseftError(cause, hint=did_you_mean(unknown[0], datasets))
+    default = rules.get("", "absent")
+    return {name: rules.get(name, default) for name in datasets}
+
+
+def incomplete_annotations(
+    dataset: Dataset, fingerprint: Fingerprint, cases: Collection[str], structures: Collection[str]
+) -> dict[str, Structures]:
+    """Returns the structures that some cases annotate, by the rule of the dataset.
+
+    Args:
+        dataset: The dataset.
+        fingerprint: Fingerprint of the dataset.
+        cases: Names of the cases.
+        structures: Names of the structures.
+
+    Returns:
+        Case -> those of the structures that it annotates; empty if every case annotates all.
+
+    Raises:
+        FseftError: As for `annotated_structures`.
+    """
+    annotated = annotated_structures(dataset, fingerprint, dataset.missing_label)
+    chosen = {case: annotated[case] & frozenset(structures) for case in cases}
+    is_complete = all(names == frozenset(structures) for names in chosen.values())
+    return {} if is_complete else chosen
+
+
+def _read_declaration(folder: Path, fingerprint: Fingerprint) -> Mapping[str, Structures]:
+    """Returns the structures that a dataset lists for some of its cases."""
+    sources = _listed(folder)
+    if len(sources) > 1:
+        cause = f"{' and '.join(path.name for path in sources)} both list annotated structures"
+        raise FseftError(cause, file=folder, hint="Keep one of the lists.")
+    for path, lists in sources.items():
+        declared = {case: frozenset(names) for case, names in lists.items()}
+        structures = sorted(frozenset().union(*declared.values()))
+        _check_names("case", list(declared), [case.name for case in fingerprint.cases], path)
+        _check_names("structure", structures, list(fingerprint.labels), path)
+        return declared
+    return {}
+
+
+def _listed(folder: Path) -> dict[Path, Mapping[str, Sequence[str]]]:
+    """Returns the lists of annotated structures, by the file that states each."""
+    sources: dict[Path, Mapping[str, Sequence[str]]] = {}
+    schema, hint = dict[str, list[str]], 'Write {"CASE": ["STRUCTURE", ...], ...}.'
+    name = "list of annotated structures"
+    own, declared, table = folder / DECLARATION, folder / dataset_json.NAME, folder / TABLE
+    if own.is_file():
+        sources[own] = read_json(own, schema, name=name, hint=hint)
+    listed = dataset_json.read_declaration(folder).get(_DECLARED)
+    if listed is not None:
+        sources[declared] = validate(listed, schema, name=name, hint=hint, file=declared)
+    if table.is_file():
+        sources[table] = _read_table(table)
+    return sources
+
+
+def _read_table(path: Path) -> dict[str, list[str]]:
+    """Reads a table with a row per case, and a column per structure: yes or no."""
+    (header, *rows) = _rows(path) or [[]]
+    if header[:1] != ["case"]:
+        hint = "Write the header case,STRUCTURE,... and then a row such as case_7,yes,no."
+        raise FseftError("has no column 'case' at first", file=path, hint=hint)
+    annotated: dict[str, list[str]] = {}
+    for case, *cells in rows:
+        values = [cell.lower() for cell in cells]
+        if len(values) != len(header) - 1 or not set(values) <= _YES | _NO:
+            cause = f"the row of {case!r} is not yes or no for each of {len(header) - 1} structures"
+            raise FseftError(cause, file=path, hint="Write yes or no in each cell.")
+        pairs = zip(header[1:], values, strict=True)
+        annotated[case] = [name for name, value in pairs if value in _YES]
+    return annotated
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Reads the rows of a table that are not empty, separated by commas or semicolons."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise FseftError("is not text in UTF-8", file=path, hint="Save it as UTF-8.") from error
+    delimiter = ";" if lines and ";" in lines[0] else ","
+    rows = csv.reader(lines, delimiter=delimiter)
+    return [[cell.strip() for cell in row] for row in rows if any(row)]
+
+
+def _check_names(kind: str, names: Sequence[str], choices: Sequence[str], path: Path) -> None:
+    unknown = [name for name in names if name not in choices]
+    if unknown:
+        hint = did_you_mean(unknown[0], choices)
+        raise FseftError(f"unknown {kind} {unknown[0]!r}", file=path, hint=hint)
