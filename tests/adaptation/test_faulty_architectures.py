@@ -33,7 +33,12 @@ def override(monkeypatch, workspace):
         Plugin("custom", "fseft-custom", "1.0", module),
     ]
     installed = Registry(plugins)
-    for user in ("learn.networks.backbone", "adaptation.documents", "adaptation.feature_cache"):
+    for user in (
+        "learn.networks.backbone",
+        "learn.training.network_cost",
+        "adaptation.documents",
+        "adaptation.feature_cache",
+    ):
         monkeypatch.setattr(f"fseft.{user}.registry", lambda: installed, raising=False)
     write_model(workspace, "custom", architecture="custom")
 
