@@ -137,6 +137,7 @@ def test_a_run_leaves_the_adapter_the_run_the_log_and_the_training_cases(request
     result = adapt(request_for("lora", settings=("rank=2",)), workspace)
     assert {path.name for path in result.folder.iterdir()} == {
         "adapter.safetensors",
+        "checkpoint.pt",
         "run.json",
         "log.jsonl",
         "progress.png",
@@ -164,7 +165,8 @@ def test_the_manifest_says_all_that_is_needed(request_for, workspace):
     assert (manifest.model, manifest.dataset, manifest.channels) == ("tiny", "blobs", ("CT",))
     assert manifest.labels == LABELS
     assert manifest.support == select_support(CASES, 2, 3)
-    assert manifest.seed == derived_seed(3, "init")
+    assert (manifest.k, manifest.seed) == (2, 3)
+    assert manifest.init_seed == derived_seed(3, "init")
     assert manifest.licence == "CC-BY-4.0"
     assert manifest.preprocessing.spacing_mm == (1.5, 1.5, 1.5)
     assert result.run.head_rows == {"Left kidney": "kidney_left"}
@@ -881,15 +883,15 @@ def test_other_wording_of_a_plan_does_not_repeat_a_run(request_for, workspace, b
 def test_a_run_with_other_settings_is_kept_without_overwrite(request_for, workspace):
     first = adapt(request_for(), workspace)
     before = first.adapter.read_bytes()
-    other = request_for(settings=("epochs=3",), minutes=1.0)
+    other = request_for(settings=("epochs=1",), minutes=1.0)
     with pytest.raises(
         FseftError,
-        match=r"already contains a run with epochs 2 \(requested 3\); minutes unset \(requested 1\.0\).*overwrite",
+        match=r"already contains a run with epochs 2 \(requested 1\); minutes unset \(requested 1\.0\).*overwrite",
     ):
         adapt(other, workspace)
     assert first.adapter.read_bytes() == before
     second = adapt(replace(other, overwrite=True), workspace)
-    assert (second.folder, second.run.epochs) == (first.folder, 3)
+    assert (second.folder, second.run.epochs) == (first.folder, 1)
 
 
 def test_callbacks_receive_the_configuration_before_training(request_for, workspace):
