@@ -1,4 +1,5 @@
 # make test: style, types and the tests of minutes.  make test-full: the second tier, and the tests of the plugins.
+# make bench: speed and memory compared with other packages.
 # make docs: the documentation site, in site/.  make demo: the whole workflow on synthetic phantoms.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PLUGINS = $(dir $(wildcard plugins/*/pyproject.toml))
 
 EMBEDDED = chest-ct abdomen-ct torso-ct abdomen-mr torso-mr scene1-mr scene2-ct scene3-ct scene3-mr
 
-.PHONY: test test-full docs demo lint embedded-model
+.PHONY: test test-full bench docs demo lint embedded-model
 
 test: lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
@@ -27,6 +28,10 @@ lint: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/mkdocs build --strict
+
+# The extra `bench` installs the other packages. One row: make bench ROW=export
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench.py --row "$(ROW)"
 
 demo: $(STAMP)
 	$(BIN)/fseft demo

@@ -232,7 +232,7 @@ def segment(network: nn.Module, config: AdaptConfig, scan: Path, folder: Path) -
     logits = sliding_window_logits(network, image, patch_size=patch_size)
     logits = logits[(slice(None), *inside)]
     merger = LabelMerger.empty(volume.geometry, max(values), np.uint8)
-    merger.add(logits, prepared, values, 1)
+    merger.adder(prepared, values, 1)(logits)
     name = scan.name.removesuffix(".nii.gz").removesuffix("_0000")
     write_labels(folder / f"{name}.nii.gz", merger.labels, volume.geometry, scan=scan)
 

@@ -30,10 +30,10 @@ CHANNELS, SIDE = 32, 48
 SCALE = 2.0
 
 
-def layers(rank: int) -> dict[str, nn.Module]:
+def layers(rank: int, channels: int = CHANNELS) -> dict[str, nn.Module]:
     """Returns the layers to compare; all start as the same function."""
     torch.manual_seed(0)
-    trainable = nn.Conv3d(CHANNELS, CHANNELS, 3, padding=1)
+    trainable = nn.Conv3d(channels, channels, 3, padding=1)
     frozen = deepcopy(trainable).requires_grad_(False)
     ours = deepcopy(frozen)
     change = LowRank(ours.weight, rank, SCALE, Generator().manual_seed(0))

@@ -102,7 +102,7 @@ def equal_tensors(a, b):
 def restored_labels(scores, transform, values):
     """The strongest class of scores (C, i, j, k) on the grid of the file, as prediction writes it."""
     merger = LabelMerger.empty(transform.native, max(values), np.uint8)
-    merger.add(scores, transform, values, confidence=1)
+    merger.adder(transform, values, confidence=1)(scores)
     return merger.labels
 
 

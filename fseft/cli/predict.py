@@ -11,6 +11,7 @@ from fseft.cli import completion
 from fseft.cli.callbacks import PredictCallbacks
 from fseft.cli.options import (
     CLEANING,
+    COMPUTE,
     MODEL,
     OUTPUT,
     Cluster,
@@ -143,6 +144,14 @@ def predict(
             rich_help_panel=CLEANING,
         ),
     ] = False,
+    overlap_windows: Annotated[
+        float,
+        typer.Option(
+            metavar="FRACTION",
+            help="Fraction of a window that the next window repeats; less is faster.",
+            rich_help_panel=COMPUTE,
+        ),
+    ] = 0.5,
     device: Device = "auto",
     workers: Workers = 1,
     cluster: Cluster = "",
@@ -183,6 +192,7 @@ def predict(
         statistics=statistics,
         preview=preview,
         report=report,
+        overlap_windows=overlap_windows,
         device=device,
         workers=cluster or workers,
         workspace=workspace,

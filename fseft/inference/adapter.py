@@ -132,7 +132,7 @@ class Adapter:
         import numpy as np
 
         from fseft.experiment.devices import select_device
-        from fseft.inference.segment_case import predict_logits
+        from fseft.inference.segment_case import predict_slabs
         from fseft.volume.intensity import modality_warnings
         from fseft.volume.preprocessing import LabelMerger, preprocess_volume
         from fseft.volume.scan_range import differences
@@ -148,11 +148,12 @@ class Adapter:
             logger.warning("the image is unusual: %s", warning)
         prepared = preprocess_volume(volume, None, preprocessing)
         selected = select_device(device)
-        logits = predict_logits(
-            self.network.to(selected), prepared, self.manifest, device=selected, tta=tta
-        )
         merger = LabelMerger.empty(prepared.native, max(values), np.uint8)
-        merger.add(logits, prepared, [0, *values], 1, self.manifest.writing_channels)
+        add = merger.adder(prepared, [0, *values], 1, self.manifest.writing_channels)
+        for slab in predict_slabs(
+            self.network.to(selected), prepared, self.manifest, device=selected, tta=tta
+        ):
+            add(slab)
         return from_perpendicular(merger.labels, volume.geometry, labels=True)
 
 

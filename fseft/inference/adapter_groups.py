@@ -122,9 +122,9 @@ def _has_frozen_features(adapter: OpenAdapter) -> bool:
 def load_adapter_group(adapters: AdapterGroup) -> nn.Module:
     """Loads one network that returns the logits of all adapters of a group.
 
-    Built-in black-box heads that are more than pointwise, and all heads where classes outnumber
-    the features, are split from the network: they then run once per voxel of the blended features
-    instead of in every window.
+    Built-in black-box heads that are more than pointwise, and all built-in heads where classes
+    outnumber the features, are split from the network: they then run once per voxel of the blended
+    features instead of in every window, and only the features are kept for a window's rows.
 
     Returns:
         A module from (B, C, i, j, k) to logits (B, sum of `num_channels`, i, j, k), concatenated in
@@ -141,10 +141,11 @@ def load_adapter_group(adapters: AdapterGroup) -> nn.Module:
     for adapter in adapters:
         network = load_adapter_onto(backbone, adapter)
         heads.append(architecture.head(network))
-    if not _has_frozen_features(first):
-        return network
     num_classes = sum(adapter.num_channels for adapter in adapters)
-    wide = num_classes > num_features or not all(map(is_pointwise, heads))
+    are_pointwise = all(map(is_pointwise, heads))
+    if not _has_frozen_features(first) and not are_pointwise:
+        return network
+    wide = num_classes > num_features or not are_pointwise
     if wide and _is_builtin(first):
         architecture.replace_head(network, nn.Identity())
         return SplitNetwork(network, ParallelHeads(heads))

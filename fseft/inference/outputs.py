@@ -26,6 +26,10 @@ MergeRule = Literal["probability", "first", "separate"]
 probability, the first one, or each in a separate folder. Any structure wins over background."""
 
 
+WINDOW_OVERLAP = 0.5
+"""Fraction of a window that the next window repeats."""
+
+
 @dataclass(frozen=True)
 class PredictionFolder:
     """A folder of segmentations.
@@ -130,18 +134,27 @@ class PredictionFolder:
         maps = [self.segmentation(case), folder / name, *of_adapters]
         return [path for path in maps if path not in current]
 
-    def entry(self, contents: Sequence[str], scan: str, *, tta: bool) -> PredictedCase:
+    def entry(
+        self,
+        contents: Sequence[str],
+        scan: str,
+        *,
+        tta: bool,
+        window_overlap: float = WINDOW_OVERLAP,
+    ) -> PredictedCase:
         """Index entry of a case.
 
         Args:
             contents: Content key of each file of the scan.
             scan: Content key of all files together.
             tta: Whether mirrored copies are averaged.
+            window_overlap: Fraction of a window that the next window repeats.
         """
         first, *others = (adapter.sha256 for adapter in self.adapters)
         source = [first, *others, self.overlap] if others else first
         choices: list[object] = [sorted(self.structures)] if self.structures else []
         choices += [astuple(self.cleaning)] if self.cleaning else []
+        choices += [] if window_overlap == WINDOW_OVERLAP else [window_overlap]
         return PredictedCase(
             key=digest(source, tta, self.probabilities, list(contents), *choices),
             adapter=first,

@@ -13,7 +13,7 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import group_adapters
 from fseft.inference.index import is_described
-from fseft.inference.outputs import MergeRule, PredictionFolder, arrange_outputs
+from fseft.inference.outputs import WINDOW_OVERLAP, MergeRule, PredictionFolder, arrange_outputs
 from fseft.inference.products import Products, write_statistics_table
 from fseft.inference.remarks import RemarkLog, listed
 from fseft.inference.report import CaseReport, RunClock, digests, write_run_report
@@ -31,13 +31,15 @@ from fseft.volume.components import ALL, Cleaning
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from fseft.inference.index import PredictionIndex
     from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.parallel import Workers
     from fseft.schemas import PredictedCase
+
+    MakeEntry = Callable[[PredictionFolder, Sequence[str], str], PredictedCase]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class PredictRequest:
         cleaning: What is removed from, and added to, the structures.
         products: Files to write for a case, apart from probability maps.
         report: File for the report of the run.
+        window_overlap: Fraction of a window that the next window repeats, 0 <= x < 1.
         device: `auto`, `cpu` or `cuda`.
         workers: Number of processes, or the address of a dask scheduler.
         scans: Case -> files; if it is set, `inputs` are not searched.
@@ -72,6 +75,7 @@ class PredictRequest:
     cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
     products: Products = Products()  # noqa: RUF009 - frozen
     report: Path | None = None
+    window_overlap: float = WINDOW_OVERLAP
     device: str = "cpu"
     workers: Workers = 1
     scans: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
@@ -112,18 +116,20 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
     request = replace(request, adapters=_adapters_of_structures(request))
     adapters = request.adapters
     _check_mirroring(request)
+    _check_window_overlap(request.window_overlap)
     scans = request.scans or gather_scans(request.inputs, len(adapters[0].manifest.channels))
     request.products.check(scans)
     outputs = _arrange_outputs(request, scans)
-    config = InferenceConfig(group_adapters(adapters), request.device, request.tta)
     remarks = RemarkLog()
-    segment, workers = _segmenter(config, request.workers, callbacks, remarks)
+    segment, workers = _segmenter(request, callbacks, remarks)
     indexes = _open_indexes(outputs, scans)
     with callbacks.progress("predict", len(scans)) as advance:
-        prediction = _Prediction(scans, indexes, remarks, clock, tta=request.tta, advance=advance)
+        prediction = _Prediction(
+            scans, indexes, remarks, clock, entry=_entry(request), advance=advance
+        )
         for name, outcome in each_case(segment, prediction.pending(), workers=workers):
             prediction.finish(name, outcome)
-    _conclude(request, prediction, config.device)
+    _conclude(request, prediction, request.device)
     _raise_failures(prediction.result, len(scans))
     return prediction.result
 
@@ -138,10 +144,17 @@ def _conclude(request: PredictRequest, prediction: _Prediction, device: str) -> 
         _write_report(request.report, request, prediction, device)
 
 
+def _entry(request: PredictRequest) -> MakeEntry:
+    """Returns what makes the entry of a case in the index of a folder."""
+    return partial(PredictionFolder.entry, tta=request.tta, window_overlap=request.window_overlap)
+
+
 def _segmenter(
-    config: InferenceConfig, workers: Workers, callbacks: Callbacks, remarks: RemarkLog
+    request: PredictRequest, callbacks: Callbacks, remarks: RemarkLog
 ) -> tuple[Callable[[Scan], Remarks], Workers]:
     """Function that segments a scan, and the workers that run it."""
+    groups, workers = group_adapters(request.adapters), request.workers
+    config = InferenceConfig(groups, request.device, request.tta, request.window_overlap)
     if isinstance(workers, str):  # machines of a cluster choose their device themselves
         return partial(segment_in_worker, config=config), workers
     config = replace(config, device=select_device(config.device))
@@ -181,10 +194,10 @@ class _Prediction:
         remarks: RemarkLog,
         clock: RunClock,
         *,
-        tta: bool,
+        entry: MakeEntry,
         advance: Callable[[str], None],
     ) -> None:
-        self.scans, self.indexes, self.tta = scans, indexes, tta
+        self.scans, self.indexes, self.entry = scans, indexes, entry
         self.remarks, self.clock, self.advance = remarks, clock, advance
         self.result = PredictResult()
         self.entries: dict[str, dict[PredictionFolder, PredictedCase]] = {}
@@ -208,7 +221,7 @@ class _Prediction:
         self, name: str, files: tuple[Path, ...]
     ) -> dict[PredictionFolder, PredictedCase]:
         contents, scan = [content_digest(file) for file in files], content_digest(files)
-        entries = {output: output.entry(contents, scan, tta=self.tta) for output in self.indexes}
+        entries = {output: self.entry(output, contents, scan) for output in self.indexes}
         missing = {}
         for output, entry in entries.items():
             previous = self._previous_entry(name, output, entry)
@@ -341,6 +354,14 @@ def _check_mirroring(request: PredictRequest) -> None:
             hint="Leave it out: the structures have a left and a right side."
             if lateral
             else "Leave it out, or adapt with mirror=true.",
+        )
+
+
+def _check_window_overlap(overlap: float) -> None:
+    if not 0 <= overlap < 1:
+        raise FseftError(
+            f"windows cannot overlap by a fraction of {overlap:g}",
+            hint="Set `overlap_windows` to a number from 0 to less than 1, such as 0.5.",
         )
 
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import load_adapter_group
+from fseft.inference.outputs import WINDOW_OVERLAP
 from fseft.learn.sampling.patch_sampler import network_input
-from fseft.learn.sliding_window import sliding_window_logits
+from fseft.learn.sliding_window import sliding_window_slabs
 from fseft.learn.training.memory_estimate import report_out_of_memory
 from fseft.version import __version__
 from fseft.volume.decision import probabilities
@@ -26,7 +27,7 @@ from fseft.volume.shear import from_perpendicular, perpendicular_grid
 from fseft.workspace import file_digest, staging_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
@@ -51,12 +52,14 @@ class InferenceConfig:
         groups: Adapters, grouped by forward pass.
         device: `auto`, `cpu` or `cuda`; resolved in the process that segments.
         tta: Whether logits are averaged over mirrored copies.
+        window_overlap: Fraction of a window that the next window repeats.
         num_threads: Threads of PyTorch in a worker process; 0 keeps PyTorch's default.
     """
 
     groups: tuple[AdapterGroup, ...]
     device: str = "cpu"
     tta: bool = False
+    window_overlap: float = WINDOW_OVERLAP
     num_threads: int = 0
 
 
@@ -217,27 +220,47 @@ def _segment_with_group(
     """Runs a network once, and adds the logits of each adapter to its segmentations."""
     manifest = group[0].manifest
     prepared = preprocess_volume(volume, None, manifest.preprocessing)
-    device = select_device(config.device)
-    logits = predict_logits(
-        network, prepared, manifest, device=device, tta=config.tta, progress=progress
+    slabs = predict_slabs(
+        network,
+        prepared,
+        manifest,
+        device=select_device(config.device),
+        tta=config.tta,
+        window_overlap=config.window_overlap,
+        progress=progress,
     )
-    ends = np.cumsum([adapter.num_channels for adapter in group])
-    for adapter, channels in zip(group, np.split(logits, ends[:-1]), strict=True):
+    receivers = list(_receivers(group, segmentations, prepared))
+    for slab in slabs:
+        for channels, receive in receivers:
+            receive(slab[channels])
+
+
+def _receivers(
+    group: AdapterGroup, segmentations: Sequence[_Segmentation], prepared: PreparedVolume
+) -> Iterator[tuple[slice, Callable[[Logits], None]]]:
+    """Yields the channels of each adapter, and what takes them."""
+    first = 0
+    for adapter in group:
+        channels = slice(first, first + adapter.num_channels)
+        first = channels.stop
         for segmentation in segmentations:
             if adapter in segmentation.adapters:
-                segmentation.add(adapter, channels, prepared)
+                yield channels, segmentation.adder(adapter, prepared)
+                if segmentation.output.probabilities:
+                    yield channels, segmentation.probability_writer(adapter, prepared)
 
 
-def predict_logits(
+def predict_slabs(
     network: nn.Module,
     prepared: PreparedVolume,
     manifest: Manifest,
     *,
     device: str = "cpu",
     tta: bool = False,
+    window_overlap: float = WINDOW_OVERLAP,
     progress: Callable[[int, int], None] = lambda _finished, _total: None,
-) -> npt.NDArray[np.float32]:
-    """Computes logits of a preprocessed volume by sliding windows.
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Computes logits of a preprocessed volume by sliding windows, in slabs along the first axis.
 
     Args:
         network: Module from (B, C, i, j, k) to logits.
@@ -245,24 +268,32 @@ def predict_logits(
         manifest: Manifest of the adapter, with the preprocessing.
         device: `cpu` or `cuda`.
         tta: Whether logits are averaged over copies mirrored along all axes.
+        window_overlap: Fraction of a window that the next window repeats.
         progress: Called with the number of finished windows and their total.
 
-    Returns:
-        Logits (output channels of the network, i, j, k) on the grid of `prepared`.
+    Yields:
+        Logits (output channels of the network, rows, j, k) on the grid of `prepared`, in order.
     """
     window = manifest.preprocessing.window(prepared.image.shape[1:])
     image, inside = network_input(
         prepared.image, manifest.preprocessing, prepared.statistics(), window
     )
-    logits = sliding_window_logits(
+    rows, *in_plane = inside
+    slabs = sliding_window_slabs(
         network,
         image,
         patch_size=window,
         device=device,
+        overlap=window_overlap,
         mirror_axes=(0, 1, 2) if tta else (),
         progress=progress,
     )
-    return logits[(slice(None), *inside)]
+    first = 0
+    for slab in slabs:
+        kept = slice(max(0, rows.start - first), max(0, rows.stop - first))
+        first += slab.shape[1]
+        if slab[:, kept].size:
+            yield slab[(slice(None), kept, *in_plane)]
 
 
 class _Segmentation:
@@ -293,18 +324,32 @@ class _Segmentation:
         """Suffix for warnings where every adapter has a separate folder."""
         return f" by {self.output.adapters[0].name}" if self.output.overlap == "separate" else ""
 
-    def add(self, adapter: OpenAdapter, logits: Logits, prepared: PreparedVolume) -> None:
-        """Merges the labels of an adapter, and writes its probabilities if requested."""
-        order = adapter.manifest.writing_channels
-        if self.output.probabilities:
-            path = self._stage(self.output.probability_map(self.scan.name, adapter))
-            restored = restore_probabilities(probabilities(logits, order), prepared)
-            restored = from_perpendicular(restored, self.geometry, labels=False)
-            write_volume(path, restored, self.geometry, scan=self.scan.files[0])
+    def adder(self, adapter: OpenAdapter, prepared: PreparedVolume) -> Callable[[Logits], None]:
+        """Returns a function that merges the labels of an adapter, from slabs of its logits."""
         values = [0, *(self.label_values[name] for name in adapter.manifest.labels)]
         priority = len(self.output.adapters) - self.output.adapters.index(adapter)
         confidence = None if self.by_probability else priority
-        self.merger.add(logits, prepared, values, confidence, order)
+        return self.merger.adder(prepared, values, confidence, adapter.manifest.writing_channels)
+
+    def probability_writer(
+        self, adapter: OpenAdapter, prepared: PreparedVolume
+    ) -> Callable[[Logits], None]:
+        """Returns a function that writes the probabilities, once it was passed all slabs."""
+        path = self._stage(self.output.probability_map(self.scan.name, adapter))
+        order = adapter.manifest.writing_channels
+        slabs: list[Logits] = []
+
+        def receive(slab: Logits) -> None:
+            slabs.append(probabilities(slab, order))
+            rows = sum(part.shape[1] for part in slabs)
+            if rows < prepared.geometry.shape[0]:
+                return
+            scores = np.concatenate(slabs, axis=1)
+            restored = restore_probabilities(scores, prepared)
+            restored = from_perpendicular(restored, self.geometry, labels=False)
+            write_volume(path, restored, self.geometry, scan=self.scan.files[0])
+
+        return receive
 
     def write(self) -> bool:
         """Writes the files of the case; returns False if no structure was found."""

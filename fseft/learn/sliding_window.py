@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from fseft.learn.networks.heads import SplitNetwork, receptive_field_radius
+from fseft.learn.networks.heads import SplitNetwork, is_pointwise, receptive_field_radius
 from fseft.learn.training.memory_format import to_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
     from torch import Tensor, nn
@@ -30,7 +30,7 @@ ROWS = 32
 
 
 @torch.inference_mode()
-def sliding_window_logits(
+def sliding_window_slabs(
     network: nn.Module,
     image: npt.NDArray[Any],
     *,
@@ -40,12 +40,12 @@ def sliding_window_logits(
     mirror_axes: Sequence[int] = (),
     windows_per_batch: int = 2,
     progress: Callable[[int, int], None] = lambda _completed, _total: None,
-) -> npt.NDArray[np.float32]:
+) -> Iterator[npt.NDArray[np.float32]]:
     """Computes the logits of a volume from overlapping windows, with Gaussian weights.
 
-    For a `SplitNetwork` the features are averaged over windows, and the head runs once per voxel
-    instead of once per window. Features of a whole volume do not fit the memory, so they are
-    merged in slabs along the first axis.
+    The logits of a whole volume may not fit the memory: they are merged in slabs along the first
+    axis, each as soon as no later window changes it. For a `SplitNetwork` the features are averaged
+    over windows, and the head runs once per voxel instead of once per window.
 
     Plain networks use the same code. MONAI's `sliding_window_inference` computes the same values
     where its windows are spaced evenly (a test compares them), in the same time; merging windows
@@ -60,31 +60,57 @@ def sliding_window_logits(
             the logits are cropped.
         device: Where windows are computed; the result is collected in main memory.
         overlap: Fraction of a window that the next window repeats, 0 <= overlap < 1.
-        mirror_axes: Spatial axes for test-time augmentation: logits are averaged over all flips.
+        mirror_axes: Spatial axes for test-time augmentation: the outputs of each window are
+            averaged over all its flips, as in nnU-Net.
         windows_per_batch: Windows per forward pass.
         progress: Called as `progress(completed, total)` before the first window and after each
             forward pass.
 
-    Returns:
-        Logits (classes, i, j, k), float32.
+    Yields:
+        Logits (classes, rows, j, k), float32, in order.
     """
     network = to_device(network, device).eval()
     volume = _pad_to_patch(image, patch_size)
     flips = _subsets(mirror_axes)
     windows = len(flips) * count_windows(image.shape[1:], patch_size, overlap)
-    body = network.body if isinstance(network, SplitNetwork) else network
-    predict = _Predictor(body, device, windows, progress)
-    total: Tensor | None = None
-    for axes in flips:
-        dims = [1 + axis for axis in axes]
-        flipped = torch.flip(volume, dims)
-        slabs = _merged_slabs(predict, flipped, patch_size, overlap, windows_per_batch)
-        if isinstance(network, SplitNetwork):
-            slabs = _apply_head(slabs, network.head, device)
-        logits = _concatenate_slabs(slabs, volume.shape[1])
-        total = logits if total is None else total.add_(torch.flip(logits, dims))
-    assert total is not None  # noqa: S101 - the first flip is the identity
-    return _crop(total.div_(len(flips)), image.shape[1:]).numpy()
+    # Only a linear head may be applied to the average over flips.
+    is_split = isinstance(network, SplitNetwork) and (len(flips) == 1 or is_pointwise(network.head))
+    body = network.body if isinstance(network, SplitNetwork) and is_split else network
+    predict = _Predictor(body, device, flips, windows, progress)
+    slabs = _merged_slabs(predict, volume, patch_size, overlap, windows_per_batch)
+    if isinstance(network, SplitNetwork) and is_split:
+        slabs = _apply_head(slabs, network.head, device)
+    remaining, columns, depths = image.shape[1:]
+    for slab in slabs:
+        rows = min(slab.shape[2], remaining)
+        if rows:
+            yield slab[0, :, :rows, :columns, :depths].numpy()
+        remaining -= rows
+
+
+def sliding_window_logits(
+    network: nn.Module, image: npt.NDArray[Any], *, patch_size: Triple, **options: Any
+) -> npt.NDArray[np.float32]:
+    """Returns the logits of a whole volume at once, in one array.
+
+    Args:
+        network: As for `sliding_window_slabs`.
+        image: Normalised intensities (C, i, j, k).
+        patch_size: Window (i, j, k) in voxels.
+        options: Other arguments of `sliding_window_slabs`.
+
+    Returns:
+        Logits (classes, i, j, k), float32.
+    """
+    volume: npt.NDArray[np.float32] | None = None
+    first = 0
+    for slab in sliding_window_slabs(network, image, patch_size=patch_size, **options):
+        if volume is None:
+            volume = np.empty((len(slab), *image.shape[1:]), np.float32)
+        volume[:, first : first + slab.shape[1]] = slab
+        first += slab.shape[1]
+    assert volume is not None  # noqa: S101 - a volume has at least one slab
+    return volume
 
 
 def count_windows(shape: Sequence[int], patch_size: Triple, overlap: float) -> int:
@@ -165,35 +191,44 @@ def _pad_to_patch(image: npt.NDArray[Any], patch_size: Triple) -> Tensor:
     return F.pad(volume[None], widths, mode="replicate")[0]
 
 
-def _crop(volume: Tensor, shape: Sequence[int]) -> Tensor:
-    """Removes the padding of (C, ...): the result has the shape (C, *shape)."""
-    i, j, k = shape
-    return volume[:, :i, :j, :k]
-
-
 class _Predictor:
     """Applies a network to batches of windows, and reports the progress.
 
     Args:
         network: Maps patches (B, C, i, j, k) to outputs (B, F, i, j, k).
         device: Where the network is.
-        total: Number of windows.
+        flips: Sets of spatial axes; outputs are averaged over these flips of each window.
+        total: Number of windows, each flip counted.
         progress: Called as `progress(completed, total)`.
     """
 
     def __init__(
-        self, network: nn.Module, device: str, total: int, progress: Callable[[int, int], None]
+        self,
+        network: nn.Module,
+        device: str,
+        flips: Sequence[tuple[int, ...]],
+        total: int,
+        progress: Callable[[int, int], None],
     ) -> None:
-        self.network, self.device, self.total, self.progress = network, device, total, progress
+        self.network, self.device, self.flips = network, device, flips
+        self.total, self.progress = total, progress
         self.completed = 0
         progress(0, total)
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Returns the outputs in float32 and in main memory."""
-        outputs: Tensor = self.network(windows.to(self.device))
+        windows = windows.to(self.device)
+        total = self._outputs(windows, self.flips[0])
+        for axes in self.flips[1:]:
+            total += self._outputs(windows, axes)
+        return (total / len(self.flips) if len(self.flips) > 1 else total).cpu()
+
+    def _outputs(self, windows: Tensor, axes: tuple[int, ...]) -> Tensor:
+        dims = [2 + axis for axis in axes]
+        outputs: Tensor = self.network(windows.flip(dims) if dims else windows)
         self.completed += len(windows)
         self.progress(self.completed, self.total)
-        return outputs.float().cpu()
+        return (outputs.flip(dims) if dims else outputs).float()
 
 
 @dataclass
@@ -301,16 +336,3 @@ def _apply_head(slabs: Iterator[Tensor], head: nn.Module, device: str) -> Iterat
 def _logits(head: nn.Module, features: Tensor, device: str) -> Tensor:
     """Applies a head to features (1, F, i, j, k) on a device; the logits are in main memory."""
     return head(features.to(device)).float().cpu()  # type: ignore[no-any-return]
-
-
-def _concatenate_slabs(slabs: Iterable[Tensor], rows: int) -> Tensor:
-    """Concatenates slabs (1, C, rows, j, k) to (C, i, j, k), without a second copy in memory."""
-    volume: Tensor | None = None
-    first = 0
-    for slab in slabs:
-        if volume is None:
-            volume = slab.new_empty((slab.shape[1], rows, *slab.shape[3:]))
-        volume[:, first : first + slab.shape[2]] = slab[0]
-        first += slab.shape[2]
-    assert volume is not None  # noqa: S101 - a volume has at least one slab
-    return volume

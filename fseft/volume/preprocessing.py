@@ -27,12 +27,12 @@ from fseft.volume.resample import (
     resample_image,
     resample_labels,
     resample_scores,
-    resampled_classes,
 )
 from fseft.volume.shear import to_perpendicular
+from fseft.volume.streamed_classes import StreamedClasses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import DTypeLike
 
@@ -206,34 +206,48 @@ class LabelMerger:
         labels = np.zeros(native.shape, np.min_scalar_type(largest))
         return cls(labels, np.zeros(native.shape, confidence))
 
-    def add(
+    def adder(
         self,
-        scores: Array,
         transform: GridTransform,
         values: Sequence[int],
         confidence: int | None = None,
         order: Sequence[int] = (),
-    ) -> None:
-        """Labels each voxel with its class, unless its label is as confident.
+    ) -> Callable[[Array], None]:
+        """Returns a function that takes the scores of a network, in slabs along the first axis.
+
+        It labels each voxel with its class, unless its label is as confident.
 
         Args:
-            scores: Logits (C, i, j, k) on the grid `transform.geometry`.
             transform: The prepared volume, or its grids.
             values: Label value of each channel; 0 is background.
             confidence: The same for all voxels; by default the probability of the class.
             order: Channels in the order of writing; empty for the class of the highest score.
+
+        Returns:
+            A function to call with logits (C, rows, j, k) until all rows of the grid
+            `transform.geometry` were passed.
         """
         label_values = np.asarray(values, self.labels.dtype)
         labels = _inside(self.labels, transform)
         confidences = _inside(self.confidence, transform)
-        for region, classes, logits in resampled_classes(scores, transform.restoring_axes, order):
-            if confidence is None:
-                confidence_of_class = confidence_of(logits, classes, order)
-            else:
-                confidence_of_class = (classes > 0) * confidences.dtype.type(confidence)
-            wins = confidence_of_class > confidences[region]
-            np.copyto(labels[region], label_values[classes], where=wins)
-            np.copyto(confidences[region], confidence_of_class, where=wins)
+        resampled = StreamedClasses(
+            transform.geometry.shape,
+            transform.restoring_axes,
+            order,
+            with_scores=confidence is None,
+        )
+
+        def add(slab: Array) -> None:
+            for region, classes, logits in resampled.add(slab):
+                if logits is not None:
+                    confidence_of_class = confidence_of(logits, classes, order)
+                else:
+                    confidence_of_class = (classes > 0) * confidences.dtype.type(confidence)
+                wins = confidence_of_class > confidences[region]
+                np.copyto(labels[region], label_values[classes], where=wins)
+                np.copyto(confidences[region], confidence_of_class, where=wins)
+
+        return add
 
 
 def restore_probabilities(scores: Array, transform: GridTransform) -> Array:

@@ -16,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fseft.errors import FseftError
-from fseft.volume.decision import decide
-from fseft.volume.geometry import bounding_box
 from fseft.volume.label_values import UNANNOTATED, label_boxes
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ _BAND_ROWS = 32  # per matrix product: measured optimum of wasted zeros and call
 _SAME_POSITION = 1e-6  # voxels; a smaller difference is a rounding error of the grids
 _MAJORITY = 0.5 + 1e-6  # score from which a voxel is not annotated
 _ROUNDING = 1e-6  # of the sum of the scores at a voxel
-_SLAB_BYTES = 32 << 20  # of scores in memory
 
 
 @dataclass(frozen=True)
@@ -125,11 +122,11 @@ def resample_image(array: Array, shape: Shape, order: Order | Sequence[Order] = 
         >>> resample_image(line, (4, 1, 1), order=1).ravel().tolist()
         [0.0, 2.5, 7.5, 10.0]
     """
-    matrices = _matrices(array.shape[1:], shape, order)
+    matrices = axis_matrices(array.shape[1:], shape, order)
     result = np.empty((len(array), *_sizes(shape)), np.float32)
     for channel, resampled in zip(array, result, strict=True):
         values = channel.astype(np.float32, copy=False)
-        resampled[:] = _apply(values, matrices)
+        resampled[:] = apply_matrices(values, matrices)
         # Splines overshoot at edges.
         np.clip(resampled, channel.min(), channel.max(), out=resampled)
     return result
@@ -152,14 +149,14 @@ def resample_labels(labels: Array, shape: Shape) -> Array:
         FseftError: The array does not contain labels.
     """
     _check_labels(labels)
-    matrices = _matrices(labels.shape, shape, 1)
+    matrices = axis_matrices(labels.shape, shape, 1)
     result = np.zeros(_sizes(shape), labels.dtype)
     best = np.zeros(result.shape, np.float32)
     total = np.zeros(result.shape, np.float32)
     for label, box in label_boxes(labels).items():
-        region = _target_region(matrices, box)
+        region = target_region(matrices, box)
         mask = (labels[box] == label).astype(np.float32)
-        score = _apply(mask, _submatrices(matrices, box, region))
+        score = apply_matrices(mask, submatrices(matrices, box, region))
         total[region] += score
         if label == UNANNOTATED:
             # Wins above one half; a smaller score leaves the voxel to the other labels.
@@ -188,50 +185,23 @@ def resample_scores(
     Yields:
         A part of the new grid, and its float32 scores (C, planes, j, k), which may be modified.
     """
-    matrices = _matrices(scores.shape[1:], shape, 1)
+    matrices = axis_matrices(scores.shape[1:], shape, 1)
     first_axis, *in_plane = region or tuple(slice(0, side) for side in _sizes(shape))
     for start in range(first_axis.start, first_axis.stop, slab):
         planes = slice(start, min(start + slab, first_axis.stop))
         target = (planes, *in_plane)
-        box = _source_box(matrices, target)
+        box = source_box(matrices, target)
         part = scores[(slice(None), *box)].astype(np.float32)
-        yield target, _apply(part, _submatrices(matrices, box, target))
-
-
-def resampled_classes(
-    scores: Array, shape: Shape, order: Sequence[int] = ()
-) -> Iterator[tuple[Region, Array, Array]]:
-    """Resamples scores and yields the class of each voxel, as `decide` chooses it.
-
-    Args:
-        scores: Floating-point scores (C, i, j, k).
-        shape: New (i, j, k).
-        order: Channels in the order of writing; empty for the class of the highest score.
-
-    Yields:
-        A part of the grid, a few planes at a time; its class indices (planes, j, k), uint8, or
-        uint16 for more than 256 classes; and its float32 scores (C, planes, j, k). Outside of all
-        parts, the class is 0.
-    """
-    is_foreground = np.zeros(scores.shape[1:], bool)
-    for score in scores[1:]:
-        is_foreground |= score > scores[0]
-    matrices = _matrices(is_foreground.shape, shape, 1)
-    region = _target_region(matrices, bounding_box(is_foreground).slices[1:])
-    plane_size = prod(side.stop - side.start for side in region[1:])
-    # A coarser grid may miss a few voxels altogether.
-    if not is_foreground.any() or plane_size == 0:
-        return
-    slab = max(1, _SLAB_BYTES // (4 * len(scores) * plane_size))
-    for target, part in resample_scores(scores, shape, region=region, slab=slab):
-        yield target, decide(part, order), part
+        yield target, apply_matrices(part, submatrices(matrices, box, target))
 
 
 def _sizes(shape: Shape) -> tuple[int, ...]:
     return tuple(axis.size if isinstance(axis, AxisSampling) else axis for axis in shape)
 
 
-def _matrices(old: Sequence[int], new: Shape, order: Order | Sequence[Order]) -> list[Array | None]:
+def axis_matrices(
+    old: Sequence[int], new: Shape, order: Order | Sequence[Order]
+) -> list[Array | None]:
     """Returns one interpolation matrix per axis, None for an axis whose voxels stay."""
     orders = (order,) * len(old) if isinstance(order, int) else order
     return [
@@ -244,7 +214,7 @@ def _stays(old: int, new: int | AxisSampling) -> bool:
     return new.is_identity(old) if isinstance(new, AxisSampling) else new == old
 
 
-def _apply(array: Array, matrices: Sequence[Array | None]) -> Array:
+def apply_matrices(array: Array, matrices: Sequence[Array | None]) -> Array:
     """Multiplies the last three axes by matrices, in the order of least work."""
     steps = [
         (axis, matrix)
@@ -294,7 +264,7 @@ def _nonzero_slice(matrix: Array, *, axis: Literal[0, 1]) -> slice:
     return slice(int(nonzero[0]), int(nonzero[-1]) + 1)
 
 
-def _target_region(matrices: Sequence[Array | None], box: Sequence[slice]) -> Region:
+def target_region(matrices: Sequence[Array | None], box: Sequence[slice]) -> Region:
     """Returns the new voxels that depend on a box of old voxels."""
     pairs = zip(matrices, box, strict=True)
     return tuple(
@@ -303,7 +273,7 @@ def _target_region(matrices: Sequence[Array | None], box: Sequence[slice]) -> Re
     )
 
 
-def _source_box(matrices: Sequence[Array | None], region: Region) -> Region:
+def source_box(matrices: Sequence[Array | None], region: Region) -> Region:
     """Returns the old voxels on which a region of new voxels depends."""
     pairs = zip(matrices, region, strict=True)
     return tuple(
@@ -311,7 +281,7 @@ def _source_box(matrices: Sequence[Array | None], region: Region) -> Region:
     )
 
 
-def _submatrices(
+def submatrices(
     matrices: Sequence[Array | None], box: Sequence[slice], region: Region
 ) -> list[Array | None]:
     """Returns the parts of the matrices from a box of old voxels to a region of new voxels."""

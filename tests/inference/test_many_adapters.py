@@ -17,7 +17,7 @@ from fseft.inference.index import read_index
 from fseft.inference.outputs import merge_labels
 from fseft.inference.run import PredictRequest, predict
 from fseft.learn.networks import backbone
-from fseft.learn.sliding_window import sliding_window_logits
+from fseft.learn.sliding_window import sliding_window_logits, sliding_window_slabs
 from fseft.model_zoo import catalogue
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_volume
@@ -76,9 +76,9 @@ def claiming(monkeypatch, *claims):
         for structure, (logit, begin) in zip(logits[1::2], claims, strict=True):
             structure[:] = -1
             structure[begin:] = logit
-        return logits
+        yield logits
 
-    monkeypatch.setattr(segment_case, "predict_logits", scores)
+    monkeypatch.setattr(segment_case, "predict_slabs", scores)
 
 
 def found(folder):
@@ -167,9 +167,9 @@ def test_the_network_runs_once_for_all(request_of, kidney, tumour, workspace, mo
 
     def counted(*arguments, **options):
         runs.append(options["patch_size"])
-        return sliding_window_logits(*arguments, **options)
+        return sliding_window_slabs(*arguments, **options)
 
-    monkeypatch.setattr(segment_case, "sliding_window_logits", counted)
+    monkeypatch.setattr(segment_case, "sliding_window_slabs", counted)
     predict(request_of(kidney, tumour))
     assert len(runs) == 1
 
@@ -210,9 +210,9 @@ def test_the_first_is_the_first_on_the_command_line_also_across_passes(
     def scores(network, prepared, manifest, **_):
         rows = 2 if manifest.method.name == "lora" else 4
         plane = np.full(prepared.image.shape[1:], 5, np.float32)
-        return np.stack([plane * (row % 2) for row in range(rows)])
+        yield np.stack([plane * (row % 2) for row in range(rows)])
 
-    monkeypatch.setattr(segment_case, "predict_logits", scores)
+    monkeypatch.setattr(segment_case, "predict_slabs", scores)
     spatial = adapter_of("spatial", "spatial-adapter", labels=KIDNEY)
     predict(request_of(white, kidney, spatial, overlap="first"))
     assert set(np.unique(found(tmp_path / "out"))) == {0, 7}

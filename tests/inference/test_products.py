@@ -66,7 +66,7 @@ def test_all_products_are_made_from_one_label_map(request_of, tmp_path):
 def test_more_files_are_made_without_running_the_network_again(request_of, tmp_path, monkeypatch):
     predict(request_of(Products()))
     before = file_digest(tmp_path / "out" / "x.nii.gz")
-    monkeypatch.setattr(step, "predict_logits", None)
+    monkeypatch.setattr(step, "predict_slabs", None)
     assert predict(request_of()).segmented == ["x"]
     assert files(tmp_path / "out") >= FILES
     assert file_digest(tmp_path / "out" / "x.nii.gz") == before

@@ -59,9 +59,9 @@ def copying(monkeypatch):
 
     def scores(network, prepared, manifest, **_):
         image = prepared.image[0].astype(np.float32)
-        return np.stack([np.full_like(image, 100), image, 3 * (image - 200)])
+        yield np.stack([np.full_like(image, 100), image, 3 * (image - 200)])
 
-    monkeypatch.setattr(step, "predict_logits", scores)
+    monkeypatch.setattr(step, "predict_slabs", scores)
 
 
 def expected(image):
@@ -76,9 +76,9 @@ def test_overlapping_structures_are_written_in_the_order_of_the_adapter(
 
     def scores(network, prepared, manifest, **_):
         image = prepared.image[0].astype(np.float32)
-        return np.stack([np.zeros_like(image), np.full_like(image, 900), image - 300])
+        yield np.stack([np.zeros_like(image), np.full_like(image, 900), image - 300])
 
-    monkeypatch.setattr(step, "predict_logits", scores)
+    monkeypatch.setattr(step, "predict_slabs", scores)
     request = request_of(scan_files(tmp_path / "in", "x"), probabilities=True)
     (adapter,) = request.adapters
     manifest = adapter.manifest.model_copy(update={"writing_order": order})
@@ -193,8 +193,8 @@ def test_mirrored_copies_are_averaged_if_the_adapter_was_trained_with_mirroring(
     asked = []
     monkeypatch.setattr(
         step,
-        "sliding_window_logits",
-        lambda *_, mirror_axes, **__: asked.append(mirror_axes) or np.zeros((2, 28, 32, 36)),
+        "sliding_window_slabs",
+        lambda *_, mirror_axes, **__: asked.append(mirror_axes) or [np.zeros((2, 28, 32, 36))],
     )
     scan_files(tmp_path / "in", "x")
     learned = request_for(labels=("tumour",), settings=("mirror=true",), output=tmp_path / "run")
@@ -506,13 +506,13 @@ def test_scans_unlike_the_training_scans_are_named_before_they_are_segmented(
     scans = scan_files(tmp_path / "scans", "usual")
     scan_files(tmp_path / "scans", "wide", "wider", affine=np.diag([9, 9, 9, 1]))
     copying(monkeypatch)
-    segmented, predict_logits = [], step.predict_logits
+    segmented, predict_slabs = [], step.predict_slabs
 
     def record(*arguments, **options):
         segmented.append([text for text in caplog.messages if "training scans" in text])
-        return predict_logits(*arguments, **options)
+        return predict_slabs(*arguments, **options)
 
-    monkeypatch.setattr(step, "predict_logits", record)
+    monkeypatch.setattr(step, "predict_slabs", record)
     predict(request_of(scans))
     usual, wide, wider = segmented
     assert usual == []
@@ -560,7 +560,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(
 ):
     (tmp_path / "out").touch()
     observer = Observer()
-    with pytest.raises(FseftError, match=r"out.*cannot be written"):
+    with pytest.raises(FseftError, match="out: is a file, not a folder"):
         predict(request_of(scan_files(tmp_path / "in", "x", "y")), observer)
     assert observer.cases == []
 
@@ -652,13 +652,11 @@ def test_lack_of_memory_is_one_line_and_does_not_prevent_the_other_scans(
     request_of, workspace, tmp_path, monkeypatch
 ):
     def small(network, image, **options):
-        return (
+        if image.shape[3] > 40:
             torch.empty(2**50)
-            if image.shape[3] > 40
-            else np.zeros((3, *image.shape[1:]), np.float32)
-        )
+        yield np.zeros((3, *image.shape[1:]), np.float32)
 
-    monkeypatch.setattr(step, "sliding_window_logits", small)
+    monkeypatch.setattr(step, "sliding_window_slabs", small)
     scan_files(tmp_path / "in", "x")
     scan_files(tmp_path / "large", "y", shape=(30, 34, 60))
     with pytest.raises(
@@ -736,3 +734,21 @@ def test_cleaning_changes_the_label_map_and_repeats_the_segmentation(
     assert predict(clean).segmented == ["x"]
     assert read_labels(tmp_path / "out" / "x.nii.gz").array[0, 20, 20, 20] == 0
     assert predict(clean).skipped == ["x"]
+
+
+def test_windows_that_overlap_less_are_fewer_and_a_new_prediction(
+    request_of, workspace, tmp_path, monkeypatch
+):
+    overlaps = []
+
+    def noted(network, image, *, overlap, **options):
+        overlaps.append(overlap)
+        yield np.zeros((3, *image.shape[1:]), np.float32)
+
+    monkeypatch.setattr(step, "sliding_window_slabs", noted)
+    scan_files(tmp_path / "in", "x")
+    for overlap in (0.5, 0.25, 0.25):
+        predict(replace(request_of(tmp_path / "in"), window_overlap=overlap))
+    assert overlaps == [0.5, 0.25]
+    with pytest.raises(FseftError, match="overlap by a fraction of 1"):
+        predict(replace(request_of(tmp_path / "in"), window_overlap=1))

@@ -254,16 +254,16 @@ def test_the_strongest_claim_wins_and_the_first_of_equal_ones():
     claims = LabelMerger.empty(geometry, 9, np.float32)
     scores = np.zeros((3, *prepared.geometry.shape), np.float32)
     scores[1], scores[2, :4] = 1, 3
-    claims.add(scores, prepared, (0, 5, 9))
+    claims.adder(prepared, (0, 5, 9))(scores)
     assert set(np.unique(claims.labels)) == {0, 5, 9}
     softmax = [np.exp(1) / (2 + np.exp(1)), np.exp(3) / (1 + np.exp(1) + np.exp(3))]
     np.testing.assert_allclose(
         [claims.confidence[claims.labels == value].mean() for value in (5, 9)], softmax, rtol=1e-5
     )
     before = claims.labels.copy()
-    claims.add(scores, prepared, (0, 1, 2))
+    claims.adder(prepared, (0, 1, 2))(scores)
     np.testing.assert_array_equal(claims.labels, before)
-    claims.add(scores[:2] * 1.5, prepared, (0, 4))
+    claims.adder(prepared, (0, 4))(scores[:2] * 1.5)
     np.testing.assert_array_equal(claims.labels, np.where(before == 5, 4, before))
 
 
@@ -278,7 +278,7 @@ def test_a_claim_is_as_strong_as_its_probability_however_many_there_are(logit):
     claims = LabelMerger.empty(geometry, 2, np.float32)
     scores = np.random.default_rng(0).normal(size=(3, *prepared.geometry.shape)).astype(np.float32)
     scores[1:] += logit
-    claims.add(scores, prepared, (0, 1, 2))
+    claims.adder(prepared, (0, 1, 2))(scores)
     share = (scores.argmax(0) > 0).mean()
     assert {-3.0: share < 0.1, 0.0: 0.5 < share < 0.8, 3.0: share > 0.9}[logit]
     probability = softmax_of(scores, axis=0)

@@ -9,24 +9,29 @@ from hypothesis import strategies as st
 from skimage.transform import resize
 
 from fseft.errors import FseftError
+from fseft.volume.decision import decide
 from fseft.volume.resample import (
     interpolation_matrix,
     resample_image,
     resample_labels,
     resample_scores,
-    resampled_classes,
 )
+from fseft.volume.streamed_classes import StreamedClasses
 
 shapes = st.tuples(*[st.integers(1, 19)] * 3)
 seeds = st.integers(0, 1 << 16)
 few = settings(max_examples=40, deadline=None)
 
 
-def argmax_on_grid(scores, shape):
+def argmax_on_grid(scores, shape, rows=1000, *, with_scores=False):
+    """The class of highest score, of scores that arrive in slabs of that many rows."""
     result = np.zeros(shape, np.uint16)
-    for region, strongest, part in resampled_classes(scores, shape):
-        assert part.shape == (len(scores), *strongest.shape)
-        result[region] = strongest
+    argmax = StreamedClasses(scores.shape[1:], shape, with_scores=with_scores)
+    for start in range(0, scores.shape[1], rows):
+        for region, strongest, part in argmax.add(scores[:, start : start + rows]):
+            assert (part is not None) == with_scores
+            assert part is None or part.shape == (len(scores), *strongest.shape)
+            result[region] = strongest
     return result
 
 
@@ -182,24 +187,61 @@ def test_a_region_of_the_scores_is_a_part_of_them(old, new, seed, data):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("new", [(25, 20, 31), (11, 14, 9)])
+@pytest.mark.parametrize("rows", [1, 4, 11])
+@pytest.mark.parametrize("with_scores", [False, True])
 def test_argmax_on_the_grid_is_the_argmax_of_resampled_scores_and_leaves_them_as_they_were(
-    dtype, new
+    dtype, new, rows, with_scores
 ):
     scores = np.random.default_rng(0).normal(size=(5, 11, 14, 9)).astype(dtype)
     before = scores.copy()
-    result = argmax_on_grid(scores, new)
+    result = argmax_on_grid(scores, new, rows, with_scores=with_scores)
     assert np.mean(result == resample_image(scores, new, order=1).argmax(axis=0)) > 0.999
     assert np.array_equal(scores, before)
 
 
+@pytest.mark.parametrize(("classes", "dtype"), [(256, np.uint8), (300, np.uint16)])
+def test_more_than_256_classes_need_two_bytes(classes, dtype):
+    scores = np.zeros((classes, 2, 2, 2), np.float32)
+    scores[-1] = 1
+    ((_, strongest, _),) = StreamedClasses((2, 2, 2), (3, 3, 3)).add(scores)
+    assert strongest.dtype == dtype
+    assert (strongest == classes - 1).all()
+
+
 @few
-@given(old=shapes, new=shapes, seed=seeds)
-def test_only_where_a_class_may_beat_the_first_is_anything_resampled(old, new, seed):
+@given(old=shapes, new=shapes, rows=st.integers(1, 19), seed=seeds)
+def test_only_where_a_class_may_beat_the_first_is_anything_resampled(old, new, rows, seed):
     scores = np.zeros((3, *old), np.float32)
     scores[1:] = -1
-    assert not list(resampled_classes(scores, new))
+    assert not list(StreamedClasses(old, new).add(scores))
     place = tuple(np.random.default_rng(seed).integers(0, old))
     scores[(2, *place)] = 4
     assert np.array_equal(
-        argmax_on_grid(scores, new), resample_image(scores, new, order=1).argmax(axis=0)
+        argmax_on_grid(scores, new, rows),
+        resample_image(scores, new, order=1).argmax(axis=0),
     )
+
+
+@few
+@given(old=shapes, new=shapes, rows=st.integers(1, 19), seed=seeds)
+def test_slabs_of_any_thickness_give_the_argmax_of_the_whole(old, new, rows, seed):
+    scores = np.random.default_rng(seed).normal(size=(4, *old)).astype(np.float32)
+    whole = resample_image(scores, new, order=1)
+    found = argmax_on_grid(scores, new, rows)
+    best = np.take_along_axis(whole, found[None].astype(np.intp), axis=0)[0]
+    assert np.allclose(best, whole.max(axis=0), atol=1e-5)  # except ties
+
+
+@few
+@given(old=shapes, new=shapes, rows=st.integers(1, 19), seed=seeds)
+def test_classes_that_overlap_are_written_in_their_order(old, new, rows, seed):
+    scores = np.random.default_rng(seed).integers(-9, 9, (4, *old)).astype(np.float32)
+    order = (2, 1, 3)
+    found = np.zeros(new, np.uint8)
+    classes = StreamedClasses(old, new, order)
+    for start in range(0, old[0], rows):
+        for region, part, _ in classes.add(scores[:, start : start + rows]):
+            found[region] = part
+    whole = resample_image(scores, new, order=1)
+    is_clear = (np.abs(whole[1:] - whole[0]) > 1e-4).all(axis=0)
+    np.testing.assert_array_equal(found[is_clear], decide(whole, order)[is_clear])

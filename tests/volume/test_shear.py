@@ -76,7 +76,7 @@ def test_a_ball_stays_where_it_is_on_the_way_to_the_network_and_back(tilt, order
     expected = ball(prepared.geometry, centre)
     assert overlap(prepared.label > 0, expected) > 0.9
     merger = LabelMerger.empty(prepared.native, 1, np.uint8)
-    merger.add(np.stack([~expected, expected]).astype(np.float32), prepared, [0, 1], 1)
+    merger.adder(prepared, [0, 1], 1)(np.stack([~expected, expected]).astype(np.float32))
     restored = from_perpendicular(merger.labels, geometry, labels=True)
     assert restored.shape == geometry.shape
     assert overlap(restored > 0, label > 0) > 0.9
