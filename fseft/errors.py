@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from typing_extensions import Self
 
+_MUCH_LESS_SIMILAR = 0.2  # than the most similar name, by the ratio of difflib
 _MAX_CHOICES = 20  # names that `did_you_mean` lists
 
 
@@ -114,10 +115,16 @@ def did_you_mean(name: str, choices: Sequence[str]) -> str:
         >>> did_you_mean("lorra", ["full", "lora"])
         'Did you mean lora?'
     """
-    from difflib import get_close_matches
+    from difflib import SequenceMatcher, get_close_matches
 
     if near := get_close_matches(name, choices, n=3, cutoff=0.5):
-        return f"Did you mean {' or '.join(near)}?"
+        ratios = [SequenceMatcher(None, choice, name).ratio() for choice in near]
+        similar = [
+            choice
+            for choice, ratio in zip(near, ratios, strict=True)
+            if ratio > ratios[0] - _MUCH_LESS_SIMILAR
+        ]
+        return f"Did you mean {' or '.join(similar)}?"
     if not choices:
         return "None is known."
     listed = ", ".join(sorted(choices)[:_MAX_CHOICES])

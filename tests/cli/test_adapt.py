@@ -26,6 +26,7 @@ def test_what_each_structure_starts_from_is_shown_before_training(trains, unknow
         matched={"lkidney": "left kidney"},
         request=SimpleNamespace(method=method, minutes=None, decisions=(model,), selection=choice),
         plan=SimpleNamespace(decisions=(budget,)),
+        labelled_in={},
         partly_annotated={"a": "7 of 34 slices annotated"},
     )
     _AdaptCallbacks(print, show_config=True).on_start(config, 1)

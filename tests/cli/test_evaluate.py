@@ -56,7 +56,7 @@ def test_json_is_the_written_document_and_nothing_else(evaluate, folders):
 def test_results_are_written_to_the_output_folder(evaluate, folders, tmp_path):
     ended = evaluate("-o", tmp_path / "elsewhere")
     assert "elsewhere/metrics.json and metrics.csv" in ended.out
-    names = sorted(path.name for path in (tmp_path / "elsewhere").iterdir())
+    names = sorted(path.name for path in (tmp_path / "elsewhere").glob("[!.]*"))
     assert names == ["metrics.csv", "metrics.json"]
     assert not (folders[0] / "metrics.json").exists()
 
