@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from typing_extensions import Self
 
-_MUCH_LESS_SIMILAR = 0.2  # than the most similar name, by the ratio of difflib
+_MUCH_LESS_SIMILAR = 0.3  # than the most similar name, by the ratio of difflib
 _MAX_CHOICES = 20  # names that `did_you_mean` lists
 
 
