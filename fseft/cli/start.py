@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from fseft.planning.dataset_description import DatasetDescription
 
-_MOST_CASES = 5  # that the proposed command trains on
 _MOST_LISTED = 3  # cases in the printed dataset.json
 
 
@@ -111,14 +110,11 @@ def _confirmed(path: Path) -> bool:
 
 
 def _next_commands(folder: Path) -> Sequence[str]:
-    from fseft import api
-
-    dataset = api.read_dataset(folder)
-    name, count = shlex.quote(str(folder)), min(_MOST_CASES, len(dataset.labelled))
-    run = f"runs/{dataset.name}/phantom-tiny/lora-k{count}-s0"
+    name = shlex.quote(str(folder))
+    adapter = shlex.quote(f"{folder.resolve().name}-adapter")
     return [
         "Next:",
         f"  fseft plan {name} --model phantom-tiny",
-        f"  fseft adapt {name} --model phantom-tiny --method lora --k {count}",
-        f"  fseft predict SCANS -o predictions --adapter {shlex.quote(run)}",
+        f"  fseft adapt {name} -o {adapter}",
+        f"  fseft predict SCANS -o segmented --adapter {adapter}",
     ]

@@ -32,7 +32,7 @@ def test_a_folder_of_scans_becomes_a_dataset(fseft, scans):
     assert dataset.labels == {"left kidney": 1, "tumour": 7}
     assert [case.name for case in dataset.labelled] == ["a", "b"]
     assert "  left kidney: in 2 cases" in ended.out
-    assert "fseft adapt scans --model phantom-tiny --method lora --k 2" in ended.out
+    assert "  fseft adapt scans -o scans-adapter" in ended.out.splitlines()
 
 
 def test_a_proposal_is_only_written_on_confirmation(fseft, scans):
