@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 class HelpCommand(TyperCommand):
     """A command with plain placeholders, and with its options in the order of `PANELS`."""
 
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.help = _without_line_breaks(self.help or "")
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Returns arguments and options in the order of the help."""
         parameters = super().get_params(ctx)
@@ -37,6 +41,11 @@ class HelpGroup(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Returns the options of the group."""
         return with_placeholders(super().get_params(ctx))
+
+
+def _without_line_breaks(text: str) -> str:
+    """Returns a docstring with one line per paragraph, which the terminal wraps."""
+    return "\n\n".join(" ".join(part.split("\n")) for part in text.split("\n\n"))
 
 
 def with_placeholders(parameters: Iterable[Any]) -> list[Any]:

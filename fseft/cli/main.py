@@ -68,9 +68,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `fseft demo`, or with `fseft adapt DATASET --model phantom-tiny "
-    "--method lora --k 5`. `fseft --help-all` prints the help of all commands. "
-    "Documentation: docs/start.md.",
+    epilog="Start with `fseft demo`, or with `fseft adapt DATASET`. `fseft --help-all` prints the "
+    "help of all commands. Documentation: docs/start.md.",
 )
 
 

@@ -37,6 +37,11 @@ def test_the_help_of_every_command_has_two_examples(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_a_paragraph_of_the_help_is_wrapped_by_the_terminal(name):
+    assert [part for part in COMMANDS[name]["help"].split("\n\n") if "\n" in part] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_fits_80_columns_without_types_of_python(name, fseft, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     text = fseft(*name.split()[1:], "--help").out
