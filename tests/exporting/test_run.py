@@ -9,7 +9,6 @@ import pytest
 from fseft import api
 from fseft.builtin.exporters import safetensors
 from fseft.errors import FseftError
-from fseft.exporting import run as export_run
 from fseft.exporting.model_card import model_card
 from fseft.exporting.run import describe_interface
 from fseft.testing import tiny_adapter
@@ -111,7 +110,7 @@ def test_a_failed_export_leaves_nothing(adapter, tmp_path, monkeypatch):
 
 
 def test_a_missing_package_is_named_with_its_extra(adapter, tmp_path, monkeypatch):
-    monkeypatch.setattr(export_run, "find_spec", lambda _name: None)
+    monkeypatch.setattr("fseft.registry.find_spec", lambda _name: None)
     with pytest.raises(FseftError, match=r"needs onnx.*pip install 'fseft\[export\]'"):
         api.export(adapter, "onnx", tmp_path / "out")
 

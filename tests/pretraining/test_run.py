@@ -133,9 +133,9 @@ def test_a_class_counts_only_where_its_dataset_annotates_it(base, workspace, mon
     seen = []
     losses = step.masked_losses
 
-    def noting(logits, reference, annotated, loss):
+    def noting(logits, reference, annotated, *others, **options):
         seen.extend(zip(reference, annotated, strict=True))
-        return losses(logits, reference, annotated, loss)
+        return losses(logits, reference, annotated, *others, **options)
 
     monkeypatch.setattr(step, "masked_losses", noting)
     pretrain(replace(base, training=TRAINING.model_copy(update={"epochs": 6})), workspace)
@@ -667,11 +667,12 @@ def annotated_in(monkeypatch):
     """The masks of all crops that are trained on."""
     seen = []
     losses = step.masked_losses
-    monkeypatch.setattr(
-        step,
-        "masked_losses",
-        lambda x, y, mask, loss: seen.extend(map(tuple, mask.tolist())) or losses(x, y, mask, loss),
-    )
+
+    def recorded(logits, reference, annotated, *others, **options):
+        seen.extend(map(tuple, annotated.tolist()))
+        return losses(logits, reference, annotated, *others, **options)
+
+    monkeypatch.setattr(step, "masked_losses", recorded)
     return seen
 
 
@@ -750,9 +751,9 @@ def test_a_loss_that_is_not_a_number_names_the_case_and_keeps_the_last_good_chec
 ):
     losses, steps = step.masked_losses, []
 
-    def broken(*arguments):
+    def broken(*arguments, **options):
         steps.append(1)
-        return losses(*arguments) * (float("nan") if len(steps) == 4 else 1)
+        return losses(*arguments, **options) * (float("nan") if len(steps) == 4 else 1)
 
     monkeypatch.setattr(step, "masked_losses", broken)
     with pytest.raises(
@@ -768,11 +769,11 @@ def test_lack_of_memory_is_one_line_and_keeps_the_last_good_checkpoint(
 ):
     losses, steps = step.masked_losses, []
 
-    def short(*arguments):
+    def short(*arguments, **options):
         steps.append(1)
         if len(steps) == 4:
             raise MemoryError
-        return losses(*arguments)
+        return losses(*arguments, **options)
 
     monkeypatch.setattr(step, "masked_losses", short)
     with pytest.raises(
