@@ -78,7 +78,7 @@ def test_any_stored_orientation_gives_the_same(code, imported):
     restored = []
     for transform in (expected, prepared):
         merger = LabelMerger.empty(transform.native, 1, np.uint8)
-        merger.add(scores.astype(np.float32), transform, [0, 1], 1)
+        merger.adder(transform, [0, 1], 1)(scores.astype(np.float32))
         restored.append(merger.labels)
     back, _ = reorient(restored[1], geometry, volume.geometry.orientation)
     np.testing.assert_array_equal(back, restored[0])
