@@ -14,7 +14,8 @@ VARIANTS = {
     "gelu": {"channels": 4, "dilations": [2, 1, 2, 1], "activation": "gelu", "norm": "instance"},
 }
 TINY = [TinyNetwork(hparams, (16, 18, 17)) for hparams in VARIANTS.values()]
-METHODS = ("linear-probe", "lora")
+METHODS = {"linear-probe": None, "lora": {"rank": 2}}
+"""Method -> its settings for narrow networks."""
 
 
 def network_of(hparams):
@@ -34,8 +35,8 @@ def test_the_architecture_keeps_the_contract(check):
     "check",
     [
         check
-        for method in METHODS
-        for check in method_checks(method, networks={"meshnet": TINY[0]}, layers=())
+        for method, config in METHODS.items()
+        for check in method_checks(method, config=config, networks={"meshnet": TINY[0]}, layers=())
     ],
 )
 def test_methods_keep_their_contract(check):
