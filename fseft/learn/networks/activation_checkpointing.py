@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fseft.learn.networks.roles import Architecture
 
 
@@ -25,19 +26,12 @@ def checkpointable_blocks(architecture: Architecture, network: nn.Module) -> lis
     targets = architecture.targets(network)
     blocks = {target.name for target in targets if target.role == "block"}
     convolutions = [target.name for target in targets if target.role == "conv.spatial"]
-    parents = {_callable_parent(name, network) for name in convolutions} - {""}
+    parents = {name.rpartition(".")[0] for name in convolutions} - {""}
     candidates = parents | blocks
     smallest = {name for name in parents if not _contains_any(name, candidates)}
     outside = {name for name in smallest if not _is_inside_any(name, blocks)}
     selected = blocks | outside
     return [module for name, module in network.named_modules() if name in selected]
-
-
-def _callable_parent(name: str, network: nn.Module) -> str:
-    """Returns the module around a layer; the layer itself in a list, which has no forward pass."""
-    parent = name.rpartition(".")[0]
-    is_list = isinstance(network.get_submodule(parent), nn.ModuleList | nn.ModuleDict)
-    return name if is_list else parent
 
 
 def _contains_any(name: str, others: set[str]) -> bool:
