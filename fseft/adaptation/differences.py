@@ -56,7 +56,10 @@ def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
     settings = config.upgrade(run.config)
     settings |= TrainingConfig().model_dump(mode="json")
     settings |= {"minutes": None, "half": False}
-    return settings | TrainingConfig.upgrade(run.recipe)
+    settings |= TrainingConfig.upgrade(run.recipe)
+    if settings["early_stopping"]:  # the default of earlier versions
+        settings["early_stopping"] = None
+    return settings
 
 
 def _structure_differences(previous: Run, new: Run) -> Iterator[str]:
