@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from fseft.adaptation.outcome import training_dice
 from fseft.adaptation.run import Adaptation, adapt, build_network, cached_training_cases
 from fseft.errors import FseftError
@@ -18,6 +16,7 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import derived_seed
 from fseft.model_zoo.adapter_file import NAME, read_manifest, read_tensors, write_adapter
+from fseft.model_zoo.combination import weighted_sum
 from fseft.schemas import Run, Soup
 from fseft.workspace import exclusive_lock, file_digest, read_document, write_document
 
@@ -125,7 +124,7 @@ def _run(members: Sequence[Adaptation], soup: Soup) -> Run:
 
 
 def mean_tensors(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor] | None:
-    """Averages tensors by name; integers are those of the first member.
+    """Averages tensors by name; integers are those of the last member.
 
     Args:
         members: Tensors of adapters.
@@ -134,6 +133,7 @@ def mean_tensors(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor] |
         The averages; None if names or shapes differ, as of methods that find their structure.
 
     Examples:
+        >>> import torch
         >>> a, b = {"x": torch.zeros(1)}, {"x": torch.ones(1)}
         >>> mean_tensors([a, b])["x"].item()
         0.5
@@ -142,12 +142,7 @@ def mean_tensors(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor] |
     shapes = {name: tensor.shape for name, tensor in first.items()}
     if any({name: value.shape for name, value in other.items()} != shapes for other in members):
         return None
-    averages = {}
-    for name, tensor in first.items():
-        stacked = torch.stack([member[name].float() for member in members])
-        is_real = tensor.is_floating_point()
-        averages[name] = stacked.mean(0).to(tensor.dtype) if is_real else tensor
-    return averages
+    return weighted_sum(members, [1 / len(members)] * len(members))
 
 
 def _scores(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from math import prod
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fseft.planning.rules import (
@@ -132,7 +132,11 @@ def test_a_larger_budget_never_gives_fewer_voxels(spacing, shape, divisor, minim
 def test_a_smaller_patch_is_one_step_less_along_one_axis(spacing, shape, divisor, minimum, budget):
     patch = patch_size(spacing, shape, divisor, minimum, budget)
     smaller = shrink_patch(patch, spacing, divisor, minimum)
-    assume(smaller is not None)
+    if smaller is None:
+        assert all(
+            side - step < least for side, step, least in zip(patch, divisor, minimum, strict=True)
+        )
+        return
     steps = [old - new for old, new in zip(patch, smaller, strict=True)]
     assert sorted(step > 0 for step in steps) == [False, False, True]
     assert all(side >= least for side, least in zip(smaller, minimum, strict=True))
