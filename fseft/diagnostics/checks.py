@@ -10,9 +10,11 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
 from fseft.errors import FseftError, pluralise, summarise_exception
+from fseft.learn.training.memory_estimate import installed_bytes
 from fseft.model_zoo.catalogue import find_model, model_names
 from fseft.model_zoo.conversion import verify_model
 from fseft.planning.dataset_reading import read_dataset
+from fseft.planning.recommendation import EMBEDDED
 from fseft.registry import registry
 from fseft.temporaries import temporary_folder
 from fseft.version import __version__
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "warning", "error"]
 
-EMBEDDED_MODEL = "phantom-tiny"
 EXTRAS = {
     "cluster": "distributed",
     "hub": "huggingface_hub",
@@ -75,7 +76,7 @@ def check_installation(workspace: Workspace, dataset: Path | None = None) -> Ite
     yield _check_gpu()
     yield from _check_plugins()
     yield _check_embedded_model(workspace)
-    yield _list_models(workspace)
+    yield from _check_models(workspace)
     yield _check_folder("workspace", workspace.root)
     yield _check_folder("model cache", model_cache())
     if dataset is not None:
@@ -84,35 +85,37 @@ def check_installation(workspace: Workspace, dataset: Path | None = None) -> Ite
 
 def _check_packages() -> Check:
     """Lists the versions of packages, and the extras that are installed."""
-    installed = {
-        package.name.lower().replace("-", "_"): package.version
-        for package in metadata.distributions()
-    }
-    versions = [f"{name} {installed[name.lower()]}" for name in _PACKAGES]
-    extras = [extra for extra, package in EXTRAS.items() if package in installed]
-    detail = f"fseft {__version__}, {', '.join(versions)}; extras: {', '.join(extras) or 'none'}"
+    listed, missing = [f"fseft {__version__}"], []
+    for name in _PACKAGES:
+        if version := _version(name):
+            listed.append(f"{name} {version}")
+        else:
+            missing.append(name)
+    extras = [extra for extra, package in EXTRAS.items() if _version(package)]
+    detail = f"{', '.join(listed)}; extras: {', '.join(extras) or 'none'}"
+    if missing:
+        return Check("packages", "error", detail, f"Install {', '.join(missing)}.")
     return Check("packages", "ok", detail)
+
+
+def _version(package: str) -> str:
+    """Returns the version of a package; empty if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _check_processors() -> Check:
     """Checks the number of threads and the memory."""
     count, threads = os.cpu_count() or 1, os.environ.get("OMP_NUM_THREADS", "")
-    memory = _memory_bytes()
-    detail = f"{pluralise(count, 'processor')}, OMP_NUM_THREADS {threads or 'not set'}"
-    if memory:
-        detail += f", {memory / _GB:.0f} GB memory"
-    if memory and memory < _LITTLE_MEMORY_GB * _GB:
+    memory = installed_bytes() / _GB
+    set_threads = f"OMP_NUM_THREADS {threads or 'not set'}"
+    detail = f"{pluralise(count, 'processor')}, {set_threads}, {memory:.0f} GB memory"
+    if memory < _LITTLE_MEMORY_GB:
         remedy = "Close other programs, and limit the training by --memory."
         return Check("processors", "warning", detail, remedy)
     return Check("processors", "ok", detail)
-
-
-def _memory_bytes() -> int:
-    """Returns the physical memory; 0 if the system does not give it."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 0
 
 
 def _check_gpu() -> Check:
@@ -145,9 +148,9 @@ def _check_plugins() -> Iterator[Check]:
 
 def _check_embedded_model(workspace: Workspace) -> Check:
     """Checks that the network of the embedded model computes the expected output."""
-    name = f"model {EMBEDDED_MODEL}"
+    name = f"model {EMBEDDED}"
     try:
-        verify_model(find_model(EMBEDDED_MODEL, workspace))
+        verify_model(find_model(EMBEDDED, workspace))
     except FseftError as error:
         return Check(name, "error", error.cause, error.hint or "Install fseft again.")
     except Exception as error:
@@ -156,13 +159,21 @@ def _check_embedded_model(workspace: Workspace) -> Check:
     return Check(name, "ok", "weights and output as expected")
 
 
-def _list_models(workspace: Workspace) -> Check:
-    """Lists the public models that are imported."""
-    entries = [find_model(name, workspace) for name in model_names(workspace)]
-    available = [entry.name for entry in entries if entry.has_weights]
-    others = f"{len(entries) - len(available)} others can be imported (`fseft models`)"
-    detail = f"{', '.join(available)}; {others}"
-    return Check("models", "ok", detail)
+def _check_models(workspace: Workspace) -> Iterator[Check]:
+    """Lists the models that are installed, and names damaged ones."""
+    available, others = [], 0
+    for name in model_names(workspace):
+        try:
+            has_weights = find_model(name, workspace).has_weights
+        except FseftError as error:
+            yield Check(f"model {name}", "error", f"{error.file}: {error.cause}.", error.hint)
+            continue
+        if has_weights:
+            available.append(name)
+        else:
+            others += 1
+    detail = f"{', '.join(available)}; {others} others can be imported (`fseft models`)"
+    yield Check("models", "ok", detail)
 
 
 def _check_folder(name: str, folder: Path) -> Check:

@@ -52,6 +52,27 @@ def test_a_failed_check_gives_exit_status_2_and_a_remedy(fseft):
     assert failed["remedy"] == "Give the folder of a dataset."
 
 
+@pytest.mark.usefixtures("without_network")
+def test_a_damaged_model_is_named_and_does_not_hide_other_checks(fseft, tmp_path):
+    card = tmp_path / "models" / "mine" / "model.json"
+    card.parent.mkdir(parents=True)
+    card.write_text("{")
+    ended = fseft("doctor", "--json")
+    found = {check["name"]: check for check in json.loads(ended.out)}
+    assert ended.status == 2
+    assert found["model mine"]["status"] == "error"
+    assert "model.json" in found["model mine"]["detail"]
+    assert found["models"]["status"] == found["workspace"]["status"] == "ok"
+
+
+@pytest.mark.usefixtures("without_network")
+def test_a_missing_package_is_named(fseft, monkeypatch):
+    monkeypatch.setattr(checks, "_PACKAGES", ("torch", "no-such-package"))
+    ended = fseft("doctor", "--json")
+    (failed,) = [check for check in json.loads(ended.out) if check["status"] == "error"]
+    assert failed["remedy"] == "Install no-such-package."
+
+
 def test_libraries_that_compute_another_output_are_found(fseft, monkeypatch):
     def broken(_model):
         raise RuntimeError("no kernel image is available")
