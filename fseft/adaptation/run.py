@@ -301,7 +301,23 @@ def cached_training_cases(
             callbacks=callbacks,
         )
         cache.check_contents(config.case_contents)
-        yield [cache.open(name) for name in config.support.cases]
+        cached = [cache.open(name) for name in config.support.cases]
+        _check_annotation_kept(config, cached)
+        yield cached
+
+
+def _check_annotation_kept(config: AdaptConfig, cached: list[CachedCase]) -> None:
+    """Refuses a grid on which a partly annotated structure has no voxel in any training case."""
+    if not config.partly_annotated:
+        return
+    kept = {value for case in cached for value in case.classes}
+    for name, value in config.labels.items():
+        if config.labelled_in.get(name) and kept.isdisjoint(config.regions.get(name, (value,))):
+            spacing = " x ".join(f"{side:g}" for side in config.plan.preprocessing.spacing_mm)
+            raise FseftError(
+                f"no annotated voxel of {name!r} is left in any training case at {spacing} mm",
+                hint="Set a finer spacing, or annotate more of the structure.",
+            )
 
 
 def _train(

@@ -125,8 +125,9 @@ def _dice(labels: _Labels, spacing_mm: Millimetres) -> Iterator[tuple[int, float
     label = labels.array
     shape = resampled_geometry(labels.geometry, spacing_mm).shape
     restored = resample_labels(resample_labels(label, shape), label.shape)
-    counts = is_annotated(label) & is_annotated(restored)
+    counts = is_annotated(label)
     label, restored = label[counts], restored[counts]
+    restored[~is_annotated(restored)] = 0  # lost: a miss
     size = int(label.max(initial=0)) + 1
     before, after, common = (
         np.bincount(values, minlength=size)

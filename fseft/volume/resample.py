@@ -19,7 +19,7 @@ from fseft.errors import FseftError
 from fseft.volume.label_values import UNANNOTATED, label_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 Array: TypeAlias = NDArray[Any]
 Region: TypeAlias = tuple[slice, ...]
@@ -28,9 +28,9 @@ Order: TypeAlias = Literal[0, 1, 3]
 """0 for nearest neighbour, 1 for linear, 3 for cubic splines."""
 
 _MIN_WEIGHT = 1e-7  # smaller weights are zero in float32; without them the matrices are banded
+_MIN_SHARE = 1e-4  # of a new voxel; an old voxel that covers less only touches it
 _BAND_ROWS = 32  # per matrix product: measured optimum of wasted zeros and calls of BLAS
 _SAME_POSITION = 1e-6  # voxels; a smaller difference is a rounding error of the grids
-_MAJORITY = 0.5 + 1e-6  # score from which a voxel is not annotated
 _ROUNDING = 1e-6  # of the sum of the scores at a voxel
 
 
@@ -136,7 +136,8 @@ def resample_labels(labels: Array, shape: Shape) -> Array:
     """Resamples the one-hot encoding linearly, and takes the label of the highest score.
 
     If one label covers more than half of a voxel, this is nnU-Net's rule. Ties go to the larger
-    label. A voxel is `UNANNOTATED` only if more than half of it is.
+    label. In labels that are annotated in part, a new voxel is annotated if any annotated voxel
+    maps into it, and has the label of the largest share of these.
 
     Args:
         labels: Integers (i, j, k) from 0 on; not all need to occur.
@@ -149,25 +150,61 @@ def resample_labels(labels: Array, shape: Shape) -> Array:
         FseftError: The array does not contain labels.
     """
     _check_labels(labels)
-    matrices = axis_matrices(labels.shape, shape, 1)
-    result = np.zeros(_sizes(shape), labels.dtype)
-    best = np.zeros(result.shape, np.float32)
-    total = np.zeros(result.shape, np.float32)
-    for label, box in label_boxes(labels).items():
+    boxes = label_boxes(labels)
+    if boxes.pop(UNANNOTATED, None) is None:
+        return _highest_score(labels, boxes, axis_matrices(labels.shape, shape, 1), _sizes(shape))
+    axes = [_annotated_axis(size, axis) for size, axis in zip(labels.shape, shape, strict=True)]
+    matrices, reach = zip(*axes, strict=True)
+    annotated = (labels != UNANNOTATED).astype(np.float32)
+    share = apply_matrices(annotated, matrices)
+    result = _highest_score(labels, boxes, matrices, _sizes(shape), share)
+    result[apply_matrices(annotated, reach) == 0] = UNANNOTATED
+    return result
+
+
+def _annotated_axis(old: int, new: int | AxisSampling) -> tuple[Array, Array] | tuple[None, None]:
+    """Returns two matrices (new, old): the weights of old voxels, and 1 where one maps into a new.
+
+    On a coarser axis, the weights are the shares of the new voxel that old voxels cover: a linear
+    interpolation would leave some of them out. None for an axis whose voxels stay.
+    """
+    if _stays(old, new):
+        return None, None
+    axis = new if isinstance(new, AxisSampling) else AxisSampling.same_field_of_view(old, new)
+    if axis.step <= 1:
+        return interpolation_matrix(old, axis, 1), interpolation_matrix(old, axis, 0)
+    centres = axis.first + axis.step * np.arange(axis.size)[:, None]
+    edges = np.arange(old + 1) - 0.5
+    edges[0], edges[-1] = -np.inf, np.inf  # the outer voxels are repeated
+    below = np.clip((edges - centres) / axis.step, -0.5, 0.5)
+    shares = np.diff(below, axis=1)
+    shares[shares < _MIN_SHARE] = 0
+    return shares.astype(np.float32), (shares > 0).astype(np.float32)
+
+
+def _highest_score(
+    labels: Array,
+    boxes: Mapping[int, Region],
+    matrices: Sequence[Array | None],
+    sizes: tuple[int, ...],
+    share: Array | float = 1,
+) -> Array:
+    """Returns the label of the highest score; `share` is the sum of the scores at each voxel."""
+    result = np.zeros(sizes, labels.dtype)
+    best = np.zeros(sizes, np.float32)
+    total = np.zeros(sizes, np.float32)
+    for label, box in boxes.items():
         region = target_region(matrices, box)
         mask = (labels[box] == label).astype(np.float32)
         score = apply_matrices(mask, submatrices(matrices, box, region))
         total[region] += score
-        if label == UNANNOTATED:
-            # Wins above one half; a smaller score leaves the voxel to the other labels.
-            score = np.where(score > _MAJORITY, 2, 0)
         wins = score >= best[region]
         np.copyto(best[region], score, where=wins)
         np.copyto(result[region], label, where=wins)
-    # Rows sum to one: the rest is the score of the background.
-    background = np.subtract(1, total, out=total)
+    # The rest of the sum is the score of the background.
+    background = np.subtract(share, total, out=total)
     background -= best
-    result[background > _ROUNDING] = 0
+    result[background > _ROUNDING * share] = 0
     return result
 
 

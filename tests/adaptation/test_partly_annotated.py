@@ -190,3 +190,16 @@ def test_two_lists_of_annotations_are_refused(tmp_path, workspace):
     (folder / "annotated.json").write_text('{"a": ["tumour"]}')
     with pytest.raises(FseftError, match="both list annotated structures"):
         configure(adapt_request(folder, "tiny", "lora", workspace, k=2), workspace)
+
+
+def test_a_grid_on_which_no_annotated_voxel_of_a_structure_is_left_is_refused(tmp_path, workspace):
+    def with_a_dot(label):
+        label = ignoring_the_rest(label)
+        label[label == 7] = 0
+        label[tuple(np.argwhere(label == 1)[0])] = 7
+        return label
+
+    folder = relabel(write_dataset(tmp_path / "dots"), with_a_dot, ignore=IGNORE)
+    request = adapt_request(folder, "tiny", "lora", workspace, k=2, spacing_mm=(6, 6, 6))
+    with pytest.raises(FseftError, match="no annotated voxel of 'tumour' is left"):
+        adapt(request, workspace)

@@ -29,7 +29,7 @@ from fseft.planning.training_step import (
 )
 from fseft.schemas import Contract, Intensity, ModelCard, Plan, PlanOptions
 from fseft.volume.geometry import Geometry
-from fseft.volume.image import write_labels, write_volume
+from fseft.volume.image import read_labels, write_labels, write_volume
 from fseft.workspace import Workspace, atomic_write, read_document, write_document
 
 SHAPE = (60, 70, 80)
@@ -397,6 +397,21 @@ def test_the_labels_of_a_coarse_grid_come_back_with_a_loss(dataset, store):
     assert set(round_trip((2, 1.5, 1.5)).values()) == {1}
     coarse = round_trip((11, 11, 11))
     assert 0 < coarse["spleen"] < coarse["liver"] < 1
+
+
+def test_single_slices_come_back_from_a_coarse_grid(dataset, store):
+    for path in (dataset / "labelsTr").iterdir():
+        volume = read_labels(path)
+        label = volume.array[0].copy()
+        label[label == 0] = 9
+        label[~(np.arange(len(label)) % 4 == 2)] = 9
+        write_labels(path, label, volume.geometry)
+    read = read_dataset(dataset, ignore_label=9)
+    fingerprint = measure(read, find_model("none", store), store)
+    round_trip = LabelSample.of(read, fingerprint, "RAS").round_trip
+    coarse = round_trip((8, 8, 8))
+    assert set(coarse) == {"liver", "spleen"}
+    assert min(coarse.values()) > 0.5
 
 
 def test_the_box_around_the_structures_is_measured_along_the_axes_of_the_model(dataset, store):

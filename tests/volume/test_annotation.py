@@ -84,6 +84,29 @@ def test_resampling_keeps_what_is_annotated_and_adds_no_other_label(labels, shap
         np.testing.assert_array_equal(resampled, marked)
 
 
+def test_every_fifth_slice_survives_a_coarser_grid():
+    label = np.full((60, 8, 8), UNANNOTATED, np.uint16)
+    label[2::5] = 0
+    label[2::5, 2:6, 2:6] = 3
+    coarse = resample_labels(label, (24, 8, 8))
+    assert (is_annotated(coarse).all((1, 2))).sum() >= 12
+    np.testing.assert_array_equal((coarse == 3).any(0), (label == 3).any(0))
+    np.testing.assert_array_equal((coarse == 0).any(0), (label == 0).any(0))
+
+
+@given(labels=label_maps, new=st.integers(1, 5), axis=st.integers(0, 2))
+def test_a_coarser_voxel_is_annotated_if_any_voxel_within_it_is(labels, new, axis):
+    marked = mark_unannotated(labels, Annotation(ignore=3))
+    shape = list(labels.shape)
+    shape[axis] = new
+    coarse = np.moveaxis(resample_labels(marked, tuple(shape)), axis, 0)
+    step = labels.shape[axis] / new
+    annotated = np.moveaxis(is_annotated(marked), axis, 0)
+    for number, plane in enumerate(coarse):
+        inside = annotated[int(number * step + 1e-6) : int(np.ceil((number + 1) * step - 1e-6))]
+        np.testing.assert_array_equal(is_annotated(plane), inside.any(0))
+
+
 def test_every_second_slice_survives_half_the_resolution():
     label = np.full((20, 4, 4), UNANNOTATED, np.uint16)
     label[::4] = 1
