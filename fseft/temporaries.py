@@ -49,6 +49,23 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def staging(parent: Path) -> Iterator[Path]:
+    """Creates the folder `.fseft-tmp-<random>/new`, for what `move_into_place` moves to a folder.
+
+    What is left there at the end of the context is removed.
+
+    Args:
+        parent: The folder in which, or below which, the targets lie.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    with temporary_folder(parent) as folder:
+        (folder / _NEW).mkdir()
+        yield folder / _NEW
+
+
+@contextmanager
 def temporary_path(target: Path) -> Iterator[Path]:
     """Yields a path for the new content of a file or folder, which `move_into_place` moves.
 
@@ -58,9 +75,8 @@ def temporary_path(target: Path) -> Iterator[Path]:
     Raises:
         OSError: The folder cannot be written.
     """
-    with temporary_folder(target.parent) as folder:
-        (folder / _NEW).mkdir()
-        yield folder / _NEW / target.name
+    with staging(target.parent) as folder:
+        yield folder / target.name
 
 
 def move_into_place(temporary: Path, target: Path) -> None:
@@ -70,7 +86,8 @@ def move_into_place(temporary: Path, target: Path) -> None:
     `remove_leftovers` moves it back if the process is killed at this moment.
 
     Args:
-        temporary: Path from `temporary_path`; it may have the previous content afterwards.
+        temporary: Path from `temporary_path`, or below the folder of `staging`; it may have
+            the previous content afterwards.
         target: The file or folder.
 
     Raises:
@@ -88,7 +105,7 @@ def move_into_place(temporary: Path, target: Path) -> None:
 def _move_both(temporary: Path, target: Path) -> None:
     """Moves the previous folder away, and the new one to its place."""
     old = temporary.parents[1] / _OLD / target.name
-    old.parent.mkdir()
+    old.parent.mkdir(exist_ok=True)
     target.rename(old)
     try:
         temporary.rename(target)

@@ -21,7 +21,7 @@ from fseft.temporaries import (
     LOCK,
     move_into_place,
     remove_leftovers,
-    temporary_folder,
+    staging,
     temporary_path,
 )
 
@@ -217,8 +217,8 @@ def staging_folder(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with temporary_folder(folder) as staging:
-            yield staging
+        with staging(folder) as new:
+            yield new
     except OSError as error:
         raise write_error(folder, error) from error
 

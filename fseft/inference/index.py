@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from fseft.documents import read_json
 from fseft.errors import FseftError, pluralise
 from fseft.schemas import PredictedCase, Predictions
-from fseft.temporaries import remove_leftovers
+from fseft.temporaries import move_into_place, remove_leftovers
 from fseft.workspace import file_digest, file_lock, require_folder, write_document
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,16 @@ def adapter_hashes(case: PredictedCase) -> tuple[str, ...]:
     return case.adapter, *case.others
 
 
+def owned_files(name: str, case: PredictedCase) -> tuple[str, ...]:
+    """The paths in the folder that a prediction has written; nothing else is replaced or removed.
+
+    Args:
+        name: Name of the case.
+        case: Its entry; those of earlier versions list no files, and have a label map.
+    """
+    return case.files or (label_map(name),)
+
+
 @dataclass
 class PredictionIndex:
     """The index of an output folder; several processes may add to it at the same time.
@@ -92,34 +102,31 @@ class PredictionIndex:
         case: str,
         entry: PredictedCase,
         files: Mapping[Path, Path],
-        outdated: Iterable[Path] = (),
     ) -> None:
         """Moves the files of a case into the folder and adds its entry, under one lock.
+
+        Files of the previous entry that the new one does not list are removed.
 
         Args:
             case: Name of the case.
             entry: Entry of the case.
-            files: Path in the folder -> complete file to move there.
-            outdated: Files of a previous prediction to remove.
+            files: Path in the folder -> complete file to move there, from `staging_folder`.
 
         Raises:
             FseftError: The folder cannot be written, or holds other structures.
         """
         with file_lock(self.folder / INDEX):
             known = self._read().cases.get(case)
-            stale = set(known.files if known else ()) - set(entry.files)
-            # Announced first: a file of a killed run must not be taken for a foreign one.
-            announced = known or entry.model_copy(update={"key": ""})
-            names = tuple(dict.fromkeys([*announced.files, *entry.files]))
-            if (announced := announced.model_copy(update={"files": names})) != known:
-                self._add({case: announced})
+            previous = owned_files(case, known) if known else ()
+            # Announced first, without a key: the files of a killed run are neither foreign nor
+            # those of a finished prediction.
+            names = tuple(dict.fromkeys([*previous, *entry.files]))
+            self._add({case: entry.model_copy(update={"key": "", "files": names})})
             for target, file in files.items():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if target.is_dir():
-                    _remove(target)
-                file.replace(target)
-            for file in (*outdated, *(self.folder / name for name in stale)):
-                _remove(file)
+                move_into_place(file, target)
+            for name in set(previous) - set(entry.files):
+                _remove(self.folder / name)
             self._add({case: entry})
 
     def _add(self, entries: Mapping[str, PredictedCase]) -> None:
@@ -180,7 +187,7 @@ class PredictionIndex:
         predicted = index.cases if index else {}
         for name, file in existing:
             case = predicted.get(name)
-            if case and file.relative_to(self.folder).as_posix() in (label_map(name), *case.files):
+            if case and file.relative_to(self.folder).as_posix() in owned_files(name, case):
                 continue
             raise FseftError(
                 "exists and was not written by fseft; refusing to overwrite",

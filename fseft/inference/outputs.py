@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
-from glob import escape
 from typing import TYPE_CHECKING, Literal
 
 from fseft.inference.index import PredictionIndex, label_map
@@ -125,14 +124,6 @@ class PredictionFolder:
     def files(self, case: str) -> list[Path]:
         """All files that a prediction of the case consists of."""
         return [*self.product_files(case).values(), *self.probability_maps(case)]
-
-    def outdated_files(self, case: str) -> list[Path]:
-        """Label and probability maps of a previous prediction that this one does not write."""
-        current = self.files(case)
-        folder, name = self.folder / "probabilities", label_map(case)
-        of_adapters = folder.glob(f"*/{escape(name)}")
-        maps = [self.segmentation(case), folder / name, *of_adapters]
-        return [path for path in maps if path not in current]
 
     def entry(
         self,

@@ -180,7 +180,7 @@ def _open_indexes(
     """Indexes of the folders; a folder that cannot be written fails before any work."""
     indexes = {output: output.index for output in outputs}
     for output, index in indexes.items():
-        index.open({name: output.product_files(name).values() for name in scans})
+        index.open({name: output.files(name) for name in scans})
     return indexes
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import load_adapter_group
+from fseft.inference.index import owned_files
 from fseft.inference.outputs import WINDOW_OVERLAP
 from fseft.learn.sampling.patch_sampler import network_input
 from fseft.learn.sliding_window import sliding_window_slabs
@@ -369,12 +370,12 @@ class _Segmentation:
         )
         label_map = self.files.get(output.segmentation(name))
         written = [target.relative_to(output.folder).as_posix() for target in self.files]
+        kept = () if self.adapters else owned_files(name, entry)
         changes = {
             "sha256": file_digest(label_map) if label_map else entry.sha256,
-            "files": tuple(dict.fromkeys([*entry.files, *written])),
+            "files": tuple(dict.fromkeys([*kept, *written])),
         }
-        outdated = output.outdated_files(name) if self.adapters else ()
-        output.index.replace(name, entry.model_copy(update=changes), self.files, outdated)
+        output.index.replace(name, entry.model_copy(update=changes), self.files)
         return bool(labels.any())
 
     def _finished_labels(self) -> npt.NDArray[Any]:

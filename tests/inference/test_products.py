@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fseft import api
+from fseft import api, temporaries
 from fseft.errors import FseftError
+from fseft.inference import index
 from fseft.inference import segment_case as step
 from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.index import read_index
@@ -41,6 +42,10 @@ def request_of(request_for, workspace, tmp_path):
         return replace(request, **changed)
 
     return make
+
+
+def no(*_):
+    return False
 
 
 def files(folder):
@@ -91,6 +96,55 @@ def test_a_file_of_somebody_else_is_never_replaced(request_of, tmp_path):
     with pytest.raises(FseftError, match=r"x\.seg\.nrrd.*was not written by fseft"):
         predict(request_of())
     assert (tmp_path / "out" / "x.seg.nrrd").read_text() == "mine"
+
+
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_a_label_map_of_somebody_else_stays_where_none_is_written(request_of, tmp_path, is_indexed):
+    out, request = tmp_path / "out", request_of(Products(("seg.nrrd",)))
+    out.mkdir()
+    if is_indexed:
+        predict(request)
+        (out / "x.seg.nrrd").unlink()
+    (out / "probabilities").mkdir()
+    reference, foreign_map = out / "x.nii.gz", out / "probabilities" / "x.nii.gz"
+    reference.write_bytes(b"a reference")
+    foreign_map.write_bytes(b"of another program")
+    assert predict(request).segmented == ["x"]
+    assert predict(request).skipped == ["x"]
+    with pytest.raises(FseftError, match=r"out.x\.nii\.gz: exists and was not written by fseft"):
+        predict(request_of(Products()))
+    with pytest.raises(FseftError, match=r"probabilities.x\.nii\.gz: exists and was not written"):
+        predict(replace(request, probabilities=True))
+    assert reference.read_bytes() == b"a reference"
+    assert foreign_map.read_bytes() == b"of another program"
+
+
+@pytest.mark.parametrize("has_exchange", [True, False])
+def test_a_case_that_was_replaced_by_half_is_made_again(
+    request_of, request_for, workspace, tmp_path, monkeypatch, has_exchange
+):
+    """Killed between two files: an entry of the earlier adapter would describe those of both."""
+    monkeypatch.setattr(temporaries, "_exchange", temporaries._exchange if has_exchange else no)
+    earlier = request_of(Products(("masks", "seg.nrrd")))
+    predict(earlier)
+    expected = read_labels(tmp_path / "out" / "x.seg.nrrd").array
+    other = open_adapters((adapt(request_for("zero-shot"), workspace).adapter,), workspace)
+
+    def killed(file, target):
+        if target.suffix == ".nrrd":
+            raise KeyboardInterrupt
+        temporaries.move_into_place(file, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "move_into_place", killed)
+        with pytest.raises(KeyboardInterrupt):
+            predict(replace(earlier, adapters=other))
+    assert predict(earlier).segmented == ["x"]
+    np.testing.assert_array_equal(read_labels(tmp_path / "out" / "x.seg.nrrd").array, expected)
+    for name, value in LABELS.items():
+        mask = read_labels(tmp_path / "out" / "x" / "segmentations" / f"{name}.nii.gz").array
+        np.testing.assert_array_equal(mask, expected == value)
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name in ("old", "new")]
 
 
 def test_a_format_that_needs_a_series_is_refused_before_any_work(request_of, tmp_path):
