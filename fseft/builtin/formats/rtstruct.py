@@ -76,7 +76,7 @@ def write(segmentation: Segmentation, path: Path) -> None:
 def _structure_set(segmentation: Segmentation, slices: list[Any]) -> Any:
     """Returns the data set without regions."""
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
     now = datetime.now(timezone.utc)
     dataset = _item(
@@ -103,7 +103,8 @@ def _structure_set(segmentation: Segmentation, slices: list[Any]) -> Any:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # With explicit VRs, a contour could have no more than 64 kB.
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return dataset
 
 

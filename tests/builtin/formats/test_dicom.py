@@ -143,6 +143,15 @@ def test_contours_filled_by_pixel_centres_are_the_voxels(series, tmp_path):
     assert contour.ContourImageSequence[0].ReferencedSOPInstanceUID in uids
 
 
+def test_a_contour_may_be_longer_than_64_kilobytes(tmp_path):
+    folder = write_series(tmp_path / "ct", shape=(2, 120, 120))
+    labels = (np.random.default_rng(0).random((2, 120, 120)) < 0.7).astype(np.uint8)
+    segmentation = replace(segmentation_of(folder), labels=labels, structures={"liver": 1})
+    write_rtstruct(segmentation, tmp_path / "x.dcm")
+    (mask,) = masks_of_rtstruct(tmp_path / "x.dcm", segmentation).values()
+    np.testing.assert_array_equal(mask, labels > 0)
+
+
 @given(arrays(bool, (7, 8)))
 def test_polygons_with_holes_and_islands_keep_every_pixel(mask):
     from skimage.draw import polygon
