@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
     Mask = npt.NDArray[np.bool_]
 
+_MIN_SINGLE = 2  # single slices: one alone is a flat structure
+
 
 def mark_unannotated(labels: Array, annotation: Annotation) -> Array:
     """Returns labels with `UNANNOTATED` in the voxels that do not count, and 0 as background.
@@ -35,12 +37,13 @@ def mark_unannotated(labels: Array, annotation: Annotation) -> Array:
     Raises:
         FseftError: The labels contain `UNANNOTATED` themselves.
     """
+    if annotation.ignore != UNANNOTATED and _may_hold(labels) and (labels == UNANNOTATED).any():
+        cause = f"contains the label {UNANNOTATED}, which stands for voxels that do not count"
+        hint = "Give the structure another value, or state it as the ignore label."
+        raise FseftError(cause, hint=hint)
     if annotation == FULLY_ANNOTATED:
         return labels
     missing = _missing(labels, annotation)
-    if (labels == UNANNOTATED).any() and annotation.ignore != UNANNOTATED:
-        cause = f"contains the label {UNANNOTATED}, which stands for voxels that do not count"
-        raise FseftError(cause, hint="Give the structure another value.")
     marked = labels.astype(np.promote_types(labels.dtype, np.uint16))
     marked[labels == annotation.background] = 0
     marked[missing] = UNANNOTATED
@@ -62,8 +65,9 @@ def is_drawn(labels: Array) -> Mask:
 def drawn_slices(drawn: Mask) -> tuple[int, Mask] | None:
     """Finds out whether a case is drawn in single slices, such as every fifth one.
 
-    That is: along an axis, at least two separate slices have a label, and at least half of the
-    groups of adjacent slices with one are single slices.
+    That is: along an axis, at least half of the labelled voxels are in slices between slices
+    without a label, and at least half of these single slices overlap the next one, as slices of one
+    organ do. A stray slice beside a complete organ, or two flat lesions, are not.
 
     Args:
         drawn: (i, j, k), True in the voxels with any label.
@@ -81,10 +85,9 @@ def drawn_slices(drawn: Mask) -> tuple[int, Mask] | None:
     """
     candidates = []
     for axis in range(3):
-        slices = np.asarray(drawn.any(axis=tuple(other for other in range(3) if other != axis)))
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], slices, [0]]).astype(np.int8)))
-        lengths = edges[1::2] - edges[::2]
-        if len(lengths) > 1 and 2 * np.count_nonzero(lengths == 1) >= len(lengths):
+        planes = np.moveaxis(drawn, axis, 0)
+        slices = np.asarray(planes.any((1, 2)))
+        if _in_single_slices(planes, slices):
             candidates.append((np.count_nonzero(slices) / len(slices), axis, slices))
     if not candidates:
         return None
@@ -113,6 +116,31 @@ def annotation_warnings(cases: Sequence[CaseMeasurement]) -> list[str]:
             "background: to leave these out, set `annotated_slices` to auto"
         )
     return warnings
+
+
+def _in_single_slices(planes: Mask, slices: Mask) -> bool:
+    """Returns whether most labelled voxels are in single slices of an organ; see `drawn_slices`.
+
+    Args:
+        planes: (slices, rows, columns), True in the voxels with any label.
+        slices: (slices), True in those with a label.
+    """
+    edges = np.concatenate([[False], slices, [False]])
+    single = np.flatnonzero(slices & ~edges[:-2] & ~edges[2:])
+    if len(single) < _MIN_SINGLE:
+        return False
+    chosen = planes[single]
+    overlap: Mask = np.ones(len(single) - 1, bool)
+    for axis in (1, 2):
+        extent = np.asarray(chosen.any(axis))
+        overlap &= (extent[1:] & extent[:-1]).any(1)
+    is_most = 2 * np.count_nonzero(chosen) >= np.count_nonzero(planes)
+    return bool(is_most and 2 * np.count_nonzero(overlap) >= len(overlap))
+
+
+def _may_hold(labels: Array) -> bool:
+    """Returns whether the type of labels has the value `UNANNOTATED`, so that a search pays."""
+    return bool(np.iinfo(labels.dtype).max >= UNANNOTATED)
 
 
 def _missing(labels: Array, annotation: Annotation) -> Mask:

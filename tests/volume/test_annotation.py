@@ -63,6 +63,39 @@ def test_organs_in_two_places_are_not_single_slices():
     assert drawn_slices(kidneys > 0) is None
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("stray", [[31], [0, 32], [0, 31, 33]])
+def test_stray_slices_beside_a_complete_organ_leave_it_complete(axis, stray):
+    organ = np.zeros((34, 12, 10), np.uint8)
+    organ[4:28, 3:9, 2:8] = 1
+    organ[stray, 4:8, 3:7] = 1
+    label = np.moveaxis(organ, 0, axis)
+    assert drawn_slices(label > 0) is None
+    assert is_annotated(mark_unannotated(label, Annotation(slices="auto"))).all()
+
+
+def test_many_stray_voxels_beside_a_thin_organ_leave_it_complete():
+    organ = np.zeros((40, 12, 10), np.uint8)
+    organ[2:6, 3:9, 2:8] = 1
+    organ[8::2, 5, 5] = 1
+    assert drawn_slices(organ > 0) is None
+
+
+def test_flat_lesions_in_different_places_are_complete():
+    lesions = np.zeros((30, 12, 10), np.uint8)
+    lesions[7, 1:4, 1:4] = lesions[20, 8:11, 6:9] = 1
+    assert drawn_slices(lesions > 0) is None
+
+
+@settings(max_examples=60)
+@given(start=st.integers(0, 8), depth=st.integers(2, 12), stray=st.integers(0, 23))
+def test_an_organ_drawn_in_full_is_never_sparse_for_one_more_slice(start, depth, stray):
+    organ = np.zeros((24, 9, 9), bool)
+    organ[start : start + depth, 2:6, 2:6] = True
+    organ[stray, 3:6, 3:6] = True
+    assert drawn_slices(organ) is None
+
+
 def test_one_drawn_slice_is_a_flat_structure():
     lesion = np.zeros((30, 12, 10), np.uint8)
     lesion[7, 3:9, 2:8] = 1
@@ -70,8 +103,16 @@ def test_one_drawn_slice_is_a_flat_structure():
 
 
 def test_a_structure_with_the_value_of_what_does_not_count_is_refused():
-    with pytest.raises(FseftError, match="contains the label 65535"):
-        mark_unannotated(np.array([[[UNANNOTATED, 0, 1]]]), Annotation(ignore=0, background=5))
+    label = np.array([[[UNANNOTATED, 0, 1]]], np.uint16)
+    for annotation in (Annotation(), Annotation(ignore=0, background=5), Annotation(slices="auto")):
+        with pytest.raises(FseftError, match="contains the label 65535"):
+            mark_unannotated(label, annotation)
+
+
+def test_the_largest_value_of_16_bits_may_be_the_ignore_label():
+    label = np.array([[[UNANNOTATED, 0, 1]]], np.uint16)
+    marked = mark_unannotated(label, Annotation(ignore=UNANNOTATED))
+    assert is_annotated(marked).ravel().tolist() == [False, True, True]
 
 
 @settings(max_examples=40)
