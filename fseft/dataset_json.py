@@ -199,7 +199,7 @@ def with_rules(
     annotation: Annotation,
     structures: Mapping[str, int],
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
+    annotated_slices: str | None = None,
 ) -> Annotation:
     """Returns which voxels count, by what a dataset declares and by what the user says.
 
@@ -208,11 +208,12 @@ def with_rules(
         structures: Structure -> voxel value; empty if they are not known.
         ignore_label: Value of voxels that do not count; None for the declared one.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices; "all" counts them as background.
+            single slices; "all" counts them as background; None for the declared rule.
 
     Raises:
         FseftError: The ignore label is the value of something else, or the rule is unknown.
     """
+    annotated_slices = annotated_slices or annotation.slices
     if annotated_slices not in ("all", "auto"):
         cause = f"the rule for annotated slices is {annotated_slices!r}"
         raise FseftError(cause, hint="Set `annotated_slices` to auto or all.")

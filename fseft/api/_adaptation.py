@@ -57,8 +57,8 @@ def adapt(
     strict: bool = False,
     reader: str = "",
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
-    missing_label: str = "absent",
+    annotated_slices: str | None = None,
+    missing_label: str | None = None,
     overwrite: bool = False,
     reporters: Sequence[str] = (),
     cross_validate: bool = False,
@@ -99,9 +99,10 @@ def adapt(
         reader: Name of the reader; empty for the one that detects the layout.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices; "all" counts them as background.
+            single slices; "all" counts them as background. None: what a `Dataset` states, or all.
         missing_label: Meaning of a structure that a label file does not contain: "absent", or
-            "unannotated", which leaves it out of the loss in this case.
+            "unannotated", which leaves it out of the loss in this case. None: what a `Dataset`
+            states, or absent.
         overwrite: Discard an existing run and start over.
         reporters: Names of additional reporters.
         cross_validate: Also score by cross-validation within the k cases, with one more training

@@ -46,8 +46,8 @@ def benchmark(
     strict: bool = False,
     reader: str = "",
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
-    missing_label: str = "absent",
+    annotated_slices: str | None = None,
+    missing_label: str | None = None,
     overwrite: bool = False,
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
@@ -80,9 +80,10 @@ def benchmark(
         reader: Name of the reader; empty for the one that detects the layout.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices; "all" counts them as background.
+            single slices; "all" counts them as background. None: what a `Dataset` states, or all.
         missing_label: Meaning of a structure that a label file does not contain: "absent", or
-            "unannotated", which leaves it out of the loss in this case.
+            "unannotated", which leaves it out of the loss in this case. None: what a `Dataset`
+            states, or absent.
         overwrite: Discard existing runs and start over.
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the trials.

@@ -27,8 +27,8 @@ def read_dataset(
     strict: bool = False,
     reader: str = "",
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
-    missing_label: str = "absent",
+    annotated_slices: str | None = None,
+    missing_label: str | None = None,
 ) -> Dataset:
     """Lists the cases and structures of a dataset; no image is opened.
 
@@ -38,9 +38,9 @@ def read_dataset(
         reader: Name of the reader; empty for the one that detects the layout.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices; "all" counts them as background.
-        missing_label: Meaning of a structure that a label file does not contain: "absent", or
-            "unannotated".
+            single slices; "all" counts them as background. None: what a `Dataset` states, or all.
+        missing_label: Meaning of a structure that a label file does not contain: "absent" or
+            "unannotated". None: what a `Dataset` states, or absent.
 
     Raises:
         FseftError: The folder is missing, of an unknown layout, or broken.
@@ -109,8 +109,8 @@ def plan(
     strict: bool = False,
     reader: str = "",
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
-    missing_label: str = "absent",
+    annotated_slices: str | None = None,
+    missing_label: str | None = None,
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> tuple[Fingerprint, Plan]:
@@ -132,9 +132,9 @@ def plan(
         reader: Name of the reader; empty for the one that detects the layout.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices; "all" counts them as background.
-        missing_label: Meaning of a structure that a label file does not contain: "absent", or
-            "unannotated".
+            single slices; "all" counts them as background. None: what a `Dataset` states, or all.
+        missing_label: Meaning of a structure that a label file does not contain: "absent" or
+            "unannotated". None: what a `Dataset` states, or absent.
         workspace: Folder for fingerprints and plans.
         callbacks: Observe the progress.
 
@@ -190,7 +190,7 @@ def preprocess(
     strict: bool = False,
     reader: str = "",
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
+    annotated_slices: str | None = None,
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> Preprocessed:
@@ -209,7 +209,7 @@ def preprocess(
         reader: Name of the reader; empty for the one that detects the layout.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices; "all" counts them as background.
+            single slices; "all" counts them as background. None: what a `Dataset` states, or all.
         workspace: Folder for fingerprint and cache, with the plan.
         callbacks: Observe the progress.
 

@@ -32,7 +32,7 @@ def pretrain(
     strict: bool = False,
     reader: str = "",
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
+    annotated_slices: str | None = None,
     device: str = "auto",
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
@@ -58,7 +58,7 @@ def pretrain(
         reader: Name of the reader of all datasets; empty for the ones that detect their layouts.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices; "all" counts them as background.
+            single slices; "all" counts them as background. None: what a `Dataset` states, or all.
         device: "auto", "cpu" or "cuda".
         workspace: Folder for fingerprints, caches and models.
         callbacks: Observe the progress and the epochs.

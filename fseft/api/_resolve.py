@@ -37,8 +37,8 @@ def as_dataset(
     strict: bool = False,
     reader: str = "",
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
-    missing_label: str = "absent",
+    annotated_slices: str | None = None,
+    missing_label: str | None = None,
 ) -> Dataset:
     """Reads a dataset folder; see `fseft.planning.dataset_reading.read_dataset`.
 
@@ -48,9 +48,9 @@ def as_dataset(
         reader: Name of the reader; empty for the one that detects the layout.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices.
-        missing_label: Meaning of a structure that a label file does not contain, "absent" or
-            "unannotated".
+            single slices. None: what the dataset states, or all.
+        missing_label: Meaning of a structure that a label file does not contain: "absent" or
+            "unannotated". None: what the dataset states, or absent.
 
     Raises:
         FseftError: As for `read_dataset`.

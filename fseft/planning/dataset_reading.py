@@ -49,8 +49,8 @@ def read_dataset(
     strict: bool = False,
     reader: str = "",
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
-    missing_label: str = "absent",
+    annotated_slices: str | None = None,
+    missing_label: str | None = None,
 ) -> Dataset:
     """Lists the cases of a dataset; no image is opened.
 
@@ -61,9 +61,9 @@ def read_dataset(
         reader: Name of the reader; empty for the one that detects the layout.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
-            single slices; "all" counts them as background.
-        missing_label: Meaning of a structure that a label file does not contain, "absent" or
-            "unannotated".
+            single slices; "all" counts them as background. None: what a `Dataset` states, or all.
+        missing_label: Meaning of a structure that a label file does not contain: "absent" or
+            "unannotated". None: what a `Dataset` states, or absent.
 
     Returns:
         The dataset, named after its folder. Labels without an image are skipped, images without a
@@ -100,13 +100,13 @@ def read_dataset(
 def with_annotation(
     dataset: Dataset,
     ignore_label: int | None = None,
-    annotated_slices: str = "all",
-    missing_label: str = "absent",
+    annotated_slices: str | None = None,
+    missing_label: str | None = None,
 ) -> Dataset:
     """Returns a dataset whose cases know which voxels of their labels count.
 
     Args:
-        dataset: The dataset.
+        dataset: The dataset, whose rules apply where an argument is None.
         ignore_label: As for `read_dataset`.
         annotated_slices: As for `read_dataset`.
         missing_label: As for `read_dataset`.
@@ -119,7 +119,7 @@ def with_annotation(
     except FseftError as error:
         raise error.located(file=dataset.folder) from error
     cases = tuple(case.model_copy(update={"annotation": annotation}) for case in dataset.cases)
-    rule = check_missing_label({"": missing_label})[""]
+    rule = check_missing_label({"": missing_label or dataset.missing_label})[""]
     return dataset.model_copy(
         update={"annotation": annotation, "missing_label": rule, "cases": cases}
     )

@@ -96,23 +96,26 @@ def check_missing_label(rules: Mapping[str, str]) -> dict[str, MissingLabel]:
 
 
 def missing_label_rules(
-    rules: Mapping[str, MissingLabel], datasets: Sequence[str]
+    rules: Mapping[str, MissingLabel], datasets: Mapping[str, MissingLabel]
 ) -> dict[str, MissingLabel]:
-    """Rule of each dataset; `absent` unless the request says otherwise.
+    """Rule of each dataset: that of the request, or else its own.
 
     Args:
         rules: Rules of a request, see `PretrainRequest.missing_label`.
-        datasets: Names of the datasets.
+        datasets: Name -> own rule of each dataset.
 
     Raises:
         FseftError: A rule names an unknown dataset.
+
+    Examples:
+        >>> missing_label_rules({"x": "unannotated"}, {"x": "absent", "y": "absent"})
+        {'x': 'unannotated', 'y': 'absent'}
     """
     unknown = [name for name in rules if name and name not in datasets]
     if unknown:
         cause = f"a rule for missing labels names an unknown dataset {unknown[0]!r}"
-        raise FseftError(cause, hint=did_you_mean(unknown[0], datasets))
-    default = rules.get("", "absent")
-    return {name: rules.get(name, default) for name in datasets}
+        raise FseftError(cause, hint=did_you_mean(unknown[0], list(datasets)))
+    return {name: rules.get(name, rules.get("", own)) for name, own in datasets.items()}
 
 
 def incomplete_annotations(

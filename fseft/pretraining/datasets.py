@@ -132,7 +132,8 @@ def _measure_datasets(preparation: _Preparation) -> list[_MeasuredDataset]:
     request = preparation.request
     names = [dataset.name for dataset in request.datasets]
     _check_unique_names(names)
-    rules = missing_label_rules(request.missing_label, names)
+    own = {dataset.name: dataset.missing_label for dataset in request.datasets}
+    rules = missing_label_rules(request.missing_label, own)
     return [
         _measure_dataset(dataset, rules[dataset.name], preparation) for dataset in request.datasets
     ]

@@ -67,7 +67,7 @@ def drawn_slices(drawn: Mask) -> tuple[int, Mask] | None:
 
     That is: along an axis, at least half of the labelled voxels are in slices between slices
     without a label, and at least half of these single slices overlap the next one, as slices of one
-    organ do. A stray slice beside a complete organ, or two flat lesions, are not.
+    organ do. A complete organ with a stray slice, or two flat lesions, are not.
 
     Args:
         drawn: (i, j, k), True in the voxels with any label.

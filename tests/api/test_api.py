@@ -21,9 +21,9 @@ from fseft.planning import dataset_reading
 from fseft.plugin import Config
 from fseft.registry import Registry
 from fseft.training_config import TrainingConfig
-from fseft.volume.image import read_labels, read_volume
+from fseft.volume.image import read_labels, read_volume, write_labels
 from fseft.workspace import Workspace
-from tests.sample_data import SHAPE
+from tests.sample_data import SHAPE, write_dataset
 
 QUICK = {"epochs": 2, "crops_per_step": 1, "early_stopping": False, "device": "cpu"}
 LIGHT = """
@@ -40,6 +40,31 @@ assert "torch" not in sys.modules
 @pytest.fixture
 def adapter(blobs, workspace):
     return fseft.adapt(blobs, "tiny", "lora", k=2, rank=2, workspace=workspace, **QUICK)
+
+
+@pytest.fixture
+def sparse(tmp_path):
+    """A dataset with slices that nobody drew, an ignore label, and a case without tumour."""
+    folder = write_dataset(tmp_path / "sparse")
+    for path in sorted((folder / "labelsTr").iterdir()):
+        volume = read_labels(path)
+        label = volume.array[0].copy()
+        label[np.arange(len(label)) % 3 != 1] = 0
+        label[:, 0] = 9
+        label[(label == 7) & (path.name == "a.nii.gz")] = 0
+        write_labels(path, label, volume.geometry)
+    return folder
+
+
+def test_a_dataset_keeps_the_rules_that_it_was_read_with(sparse, workspace):
+    rules = {"ignore_label": 9, "annotated_slices": "auto", "missing_label": "unannotated"}
+    dataset = fseft.read_dataset(sparse, **rules)
+    kept, plan = fseft.plan(dataset, "tiny", workspace=workspace)
+    assert plan.annotated["a"] == ("Left kidney",)
+    assert set(kept.partly_annotated()) == {"a", "b", "c", "d"}
+    assert (kept, plan) == fseft.plan(sparse, "tiny", workspace=workspace, **rules)
+    counted, _ = fseft.plan(dataset, "tiny", annotated_slices="all", workspace=workspace)
+    assert counted.cases[0].annotated > kept.cases[0].annotated
 
 
 def test_the_package_is_light_and_lists_its_interface():

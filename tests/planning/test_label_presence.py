@@ -102,8 +102,8 @@ def test_an_invalid_declaration_is_refused(text, message, folder, annotated):
 
 
 def test_a_rule_is_for_one_dataset_or_for_all_others():
-    datasets = ["x", "y"]
-    assert missing_label_rules({}, datasets) == {"x": "absent", "y": "absent"}
+    datasets = {"x": "absent", "y": "unannotated"}
+    assert missing_label_rules({}, datasets) == datasets
     rules = check_missing_label({"y": "absent", "": "unannotated"})
     assert missing_label_rules(rules, datasets) == {"x": "unannotated", "y": "absent"}
 
@@ -117,4 +117,4 @@ def test_unknown_rules_and_datasets_are_refused():
     with pytest.raises(FseftError, match="unknown rule for missing labels 'maybe'"):
         check_missing_label({"x": "maybe"})
     with pytest.raises(FseftError, match="unknown dataset 'z'"):
-        missing_label_rules({"z": "absent"}, ["x", "y"])
+        missing_label_rules({"z": "absent"}, {"x": "absent", "y": "absent"})

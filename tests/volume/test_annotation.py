@@ -65,7 +65,7 @@ def test_organs_in_two_places_are_not_single_slices():
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("stray", [[31], [0, 32], [0, 31, 33]])
-def test_stray_slices_beside_a_complete_organ_leave_it_complete(axis, stray):
+def test_stray_slices_near_a_complete_organ_leave_it_complete(axis, stray):
     organ = np.zeros((34, 12, 10), np.uint8)
     organ[4:28, 3:9, 2:8] = 1
     organ[stray, 4:8, 3:7] = 1
@@ -74,7 +74,7 @@ def test_stray_slices_beside_a_complete_organ_leave_it_complete(axis, stray):
     assert is_annotated(mark_unannotated(label, Annotation(slices="auto"))).all()
 
 
-def test_many_stray_voxels_beside_a_thin_organ_leave_it_complete():
+def test_many_stray_voxels_near_a_thin_organ_leave_it_complete():
     organ = np.zeros((40, 12, 10), np.uint8)
     organ[2:6, 3:9, 2:8] = 1
     organ[8::2, 5, 5] = 1
