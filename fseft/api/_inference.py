@@ -55,7 +55,7 @@ def predict(
             "separate" folders.
         probabilities: Write the probabilities of all classes too.
         tta: Average over mirrored copies of each window.
-        structures: Write only these structures; adapters without any of them do not run.
+        structures: Write only these structures, as in the full result.
         largest_component: Structures that keep their largest component only; ["all"] for all.
         remove_small_ml: Remove components of less than this volume.
         fill_holes: Fill background that a structure encloses.
@@ -84,7 +84,7 @@ def predict(
         >>> predict("t1.nii.gz", output="out", model="brainchop-18")  # doctest: +SKIP
     """
     from fseft.inference.products import Products
-    from fseft.inference.run import PredictRequest
+    from fseft.inference.request import PredictRequest
     from fseft.inference.run import predict as run_prediction
     from fseft.volume.components import Cleaning
 

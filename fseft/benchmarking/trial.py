@@ -14,7 +14,8 @@ from fseft.errors import FseftError, IncompatibleError
 from fseft.evaluation.matching import match_predictions
 from fseft.evaluation.run import evaluate, write_evaluation
 from fseft.inference.index import INDEX, read_index
-from fseft.inference.run import PredictRequest, predict
+from fseft.inference.request import PredictRequest
+from fseft.inference.run import predict
 from fseft.logs import captured_records
 from fseft.metrics.selection import metric_provenance
 from fseft.model_zoo.adapter_file import open_adapter

@@ -116,7 +116,7 @@ def predict(
         list[str] | None,
         typer.Option(
             metavar="NAME,...",
-            help="Write only these structures. Adapters without any of them do not run.",
+            help="Write only these structures, with the voxels that they have in the full result.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,

@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fseft.anatomy.vocabulary import has_sides
-from fseft.errors import FseftError, did_you_mean
+from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import group_adapters
 from fseft.inference.index import is_described
-from fseft.inference.outputs import WINDOW_OVERLAP, MergeRule, PredictionFolder, arrange_outputs
-from fseft.inference.products import Products, write_statistics_table
+from fseft.inference.outputs import PredictionFolder
+from fseft.inference.products import write_statistics_table
 from fseft.inference.remarks import RemarkLog, listed
 from fseft.inference.report import CaseReport, RunClock, digests, write_run_report
+from fseft.inference.request import PredictRequest, arrange_folders, checked
 from fseft.inference.scan_files import gather_scans
 from fseft.inference.segment_case import (
     InferenceConfig,
@@ -27,7 +27,6 @@ from fseft.inference.segment_case import (
     segment_scan,
 )
 from fseft.parallel import default_workers, each_case
-from fseft.volume.components import ALL, Cleaning
 from fseft.volume.image import content_digest
 
 if TYPE_CHECKING:
@@ -35,50 +34,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fseft.inference.index import PredictionIndex
-    from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.parallel import Workers
     from fseft.schemas import PredictedCase
 
     MakeEntry = Callable[[PredictionFolder, Sequence[str], str], PredictedCase]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PredictRequest:
-    """Scans, adapters and options of a prediction.
-
-    Attributes:
-        inputs: Image files, folders of images, or folders of DICOM series.
-        output: Folder for the segmentations.
-        adapters: Adapters, from `fseft.inference.adapter_groups.open_adapters`.
-        overlap: Rule for voxels that several adapters assign to a structure.
-        probabilities: Whether probability maps are written too.
-        tta: Whether logits are averaged over mirrored copies.
-        structures: Structures to write; empty for all. Adapters without any of them do not run.
-        cleaning: What is removed from, and added to, the structures.
-        products: Files to write for a case, apart from probability maps.
-        report: File for the report of the run.
-        window_overlap: Fraction of a window that the next window repeats, 0 <= x < 1.
-        device: `auto`, `cpu` or `cuda`.
-        workers: Number of processes, or the address of a dask scheduler.
-        scans: Case -> files; if it is set, `inputs` are not searched.
-    """
-
-    inputs: tuple[Path, ...]
-    output: Path
-    adapters: tuple[OpenAdapter, ...]
-    overlap: MergeRule = "probability"
-    probabilities: bool = False
-    tta: bool = False
-    structures: tuple[str, ...] = ()
-    cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
-    products: Products = Products()  # noqa: RUF009 - frozen
-    report: Path | None = None
-    window_overlap: float = WINDOW_OVERLAP
-    device: str = "cpu"
-    workers: Workers = 1
-    scans: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -113,13 +74,11 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
             first.
     """
     callbacks, clock = callbacks or Callbacks(), RunClock()
-    request = replace(request, adapters=_adapters_of_structures(request))
-    adapters = request.adapters
-    _check_mirroring(request)
-    _check_window_overlap(request.window_overlap)
-    scans = request.scans or gather_scans(request.inputs, len(adapters[0].manifest.channels))
+    request = checked(request)
+    num_channels = len(request.adapters[0].manifest.channels)
+    scans = request.scans or gather_scans(request.inputs, num_channels)
     request.products.check(scans)
-    outputs = _arrange_outputs(request, scans)
+    outputs = arrange_folders(request, scans)
     remarks = RemarkLog()
     segment, workers = _segmenter(request, callbacks, remarks)
     indexes = _open_indexes(outputs, scans)
@@ -316,78 +275,3 @@ def _warn_training_cases(indexes: Iterable[PredictionIndex], scans: Iterable[str
             "the adapter was trained on %s: scores on it say nothing about new scans",
             listed(seen),
         )
-
-
-def _adapters_of_structures(request: PredictRequest) -> tuple[OpenAdapter, ...]:
-    """Returns the adapters that predict a structure to write.
-
-    Raises:
-        FseftError: No adapter predicts a structure that the request names.
-    """
-    known = [name for adapter in request.adapters for name in adapter.manifest.labels]
-    named = [name for name in request.cleaning.largest_component if name != ALL]
-    for name in (*request.structures, *named):
-        if name not in known:
-            cause = f"no adapter predicts the structure {name!r}"
-            raise FseftError(cause, hint=did_you_mean(name, list(dict.fromkeys(known))))
-    return tuple(
-        adapter
-        for adapter in request.adapters
-        if not request.structures
-        or not adapter.manifest.labels.keys().isdisjoint(request.structures)
-    )
-
-
-def _check_mirroring(request: PredictRequest) -> None:
-    """Refuses mirrored copies for a network that was not trained on any.
-
-    Raises:
-        FseftError: Averaging over mirrored copies was requested for such an adapter.
-    """
-    for adapter in request.adapters if request.tta else ():
-        if adapter.manifest.mirror:
-            continue
-        lateral = has_sides(tuple(adapter.manifest.labels))
-        raise FseftError(
-            "test-time mirroring needs an adapter that was trained with mirroring",
-            file=adapter.path,
-            hint="Leave it out: the structures have a left and a right side."
-            if lateral
-            else "Leave it out, or adapt with mirror=true.",
-        )
-
-
-def _check_window_overlap(overlap: float) -> None:
-    if not 0 <= overlap < 1:
-        raise FseftError(
-            f"windows cannot overlap by a fraction of {overlap:g}",
-            hint="Set `overlap_windows` to a number from 0 to less than 1, such as 0.5.",
-        )
-
-
-def _arrange_outputs(
-    request: PredictRequest, scans: Mapping[str, tuple[Path, ...]]
-) -> tuple[PredictionFolder, ...]:
-    """Output folders; refuses those in which a segmentation could replace, or pass for, a scan."""
-    outputs = arrange_outputs(
-        PredictionFolder(
-            folder=request.output.absolute(),
-            adapters=request.adapters,
-            overlap=request.overlap,
-            probabilities=request.probabilities,
-            structures=request.structures,
-            cleaning=request.cleaning,
-            products=request.products,
-        )
-    )
-    inputs = {path.resolve() for path in request.inputs}
-    files = {file.resolve() for paths in scans.values() for file in paths}
-    for output in outputs:
-        replaced = files & {output.segmentation(name).resolve() for name in scans}
-        if output.folder.resolve() in inputs or replaced:
-            raise FseftError(
-                "the output folder is also an input folder",
-                file=output.folder,
-                hint="Choose another output folder.",
-            )
-    return outputs

@@ -8,29 +8,24 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import load_adapter_group
-from fseft.inference.index import owned_files
+from fseft.inference.case_segmentation import CaseSegmentation
 from fseft.inference.outputs import WINDOW_OVERLAP
 from fseft.learn.sampling.patch_sampler import network_input
 from fseft.learn.sliding_window import sliding_window_slabs
 from fseft.learn.training.memory_estimate import report_out_of_memory
-from fseft.version import __version__
-from fseft.volume.decision import probabilities
-from fseft.volume.image import read_labels, read_volume, write_volume
+from fseft.volume.image import read_volume
 from fseft.volume.intensity import modality_warnings
-from fseft.volume.preprocessing import LabelMerger, preprocess_volume, restore_probabilities
+from fseft.volume.preprocessing import preprocess_volume
 from fseft.volume.scan_range import differences
-from fseft.volume.segmentation import Segmentation
-from fseft.volume.shear import from_perpendicular, perpendicular_grid
-from fseft.workspace import file_digest, staging_folder
+from fseft.workspace import staging_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     import numpy.typing as npt
     from torch import nn
 
@@ -164,7 +159,7 @@ def segment_scan(
         remarks = _remarks_on_scan(scan, volume)
         on_read(scan.name, remarks)
         segmentations = [
-            _Segmentation(
+            CaseSegmentation(
                 scan, output, volume, staging.enter_context(staging_folder(output.folder))
             )
             for output in scan.entries
@@ -184,7 +179,7 @@ def _segment(
     volume: Volume,
     config: InferenceConfig,
     networks: Sequence[nn.Module],
-    segmentations: Sequence[_Segmentation],
+    segmentations: Sequence[CaseSegmentation],
     on_window: Callable[[str, int, int], None],
 ) -> None:
     """Segments a volume for every output folder; adapters of a group share a forward pass."""
@@ -215,7 +210,7 @@ def _segment_with_group(
     group: AdapterGroup,
     network: nn.Module,
     config: InferenceConfig,
-    segmentations: Sequence[_Segmentation],
+    segmentations: Sequence[CaseSegmentation],
     progress: Callable[[int, int], None],
 ) -> None:
     """Runs a network once, and adds the logits of each adapter to its segmentations."""
@@ -237,7 +232,7 @@ def _segment_with_group(
 
 
 def _receivers(
-    group: AdapterGroup, segmentations: Sequence[_Segmentation], prepared: PreparedVolume
+    group: AdapterGroup, segmentations: Sequence[CaseSegmentation], prepared: PreparedVolume
 ) -> Iterator[tuple[slice, Callable[[Logits], None]]]:
     """Yields the channels of each adapter, and what takes them."""
     first = 0
@@ -295,100 +290,3 @@ def predict_slabs(
         first += slab.shape[1]
         if slab[:, kept].size:
             yield slab[(slice(None), kept, *in_plane)]
-
-
-class _Segmentation:
-    """The label map of a scan for one output folder, merged from its adapters.
-
-    Its files are written to a staging folder, and moved to the output folder together.
-    """
-
-    def __init__(self, scan: Scan, output: PredictionFolder, volume: Volume, staging: Path) -> None:
-        self.scan, self.output, self.volume, self.staging = scan, output, volume, staging
-        self.geometry = volume.geometry
-        self.files: dict[Path, Path] = {}
-        self.label_values = output.predicted_labels
-        num_adapters = len(output.adapters)
-        self.by_probability = output.overlap == "probability" and num_adapters > 1
-        # The strength of a voxel's label: a probability, or the priority of its adapter.
-        dtype = np.float32 if self.by_probability else np.min_scalar_type(num_adapters)
-        grid = perpendicular_grid(self.geometry)
-        self.merger = LabelMerger.empty(grid, max(self.label_values.values()), dtype)
-
-    @property
-    def adapters(self) -> tuple[OpenAdapter, ...]:
-        """Adapters whose labels are to be added."""
-        return () if self.scan.has_labels(self.output) else self.output.adapters
-
-    @property
-    def description(self) -> str:
-        """Suffix for warnings where every adapter has a separate folder."""
-        return f" by {self.output.adapters[0].name}" if self.output.overlap == "separate" else ""
-
-    def adder(self, adapter: OpenAdapter, prepared: PreparedVolume) -> Callable[[Logits], None]:
-        """Returns a function that merges the labels of an adapter, from slabs of its logits."""
-        values = [0, *(self.label_values[name] for name in adapter.manifest.labels)]
-        priority = len(self.output.adapters) - self.output.adapters.index(adapter)
-        confidence = None if self.by_probability else priority
-        return self.merger.adder(prepared, values, confidence, adapter.manifest.writing_channels)
-
-    def probability_writer(
-        self, adapter: OpenAdapter, prepared: PreparedVolume
-    ) -> Callable[[Logits], None]:
-        """Returns a function that writes the probabilities, once it was passed all slabs."""
-        path = self._stage(self.output.probability_map(self.scan.name, adapter))
-        order = adapter.manifest.writing_channels
-        slabs: list[Logits] = []
-
-        def receive(slab: Logits) -> None:
-            slabs.append(probabilities(slab, order))
-            rows = sum(part.shape[1] for part in slabs)
-            if rows < prepared.geometry.shape[0]:
-                return
-            scores = np.concatenate(slabs, axis=1)
-            restored = restore_probabilities(scores, prepared)
-            restored = from_perpendicular(restored, self.geometry, labels=False)
-            write_volume(path, restored, self.geometry, scan=self.scan.files[0])
-
-        return receive
-
-    def write(self) -> bool:
-        """Writes the files of the case; returns False if no structure was found."""
-        name, output, entry = self.scan.name, self.output, self.scan.entries[self.output]
-        labels, targets = self._finished_labels(), output.product_files(name)
-        segmentation = Segmentation(
-            name,
-            labels,
-            self.geometry,
-            output.labels,
-            self.scan.files,
-            output.algorithm,
-            __version__,
-        )
-        output.products.write(
-            segmentation, self.volume, output.modality, lambda kind: self._stage(targets[kind])
-        )
-        label_map = self.files.get(output.segmentation(name))
-        written = [target.relative_to(output.folder).as_posix() for target in self.files]
-        kept = () if self.adapters else owned_files(name, entry)
-        changes = {
-            "sha256": file_digest(label_map) if label_map else entry.sha256,
-            "files": tuple(dict.fromkeys([*kept, *written])),
-        }
-        output.index.replace(name, entry.model_copy(update=changes), self.files)
-        return bool(labels.any())
-
-    def _finished_labels(self) -> npt.NDArray[Any]:
-        """Returns the label map to write: that of the adapters, or of a previous prediction."""
-        labels: npt.NDArray[Any]
-        if self.adapters:
-            labels = from_perpendicular(self.merger.labels, self.geometry, labels=True)
-            labels = self.output.finish(labels, self.geometry)
-        else:
-            labels = read_labels(self.output.segmentation(self.scan.name)).array[0]
-        return labels
-
-    def _stage(self, target: Path) -> Path:
-        """Returns the temporary path of a file of the output folder."""
-        self.files[target] = self.staging / target.relative_to(self.output.folder)
-        return self.files[target]

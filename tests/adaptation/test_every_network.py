@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fseft.inference.adapter_groups import open_adapters
-from fseft.inference.run import PredictRequest, predict
+from fseft.inference.request import PredictRequest
+from fseft.inference.run import predict
 from fseft.learn.networks.backbone import get_architecture
 from fseft.registry import registry
 from fseft.schemas import Contract, Intensity

@@ -15,7 +15,8 @@ from fseft.inference import adapter_groups, segment_case
 from fseft.inference.adapter_groups import group_adapters, load_adapter_group, open_adapters
 from fseft.inference.index import read_index
 from fseft.inference.outputs import merge_labels
-from fseft.inference.run import PredictRequest, predict
+from fseft.inference.request import PredictRequest
+from fseft.inference.run import predict
 from fseft.learn.networks import backbone
 from fseft.learn.sliding_window import sliding_window_logits, sliding_window_slabs
 from fseft.model_zoo import catalogue

@@ -16,7 +16,8 @@ from fseft.inference import segment_case as step
 from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.index import read_index
 from fseft.inference.products import Products
-from fseft.inference.run import PredictRequest, predict
+from fseft.inference.request import PredictRequest
+from fseft.inference.run import predict
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, write_labels, write_volume
 from fseft.workspace import file_digest

@@ -17,9 +17,10 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.inference import segment_case as step
 from fseft.inference.adapter_groups import open_adapters
 from fseft.inference.index import PredictionIndex, read_index
-from fseft.inference.run import PredictRequest, _Prediction, predict
+from fseft.inference.request import PredictRequest
+from fseft.inference.run import _Prediction, predict
 from fseft.inference.scan_files import gather_scans
-from fseft.model_zoo.adapter_file import read_manifest
+from fseft.model_zoo.adapter_file import change_manifest, read_manifest
 from fseft.schemas import PredictedCase
 from fseft.volume.components import Cleaning
 from fseft.volume.geometry import Geometry, geometry_mismatch, reorient
@@ -696,15 +697,51 @@ def test_only_the_named_structures_are_written_as_in_the_full_result(
     assert read_index(tmp_path / "one" / "predictions.json").labels == {"tumour": 7}
 
 
-def test_an_adapter_without_a_named_structure_does_not_run(
-    request_of, request_for, adapter, workspace, tmp_path
+@pytest.fixture
+def single_adapters(request_for, workspace, tmp_path, monkeypatch):
+    """One adapter per structure; both have its value 1, and claim the rows in the middle."""
+    adapters = []
+    for name in LABELS:
+        request = request_for(labels=(name,), output=tmp_path / name)
+        adapter = adapt(request, workspace).adapter
+        change_manifest(adapter, labels={name: 1})
+        adapters.append(adapter)
+
+    def scores(network, prepared, manifest, **_):
+        logits = np.zeros((4, *prepared.image.shape[1:]), np.float32)
+        logits[1, :20], logits[3, 10:] = 5, 9
+        yield logits
+
+    monkeypatch.setattr(step, "predict_slabs", scores)
+    return tuple(adapters)
+
+
+@pytest.mark.parametrize("overlap", ["probability", "first"])
+@pytest.mark.parametrize("structure", LABELS)
+def test_a_named_structure_has_the_voxels_and_the_value_of_the_full_result_of_several_adapters(
+    overlap, structure, single_adapters, request_of, tmp_path
+):
+    """The other adapters compete for its voxels, also those that do not predict it."""
+    scan_files(tmp_path / "in", "x")
+    options = {"adapters": single_adapters, "overlap": overlap}
+    predict(request_of(tmp_path / "in", **options))
+    predict(
+        request_of(tmp_path / "in", structures=(structure,), output=tmp_path / "part", **options)
+    )
+    whole, part = (read_labels(tmp_path / name / "x.nii.gz").array for name in ("out", "part"))
+    value = read_index(tmp_path / "out" / "predictions.json").labels[structure]
+    assert read_index(tmp_path / "part" / "predictions.json").labels == {structure: value}
+    assert set(np.unique(whole)) == {0, 1, 2}
+    np.testing.assert_array_equal(part, whole * (whole == value))
+
+
+def test_in_separate_folders_an_adapter_without_a_named_structure_does_not_run(
+    single_adapters, request_of, tmp_path
 ):
     scan_files(tmp_path / "in", "x")
-    other = request_for(labels=("tumour",), output=tmp_path / "run")
-    both = (adapter, adapt(other, workspace).adapter)
-    predict(request_of(tmp_path / "in", adapters=both, structures=("Left kidney",)))
-    index = read_index(tmp_path / "out" / "predictions.json")
-    assert list(index.adapters) == [file_digest(adapter)]
+    options = {"adapters": single_adapters, "overlap": "separate", "structures": ("tumour",)}
+    predict(request_of(tmp_path / "in", **options))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["tumour"]
 
 
 def test_a_structure_that_no_adapter_predicts_is_refused_by_name(request_of, tmp_path):

@@ -17,7 +17,8 @@ from fseft.api import import_model, verify_model
 from fseft.builtin.architectures.swinunetr import SwinUNETR, SwinUNETRConfig
 from fseft.errors import FseftError
 from fseft.inference.adapter_groups import open_adapters
-from fseft.inference.run import PredictRequest, predict
+from fseft.inference.request import PredictRequest
+from fseft.inference.run import predict
 from fseft.learn.networks import backbone
 from fseft.model_zoo import conversion
 from fseft.model_zoo.adapter_file import read_manifest

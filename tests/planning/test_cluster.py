@@ -19,7 +19,8 @@ from fseft.errors import FseftError
 from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.inference.adapter_groups import open_adapters
-from fseft.inference.run import PredictRequest, predict
+from fseft.inference.request import PredictRequest
+from fseft.inference.run import predict
 from fseft.parallel import each_case, map_cases
 from fseft.volume.image import read_labels
 from fseft.workspace import Workspace

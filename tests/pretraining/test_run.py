@@ -23,7 +23,8 @@ from fseft.experiment import checkpoints
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.settings import training_config
 from fseft.inference.adapter_groups import open_adapters
-from fseft.inference.run import PredictRequest, predict
+from fseft.inference.request import PredictRequest
+from fseft.inference.run import predict
 from fseft.learn.networks.state_dict_mapping import LoadReport
 from fseft.model_zoo.catalogue import find_model
 from fseft.phantom import PhantomSet, write_phantoms
