@@ -92,11 +92,10 @@ def predict(
     first = adapters[0] if adapters else None
     default = first.workspace if isinstance(first, Adapter) else "."
     place = as_workspace(default if workspace is None else workspace)
-    inputs = tuple(map(Path, [scans] if isinstance(scans, str | Path) else scans))
     request = PredictRequest(
-        inputs=inputs,
+        inputs=tuple(map(Path, [scans] if isinstance(scans, str | Path) else scans)),
         output=Path(output),
-        adapters=_open(adapters, model, inputs, place, device),
+        adapters=_open(adapters, model, place),
         overlap=overlap,
         probabilities=probabilities,
         tta=tta,
@@ -114,14 +113,11 @@ def predict(
 def _open(
     adapters: Sequence[AdapterLike],
     model: ModelLike,
-    inputs: Sequence[Path],
     workspace: Workspace,
-    device: str,
 ) -> tuple[OpenAdapter, ...]:
     """Opens adapters, or a model in place of one."""
     from fseft.inference.adapter_groups import open_adapters
     from fseft.inference.model import open_model
-    from fseft.inference.scan_files import gather_scans
 
     if bool(adapters) == bool(model):
         cause = "both adapters and a model" if model else "neither an adapter nor a model"
@@ -129,6 +125,4 @@ def _open(
     if not model:
         paths = [item.path if isinstance(item, Adapter) else Path(item) for item in adapters]
         return open_adapters(paths, workspace)
-    entry = as_model(model, workspace)
-    scans = gather_scans(inputs, entry.card.contract.channels)
-    return (open_model(entry, next(iter(scans.values())), device=device),)
+    return (open_model(as_model(model, workspace)),)

@@ -56,13 +56,20 @@ class RunReport(Document):
 
 @dataclass
 class RunClock:
-    """Start of a run, and the seconds that its scans took."""
+    """Start of a run, the seconds that its scans took, and the devices that they ran on."""
 
     started: str = field(
         default_factory=lambda: datetime.now(timezone.utc).isoformat("T", "seconds")
     )
     start: float = field(default_factory=time.monotonic)
     cases: dict[str, float] = field(default_factory=dict)
+    devices: set[str] = field(default_factory=set)
+
+    def record(self, name: str, seconds: float, device: str) -> None:
+        """Records the time of a scan, and the device of its networks, if any ran."""
+        self.cases[name] = seconds
+        if device:
+            self.devices.add(device)
 
 
 def write_run_report(
@@ -79,7 +86,7 @@ def write_run_report(
     Args:
         path: The file.
         clock: Start of the run.
-        device: Where the networks ran.
+        device: Where the networks ran; empty if none ran.
         options: Options of the call.
         adapters: Adapters that ran.
         cases: Outcome of each scan.

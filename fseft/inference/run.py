@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
@@ -80,27 +80,28 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
     request.products.check(scans)
     outputs = arrange_folders(request, scans)
     remarks = RemarkLog()
-    segment, workers = _segmenter(request, callbacks, remarks)
+    segment, workers, load = _segmenter(request, callbacks, remarks)
     indexes = _open_indexes(outputs, scans)
     with callbacks.progress("predict", len(scans)) as advance:
         prediction = _Prediction(
             scans, indexes, remarks, clock, entry=_entry(request), advance=advance
         )
-        for name, outcome in each_case(segment, prediction.pending(), workers=workers):
+        pending = _loaded_first(prediction.pending(), load)
+        for name, outcome in each_case(segment, pending, workers=workers):
             prediction.finish(name, outcome)
-    _conclude(request, prediction, request.device)
+    _conclude(request, prediction)
     _raise_failures(prediction.result, len(scans))
     return prediction.result
 
 
-def _conclude(request: PredictRequest, prediction: _Prediction, device: str) -> None:
+def _conclude(request: PredictRequest, prediction: _Prediction) -> None:
     """Logs remarks on all scans, and writes the files about all of them."""
     prediction.remarks.summarise()
     _warn_training_cases(prediction.indexes.values(), prediction.scans)
     for output, index in prediction.indexes.items() if request.products.statistics else ():
         write_statistics_table(output.folder, index.cases)
     if request.report:
-        _write_report(request.report, request, prediction, device)
+        _write_report(request.report, request, prediction)
 
 
 def _entry(request: PredictRequest) -> MakeEntry:
@@ -110,27 +111,38 @@ def _entry(request: PredictRequest) -> MakeEntry:
 
 def _segmenter(
     request: PredictRequest, callbacks: Callbacks, remarks: RemarkLog
-) -> tuple[Callable[[Scan], Remarks], Workers]:
-    """Function that segments a scan, and the workers that run it."""
+) -> tuple[Callable[[Scan], Remarks], Workers, Callable[[], object]]:
+    """Function that segments a scan, the workers that run it, and what loads networks here."""
     groups, workers = group_adapters(request.adapters), request.workers
     config = InferenceConfig(groups, request.device, request.tta, request.window_overlap)
     if isinstance(workers, str):  # machines of a cluster choose their device themselves
-        return partial(segment_in_worker, config=config), workers
+        return partial(segment_in_worker, config=config), workers, tuple
     config = replace(config, device=select_device(config.device))
     for group in config.groups:
         paths = ", ".join(str(adapter.path) for adapter in group)
         logger.debug("device %s, model %s: %s", config.device, group[0].manifest.model, paths)
     if workers > 1 and config.device != "cuda":
         num_threads = max(1, default_workers() // workers)
-        return partial(segment_in_worker, config=replace(config, num_threads=num_threads)), workers
+        config = replace(config, num_threads=num_threads)
+        return partial(segment_in_worker, config=config), workers, tuple
     if workers > 1:
         logger.warning("a GPU segments one scan at a time: using one worker")
-    networks = load_networks(config)
+    networks = cache(partial(load_networks, config))
     on_window = callbacks.on_window
     segment = partial(
         segment_scan, config=config, networks=networks, on_window=on_window, on_read=remarks.log
     )
-    return segment, 1
+    return segment, 1, networks
+
+
+def _loaded_first(
+    scans: Iterable[tuple[str, Scan]], load: Callable[[], object]
+) -> Iterator[tuple[str, Scan]]:
+    """Loads the networks before the first scan that needs them: their errors are not the scan's."""
+    for name, scan in scans:
+        if scan.adapters:
+            load()
+        yield name, scan
 
 
 def _open_indexes(
@@ -215,14 +227,12 @@ class _Prediction:
             self.remarks.log(name, outcome)
             for output, entry in self.entries[name].items():
                 self.indexes[output].cases[name] = entry
-            self.clock.cases[name] = outcome.seconds
+            self.clock.record(name, outcome.seconds, outcome.device)
             self.result.segmented.append(name)
         self.advance(name)
 
 
-def _write_report(
-    path: Path, request: PredictRequest, prediction: _Prediction, device: str
-) -> None:
+def _write_report(path: Path, request: PredictRequest, prediction: _Prediction) -> None:
     """Writes the report of the run; scans that failed are named with their error."""
     cases = {}
     for name, files in prediction.scans.items():
@@ -237,14 +247,14 @@ def _write_report(
             inputs=digests(files),
             outputs={} if error else digests(written),
         )
-    names = ("overlap", "probabilities", "tta", "structures", "workers")
+    names = ("overlap", "probabilities", "tta", "structures", "window_overlap", "workers")
     options = {name: getattr(request, name) for name in names}
     options |= {"inputs": list(map(str, request.inputs)), "output": str(request.output)}
     options |= {**asdict(request.cleaning), **asdict(request.products)}
     write_run_report(
         path,
         prediction.clock,
-        device=device,
+        device=", ".join(sorted(prediction.clock.devices)),
         options=options,
         adapters=request.adapters,
         cases=cases,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import load_adapter_group
 from fseft.inference.case_segmentation import CaseSegmentation
+from fseft.inference.model import for_scan
 from fseft.inference.outputs import WINDOW_OVERLAP
 from fseft.learn.sampling.patch_sampler import network_input
 from fseft.learn.sliding_window import sliding_window_slabs
@@ -92,11 +93,13 @@ class Remarks:
         warnings: About this scan, with its name.
         differences: From the training scans, in words that are the same for all scans.
         seconds: Time that the scan took.
+        device: Where its networks ran; empty if none ran.
     """
 
     warnings: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
     seconds: float = 0.0
+    device: str = ""
 
 
 def load_networks(config: InferenceConfig) -> tuple[nn.Module, ...]:
@@ -124,14 +127,14 @@ def segment_in_worker(scan: Scan, *, config: InferenceConfig) -> Remarks:
 
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    return segment_scan(scan, config=config, networks=_cached_networks(config))
+    return segment_scan(scan, config=config, networks=partial(_cached_networks, config))
 
 
 def segment_scan(
     scan: Scan,
     *,
     config: InferenceConfig,
-    networks: Sequence[nn.Module],
+    networks: Callable[[], Sequence[nn.Module]],
     on_window: Callable[[str, int, int], None] = lambda _name, _finished, _total: None,
     on_read: Callable[[str, Remarks], None] = lambda _name, _remarks: None,
 ) -> Remarks:
@@ -140,7 +143,7 @@ def segment_scan(
     Args:
         scan: The scan and its output folders.
         config: Settings that all scans share.
-        networks: One network per adapter group.
+        networks: Loads one network per adapter group; called only if one of them runs.
         on_window: Called with the name of the pass, the number of finished windows and their total.
         on_read: Called with the name of the scan and the remarks on it, before it is segmented.
 
@@ -151,11 +154,10 @@ def segment_scan(
         FseftError: A file cannot be read or written, or the memory is too small.
     """
     start = time.monotonic()
-    files = scan.files[0] if len(scan.files) == 1 else scan.files
-    num_channels = len(config.groups[0][0].manifest.channels)
+    config = replace(config, device=select_device(config.device))
     remedy = "Free some, use fewer `workers` or the CPU, or crop the scan."
     with report_out_of_memory("the scan", remedy), ExitStack() as staging:
-        volume = read_volume(files, channels=num_channels, case=scan.name)
+        scan, volume = _read(scan, config)
         remarks = _remarks_on_scan(scan, volume)
         on_read(scan.name, remarks)
         segmentations = [
@@ -164,14 +166,34 @@ def segment_scan(
             )
             for output in scan.entries
         ]
-        _segment(scan, volume, config, networks, segmentations, on_window)
+        if scan.adapters:
+            _segment(scan, volume, config, networks(), segmentations, on_window)
         empty = [segmentation for segmentation in segmentations if not segmentation.write()]
     warnings = [
         f"case {scan.name}: no structure was found{segmentation.description}"
         for segmentation in empty
     ]
     seconds = time.monotonic() - start
-    return replace(remarks, warnings=(*remarks.warnings, *warnings), seconds=seconds)
+    device = config.device if scan.adapters else ""
+    return Remarks((*remarks.warnings, *warnings), remarks.differences, seconds, device)
+
+
+def _read(scan: Scan, config: InferenceConfig) -> tuple[Scan, Volume]:
+    """Reads a scan, and decides the preprocessing of its adapters."""
+    files = scan.files[0] if len(scan.files) == 1 else scan.files
+    num_channels = len(config.groups[0][0].manifest.channels)
+    volume = read_volume(files, channels=num_channels, case=scan.name)
+    entries = {
+        replace(output, adapters=_for_scan(output.adapters, volume, config.device)): entry
+        for output, entry in scan.entries.items()
+    }
+    return replace(scan, entries=entries), volume
+
+
+def _for_scan(
+    adapters: Sequence[OpenAdapter], volume: Volume, device: str
+) -> tuple[OpenAdapter, ...]:
+    return tuple(for_scan(adapter, volume, device) for adapter in adapters)
 
 
 def _segment(
@@ -186,9 +208,10 @@ def _segment(
     for number, (group, network) in enumerate(zip(config.groups, networks, strict=True), start=1):
         if scan.adapters.isdisjoint(group):
             continue
+        adapters = _for_scan(group, volume, config.device)
         suffix = f", pass {number} of {len(networks)}" if len(networks) > 1 else ""
         progress = partial(on_window, scan.name + suffix)
-        _segment_with_group(volume, group, network, config, segmentations, progress)
+        _segment_with_group(volume, adapters, network, config, segmentations, progress)
 
 
 def _remarks_on_scan(scan: Scan, volume: Volume) -> Remarks:
@@ -220,7 +243,7 @@ def _segment_with_group(
         network,
         prepared,
         manifest,
-        device=select_device(config.device),
+        device=config.device,
         tta=config.tta,
         window_overlap=config.window_overlap,
         progress=progress,

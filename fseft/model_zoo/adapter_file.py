@@ -189,7 +189,7 @@ class OpenAdapter:
         method: The method that it was trained with.
         card: Card of the model that it was trained on.
         weights: Verified weights of that model; None for random weights.
-        is_model: Whether it is the model itself, with its own classes and without an adapter file.
+        own_model: The model itself if it predicts its own classes, without an adapter file.
     """
 
     path: Path
@@ -200,7 +200,7 @@ class OpenAdapter:
     method: ConfiguredMethod = field(compare=False)
     card: ModelCard = field(compare=False)
     weights: Weights | None = field(compare=False)
-    is_model: bool = False
+    own_model: FoundationModel | None = field(default=None, compare=False)
 
     @property
     def num_channels(self) -> int:
@@ -266,13 +266,13 @@ def load_adapter_onto(model: Backbone, adapter: OpenAdapter) -> nn.Module:
         FseftError: The file is damaged, or has changed since it was opened.
     """
     manifest, method = adapter.manifest, adapter.method
-    own = {name: name for name in manifest.labels} if adapter.is_model else None
+    own = {name: name for name in manifest.labels} if adapter.own_model else None
     structures, untrained = list(manifest.labels), not method.spec.trains
     model.put_head(structures, seed=manifest.init_seed, matched=own, suppress_unmatched=untrained)
     adapted = apply_method(
         model.architecture, model.network, method, manifest.init_seed, model.missing_keys
     )
-    if not adapter.is_model:
+    if adapter.own_model is None:
         _load_tensors(adapted, adapter)
     return adapted.merge()
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from fseft import api, temporaries
 from fseft.errors import FseftError
+from fseft.experiment.devices import select_device
 from fseft.inference import index
 from fseft.inference import segment_case as step
 from fseft.inference.adapter_groups import open_adapters
@@ -72,13 +73,14 @@ def test_all_products_are_made_from_one_label_map(request_of, tmp_path):
 def test_more_files_are_made_without_running_the_network_again(request_of, tmp_path, monkeypatch):
     predict(request_of(Products()))
     before = file_digest(tmp_path / "out" / "x.nii.gz")
-    monkeypatch.setattr(step, "predict_slabs", None)
+    monkeypatch.setattr(step, "load_adapter_group", None)
     assert predict(request_of()).segmented == ["x"]
     assert files(tmp_path / "out") >= FILES
     assert file_digest(tmp_path / "out" / "x.nii.gz") == before
     assert predict(request_of()).skipped == ["x"]
     (tmp_path / "out" / "previews" / "x.png").unlink()
-    assert predict(request_of()).segmented == ["x"]
+    assert predict(request_of(report=tmp_path / "run.json")).segmented == ["x"]
+    assert json.loads((tmp_path / "run.json").read_text())["device"] == ""
 
 
 def test_a_new_segmentation_removes_files_of_the_former_one(
@@ -160,7 +162,7 @@ def test_a_format_that_needs_a_series_is_refused_before_any_work(request_of, tmp
 def test_the_report_names_files_digests_times_and_failures(request_of, tmp_path):
     (tmp_path / "in" / "bad.nii.gz").write_bytes(b"no image")
     with pytest.raises(FseftError):
-        predict(request_of(Products(), report=tmp_path / "run.json"))
+        predict(request_of(Products(), report=tmp_path / "run.json", device="auto"))
     report = json.loads((tmp_path / "run.json").read_text())
     good, bad = report["cases"]["x"], report["cases"]["bad"]
     assert (good["outcome"], bad["outcome"]) == ("segmented", "failed")
@@ -171,6 +173,10 @@ def test_the_report_names_files_digests_times_and_failures(request_of, tmp_path)
     assert "bad.nii.gz" in bad["error"]
     assert report["adapters"][0]["model"] == "tiny"
     assert {"fseft", "torch", "python"} <= report["versions"].keys()
+    assert report["device"] == select_device("auto")
+    unstated = {"adapters", "cleaning", "products", "report", "device", "scans"}
+    asked = {field.name for field in fields(PredictRequest)} - unstated
+    assert asked <= report["options"].keys()
 
 
 def test_an_index_cannot_remove_files_outside_its_folder(request_of, tmp_path):

@@ -66,7 +66,7 @@ def test_volumes_are_those_of_the_table(imported, tmp_path):
 @pytest.mark.parametrize("code", CODES)
 def test_any_stored_orientation_gives_the_same(code, imported):
     """The network's input is equal, voxel by voxel, and its output returns to the same place."""
-    preprocessing = open_model(api.get_model("brainchop-18"), [SCAN]).manifest.preprocessing
+    preprocessing = open_model(api.get_model("brainchop-18")).manifest.preprocessing
     volume = read_volume(SCAN)
     array, geometry = reorient(volume.array, volume.geometry, code)
     expected = preprocess_volume(volume, None, preprocessing)
