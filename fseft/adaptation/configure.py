@@ -13,7 +13,7 @@ from fseft.adaptation.selection import count_cases, select_labels, select_suppor
 from fseft.anatomy.vocabulary import has_sides, match_classes
 from fseft.errors import FseftError, IncompatibleError
 from fseft.planning.fingerprinting import TrainingLabels
-from fseft.planning.label_presence import incomplete_annotations
+from fseft.planning.label_presence import assumed_absent, incomplete_annotations
 from fseft.planning.plan import measure, plan_adaptation
 from fseft.planning.training_step import steps_in_time, warn_of_few_steps
 from fseft.registry import registry
@@ -73,7 +73,7 @@ def configure(
         channels=fingerprint.channels,
         labels=labels,
         support=support,
-        labelled_in=_count_labelled(labels, support, fingerprint),
+        labelled_in=_count_labelled(request.dataset, labels, support, fingerprint),
         matched=matched,
         weights=weights,
         case_contents=tuple(case.content for case in fingerprint.cases if case.name in cases),
@@ -207,18 +207,27 @@ def _training_cases(request: AdaptRequest, fingerprint: Fingerprint) -> Training
 
 
 def _count_labelled(
-    labels: Mapping[str, int], support: TrainingSet, fingerprint: Fingerprint
+    dataset: Dataset, labels: Mapping[str, int], support: TrainingSet, fingerprint: Fingerprint
 ) -> dict[str, int]:
-    """Counts the cases that have each structure; warns of those that none has, or only some."""
+    """Counts the cases that have each structure.
+
+    Warns of structures that no case has, and of those that are assumed to be absent from some.
+    """
     labelled_in, k = count_cases(labels, support.cases, fingerprint), len(support.cases)
     absent = [name for name, count in labelled_in.items() if not count]
     if absent:
         logger.warning("no training case has %s: it cannot be learned", ", ".join(absent))
-    partial = [f"{name} in {count} of {k}" for name, count in labelled_in.items() if 0 < count < k]
+    assumed = assumed_absent(dataset, fingerprint, support.cases)
+    partial = [
+        f"{name} in {count} of {k}"
+        for name, count in labelled_in.items()
+        if count and assumed.get(name)
+    ]
     if partial:
         logger.warning(
             "structures without a label in some training cases (%s) count as background there; "
-            "where a scan has them, label them or choose other cases",
+            "where a scan has them, label them, choose other cases, or set `missing_label` to "
+            "unannotated",
             ", ".join(partial),
         )
     return labelled_in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fseft.learn.training import running_dice
 from fseft.learn.training.losses import segmentation_loss
 from fseft.learn.training.prefetch import BatchPrefetcher, derived_seed
 from fseft.learn.training_loop import Training, autocast
+from fseft.volume.label_values import IGNORED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +53,7 @@ def crop_losses(
             with autocast(config.plan.device, config.training.precision):
                 logits = adapted.network(images)
             if step % running_dice.INTERVAL == 0 and not config.regions:
-                training.dice.update(logits.detach(), labels)
+                training.dice.update(logits.detach(), labels, annotated)
             return segmentation_loss(
                 logits,
                 labels,
@@ -81,6 +83,15 @@ def _tensors(config: AdaptConfig, crops: Crops) -> tuple[torch.Tensor, torch.Ten
     device = config.plan.device
     labels = rearrange(crops.labels, "b 1 i j k -> b i j k").astype(np.int64)
     return torch.from_numpy(crops.images).to(device), torch.from_numpy(labels).to(device)
+
+
+def _without_unknown(crops: Crops) -> Crops:
+    """Returns crops whose background is `IGNORED` where it may be a structure nobody annotated."""
+    if crops.annotated is None:
+        return crops
+    is_partial = ~crops.annotated.all(1)
+    is_unknown = (crops.labels == 0) & is_partial[:, None, None, None, None]
+    return replace(crops, labels=np.where(is_unknown, IGNORED, crops.labels))
 
 
 def _held_out(adapted: AdaptedNetwork, epoch: int, cases: int) -> frozenset[int]:
@@ -115,8 +126,7 @@ def validate(
     def crops_of(case: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         seed = derived_seed(config.request.seed, "audit", epoch.number, case)
         rng = np.random.default_rng(seed)
-        crops = source.draw([cached[case]], count, rng)
-        return _tensors(config, crops)
+        return _tensors(config, _without_unknown(source.draw([cached[case]], count, rng)))
 
     adapted.network.eval()
     with torch.no_grad(), autocast(config.plan.device, config.training.precision):

@@ -9,6 +9,7 @@ from fseft import dataset_json
 from fseft.documents import read_json, validate
 from fseft.errors import FseftError, did_you_mean
 from fseft.schemas import MissingLabel
+from fseft.volume._logging import warn_once
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -141,22 +142,65 @@ def incomplete_annotations(
     return {} if is_complete else chosen
 
 
+def assumed_absent(
+    dataset: Dataset, fingerprint: Fingerprint, cases: Collection[str]
+) -> dict[str, int]:
+    """Counts the cases in which each structure is background only by the rule `absent`.
+
+    Args:
+        dataset: The dataset.
+        fingerprint: Fingerprint of the dataset.
+        cases: Names of the cases; those whose annotated structures are stated do not count: by a
+            list, or by the files of their masks.
+
+    Raises:
+        FseftError: As for `annotated_structures`.
+    """
+    if dataset.missing_label != "absent":
+        return {}
+    stated = {*_masks(dataset), *_read_declaration(dataset.folder, fingerprint)}
+    drawn = drawn_structures(fingerprint)
+    unstated = [case for case in cases if case not in stated]
+    return {name: sum(name not in drawn[case] for case in unstated) for name in fingerprint.labels}
+
+
 def _read_declaration(folder: Path, fingerprint: Fingerprint) -> Mapping[str, Structures]:
     """Returns the structures that a dataset lists for some of its cases."""
-    sources = _listed(folder)
+    structures = list(fingerprint.labels)
+    path, declared = listed_structures(folder, structures)
+    if path is not None:
+        _check_names("case", list(declared), [case.name for case in fingerprint.cases], path)
+    return declared
+
+
+def listed_structures(
+    folder: Path, structures: Sequence[str]
+) -> tuple[Path | None, dict[str, Structures]]:
+    """Reads the list of the annotated structures of some cases in the folder of a dataset.
+
+    Args:
+        folder: The folder.
+        structures: Names of all structures of the dataset.
+
+    Returns:
+        The file that states the list, None if there is none, and case -> annotated structures.
+
+    Raises:
+        FseftError: Two files state a list, a list is invalid, or it names an unknown structure.
+    """
+    sources = _lists(folder, structures)
     if len(sources) > 1:
         cause = f"{' and '.join(path.name for path in sources)} both list annotated structures"
         raise FseftError(cause, file=folder, hint="Keep one of the lists.")
     for path, lists in sources.items():
         declared = {case: frozenset(names) for case, names in lists.items()}
-        structures = sorted(frozenset().union(*declared.values()))
-        _check_names("case", list(declared), [case.name for case in fingerprint.cases], path)
-        _check_names("structure", structures, list(fingerprint.labels), path)
-        return declared
-    return {}
+        named = sorted(frozenset().union(*declared.values()))
+        _check_names("structure", named, structures, path)
+        return path, declared
+    return None, {}
 
 
-def _listed(folder: Path) -> dict[Path, Mapping[str, Sequence[str]]]:
+def _lists(folder: Path, structures: Sequence[str]) -> dict[Path, Mapping[str, Sequence[str]]]:
     """Returns the lists of annotated structures, by the file that states each."""
     sources: dict[Path, Mapping[str, Sequence[str]]] = {}
     schema, hint = dict[str, list[str]], 'Write {"CASE": ["STRUCTURE", ...], ...}.'
@@ -167,23 +211,47 @@ def _listed(folder: Path) -> dict[Path, Mapping[str, Sequence[str]]]:
     listed = dataset_json.read_declaration(folder).get(_DECLARED)
     if listed is not None:
         sources[declared] = validate(listed, schema, name=name, hint=hint, file=declared)
-    if table.is_file():
-        sources[table] = _read_table(table)
+    if table.is_file() and (rows := _own_rows(table, structures)):
+        sources[table] = _read_table(table, rows, structures)
     return sources
 
 
-def _read_table(path: Path) -> dict[str, list[str]]:
+def _own_rows(path: Path, structures: Sequence[str]) -> list[list[str]]:
+    """Returns the rows of a table of annotations; none if it is some other file of this name.
+
+    A table of which a column is `case`, or a structure, is meant.
+    """
+    rows = _rows(path)
+    header = rows[0] if rows else []
+    if {"case", *structures}.isdisjoint(header):
+        expected = ", ".join(("case", *structures))
+        warn_once(
+            f"{path}: ignored, as no column is called case or like a structure. A table of "
+            f"annotated structures has the columns {expected}"
+        )
+        return []
+    return rows
+
+
+def _read_table(
+    path: Path, rows: Sequence[Sequence[str]], structures: Sequence[str]
+) -> dict[str, list[str]]:
     """Reads a table with a row per case, and a column per structure: yes or no."""
-    (header, *rows) = _rows(path) or [[]]
-    if header[:1] != ["case"]:
-        hint = "Write the header case,STRUCTURE,... and then a row such as case_7,yes,no."
+    header, *others = rows
+    hint = (
+        f"Write the header {','.join(('case', *structures))} and then rows such as case_7,yes,no."
+    )
+    if header[0] != "case":
         raise FseftError("has no column 'case' at first", file=path, hint=hint)
+    _check_names("structure", header[1:], structures, path, hint)
     annotated: dict[str, list[str]] = {}
-    for case, *cells in rows:
+    for case, *cells in others:
         values = [cell.lower() for cell in cells]
         if len(values) != len(header) - 1 or not set(values) <= _YES | _NO:
             cause = f"the row of {case!r} is not yes or no for each of {len(header) - 1} structures"
             raise FseftError(cause, file=path, hint="Write yes or no in each cell.")
+        if case in annotated:
+            raise FseftError(f"has two rows of {case!r}", file=path, hint="Keep one of them.")
         pairs = zip(header[1:], values, strict=True)
         annotated[case] = [name for name, value in pairs if value in _YES]
     return annotated
@@ -191,17 +259,22 @@ def _read_table(path: Path) -> dict[str, list[str]]:
 
 def _rows(path: Path) -> list[list[str]]:
     """Reads the rows of a table that are not empty, separated by commas or semicolons."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise FseftError("is not text in UTF-8", file=path, hint="Save it as UTF-8.") from error
+    # A foreign table may have any encoding: a name that it damages is an unknown structure.
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     delimiter = ";" if lines and ";" in lines[0] else ","
-    rows = csv.reader(lines, delimiter=delimiter)
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        hint = "Repair it, or give it another name."
+        raise FseftError(f"is not a table ({error})", file=path, hint=hint) from error
     return [[cell.strip() for cell in row] for row in rows if any(row)]
 
 
-def _check_names(kind: str, names: Sequence[str], choices: Sequence[str], path: Path) -> None:
+def _check_names(
+    kind: str, names: Sequence[str], choices: Sequence[str], path: Path, otherwise: str = ""
+) -> None:
+    """Refuses an unknown name, and suggests those like it."""
     unknown = [name for name in names if name not in choices]
     if unknown:
-        hint = did_you_mean(unknown[0], choices)
+        hint = " ".join(filter(None, (did_you_mean(unknown[0], choices), otherwise)))
         raise FseftError(f"unknown {kind} {unknown[0]!r}", file=path, hint=hint)

@@ -12,6 +12,7 @@ from fseft.volume.annotation import is_annotated, is_drawn
 from fseft.volume.case_files import read_case, read_case_labels
 from fseft.volume.fingerprint import permute_to_orientation
 from fseft.volume.geometry import bounding_box, crop, resampled_geometry
+from fseft.volume.label_values import translate
 from fseft.volume.resample import resample_labels
 
 if TYPE_CHECKING:
@@ -41,13 +42,13 @@ class LabelSample:
     Attributes:
         cases: The cases.
         channels: Names of the image channels.
-        names: Label value -> structure, for the structures that count.
+        parts: Structure -> label values that belong to it, for the structures that count.
         orientation: Axes of spacings and sizes.
     """
 
     cases: tuple[Case, ...]
     channels: tuple[str, ...]
-    names: Mapping[int, str]
+    parts: Mapping[str, tuple[int, ...]]
     orientation: str
 
     @classmethod
@@ -63,13 +64,12 @@ class LabelSample:
         cases = tuple(case for case in dataset.cases if case.name in measured)[:MAX_CASES]
         if not cases:
             return None
-        names = {entry.id: name for name, entry in fingerprint.classes.items() if entry.cases}
-        return cls(
-            cases,
-            tuple(dataset.channels),
-            names,
-            orientation,
-        )
+        parts = {
+            name: dataset.regions.get(name, (entry.id,))
+            for name, entry in fingerprint.classes.items()
+            if entry.cases
+        }
+        return cls(cases, tuple(dataset.channels), parts, orientation)
 
     @cached_property
     def _labels(self) -> list[_Labels]:
@@ -84,16 +84,16 @@ class LabelSample:
 
         @cache
         def round_trip(spacing_mm: Millimetres) -> Mapping[str, float]:
-            return _mean_dice(self._labels, self.names, spacing_mm, self.orientation)
+            return _mean_dice(self._labels, self.parts, spacing_mm, self.orientation)
 
         return round_trip
 
     @cached_property
     def foreground_mm(self) -> Millimetres:
         """Median sides of the box around all structures of a case."""
-        boxes = []
+        boxes, values = [], sorted(set().union(*self.parts.values()))
         for labels in self._labels:
-            box = bounding_box(np.isin(labels.array, list(self.names)))
+            box = bounding_box(np.isin(labels.array, values))
             sides = np.multiply(box.shape, labels.geometry.spacing_mm)
             axes = labels.geometry.orientation
             boxes.append(permute_to_orientation(sides.tolist(), axes, self.orientation))
@@ -108,30 +108,39 @@ def _read(case: Case, channels: Sequence[str]) -> _Labels:
 
 
 def _mean_dice(
-    cases: Sequence[_Labels], names: Mapping[int, str], spacing_mm: Millimetres, orientation: str
+    cases: Sequence[_Labels],
+    parts: Mapping[str, tuple[int, ...]],
+    spacing_mm: Millimetres,
+    orientation: str,
 ) -> dict[str, float]:
-    """Returns the mean Dice of each named structure over the cases that have it."""
+    """Returns the mean Dice of each structure over the cases that have it."""
     dice: dict[str, list[float]] = {}
     for labels in cases:
         axes = labels.geometry.orientation
-        for value, overlap in _dice(labels, permute_to_orientation(spacing_mm, orientation, axes)):
-            if value in names:
-                dice.setdefault(names[value], []).append(overlap)
+        spacing = permute_to_orientation(spacing_mm, orientation, axes)
+        for name, overlap in _dice(labels, parts, spacing):
+            dice.setdefault(name, []).append(overlap)
     return {name: float(np.mean(values)) for name, values in dice.items()}
 
 
-def _dice(labels: _Labels, spacing_mm: Millimetres) -> Iterator[tuple[int, float]]:
-    """Yields each label value and its Dice after the round trip."""
+def _dice(
+    labels: _Labels, parts: Mapping[str, tuple[int, ...]], spacing_mm: Millimetres
+) -> Iterator[tuple[str, float]]:
+    """Yields each structure of a case and its Dice after the round trip."""
     label = labels.array
     shape = resampled_geometry(labels.geometry, spacing_mm).shape
     restored = resample_labels(resample_labels(label, shape), label.shape)
     counts = is_annotated(label)
-    label, restored = label[counts], restored[counts]
-    restored[~is_annotated(restored)] = 0  # lost: a miss
-    size = int(label.max(initial=0)) + 1
-    before, after, common = (
-        np.bincount(values, minlength=size)
-        for values in (label, restored, label[label == restored])
+    values = sorted(set().union(*parts.values()))
+    numbers = {value: number for number, value in enumerate(values, start=1)}
+    before, after = (  # voxels that are not annotated any more become 0, a miss
+        translate(array[counts], numbers, np.int64) for array in (label, restored)
     )
-    for value in np.flatnonzero(before[1:]) + 1:
-        yield int(value), float(2 * common[value] / (before[value] + after[value]))
+    length = 1 + len(values)
+    pairs = np.bincount(before * length + after, minlength=length**2).reshape(length, length)
+    for name, part in parts.items():
+        rows = [numbers[value] for value in part]
+        size = pairs[rows].sum()
+        if size:
+            overlap = 2 * pairs[np.ix_(rows, rows)].sum()
+            yield name, float(overlap / (size + pairs[:, rows].sum()))

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from fseft.adaptation.configure import configure
 from fseft.errors import FseftError
+from fseft.learn.adapters.adapted_network import AdaptedNetwork
+from fseft.learn.training.running_dice import RunningDice
 from fseft.planning.dataset_reading import read_dataset
 from fseft.volume.image import read_labels, write_labels
 from tests.sample_data import adapt, adapt_request, equal_tensors, write_dataset
@@ -149,6 +151,32 @@ def test_a_structure_that_a_case_does_not_annotate_has_no_background_there(
     assert not equal_tensors(tensors_masked, tensors_complete)
 
 
+def test_scores_during_the_training_leave_out_what_a_case_does_not_annotate(
+    tmp_path, workspace, monkeypatch
+):
+    folder = without_tumour_in(write_dataset(tmp_path / "partial"), "a", "b")
+    seen, counted = {}, []
+
+    def validation(self, epoch, cases, crops_of):  # noqa: ARG001 - the names that callers use
+        seen.update({case: set(crops_of(case, 1)[1].unique().tolist()) for case in range(cases)})
+
+    def update(self, logits, labels, annotated=None):  # noqa: ARG001
+        counted.append(annotated)
+
+    monkeypatch.setattr(AdaptedNetwork, "on_epoch_validation", validation)
+    monkeypatch.setattr(RunningDice, "update", update)
+    dataset = read_dataset(folder, missing_label="unannotated")
+    request = adapt_request(
+        folder, "tiny", "lora", workspace, k=4, settings=SETTINGS, dataset=dataset
+    )
+    cases = configure(request, workspace).support.cases
+    adapt(request, workspace)
+    for number, case in enumerate(cases):
+        assert (0 in seen[number], -1 in seen[number]) == (case in "cd", case in "ab")
+    assert all(annotated is not None and annotated.shape[1] == 2 for annotated in counted)
+    assert counted
+
+
 @pytest.mark.parametrize("place", ["annotated.json", "dataset.json", "annotations.csv"])
 def test_a_list_of_annotated_structures_decides(tmp_path, workspace, place):
     folder = without_tumour_in(write_dataset(tmp_path / "partial"), "a", "b")
@@ -174,7 +202,8 @@ def test_a_list_of_annotated_structures_decides(tmp_path, workspace, place):
         ("case,tumour\na,maybe\n", "the row of 'a' is not yes or no"),
         ("case,tumour\na\n", "the row of 'a' is not yes or no"),
         ("tumour,case\nyes,a\n", "has no column 'case' at first"),
-        ("", "has no column 'case' at first"),
+        ("case,tumour\na,yes\na,no\n", "has two rows of 'a'"),
+        ("case,age\na,61\n", "unknown structure 'age'.*Write the header case,Left kidney,tumour"),
     ],
 )
 def test_a_wrong_table_of_annotations_is_refused(tmp_path, workspace, table, cause):
@@ -182,6 +211,36 @@ def test_a_wrong_table_of_annotations_is_refused(tmp_path, workspace, table, cau
     (folder / "annotations.csv").write_text(table)
     with pytest.raises(FseftError, match=cause):
         configure(adapt_request(folder, "tiny", "lora", workspace, k=2), workspace)
+
+
+@pytest.mark.parametrize(
+    "table", [b"", b"image_id;reader;note\n1;x;2\n", "größe,b\n1,2\n".encode("latin-1"), b"\0"]
+)
+def test_some_other_table_of_that_name_is_ignored_with_the_columns_that_are_expected(
+    tmp_path, workspace, table, caplog
+):
+    folder = write_dataset(tmp_path / "foreign")
+    (folder / "annotations.csv").write_bytes(table)
+    config = configure(adapt_request(folder, "tiny", "lora", workspace, k=2), workspace)
+    assert config.annotated == {}
+    assert "annotations.csv: ignored" in caplog.text
+    assert "has the columns case, Left kidney, tumour" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rules", "warned"),
+    [({}, True), ({"missing_label": "unannotated"}, False), ({"lists": "a,yes,no"}, False)],
+)
+def test_a_structure_counts_as_background_only_where_nothing_else_is_stated(
+    tmp_path, workspace, caplog, rules, warned
+):
+    folder = without_tumour_in(write_dataset(tmp_path / "partial"), "a")
+    if "lists" in rules:
+        (folder / "annotations.csv").write_text(f"case,Left kidney,tumour\n{rules['lists']}\n")
+    dataset = read_dataset(folder, missing_label=rules.get("missing_label"))
+    request = adapt_request(folder, "tiny", "lora", workspace, k=4, dataset=dataset)
+    configure(request, workspace)
+    assert ("(tumour in 3 of 4) count as background there" in caplog.text) == warned
 
 
 def test_two_lists_of_annotations_are_refused(tmp_path, workspace):

@@ -414,6 +414,32 @@ def test_single_slices_come_back_from_a_coarse_grid(dataset, store):
     assert min(coarse.values()) > 0.5
 
 
+def test_regions_come_back_from_a_coarse_grid_as_a_whole(dataset, store):
+    for path in (dataset / "labelsTr").iterdir():
+        volume = read_labels(path)
+        label = (volume.array[0] > 0).astype(np.uint8)
+        label[1::2] *= 2  # in thin layers, which a coarse grid mixes
+        write_labels(path, label, volume.geometry)
+    declared = json.loads((dataset / "dataset.json").read_text())
+    declared["labels"] = {"background": 0, "both": [1, 2], "layers": [2]}
+    declared["regions_class_order"] = [1, 2]
+    (dataset / "dataset.json").write_text(json.dumps(declared))
+    read = read_dataset(dataset)
+    sample = LabelSample.of(read, measure(read, find_model("none", store), store), "RAS")
+    assert set(sample.round_trip((2, 1.5, 1.5)).values()) == {1}
+    as_regions = sample.round_trip((11, 11, 11))
+    for path in (dataset / "labelsTr").iterdir():
+        volume = read_labels(path)
+        write_labels(path, (volume.array[0] > 0).astype(np.uint8), volume.geometry)
+    del declared["regions_class_order"]
+    declared["labels"] = {"background": 0, "both": 1}
+    (dataset / "dataset.json").write_text(json.dumps(declared))
+    read = read_dataset(dataset)
+    union = LabelSample.of(read, measure(read, find_model("none", store), store), "RAS")
+    assert as_regions["layers"] < 0.7
+    assert as_regions["both"] == pytest.approx(union.round_trip((11, 11, 11))["both"], abs=0.05)
+
+
 def test_the_box_around_the_structures_is_measured_along_the_axes_of_the_model(dataset, store):
     read = read_dataset(dataset)
     fingerprint = measure(read, find_model("none", store), store)

@@ -92,8 +92,9 @@ class TrainingHooks:
             epoch: The finished epoch.
             cases: k, the number of training cases.
             crops_of: `crops_of(case, count)` returns images, float32 (count, C, i, j, k), and
-                labels, int64 (count, i, j, k) with 0 for background: crops around structures, not
-                augmented, different ones after each epoch.
+                labels, int64 (count, i, j, k) with 0 for background, and -1 for voxels that are
+                not annotated: crops around structures, not augmented, different ones after each
+                epoch.
         """
 
     def plateau_losses(self, losses: Sequence[float]) -> Sequence[float]:

@@ -36,23 +36,36 @@ class RunningDice:
         self.counts = torch.zeros(3, len(self.structures), dtype=torch.float64)
 
     @torch.no_grad()
-    def update(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def update(
+        self, logits: torch.Tensor, labels: torch.Tensor, annotated: torch.Tensor | None = None
+    ) -> None:
         """Adds the crops of a step.
 
         Args:
             logits: (B, 1 + structures, i, j, k), the background first.
             labels: (B, i, j, k); other values are not counted.
+            annotated: (B, structures), 0 where a crop does not count for a structure, as its case
+                does not annotate it; None if all do.
         """
-        predicted = _thinned(logits).max(1).indices.flatten()  # faster than argmax
-        reference = _thinned(labels).flatten()
-        length = 1 + len(self.structures)
+        predicted = _thinned(logits).max(1).indices  # faster than argmax
+        reference = _thinned(labels)
+        crops, length = len(labels), 1 + len(self.structures)
         is_class = (reference >= 0) & (reference < length)
-        predicted, reference = predicted[is_class], reference[is_class]
+        first = torch.arange(0, crops * length, length, device=labels.device)
+        numbers = first.view(-1, 1, 1, 1)  # so that each crop has its own bins
+        is_hit = is_class & (predicted == reference)
         counted = [
-            torch.bincount(values, minlength=length)[1:]
-            for values in (predicted[predicted == reference], predicted, reference)
+            torch.bincount((values + numbers)[chosen], minlength=crops * length)
+            for values, chosen in (
+                (predicted, is_hit),
+                (predicted, is_class),
+                (reference, is_class),
+            )
         ]
-        self.counts = _DECAY * self.counts + torch.stack(counted).cpu()
+        counts = torch.stack(counted).view(3, crops, length)[..., 1:]
+        if annotated is not None:
+            counts = counts * annotated
+        self.counts = _DECAY * self.counts + counts.sum(1).cpu()
 
     def scores(self) -> dict[str, float]:
         """Returns structure -> Dice, for the structures that have occurred."""

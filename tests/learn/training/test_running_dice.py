@@ -41,3 +41,14 @@ def test_voxels_without_a_class_are_not_counted():
     reference = halves(-1, 1)
     dice.update(logits_of(halves(1, 1), 2), reference)
     assert dice.scores() == {"liver": 1}
+
+
+def test_a_crop_counts_only_for_the_structures_that_its_case_annotates():
+    dice = RunningDice(["liver", "spleen"])
+    labels = torch.cat([halves(1, 2), halves(1, 0)])
+    predicted = torch.cat([halves(1, 2), halves(2, 1)])  # the second case has no spleen drawn
+    dice.update(logits_of(predicted, 3), labels, torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+    assert dice.scores() == {"liver": 0.5, "spleen": 1}
+    dice = RunningDice(["liver", "spleen"])
+    dice.update(logits_of(predicted, 3), labels)
+    assert dice.scores()["spleen"] == pytest.approx(2 / 3, abs=1e-3)
