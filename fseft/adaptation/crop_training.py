@@ -89,8 +89,8 @@ def _without_unknown(crops: Crops) -> Crops:
     """Returns crops whose background is `IGNORED` where it may be a structure nobody annotated."""
     if crops.annotated is None:
         return crops
-    is_partial = ~crops.annotated.all(1)
-    is_unknown = (crops.labels == 0) & is_partial[:, None, None, None, None]
+    is_partial = np.asarray(~crops.annotated.all(1))
+    is_unknown = (crops.labels == 0) & is_partial.reshape(-1, 1, 1, 1, 1)
     return replace(crops, labels=np.where(is_unknown, IGNORED, crops.labels))
 
 

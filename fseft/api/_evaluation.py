@@ -28,6 +28,7 @@ def evaluate(
     label_values: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
     annotated_slices: str = "all",
+    missing_label: str = "absent",
     tolerance_mm: float = 2.0,
     include_training: bool = False,
     output: str | Path | None = None,
@@ -46,6 +47,9 @@ def evaluate(
             `dataset.json` says.
         annotated_slices: "auto" does not score slices without any label, in cases that are drawn in
             single slices; "all" counts them as background.
+        missing_label: Meaning of a structure that a label map does not contain: "absent", or
+            "unannotated", which does not score it in this case. Where the dataset of the labels
+            lists what a case annotates, the list decides.
         tolerance_mm: Surface deviation that the normalised surface Dice accepts.
         include_training: Also score cases that the adapter was trained on.
         output: Folder for `metrics.json` and `metrics.csv`; None to write no file.
@@ -79,6 +83,7 @@ def evaluate(
         values=dict(label_values or {}),
         ignore_label=ignore_label,
         annotated_slices=annotated_slices,
+        missing_label=missing_label,
     )
     for message in _assumptions(matched):
         logger.warning("%s", message)

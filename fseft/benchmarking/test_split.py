@@ -1,4 +1,4 @@
-"""Tests cases of a benchmark, which no method is trained on."""
+"""Test cases of a benchmark, which no method is trained on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULT_TEST_CASES = 20
 
 @dataclass(frozen=True)
 class TestSplit:
-    """Tests cases, and the cases to draw training cases from.
+    """Test cases, and the cases to draw training cases from.
 
     Attributes:
         scans: Files of each test case: one per channel, or one for all.
@@ -91,7 +91,10 @@ def hold_out(
         references=references,
         pool=_remaining(pool, excluded, k, len(chosen)),
         key=digest(
-            [(name, contents[name]) for name in chosen], dataset.labels, *_lists(references)
+            [(name, contents[name]) for name in chosen],
+            dataset.labels,
+            *([references.regions] if references.regions else []),
+            *_lists(references),
         ),
     )
 
@@ -194,6 +197,7 @@ def external(
             contents,
             references.values,
             *_rules(references),
+            *_lists(references),
         ),
         unmatched=tuple(sorted(all_scans.keys() ^ references.files.keys())),
     )
@@ -211,14 +215,26 @@ def _with_label(
 
 
 def _references(labels: Path, dataset: Dataset, structures: Collection[str]) -> ReferenceLabels:
-    """Reads the reference labels, with their own structures or those of the dataset."""
-    references = read_references(labels.absolute())
+    """Reads the reference labels, with their own structures or those of the dataset.
+
+    The rules of the dataset on slices and missing labels apply to them too, and its ignore label
+    where they have none.
+    """
+    rules = dataset.annotation
+    references = read_references(
+        labels.absolute(),
+        annotated_slices=rules.slices,
+        missing_label=dataset.missing_label,
+    )
     values = references.values
     if values is None:
         values = dict(dataset.labels)
-        references = replace(
-            references, annotation=dataset.annotation, regions=dict(dataset.regions)
-        )
+        references = replace(references, annotation=rules, regions=dict(dataset.regions))
+    own = references.annotation
+    taken = {own.background, *values.values()}.union(*references.regions.values())
+    if own.ignore is None and rules.ignore not in taken:
+        own = own.model_copy(update={"ignore": rules.ignore})
+        references = replace(references, annotation=own)
     for name in structures:
         if name not in values:
             message = f"the labels have no structure {name!r}"
@@ -230,7 +246,8 @@ def _rules(references: ReferenceLabels) -> list[object]:
     """Returns what the scores depend on of the voxels that count, and of regions."""
     annotation = references.annotation
     others = annotation.model_dump(exclude={"ignore"}, exclude_defaults=True)
-    parts = (others, references.regions)
+    missing = references.missing_label
+    parts = (others, references.regions, missing if missing != "absent" else "")
     return [annotation.ignore, *(part for part in parts if part)]
 
 

@@ -15,6 +15,7 @@ from fseft.cli.options import (
     IgnoreLabel,
     Json,
     Metrics,
+    MissingLabel,
     Tolerance,
     accept_former_options,
     output_folder,
@@ -61,6 +62,7 @@ def evaluate(
     ] = "",
     ignore_label: IgnoreLabel = None,
     annotated_slices: AnnotatedSlices = "all",
+    missing_label: MissingLabel = "absent",
     include_training: Annotated[
         bool,
         typer.Option(
@@ -95,6 +97,8 @@ def evaluate(
     fseft evaluate segmented livers/labelsTs
 
     fseft evaluate segmented livers/labelsTs --metrics dice,assd --json
+
+    fseft evaluate segmented livers/labelsTs --missing-label unannotated
     """
     from fseft import api
     from fseft.cli import console
@@ -109,6 +113,7 @@ def evaluate(
         label_values=named_values("--values", label_values),
         ignore_label=ignore_label,
         annotated_slices=annotated_slices,
+        missing_label=missing_label,
         tolerance_mm=parse_tolerance(tolerance),
         include_training=include_training,
         output=folder,

@@ -10,16 +10,17 @@ from fseft import dataset_json
 from fseft.dataset_json import DeclaredLabels, with_rules
 from fseft.errors import FseftError
 from fseft.inference.index import INDEX, adapter_hashes, is_described, read_index
+from fseft.planning.label_presence import check_missing_label, listed_structures
 from fseft.schemas import FULLY_ANNOTATED
 from fseft.volume.image_files import IMAGE_SUFFIXES, case_name, is_image
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pydantic import JsonValue
 
-    from fseft.schemas import Annotation, Predictions
+    from fseft.schemas import Annotation, MissingLabel, Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ class MatchedCases:
         reference_labels: Voxel value of each structure in the references; None: not described.
         annotation: Which voxels of the references count.
         regions: Structure -> voxel values that belong to it in the references, if they overlap.
-        annotated: Case -> structures that its reference annotates; empty if all annotate all.
+        annotated: Case -> structures that its reference is listed to annotate.
+        missing_label: Meaning of a structure that the reference of another case does not contain.
         training_cases: Cases that the adapters were trained on.
         adapters: Path of each adapter that predicted, by its sha256.
         mixed_adapters: Whether cases were predicted by different adapters.
@@ -50,6 +52,7 @@ class MatchedCases:
     annotation: Annotation = FULLY_ANNOTATED
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     annotated: dict[str, frozenset[str]] = field(default_factory=dict)
+    missing_label: MissingLabel = "absent"
     training_cases: tuple[str, ...] = ()
     adapters: dict[str, str] = field(default_factory=dict)
     mixed_adapters: bool = False
@@ -79,7 +82,8 @@ class ReferenceLabels:
         values: Voxel value of each structure; None: not described.
         annotation: Which voxels count.
         regions: Structure -> voxel values that belong to it, if structures overlap.
-        annotated: Case -> structures that its label map annotates; empty if all annotate all.
+        annotated: Case -> structures that its label map is listed to annotate.
+        missing_label: Meaning of a structure that the label map of another case does not contain.
     """
 
     files: dict[str, Path]
@@ -87,6 +91,7 @@ class ReferenceLabels:
     annotation: Annotation = FULLY_ANNOTATED
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     annotated: dict[str, frozenset[str]] = field(default_factory=dict)
+    missing_label: MissingLabel = "absent"
 
 
 def read_references(
@@ -94,8 +99,11 @@ def read_references(
     values: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
     annotated_slices: str = "all",
+    missing_label: str = "absent",
 ) -> ReferenceLabels:
-    """Finds the label maps in a folder, and their structures in `dataset.json` in or above it.
+    """Finds the label maps in a folder, and what they contain by the files in or above it.
+
+    These are `dataset.json` and, where cases annotate different structures, a list of them.
 
     Args:
         labels: A folder of label files, or one file.
@@ -103,9 +111,12 @@ def read_references(
         ignore_label: Value of voxels that do not count; overrides `dataset.json`.
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
             single slices.
+        missing_label: Meaning of a structure that a label map does not contain, "absent" or
+            "unannotated"; a list takes precedence for the cases in it.
 
     Raises:
-        FseftError: No label files, two files of one case, or an invalid `dataset.json`.
+        FseftError: No label files, two files of one case, an invalid `dataset.json` or list, or an
+            unknown rule.
     """
     files = _label_files(labels)
     declared = _declared_labels(labels)
@@ -115,7 +126,15 @@ def read_references(
         structures, regions = dict(values), {}
     stated = declared.annotation if declared else FULLY_ANNOTATED
     annotation = with_rules(stated, structures or {}, ignore_label, annotated_slices)
-    return ReferenceLabels(files, structures, annotation, regions)
+    names = [*(declared.structures if declared else ()), *(structures or ())]
+    return ReferenceLabels(
+        files,
+        structures,
+        annotation,
+        regions,
+        annotated=_listed_structures(labels, names),
+        missing_label=check_missing_label({"": missing_label})[""],
+    )
 
 
 def match_files(
@@ -125,6 +144,7 @@ def match_files(
     values: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
     annotated_slices: str = "all",
+    missing_label: str = "absent",
 ) -> MatchedCases:
     """Matches predictions and references by case name; two single files match whatever their names.
 
@@ -137,13 +157,14 @@ def match_files(
         values: Voxel value of each structure in the references; overrides `dataset.json`.
         ignore_label: As for `read_references`.
         annotated_slices: As for `read_references`.
+        missing_label: As for `read_references`.
 
     Raises:
         FseftError: The arguments are swapped, no case is on both sides, a case has two files, or a
             description is invalid.
     """
     _check_order(predictions, labels)
-    references = read_references(labels, values, ignore_label, annotated_slices)
+    references = read_references(labels, values, ignore_label, annotated_slices, missing_label)
     files = _label_files(predictions)
     if predictions.is_file() and labels.is_file():
         files = dict(zip(references.files, files.values(), strict=True))
@@ -182,6 +203,7 @@ def _match(
         annotation=references.annotation,
         regions=references.regions,
         annotated=references.annotated,
+        missing_label=references.missing_label,
     )
     index = read_index(folder / INDEX)
     return matched if index is None else _with_index(matched, index)
@@ -274,13 +296,27 @@ def _listed(cases: Mapping[str, Path]) -> str:
 
 def _declared_labels(labels: Path) -> DeclaredLabels | None:
     """Returns what `dataset.json` says of the labels; None without such a file."""
-    folder = _folder_of(labels)
-    # The folder may be a link: its own parent goes before the parent of its target.
-    for parent in (folder, folder.absolute().parent, folder.resolve().parent):
+    for parent in _described_by(labels):
         content = dataset_json.read_declaration(parent)
         if content:
             return _labels_in(content, parent / dataset_json.NAME)
     return None
+
+
+def _listed_structures(labels: Path, structures: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Returns case -> annotated structures, of the first list that is found."""
+    for parent in _described_by(labels) if structures else ():
+        path, listed = listed_structures(parent, structures)
+        if path is not None:
+            return listed
+    return {}
+
+
+def _described_by(labels: Path) -> tuple[Path, ...]:
+    """Returns the folders whose files may describe labels, the closest first."""
+    folder = _folder_of(labels)
+    # The folder may be a link: its own parent goes before the parent of its target.
+    return folder, folder.absolute().parent, folder.resolve().parent
 
 
 def _labels_in(content: Mapping[str, JsonValue], path: Path) -> DeclaredLabels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,13 @@ from fseft.volume.label_values import UNANNOTATED, present_values, translate
 from fseft.volume.shear import MAX_DEGREES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from fseft.evaluation.matching import MatchedCases
     from fseft.parallel import Workers
     from fseft.plugin import MetricSpec
+    from fseft.schemas import MissingLabel
 
     Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
@@ -81,10 +82,21 @@ class Structure:
 
 @dataclass(frozen=True)
 class _Options:
-    """Options of the scoring, the same for all cases."""
+    """Options of the scoring, the same for all cases.
+
+    Attributes:
+        structures: The structures to score.
+        new_values: Value in the predictions -> value in the references; empty if they agree.
+        annotation: Which voxels of the references count.
+        missing_label: Meaning of a structure that a reference does not contain.
+        tolerance_mm: Surface deviation that tolerance-based metrics accept.
+        metrics: Metrics to compute.
+    """
 
     structures: tuple[Structure, ...]
+    new_values: dict[int, int]
     annotation: Annotation
+    missing_label: MissingLabel
     tolerance_mm: float
     metrics: tuple[MetricSpec, ...]
 
@@ -97,11 +109,13 @@ class ScoringTask:
         prediction: Path of the predicted label map.
         label: Path of the reference.
         options: Options that all cases share.
+        annotated: Structures that the reference is listed to annotate; None if it is in no list.
     """
 
     prediction: Path
     label: Path
     options: _Options
+    annotated: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,18 +162,10 @@ def evaluate(
         matched = matched.without_training_cases()
     workers = workers or _default_workers(matched)
     common = _common_structures(matched, workers)
-    options = _Options(
-        _select_structures(common, structures),
-        matched.annotation,
-        tolerance_mm,
-        tuple(metrics) or select_metrics(),
-    )
-    tasks = {
-        case: ScoringTask(
-            prediction.absolute(), label.absolute(), _annotated_options(options, matched, case)
-        )
-        for case, (prediction, label) in matched.cases.items()
-    }
+    chosen, new_values = _select_structures(common, structures), _new_values(common, matched)
+    rules = matched.annotation, matched.missing_label
+    options = _Options(chosen, new_values, *rules, tolerance_mm, tuple(metrics) or select_metrics())
+    tasks = _tasks(matched, options)
     with callbacks.progress("evaluate", len(tasks)) as advance:
         results = parallel.map_cases(_score, tasks, workers=workers, progress=advance)
     cases = {case: result.scores for case, result in results.items()}
@@ -197,13 +203,13 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
     return document, table
 
 
-def _annotated_options(options: _Options, matched: MatchedCases, case: str) -> _Options:
-    """Returns the options with the structures that the reference of a case annotates."""
-    if case not in matched.annotated:
-        return options
-    annotated = matched.annotated[case]
-    structures = tuple(entry for entry in options.structures if entry.name in annotated)
-    return replace(options, structures=structures)
+def _tasks(matched: MatchedCases, options: _Options) -> dict[str, ScoringTask]:
+    """Returns the scoring of each case."""
+    tasks = {}
+    for case, (prediction, label) in matched.cases.items():
+        listed = matched.annotated.get(case)
+        tasks[case] = ScoringTask(prediction.absolute(), label.absolute(), options, listed)
+    return tasks
 
 
 def _default_workers(matched: MatchedCases) -> int:
@@ -262,12 +268,15 @@ def _left_out(
     structures: Sequence[Structure], matched: MatchedCases, results: Iterable[ScoredCase]
 ) -> tuple[str, ...]:
     """Returns the structures that only the references have, by name or else by voxel value."""
-    names = {value: name for name, value in (matched.reference_labels or {}).items()}
-    missing = set(names)
+    named = matched.reference_labels or {}
+    common = {structure.name for structure in structures}
+    missing = {value: name for name, value in named.items() if name not in common}
+    known = set(named.values()).union(*(structure.values for structure in structures))
+    known = known.union(*matched.regions.values())
     for result in results:
-        missing |= result.reference_values
-    missing = missing.difference(*(structure.values for structure in structures))
-    return tuple(names.get(value, f"class_{value}") for value in sorted(missing))
+        for value in result.reference_values - known:
+            missing[value] = f"class_{value}"
+    return tuple(missing[value] for value in sorted(missing))
 
 
 def _values(path: Path, annotation: Annotation) -> set[int]:
@@ -294,14 +303,14 @@ def _score(task: ScoringTask) -> ScoredCase:
         )
     expected = mark_unannotated(reference.array[0], options.annotation)
     values = _structure_values(expected)
-    predicted = _in_reference_values(prediction.array[0], options.structures)
+    predicted = _in_reference_values(prediction.array[0], options.new_values)
     if options.annotation != FULLY_ANNOTATED:
         counted = is_annotated(expected)
         predicted, expected = predicted * counted, expected * counted
     scores = score_case(
         predicted,
         expected,
-        {structure.name: structure.values for structure in options.structures},
+        {structure.name: structure.values for structure in _annotated(task, values)},
         reference.geometry.spacing_mm,
         options.tolerance_mm,
         metrics=options.metrics,
@@ -316,10 +325,37 @@ def _warn_if_sheared(path: Path, labels: Volume) -> None:
         warn_once(f"{path}: {cause}; distances are approximate")
 
 
-def _in_reference_values(labels: Labels, structures: Sequence[Structure]) -> Labels:
+def _annotated(task: ScoringTask, present: set[int]) -> tuple[Structure, ...]:
+    """Returns the structures that a reference annotates: those in it, and those it is to contain.
+
+    Args:
+        task: The case.
+        present: Voxel values in the reference.
+    """
+    options, listed = task.options, task.annotated
+    if listed is None and options.missing_label == "absent":
+        return options.structures
+    return tuple(
+        structure
+        for structure in options.structures
+        if structure.name in (listed or ()) or not present.isdisjoint(structure.values)
+    )
+
+
+def _new_values(common: Sequence[Structure], matched: MatchedCases) -> dict[int, int]:
+    """Returns value in the predictions -> value in the references; empty if they agree.
+
+    Other values become background, as they may be those of a region in the references.
+    """
+    new_values = {structure.predicted: structure.reference for structure in common}
+    is_same = all(old == new for old, new in new_values.items())
+    if matched.prediction_labels is None or (is_same and not matched.regions):
+        return {}
+    return new_values
+
+
+def _in_reference_values(labels: Labels, new_values: Mapping[int, int]) -> Labels:
     """Returns the predicted labels with the voxel values of the reference."""
-    if all(structure.predicted == structure.reference for structure in structures):
+    if not new_values:
         return labels
-    highest = max((structure.reference for structure in structures), default=0)
-    new_values = {structure.predicted: structure.reference for structure in structures}
-    return translate(labels, new_values, np.min_scalar_type(highest))
+    return translate(labels, new_values, np.min_scalar_type(max(new_values.values())))

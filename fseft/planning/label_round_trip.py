@@ -127,20 +127,30 @@ def _dice(
     labels: _Labels, parts: Mapping[str, tuple[int, ...]], spacing_mm: Millimetres
 ) -> Iterator[tuple[str, float]]:
     """Yields each structure of a case and its Dice after the round trip."""
-    label = labels.array
-    shape = resampled_geometry(labels.geometry, spacing_mm).shape
-    restored = resample_labels(resample_labels(label, shape), label.shape)
-    counts = is_annotated(label)
     values = sorted(set().union(*parts.values()))
     numbers = {value: number for number, value in enumerate(values, start=1)}
-    before, after = (  # voxels that are not annotated any more become 0, a miss
-        translate(array[counts], numbers, np.int64) for array in (label, restored)
-    )
-    length = 1 + len(values)
-    pairs = np.bincount(before * length + after, minlength=length**2).reshape(length, length)
+    pairs = _count_pairs(labels, numbers, spacing_mm)
     for name, part in parts.items():
         rows = [numbers[value] for value in part]
         size = pairs[rows].sum()
         if size:
             overlap = 2 * pairs[np.ix_(rows, rows)].sum()
             yield name, float(overlap / (size + pairs[:, rows].sum()))
+
+
+def _count_pairs(labels: _Labels, numbers: Mapping[int, int], spacing_mm: Millimetres) -> Array:
+    """Counts annotated voxels by the number of their label before and after the round trip.
+
+    A voxel that is not annotated any more counts as 0, a miss.
+    """
+    label = labels.array
+    shape = resampled_geometry(labels.geometry, spacing_mm).shape
+    resampled = resample_labels(label, shape)
+    restored = resample_labels(resampled, label.shape)
+    counts = is_annotated(label)
+    before = translate(label[counts], numbers, np.int64)
+    after = translate(restored[counts], numbers, np.int64)
+    length = 1 + len(numbers)
+    pairs = before * length + after
+    table = np.bincount(pairs, minlength=length**2)
+    return table.reshape(length, length)

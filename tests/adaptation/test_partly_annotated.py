@@ -157,10 +157,10 @@ def test_scores_during_the_training_leave_out_what_a_case_does_not_annotate(
     folder = without_tumour_in(write_dataset(tmp_path / "partial"), "a", "b")
     seen, counted = {}, []
 
-    def validation(self, epoch, cases, crops_of):  # noqa: ARG001 - the names that callers use
+    def validation(self, epoch, cases, crops_of):
         seen.update({case: set(crops_of(case, 1)[1].unique().tolist()) for case in range(cases)})
 
-    def update(self, logits, labels, annotated=None):  # noqa: ARG001
+    def update(self, logits, labels, annotated=None):
         counted.append(annotated)
 
     monkeypatch.setattr(AdaptedNetwork, "on_epoch_validation", validation)

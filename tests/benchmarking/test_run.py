@@ -11,6 +11,7 @@ import pytest
 
 from fseft import api
 from fseft.benchmarking.results import Trial, aggregate_trials
+from fseft.benchmarking.test_split import external
 from fseft.builtin.methods.full import Full
 from fseft.cli.parsing import parse_settings
 from fseft.errors import FseftError
@@ -18,6 +19,8 @@ from fseft.evaluation.matching import match_files
 from fseft.evaluation.run import evaluate
 from fseft.experiment.callbacks import Callbacks
 from fseft.metrics.fields import MetricColumn
+from fseft.planning.dataset_reading import read_dataset
+from fseft.planning.fingerprinting import fingerprint_dataset
 from fseft.planning.plan import plan_for
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
@@ -199,6 +202,41 @@ def test_separate_scans_may_be_tested(compare, tmp_path):
     assert result.test == ("x", "y")
 
 
+@pytest.mark.parametrize("described", [True, False])
+def test_the_rules_of_the_dataset_apply_to_separate_test_labels(
+    compare, tmp_path, workspace, blobs, described
+):
+    other = write_dataset(tmp_path / "other", cases=("x", "y"), seed=20)
+    if not described:
+        (other / "dataset.json").unlink()
+    for path in (other / "labelsTr").iterdir():
+        volume = read_labels(path)
+        label = volume.array[0].copy()
+        label[label == 7] = 9
+        write_labels(path, label, volume.geometry)
+    dataset = read_dataset(blobs, ignore_label=9, missing_label="unannotated")
+    split = external(
+        other / "imagesTr",
+        other / "labelsTr",
+        dataset=dataset,
+        fingerprint=fingerprint_dataset(dataset, workspace),
+        structures=("tumour",),
+        cases=(),
+        k=1,
+    )
+    assert split.references.annotation.ignore == 9
+    assert split.references.missing_label == "unannotated"
+    result = compare(
+        dataset=dataset,
+        methods=("zero-shot",),
+        test_images=other / "imagesTr",
+        test_labels=other / "labelsTr",
+    )
+    (row,) = result.rows
+    assert row.mean["dice"] is not None
+    assert {len(scores) for scores in result.trials[0].scores.values()} == {1}
+
+
 def test_a_test_scan_in_the_dataset_is_not_a_training_case(compare, blobs, tmp_path):
     """Scans are compared by their voxels, not by their files."""
     other = write_dataset(tmp_path / "other", cases=("x", "y"))  # the scans of a and b
@@ -278,7 +316,10 @@ def test_scores_depend_on_the_structures_of_the_test_labels(compare, tmp_path):
     }
     first = compare(**apart)
     declare(other, **{"Left kidney": 7, "tumour": 1})
-    assert compare(**apart).rows[0].mean["dice"] != first.rows[0].mean["dice"]
+    second = compare(**apart)
+    assert second.rows[0].mean["dice"] != first.rows[0].mean["dice"]
+    (other / "annotated.json").write_text('{"x": ["tumour"]}')
+    assert compare(**apart).trials[0].key != second.trials[0].key
 
 
 def test_overwrite_measures_again(compare, tmp_path):

@@ -130,6 +130,85 @@ def test_a_value_without_a_name_is_left_out_too(sides):
     assert score(sides).left_out == ("class_4",)
 
 
+LIVER_AND_SPLEEN = {"background": 0, "liver": 1, "spleen": 2}
+
+
+@pytest.mark.parametrize("place", ["dataset.json", "annotated.json", "annotations.csv"])
+def test_a_structure_that_a_case_is_not_listed_to_annotate_is_not_scored(sides, place):
+    """The spleen of `a` was not drawn; `b` has none, and that of `c` was drawn, listed or not."""
+    data, lists = sides[1].parent, {"a": ["liver"], "c": ["liver"]}
+    describe(data / "dataset.json", LIVER_AND_SPLEEN)
+    if place == "annotations.csv":
+        (data / place).write_text("case,liver,spleen\na,yes,no\nc,yes,no\n")
+    elif place == "annotated.json":
+        (data / place).write_text(json.dumps(lists))
+    else:
+        declared = {"labels": LIVER_AND_SPLEEN, "annotated": lists}
+        (data / place).write_text(json.dumps(declared))
+    both = labels(v1=1, v2=5)
+    write(sides[0], a=both, b=both, c=both)
+    write(sides[1], a=labels(v1=1), b=labels(v1=1), c=both)
+    result = score(sides)
+    assert {case: list(scores) for case, scores in result.cases.items()} == {
+        "a": ["liver"],
+        "b": ["liver", "spleen"],
+        "c": ["liver", "spleen"],
+    }
+    assert (result.classes["liver"].cases, result.classes["spleen"].false_positive) == (3, 1)
+
+
+def test_a_missing_label_may_mean_that_nobody_annotated_the_structure(sides):
+    describe(sides[1].parent / "dataset.json", LIVER_AND_SPLEEN)
+    write(sides[0], a=labels(v1=1, v2=5), b=labels(v1=1, v2=5))
+    write(sides[1], a=labels(v1=1), b=labels(v1=1, v2=5))
+    assert score(sides).classes["spleen"].mean["dice"] == 0.5
+    result = evaluate(match_files(*sides, missing_label="unannotated"))
+    assert result.classes["spleen"].mean["dice"] == 1
+    with pytest.raises(FseftError, match="unknown rule for missing labels 'maybe'"):
+        match_files(*sides, missing_label="maybe")
+
+
+def test_an_unknown_structure_in_a_list_is_refused(sides):
+    describe(sides[1].parent / "dataset.json", LIVER_AND_SPLEEN)
+    (sides[1].parent / "annotations.csv").write_text("case,liver,splen\na,yes,no\n")
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    with pytest.raises(FseftError, match="unknown structure 'splen'"):
+        match_files(*sides)
+
+
+def regions(sides, values, **references):
+    """Predictions of a region and of the part of it that is written later, by other values."""
+    describe(sides[0] / "predictions.json", {"other": 2, "whole": 5, "core": 6, **values})
+    declared = {"labels": {"whole": [1, 2, 4], "core": [2, 4], **references}}
+    order = [1, 2, *(values[-1] for values in references.values())]
+    declared["regions_class_order"] = order
+    sides[1].parent.mkdir(parents=True)
+    (sides[1].parent / "dataset.json").write_text(json.dumps(declared))
+    write(sides[0], a=labels(v5=0, v6=3))
+    write(sides[1], a=labels(v1=0, v2=3))
+
+
+@pytest.mark.parametrize("chosen", [(), ("whole",), ("core",)])
+def test_regions_are_scored_whole_whatever_values_and_structures_are_chosen(sides, chosen):
+    regions(sides, {})
+    result = score(sides, structures=chosen)
+    assert list(result.classes) == list(chosen or ("whole", "core"))
+    assert {summary.mean["dice"] for summary in result.classes.values()} == {1}
+
+
+def test_a_predicted_value_of_something_else_does_not_belong_to_a_region(sides):
+    regions(sides, {"whole": 1, "core": 4})
+    write(sides[0], a=labels(v1=0, v4=3) + labels(v2=6)[::-1])
+    result = score(sides)
+    assert result.classes["core"].mean["dice"] == 1
+
+
+def test_a_region_that_the_predictions_cannot_contain_is_left_out(sides):
+    regions(sides, {}, edge=[4])
+    assert score(sides).left_out == ("edge",)
+
+
 @pytest.mark.parametrize("described", ["data", "elsewhere"])
 def test_structures_have_their_names_where_the_folder_of_labels_is_a_link(sides, described):
     predictions, linked = sides
