@@ -134,7 +134,7 @@ def nnunet_labels(
             order, or do not contain the values that they are written with.
     """
     regions: dict[str, tuple[int, ...]] = {}
-    if any(isinstance(value, list) for value in labels.values()):
+    if any(isinstance(labels[name], list) for name in labels.keys() - {BACKGROUND, IGNORE}):
         regions, labels = _regions(labels, order, path)
     values = _whole_numbers(labels, path, _NNUNET)
     background = values.get(BACKGROUND, 0)
@@ -174,6 +174,9 @@ def _regions(
     regions: dict[str, tuple[int, ...]] = validate(
         listed, dict[str, tuple[WholeNumber, ...]], name="table of labels", hint=_REGIONS, file=path
     )
+    if order is None:
+        cause = f"has regions ({', '.join(regions)}), but no regions_class_order"
+        raise FseftError(cause, file=path, hint=_REGIONS)
     written: tuple[int, ...] = validate(
         order, tuple[WholeNumber, ...], name="regions_class_order", hint=_REGIONS, file=path
     )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from fseft import api
+from fseft.volume.image import read_labels, write_labels
+from tests.sample_data import write_dataset
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -33,6 +39,31 @@ def test_the_site_builds_without_a_warning(tmp_path):
     build = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=False)
     assert build.returncode == 0, build.stderr
     assert (tmp_path / "cli.html").is_file()
+
+
+def declarations(page):
+    """Returns each `dataset.json` in the code blocks of a page."""
+    blocks = re.findall(r"```json\n(.+?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    return [json.loads(block) for block in blocks]
+
+
+@pytest.mark.parametrize("declared", declarations("labels.md"))
+def test_the_declarations_of_incomplete_labels_can_be_used_as_they_stand(tmp_path, declared):
+    folder = write_dataset(tmp_path / "set", cases=("case_7", "case_8"))
+    labels = dict(declared["labels"])
+    background, ignore = labels.pop("background"), labels.pop("ignore", None)
+    written = declared.get("regions_class_order") or list(labels.values())
+    for path in (folder / "labelsTr").iterdir():
+        volume = read_labels(path)
+        label = np.where(volume.array[0] > 0, written[0], background)
+        label[volume.array[0] == 7] = written[-1]
+        label[:2] = background if ignore is None else ignore
+        write_labels(path, label, volume.geometry)
+    (folder / "dataset.json").write_text(json.dumps(declared))
+    fingerprint, plan = api.plan(folder, "none", device="cpu", workspace=tmp_path / "workspace")
+    assert [name for name, found in fingerprint.classes.items() if found.cases]
+    assert bool(fingerprint.partly_annotated()) == (ignore is not None)
+    assert plan.dataset == "set"
 
 
 def project():

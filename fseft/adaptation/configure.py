@@ -234,7 +234,7 @@ def _count_labelled(
 
 
 def _check_request(request: AdaptRequest) -> None:
-    """Refuses cases that do not exist, and a model that lacks what the method starts from.
+    """Refuses unknown cases, overlap, and a model that lacks what the method starts from.
 
     Called before the weights are hashed and the dataset is measured, which may take long.
     """
@@ -244,6 +244,12 @@ def _check_request(request: AdaptRequest) -> None:
     if labelled:
         select_support(labelled, request.k, request.seed, request.cases)
     spec, card = request.method.spec, request.model.card
+    if request.dataset.regions and not spec.supports_regions:
+        raise IncompatibleError(
+            f"the method {spec.name!r} needs one structure per voxel, and "
+            f"{', '.join(request.dataset.regions)} overlap",
+            hint="Use another method, such as lora, or give each structure one value.",
+        )
     if card.contract.assumed_orientation and not spec.trains:
         raise IncompatibleError(
             f"the axes of the training scans of {card.name!r} are unknown, so that it could see "

@@ -59,6 +59,9 @@ class MethodSpec(ConfigurableSpec):
     """Whether the method has trainable parameters."""
     tunes: tuple[Literal["encoder", "bottleneck", "decoder"], ...] = ()
     """Parts whose weights the method trains in full; options that contradict it are rejected."""
+    supports_regions: bool = True
+    """Whether structures may overlap; a method that validates on labels of structures needs one
+    structure per voxel."""
     recommended_for: str = ""
     """The situation that the method is a first choice for, in a few words; empty for most."""
     presets: Mapping[str, Preset] = field(default_factory=dict)

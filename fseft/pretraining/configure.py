@@ -14,7 +14,7 @@ from fseft.registry import registry
 from fseft.training_config import TrainingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from fseft.learn.networks.roles import Architecture, PatchLimits
@@ -228,6 +228,7 @@ def check_request(
         raise FseftError(cause, hint="Choose one of them.")
     _check_patch_size(request.patch_size, patch_limits(architecture, hparams))
     _check_values(request)
+    _check_regions(request.datasets)
 
 
 def _check_patch_size(patch_size: Triple, limits: PatchLimits) -> None:
@@ -239,6 +240,16 @@ def _check_patch_size(patch_size: Triple, limits: PatchLimits) -> None:
             f"{format_setting(limits.minimum)}",
             hint=f"Use for example {format_setting(suitable)}.",
         )
+
+
+def _check_regions(datasets: Sequence[Dataset]) -> None:
+    """Refuses structures that overlap, before any image is read."""
+    for dataset in datasets:
+        if dataset.regions:
+            names = ", ".join(dataset.regions)
+            cause = f"has regions that overlap ({names}), which pretrain refuses"
+            hint = "Give each structure one value in dataset.json."
+            raise FseftError(cause, file=dataset.folder, hint=hint)
 
 
 def _check_values(request: PretrainRequest) -> None:

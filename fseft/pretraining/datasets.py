@@ -155,11 +155,10 @@ def _measure_dataset(
         fingerprint = fingerprint_dataset(dataset, workspace, workers=workers, progress=advance)
     for warning in fingerprint.warnings:
         logger.warning("%s: %s", dataset.name, warning)
-    drawn = drawn_structures(fingerprint)
-    if dataset.regions:
-        cause = f"has regions that overlap ({', '.join(dataset.regions)}), which pretrain refuses"
-        hint = "Give each structure one value in dataset.json."
-        raise FseftError(cause, file=dataset.folder, hint=hint)
+    counted = {case.name for case in fingerprint.cases if case.annotated}
+    drawn = {
+        name: found for name, found in drawn_structures(fingerprint).items() if name in counted
+    }
     if len(fingerprint.channels) != 1 or not drawn:
         raise FseftError(
             f"has {len(fingerprint.channels)} channel(s) and {len(drawn)} labelled cases",

@@ -111,9 +111,9 @@ def annotation_warnings(cases: Sequence[CaseMeasurement]) -> list[str]:
         first = sparse[0]
         drawn, total = first.slices or (0, 0)
         warnings.append(
-            f"{len(sparse)} of {pluralise(len(labelled), 'labelled case')} are drawn in single "
-            f"slices ({first.name}: {drawn} of {total} slices), and all other slices count as "
-            "background: to leave these out, set `annotated_slices` to auto"
+            f"{len(sparse)} of {pluralise(len(labelled), 'labelled case')} have labels in single "
+            f"slices only ({first.name}: {drawn} of {total} slices), and the other slices count as "
+            "background: if nobody labelled these, set `annotated_slices` to auto"
         )
     return warnings
 

@@ -103,7 +103,7 @@ def test_a_case_without_any_annotated_voxel_is_left_out_with_a_line(tmp_path, wo
 def test_single_slices_are_named_where_the_others_count_as_background(tmp_path, workspace, caplog):
     sparse = relabel(write_dataset(tmp_path / "sparse"), every_fifth)
     configure(adapt_request(sparse, "tiny", "lora", workspace, k=2), workspace)
-    assert "4 of 4 labelled cases are drawn in single slices" in caplog.text
+    assert "4 of 4 labelled cases have labels in single slices only" in caplog.text
 
 
 @pytest.mark.parametrize(

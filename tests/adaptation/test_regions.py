@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from fseft import api
 from fseft.adaptation.configure import configure
-from fseft.errors import FseftError
+from fseft.errors import FseftError, IncompatibleError
 from fseft.learn.training.losses import load_loss, segmentation_loss
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.volume.image import read_labels
@@ -74,9 +75,41 @@ def test_a_label_file_with_a_value_of_no_region_is_refused(nested, workspace):
         configure(adapt_request(nested, "tiny", "lora", workspace, k=2), workspace)
 
 
-def test_pretrain_refuses_regions(nested, workspace):
+def test_pretrain_refuses_regions_before_it_reads_a_case(nested, workspace):
+    (nested / "imagesTr" / "a_0000.nii.gz").write_bytes(b"damaged")
     with pytest.raises(FseftError, match="regions that overlap"):
         api.pretrain([nested], "new", workspace=workspace, device="cpu")
+
+
+def test_a_method_that_needs_one_structure_per_voxel_is_refused_before_a_case_is_read(
+    nested, workspace
+):
+    (nested / "imagesTr" / "a_0000.nii.gz").write_bytes(b"damaged")
+    request = adapt_request(nested, "tiny", "lora", workspace, k=3)
+    spec = replace(request.method.spec, supports_regions=False)
+    request = replace(request, method=replace(request.method, spec=spec))
+    with pytest.raises(IncompatibleError, match="'lora' needs one structure per voxel"):
+        configure(request, workspace)
+
+
+@pytest.mark.parametrize(
+    ("labels", "order", "cause"),
+    [
+        ({"kidney": [1, 7], "tumour": [7]}, None, "has regions .*, but no regions_class_order"),
+        ({"kidney": [1, 7], "tumour": [7]}, [1], "has 2 regions, and 1 values"),
+        ({"kidney": [1, 7], "tumour": [7]}, [1, 3], "writes the region 'tumour' .7. with the"),
+        ({"kidney": 1, "tumour": 7, "ignore": [9]}, None, "ignore: must be a whole number"),
+        ({"kidney": [1, 7], "tumour": [7], "ignore": 7}, [1, 7], "have the same value 7"),
+        ({"all": [1, 7], "ignore": 7}, [1], "the ignore label 7 is a value of a region"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_refused_in_a_line(nested, labels, order, cause):
+    declared = json.loads((nested / "dataset.json").read_text())
+    changes = {"labels": {"background": 0, **labels}, "regions_class_order": order}
+    (nested / "dataset.json").write_text(json.dumps({**declared, **changes}))
+    with pytest.raises(FseftError, match=f"dataset.json: .*{cause}") as caught:
+        api.read_dataset(nested)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["dice", "dice_ce", "dice_wce"])

@@ -513,6 +513,45 @@ def test_what_is_declared_but_never_drawn_is_not_annotated(base, workspace, tmp_
     assert pretrain(replace(base, datasets=(folder,)), workspace).classes == ("kidney_left",)
 
 
+def without_labels(folder, case, ignore):
+    path = folder / "labelsTr" / f"{case}.nii.gz"
+    volume = read_labels(path)
+    write_labels(path, np.full_like(volume.array[0], ignore), volume.geometry)
+
+
+def test_a_case_without_any_annotated_voxel_is_left_out(base, workspace, log):
+    first, second = base.datasets
+    without_labels(first, "a", 9)
+    base = replace(base, datasets=(as_dataset(first, ignore_label=9), second))
+    sources = prepare_training_datasets(base, workspace).training
+    names = [case.name for source in sources for case in source.cases]
+    assert names == ["case b of first", "case c of second"]
+    assert any("1 case without any annotated voxel (a)" in line for line in warnings_in(log))
+
+
+def test_the_key_of_the_data_depends_on_which_voxels_and_structures_count(base, workspace):
+    folder = write_dataset(base.datasets[0].parent / "third", cases=("a", "b"))
+    for case in "ab":
+        path = folder / "labelsTr" / f"{case}.nii.gz"
+        volume = read_labels(path)
+        kept = np.arange(volume.array.shape[1]) % 4 == 2
+        label = volume.array[0] * kept[:, None, None]
+        write_labels(path, label * ((label != 7) | (case == "a")), volume.geometry)
+    rules = [
+        {},
+        {"ignore_label": 9},
+        {"annotated_slices": "auto"},
+        {"missing_label": "unannotated"},
+    ]
+    keys = set()
+    for rule in rules:
+        datasets = (as_dataset(folder, **rule),)
+        keys.add(prepare_training_datasets(replace(base, datasets=datasets), workspace).key)
+    (folder / "annotated.json").write_text('{"b": []}')
+    keys.add(prepare_training_datasets(replace(base, datasets=(folder,)), workspace).key)
+    assert len(keys) == 4  # the list states what the rule `unannotated` means
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

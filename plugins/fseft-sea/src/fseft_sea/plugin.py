@@ -50,5 +50,6 @@ def fseft_methods():
             "within a budget",
             reference="Ly and Nguyen 2026, arXiv:2603.05822",
             config=SeaConfig,
+            supports_regions=False,
         )
     ]
