@@ -17,6 +17,7 @@ from fseft.api._components import (
     list_plugins,
     new_plugin,
 )
+from fseft.api._config_files import options_of_run, read_config, write_config
 from fseft.api._diagnostics import check_installation
 from fseft.api._evaluation import evaluate
 from fseft.api._export import export
@@ -58,13 +59,16 @@ __all__ = [
     "list_plugins",
     "load_model",
     "new_plugin",
+    "options_of_run",
     "plan",
     "predict",
     "preprocess",
     "pretrain",
     "pull_model",
+    "read_config",
     "read_dataset",
     "scale_adapter",
     "verify_model",
+    "write_config",
     "write_phantoms",
 ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.main import get_group
 
-from fseft.cli import console
+from fseft.cli import config_file, console
 from fseft.cli.help import HelpCommand, HelpGroup
 from fseft.cli.options import with_verbosity
 from fseft.cli.reference import describe_application, reference_lines
@@ -122,6 +122,8 @@ def _add_commands() -> None:
             register = app.command(
                 name, cls=HelpCommand, rich_help_panel=panel, context_settings=settings
             )
+            if name in config_file.COMMANDS:
+                command = config_file.with_config_file(command)
             register(with_verbosity(command))
 
 

@@ -218,28 +218,53 @@ def accept_former_options(names: Mapping[str, str]) -> dict[str, Any]:
     return {"token_normalize_func": lambda name: names.get(name, name)}
 
 
-def with_verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options `--quiet` and `--verbose` to a command."""
-    flags = {"quiet": Quiet, "verbose": Verbose}
+def with_options(
+    command: Callable[..., Any],
+    options: Mapping[str, tuple[Any, Any]],
+    handle: Callable[[Any], None],
+) -> Callable[..., Any]:
+    """Adds options to a command, which are handled before it runs.
+
+    Args:
+        command: The function of a command.
+        options: Name -> annotation and default of each new parameter.
+        handle: Takes name -> value of the new parameters.
+
+    Returns:
+        A function that takes the parameters of both.
+    """
 
     @wraps(command)
-    def wrapper(*arguments: Any, quiet: bool, verbose: bool, **options: Any) -> Any:
+    def wrapper(*arguments: Any, **values: Any) -> Any:
+        handle({name: values.pop(name) for name in options})
+        return command(*arguments, **values)
+
+    added = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+        )
+        for name, (annotation, default) in options.items()
+    ]
+    signature = inspect.signature(command, eval_str=True)
+    wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *added]
+    )
+    annotations = {name: annotation for name, (annotation, _) in options.items()}
+    wrapper.__annotations__ = {**get_type_hints(command, include_extras=True), **annotations}
+    return wrapper
+
+
+def with_verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options `--quiet` and `--verbose` to a command."""
+
+    def configure(flags: Mapping[str, bool]) -> None:
+        quiet, verbose = flags["quiet"], flags["verbose"]
         if quiet or verbose:
             console.configure_logging(logging.ERROR if quiet else logging.DEBUG)
         if verbose and not quiet:
             _show_installation()
-        return command(*arguments, **options)
 
-    signature = inspect.signature(command, eval_str=True)
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
-        for name, kind in flags.items()
-    ]
-    wrapper.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), *parameters]
-    )
-    wrapper.__annotations__ = {**get_type_hints(command, include_extras=True), **flags}
-    return wrapper
+    return with_options(command, {"quiet": (Quiet, False), "verbose": (Verbose, False)}, configure)
 
 
 def _show_installation() -> None:
