@@ -126,7 +126,7 @@ def read_references(
         structures, regions = dict(values), {}
     stated = declared.annotation if declared else FULLY_ANNOTATED
     annotation = with_rules(stated, structures or {}, ignore_label, annotated_slices)
-    names = [*(declared.structures if declared else ()), *(structures or ())]
+    names = list(dict.fromkeys([*(declared.structures if declared else ()), *(structures or ())]))
     return ReferenceLabels(
         files,
         structures,

@@ -130,6 +130,15 @@ def test_a_value_without_a_name_is_left_out_too(sides):
     assert score(sides).left_out == ("class_4",)
 
 
+def test_a_foreign_table_of_annotations_is_ignored(sides, caplog):
+    describe(sides[1].parent / "dataset.json", LIVER_AND_SPLEEN)
+    (sides[1].parent / "annotations.csv").write_text("reader;date\nx;y\n")
+    write(sides[0], a=labels(v1=1))
+    write(sides[1], a=labels(v1=1))
+    assert score(sides).mean["dice"] == 1
+    assert caplog.text.count("columns case, liver, spleen\n") == 1
+
+
 LIVER_AND_SPLEEN = {"background": 0, "liver": 1, "spleen": 2}
 
 
