@@ -108,6 +108,12 @@ class TrainingConfig(FrozenModel):
         description="true for the default augmentations, false for none, or names such as "
         "rotation,noise; `default` stands for the default ones",
     )
+    cutmix_probability: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="fraction of the crops with a box of another crop of the step, image and label",
+    )
     mirror: bool = Field(
         default=False, description="flip all axes; refused where left and right structures exist"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fseft.learn.sampling.augmentation import AugmentationPipeline, load_augmentations
+from fseft.learn.sampling.cutmix import cutmix
 from fseft.learn.sampling.patch_sampler import CropSource
 from fseft.learn.training.prefetch import derived_seed
 
@@ -76,7 +77,11 @@ class SupportCrops:
         rng = np.random.default_rng(derived_seed(seed, "crops", step))
         crops = self.source.draw(rotated, self.config.crops_per_step, rng)
         patch = self.config.plan.preprocessing.patch_size
-        return self.augmentations.augment(crops, patch, derived_seed(seed, "augmentation", step))
+        crops = self.augmentations.augment(crops, patch, derived_seed(seed, "augmentation", step))
+        probability = self.config.training.cutmix_probability
+        if not probability:
+            return crops
+        return cutmix(crops, probability, np.random.default_rng(derived_seed(seed, "cutmix", step)))
 
 
 def crop_source(

@@ -548,6 +548,15 @@ def test_the_augmentations_are_built_once(request_for, workspace, monkeypatch):
     assert len(built) == 1
 
 
+def test_crops_exchange_boxes_if_it_is_set(request_for, workspace, tmp_path):
+    def trained(probability):
+        settings = ("epochs=1", "crops_per_step=2", f"cutmix_probability={probability}")
+        request = request_for("ssf", settings=settings, output=tmp_path / str(probability))
+        return load_file(adapt(request, workspace).adapter)
+
+    assert not equal_tensors(trained(0), trained(1))
+
+
 def test_a_run_by_another_version_of_a_plugin_is_another_run(request_for, workspace, monkeypatch):
     def version(number):
         return lambda *_: (

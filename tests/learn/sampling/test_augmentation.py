@@ -9,8 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fseft.builtin.augmentations.blank_boxes import BlankBoxes
+from fseft.builtin.augmentations.brightness_gradient import BrightnessGradient
 from fseft.builtin.augmentations.contrast import Contrast
 from fseft.builtin.augmentations.gamma import Gamma
+from fseft.builtin.augmentations.inverted_gamma import InvertedGamma
 from fseft.errors import FseftError
 from fseft.learn.sampling import augmentation
 from fseft.learn.sampling.augmentation import NO_AUGMENTATION, load_augmentations
@@ -163,6 +166,42 @@ def test_contrast_and_gamma_are_those_of_batchgenerators(crops):
     powered, _ = Gamma().apply(1.4, image, label)
     expected = augment_gamma(image.copy(), (1.4, 1.4), retain_stats=True)
     np.testing.assert_allclose(powered, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_inverted_gamma_keeps_order_mean_and_spread_and_is_another_curve(crops, seed):
+    image = crops.images[0]
+    exponent = InvertedGamma().draw(np.random.default_rng(seed), image.shape)
+    changed, _ = InvertedGamma().apply(exponent, image, crops.labels[0])
+    assert (np.diff(changed.ravel()[np.argsort(image, None)]) >= -1e-6).all()
+    assert changed.mean() == pytest.approx(image.mean(), abs=1e-4)
+    assert changed.std() == pytest.approx(image.std(), rel=1e-3)
+    assert not np.allclose(changed, Gamma().apply(exponent, image, crops.labels[0])[0], atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_brightness_gradient_is_smooth_and_bounded(crops, seed):
+    gradient = BrightnessGradient()
+    field = gradient.draw(np.random.default_rng(seed), (2, *SIZE))
+    channels = np.stack([crops.images[0, 0], 10 * crops.images[0, 0]])
+    changed, label = gradient.apply(field, channels, labels := crops.labels[0])
+    change = (changed - channels) / channels.std(axis=(1, 2, 3), keepdims=True)
+    assert 0 < np.abs(change).max() <= 1 + 1e-4
+    assert all(np.abs(np.diff(change, axis=axis)).max() < 0.2 for axis in (1, 2, 3))
+    np.testing.assert_allclose(change[0], change[1], atol=1e-4)
+    assert label is labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blank_boxes_hold_the_mean_and_leave_most_of_the_image(crops, seed):
+    blanking = BlankBoxes()
+    image, label = crops.images[0], crops.labels[0]
+    boxes = blanking.draw(np.random.default_rng(seed), image.shape)
+    changed, label_out = blanking.apply(boxes, image, label)
+    blank = changed != image
+    assert 0 < blank.mean() < 0.15
+    np.testing.assert_allclose(changed[blank], image.mean(), rtol=1e-5)
+    assert label_out is label
 
 
 def test_small_shifts_alone_are_the_published_recipe(crops):
