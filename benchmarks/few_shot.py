@@ -29,6 +29,8 @@ import numpy as np
 from real_volumes import MODEL, TASKS, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from fseft.adaptation.request import AdaptConfig
@@ -62,12 +64,15 @@ ORGANS = {
     "portal_vein_and_splenic_vein": 64,
 }
 """Structures of the torso CT, with their values in its label map."""
+KNOWN_TO_MODEL = ("liver", "kidney_right", "kidney_left", "gallbladder", "pancreas")
+"""Structures that the model has classes for."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A training and its score on the unseen cases."""
+    """A training and its score on the unseen cases; `data` is the name of the task."""
 
+    data: str
     task: Task
     row: str
     k: int
@@ -80,20 +85,18 @@ class Trial:
         """Folder of the run and its predictions."""
         row = self.row.replace(" ", "-").replace("=", "-")
         name = f"{row}-k{self.k}-s{self.seed}-{self.minutes:g}min"
-        return self.work / "few-shot" / self.task.split / name
+        split = f"{self.data}-validate" if self.task.validate else self.data
+        return self.work / "few-shot" / split / name
 
     def dice(self) -> float:
         """Returns the mean Dice of the structures; a child process trains, unless done before."""
         stored = self.folder / f"dice-{len(self.task.scans)}.json"
         if not stored.is_file():
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, __file__, *sys.argv[1:], "--trial", *self._key()]
+            key = [self.data, self.row, str(self.k), str(self.seed), str(self.minutes)]
+            command = [sys.executable, __file__, *sys.argv[1:], "--trial", *key]
             subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
         return float(json.loads(stored.read_text())["dice"])
-
-    def _key(self) -> list[str]:
-        name = next(name for name in MAKE_TASK if self.task.name.startswith(name))
-        return [name, self.row, str(self.k), str(self.seed), str(self.minutes)]
 
     def run(self) -> None:
         """Trains, segments and scores in this process, whose clock is that of its CPU time."""
@@ -177,10 +180,10 @@ class Trial:
 
 def count_cpu_time() -> None:
     """Lets time budgets of this process count its CPU time."""
-    import fseft.adaptation.training
-    import fseft.learn.training_loop
+    from fseft.adaptation import method_selection, training
+    from fseft.learn import training_loop
 
-    for module in (fseft.adaptation.training, fseft.learn.training_loop):
+    for module in (method_selection, training, training_loop):
         vars(module)["time"] = SimpleNamespace(monotonic=time.process_time)
 
 
@@ -239,20 +242,34 @@ def segment(network: nn.Module, config: AdaptConfig, scan: Path, folder: Path) -
 
 def phantom(_: Path, unseen: int, *, validate: bool = False, work: Path) -> Task:
     """Returns the task on phantoms of another scanner, and structures new to the model."""
-    from fseft.phantom import LEFT_OUT, PhantomSet, write_phantoms
+    from fseft.phantom import LEFT_OUT
 
-    folder = work / "phantom"
+    return _phantoms(work / "phantom", LEFT_OUT, unseen, validate=validate)
+
+
+def phantom_known(_: Path, unseen: int, *, validate: bool = False, work: Path) -> Task:
+    """Returns the task on phantoms of another scanner, and structures that the model knows."""
+    folder = work / "phantom-known"
+    return _phantoms(folder, KNOWN_TO_MODEL, unseen, validate=validate)
+
+
+def _phantoms(folder: Path, structures: tuple[str, ...], unseen: int, *, validate: bool) -> Task:
+    from fseft.phantom import PhantomSet, write_phantoms
+
     if not folder.is_dir():
-        phantoms = PhantomSet("phantom", "ct", LEFT_OUT, cases=30, seed=7)
+        phantoms = PhantomSet(folder.name, "ct", structures, cases=30, seed=7)
         write_phantoms(folder, phantoms, test_cases=2 * unseen, shift=1.0)
     scans = sorted((folder / "imagesTs").iterdir())
     chosen = scans[:unseen] if validate else scans[unseen : 2 * unseen]
     pool = tuple(path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").iterdir())
-    return Task("phantom (CT)", folder, pool, tuple(chosen), folder / "labelsTs", "", validate)
+    name, labels = f"{folder.name} (CT)", folder / "labelsTs"
+    return Task(name, folder, pool, tuple(chosen), labels, "", validate)
 
 
-def torso(data: Path, unseen: int, *, validate: bool = False, work: Path) -> Task:
-    """Returns the task on deformed copies of the torso CT, with twelve organs."""
+def torso(
+    data: Path, unseen: int, *, validate: bool = False, work: Path, structures: str = ""
+) -> Task:
+    """Returns the task on deformed copies of the torso CT, with twelve organs by default."""
     folder = work / "torso"
     if not folder.is_dir():
         write_torsos(data / "torso_ct", folder, cases=10 + 2 * unseen)
@@ -260,7 +277,15 @@ def torso(data: Path, unseen: int, *, validate: bool = False, work: Path) -> Tas
     names = [path.name.removesuffix("_0000.nii.gz") for path in scans]
     chosen = scans[10 : 10 + unseen] if validate else scans[10 + unseen :]
     labels = folder / "labelsTr"
-    return Task("torso (CT)", folder, tuple(names[:10]), tuple(chosen), labels, "", validate)
+    name = f"torso{'-known' if structures else ''} (CT)"
+    pool = tuple(names[:10])
+    return Task(name, folder, pool, tuple(chosen), labels, structures, validate)
+
+
+def torso_known(data: Path, unseen: int, *, validate: bool = False, work: Path) -> Task:
+    """Returns the task on the torso CT with the organs that the model knows."""
+    structures = ",".join(KNOWN_TO_MODEL)
+    return torso(data, unseen, validate=validate, work=work, structures=structures)
 
 
 def write_torsos(source: Path, folder: Path, cases: int) -> None:
@@ -300,7 +325,12 @@ def write_torsos(source: Path, folder: Path, cases: int) -> None:
     (folder / "dataset.json").write_text(json.dumps({**content, "numTraining": cases}))
 
 
-MAKE_TASK = (*TASKS, "torso", "phantom")
+SYNTHETIC = {
+    "torso": torso,
+    "torso-known": torso_known,
+    "phantom": phantom,
+    "phantom-known": phantom_known,
+}
 
 
 def make_task(name: str, options: argparse.Namespace) -> Task:
@@ -308,18 +338,17 @@ def make_task(name: str, options: argparse.Namespace) -> Task:
     data, unseen, validate = Path(os.environ["FSEFT_REAL_DATA"]), options.unseen, options.validate
     if name in TASKS:
         return TASKS[name](data, unseen, validate=validate)
-    make = {"torso": torso, "phantom": phantom}[name]
-    return make(data, unseen, validate=validate, work=options.work)
+    return SYNTHETIC[name](data, unseen, validate=validate, work=options.work)
 
 
-def parse_options() -> argparse.Namespace:
-    """Returns the options of the command line."""
+def parse_options(description: str, data: Sequence[str], rows: Sequence[str]) -> argparse.Namespace:
+    """Returns the options of the command line; with default tasks and rows."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--data", default=",".join(MAKE_TASK))
-    add("--rows", default=",".join([*ROWS, UNET]), help="methods, each with settings")
+    add("--data", default=",".join(data), help=f"of {', '.join((*TASKS, *SYNTHETIC))}")
+    add("--rows", default=",".join(rows), help="methods, each with settings")
     add("--k", default="5")
     add("--seeds", default="0")
     add("--minutes", default="1", help="CPU minutes of each training")
@@ -332,11 +361,11 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> None:
     """Prints the table; the process of a trial prints nothing."""
-    options = parse_options()
+    options = parse_options(__doc__ or "", (*TASKS, "torso", "phantom"), (*ROWS, UNET))
     if options.trial:
         name, row, k, seed, minutes = options.trial
         task = make_task(name, options)
-        Trial(task, row, int(k), int(seed), float(minutes), options.work).run()
+        Trial(name, task, row, int(k), int(seed), float(minutes), options.work).run()
         return
     print("| data | k | CPU min | row | seeds | Dice |\n|---|---|---|---|---|---|", flush=True)
     for name in options.data.split(","):
@@ -344,15 +373,20 @@ def main() -> None:
         for k in map(int, options.k.split(",")):
             for minutes in map(float, options.minutes.split(",")):
                 for row in options.rows.split(","):
-                    print(_line(task, row, k, minutes, options), flush=True)
+                    seeds = map(int, options.seeds.split(","))
+                    trials = [
+                        Trial(name, task, row, k, seed, minutes, options.work) for seed in seeds
+                    ]
+                    print(_line(trials), flush=True)
 
 
-def _line(task: Task, row: str, k: int, minutes: float, options: argparse.Namespace) -> str:
-    seeds = [int(seed) for seed in options.seeds.split(",")]
-    dice = [Trial(task, row, k, seed, minutes, options.work).dice() for seed in seeds]
+def _line(trials: list[Trial]) -> str:
+    """Returns the line of trials that differ in their seed."""
+    trial, dice = trials[0], [trial.dice() for trial in trials]
     deviation = f" ± {statistics.stdev(dice):.3f}" if len(dice) > 1 else ""
     score = f"{statistics.mean(dice):.3f}{deviation}"
-    return f"| {task.name} | {k} | {minutes:g} | {row} | {len(seeds)} | {score} |"
+    cells = (trial.task.name, trial.k, f"{trial.minutes:g}", trial.row, len(dice), score)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,102 @@
+"""The Dice of `--method auto` against the best fixed method, and against the untrained model.
+
+    FSEFT_REAL_DATA=... python benchmarks/auto_regret.py [--data hippocampus,torso-known]
+        [--rows full,lora] [--k 1,5] [--seeds 0] [--minutes 1] [--validate]
+
+A task is a dataset with a number of training cases and a seed; all trainings have the same CPU
+time. The regret is the Dice of the best of the fixed methods minus that of `auto`, the harm is the
+Dice of `zero-shot` minus that of `auto`, where the model knows all structures. The trainings are
+those of benchmarks/few_shot.py, which stores and resumes them.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from functools import cached_property
+
+from few_shot import Trial, make_task, parse_options
+
+AUTO, UNTRAINED = "auto", "zero-shot"
+FIXED = ("full", "lora")
+FIXED_IF_KNOWN = ("linear-probe", "spatial-adapter", UNTRAINED)
+"""Further fixed methods, for structures that the model knows."""
+DATA = ("hippocampus", "headneck", "phantom", "torso", "phantom-known", "torso-known")
+KNOWN = ("phantom-known", "torso-known")
+GOAL_REGRET, GOAL_HARM = 0.01, 0.005
+"""Dice that `auto` may lose on average, and to the untrained model on a task."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Dice of `auto` and of the fixed methods on a task."""
+
+    auto: Trial
+    fixed: tuple[Trial, ...]
+
+    @cached_property
+    def best(self) -> Trial:
+        """The fixed method with the highest Dice."""
+        return max(self.fixed, key=Trial.dice)
+
+    @property
+    def regret(self) -> float:
+        """Dice of the best fixed method minus that of `auto`."""
+        return self.best.dice() - self.auto.dice()
+
+    @property
+    def harm(self) -> float | None:
+        """Dice of the untrained model minus that of `auto`, if it knows the structures."""
+        untrained = [trial.dice() for trial in self.fixed if trial.row == UNTRAINED]
+        return untrained[0] - self.auto.dice() if untrained else None
+
+    def line(self) -> str:
+        """Returns the line of the table."""
+        harm = "" if self.harm is None else f"{self.harm:+.3f}"
+        cells = (
+            self.auto.task.name,
+            self.auto.k,
+            self.auto.seed,
+            f"{self.auto.minutes:g}",
+            f"{self.auto.dice():.3f}",
+            f"{self.best.dice():.3f} ({self.best.row})",
+            f"{self.regret:+.3f}",
+            harm,
+        )
+        return f"| {' | '.join(map(str, cells))} |"
+
+
+def summary(comparisons: list[Comparison]) -> str:
+    """Returns the mean regret, and the fraction of the tasks without harm."""
+    regret = statistics.mean(comparison.regret for comparison in comparisons)
+    harms = [comparison.harm for comparison in comparisons if comparison.harm is not None]
+    text = f"mean regret {regret:+.3f} over {len(comparisons)} tasks (goal: at most {GOAL_REGRET})"
+    if not harms:
+        return text
+    harmless = sum(harm <= GOAL_HARM for harm in harms)
+    return f"{text}; at most {GOAL_HARM} below zero-shot on {harmless} of {len(harms)} tasks"
+
+
+def main() -> None:
+    """Prints the table and the summary."""
+    options = parse_options(__doc__ or "", DATA, FIXED)
+    print("| data | k | seed | CPU min | auto | best fixed | regret | harm |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    comparisons = []
+    for name in options.data.split(","):
+        task = make_task(name, options)
+        rows = [*options.rows.split(","), *(FIXED_IF_KNOWN if name in KNOWN else ())]
+        for k in map(int, options.k.split(",")):
+            for minutes in map(float, options.minutes.split(",")):
+                for seed in map(int, options.seeds.split(",")):
+                    auto, *fixed = (
+                        Trial(name, task, row, k, seed, minutes, options.work)
+                        for row in (AUTO, *rows)
+                    )
+                    comparisons.append(Comparison(auto, tuple(fixed)))
+                    print(comparisons[-1].line(), flush=True)
+    print(f"\n{summary(comparisons)}")
+
+
+if __name__ == "__main__":
+    main()
