@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fseft.anatomy.terminology import structure_colours, term_of
+from fseft.anatomy.terminology import structure_colours
 from fseft.builtin.formats.shared import dicom_source
 from fseft.plugin import FormatSpec
 
@@ -63,7 +63,7 @@ def _series(segmentation: Segmentation) -> dict[str, Any]:
     return {
         "series_instance_uid": generate_uid(),
         "series_number": dicom_source.SERIES_NUMBERS["SEG"],
-        "series_description": dicom_source.label_text(f"fseft: {segmentation.algorithm}"),
+        "series_description": dicom_source.series_description(segmentation),
         "sop_instance_uid": generate_uid(),
         "instance_number": 1,
         "manufacturer": dicom_source.MANUFACTURER,
@@ -78,8 +78,7 @@ def _series(segmentation: Segmentation) -> dict[str, Any]:
 def _segments(segmentation: Segmentation) -> list[Any]:
     """Returns the description of each structure."""
     names = list(segmentation.structures)
-    terms = {name: term_of(name) for name in names}
-    dicom_source.warn_private([name for name in names if terms[name].kind.is_private])
+    terms = dicom_source.terms_of(names)
     colours, algorithm = structure_colours(names), _algorithm(segmentation)
     return [
         _segment(number, name, terms[name], colours[name], algorithm)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from fseft.anatomy.terminology import structure_colours, term_of
+from fseft.anatomy.terminology import structure_colours
 from fseft.builtin.formats.shared import dicom_source
 from fseft.plugin import FormatSpec
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from fseft.anatomy.terminology import Code
+    from fseft.anatomy.terminology import Code, Term
+    from fseft.volume.geometry import Array
     from fseft.volume.segmentation import Segmentation
 
 SPEC = FormatSpec(
@@ -50,18 +51,16 @@ def write(segmentation: Segmentation, path: Path) -> None:
         FseftError: The series has changed or is gone.
     """
     slices = dicom_source.source_slices(segmentation)
-    names = list(segmentation.structures)
-    private = [name for name in names if term_of(name).kind.is_private]
-    dicom_source.warn_private(private)
+    terms = dicom_source.terms_of(segmentation.structures)
     dataset = _structure_set(segmentation, slices)
     dataset.ReferencedFrameOfReferenceSequence = [_reference(slices)]
     dataset.StructureSetROISequence = []
     dataset.ROIContourSequence = []
     dataset.RTROIObservationsSequence = []
-    colours = structure_colours(names)
-    for number, name in enumerate(names, start=1):
+    colours = structure_colours(terms)
+    for number, (name, term) in enumerate(terms.items(), start=1):
         dataset.StructureSetROISequence.append(_region(number, name, slices[0]))
-        contours = list(_contours(segmentation, name, slices))
+        contours = list(_contours(segmentation.mask(name), slices))
         dataset.ROIContourSequence.append(
             _item(
                 ROIDisplayColor=list(colours[name]),
@@ -69,7 +68,7 @@ def write(segmentation: Segmentation, path: Path) -> None:
                 **({"ContourSequence": contours} if contours else {}),
             )
         )
-        dataset.RTROIObservationsSequence.append(_observation(number, name))
+        dataset.RTROIObservationsSequence.append(_observation(number, term))
     dataset.save_as(path, enforce_file_format=True)
 
 
@@ -89,7 +88,7 @@ def _structure_set(segmentation: Segmentation, slices: list[Any]) -> Any:
         SoftwareVersions=segmentation.version,
         SeriesInstanceUID=generate_uid(),
         SeriesNumber=dicom_source.SERIES_NUMBERS["RTSTRUCT"],
-        SeriesDescription=dicom_source.label_text(f"fseft: {segmentation.algorithm}"),
+        SeriesDescription=dicom_source.series_description(segmentation),
         OperatorsName="",
         InstanceNumber=1,
         FrameOfReferenceUID=slices[0].FrameOfReferenceUID,
@@ -138,8 +137,7 @@ def _region(number: int, name: str, source: Any) -> Any:
     )
 
 
-def _observation(number: int, name: str) -> Any:
-    term = term_of(name)
+def _observation(number: int, term: Term) -> Any:
     kind = _coded(term.kind)
     if term.side:
         kind.SegmentedPropertyTypeModifierCodeSequence = [_coded(term.side)]
@@ -152,23 +150,36 @@ def _observation(number: int, name: str) -> Any:
     )
 
 
-def _contours(segmentation: Segmentation, name: str, slices: list[Any]) -> Iterator[Any]:
-    """Yields the contours of a structure, slice by slice."""
+def _contours(mask: Array, slices: list[Any]) -> Iterator[Any]:
+    """Yields the contours of a mask, each in the plane of its slice."""
     import numpy as np
 
     from fseft.builtin.formats.shared.contours import slice_polygons
 
-    mask = segmentation.mask(name)
     for index in np.flatnonzero(mask.any(axis=(1, 2))).tolist():
         for polygon in slice_polygons(mask[index]):
-            points = np.column_stack([np.full(len(polygon), index), polygon, np.ones(len(polygon))])
-            positions = (points @ segmentation.geometry.affine.T)[:, :3]
+            positions = _positions_mm(polygon, slices[index])
             yield _item(
                 ContourGeometricType="CLOSED_PLANAR",
                 NumberOfContourPoints=len(positions),
                 ContourData=[f"{value:.4f}" for value in positions.ravel()],
                 ContourImageSequence=[_image(slices[index])],
             )
+
+
+def _positions_mm(polygon: Array, source: Any) -> Array:
+    """Returns points (n, 2), in rows and columns of a slice, as (n, 3) LPS mm.
+
+    Positions of slices are often rounded: those of a regular grid would not be in their planes.
+    """
+    import numpy as np
+
+    along_row, along_column = np.reshape(source.ImageOrientationPatient, (2, 3)).astype(float)
+    row_gap, column_gap = map(float, source.PixelSpacing)
+    first = np.array(source.ImagePositionPatient, float)
+    steps = np.stack([along_column * row_gap, along_row * column_gap])
+    positions: Array = first + polygon @ steps
+    return positions
 
 
 def _coded(code: Code) -> Any:

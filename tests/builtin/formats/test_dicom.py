@@ -152,6 +152,33 @@ def test_a_contour_may_be_longer_than_64_kilobytes(tmp_path):
     np.testing.assert_array_equal(mask, labels > 0)
 
 
+def test_contours_are_in_the_planes_of_slices_whose_positions_are_rounded(series, tmp_path):
+    copy, shifts = shutil.copytree(series, tmp_path / "ct"), {}
+    for number, file in enumerate(sorted(copy.iterdir())):
+        item = pydicom.dcmread(file)
+        shift = [0.04 * (-1) ** number, 0, 0.03 * (-1) ** (number // 2)]
+        item.ImagePositionPatient = [
+            float(value) + step
+            for value, step in zip(item.ImagePositionPatient, shift, strict=True)
+        ]
+        item.save_as(file)
+        shifts[item.SOPInstanceUID] = item
+    write_rtstruct(segmentation_of(copy), tmp_path / "x.dcm")
+    count = 0
+    for region in pydicom.dcmread(tmp_path / "x.dcm").ROIContourSequence:
+        for contour in region.get("ContourSequence", []):
+            source = shifts[contour.ContourImageSequence[0].ReferencedSOPInstanceUID]
+            points = np.reshape(np.array(contour.ContourData, float), (-1, 3))
+            offset = points - np.array(source.ImagePositionPatient, float)
+            axes = np.reshape(np.array(source.ImageOrientationPatient, float), (2, 3))
+            pixels = offset @ axes.T / np.array(source.PixelSpacing, float)[::-1]
+            np.testing.assert_allclose(offset @ np.cross(*axes), 0, atol=1e-3)
+            halves = 2 * pixels  # a contour runs between centres of pixels
+            np.testing.assert_allclose(halves, np.rint(halves), atol=1e-2)
+            count += 1
+    assert count > 3
+
+
 @given(arrays(bool, (7, 8)))
 def test_polygons_with_holes_and_islands_keep_every_pixel(mask):
     from skimage.draw import polygon
@@ -185,6 +212,43 @@ def test_missing_identifiers_are_generated_alike_for_all_formats(tmp_path, caplo
     assert "has no SeriesInstanceUID, StudyInstanceUID" in caplog.text
     seg, rtstruct = (pydicom.dcmread(tmp_path / name) for name in ("a.dcm", "b.dcm"))
     assert seg.StudyInstanceUID == rtstruct.StudyInstanceUID != ""
+
+
+def write_bare_series(folder, *, seed):
+    """A series without preamble, file meta information and identifiers, as some exports write."""
+    write_series(folder)
+    for number, file in enumerate(sorted(folder.iterdir())):
+        item = pydicom.dcmread(file)
+        item.PixelData = np.full((8, 10), seed + number, "<i2").tobytes()
+        for attribute in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+            delattr(item, attribute)
+        del item.SOPInstanceUID
+        file.unlink()
+        pydicom.dcmwrite(file, pydicom.Dataset(item), implicit_vr=True, little_endian=True)
+    return folder
+
+
+def test_series_without_preamble_and_identifiers_are_kept_apart(tmp_path):
+    """Two patients never share identifiers, and the same files have the same in any folder."""
+    series = {name: write_bare_series(tmp_path / name, seed=seed) for seed, name in enumerate("ab")}
+    series["copy"] = shutil.copytree(series["a"], tmp_path / "copy")
+    found = {}
+    for name, folder in series.items():
+        assert b"DICM" not in next(folder.iterdir()).read_bytes()[:132]
+        for write in (write_seg, write_rtstruct):
+            write(segmentation_of(folder), tmp_path / f"{name}.dcm")
+            item = pydicom.dcmread(tmp_path / f"{name}.dcm")
+            found.setdefault(name, set()).add((item.StudyInstanceUID, item.FrameOfReferenceUID))
+    assert [len(identifiers) for identifiers in found.values()] == [1, 1, 1]
+    assert found["a"] == found["copy"]
+    assert not {uid for pair in found["a"] for uid in pair} & {
+        uid for pair in found["b"] for uid in pair
+    }
+    references = pydicom.dcmread(tmp_path / "a.dcm").ReferencedFrameOfReferenceSequence[0]
+    images = references.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0]
+    classes = {item.ReferencedSOPClassUID for item in images.ContourImageSequence}
+    assert classes == {pydicom.uid.CTImageStorage}
+    assert len({item.ReferencedSOPInstanceUID for item in images.ContourImageSequence}) == 6
 
 
 @pytest.mark.real
