@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from fseft import dataset_json
 from fseft.dataset_json import DeclaredLabels, with_rules
 from fseft.errors import FseftError
-from fseft.inference.index import INDEX, adapter_hashes, is_described, read_index
+from fseft.inference.index import (
+    INDEX,
+    adapter_hashes,
+    is_described,
+    label_map,
+    owned_files,
+    read_index,
+)
 from fseft.planning.label_presence import check_missing_label, listed_structures
 from fseft.schemas import FULLY_ANNOTATED
 from fseft.volume.image_files import IMAGE_SUFFIXES, case_name, is_image
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from fseft.schemas import Annotation, MissingLabel, Predictions
+    from fseft.schemas import Annotation, MissingLabel, PredictedCase, Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -215,12 +222,13 @@ def _with_index(matched: MatchedCases, index: Predictions) -> MatchedCases:
     adapter_groups: set[tuple[str, ...]] = set()
     adapters: dict[str, str] = {}
     for case, (prediction, _) in matched.cases.items():
-        entry = index.cases.get(case_name(prediction))
+        name = case_name(prediction)
+        entry = index.cases.get(name)
         if entry is None:
             continue
         if entry.seen:
             training_cases.append(case)
-        if not is_described(entry, prediction):
+        if not _is_predicted(name, entry, prediction):
             logger.warning(
                 "%s: has changed since its prediction: the adapter is unknown", prediction
             )
@@ -235,6 +243,13 @@ def _with_index(matched: MatchedCases, index: Predictions) -> MatchedCases:
         adapters=adapters,
         mixed_adapters=len(adapter_groups) > 1,
     )
+
+
+def _is_predicted(name: str, entry: PredictedCase, file: Path) -> bool:
+    """Returns whether the prediction has written a file; only label maps have a digest."""
+    if file.name == label_map(name):
+        return is_described(entry, file)
+    return file.name in owned_files(name, entry)
 
 
 def _folder_of(path: Path) -> Path:
@@ -267,10 +282,15 @@ def _label_files(path: Path) -> dict[str, Path]:
             "does not exist", file=path, hint="Give a label file or a folder of label files."
         )
     files: dict[str, Path] = {}
+    index = read_index(path / INDEX)
+    predicted = index.cases if index else {}
     for file in sorted(path.iterdir()):
         if file.name.startswith(".") or not file.is_file() or not is_image(file):
             continue
         case = case_name(file)
+        owned = owned_files(case, predicted[case]) if case in predicted else ()
+        if case in files and {file.name, files[case].name} <= set(owned):
+            continue  # one segmentation in two formats
         if case in files:
             message = f"is a second file of its case, after {files[case].name}"
             raise FseftError(message, case=case, file=file, hint="Keep only one of them.")

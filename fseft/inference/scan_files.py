@@ -7,7 +7,13 @@ import re
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
-from fseft.volume.image_files import SUPPORTED, case_name, is_image, is_unread_image
+from fseft.volume.image_files import (
+    SUPPORTED,
+    case_name,
+    is_image,
+    is_segmentation,
+    is_unread_image,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +76,9 @@ def _expand(path: Path) -> list[Path]:
     if not path.is_dir() or is_image(path):
         return [path]
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    images = [entry for entry in entries if is_image(entry)]
-    skipped = [entry.name for entry in entries if is_unread_image(entry)]
+    images = [entry for entry in entries if is_image(entry) and not is_segmentation(entry)]
+    others = [entry for entry in entries if is_unread_image(entry) or is_segmentation(entry)]
+    skipped = [entry.name for entry in others]
     if images and skipped:
         logger.warning("%s: skipped %s, which are not read as scans", path, ", ".join(skipped))
     return images

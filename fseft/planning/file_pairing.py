@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
-from fseft.volume.image_files import SUPPORTED, case_name, is_image, is_unread_image
+from fseft.volume.image_files import (
+    SUPPORTED,
+    case_name,
+    file_stem,
+    is_image,
+    is_unread_image,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +112,7 @@ def _image_files(folder: Path) -> Iterator[Path]:
 def _words(relative: Path) -> list[str]:
     """Returns the words of a path in lower case; `label01` is two words, `t1` is one."""
     words = []
-    for part in (*relative.parent.parts, case_name(relative)):
+    for part in (*relative.parent.parts, file_stem(relative)):
         for word in re.findall(r"[^\W_]+", part.lower()):
             stem = word.rstrip("0123456789")
             words += [stem, word[len(stem) :]] if _is_generic(stem) and stem != word else [word]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path, PurePath
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+_SEGMENTATION = ".seg.nrrd"  # of 3D Slicer
 SUPPORTED = f"Supported are {', '.join(IMAGE_SUFFIXES)} and folders with one DICOM series."
 
 _UNREAD_SUFFIXES = frozenset(
@@ -28,8 +29,21 @@ def suffix_of(path: PurePath) -> str:
     return next((suffix for suffix in IMAGE_SUFFIXES if name.endswith(suffix)), "")
 
 
-def case_name(path: PurePath) -> str:
+def file_stem(path: PurePath) -> str:
     """Returns the file name without its image suffix.
+
+    Names are composed (NFC), so that `é` is the same in files of all operating systems.
+    """
+    return unicodedata.normalize("NFC", path.name[: len(path.name) - len(suffix_of(path))])
+
+
+def is_segmentation(path: PurePath) -> bool:
+    """Returns whether the name is that of a segmentation of 3D Slicer, `<case>.seg.nrrd`."""
+    return path.name.lower().endswith(_SEGMENTATION)
+
+
+def case_name(path: PurePath) -> str:
+    """Returns the file name without its image suffix, and without the `.seg` of segmentations.
 
     Names are composed (NFC), so that `é` is the same in files of all operating systems.
 
@@ -37,9 +51,10 @@ def case_name(path: PurePath) -> str:
         >>> from pathlib import Path
         >>> case_name(Path("case_0000.nii.gz"))
         'case_0000'
+        >>> case_name(Path("case.seg.nrrd"))
+        'case'
     """
-    name = path.name[: len(path.name) - len(suffix_of(path))]
-    return unicodedata.normalize("NFC", name)
+    return file_stem(path)[: -len(".seg")] if is_segmentation(path) else file_stem(path)
 
 
 def is_image(path: Path) -> bool:

@@ -55,6 +55,43 @@ def score(sides, **options):
     return evaluate(match_files(*sides), **options)
 
 
+def test_every_format_of_a_prediction_that_can_be_read_meets_its_reference(sides):
+    """One case in two formats is scored once; DICOM files are not read."""
+    label_map = labels(v1=1)
+    write(sides[1], a=label_map, b=label_map, c=label_map)
+    write(sides[0], a=label_map, b=label_map)
+    write(sides[0], ".seg.nrrd", b=label_map, c=label_map)
+    (sides[0] / "c.seg.dcm").touch()
+    (sides[0] / "c.rtstruct.dcm").touch()
+    cases = {
+        "a": PredictedCase(key="1", adapter="x", sha256=file_digest(sides[0] / "a.nii.gz")),
+        "b": PredictedCase(
+            key="2",
+            adapter="x",
+            sha256=file_digest(sides[0] / "b.nii.gz"),
+            files=("b.nii.gz", "b.seg.nrrd"),
+        ),
+        "c": PredictedCase(
+            key="3", adapter="x", seen=True, files=("c.seg.nrrd", "c.seg.dcm", "c.rtstruct.dcm")
+        ),
+    }
+    index = Predictions(labels={"liver": 1}, adapters={"x": "run"}, cases=cases)
+    write_document(sides[0] / "predictions.json", index)
+    matched = match_files(*sides)
+    found = {case: prediction.name for case, (prediction, _) in matched.cases.items()}
+    assert found == {"a": "a.nii.gz", "b": "b.nii.gz", "c": "c.seg.nrrd"}
+    assert (matched.training_cases, matched.adapters) == (("c",), {"x": "run"})
+    assert (matched.without_label, matched.without_prediction) == ((), ())
+
+
+def test_a_segmentation_of_slicer_that_was_not_predicted_is_a_second_file(sides):
+    write(sides[0], a=labels(v1=1))
+    write(sides[0], ".seg.nrrd", a=labels(v1=1))
+    write(sides[1], ".seg.nrrd", a=labels(v1=1))
+    with pytest.raises(FseftError, match=r"case a, .*second file of its case"):
+        match_files(*sides)
+
+
 # ---- scores
 
 

@@ -16,6 +16,10 @@ LAYOUTS = {
         ("A.nii.gz", "A_seg.nii.gz", "B.nii", "B-label.nii"),
         {"A": (["A.nii.gz"], "A_seg.nii.gz"), "B": (["B.nii"], "B-label.nii")},
     ),
+    "segmentations of Slicer": (
+        ("a.nrrd", "a.seg.nrrd"),
+        {"a": (["a.nrrd"], "a.seg.nrrd")},
+    ),
     "a numbered prefix": (
         ("img01.nii.gz", "label01.nii.gz"),
         {"img01": (["img01.nii.gz"], "label01.nii.gz")},
