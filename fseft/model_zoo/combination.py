@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -22,19 +22,24 @@ from fseft.model_zoo.adapter_file import (
     load_adapter_backbone,
     load_adapter_onto,
     read_tensors,
+    versions,
 )
 from fseft.model_zoo.tensor_checks import require_finite
 from fseft.registry import registry
+from fseft.schemas import ScanRange
 from fseft.training_config import TrainingConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor
 
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.schemas import Manifest, PartMode
+    from fseft.schemas.base import Range
+
+T = TypeVar("T")
 
 LORA, FULL = "fseft:lora", "fseft:full"
 _SAME = (
@@ -42,6 +47,8 @@ _SAME = (
     "writing_order",
 )
 """Fields of the manifest in which adapters that are combined must agree."""
+_OF_ONE_TRAINING = ("selection", "strength", "soup", "cross_validation")
+"""Fields of the manifest with choices and scores of one training, which hold for no combination."""
 
 
 @dataclass(frozen=True)
@@ -272,17 +279,56 @@ def _described(
     method: ConfiguredMethod,
     error: float = 0.0,
 ) -> Combination:
-    """Returns the tensors of a network, with a manifest that names all training cases."""
+    """Returns the tensors of a network, with a manifest of what is true of all adapters."""
     manifests = [adapter.manifest for adapter in adapters]
-    support = dict.fromkeys(case for item in manifests for case in item.support)
-    images = dict.fromkeys(image for item in manifests for image in item.support_images)
+    provenance = registry().provenance("method", method.name)
     update = {
-        "method": registry().provenance("method", method.name),
+        "method": provenance,
         "config": method.config.model_dump(mode="json"),
         **method.part_modes,
-        "support": tuple(support),
-        "support_images": tuple(images),
+        **_training_data(manifests),
+        "seed": _common([item.seed for item in manifests]),
         "mirror": all(item.mirror for item in manifests),
         "trained_parameters": sum(p.numel() for _, p in network.trainable_parameters()),
+        "versions": versions(),
+        "plugins": _distinct([(provenance,), *(item.plugins for item in manifests)]),
+        **dict.fromkeys(_OF_ONE_TRAINING),
     }
     return Combination(network.state_dict(), manifests[0].model_copy(update=update), error)
+
+
+def _training_data(manifests: Sequence[Manifest]) -> dict[str, Any]:
+    """Returns the fields on the training cases, of all adapters together."""
+    cases = _distinct([[(item.dataset, name) for name in item.support] for item in manifests])
+    return {
+        "support": tuple(dict.fromkeys(name for _, name in cases)),
+        "support_images": _distinct([item.support_images for item in manifests]),
+        "dataset": ", ".join(_distinct([[item.dataset] for item in manifests])),
+        "k": len(cases),
+        "scans": _joined_range([item.scans for item in manifests]),
+    }
+
+
+def _distinct(groups: Iterable[Iterable[T]]) -> tuple[T, ...]:
+    """Returns the items of all groups, each once, in order."""
+    return tuple(dict.fromkeys(item for group in groups for item in group))
+
+
+def _common(values: Sequence[T]) -> T | None:
+    """Returns the value that all have; None if they differ."""
+    first, *others = values
+    return first if all(value == first for value in others) else None
+
+
+def _joined_range(ranges: Sequence[ScanRange | None]) -> ScanRange | None:
+    """Returns the range of the training scans of all; None if that of one is not known."""
+    known = [item for item in ranges if item is not None]
+    if len(known) < len(ranges):
+        return None
+    spacings, extents = zip(*((item.spacing_mm, item.extent_mm) for item in known), strict=True)
+    return ScanRange(spacing_mm=_hull(spacings), extent_mm=_hull(extents))
+
+
+def _hull(ranges: Sequence[Range]) -> Range:
+    lows, highs = zip(*ranges, strict=True)
+    return min(lows), max(highs)

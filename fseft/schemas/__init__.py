@@ -280,7 +280,9 @@ class Manifest(Document):
     k: int | None = Field(
         default=None, description="number of training cases; None in earlier versions"
     )
-    seed: int | None = Field(default=None, description="seed of the run; None in earlier versions")
+    seed: int | None = Field(
+        default=None, description="seed of the run; None for several, and in earlier versions"
+    )
     init_seed: int = Field(description="seed of the initial weights, derived from that of the run")
     mirror: bool = Field(default=False, description="whether it was trained with mirrored images")
     trained_parameters: int

@@ -8,9 +8,24 @@ from safetensors.torch import load_file
 
 from fseft import api
 from fseft.errors import FseftError
-from fseft.model_zoo.adapter_file import read_manifest, read_tensors, write_adapter
-from fseft.model_zoo.combination import factorise
+from fseft.model_zoo.adapter_file import (
+    change_manifest,
+    read_manifest,
+    read_tensors,
+    write_adapter,
+)
+from fseft.model_zoo.combination import _SAME, factorise
 from fseft.model_zoo.tensor_checks import require_finite
+from fseft.schemas import (
+    CrossValidation,
+    ExpectedDice,
+    Manifest,
+    Provenance,
+    ScanRange,
+    Selection,
+    Soup,
+    Strength,
+)
 from tests.sample_data import adapt, load_adapter
 
 
@@ -58,6 +73,38 @@ def test_a_combination_is_the_weighted_mean_of_merged_weights(
     assert combined.manifest.method.name.endswith(expected)
     support = {name for path in (first, second) for name in read_manifest(path).support}
     assert set(combined.manifest.support) == support
+
+
+def test_the_manifest_holds_what_is_true_of_all_adapters(adapters, workspace, tmp_path):
+    first, second = adapters("lora", 0, 1)
+    choices = {
+        "selection": Selection(key="k", method="lora", reason="best"),
+        "strength": Strength(value=0.5, dice={"0.5": 0.9}),
+        "soup": Soup(chosen="average", dice={}, members=()),
+        "cross_validation": CrossValidation(
+            folds=(), dice={}, expected={}, mean=ExpectedDice(mean=0.9, low=0.8, high=1, cases=2)
+        ),
+    }
+    near = ScanRange(spacing_mm=(1, 2), extent_mm=(100, 200))
+    far = ScanRange(spacing_mm=(0.5, 1), extent_mm=(150, 400))
+    extra = Provenance(name="focal", distribution="other", version="2")
+    change_manifest(first, dataset="hospital", support=("a", "b"), scans=near, **choices)
+    change_manifest(second, support=("a",), scans=far, plugins=(extra,), seed=7)
+    written = {*choices, "support", "scans", "dataset", "k", "seed", "plugins", "mirror"}
+    combined, _ = api.combine_adapters([first, second], tmp_path / "c", workspace=workspace)
+    found = combined.manifest
+    assert {name: getattr(found, name) for name in choices} == dict.fromkeys(choices)
+    assert (found.dataset, found.support, found.k) == ("hospital, blobs", ("a", "b"), 3)
+    assert found.scans == ScanRange(spacing_mm=(0.5, 2), extent_mm=(100, 400))
+    assert found.seed is None
+    assert extra in found.plugins
+    assert found.method in found.plugins
+    scaled = api.scale_adapter(first, tmp_path / "s", strength=0.5, workspace=workspace).manifest
+    assert (scaled.seed, scaled.k, scaled.strength) == (0, 2, None)
+    # A field that is added to the manifest is the same in all, computed, or removed.
+    same = {*_SAME, "model", "init_seed", "licence", "schema_version", "versions"}
+    computed = {"method", "config", "decoder", "bottleneck", "support_images", "trained_parameters"}
+    assert set(Manifest.model_fields) - same - computed - written == set()
 
 
 def test_a_lower_rank_is_the_nearest_and_its_error_is_returned(adapters, workspace, tmp_path):
