@@ -72,14 +72,16 @@ class CaseSegmentation:
         """Returns a function that writes the probabilities, once it was passed all slabs."""
         path = self._stage(self.output.probability_map(self.scan.name, adapter))
         order = adapter.manifest.writing_channels
-        slabs: list[Logits] = []
+        scores = np.empty((adapter.num_channels, *prepared.geometry.shape), np.float32)
+        first = 0
 
         def receive(slab: Logits) -> None:
-            slabs.append(probabilities(slab, order))
-            rows = sum(part.shape[1] for part in slabs)
-            if rows < prepared.geometry.shape[0]:
+            nonlocal first
+            rows = slice(first, first + slab.shape[1])
+            scores[:, rows] = probabilities(slab, order)
+            first = rows.stop
+            if first < scores.shape[1]:
                 return
-            scores = np.concatenate(slabs, axis=1)
             restored = restore_probabilities(scores, prepared)
             restored = from_perpendicular(restored, self.geometry, labels=False)
             write_volume(path, restored, self.geometry, scan=self.scan.files[0])

@@ -262,14 +262,11 @@ class _WindowSums:
         region[-1] += weight
 
     def averages(self, rows: int) -> Iterator[Tensor]:
-        """Yields the averages of the first rows, in pieces of about `ROWS` rows, none `SMALL`."""
-        sums = self.sums[:, :, :rows]
-        size = sums[:, :, :, :, 0].numel()
-        by_rows = ceil(rows / ROWS)
-        by_size = size // (SMALL + 1)
-        pieces = max(1, min(by_rows, by_size))
-        for piece in sums.tensor_split(pieces, dim=2):
-            outputs, weights = piece[:, :-1], piece[:, -1:]
+        """Yields the averages of the first rows, in pieces."""
+        final = self.sums[:, :, :rows]
+        for piece in _pieces(final):
+            outputs = piece[:, :-1]
+            weights = piece[:, -1:]
             yield outputs / weights
 
     def advance(self, rows: int) -> None:
@@ -280,6 +277,16 @@ class _WindowSums:
             self.sums[:, :, begin - rows : end - rows] = self.sums[:, :, begin:end]
         self.sums[:, :, length - rows :] = 0
         self.first_row += rows
+
+
+def _pieces(values: Tensor) -> Sequence[Tensor]:
+    """Splits (1, F, rows, j, k) into views of about `ROWS` rows, none of them `SMALL`."""
+    rows = values.shape[2]
+    size = values[:, :, :, :, 0].numel()
+    by_rows = ceil(rows / ROWS)
+    by_size = size // (SMALL + 1)
+    pieces = max(1, min(by_rows, by_size))
+    return values.tensor_split(pieces, dim=2)
 
 
 def _merged_slabs(
@@ -294,6 +301,9 @@ def _merged_slabs(
     Yields:
         Slabs (1, F, rows, j, k) along the first axis, in order.
     """
+    if volume.shape[1:] == tuple(patch_size):  # one window, without a copy
+        yield from _pieces(predict(volume[None]))
+        return
     weight = gaussian_weights(patch_size)
     windows = _windows(volume.shape[1:], patch_size, overlap)
     merged: _WindowSums | None = None

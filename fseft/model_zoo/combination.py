@@ -16,7 +16,7 @@ import torch
 
 from fseft.errors import FseftError
 from fseft.experiment.settings import ConfiguredMethod
-from fseft.learn.adapters.adapter_layers import LowRank, full_rank
+from fseft.learn.adapters.adapter_layers import LowRank
 from fseft.model_zoo.adapter_file import (
     apply_method,
     load_adapter_backbone,
@@ -173,8 +173,7 @@ def _combine_lora(
     layers = [_deltas(_loaded(adapter)) for adapter in adapters]
     if rank is None:
         rank = sum(getattr(adapter.method.config, "rank", 0) for adapter in adapters)
-    first = layers[0].values()
-    limit = max(full_rank(item.b @ item.a) for item in first)
+    limit = max(min(len(item.b), item.a.shape[1]) for item in layers[0].values())
     method = _with_rank(adapters[0].method, min(rank, limit))
     target = _applied(adapters[0], method)
     tensors, error = _combined_deltas(_deltas(target), layers, weights)

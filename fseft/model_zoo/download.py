@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fseft.documents import read_json
@@ -64,12 +65,13 @@ def _download_path(checkpoint: CheckpointSpec, key: str) -> Path:
 
 
 def _remove(file: Path, checkpoint: CheckpointSpec) -> None:
-    """Removes a download."""
+    """Removes a download, and its folder if nothing else is in it."""
     file.unlink(missing_ok=True)
     for name, _ in checkpoint.companions:
         file.with_name(name).unlink(missing_ok=True)
-    if checkpoint.companions and file.parent.is_dir():
-        file.parent.rmdir()
+    if checkpoint.companions:
+        with suppress(OSError):
+            file.parent.rmdir()
 
 
 def _pull(model: PublicModel, file: Path, key: str, callbacks: Callbacks) -> ImportedModel:

@@ -12,7 +12,11 @@ from torch import nn
 
 from fseft.learn import sliding_window
 from fseft.learn.networks.heads import ParallelHeads, ResidualHead, SplitNetwork
-from fseft.learn.sliding_window import gaussian_weights, sliding_window_logits
+from fseft.learn.sliding_window import (
+    gaussian_weights,
+    sliding_window_logits,
+    sliding_window_slabs,
+)
 
 PATCH = (16, 16, 16)
 
@@ -37,6 +41,20 @@ def test_a_pointwise_network_is_reproduced_whatever_the_size(shape, overlap):
     logits = sliding_window_logits(Pointwise(), image, patch_size=PATCH, overlap=overlap)
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, np.concatenate([image, 1 - image**2]), atol=1e-5)
+
+
+def test_the_output_of_a_single_window_is_neither_weighted_nor_copied():
+    outputs = []
+
+    class Recorder(Pointwise):
+        def forward(self, x):
+            outputs.append(super().forward(x))
+            return outputs[-1]
+
+    slabs = [*sliding_window_slabs(Recorder(), an_image(PATCH), patch_size=PATCH)]
+    (output,) = outputs
+    np.testing.assert_array_equal(np.concatenate(slabs, axis=1), output[0].numpy())
+    assert all(np.shares_memory(slab, output.numpy()) for slab in slabs)
 
 
 def test_mirroring_does_not_change_a_pointwise_network():

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from fseft import api
 from fseft.anatomy.vocabulary import lookup, resolve_name
 from fseft.errors import FseftError
+from fseft.model_zoo.download import _download_path, _remove
 from fseft.testing import model_checks
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, write_volume
@@ -131,6 +132,19 @@ def test_a_changed_file_of_weights_is_refused_and_not_kept(hosted, store):
     with pytest.raises(FseftError, match="has the sha256"):
         api.pull_model("brainchop-18", store)
     assert list((model_cache() / "downloads").iterdir()) == []
+
+
+def test_a_file_of_somebody_else_among_the_downloads_stays(store):
+    checkpoint = SPECS[0].checkpoint
+    folder = _download_path(checkpoint, "brainchop-18").parent
+    other = folder / "notes.txt"
+    folder.mkdir(parents=True)
+    other.touch()
+    _remove(folder / checkpoint.file, checkpoint)
+    assert other.exists()
+    other.unlink()
+    _remove(folder / checkpoint.file, checkpoint)
+    assert not folder.exists()
 
 
 def test_a_file_without_its_weights_is_refused(hosted, store):
