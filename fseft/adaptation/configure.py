@@ -66,6 +66,7 @@ def configure(
     _check_structures(request, list(labels), matched)
     support = _training_cases(request, fingerprint)
     plan = _plan(request, workspace, fingerprint, support, labels)
+    _mention_cost_of_seeds(request, plan)
     cases = support.cases
     return AdaptConfig(
         request=_within_budget(request, plan),
@@ -161,24 +162,42 @@ def _few_steps(request: AdaptRequest, plan: Plan) -> list[str]:
     if not spec.trains or request.method.caches_features or "epochs" in training.model_fields_set:
         return []
     crops = training.crops_per_step or plan.crops_per_step
-    return warn_of_few_steps(plan, request.minutes or plan.minutes, crops)
+    minutes = request.minutes or plan.minutes
+    return warn_of_few_steps(plan, minutes and minutes / request.seeds, crops)
+
+
+def _mention_cost_of_seeds(request: AdaptRequest, plan: Plan) -> None:
+    """Logs that several trainings take longer than one, where no time budget is divided."""
+    if request.seeds > 1 and request.minutes is None and not _sets_epochs(request, plan):
+        logger.info(
+            "%d trainings, each as long as one; with minutes, they share the time", request.seeds
+        )
+
+
+def _sets_epochs(request: AdaptRequest, plan: Plan) -> bool:
+    """Returns whether the number of epochs follows from the default time budget of the plan."""
+    is_open = plan.minutes is not None and plan.options.minutes is None
+    training = request.method.training
+    return (
+        is_open and "epochs" not in training.model_fields_set and not request.method.caches_features
+    )
 
 
 def _within_budget(request: AdaptRequest, plan: Plan) -> AdaptRequest:
     """Applies the time budget of the plan, where neither minutes nor epochs are set.
 
-    A default budget becomes a number of epochs, with which a repeated run has the same result. It
-    does not limit steps on cached features, which cost little.
+    A default budget becomes a number of epochs, with which a repeated run has the same result;
+    several seeds share it. It does not limit steps on cached features, which cost little.
     """
     training = request.method.training
     if request.minutes or plan.minutes is None or "epochs" in training.model_fields_set:
         return request
     if plan.options.minutes is not None:
         return replace(request, minutes=plan.minutes)
-    if request.method.caches_features:
+    if not _sets_epochs(request, plan):
         return request
     steps = steps_in_time(plan, training.crops_per_step or plan.crops_per_step)
-    epochs = min(training.epochs, ceil(steps / request.k))
+    epochs = min(training.epochs, max(1, ceil(steps / (request.k * request.seeds))))
     shorter = training.model_copy(update={"epochs": epochs})
     return replace(request, method=replace(request.method, training=shorter))
 

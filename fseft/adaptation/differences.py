@@ -55,7 +55,7 @@ def _settings(run: Run, config: type[Config]) -> dict[str, Any]:
     """
     settings = config.upgrade(run.config)
     settings |= TrainingConfig().model_dump(mode="json")
-    settings |= {"minutes": None, "half": False}
+    settings |= {"minutes": None, "half": False, "seeds": 1}
     settings |= TrainingConfig.upgrade(run.recipe)
     if settings["early_stopping"]:  # the default of earlier versions
         settings["early_stopping"] = None

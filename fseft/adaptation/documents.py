@@ -21,6 +21,8 @@ def run_document(config: AdaptConfig) -> Run:
     request = config.request
     training = config.training.model_dump(mode="json")
     recipe = {**training, "minutes": request.minutes, "half": request.half}
+    if request.seeds > 1:
+        recipe["seeds"] = request.seeds
     return Run(
         dataset=config.plan.dataset,
         model=request.model.name,
@@ -107,6 +109,7 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         plugins=run.plugins,
         selection=run.selection,
         strength=run.strength,
+        soup=run.soup,
     )
 
 

@@ -64,6 +64,7 @@ class AdaptRequest:
         decisions: What the user left to the tool, with reasons.
         selection: How the method was chosen; None if the user chose it.
         init_seed: Seed of new weights; None for `seed`.
+        seeds: Number of trainings with different seeds, which share the time budget.
     """
 
     dataset: Dataset
@@ -88,6 +89,7 @@ class AdaptRequest:
     decisions: tuple[Decision, ...] = ()
     selection: Selection | None = None
     init_seed: int | None = None
+    seeds: int = 1
 
     @property
     def weights_seed(self) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.checkpoint_file import CheckpointFile
-from fseft.adaptation.differences import describe_differences
 from fseft.adaptation.documents import adapter_manifest, run_document
 from fseft.adaptation.feature_training import SOLVED
 from fseft.adaptation.outcome import (
@@ -17,6 +16,7 @@ from fseft.adaptation.outcome import (
     outcome_warnings,
     training_dice,
 )
+from fseft.adaptation.previous_run import CHECKPOINT, is_usable, previous_run, with_former_crops
 from fseft.adaptation.strength import choose_strength
 from fseft.adaptation.training import train_adapter
 from fseft.errors import FseftError, pluralise, summarise_exception
@@ -28,14 +28,12 @@ from fseft.learn.training.early_stopping import is_undertrained
 from fseft.model_zoo.adapter_file import (
     NAME,
     apply_method,
-    is_intact,
     write_adapter,
 )
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import cache_folder, preprocess
-from fseft.schemas import Plan, Run
 from fseft.temporaries import in_use
-from fseft.workspace import exclusive_lock, read_document, write_document
+from fseft.workspace import exclusive_lock, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,12 +42,11 @@ if TYPE_CHECKING:
     from fseft.adaptation.request import AdaptConfig
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
+    from fseft.schemas import Run
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -94,26 +91,16 @@ def adapt(
     folder = request.folder(workspace)
     with exclusive_lock(folder):
         if not request.overwrite:
-            config = _with_former_crops(config, folder)
+            config = with_former_crops(config, folder)
         run, adapter = run_document(config), folder / NAME
-        previous = _previous_run(folder, run, overwrite=request.overwrite)
-        if previous and previous.outcome == "finished" and _is_usable(adapter):
+        previous = previous_run(folder, run, overwrite=request.overwrite)
+        if previous and previous.outcome == "finished" and is_usable(adapter):
             result = Adaptation(previous, folder, adapter, already_done=True)
         else:
             result = _adapt(config, run, folder, workspace, callbacks or Callbacks())
     for warning in outcome_warnings(result.run):
         logger.warning("%s: %s", folder, warning)
     return result
-
-
-def _is_usable(adapter: Path) -> bool:
-    """Returns whether the adapter of a finished run exists and is intact."""
-    if not adapter.is_file():
-        return False
-    usable = is_intact(adapter)
-    if not usable:
-        logger.warning("%s: the adapter is damaged: it is trained again", adapter)
-    return usable
 
 
 def _adapt(
@@ -131,9 +118,9 @@ def _adapt(
     events = CallbackList((reporters, callbacks))
     # Preprocessing takes long: everything that can be refused was refused before.
     with cached_training_cases(config, workspace, callbacks) as cached:
-        _write_documents(config, run, folder)
+        write_documents(config, run, folder)
         reporters.start(run, 1 + resumed_from)
-        with _recorded_failure(run, folder), _reported(events):
+        with recorded_failure(run, folder), _reported(events):
             run = _train(
                 config, run, architecture, adapted, cached, workspace, folder, events, state
             )
@@ -167,8 +154,13 @@ def _reported(events: Callbacks) -> Iterator[None]:
 
 
 @contextmanager
-def _recorded_failure(run: Run, folder: Path) -> Iterator[None]:
-    """Writes to `run.json` that the run failed or was interrupted, and why."""
+def recorded_failure(run: Run, folder: Path) -> Iterator[None]:
+    """Writes to `run.json` that the run failed or was interrupted, and why.
+
+    Args:
+        run: The run so far.
+        folder: Folder of the run.
+    """
     try:
         yield
     except BaseException as error:
@@ -184,10 +176,20 @@ def _write_results(config: AdaptConfig, run: Run, adapted: AdaptedNetwork, folde
     """Writes the adapter, and then the documents, which mark the run as finished."""
     manifest = adapter_manifest(config, run)
     write_adapter(folder / NAME, adapted.state_dict(), manifest, fp16=config.request.half)
-    _write_documents(config, run, folder)
+    write_documents(config, run, folder)
 
 
-def _write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
+def write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
+    """Writes the documents of a run to its folder.
+
+    Args:
+        config: The resolved configuration.
+        run: The run so far.
+        folder: Folder of the run.
+
+    Raises:
+        FseftError: The folder cannot be written.
+    """
     write_document(folder / "support.json", config.support)
     write_document(folder / "plan.json", config.plan)
     write_document(folder / "run.json", run)
@@ -215,66 +217,6 @@ def build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
     )
     adapted = apply_method(architecture, network, request.method, seed, missing_keys)
     return architecture, adapted
-
-
-def _previous_run(folder: Path, new: Run, *, overwrite: bool) -> Run | None:
-    """Returns the run in the folder if it has the same settings, finished or not.
-
-    With `overwrite`, its checkpoint is removed. A run that can be continued with a longer training
-    is not returned, and its checkpoint stays.
-
-    An adapter stays until the new one replaces it.
-
-    Raises:
-        FseftError: It has other settings and results, which are not to be overwritten.
-    """
-    path = folder / "run.json"
-    previous = read_document(path, Run) if path.is_file() else None
-    differences = describe_differences(previous, new) if previous else "unknown settings"
-    if not differences and not overwrite:
-        return previous
-    if previous and not overwrite and _is_extended(previous, new, folder):
-        return None
-    results = [file for file in (folder / NAME, folder / CHECKPOINT) if file.is_file()]
-    if results and not overwrite:
-        raise FseftError(
-            f"already contains a run with {differences}",
-            file=folder,
-            hint="Use the same settings to resume it, another `output`, or `overwrite`.",
-        )
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return None
-
-
-def _is_extended(previous: Run, new: Run, folder: Path) -> bool:
-    """Returns whether a run in the folder can continue to more minutes or epochs, and else equals.
-
-    The minutes and epochs are those of the whole training, as for `nnUNetv2_train --c`.
-    """
-    minutes, epochs = new.recipe.get("minutes"), new.recipe.get("epochs", 0)
-    recipe = {**previous.recipe, "minutes": minutes, "epochs": epochs}
-    same = previous.model_copy(update={"recipe": recipe})
-    if not (folder / CHECKPOINT).is_file() or describe_differences(same, new):
-        return False
-    if minutes is not None and 60 * minutes <= previous.seconds:
-        return False
-    return bool(epochs > previous.epochs)
-
-
-def _with_former_crops(config: AdaptConfig, folder: Path) -> AdaptConfig:
-    """Keeps the crops per step of the run in a folder, where they follow from the minutes.
-
-    More minutes allow more crops per step, and steps of another size would be another training.
-    """
-    path, plan = folder / "plan.json", config.plan
-    set_by_hand = plan.options.crops_per_step is not None
-    if config.request.minutes is None or set_by_hand or not path.is_file():
-        return config
-    former = read_document(path, Plan)
-    crops = {"crops_per_step": former.crops_per_step}
-    if former.preprocessing != plan.preprocessing:
-        return config
-    return replace(config, plan=plan.model_copy(update=crops))
 
 
 @contextmanager
@@ -362,7 +304,7 @@ def _train(
             "final_loss": training.losses[-1] if training.losses else None,
             "training_dice": dice,
             "strength": strength,
-            "diverged": has_diverged(largest, training.losses, list(dice.values())),
+            "diverged": has_diverged(largest, len(training.losses), list(dice.values())),
             "seconds": round(training.seconds, 1),
             "trained_parameters": count_parameters(adapted.network, trainable=True),
             "notes": tuple(adapted.notes()),

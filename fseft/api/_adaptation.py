@@ -159,8 +159,9 @@ def adapt(
         overwrite=overwrite,
         reporters=tuple(reporters),
         decisions=decisions,
+        seeds=seeds,
     )
-    return _adapt(request, methods, place, callbacks, seeds, folds if cross_validate else 0)
+    return _adapt(request, methods, place, callbacks, folds if cross_validate else 0)
 
 
 def _adapt(
@@ -168,7 +169,6 @@ def _adapt(
     methods: Sequence[ConfiguredMethod],
     workspace: Workspace,
     callbacks: Callbacks | None,
-    seeds: int,
     folds: int | None,
 ) -> Adapter:
     """Chooses the method, trains, and cross-validates; with no folds, if they are 0."""
@@ -183,8 +183,8 @@ def _adapt(
         make_folds(config.support.cases, folds)  # raises before the training
     if len(methods) > 1:
         config = select_method(config, methods, workspace, callbacks)
-    if seeds > 1:
-        result = adapt_seeds(config, seeds, workspace, callbacks)
+    if request.seeds > 1:
+        result = adapt_seeds(config, workspace, callbacks)
     else:
         result = run_adaptation(config, workspace, callbacks)
     if result.already_done:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fseft.adaptation.configure import configure
-from fseft.adaptation.run import CHECKPOINT, adapt
+from fseft.adaptation.previous_run import checkpoints
+from fseft.adaptation.run import adapt
+from fseft.adaptation.soup import adapt_seeds
 from fseft.benchmarking.results import Trial
 from fseft.errors import FseftError, IncompatibleError
 from fseft.evaluation.matching import match_predictions
@@ -111,8 +113,10 @@ def run_trial(config: TrialConfig) -> Trial:
     request, workspace = config.request, config.workspace
     with captured_records() as records:
         try:
-            adaptation = adapt(configure(request, workspace), workspace)
-            (adaptation.folder / CHECKPOINT).unlink(missing_ok=True)  # trials never continue
+            train = adapt_seeds if request.seeds > 1 else adapt
+            adaptation = train(configure(request, workspace), workspace)
+            for checkpoint in checkpoints(adaptation.folder):  # trials never continue
+                checkpoint.unlink()
         except IncompatibleError as error:
             return config.empty_trial.model_copy(update={"incompatibility": error.cause})
     messages = [record.msg for record in records if record.levelno >= logging.WARNING]

@@ -94,8 +94,8 @@ def adapt(
         int,
         typer.Option(
             min=1,
-            help="Number of trainings, which share the time budget; their average is stored, or "
-            "the best of them.",
+            help="Number of trainings, which share the time budget if there is one; their average "
+            "is stored, or the best of them.",
             rich_help_panel=TRAINING,
         ),
     ] = 1,

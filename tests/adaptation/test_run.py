@@ -437,7 +437,7 @@ def test_a_checkpoint_of_another_form_is_refused_with_file_and_key(tmp_path, con
 def test_a_checkpoint_of_another_training_is_refused(request_for, workspace, monkeypatch):
     folder = workspace.root / "run"
     save_checkpoint(folder / "checkpoint.pt", {**STATE, "tensors": {"a": torch.ones(1)}})
-    monkeypatch.setattr("fseft.adaptation.run._previous_run", lambda *_, **__: None)
+    monkeypatch.setattr("fseft.adaptation.run.previous_run", lambda *_, **__: None)
     with pytest.raises(FseftError, match="the adapter does not fit the network"):
         adapt(request_for(output=folder), workspace)
 
