@@ -28,7 +28,8 @@ LEARNED_DICE = 0.05
 """Dice on training crops below which a structure counts as not learned."""
 MIN_EPOCHS = 20
 """Epochs from which a training that learned no structure counts as diverged."""
-_CROPS = 16  # more only where they do not show every structure
+SCORED_CROPS = 16
+"""Crops of `training_dice`; more only where they do not show every structure."""
 
 
 def largest_weight(adapted: AdaptedNetwork) -> float:
@@ -110,7 +111,7 @@ def _crops(
     rng = np.random.default_rng(derived_seed(config.request.seed, "training-dice"))
     crops = covering_crops(source, cached, rng)
     structures = len(config.voxel_values)
-    for number in range(min(_CROPS, 2 * structures) - len(crops)):
+    for number in range(min(SCORED_CROPS, 2 * structures) - len(crops)):
         case = cached[(number + number // structures) % len(cached)]
         structure = 1 + number % structures
         crops.append((case, source.start_near(case, structure, rng)))

@@ -30,8 +30,9 @@ def checkpoints(folder: Path) -> list[Path]:
     Args:
         folder: Folder of the run.
     """
-    files = (folder / CHECKPOINT, *sorted(folder.glob(f"{SEEDS}/*/{CHECKPOINT}")))
-    return [file for file in files if file.is_file()]
+    own = [path for path in (folder / CHECKPOINT,) if path.is_file()]
+    of_seeds = folder.glob(f"{SEEDS}/*/{CHECKPOINT}")
+    return own + sorted(of_seeds)
 
 
 def is_usable(adapter: Path) -> bool:

@@ -65,6 +65,7 @@ class AdaptRequest:
         selection: How the method was chosen; None if the user chose it.
         init_seed: Seed of new weights; None for `seed`.
         seeds: Number of trainings with different seeds, which share the time budget.
+        candidates: Methods to choose from, `method` first; no choice with less than two.
     """
 
     dataset: Dataset
@@ -90,6 +91,7 @@ class AdaptRequest:
     selection: Selection | None = None
     init_seed: int | None = None
     seeds: int = 1
+    candidates: tuple[ConfiguredMethod, ...] = ()
 
     @property
     def weights_seed(self) -> int:

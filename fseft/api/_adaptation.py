@@ -135,8 +135,13 @@ def adapt(
     structures, pool = as_selection("labels", labels), as_selection("cases", cases)
     fingerprint = partial(_measure, data, place, workers, callbacks)
     entry, count, decisions = _with_defaults(model, k, fingerprint, place, structures, pool, device)
-    merged = _merged(config, training, settings, more_settings)
-    methods = _methods(method, entry, merged, decoder, bottleneck)
+    methods = _methods(
+        method,
+        entry,
+        _merged(config, training, settings, more_settings),
+        decoder,
+        bottleneck,
+    )
     folder = place.run(data.name, entry.name, method, count, seed)
     request = AdaptRequest(
         method=methods[0],
@@ -160,36 +165,33 @@ def adapt(
         reporters=tuple(reporters),
         decisions=decisions,
         seeds=seeds,
+        candidates=methods,
     )
-    return _adapt(request, methods, place, callbacks, folds if cross_validate else 0)
+    return _adapt(request, place, callbacks, folds if cross_validate else 0)
 
 
 def _adapt(
     request: AdaptRequest,
-    methods: Sequence[ConfiguredMethod],
     workspace: Workspace,
     callbacks: Callbacks | None,
     folds: int | None,
 ) -> Adapter:
     """Chooses the method, trains, and cross-validates; with no folds, if they are 0."""
     from fseft.adaptation.configure import configure
-    from fseft.adaptation.method_selection import select_method
-    from fseft.adaptation.run import adapt as run_adaptation
-    from fseft.adaptation.soup import adapt_seeds
-    from fseft.benchmarking.cross_validation import cross_validate, make_folds
 
     config = configure(request, workspace, callbacks)
     if folds != 0:
+        from fseft.benchmarking.cross_validation import make_folds
+
         make_folds(config.support.cases, folds)  # raises before the training
-    if len(methods) > 1:
-        config = select_method(config, methods, workspace, callbacks)
-    if request.seeds > 1:
-        result = adapt_seeds(config, workspace, callbacks)
-    else:
-        result = run_adaptation(config, workspace, callbacks)
+    from fseft.adaptation.workflow import select_and_adapt
+
+    result = select_and_adapt(config, workspace, callbacks)
     if result.already_done:
         logger.info("this run is finished; nothing to train")
     if folds != 0:
+        from fseft.benchmarking.cross_validation import cross_validate
+
         result = cross_validate(config, result, workspace, folds=folds, callbacks=callbacks)
     return Adapter(result.adapter, workspace)
 
@@ -253,14 +255,14 @@ def _methods(
     settings: Mapping[str, Any],
     decoder: PartMode | None,
     bottleneck: PartMode | None,
-) -> list[ConfiguredMethod]:
+) -> tuple[ConfiguredMethod, ...]:
     """Configures the method; with `auto`, all methods to choose from, the default first."""
     from fseft.adaptation.method_selection import candidate_methods
     from fseft.experiment.settings import configure_method
 
     if name != AUTO:
-        return [configure_method(name, settings, decoder=decoder, bottleneck=bottleneck)]
+        return (configure_method(name, settings, decoder=decoder, bottleneck=bottleneck),)
     if decoder or bottleneck:
         cause = "modes of decoder and bottleneck belong to one method, and the method is auto"
         raise FseftError(cause, hint="Choose a method, such as lora.")
-    return candidate_methods(settings, model)
+    return tuple(candidate_methods(settings, model))

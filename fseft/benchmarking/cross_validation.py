@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fseft.adaptation.configure import with_method
 from fseft.benchmarking.test_split import hold_out
 from fseft.benchmarking.trial import BenchmarkData, TrialConfig, run_trial
 from fseft.errors import FseftError, pluralise
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fseft.adaptation.request import AdaptConfig
+    from fseft.adaptation.request import AdaptConfig, AdaptRequest
     from fseft.adaptation.run import Adaptation
     from fseft.benchmarking.results import Trial
     from fseft.experiment.settings import ConfiguredMethod
@@ -75,12 +76,14 @@ def cross_validate(
 ) -> Adaptation:
     """Scores an adapter's method, settings and data by cross-validation.
 
-    Each fold is predicted by an adapter that is trained on all other training cases, for the same
-    time or number of epochs, with a plan made for them. The result is stored in the adapter and in
-    `run.json`. An interrupted cross-validation resumes, and a finished one is not repeated.
+    Each fold is predicted by an adapter that is trained on all other training cases, in the same
+    way: for the same time or number of steps, with as many seeds, with a plan made for them, and
+    with a method chosen on them if it was chosen on the training cases. The result is stored in
+    the adapter and in `run.json`. An interrupted cross-validation resumes, and a finished one is
+    not repeated.
 
     Args:
-        config: The configuration of the adapter.
+        config: The configuration of the adapter, before the choice of its method.
         adaptation: The finished adaptation.
         workspace: Where preprocessed arrays are stored.
         folds: Number of folds; None for leave-one-out, or five folds of more than ten cases.
@@ -128,18 +131,8 @@ def _fold_configs(
             k=1,
             folder=output.parent / "labels",
         )
-        adaptation = replace(
-            request,
-            method=_as_many_steps(config, len(split.pool)),
-            cases=split.pool,
-            k=len(split.pool),
-            labels=tuple(config.labels),
-            output=output,
-            workers=1,
-            reporters=(),
-        )
         configs[f"fold {number}"] = TrialConfig(
-            adaptation,
+            _fold_request(config, split.pool, output),
             BenchmarkData(split, tuple(config.labels), config.plan.warnings),
             Workspace(workspace.root.absolute()),
             2.0,
@@ -149,9 +142,26 @@ def _fold_configs(
     return configs
 
 
-def _as_many_steps(config: AdaptConfig, cases: int) -> ConfiguredMethod:
-    """Returns the method with the epochs in which fewer cases are trained for as many steps."""
-    method = config.request.method
+def _fold_request(config: AdaptConfig, cases: tuple[str, ...], output: Path) -> AdaptRequest:
+    """Returns the request of the same adaptation on fewer cases."""
+    request = config.request
+    candidates = [_as_many_steps(config, method, len(cases)) for method in request.candidates]
+    return replace(
+        request,
+        method=_as_many_steps(config, request.method, len(cases)),
+        candidates=tuple(candidates),
+        cases=cases,
+        k=len(cases),
+        labels=tuple(config.labels),
+        output=output,
+        workers=1,
+        reporters=(),
+    )
+
+
+def _as_many_steps(config: AdaptConfig, method: ConfiguredMethod, cases: int) -> ConfiguredMethod:
+    """Returns a method with the epochs in which fewer cases are trained for as many steps."""
+    method = with_method(config, method).request.method
     epochs = ceil(method.training.epochs * config.request.k / cases)
     training = method.training.model_copy(update={"epochs": epochs})
     return replace(method, training=training)

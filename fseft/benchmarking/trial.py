@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from fseft.adaptation.configure import configure
 from fseft.adaptation.previous_run import checkpoints
-from fseft.adaptation.run import adapt
-from fseft.adaptation.soup import adapt_seeds
+from fseft.adaptation.workflow import select_and_adapt
 from fseft.benchmarking.results import Trial
 from fseft.errors import FseftError, IncompatibleError
 from fseft.evaluation.matching import match_predictions
@@ -113,10 +112,8 @@ def run_trial(config: TrialConfig) -> Trial:
     request, workspace = config.request, config.workspace
     with captured_records() as records:
         try:
-            train = adapt_seeds if request.seeds > 1 else adapt
-            adaptation = train(configure(request, workspace), workspace)
-            for checkpoint in checkpoints(adaptation.folder):  # trials never continue
-                checkpoint.unlink()
+            adaptation = select_and_adapt(configure(request, workspace), workspace)
+            _remove_checkpoints(adaptation.folder)
         except IncompatibleError as error:
             return config.empty_trial.model_copy(update={"incompatibility": error.cause})
     messages = [record.msg for record in records if record.levelno >= logging.WARNING]
@@ -133,6 +130,12 @@ def run_trial(config: TrialConfig) -> Trial:
     )
     write_document(document, trial)
     return trial
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a finished trial, which never continues."""
+    for checkpoint in checkpoints(folder):
+        checkpoint.unlink()
 
 
 def _previous_trial(document: Path) -> Trial | None:

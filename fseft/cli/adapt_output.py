@@ -31,7 +31,7 @@ def show_candidates(selection: Selection) -> None:
         (
             candidate.method,
             str(candidate.steps or "-"),
-            f"{candidate.mean:.3f}",
+            f"{candidate.mean:.3f}" if candidate.dice else "failed",
             str(len(candidate.dice)),
             f"{candidate.seconds:.0f}",
         )

@@ -34,6 +34,7 @@ from fseft.schemas.dataset import MissingLabel as MissingLabel
 from fseft.schemas.predictions import PredictedCase as PredictedCase
 from fseft.schemas.predictions import Predictions as Predictions
 from fseft.schemas.selection import Candidate as Candidate
+from fseft.schemas.selection import MethodTrials as MethodTrials
 from fseft.schemas.selection import Selection as Selection  # noqa: TC001 - pydantic reads it
 from fseft.schemas.selection import Soup as Soup  # noqa: TC001 - pydantic reads it
 from fseft.schemas.selection import Strength as Strength  # noqa: TC001 - pydantic reads it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fseft.schemas.base import FrozenModel
+from fseft.schemas.base import Document, FrozenModel
 
 
 class Candidate(FrozenModel):
@@ -13,12 +13,14 @@ class Candidate(FrozenModel):
         steps: Training steps, summed over the folds; 0 for a method that does not train.
         dice: Training case -> mean Dice of its structures, on crops.
         seconds: Duration.
+        failure: Why the method could not be tried; empty if it could.
     """
 
     method: str
     steps: int = 0
     dice: dict[str, float] = {}
     seconds: float = 0.0
+    failure: str = ""
 
     @property
     def mean(self) -> float:
@@ -42,6 +44,20 @@ class Selection(FrozenModel):
     reason: str
     candidates: tuple[Candidate, ...] = ()
     seconds: float = 0.0
+
+
+class MethodTrials(Document):
+    """The trials of methods in the folder of a run, from which an interrupted choice resumes.
+
+    Attributes:
+        key: Digest of all that the trials depend on, also their length.
+        results: Method and half of the cases -> result.
+        selection: The choice; None before the last trial.
+    """
+
+    key: str
+    results: dict[str, Candidate] = {}
+    selection: Selection | None = None
 
 
 class Strength(FrozenModel):

@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fseft import api
+from fseft.adaptation import method_trials
 from fseft.benchmarking.cross_validation import expected_dice, make_folds, summarise
 from fseft.errors import FseftError
 from fseft.model_zoo.adapter_file import read_manifest, read_tensors
+from fseft.schemas import Plan, Run
+from fseft.workspace import read_document
 from tests.sample_data import equal_tensors
 
 DICE = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -61,12 +64,10 @@ def test_cases_without_a_structure_do_not_count_for_it():
 def adapt(blobs, workspace):
     """Adapts for an epoch, and returns the adapter."""
 
-    def run(k=2, **options):
+    def run(k=2, method="linear-probe", **options):
         settings = {"epochs": 1, "feature_passes": 1, "device": "cpu", **options}
         output = workspace.root / "run"
-        return api.adapt(
-            blobs, "tiny", "linear-probe", k, workspace=workspace, output=output, **settings
-        )
+        return api.adapt(blobs, "tiny", method, k, workspace=workspace, output=output, **settings)
 
     return run
 
@@ -77,7 +78,8 @@ def test_the_scores_are_stored_in_the_adapter_and_its_tensors_stay(adapt):
     result = read_manifest(adapter.path).cross_validation
     assert result == adapter.run.cross_validation
     assert sorted(result.dice) == sorted(adapter.manifest.support)
-    assert set(result.expected) <= set(adapter.labels)
+    assert set(result.expected) == set(adapter.labels)
+    assert all(0 <= dice.low <= dice.mean <= dice.high <= 1 for dice in result.expected.values())
     assert equal_tensors(read_tensors(adapter.path), tensors)
     written = adapter.path.stat().st_mtime_ns
     assert adapt(cross_validate=True).path.stat().st_mtime_ns == written  # not repeated
@@ -92,6 +94,26 @@ def test_no_case_is_scored_by_an_adapter_that_was_trained_on_it(adapt):
         assert set(read_manifest(run).support) == set(adapter.manifest.support) - set(fold)
         predicted = {file.name for file in (run / "predictions").glob("*.nii.gz")}
         assert predicted == {f"{case}.nii.gz" for case in fold}
+
+
+def test_folds_have_as_many_seeds(adapt):
+    adapter = adapt(cross_validate=True, seeds=2)
+    for number in (1, 2):
+        fold = read_document(adapter.path.parent / f"cross-validation/fold-{number}/run.json", Run)
+        assert len(fold.soup.members) == 2
+
+
+def test_each_fold_chooses_its_method_on_its_own_training_cases(adapt, monkeypatch):
+    monkeypatch.setattr(method_trials, "MIN_STEPS", 0)
+    adapter = adapt(k=3, method="auto", minutes=0.02, cross_validate=True, folds=2)
+    plan = read_document(adapter.path.parent / "plan.json", Plan)
+    for number, fold in enumerate(adapter.run.cross_validation.folds, start=1):
+        folder = adapter.path.parent / f"cross-validation/fold-{number}"
+        own = set(adapter.manifest.support) - set(fold)
+        selection = read_document(folder / "run.json", Run).selection
+        assert selection.key != adapter.run.selection.key
+        assert set(selection.candidates[0].dice if selection.candidates else own) == own
+        assert read_document(folder / "plan.json", Plan).options == plan.options
 
 
 def test_too_few_cases_are_refused_before_the_training(adapt, workspace):
