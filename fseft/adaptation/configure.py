@@ -8,6 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.differences import SUPPORT
+from fseft.adaptation.previous_run import checkpoints
 from fseft.adaptation.request import AdaptConfig
 from fseft.adaptation.selection import count_cases, select_labels, select_support
 from fseft.anatomy.vocabulary import has_sides, match_classes
@@ -131,6 +132,7 @@ def _plan(
         request.plan_options,
         request.plan_name,
         _previous_plan(request, workspace, support, labels),
+        continued=bool(checkpoints(request.folder(workspace))),
     )
     for warning in (*plan.warnings, *_few_steps(request, plan)):
         logger.warning("%s", warning)

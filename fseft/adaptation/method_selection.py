@@ -109,7 +109,7 @@ def _stored_or_new(trials: Trials, folder: Path, callbacks: Callbacks) -> Select
             return former.selection
         stored = former if former.key == stored.key else stored
     if not overwrite and (checkpoints(folder) or (folder / NAME).is_file()):
-        cause = "already contains a run with a method or settings of its own"
+        cause = "already contains another run"
         raise FseftError(cause, file=folder, hint="Use another `output`, or `overwrite`.")
 
     def save(results: dict[str, Candidate]) -> None:
@@ -185,8 +185,11 @@ def choose(candidates: Sequence[Candidate]) -> tuple[str, str]:
 
 def _difference(other: Candidate, default: Candidate) -> tuple[float, float]:
     """Returns the mean difference and its standard error, infinite without scores on all cases."""
-    if len(default.dice) < 2 or not other.dice.keys() >= default.dice.keys():
+    cases = list(default.dice)
+    if len(cases) < 2 or not other.dice.keys() >= set(cases):
         return 0.0, math.inf
-    differences = [other.dice[case] - dice for case, dice in default.dice.items()]
+    differences = [other.dice[case] - default.dice[case] for case in cases]
+    mean = float(np.mean(differences))
     deviation = float(np.std(differences, ddof=1))
-    return float(np.mean(differences)), deviation / math.sqrt(len(differences))
+    error = deviation / math.sqrt(len(cases))
+    return mean, error

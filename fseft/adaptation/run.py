@@ -293,8 +293,8 @@ def _train(
             save=checkpoint.save,
         )
     _warn_if_undertrained(training.losses, training.stopped_by)
-    largest = largest_weight(adapted)
     strength = choose_strength(config, adapted, cached, initial) if initial else None
+    largest = largest_weight(adapted)
     dice = training_dice(config, adapted, cached)
     return run.model_copy(
         update={

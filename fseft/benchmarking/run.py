@@ -29,7 +29,6 @@ from fseft.planning.fingerprinting import TrainingLabels
 from fseft.planning.plan import measure, plan_adaptation
 from fseft.planning.preprocessing import preprocess
 from fseft.registry import registry
-from fseft.schemas import PlanOptions
 from fseft.workspace import Workspace, exclusive_lock, write_document, write_text
 
 if TYPE_CHECKING:
@@ -174,15 +173,20 @@ def _plans(
     structures: Collection[str],
 ) -> list[tuple[Plan, tuple[str, ...]]]:
     """Returns the plans that the trials will make of their training cases, with these cases."""
-    options = PlanOptions(memory_bytes=request.memory_bytes, device=request.device)
     labelled = [case.name for case in fingerprint.cases if case.volumes_mm3]
-    plans = []
-    for model, k, seed in product(request.models, request.ks, request.seeds):
-        cases = select_support(labelled, k, seed, test_split.pool)
+    plans: dict[object, tuple[Plan, tuple[str, ...]]] = {}
+    for trial in _adaptations(request, test_split):
+        options = trial.plan_options
+        key = (trial.model.name, trial.k, trial.seed, options.model_dump_json())
+        if key in plans:
+            continue
+        cases = select_support(labelled, trial.k, trial.seed, trial.cases)
         labels = TrainingLabels(frozenset(cases), frozenset(structures))
-        plan = plan_adaptation(request.dataset, model, workspace, fingerprint, labels, options)
-        plans.append((plan, cases))
-    return plans
+        plan = plan_adaptation(
+            request.dataset, trial.model, workspace, fingerprint, labels, options
+        )
+        plans[key] = (plan, cases)
+    return [*plans.values()]
 
 
 def _split(
@@ -229,20 +233,30 @@ def _trial_configs(
 ) -> dict[str, TrialConfig]:
     """Returns all trials by name; each uses one process."""
     threads = max(1, default_workers() // request.processes) if request.processes > 1 else 0
-    runs = Workspace(request.output.absolute())
     workspace = Workspace(workspace.root.absolute())
     trials = {}
+    for adaptation in _adaptations(request, data.test_split):
+        config = TrialConfig(
+            adaptation, data, workspace, request.tolerance_mm, request.metrics, threads
+        )
+        trials[config.empty_trial.name] = config
+    return trials
+
+
+def _adaptations(request: BenchmarkRequest, test_split: TestSplit) -> Iterator[AdaptRequest]:
+    """Yields the adaptation of each trial."""
+    runs = Workspace(request.output.absolute())
     for model, k, seed, method in product(
         request.models, request.ks, request.seeds, request.methods
     ):
-        adaptation = AdaptRequest(
+        yield AdaptRequest(
             dataset=request.dataset,
             model=model,
             method=method,
             k=k,
             seed=seed,
             labels=request.labels,
-            cases=data.test_split.pool,
+            cases=test_split.pool,
             mapping=request.mapping,
             minutes=request.minutes,
             output=runs.run(request.dataset.name, model.name, method.name, k, seed),
@@ -250,11 +264,6 @@ def _trial_configs(
             device=request.device,
             overwrite=request.overwrite,
         )
-        config = TrialConfig(
-            adaptation, data, workspace, request.tolerance_mm, request.metrics, threads
-        )
-        trials[config.empty_trial.name] = config
-    return trials
 
 
 def _run_trials(

@@ -189,13 +189,13 @@ def _named(counts: Mapping[int, int], labels: Mapping[int, str], folder: Path) -
 
 def _guess_modality(cases: Mapping[str, PairedCase], channels: list[str]) -> tuple[str, str]:
     """Returns the modality, and why."""
+    by_name = guess_modality(channels, 0)
+    if by_name != "other":
+        return by_name, f"by the channel names {', '.join(channels)}"
     minimum = min(
         float(read_volume(next(iter(case.images.values())), case=name).array.min())
         for name, case in list(cases.items())[:_MAX_SCANS]
     )
-    by_name = guess_modality(channels, 0)
-    if by_name != "other":
-        return by_name, f"by the channel names {', '.join(channels)}"
     is_ct = guess_modality(channels, minimum) == "ct"
     return ("ct" if is_ct else "mr"), f"the smallest value is {minimum:g}"
 

@@ -131,6 +131,8 @@ def plan_adaptation(
     options: PlanOptions = NO_OPTIONS,
     name: str = "",
     previous: Path | None = None,
+    *,
+    continued: bool = False,
 ) -> Plan:
     """Returns the plan for training on some labels: a stored one, or else one made for them.
 
@@ -149,6 +151,8 @@ def plan_adaptation(
         name: Name of an alternative plan, which must exist.
         previous: Plan of an earlier run, to be resumed on a machine that would plan differently; it
             is used if it was made with the same options, for this model and these files.
+        continued: Whether the earlier run can continue with more minutes, which then do not change
+            its plan.
 
     Raises:
         FseftError: As for `make_plan` and `stored_plan`; the options contradict the plan of this
@@ -160,8 +164,12 @@ def plan_adaptation(
         plan = stored_plan(dataset, model, workspace, fingerprint, name)
     if plan is None and previous and previous.is_file():
         kept = read_document(previous, Plan)
-        if kept.options == options and _is_current(kept, model, fingerprint):
-            return kept
+        options_then = kept.options
+        if continued:
+            options_then = options_then.model_copy(update={"minutes": options.minutes})
+        if options_then == options and _is_current(kept, model, fingerprint):
+            update = {"options": options, "minutes": options.minutes or kept.minutes}
+            return kept.model_copy(update=update)
     if plan is None:
         plan = plan_for(model, fingerprint, options, dataset=dataset, labels=labels)
     else:

@@ -674,6 +674,34 @@ def test_a_finished_run_continues_with_more_minutes_and_the_same_crops(request_f
     assert run(10_000).already_done
 
 
+def test_a_run_that_continues_keeps_its_plan(request_for, workspace):
+    def planned():
+        request = request_for("lora", minutes=10.0, output=folder)
+        return configure(request, workspace).plan.preprocessing.spacing_mm
+
+    folder = adapt(request_for("lora", minutes=1e-6), workspace).folder
+    plan = read_document(folder / "plan.json", Plan)
+    preprocessing = plan.preprocessing.model_copy(update={"spacing_mm": (2.0, 2.0, 2.0)})
+    write_document(
+        folder / "plan.json", plan.model_copy(update={"preprocessing": preprocessing})
+    )  # as of a short training, whose patch shows more
+    assert planned() == (2.0, 2.0, 2.0)
+    (folder / "checkpoint.pt").unlink()
+    assert planned() == plan.preprocessing.spacing_mm
+
+
+def test_without_a_checkpoint_the_crops_of_a_former_run_do_not_matter(request_for, workspace):
+    def crops(minutes):
+        settings = ("epochs=3", "crops_per_step=null")
+        result = adapt(request_for("lora", settings=settings, minutes=minutes), workspace)
+        return read_document(result.folder / "plan.json", Plan).crops_per_step, result.folder
+
+    few, folder = crops(1e-6)
+    for name in ("checkpoint.pt", "adapter.safetensors"):
+        (folder / name).unlink()
+    assert crops(10_000)[0] > few
+
+
 def test_without_its_checkpoint_a_finished_run_does_not_continue(request_for, workspace):
     folder = adapt(request_for("lora", settings=("epochs=1",)), workspace).folder
     (folder / "checkpoint.pt").unlink()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fseft import api
+from fseft.benchmarking import run as benchmark_run
 from fseft.benchmarking.results import Trial, aggregate_trials
 from fseft.benchmarking.test_split import external
 from fseft.builtin.methods.full import Full
@@ -22,8 +23,10 @@ from fseft.metrics.fields import MetricColumn
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.fingerprinting import fingerprint_dataset
 from fseft.planning.plan import plan_for
+from fseft.schemas import Plan
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import read_labels, read_volume, write_labels, write_volume
+from fseft.workspace import read_document
 from tests.sample_data import write_dataset, write_model
 
 pytestmark = pytest.mark.full
@@ -135,6 +138,21 @@ def test_finished_trials_are_kept_when_methods_are_added(compare, tmp_path):
         for path, time in files.items()
         if path.name != "predictions.json"
     )
+
+
+def test_cases_are_preprocessed_by_the_plans_of_the_trials(compare, tmp_path, monkeypatch):
+    plans, preprocess = [], benchmark_run.preprocess
+
+    def recording(dataset, plan, *args, **options):
+        plans.append(plan)
+        return preprocess(dataset, plan, *args, **options)
+
+    monkeypatch.setattr(benchmark_run, "preprocess", recording)
+    compare(minutes=0.01, settings=(*QUICK, "full.crops_per_step=2"))
+    runs = (tmp_path / "bench" / "runs").rglob("plan.json")
+    used = [read_document(path, Plan) for path in runs]
+    assert len(used) == 2
+    assert all(plan in plans for plan in used)
 
 
 def test_an_incompatible_method_has_a_row_with_the_reason(compare):

@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from fseft import api
+from fseft.planning import dataset_description
 from tests.cli.conftest import refused
 from tests.sample_data import write_dataset
 
@@ -43,6 +44,21 @@ def test_a_proposal_is_only_written_on_confirmation(fseft, scans):
     shown = json.loads(fseft("start", "scans", "--json").out)
     assert shown["written"] is False
     assert shown["content"]["labels"] == {"background": 0, "structure_1": 1, "structure_7": 7}
+
+
+def test_scans_are_not_read_where_their_names_contain_the_modality(tmp_path, monkeypatch):
+    def unreadable(*_, **__):
+        raise AssertionError("a scan was read")
+
+    monkeypatch.setattr(dataset_description, "read_volume", unreadable)
+    source = write_dataset(tmp_path / "source", cases=("a",))
+    (tmp_path / "P1").mkdir()
+    for name in ("t1", "t2"):
+        shutil.copy(source / "imagesTr" / "a_0000.nii.gz", tmp_path / "P1" / f"{name}.nii.gz")
+    shutil.copy(source / "labelsTr" / "a.nii.gz", tmp_path / "P1" / "mask.nii.gz")
+    shutil.rmtree(source)
+    description = dataset_description.describe_dataset(tmp_path)
+    assert description.modality_reason == "by the channel names t1, t2"
 
 
 def test_a_described_dataset_needs_no_proposal(fseft, tmp_path):

@@ -131,6 +131,15 @@ class AdaptedNetwork(TrainingHooks):
             for multiplier, parameters in groups.items()
         ]
 
+    def kept_factors(self) -> frozenset[str]:
+        """Returns the tensors that a fraction of the trained change leaves as they are trained."""
+        modules = self.network.named_modules()
+        adapters = {name: part for name, part in modules if isinstance(part, AdapterModule)}
+        names = set()
+        for name, adapter in adapters.items():
+            names |= {f"{name}.{factor}" for factor in adapter.kept_factors}
+        return frozenset(names)
+
     def prune(self, adapters: Iterable[str]) -> None:
         """Removes adapters for good: they have no effect, are not trained, and are not saved.
 

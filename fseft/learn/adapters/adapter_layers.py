@@ -79,6 +79,8 @@ class LowRank(WeightDelta):
         generator: Initialises A, of shape (r, columns), with variance 1 / columns.
     """
 
+    kept_factors: tuple[str, ...] = ("a",)
+
     def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
         super().__init__()
         rows, columns = weight.shape[0], weight[0].numel()
@@ -106,6 +108,7 @@ class PrincipalLowRank(LowRank):
         generator: As for `LowRank`; the random A is replaced.
     """
 
+    kept_factors = ()  # B does not start at zero
     a0: Tensor
     b0: Tensor
 
@@ -215,6 +218,7 @@ class Hypercomplex(WeightDelta):
         self.a = nn.Parameter(0.01 * torch.randn(terms, terms, terms, generator=generator))
         self.b = nn.Parameter(torch.zeros_like(b) if residual else b)
         self.residual = residual
+        self.kept_factors = ("a",) if residual else ()
 
     def delta(self, weight: Tensor) -> Tensor:
         """Returns P W, or P W - W if it replaces the weight (width, in) or the bias (width,)."""
@@ -282,6 +286,8 @@ class Bottleneck(AdapterModule):
         scale: s.
         generator: Initialises the first layer.
     """
+
+    kept_factors = ("down.weight", "down.bias")
 
     def __init__(self, width: int, rank: int, scale: float, generator: torch.Generator) -> None:
         super().__init__()

@@ -14,3 +14,6 @@ class AdapterModule(nn.Module):
     """
 
     enabled: bool = True
+    kept_factors: tuple[str, ...] = ()
+    """Names of tensors in a product with others that start at zero: a fraction of the trained
+    change scales those others only. Changes of all other tensors are scaled one by one."""
