@@ -65,10 +65,14 @@ PACKAGES = {
     "evaluation": ZOO | {"inference", "metrics"},
     "benchmarking": RUNS,
     "exporting": RUNS,
+    "result_pages": RUNS | {"benchmarking", "reporting"},
     "diagnostics": ZOO,
     "api": RUNS
-    | {"benchmarking", "diagnostics", "exporting", "phantom", "pretraining", "scaffold"},
-    "demo": RUNS | {"phantom", "reporting", "api"},
+    | {
+        *("benchmarking", "diagnostics", "exporting", "phantom", "pretraining", "result_pages"),
+        "scaffold",
+    },
+    "demo": RUNS | {"phantom", "reporting", "result_pages", "api"},
     "cli": RUNS | {"api", "benchmarking", "demo", "pretraining", "reporting", "scaffold"},
     "__main__": {"cli"},
 }

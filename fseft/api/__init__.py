@@ -33,6 +33,7 @@ from fseft.api._models import (
 from fseft.api._phantom import write_phantoms
 from fseft.api._planning import clean, describe_dataset, plan, preprocess, read_dataset
 from fseft.api._pretraining import pretrain
+from fseft.api._report import report
 from fseft.experiment.callbacks import Callbacks
 from fseft.inference.adapter import Adapter
 from fseft.workspace import Workspace
@@ -67,6 +68,7 @@ __all__ = [
     "pull_model",
     "read_config",
     "read_dataset",
+    "report",
     "scale_adapter",
     "verify_model",
     "write_config",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from fseft.schemas import Run
 
 _FORMAT = 'Write TOML, such as: method = "lora"; `--save-config FILE` writes one.'
 
@@ -103,40 +101,6 @@ def options_of_run(path: Path) -> dict[str, Any]:
     Raises:
         FseftError: A file cannot be read, or is damaged.
     """
-    from fseft.adaptation.differences import SUPPORT
-    from fseft.schemas import Plan, Run
-    from fseft.workspace import read_document
+    from fseft.adaptation import repetition
 
-    run = read_document(path, Run)
-    plan_file = path.with_name("plan.json")
-    planned = read_document(plan_file, Plan).options if plan_file.is_file() else None
-    chosen = {
-        "spacing": planned and _joined(planned.spacing_mm),
-        "patch": planned and _joined(planned.patch_size),
-        "minutes": run.recipe.get("minutes"),
-    }
-    return {
-        "model": run.model,
-        "method": run.method,
-        "k": run.k,
-        "seed": run.seed,
-        "cases": run.sources[SUPPORT].split(", "),
-        "labels": list(run.labels),
-        "decoder": run.decoder,
-        "bottleneck": run.bottleneck,
-        "fp16": bool(run.recipe.get("half")),
-        "set": list(_settings(run)),
-        **{name: value for name, value in chosen.items() if value},
-    }
-
-
-def _joined(values: Sequence[float] | None) -> str:
-    return ",".join(f"{value:g}" for value in values or ())
-
-
-def _settings(run: Run) -> Iterator[str]:
-    """Yields `KEY=VALUE` of the method and of the training."""
-    for key, value in {**run.config, **run.recipe}.items():
-        if value is not None and key not in ("minutes", "half"):
-            text = value if isinstance(value, str) else json.dumps(value)
-            yield f"{key}={text}"
+    return repetition.options_of_run(path)

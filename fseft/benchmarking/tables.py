@@ -14,7 +14,7 @@ from fseft.metrics.statistics import CONFIDENCE_LEVEL
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fseft.benchmarking.results import Benchmark, Row
+    from fseft.benchmarking.results import Benchmark, Row, Trial
     from fseft.metrics.fields import MetricColumn
 
     Cells = tuple[str, ...]
@@ -60,7 +60,7 @@ def _score_cells(benchmark: Benchmark, row: Row) -> Cells:
     if row.std.get(first.key) is not None:
         scores[0] += f" ± {first.text(row.std)}"
     return (
-        _row_name(benchmark, row),
+        row_name(benchmark, row),
         str(row.k),
         *scores,
         f"{row.trained_parameters:,}",
@@ -70,7 +70,7 @@ def _score_cells(benchmark: Benchmark, row: Row) -> Cells:
 
 
 def _difference_cells(benchmark: Benchmark, row: Row) -> Cells:
-    name, k = _row_name(benchmark, row), str(row.k)
+    name, k = row_name(benchmark, row), str(row.k)
     difference, metric = row.difference, benchmark.metrics[0]
     if difference is None:
         baseline = benchmark.baseline
@@ -83,7 +83,8 @@ def _difference_cells(benchmark: Benchmark, row: Row) -> Cells:
     return (name, k, mean, interval)
 
 
-def _row_name(benchmark: Benchmark, row: Row) -> str:
+def row_name(benchmark: Benchmark, row: Row | Trial) -> str:
+    """Returns the method, with the model where there are several."""
     return f"{row.model} {row.method}" if len(benchmark.models) > 1 else row.method
 
 
@@ -97,7 +98,7 @@ def excluded(benchmark: Benchmark) -> list[str]:
     lines: dict[str, None] = {}
     for row in benchmark.rows:
         if row.incompatibility:
-            lines[f"{_row_name(benchmark, row)}: {row.incompatibility}"] = None
+            lines[f"{row_name(benchmark, row)}: {row.incompatibility}"] = None
     for name, message in benchmark.failed.items():
         lines[f"{name} failed: {message}"] = None
     return list(lines)
@@ -126,7 +127,7 @@ def to_markdown(benchmark: Benchmark) -> str:
     if excluded(benchmark):
         lines += ["", *(f"- {escape_markdown(line)}" for line in excluded(benchmark))]
     lines.append("")
-    for key, value in _configuration(benchmark).items():
+    for key, value in configuration(benchmark).items():
         if value:
             lines.append(f"- {key}: {escape_markdown(value)}")
     return "\n".join(lines) + "\n"
@@ -136,7 +137,8 @@ def _markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(map(escape_markdown, cells))} |"
 
 
-def _configuration(benchmark: Benchmark) -> dict[str, str]:
+def configuration(benchmark: Benchmark) -> dict[str, str]:
+    """Returns what the results depend on, in words; empty values are unset."""
     minutes = benchmark.minutes
     versions = [f"{name} {version}" for name, version in benchmark.versions.items()]
     return {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fseft.cli.options import TRAINING, Json, Seed, output_folder, positive
+from fseft.cli.options import TRAINING, Json, OpenPage, Seed, output_folder, positive
 
 
 def demo(
@@ -25,6 +25,7 @@ def demo(
         ),
     ] = None,
     seed: Seed = 0,
+    open_page: OpenPage = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole workflow on synthetic scans: minutes on a CPU, without internet access.
@@ -33,7 +34,7 @@ def demo(
 
     fseft demo
 
-    fseft demo -o demo --seed 1
+    fseft demo -o demo --seed 1 --open
     """
     from fseft.cli.callbacks import StepCallbacks
     from fseft.cli.console import show_json, show_lines, show_table
@@ -45,6 +46,8 @@ def demo(
     request = DemoRequest(output, minutes=minutes, seed=seed)
     with training_progress("training") as on_step:
         result = run_demo(request, StepCallbacks(on_step))
+    if open_page:
+        typer.launch(str(result.page))
     rows = table_rows(result.results)
     if as_json:
         keys = ("method", "trained_parameters", "adapter_mb", "dice_known", "dice_new")

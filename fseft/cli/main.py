@@ -43,6 +43,7 @@ COMMANDS = (
     ("predict", "predict", RUN),
     ("evaluate", "evaluate", RUN),
     ("benchmark", "benchmark", RUN),
+    ("report", "report", RUN),
     ("export", "export", RUN),
     ("adapters", "adapters", RUN),
     ("clean", "clean", RUN),

@@ -136,6 +136,10 @@ Cluster = Annotated[
         rich_help_panel=COMPUTE,
     ),
 ]
+OpenPage = Annotated[
+    bool,
+    typer.Option("--open", help="Show the page in a web browser.", rich_help_panel=OUTPUT),
+]
 Workspace = Annotated[
     Path,
     typer.Option(

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fseft.demo.results import KNOWN
 from fseft.phantom import LEFT_OUT
 from fseft.reporting.charts import line_chart
-from fseft.reporting.figures import (
-    best_slice,
-    distinct_colours,
-    draw_slice,
-    encode_png,
-    side_by_side,
-)
 from fseft.reporting.page import Column, Figure, Highlight, Page, Section, Table, render_page
-from fseft.volume.geometry import reorient
-from fseft.volume.image import read_labels, read_volume
+from fseft.result_pages.case_arrays import read_arrays
+from fseft.result_pages.cases import read_cases
+from fseft.result_pages.pictures import ABOUT_PLANES, comparison, describe_score
+from fseft.result_pages.training_log import read_log
 from fseft.workspace import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
     from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from fseft.demo.results import DemoRequest, MethodResult
 
-WINDOW_HU = (-160.0, 240.0)
-_PLANES = ((2, "axial"), (1, "coronal"))
+_FILES = (
+    "data: the phantoms. runs: the adapters. predictions: the segmentations, with their scores in "
+    "metrics.json."
+)
 
 
 def write_page(request: DemoRequest, results: tuple[MethodResult, ...]) -> Path:
@@ -53,12 +46,10 @@ def write_page(request: DemoRequest, results: tuple[MethodResult, ...]) -> Path:
         sections=(
             _result_section(results),
             _structure_section(results),
-            Section(
-                "Segmentations",
-                "The first unseen phantom.",
-                figures=_pictures(request, results),
-            ),
+            _picture_section(request, results),
             Section("Training", "Training loss over time.", figures=(_loss_chart(results),)),
+            Section("Files", _FILES),
+            Section("Next", "The same with scans of your own:", code=_next_commands(results)),
         ),
         footer="Phantoms show that the workflow runs; they say nothing about real patients.",
     )
@@ -78,7 +69,7 @@ def table_rows(results: tuple[MethodResult, ...]) -> list[tuple[str | float | No
 
 
 def _highlights(results: tuple[MethodResult, ...]) -> tuple[Highlight, ...]:
-    best = max(results, key=lambda result: result.mean_dice(LEFT_OUT) or 0.0)
+    best = _best(results)
     dice = best.mean_dice(LEFT_OUT) or 0.0
     minutes = best.run.seconds / 60
     return (
@@ -95,21 +86,30 @@ def _result_section(results: tuple[MethodResult, ...]) -> Section:
         Column("adapter, MB", digits=2),
         Column("Dice, known structures", best="highest"),
         Column("Dice, new structures", best="highest"),
+        Column("HD95 in mm, all structures", digits=1, best="lowest"),
     )
     text = (
         f"The embedded model was pre-trained on phantoms without {', '.join(LEFT_OUT)}: these "
         f"are new to it. It was trained on {', '.join(KNOWN)}, from another scanner."
     )
-    return Section("Results", text, tables=(Table("Mean Dice", columns, table_rows(results)),))
+    distances = [result.scores.mean.get("hd95_mm") for result in results]
+    rows = [(*row, hd95) for row, hd95 in zip(table_rows(results), distances, strict=True)]
+    return Section("Results", text, tables=(Table("Means", columns, rows),))
 
 
 def _structure_section(results: tuple[MethodResult, ...]) -> Section:
     structures = tuple(results[0].scores.classes)
     columns = [Column("method")]
     columns += [Column(structure, best="highest") for structure in structures]
-    rows = [(result.method, *map(result.dice, structures)) for result in results]
-    table = Table("Dice", columns, rows)
-    return Section("Structures", "Mean Dice over the unseen phantoms.", tables=(table,))
+    means = [(result.method, *map(result.dice, structures)) for result in results]
+    spread = [(result.method, *map(result.dice_sd, structures)) for result in results]
+    tables = (
+        Table("Mean Dice over the unseen phantoms", columns, means),
+        Table(
+            "Standard deviation of the Dice", [Column(column.title) for column in columns], spread
+        ),
+    )
+    return Section("Structures", tables=tables)
 
 
 def _loss_chart(results: tuple[MethodResult, ...]) -> Figure:
@@ -119,49 +119,38 @@ def _loss_chart(results: tuple[MethodResult, ...]) -> Figure:
 
 
 def _loss_curve(result: MethodResult) -> list[tuple[float, float]]:
-    log = result.adapter.path.with_name("log.jsonl")
-    points = []
-    for line in log.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        points.append((entry["seconds"], entry["loss"]))
-    return points
+    epochs = read_log(result.adapter.path.parent)
+    return [(epoch.seconds, epoch.loss) for epoch in epochs]
 
 
-def _pictures(request: DemoRequest, results: tuple[MethodResult, ...]) -> tuple[Figure, ...]:
-    """Returns slices of the first unseen phantom: the reference, then each method."""
-    image_file = min((request.data / "imagesTs").iterdir())
-    name = f"{image_file.name.removesuffix('_0000.nii.gz')}.nii.gz"
-    volume = read_volume(image_file)
-    image, geometry = reorient(volume.array, volume.geometry, "RAS")
-    folders = [request.data / "labelsTs"]
-    folders += [request.predictions(result.method) for result in results]
-    label_maps = [_read_ras(folder / name) for folder in folders]
-    legend = _legend(results[0].run.labels)
-    methods = ", ".join(result.method for result in results)
-    figures = []
-    for axis, plane in _PLANES:
-        options: dict[str, Any] = {
-            "axis": axis,
-            "index": best_slice(label_maps[0], axis),
-            "window": WINDOW_HU,
-        }
-        pictures = [
-            draw_slice(image[0], labels, geometry.spacing_mm, **options) for labels in label_maps
+def _picture_section(request: DemoRequest, results: tuple[MethodResult, ...]) -> Section:
+    """Shows the phantom that the best method segments worst, by each method."""
+    best = _best(results)
+    worst = read_cases(request.predictions(best.method)).ranked()[0].name
+    text = f"{worst}, the unseen phantom that {best.method} segments worst. {ABOUT_PLANES}"
+    return Section("Segmentations", text, figures=tuple(_pictures(request, results, worst)))
+
+
+def _pictures(
+    request: DemoRequest, results: tuple[MethodResult, ...], name: str
+) -> Iterator[Figure]:
+    """Yields the segmentation of a phantom by each method, in three planes."""
+    for result in results:
+        predicted = read_cases(request.predictions(result.method))
+        case = next(case for case in predicted.cases if case.name == name)
+        yield comparison(read_arrays(case), result.method, describe_score(case, predicted))
+
+
+def _next_commands(results: tuple[MethodResult, ...]) -> str:
+    return "\n".join(
+        [
+            "fseft start FOLDER",
+            f"fseft adapt FOLDER -o adapter --method {_best(results).method}",
+            "fseft predict SCANS -o segmented --adapter adapter",
+            "fseft report segmented --open",
         ]
-        png = encode_png(side_by_side(pictures))
-        figures.append(Figure(f"{plane}: reference, {methods}", png, legend))
-    return tuple(figures)
+    )
 
 
-def _read_ras(path: Path) -> NDArray[np.integer[Any]]:
-    """Returns a label map of shape (i, j, k) in orientation RAS."""
-    labels = read_labels(path)
-    array: NDArray[np.integer[Any]] = reorient(labels.array, labels.geometry, "RAS")[0][0]
-    return array
-
-
-def _legend(labels: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Returns the colour of each structure."""
-    highest = max(labels.values())
-    colours = distinct_colours(highest).tolist()
-    return {name: tuple(colours[value - 1]) for name, value in labels.items()}
+def _best(results: tuple[MethodResult, ...]) -> MethodResult:
+    return max(results, key=lambda result: result.mean_dice(LEFT_OUT) or 0.0)

@@ -82,6 +82,11 @@ class MethodResult:
         summary = self.scores.classes.get(structure)
         return summary.mean["dice"] if summary else None
 
+    def dice_sd(self, structure: str) -> float | None:
+        """Returns the standard deviation of the Dice of a structure; None as for `dice`."""
+        summary = self.scores.classes.get(structure)
+        return summary.std["dice"] if summary else None
+
     def mean_dice(self, structures: tuple[str, ...]) -> float | None:
         """Returns the mean Dice over structures; None if none was scored."""
         return mean(self.dice(structure) for structure in structures)

@@ -9,7 +9,7 @@ from fseft import api
 from fseft.demo.page import write_page
 from fseft.demo.results import KNOWN, DemoResult, MethodResult
 from fseft.evaluation.matching import match_files
-from fseft.evaluation.run import evaluate
+from fseft.evaluation.run import evaluate, write_evaluation
 from fseft.logs import captured_records
 from fseft.phantom import LEFT_OUT, PhantomSet, write_phantoms
 from fseft.planning.dataset_reading import read_dataset
@@ -92,6 +92,7 @@ def _run_method(
         output = request.predictions(method)
         api.predict(request.data / "imagesTs", adapter, output, device="cpu")
     scores = evaluate(match_files(output, request.data / "labelsTs"), workers=1)
+    write_evaluation(scores, output)
     return MethodResult(method, adapter, scores)
 
 

@@ -16,7 +16,8 @@ from fseft.inference.index import METRICS
 from fseft.metrics.scores import Scores, StructureScore, aggregate_scores, to_csv
 from fseft.metrics.scoring import score_case
 from fseft.metrics.selection import metric_provenance, select_metrics
-from fseft.schemas import FULLY_ANNOTATED, Annotation, Provenance
+from fseft.schemas import FULLY_ANNOTATED, Annotation, FrozenModel, Provenance
+from fseft.schemas.base import optional
 from fseft.volume._logging import warn_once
 from fseft.volume.annotation import is_annotated, mark_unannotated
 from fseft.volume.geometry import geometry_mismatch, reorient, shear_degrees
@@ -38,6 +39,22 @@ if TYPE_CHECKING:
 _MIN_PARALLEL_CASES = 8  # fewer cases are scored faster than processes start
 
 
+class ScoredFiles(FrozenModel):
+    """The files that were compared, and how structures are written in the references.
+
+    Attributes:
+        predictions: Case -> sha256 of the predicted label map.
+        references: Case -> path of the reference.
+        values: Structure -> voxel values that belong to it in the references.
+        annotation: Which voxels of the references count.
+    """
+
+    predictions: dict[str, str]
+    references: dict[str, str]
+    values: dict[str, tuple[int, ...]]
+    annotation: Annotation = FULLY_ANNOTATED
+
+
 class Evaluation(Scores):
     """Scores of a set of predictions, and the cases and structures that were not scored.
 
@@ -48,6 +65,7 @@ class Evaluation(Scores):
         support: Cases that were not scored because the adapter was trained on them.
         adapters: Path of each adapter that predicted, by its sha256.
         plugins: Packages of the metrics.
+        files: The files that were compared; None in files of earlier versions.
     """
 
     left_out: tuple[str, ...] = ()
@@ -56,6 +74,7 @@ class Evaluation(Scores):
     support: tuple[str, ...] = ()
     adapters: dict[str, str] = Field(default_factory=dict)
     plugins: tuple[Provenance, ...] = ()
+    files: ScoredFiles | None = optional()
 
 
 @dataclass(frozen=True)
@@ -162,22 +181,40 @@ def evaluate(
         matched = matched.without_training_cases()
     workers = workers or _default_workers(matched)
     common = _common_structures(matched, workers)
-    chosen, new_values = _select_structures(common, structures), _new_values(common, matched)
-    rules = matched.annotation, matched.missing_label
-    options = _Options(chosen, new_values, *rules, tolerance_mm, tuple(metrics) or select_metrics())
+    options = _Options(
+        _select_structures(common, structures),
+        _new_values(common, matched),
+        matched.annotation,
+        matched.missing_label,
+        tolerance_mm,
+        tuple(metrics) or select_metrics(),
+    )
     tasks = _tasks(matched, options)
     with callbacks.progress("evaluate", len(tasks)) as advance:
         results = parallel.map_cases(_score, tasks, workers=workers, progress=advance)
-    cases = {case: result.scores for case, result in results.items()}
-    scores = aggregate_scores(cases, tolerance_mm, metrics=options.metrics)
     return Evaluation(
-        **dict(scores),
+        **dict(_aggregate(results, options)),
         left_out=_left_out(common, matched, results.values()),
         without_prediction=matched.without_prediction,
         without_label=matched.without_label,
         support=support,
         adapters=matched.adapters,
         plugins=metric_provenance(options.metrics),
+        files=_scored_files(tasks, options),
+    )
+
+
+def _aggregate(results: Mapping[str, ScoredCase], options: _Options) -> Scores:
+    cases = {case: result.scores for case, result in results.items()}
+    return aggregate_scores(cases, options.tolerance_mm, metrics=options.metrics)
+
+
+def _scored_files(tasks: Mapping[str, ScoringTask], options: _Options) -> ScoredFiles:
+    return ScoredFiles(
+        predictions={case: workspace.file_digest(task.prediction) for case, task in tasks.items()},
+        references={case: str(task.label) for case, task in tasks.items()},
+        values={structure.name: structure.values for structure in options.structures},
+        annotation=options.annotation,
     )
 
 

@@ -9,6 +9,7 @@ from fseft.anatomy.terminology import structure_colours
 from fseft.errors import FseftError
 from fseft.plugin import FormatSpec
 from fseft.registry import registry
+from fseft.reporting.figures import WINDOW_HU
 from fseft.reporting.preview import LegendEntry, draw_preview, volume_notes
 from fseft.volume.geometry import reorient
 from fseft.volume.structure_statistics import (
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 NIFTI = "nifti"
 STATISTICS, PREVIEWS = "statistics", "previews"
-_WINDOW_HU = (-160.0, 240.0)
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,9 @@ def _preview(segmentation: Segmentation, volume: Volume, modality: Modality) -> 
         LegendEntry(name, value, colours[name], notes.get(value, ""))
         for name, value in segmentation.structures.items()
     ]
-    window = _WINDOW_HU if modality == "ct" else None
+    window = WINDOW_HU if modality == "ct" else None
     title = f"{segmentation.case}: {segmentation.algorithm}"
-    return draw_preview(image, labels, turned.spacing_mm, legend, title=title, window=window)
+    return draw_preview(image, labels, turned, legend, title=title, window=window)
 
 
 def write_statistics_table(folder: Path, cases: Iterable[str]) -> None:

@@ -192,9 +192,10 @@ class _Prediction:
         self, name: str, files: tuple[Path, ...]
     ) -> dict[PredictionFolder, PredictedCase]:
         contents, scan = [content_digest(file) for file in files], content_digest(files)
-        entries = {output: self.entry(output, contents, scan) for output in self.indexes}
+        paths = {"scan": tuple(str(file.absolute()) for file in files)}
         missing = {}
-        for output, entry in entries.items():
+        for output in self.indexes:
+            entry = self.entry(output, contents, scan).model_copy(update=paths)
             previous = self._previous_entry(name, output, entry)
             if previous is None:
                 missing[output] = entry
@@ -209,7 +210,7 @@ class _Prediction:
     ) -> PredictedCase | None:
         """Returns the previous entry if it has the same key, and its maps are unchanged."""
         previous = self.indexes[output].cases.get(name)
-        blank = {"sha256": "", "files": ()}
+        blank = {"sha256": "", "files": (), "scan": entry.scan}
         if previous is None or previous.model_copy(update=blank) != entry:
             return None
         path = output.segmentation(name)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from html import escape
+from html import escape as escape_html
 from typing import TYPE_CHECKING
+
+from fseft.escaping import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,12 +40,16 @@ def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str, y_label: 
     parts = [*chart.axes(), *chart.axis_labels(x_label, y_label)]
     for number, (name, line) in enumerate(lines.items()):
         parts += chart.line(number, name, line)
-    title = escape(f"{y_label} by {x_label}: {', '.join(lines)}")
+    title = _escape(f"{y_label} by {x_label}: {', '.join(lines)}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {chart.bottom + 44:g}" '
         'role="img" font-family="inherit" font-size="12" fill="currentColor">'
         f"<title>{title}</title>{''.join(parts)}</svg>"
     )
+
+
+def _escape(text: str) -> str:
+    return escape_html(printable(text))
 
 
 def _finite(points: Iterable[Point]) -> list[Point]:
@@ -131,9 +137,9 @@ class _Chart:
         return [
             f'<path d="{line}" stroke="currentColor" stroke-opacity=".5"/>',
             f'<text x="{middle}" y="{self.bottom + 37}" text-anchor="middle">',
-            f"{escape(x_label)}</text>",
+            f"{_escape(x_label)}</text>",
             f'<text transform="translate(14 {height})rotate(-90)" text-anchor="middle">',
-            f"{escape(y_label)}</text>",
+            f"{_escape(y_label)}</text>",
         ]
 
     def line(self, number: int, name: str, points: Sequence[Point]) -> list[str]:
@@ -150,7 +156,7 @@ class _Chart:
             f'<g fill="none" stroke-width="2" stroke-linejoin="round" {stroke}>',
             f'<path d="M{x:g} {y:g}h18"/><polyline points="{path}"/></g>',
             f'<path d="{dots}" stroke-width="6" stroke-linecap="round" {stroke}/>',
-            f'<text x="{x + 24:g}" y="{y + 4:g}">{escape(name)}</text>',
+            f'<text x="{x + 24:g}" y="{y + 4:g}">{_escape(name)}</text>',
         ]
 
 

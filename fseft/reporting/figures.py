@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.errors import FseftError
+from fseft.reporting.marks import draw_marks
 from fseft.volume.label_values import consecutive
 
 if TYPE_CHECKING:
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
 
     RGB = NDArray[np.uint8]
 
+WINDOW_HU = (-160.0, 240.0)
+"""Intensities of CT that are shown as black and white: the usual window of soft tissue."""
 # Okabe & Ito 2008, https://jfly.uni-koeln.de/color/: distinct for colour-blind readers. Without
 # their black, and ordered so that neighbours differ in lightness too.
 _OKABE_ITO = ("e69f00", "56b4e9", "009e73", "f0e442", "cc79a7", "0072b2", "d55e00")
-_FILL_OPACITY = 0.22
+REFERENCE, PREDICTION, OTHER = (86, 180, 233), (230, 159, 0), (204, 121, 167)
+"""Colours of a comparison: of the reference, of the prediction, and of pixels that both assign to
+a structure, but not to the same."""
+_FILL_OPACITY, _ERROR_OPACITY = 0.22, 0.5
+_EDGES = {2: "RLAP", 1: "RLSI", 0: "APSI"}  # left, right, upper and lower edge by viewing direction
 _AIR = 0.05  # fraction of the intensity window below which the rim of a slice is cut off
 _MARGIN = 2  # pixels of air to keep around the body
 
@@ -100,9 +107,14 @@ def draw_slice(
     index: int | None = None,
     window: tuple[float, float] | None = None,
     palette: RGB | None = None,
+    reference: NDArray[np.integer[Any]] | None = None,
+    marks: bool = False,
     size: int = 256,
 ) -> RGB:
     """Draws a slice in radiological orientation, each structure outlined over a translucent fill.
+
+    With a reference, both label maps are outlined in the colours `PREDICTION` and `REFERENCE`
+    instead, and pixels of one of them alone are filled with its colour.
 
     Axial: anterior is up and the patient's right is on the left. Coronal: superior is up, right is
     on the left. Sagittal: superior is up, anterior is on the left. Pixels are square in mm; dark
@@ -117,6 +129,8 @@ def draw_slice(
         window: Intensities shown as black and white. Default: percentiles 0.5 and 99.5 of the
             slice.
         palette: Colours of shape (n, 3); label v has the colour v - 1, and beyond n they repeat.
+        reference: Label map of the same shape to compare with.
+        marks: Whether to draw the letters of the directions and a scale bar.
         size: Length of the longer side in pixels.
 
     Returns:
@@ -127,19 +141,30 @@ def draw_slice(
     """
     if labels is None:
         labels = np.zeros(image.shape, np.uint8)
-    if labels.shape != image.shape:
-        raise FseftError(f"labels of shape {labels.shape} on an image of shape {image.shape}")
     if index is None:
         index = best_slice(labels, axis)
-    if not 0 <= index < image.shape[axis]:
-        raise FseftError(f"slice {index} of {image.shape[axis]} along axis {axis}")
+    _check_slice(image, labels, axis, index)
     grey = _apply_window(_upright(image, axis, index), window)
     structures = _upright(labels, axis, index)
-    body = _bounding_box((grey > _AIR) | (structures > 0))
+    expected = structures if reference is None else _upright(reference, axis, index)
+    body = _bounding_box((grey > _AIR) | (structures > 0) | (expected > 0))
     column_mm, row_mm = np.delete(np.asarray(spacing_mm, float), axis)
     canvas = _Canvas(grey[body], (row_mm, column_mm), size)
-    canvas.draw(structures[body], distinct_colours(21) if palette is None else palette)
-    return canvas.picture.round().astype(np.uint8)
+    if reference is None:
+        canvas.draw(structures[body], palette)
+    else:
+        canvas.compare(structures[body], expected[body])
+    picture = canvas.picture.round().astype(np.uint8)
+    return draw_marks(picture, _EDGES[axis], canvas.pixel_mm) if marks else picture
+
+
+def _check_slice(
+    image: NDArray[Any], labels: NDArray[np.integer[Any]], axis: int, index: int
+) -> None:
+    if labels.shape != image.shape:
+        raise FseftError(f"labels of shape {labels.shape} on an image of shape {image.shape}")
+    if not 0 <= index < image.shape[axis]:
+        raise FseftError(f"slice {index} of {image.shape[axis]} along axis {axis}")
 
 
 class _Canvas:
@@ -153,6 +178,7 @@ class _Canvas:
 
     def __init__(self, grey: NDArray[np.float64], pixel_mm: tuple[float, float], size: int) -> None:
         extents = np.array(grey.shape) * pixel_mm
+        self.pixel_mm = float(extents.max()) / size
         pixels = np.round(size * extents / extents.max())
         height, width = np.maximum(1, pixels)
         rows, columns = grey.shape
@@ -165,10 +191,11 @@ class _Canvas:
         resized: NDArray[np.float64] = self._rows @ plane @ self._columns.T
         return resized
 
-    def draw(self, structures: NDArray[np.integer[Any]], palette: RGB) -> None:
+    def draw(self, structures: NDArray[np.integer[Any]], palette: RGB | None) -> None:
         """Fills each structure of the slice lightly, and draws its outline within it."""
         from scipy.ndimage import binary_erosion
 
+        palette = distinct_colours(21) if palette is None else palette
         picture = self.picture
         for value in np.unique(structures[structures > 0]):
             mask = self._resize((structures == value).astype(float)) > 0.5
@@ -176,6 +203,36 @@ class _Canvas:
             picture[mask] += _FILL_OPACITY * (colour - picture[mask])
             outline = mask & ~binary_erosion(mask)
             picture[outline] = colour
+
+    def compare(
+        self, prediction: NDArray[np.integer[Any]], reference: NDArray[np.integer[Any]]
+    ) -> None:
+        """Fills the pixels in which two label maps differ, and outlines both.
+
+        The outline of the reference is around its structures, that of the prediction within, so
+        that both are seen where they agree.
+        """
+        from scipy.ndimage import binary_dilation, binary_erosion
+
+        predicted, expected = self._resized_labels(prediction), self._resized_labels(reference)
+        self._fill((expected > 0) & (predicted == 0), REFERENCE)
+        self._fill((predicted > 0) & (expected == 0), PREDICTION)
+        self._fill((predicted > 0) & (expected > 0) & (predicted != expected), OTHER)
+        for value in np.unique(expected[expected > 0]):
+            mask = expected == value
+            self.picture[binary_dilation(mask) & ~mask] = REFERENCE
+        for value in np.unique(predicted[predicted > 0]):
+            mask = predicted == value
+            self.picture[mask & ~binary_erosion(mask)] = PREDICTION
+
+    def _resized_labels(self, structures: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+        resized = np.zeros(self.picture.shape[:2], structures.dtype)
+        for value in np.unique(structures[structures > 0]):
+            resized[self._resize((structures == value).astype(float)) > 0.5] = value
+        return resized
+
+    def _fill(self, mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+        self.picture[mask] += _ERROR_OPACITY * (colour - self.picture[mask])
 
 
 def _upright(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:

@@ -13,7 +13,10 @@ from fseft.escaping import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+_MARK = b'<meta name="generator" content="fseft">'
+_HEAD = 1024  # bytes that contain the mark
 Value: TypeAlias = "str | float | None"
 
 
@@ -63,28 +66,49 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """One of several pictures of a figure: its title, and the bytes of a PNG."""
+
+    title: str
+    image: bytes
+
+
+@dataclass(frozen=True)
 class Figure:
-    """A picture with its caption.
+    """A picture, or panels that are below each other on a narrow screen, with a caption.
 
     Attributes:
         caption: Text below the picture.
         image: Bytes of a PNG, or an `<svg>` element, which is not escaped: never from user input.
         legend: Colour (red, green, blue) by name.
+        panels: Pictures side by side, instead of `image`.
+        title: Heading above the picture.
     """
 
     caption: str
-    image: bytes | str
+    image: bytes | str = ""
     legend: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    panels: Sequence[Panel] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section; an empty line in its text begins a new paragraph."""
+    """A section; an empty line in its text begins a new paragraph.
+
+    Attributes:
+        title: Heading.
+        text: Paragraphs.
+        tables: Tables below the text.
+        figures: Figures below the tables.
+        code: Commands below the text, shown as they are.
+    """
 
     title: str
     text: str = ""
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +151,12 @@ def render_page(page: Page) -> str:
     )
 
 
+def is_own_page(path: Path) -> bool:
+    """Returns whether a file is a page that `render_page` made."""
+    with path.open("rb") as file:
+        return _MARK in file.read(_HEAD)
+
+
 def _finalised(value: object) -> object:
     """Makes control characters visible; markup of our own, such as charts, has none."""
     return printable(value) if type(value) is str else value
@@ -140,8 +170,11 @@ def _data_uri(image: bytes) -> str:
     return f"data:image/png;base64,{b64encode(image).decode('ascii')}"
 
 
-def _is_wide(image: bytes | str) -> bool:
-    """Returns whether a PNG needs a line to itself: more than twice as wide as high."""
+def _is_wide(figure: Figure) -> bool:
+    """Returns whether a figure needs a line to itself: panels, or twice as wide as high."""
+    image = figure.image
+    if figure.panels:
+        return True
     if isinstance(image, str):
         return False
     width = int.from_bytes(image[16:20], "big")  # PNG header

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fseft.escaping import printable
-from fseft.reporting.figures import best_slice, draw_slice, encode_png, side_by_side
-from fseft.volume.label_values import consecutive
+from fseft.reporting.figures import encode_png, side_by_side
+from fseft.reporting.marks import WHITE, font, write_text
+from fseft.reporting.planes import draw_planes
+from fseft.volume.label_values import label_volumes, present_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,12 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fseft.reporting.figures import RGB
+    from fseft.volume.geometry import Geometry
 
-_PLANES = {2: "axial", 1: "coronal", 0: "sagittal"}
-_LEFT_EDGE = {2: "right", 1: "right", 0: "anterior"}
-_SIZE, _GAP = 420, 8  # pixels: the longer side of a plane, and the distance of two
-_ROW, _SWATCH, _FONT = 26, 16, 15  # pixels of the legend
-_WHITE, _GREY = (255, 255, 255), (170, 170, 170)
+_GAP = 8  # pixels between two planes
+_ROW, _SWATCH = 26, 16  # pixels of the legend
+_GREY = (170, 170, 170)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class LegendEntry:
 def draw_preview(
     image: NDArray[Any],
     labels: NDArray[np.integer[Any]],
-    spacing_mm: Sequence[float],
+    geometry: Geometry,
     legend: Sequence[LegendEntry],
     *,
     title: str,
@@ -56,7 +57,7 @@ def draw_preview(
     Args:
         image: Intensities (i, j, k) in orientation RAS.
         labels: Label map of the same shape.
-        spacing_mm: Voxel size along i, j, k.
+        geometry: Their grid.
         legend: The structures; those without a voxel are listed as not found.
         title: Text above the planes.
         window: Intensities shown as black and white. Default: percentiles of the slices.
@@ -64,26 +65,13 @@ def draw_preview(
     Returns:
         A PNG.
     """
-    numbers, values = consecutive(labels)
     colours = {entry.value: entry.colour for entry in legend}
-    palette = np.array([colours.get(value, _WHITE) for value in values] or [_WHITE], np.uint8)
     planes = []
-    for axis in _PLANES:
-        index = best_slice(labels, axis)
-        picture = draw_slice(
-            image,
-            numbers,
-            spacing_mm,
-            axis=axis,
-            index=index,
-            window=window,
-            palette=palette,
-            size=_SIZE,
-        )
-        caption = f"{_PLANES[axis]} {index}, {_LEFT_EDGE[axis]} on the left"
-        planes.append(np.concatenate([_heading(caption, picture.shape[1]), picture]))
+    for plane in draw_planes(image, labels, geometry, colours, window=window):
+        heading = _heading(plane.title, plane.picture.shape[1])
+        planes.append(np.concatenate([heading, plane.picture]))
     body = side_by_side(planes, _GAP)
-    present = set(values)
+    present = set(present_values(labels))
     width = body.shape[1]
     parts = [_heading(title, width), body, _legend(legend, present, width)]
     return encode_png(np.concatenate(parts))
@@ -93,7 +81,7 @@ def _heading(title: str, width: int) -> RGB:
     from PIL import Image, ImageDraw
 
     canvas = Image.new("RGB", (width, _ROW + 4))
-    _text(ImageDraw.Draw(canvas), (6, 5), title, _WHITE)
+    write_text(ImageDraw.Draw(canvas), (6, 5), title)
     return np.asarray(canvas)
 
 
@@ -118,8 +106,8 @@ def _num_columns(texts: Sequence[str], width: int) -> int:
     """Returns how many entries fit into a line."""
     from PIL import Image, ImageDraw
 
-    draw, font = ImageDraw.Draw(Image.new("RGB", (1, 1))), _font()
-    lengths = [draw.textlength(printable(text), font=font) for text in texts]
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    lengths = [draw.textlength(printable(text), font=font()) for text in texts]
     widest = max(lengths, default=0) + 3 * _SWATCH
     return max(1, int(width // widest))
 
@@ -129,22 +117,9 @@ def _draw_entry(
 ) -> None:
     x, y = corner
     box = (x, y, x + _SWATCH, y + _SWATCH)
-    fill, text_colour = (entry.colour, _WHITE) if is_present else (None, _GREY)
+    fill, text_colour = (entry.colour, WHITE) if is_present else (None, _GREY)
     draw.rectangle(box, fill=fill, outline=entry.colour)
-    _text(draw, (x + 1.5 * _SWATCH, y), text, text_colour)
-
-
-def _text(draw: Any, place: tuple[float, float], text: str, colour: tuple[int, int, int]) -> None:
-    """Writes text with a black rim, which is readable on bright tissue too."""
-    draw.text(
-        place, printable(text), fill=colour, font=_font(), stroke_width=2, stroke_fill=(0, 0, 0)
-    )
-
-
-def _font() -> Any:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(_FONT)
+    write_text(draw, (x + 1.5 * _SWATCH, y), text, text_colour)
 
 
 def volume_notes(labels: NDArray[np.integer[Any]], voxel_volume_mm3: float) -> Mapping[int, str]:
@@ -154,9 +129,5 @@ def volume_notes(labels: NDArray[np.integer[Any]], voxel_volume_mm3: float) -> M
         labels: Label map.
         voxel_volume_mm3: Volume of a voxel.
     """
-    numbers, values = consecutive(labels)
-    counts = np.bincount(numbers.ravel())[1:]
-    return {
-        value: f"{count * voxel_volume_mm3 / 1000:.3g} ml"
-        for value, count in zip(values, counts.tolist(), strict=True)
-    }
+    volumes = label_volumes(labels, voxel_volume_mm3)
+    return {value: f"{volume:.3g} ml" for value, volume in volumes.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fseft.schemas.base import Document, FrozenModel, LabelTable, RelativePath
+from fseft.schemas.base import Document, FrozenModel, LabelTable, RelativePath, optional
 
 
 class PredictedCase(FrozenModel):
@@ -15,6 +15,7 @@ class PredictedCase(FrozenModel):
         seen: Whether an adapter was trained on the scan.
         sha256: Digest of the label map; empty if it is not written, or by an earlier version.
         files: Paths of all its files in the folder; empty in files of earlier versions.
+        scan: Absolute paths of the files of the scan; empty in files of earlier versions.
     """
 
     key: str
@@ -23,6 +24,7 @@ class PredictedCase(FrozenModel):
     seen: bool = False
     sha256: str = ""
     files: tuple[RelativePath, ...] = ()
+    scan: tuple[str, ...] = optional(())
 
 
 class Predictions(Document):

@@ -70,6 +70,23 @@ def consecutive(labels: Array) -> tuple[Array, list[int]]:
     return translate(labels, numbers, np.min_scalar_type(len(values))), values
 
 
+def label_volumes(labels: Array, voxel_volume_mm3: float) -> dict[int, float]:
+    """Returns the volume in ml of each label value that occurs, ascending, without the background.
+
+    Args:
+        labels: Integers from 0 on, of any shape.
+        voxel_volume_mm3: Volume of a voxel.
+
+    Examples:
+        >>> label_volumes(np.array([0, 7, 7, 2]), 500.0)
+        {2: 0.5, 7: 1.0}
+    """
+    numbers, values = consecutive(labels)
+    counts = np.bincount(numbers.ravel(), minlength=len(values) + 1)
+    volumes_ml = counts[1:] * voxel_volume_mm3 / 1000
+    return dict(zip(values, volumes_ml.tolist(), strict=True))
+
+
 def label_boxes(labels: Array) -> dict[int, tuple[slice, ...]]:
     """Returns the bounding box of each label value that occurs, ascending, without the background.
 

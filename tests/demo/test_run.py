@@ -34,9 +34,12 @@ def test_the_table_has_a_row_per_method(demo):
 
 def test_the_page_shows_tables_pictures_and_the_loss(demo):
     html = demo.page.read_text(encoding="utf-8")
-    assert html.count("data:image/png") == 2
+    assert html.count("data:image/png") == 6  # three planes of the worst phantom, two methods
+    assert html.count("coronal, ") == 2 * 2  # title and alternative text
     assert "<svg" in html
     assert "zero-shot" in html
+    assert "HD95" in html
+    assert "fseft start FOLDER" in html
 
 
 def test_phantoms_are_written_by_the_command(fseft_phantom):

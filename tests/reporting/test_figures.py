@@ -14,6 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from fseft.errors import FseftError
 from fseft.reporting.figures import (
+    PREDICTION,
+    REFERENCE,
     best_slice,
     distinct_colours,
     draw_slice,
@@ -43,6 +45,32 @@ def decode_png(data):
     rows = rows.reshape(height, 1 + 3 * width)
     assert not rows[:, 0].any()
     return rows[:, 1:].reshape(height, width, 3)
+
+
+def test_a_comparison_outlines_both_label_maps_and_fills_what_differs():
+    reference, prediction = np.zeros((2, 30, 30, 3), int)
+    reference[5:15, 5:15, 1], prediction[10:20, 5:15, 1] = 7, 7
+    image = np.zeros(reference.shape)
+    options = {"axis": 2, "index": 1, "window": (0, 1), "size": 300}
+    picture = draw_slice(image, prediction, (1, 1, 1), reference=reference, **options)
+    height, width = picture.shape[:2]
+    missed, added = np.array(REFERENCE) // 2, np.array(PREDICTION) // 2
+    assert (
+        abs(picture[height // 2, int(width * 0.85)] - missed) <= 1
+    ).all()  # right is on the left
+    assert (abs(picture[height // 2, int(width * 0.15)] - added) <= 1).all()
+    assert not picture[height // 2, width // 2].any()  # both
+    same = draw_slice(image, reference, (1, 1, 1), reference=reference, **options)
+    assert {tuple(pixel) for pixel in same.reshape(-1, 3)} == {(0, 0, 0), REFERENCE, PREDICTION}
+
+
+def test_marks_are_letters_at_the_edges_and_a_bar_of_a_round_length():
+    image = np.zeros((40, 40, 3))
+    options = {"axis": 2, "index": 1, "window": (0, 1), "size": 400}
+    picture = draw_slice(image, None, (2, 2, 2), marks=True, **options)
+    assert not draw_slice(image, None, (2, 2, 2), **options).any()
+    row = picture[-6]
+    assert (row == 255).all(axis=1).sum() == pytest.approx(100, abs=2)  # 20 mm of 80 mm
 
 
 def has_colour(picture, colour):

@@ -8,14 +8,22 @@ import numpy as np
 from PIL import Image
 
 from fseft.reporting.preview import LegendEntry, draw_preview
+from fseft.volume.geometry import Geometry
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 LEGEND = [LegendEntry("liver", 3, RED, "2 ml"), LegendEntry("spleen", 9, GREEN)]
 
 
+def grid(shape, spacing_mm=(1, 1, 1)):
+    """A grid in orientation RAS."""
+    return Geometry(shape, np.diag([*np.multiply(spacing_mm, (-1, -1, 1)), 1.0]))
+
+
 def picture(labels, spacing_mm=(1, 1, 1), legend=LEGEND):
     image = np.random.default_rng(0).normal(0, 50, labels.shape)
-    png = draw_preview(image, labels, spacing_mm, legend, title="case", window=(-100, 100))
+    png = draw_preview(
+        image, labels, grid(labels.shape, spacing_mm), legend, title="case", window=(-100, 100)
+    )
     return np.asarray(Image.open(io.BytesIO(png)))
 
 

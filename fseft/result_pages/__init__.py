@@ -1,0 +1,1 @@
+"""Pages of results: of an adaptation, of predictions, and of a benchmark."""
