@@ -113,20 +113,22 @@ def _adapt(
     callbacks.on_start(config, 1 + resumed_from)
     architecture, adapted = build_network(config)
     run = _with_network(run, adapted, config.training.learning_rate)
-    request = config.request
-    reporters = ReporterCallbacks(request.reporters, folder)
+    reporters = ReporterCallbacks(config.request.reporters, folder)
     events = CallbackList((reporters, callbacks))
     # Preprocessing takes long: everything that can be refused was refused before.
     with cached_training_cases(config, workspace, callbacks) as cached:
         write_documents(config, run, folder)
         reporters.start(run, 1 + resumed_from)
-        with recorded_failure(run, folder), _reported(events):
-            run = _train(
-                config, run, architecture, adapted, cached, workspace, folder, events, state
-            )
-            _write_results(config, run, adapted, folder)
-            reporters.run = run
-            events.on_checkpoint_saved(adapter)
+        with recorded_failure(run, folder):
+            with _reported(events):
+                run = _train(
+                    config, run, architecture, adapted, cached, workspace, folder, events, state
+                )
+                _write_adapter(config, run, adapted, adapter)
+                reporters.run = run
+                events.on_checkpoint_saved(adapter)
+            # Last, as it marks the run as finished: a run killed before reports its end again.
+            write_documents(config, run, folder)
     return Adaptation(run, folder, adapter, resumed_from=resumed_from)
 
 
@@ -172,11 +174,9 @@ def recorded_failure(run: Run, folder: Path) -> Iterator[None]:
         raise
 
 
-def _write_results(config: AdaptConfig, run: Run, adapted: AdaptedNetwork, folder: Path) -> None:
-    """Writes the adapter, and then the documents, which mark the run as finished."""
+def _write_adapter(config: AdaptConfig, run: Run, adapted: AdaptedNetwork, path: Path) -> None:
     manifest = adapter_manifest(config, run)
-    write_adapter(folder / NAME, adapted.state_dict(), manifest, fp16=config.request.half)
-    write_documents(config, run, folder)
+    write_adapter(path, adapted.state_dict(), manifest, fp16=config.request.half)
 
 
 def write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
