@@ -10,6 +10,7 @@ from torch import nn
 
 from fseft.builtin.architectures.resunet import ResUNet
 from fseft.builtin.architectures.swinunetr import SwinUNETR
+from fseft.builtin.methods.full import Full
 from fseft.builtin.methods.lora import ROLES, LoRAConfig
 from fseft.cli.parsing import parse_settings
 from fseft.errors import FseftError
@@ -151,6 +152,13 @@ def test_lora_plus_trains_b_at_another_rate():
     for name, rate in rates.items():
         expected = 0.1 if name.startswith("head") else factors[name.rpartition(".")[2]]
         assert rate == pytest.approx(expected), name
+
+
+def test_full_trains_small_networks_at_a_higher_rate(monkeypatch):
+    assert applied("full").learning_rate == Full.learning_rate_if_small > Full.learning_rate
+    assert applied("scratch").learning_rate == 3e-3
+    monkeypatch.setattr("fseft.builtin.methods.full.SMALL_NETWORK", 10)
+    assert applied("full").learning_rate == Full.learning_rate
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ SPEC = MethodSpec(
 
 
 class Scratch(Full):
-    """Method `scratch`; random weights tolerate a higher learning rate than pre-trained ones."""
+    """Method `scratch`, for which the head is as new as all other layers."""
 
     name, learning_rate, head_lr_multiplier = "scratch", 3e-3, 1.0
+    learning_rate_if_small = 3e-3
