@@ -125,9 +125,9 @@ def _case(
     evaluation: Evaluation | None,
     scan: tuple[Path, ...],
 ) -> CaseResult:
-    prediction = folder / label_map(name)
+    prediction = _label_file(folder, name)
     if not prediction.is_file():
-        hint = "Predict again, with nifti among the formats."
+        hint = "Predict again, with nifti or seg.nrrd among the formats."
         raise FseftError("the label map is missing", case=name, file=prediction, hint=hint)
     files = evaluation.files if evaluation else None
     reference = files.references.get(name) if files else None
@@ -171,12 +171,19 @@ def _stored_evaluation(folder: Path, cases: Mapping[str, PredictedCase]) -> Eval
     changed = [
         name
         for name, digest in digests.items()
-        if name not in cases or not _is_same(folder / label_map(name), digest)
+        if name not in cases or not _is_same(_label_file(folder, name), digest)
     ]
     if changed:
         logger.warning("%s: not used, as %s has changed since; evaluate again", path, changed[0])
         return None
     return evaluation
+
+
+def _label_file(folder: Path, name: str) -> Path:
+    """Returns the path of a label map, as `evaluate` chooses it among the formats."""
+    slicer = folder / f"{name}.seg.nrrd"
+    nifti = folder / label_map(name)
+    return slicer if slicer.is_file() and not nifti.is_file() else nifti
 
 
 def _is_same(path: Path, digest: str) -> bool:

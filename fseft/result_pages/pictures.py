@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fseft.metrics.scores import mean
 from fseft.reporting.figures import (
     OTHER,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from fseft.result_pages.case_arrays import CaseArrays
     from fseft.result_pages.cases import CaseResult, PredictedCases
 
+_BASE_COLOURS = 7  # without lighter and darker shades; the first two are those of a comparison
 ABOUT_PLANES = (
     "The slices are those with the largest cross-sections. R, L, A, P, S and I are the patient's "
     "right, left, front, back, head and feet."
@@ -139,9 +142,7 @@ def comparison(arrays: CaseArrays, title: str, score: str = "") -> Figure:
 
 
 def _structures(arrays: CaseArrays, labels: Mapping[str, int], title: str) -> Figure:
-    # Without the first two, which are those of reference and prediction.
-    colours = distinct_colours(len(labels) + 2)[2:].tolist()
-    by_value = dict(zip(labels.values(), map(tuple, colours), strict=True))
+    by_value = structure_palette(labels)
     planes = draw_planes(
         arrays.image,
         arrays.labels,
@@ -157,6 +158,19 @@ def _structures(arrays: CaseArrays, labels: Mapping[str, int], title: str) -> Fi
     if missing:
         caption += f" Not found in this scan: {', '.join(missing)}."
     return Figure(caption, legend=legend, panels=_panels(planes), title=title)
+
+
+def structure_palette(labels: Mapping[str, int]) -> dict[int, tuple[int, ...]]:
+    """Returns a colour for each voxel value; those of prediction and reference come late.
+
+    Args:
+        labels: Structure -> voxel value.
+    """
+    colours = distinct_colours(max(len(labels), _BASE_COLOURS))
+    base = colours[:_BASE_COLOURS]
+    colours[:_BASE_COLOURS] = np.roll(base, -2, axis=0)
+    as_tuples = map(tuple, colours.tolist())
+    return dict(zip(labels.values(), as_tuples, strict=False))
 
 
 def _panels(planes: Sequence[Plane]) -> list[Panel]:

@@ -63,7 +63,7 @@ def _describe_scores(predicted: PredictedCases, evaluation: Evaluation) -> Itera
     metric, ranked = evaluation.metrics[0], predicted.ranked()
     explained = _DICE if metric.key == "dice" else ""
     mean = metric.text(evaluation.mean)
-    yield f"{pluralise(len(ranked), 'scan')} compared with a reference."
+    yield f"Compared with a reference: {pluralise(len(ranked), 'scan')}."
     yield f"The mean {metric.title}{explained} is {mean}."
     means = {name: summary.mean.get(metric.key) for name, summary in evaluation.classes.items()}
     by_rank = _sorted(means, metric)

@@ -35,6 +35,7 @@ COMMANDS = {
     "predict": "predict data/imagesTr -o predicted --adapter runs/data/tiny/lora-k2-s0 "
     "--adapter runs/data/tiny/linear-probe-k2-s0 --probabilities --device cpu",
     "evaluate": "evaluate predicted data/labelsTr --include-training",
+    "report": "report predicted",
     "benchmark": f"benchmark data --model tiny --method linear-probe,bias {TRIALS} -o compared",
     "pretrain": f"{PRETRAIN} --epochs 2",
     "pretrain again": f"{PRETRAIN} --epochs 1 --overwrite",

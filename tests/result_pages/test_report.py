@@ -102,6 +102,32 @@ def test_scores_of_evaluate_are_used_and_the_references_found_again(predictions)
     assert "HD95" in html
 
 
+def test_segmentations_of_slicer_are_shown_too(predictions):
+    for file in predictions.glob("*.nii.gz"):
+        write_labels(file.with_name(file.name.replace(".nii.gz", ".seg.nrrd")), organs(), GRID)
+        file.unlink()
+    api.evaluate(predictions, predictions.parent / "labels", output=predictions)
+    assert "Best case" in page_of(predictions)
+
+
+def test_voxels_without_annotation_are_not_shown_as_errors(predictions):
+    def missed_pixels():
+        """Pixels that are bluer than the grey image, and not as blue as an outline."""
+        blueness = [picture[..., 2].astype(int) - picture[..., 0] for picture in pictures(html)[:3]]
+        return sum(((pixels > 40) & (pixels < 120)).sum() for pixels in blueness)
+
+    labels = predictions.parent / "labels"
+    html = page_of(predictions, labels=labels)
+    assert missed_pixels() > 100
+    ignored = organs()
+    ignored[organs(6) != organs()] = 9  # where the worst case differs
+    for file in labels.iterdir():
+        write_labels(file, ignored, GRID)
+    api.evaluate(predictions, labels, ignore_label=9, output=predictions)
+    html = page_of(predictions)
+    assert missed_pixels() < 10  # at corners, by interpolation
+
+
 def test_scores_of_other_predictions_are_not_used(predictions, caplog):
     api.evaluate(predictions, predictions.parent / "labels", output=predictions)
     write_labels(predictions / "good.nii.gz", organs(4), GRID)
@@ -202,6 +228,24 @@ def test_a_run_shows_its_training_its_plan_and_its_command(request_for, workspac
     assert "epochs=" in html
     assert run.run.backbone["sha256"] in html
     assert "as the model was trained" in html  # a reason of the plan
+
+
+def test_a_cross_validated_run_shows_the_cases_of_its_folds(made, workspace, tmp_path):
+    adapter = api.adapt(
+        made / "blobs",
+        "tiny",
+        "linear-probe",
+        2,
+        settings={"epochs": 1, "crops_per_step": 1},
+        cross_validate=True,
+        output=tmp_path / "run",
+        device="cpu",
+        workspace=workspace,
+    )
+    html = page_of(adapter.path.parent)
+    assert "95 %" in html
+    for case in adapter.manifest.support:
+        assert f"case: {case}" in html
 
 
 def test_a_run_that_is_not_finished_is_refused(request_for, workspace):
