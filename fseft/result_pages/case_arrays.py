@@ -98,8 +98,9 @@ def _read_reference(
         stored = mark_unannotated(stored, case.files.annotation)
     counted = is_annotated(stored)
     scored = [name for name in values if name in case.labels and name in case.scores]
-    reference = np.zeros(stored.shape, np.int64)
+    new_values: dict[int, int] = {}
     # Regions come before those that are a part of them, as in a prediction.
     for name in sorted(scored, key=lambda name: -len(values[name])):
-        reference[np.isin(stored, values[name])] = case.labels[name]
-    return reference * counted, counted
+        new_values |= dict.fromkeys(values[name], case.labels[name])
+    dtype = np.min_scalar_type(max(new_values.values(), default=0))
+    return translate(stored, new_values, dtype) * counted, counted
