@@ -64,6 +64,13 @@ def scribbles(label: Labels) -> Labels:
     return strokes
 
 
+def paired_cases(source: Path) -> list[str]:
+    """Returns the names of cases with an image and a label."""
+    paired = {path.name[:-7] for path in (source / "labelsTr").glob("*.nii.gz")}
+    paired &= {path.name[:-7] for path in (source / "imagesTr").glob("*.nii.gz")}
+    return sorted(paired)
+
+
 def write_dataset(
     source: Path,
     folder: Path,
@@ -119,9 +126,7 @@ def dice(
 def hippocampus(data: Path, work: Path, options: argparse.Namespace) -> None:
     """Prints the table of full labels, slices and scribbles."""
     source = data / "hippocampus"
-    paired = {path.name[:-7] for path in (source / "labelsTr").glob("*.nii.gz")}
-    paired &= {path.name[:-7] for path in (source / "imagesTr").glob("*.nii.gz")}
-    order = np.random.default_rng(0).permutation(sorted(paired)).tolist()
+    order = np.random.default_rng(0).permutation(paired_cases(source)).tolist()
     held_out, pool = order[: options.test_cases], order[options.test_cases :]
     tests = write_dataset(source, work / "tests", held_out, lambda label: label)
     ways: dict[str, tuple[Callable[[Labels], Labels], dict[str, int], dict[str, Any]]] = {

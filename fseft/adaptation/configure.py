@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fseft.adaptation.continuation import check_origin, match_rows, with_former_preprocessing
 from fseft.adaptation.differences import SUPPORT
 from fseft.adaptation.previous_run import checkpoints
 from fseft.adaptation.request import AdaptConfig
@@ -55,16 +56,14 @@ def configure(
     Raises:
         FseftError: Names, settings, structures or cases that do not fit together, or a broken case.
     """
-    _check_request(request)
+    _check_request(request, request.folder(workspace))
     weights = request.model.weights if request.method.spec.needs_model else None
     for name in request.reporters:
         registry().resolve("reporter", name)
-    fingerprint = measure(
-        request.dataset, request.model, workspace, workers=request.workers, callbacks=callbacks
-    )
+    fingerprint = _measure(request, workspace, callbacks)
     labels = select_labels(fingerprint, request.labels)
-    matched = _match_head_rows(request, labels, fingerprint)
-    _check_structures(request, list(labels), matched)
+    rows = _head_rows(request, labels, fingerprint)
+    _check_structures(request, list(labels), rows.of_model)
     support = _training_cases(request, fingerprint)
     plan = _plan(request, workspace, fingerprint, support, labels)
     _mention_cost_of_seeds(request, plan)
@@ -76,13 +75,25 @@ def configure(
         labels=labels,
         support=support,
         labelled_in=_count_labelled(request.dataset, labels, support, fingerprint),
-        matched=matched,
         weights=weights,
         case_contents=tuple(case.content for case in fingerprint.cases if case.name in cases),
         image_digests=_image_digests(request, cases),
         scans=scan_range(fingerprint.cases, cases),
+        matched=rows.of_model,
+        continued=rows.of_adapter,
         **_annotation(request.dataset, fingerprint, cases, labels),
     )
+
+
+def _measure(
+    request: AdaptRequest, workspace: Workspace, callbacks: Callbacks | None
+) -> Fingerprint:
+    """Measures the dataset, and refuses scans for which an adapter was not trained."""
+    fingerprint = measure(
+        request.dataset, request.model, workspace, workers=request.workers, callbacks=callbacks
+    )
+    check_origin(request, fingerprint)
+    return fingerprint
 
 
 def _image_digests(request: AdaptRequest, cases: Collection[str]) -> tuple[str, ...]:
@@ -134,6 +145,8 @@ def _plan(
         _previous_plan(request, workspace, support, labels),
         continued=bool(checkpoints(request.folder(workspace))),
     )
+    if request.origin is not None:
+        plan = with_former_preprocessing(plan, request.origin)
     for warning in (*plan.warnings, *_few_steps(request, plan)):
         logger.warning("%s", warning)
     return plan
@@ -204,15 +217,26 @@ def _within_budget(request: AdaptRequest, plan: Plan) -> AdaptRequest:
     return replace(request, method=replace(request.method, training=shorter))
 
 
-def _match_head_rows(
+class _HeadRows(NamedTuple):
+    """Structure -> whose row of the head it starts from: a class of the model, or of an adapter."""
+
+    of_model: dict[str, str]
+    of_adapter: dict[str, str]
+
+
+def _head_rows(
     request: AdaptRequest, labels: Mapping[str, int], fingerprint: Fingerprint
-) -> dict[str, str]:
-    """Matches structures with classes of the model, from whose head rows they start."""
+) -> _HeadRows:
+    """Matches structures with those of the adapter to start from, and others with the model's."""
+    continued = match_rows(request, list(labels), fingerprint)
     spec, card = request.method.spec, request.model.card
     # Only a whole network has a head with rows to copy; a text-driven head is used unchanged.
     has_rows = spec.needs_model and (card.scope == "network" or not spec.trains)
     classes = card.classes if has_rows else ()
-    return match_classes(list(labels), classes, dict(request.mapping), fingerprint.meanings)
+    structures = [name for name in labels if name not in continued]
+    mapping = {name: row for name, row in request.mapping.items() if name not in continued}
+    matched = match_classes(structures, classes, mapping, fingerprint.meanings)
+    return _HeadRows(matched, continued)
 
 
 def _training_cases(request: AdaptRequest, fingerprint: Fingerprint) -> TrainingSet:
@@ -254,13 +278,12 @@ def _count_labelled(
     return labelled_in
 
 
-def _check_request(request: AdaptRequest) -> None:
+def _check_request(request: AdaptRequest, folder: Path) -> None:
     """Refuses unknown cases, overlap, and a model that lacks what the method starts from.
 
     Called before the weights are hashed and the dataset is measured, which may take long.
     """
-    if request.output is not None:
-        require_folder(request.output)
+    require_folder(folder)
     labelled = [case.name for case in request.dataset.labelled]
     if labelled:
         select_support(labelled, request.k, request.seed, request.cases)

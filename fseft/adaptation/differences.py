@@ -28,6 +28,7 @@ def describe_differences(previous: Run, new: Run) -> str:
         (
             *_setting_differences(previous, new),
             *_structure_differences(previous, new),
+            *_origin_differences(previous, new),
             *_version_differences(previous, new),
             *_source_differences(previous, new),
         )
@@ -68,6 +69,19 @@ def _structure_differences(previous: Run, new: Run) -> Iterator[str]:
     elif previous.head_rows != new.head_rows:
         rows = ", ".join(f"{name}={row}" for name, row in previous.head_rows.items())
         yield f"rows of the head from {rows or 'none'}"
+
+
+def _origin_differences(previous: Run, new: Run) -> Iterator[str]:
+    if _start(previous) != _start(new):
+        yield f"a start from {_start(previous)} (requested {_start(new)})"
+
+
+def _start(run: Run) -> str:
+    """Describes what a training starts from."""
+    if run.origin is None:
+        return "the model"
+    rows = ", ".join(f"{name}={row}" for name, row in run.origin.rows.items())
+    return f"the adapter {run.origin.sha256[:12]} with the rows {rows or 'none'}"
 
 
 def _version_differences(previous: Run, new: Run) -> Iterator[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fseft.adaptation.continuation import describe_origin
 from fseft.adaptation.differences import SUPPORT
 from fseft.experiment.settings import component_provenance
 from fseft.model_zoo.adapter_file import versions
+from fseft.model_zoo.combination import joined_training_data
 from fseft.model_zoo.loading import writing_order
 from fseft.registry import registry
 from fseft.schemas import Manifest, Preprocessing, Provenance, Run
@@ -42,6 +44,7 @@ def run_document(config: AdaptConfig) -> Run:
         plugins=_provenance(config),
         decisions=request.decisions,
         selection=request.selection,
+        origin=describe_origin(config),
     )
 
 
@@ -81,9 +84,12 @@ def _provenance(config: AdaptConfig) -> tuple[Provenance, ...]:
 
 
 def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
-    """Describes the adapter, with everything that prediction needs."""
+    """Describes the adapter, with everything that prediction needs.
+
+    The cases of the adapter that it started from count as training cases.
+    """
     request, plan = config.request, config.plan
-    return Manifest(
+    manifest = Manifest(
         method=registry().provenance("method", request.method.name),
         config=run.config,
         model=request.model.name,
@@ -110,7 +116,12 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         selection=run.selection,
         strength=run.strength,
         soup=run.soup,
+        origin=run.origin and run.origin.model_copy(update={"path": ""}),
     )
+    if request.origin is None:
+        return manifest
+    cases = joined_training_data([request.origin.manifest, manifest])
+    return manifest.model_copy(update=cases)
 
 
 def _writing_order(config: AdaptConfig) -> tuple[str, ...]:

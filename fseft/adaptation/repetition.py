@@ -30,6 +30,7 @@ def options_of_run(path: Path) -> dict[str, Any]:
         "spacing": planned and _joined(planned.spacing_mm),
         "patch": planned and _joined(planned.patch_size),
         "minutes": run.recipe.get("minutes"),
+        "from": run.origin and run.origin.path,
     }
     return {
         "model": run.model,

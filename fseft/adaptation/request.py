@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fseft.experiment.settings import ConfiguredMethod
+    from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.model_zoo.catalogue import FoundationModel, Weights
     from fseft.parallel import Workers
     from fseft.schemas import (
@@ -66,6 +67,9 @@ class AdaptRequest:
         init_seed: Seed of new weights; None for `seed`.
         seeds: Number of trainings with different seeds, which share the time budget.
         candidates: Methods to choose from, `method` first; no choice with less than two.
+        origin: The adapter to start from, opened; None for the model itself.
+        requested_method: Name of the method as the user wrote it, such as auto, for the default
+            folder; empty for that of `method`.
     """
 
     dataset: Dataset
@@ -92,28 +96,38 @@ class AdaptRequest:
     init_seed: int | None = None
     seeds: int = 1
     candidates: tuple[ConfiguredMethod, ...] = ()
+    origin: OpenAdapter | None = None
+    requested_method: str = ""
 
     @property
     def weights_seed(self) -> int:
-        """Seed from which new weights are initialised."""
+        """Seed from which new weights are initialised; the adapter to start from keeps its own."""
+        if self.origin is not None:
+            return self.origin.manifest.init_seed
         return derived_seed(self.seed if self.init_seed is None else self.init_seed, "init")
 
     def folder(self, workspace: Workspace) -> Path:
-        """Returns the folder of the run."""
-        return self.output or workspace.run(
-            self.dataset.name, self.model.name, self.method.name, self.k, self.seed
-        )
+        """Returns the folder of the run; by default, another one for each adapter to start from."""
+        if self.output is not None:
+            return self.output
+        method = self.requested_method or self.method.name
+        folder = workspace.run(self.dataset.name, self.model.name, method, self.k, self.seed)
+        if self.origin is None:
+            return folder
+        return folder.with_name(f"{folder.name}-from-{self.origin.sha256[:8]}")
 
     @property
     def plan_options(self) -> PlanOptions:
         """The values of the plan that the user sets.
 
-        Features are extracted crop by crop: their number does not matter to the memory.
+        Features are extracted crop by crop: their number does not matter to the memory. Spacing and
+        patch of an adapter to start from count as set.
         """
         training = self.method.training
+        former = self.origin.manifest.preprocessing if self.origin else None
         return plan_options(
-            spacing_mm=self.spacing_mm,
-            patch_size=self.patch_size,
+            spacing_mm=former.spacing_mm if former else self.spacing_mm,
+            patch_size=self.patch_size or (former and former.patch_size),
             crops_per_step=None if self.method.caches_features else training.crops_per_step,
             minutes=self.minutes,
             memory_bytes=self.memory_bytes,
@@ -133,6 +147,7 @@ class AdaptConfig:
         support: The cases to train on.
         labelled_in: Structure -> number of training cases in which it is labelled.
         matched: Structure -> class of the model whose head row it starts from.
+        continued: Structure -> structure of the adapter to start from, whose head row is copied.
         weights: The verified weights of the model; None for random weights.
         case_contents: Content digests of the training cases, images and labels.
         image_digests: Content digests of the images of the training cases.
@@ -149,6 +164,7 @@ class AdaptConfig:
     support: TrainingSet
     labelled_in: dict[str, int] = field(default_factory=dict)
     matched: dict[str, str] = field(default_factory=dict)
+    continued: dict[str, str] = field(default_factory=dict)
     weights: Weights | None = None
     case_contents: tuple[str, ...] = ()
     image_digests: tuple[str, ...] = ()

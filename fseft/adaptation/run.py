@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.checkpoint_file import CheckpointFile
+from fseft.adaptation.continuation import load_origin
 from fseft.adaptation.documents import adapter_manifest, run_document
 from fseft.adaptation.feature_training import SOLVED
 from fseft.adaptation.outcome import (
@@ -198,6 +199,8 @@ def write_documents(config: AdaptConfig, run: Run, folder: Path) -> None:
 def build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
     """Builds the model's network with a head for the structures, and applies the method to it.
 
+    The tensors are those of the adapter to start from, if any.
+
     Args:
         config: The resolved configuration.
 
@@ -216,6 +219,9 @@ def build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
         suppress_unmatched=not request.method.spec.trains,
     )
     adapted = apply_method(architecture, network, request.method, seed, missing_keys)
+    if request.origin is not None:
+        rows = [config.continued.get(name) for name in config.labels]
+        load_origin(adapted, architecture, request.origin, rows)
     return architecture, adapted
 
 

@@ -155,7 +155,8 @@ def _start_or_resume(
     if state is None:
         if loss == LOSS and not config.request.method.caches_features:
             _initialise_new_rows(config, architecture, adapted.network, crops_of.cached)
-        adapted.calibrate(_image_batches(crops_of, config.plan.device))
+        if config.request.origin is None:
+            adapted.calibrate(_image_batches(crops_of, config.plan.device))
     training = make_training_state(adapted, config.training)
     training.dice = RunningDice(config.labels)
     if state:
@@ -201,12 +202,13 @@ def _step_losses(
 def _initialise_new_rows(
     config: AdaptConfig, architecture: Architecture, network: nn.Module, cached: list[CachedCase]
 ) -> None:
-    """Starts the rows of the head that no class of the model matches at the class frequencies."""
+    """Starts the rows of the head that have no trained weights at the class frequencies."""
     source = crop_source(config, foreground=config.training.foreground_fraction)
     rng = np.random.default_rng(derived_seed(config.request.seed, "frequencies"))
     crops = source.draw(cached, len(cached), rng)
     frequencies = class_frequencies(crops, config.members)
-    new = [row for row, name in enumerate(config.labels, start=1) if name not in config.matched]
+    known = config.matched.keys() | config.continued.keys()
+    new = [row for row, name in enumerate(config.labels, start=1) if name not in known]
     head = output_head(architecture, network)
     initialise_to_frequencies(head, new, frequencies)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,13 @@ from fseft.inference.adapter import Adapter
 from fseft.model_zoo.catalogue import AUTO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from fseft.adaptation.request import AdaptRequest
-    from fseft.api._resolve import DatasetLike, ModelLike, WorkspaceLike
+    from fseft.api._resolve import AdapterLike, DatasetLike, ModelLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
     from fseft.experiment.settings import ConfiguredMethod
+    from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.plugin import Config
@@ -35,6 +35,7 @@ def adapt(
     method: str = AUTO,
     k: int | None = None,
     *,
+    from_adapter: AdapterLike | None = None,
     seed: int = 0,
     seeds: int = 1,
     config: Config | None = None,
@@ -75,6 +76,9 @@ def adapt(
             that suits the dataset.
         method: Name of a method; "auto" to choose it on the training cases.
         k: Number of labelled cases to train on; None for all.
+        from_adapter: Adapter to start from, file or folder of its run, with more cases or
+            structures: its model, method, spacing and intensities are kept, and its rows of the
+            head for structures that it knows. None to start from the model.
         seed: Seed of everything random.
         seeds: Number of trainings on the same cases, which share the time budget; their average is
             stored, or the best of them.
@@ -132,17 +136,13 @@ def adapt(
         annotated_slices=annotated_slices,
         missing_label=missing_label,
     )
+    origin, model, method = _start(from_adapter, model, method, place)
     structures, pool = as_selection("labels", labels), as_selection("cases", cases)
-    fingerprint = partial(_measure, data, place, workers, callbacks)
-    entry, count, decisions = _with_defaults(model, k, fingerprint, place, structures, pool, device)
-    methods = _methods(
-        method,
-        entry,
-        _merged(config, training, settings, more_settings),
-        decoder,
-        bottleneck,
+    entry, count, decisions = _with_defaults(
+        model, k, data, place, structures, pool, device, workers, callbacks
     )
-    folder = place.run(data.name, entry.name, method, count, seed)
+    merged = _merged(config, training, settings, more_settings)
+    methods = _methods(method, entry, merged, decoder, bottleneck, origin)
     request = AdaptRequest(
         method=methods[0],
         model=entry,
@@ -157,7 +157,8 @@ def adapt(
         patch_size=patch_size,
         minutes=minutes,
         half=fp16,
-        output=Path(output or folder),
+        output=Path(output) if output else None,
+        requested_method=method,
         memory_bytes=memory_bytes,
         device=device,
         workers=workers,
@@ -166,6 +167,7 @@ def adapt(
         decisions=decisions,
         seeds=seeds,
         candidates=methods,
+        origin=origin,
     )
     return _adapt(request, place, callbacks, folds if cross_validate else 0)
 
@@ -179,6 +181,9 @@ def _adapt(
     """Chooses the method, trains, and cross-validates; with no folds, if they are 0."""
     from fseft.adaptation.configure import configure
 
+    if request.origin is not None and folds != 0:
+        cause = "the adapter to start from may be trained on the cases that are left out"
+        raise FseftError(cause, hint="Cross-validate a run that starts from the model.")
     config = configure(request, workspace, callbacks)
     if folds != 0:
         from fseft.benchmarking.cross_validation import make_folds
@@ -226,18 +231,20 @@ def _measure(
 def _with_defaults(
     model: ModelLike,
     k: int | None,
-    measure: Callable[[], Fingerprint],
+    dataset: Dataset,
     workspace: Workspace,
     structures: tuple[str, ...],
     cases: tuple[str, ...],
     device: str,
+    workers: Workers,
+    callbacks: Callbacks | None,
 ) -> tuple[FoundationModel, int, tuple[Decision, ...]]:
     """Returns the model and the number of training cases, chosen where the user sets none."""
     from fseft.planning.recommendation import recommend_k, recommend_model
 
     if model != AUTO and k is not None:
         return as_model(model, workspace), k, ()
-    fingerprint, decisions = measure(), []
+    fingerprint, decisions = _measure(dataset, workspace, workers, callbacks), []
     if model == AUTO:
         entry, decision = recommend_model(fingerprint, workspace, structures, device)
         decisions.append(decision)
@@ -249,17 +256,39 @@ def _with_defaults(
     return entry, k, tuple(decisions)
 
 
+def _start(
+    adapter: AdapterLike | None, model: ModelLike, method: str, workspace: Workspace
+) -> tuple[OpenAdapter | None, ModelLike, str]:
+    """Opens the adapter to start from, with its model and method where the user sets none."""
+    from fseft.adaptation.continuation import open_origin
+
+    if adapter is None:
+        return None, model, method
+    path = adapter.path if isinstance(adapter, Adapter) else Path(adapter)
+    chosen = None if model == AUTO else as_model(model, workspace)
+    origin = open_origin(path, workspace, chosen)
+    manifest = origin.manifest
+    return origin, chosen or manifest.model, manifest.method.name if method == AUTO else method
+
+
 def _methods(
     name: str,
     model: FoundationModel,
     settings: Mapping[str, Any],
     decoder: PartMode | None,
     bottleneck: PartMode | None,
+    origin: OpenAdapter | None,
 ) -> tuple[ConfiguredMethod, ...]:
-    """Configures the method; with `auto`, all methods to choose from, the default first."""
+    """Configures the method; with `auto`, all methods to choose from, the default first.
+
+    An adapter to start from has its own method.
+    """
+    from fseft.adaptation.continuation import continued_method
     from fseft.adaptation.method_selection import candidate_methods
     from fseft.experiment.settings import configure_method
 
+    if origin is not None:
+        return (continued_method(origin, name, settings, decoder=decoder, bottleneck=bottleneck),)
     if name != AUTO:
         return (configure_method(name, settings, decoder=decoder, bottleneck=bottleneck),)
     if decoder or bottleneck:

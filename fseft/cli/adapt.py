@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fseft.cli import completion
-from fseft.cli.adapt_output import method_reason, show_adapter, show_candidates
+from fseft.cli.adapt_output import (
+    describe_start,
+    initial_rows,
+    method_reason,
+    show_adapter,
+    show_candidates,
+)
 from fseft.cli.console import (
     ConsoleCallbacks,
     is_quiet,
@@ -87,6 +93,17 @@ def adapt(
             "-k",
             help="Number of training cases, drawn from the labelled cases. Default: all.",
             rich_help_panel=DATA,
+        ),
+    ] = None,
+    from_adapter: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="ADAPTER",
+            help="Adapter to start from, file or folder of its run, with more cases or structures: "
+            "keeps its model, method, spacing and intensities. Default: start from the model.",
+            autocompletion=completion.adapters,
+            rich_help_panel=MODEL,
         ),
     ] = None,
     seed: Seed = 0,
@@ -185,7 +202,10 @@ def adapt(
     ] = False,
     output: Annotated[
         Path | None,
-        output_folder("Run folder. Default: runs/DATASET/MODEL/METHOD-kK-sSEED."),
+        output_folder(
+            "Run folder. Default: runs/DATASET/MODEL/METHOD-kK-sSEED, and with --from, another "
+            "for each adapter."
+        ),
     ] = None,
     memory: Memory = "",
     device: Device = "auto",
@@ -232,6 +252,8 @@ def adapt(
     fseft adapt livers --model phantom-tiny --method lora --k 5 --minutes 10
 
     fseft adapt livers --model phantom-tiny --method lora --k 5 --cross-validate
+
+    fseft adapt livers --k 6 --from runs/livers/phantom-tiny/lora-k5-s0
     """
     from fseft import api
     from fseft.cli.parsing import case_names, names, pairs, parse_memory, parse_patch, parse_spacing
@@ -243,6 +265,7 @@ def adapt(
             model,
             method,
             k,
+            from_adapter=from_adapter,
             seed=seed,
             seeds=seeds,
             settings=_settings(settings or (), crops),
@@ -307,6 +330,7 @@ class _AdaptCallbacks(ConsoleCallbacks):
         if not self._show_config or is_quiet():
             return
         lines = {
+            "starting from": describe_start(config.request.origin),
             "training cases": ", ".join(config.support.cases),
             "annotated": named_parts(config.partly_annotated),
             "structures": _shown_structures(config),
@@ -317,11 +341,8 @@ class _AdaptCallbacks(ConsoleCallbacks):
         show_lines([f"{key}: {value}" for key, value in lines.items() if value])
         if config.request.selection:
             show_candidates(config.request.selection)
-        if config.matched:
-            trains = config.request.method.spec.trains
-            unmatched = "-, new to the model" if trains else "-, never segmented"
-            rows = [(name, config.matched.get(name, unmatched)) for name in config.labels]
-            show_table(("structure", "initialised from the class"), rows)
+        if config.matched or config.continued:
+            show_table(("structure", "initialised from the class"), initial_rows(config))
 
     def on_step(self, epoch: Epoch) -> None:
         """Updates the progress bar."""

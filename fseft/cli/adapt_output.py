@@ -8,7 +8,9 @@ from fseft.cli.console import show_lines, show_table
 from fseft.errors import pluralise
 
 if TYPE_CHECKING:
+    from fseft.adaptation.request import AdaptConfig
     from fseft.inference.adapter import Adapter
+    from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.schemas import CrossValidation, Run, Selection
 
 ENDS = {
@@ -23,6 +25,26 @@ ENDS = {
 def method_reason(selection: Selection | None) -> str:
     """Returns the chosen method with the reason; empty if the user chose it."""
     return f"{selection.method} ({selection.reason})" if selection else ""
+
+
+def describe_start(origin: OpenAdapter | None) -> str:
+    """Returns the adapter to start from with its training cases; empty without one."""
+    if origin is None:
+        return ""
+    manifest = origin.manifest
+    return f"{origin.path}, {manifest.method.name} on {', '.join(manifest.support)}"
+
+
+def initial_rows(config: AdaptConfig) -> list[tuple[str, str]]:
+    """Returns what the output of each structure is initialised from."""
+    trains = config.request.method.spec.trains
+    new = "-, new to the model" if trains else "-, never segmented"
+    rows = []
+    for name in config.labels:
+        former = config.continued.get(name)
+        source = f"{former} of the adapter" if former else config.matched.get(name, new)
+        rows.append((name, source))
+    return rows
 
 
 def show_candidates(selection: Selection) -> None:

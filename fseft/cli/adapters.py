@@ -69,10 +69,19 @@ def _origin(manifest: Manifest) -> list[tuple[str, str]]:
         ("model", f"{manifest.model} ({manifest.architecture})"),
         ("weights", manifest.backbone_sha256 or "random"),
         ("trained on", f"{', '.join(manifest.support)} of {manifest.dataset}"),
+        ("started from", _start(manifest)),
         ("trained parameters", f"{manifest.trained_parameters:,}"),
         ("licence", manifest.licence or "unknown"),
         ("versions", versions),
     ]
+
+
+def _start(manifest: Manifest) -> str:
+    """Describes what the training started from."""
+    origin = manifest.origin
+    if origin is None:
+        return "the model"
+    return f"the adapter {origin.sha256[:12]}, trained on {', '.join(origin.cases)}"
 
 
 def _interface(manifest: Manifest) -> list[tuple[str, str]]:

@@ -47,7 +47,7 @@ _SAME = (
     "writing_order",
 )
 """Fields of the manifest in which adapters that are combined must agree."""
-_OF_ONE_TRAINING = ("selection", "strength", "soup", "cross_validation")
+_OF_ONE_TRAINING = ("selection", "strength", "soup", "origin", "cross_validation")
 """Fields of the manifest with choices and scores of one training, which hold for no combination."""
 
 
@@ -285,7 +285,7 @@ def _described(
         "method": provenance,
         "config": method.config.model_dump(mode="json"),
         **method.part_modes,
-        **_training_data(manifests),
+        **joined_training_data(manifests),
         "seed": _common([item.seed for item in manifests]),
         "mirror": all(item.mirror for item in manifests),
         "trained_parameters": sum(p.numel() for _, p in network.trainable_parameters()),
@@ -296,8 +296,8 @@ def _described(
     return Combination(network.state_dict(), manifests[0].model_copy(update=update), error)
 
 
-def _training_data(manifests: Sequence[Manifest]) -> dict[str, Any]:
-    """Returns the fields on the training cases, of all adapters together."""
+def joined_training_data(manifests: Sequence[Manifest]) -> dict[str, Any]:
+    """Returns the fields of a manifest on the training cases, of several adapters together."""
     cases = _distinct([[(item.dataset, name) for name in item.support] for item in manifests])
     return {
         "support": tuple(dict.fromkeys(name for _, name in cases)),

@@ -35,6 +35,7 @@ from fseft.schemas.predictions import PredictedCase as PredictedCase
 from fseft.schemas.predictions import Predictions as Predictions
 from fseft.schemas.selection import Candidate as Candidate
 from fseft.schemas.selection import MethodTrials as MethodTrials
+from fseft.schemas.selection import Origin as Origin  # noqa: TC001 - pydantic reads it
 from fseft.schemas.selection import Selection as Selection  # noqa: TC001 - pydantic reads it
 from fseft.schemas.selection import Soup as Soup  # noqa: TC001 - pydantic reads it
 from fseft.schemas.selection import Strength as Strength  # noqa: TC001 - pydantic reads it
@@ -295,6 +296,7 @@ class Manifest(Document):
     selection: Selection | None = None
     strength: Strength | None = None
     soup: Soup | None = None
+    origin: Origin | None = None
     cross_validation: CrossValidation | None = None
 
     @model_validator(mode="before")
@@ -366,5 +368,6 @@ class Run(Document):
     selection: Selection | None = None
     strength: Strength | None = None
     soup: Soup | None = None
+    origin: Origin | None = None
     cross_validation: CrossValidation | None = None
     notes: tuple[str, ...] = Field(default=(), description="remarks of the method on its result")

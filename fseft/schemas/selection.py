@@ -1,4 +1,4 @@
-"""Schemas of what was chosen on the training cases: the method, and the strength of its changes."""
+"""Schemas of what an adapter is made of: the chosen method, several trainings, a former adapter."""
 
 from __future__ import annotations
 
@@ -84,3 +84,25 @@ class Soup(FrozenModel):
     chosen: str
     dice: dict[str, float]
     members: tuple[str, ...]
+
+
+class Origin(FrozenModel):
+    """The adapter from which a training started; absent where it started from the model.
+
+    Attributes:
+        sha256: Of the file of the adapter.
+        dataset: Name of the dataset that it was trained on.
+        k: Number of its training cases; None in earlier versions.
+        cases: Names of its training cases.
+        rows: Structure -> structure of that adapter whose row of the head it starts from.
+        path: The adapter, as the user wrote it; empty in the manifest, which others may read.
+        origin: The adapter from which the training of that adapter started, if any.
+    """
+
+    sha256: str
+    dataset: str
+    k: int | None = None
+    cases: tuple[str, ...]
+    rows: dict[str, str] = {}
+    path: str = ""
+    origin: Origin | None = None

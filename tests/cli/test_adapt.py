@@ -24,7 +24,10 @@ def test_what_each_structure_starts_from_is_shown_before_training(trains, unknow
         support=SimpleNamespace(cases=("a",)),
         labels={"lkidney": 1, "tumour": 2},
         matched={"lkidney": "left kidney"},
-        request=SimpleNamespace(method=method, minutes=None, decisions=(model,), selection=choice),
+        continued={},
+        request=SimpleNamespace(
+            method=method, minutes=None, decisions=(model,), selection=choice, origin=None
+        ),
         plan=SimpleNamespace(decisions=(budget,)),
         labelled_in={},
         partly_annotated={"a": "7 of 34 slices annotated"},
