@@ -29,6 +29,30 @@ per case: it pairs images and labels by their names, guesses the modality (`--mo
 names the structures by `--labels 1=liver,2=tumour`. What it does not understand needs a reader
 (`fseft plugin new NAME --kind reader`).
 
+## Several channels
+
+A scan may have several channels, such as T1 and T2: one file per channel (`case_0000.nii.gz`,
+`case_0001.nii.gz`, with the names in `channel_names`), or one file of four dimensions. The channels of a case
+have one grid. The public models take one channel; `--channels` of `fseft adapt` and `fseft plan` decides how
+several reach it:
+
+| `--channels` | input of the network | methods | |
+|---|---|---|---|
+| `all` | all channels: the first layer is repeated over them, its weights divided by their number, trained, and stored in the adapter | white-box, such as `lora` and `full` | their default |
+| `mean` | the mean of the normalised channels | all | default of methods on frozen features: `linear-probe`, `spatial-adapter`, `zero-shot` |
+| `first` | the first channel; the others are not read | all | |
+
+The repeated layer computes what it computes of the mean, so that `all` starts where `mean` stays, and learns
+from there what differs between the channels: the better default wherever the first layer can be trained.
+With `--method auto`, each method takes its default, and `--channels all` leaves out the methods on frozen
+features. A network whose first layer cannot be repeated takes the mean; the plan says why. Models of
+several channels and `--model none` take all channels as they are.
+
+`fseft predict` finds the channels of a scan by number, or by name: files may end in the name (`case_T2.nii.gz`),
+and a `dataset.json` in the folder or above it gives numbers their names, in any order. A scan without one
+of the channels is refused by the name of the channel; adapters of `--channels first` need only this one.
+`fseft pretrain` takes datasets of one channel.
+
 ## Public datasets
 
 Pass the folder that contains the listed *files* to `fseft plan FOLDER --model MODEL` or `fseft pretrain

@@ -14,6 +14,7 @@ from fseft.adaptation.request import AdaptConfig
 from fseft.adaptation.selection import count_cases, select_labels, select_support
 from fseft.anatomy.vocabulary import has_sides, match_classes
 from fseft.errors import FseftError, IncompatibleError
+from fseft.planning.channels import check_channels, choose_for_method, for_method
 from fseft.planning.fingerprinting import TrainingLabels
 from fseft.planning.label_presence import assumed_absent, incomplete_annotations
 from fseft.planning.plan import measure, plan_adaptation
@@ -111,7 +112,8 @@ def with_method(config: AdaptConfig, method: ConfiguredMethod) -> AdaptConfig:
         method: Another method for the same model, of the same access to pre-trained weights.
     """
     request = replace(config.request, method=method)
-    return replace(config, request=_within_budget(request, config.plan))
+    plan = for_method(config.plan, request.model, method.spec, config.channels)
+    return replace(config, request=_within_budget(request, plan), plan=plan)
 
 
 def _annotation(
@@ -145,6 +147,7 @@ def _plan(
         _previous_plan(request, workspace, support, labels),
         continued=bool(checkpoints(request.folder(workspace))),
     )
+    plan = for_method(plan, request.model, request.method.spec, fingerprint.channels)
     if request.origin is not None:
         plan = with_former_preprocessing(plan, request.origin)
     for warning in (*plan.warnings, *_few_steps(request, plan)):
@@ -279,7 +282,7 @@ def _count_labelled(
 
 
 def _check_request(request: AdaptRequest, folder: Path) -> None:
-    """Refuses unknown cases, overlap, and a model that lacks what the method starts from.
+    """Refuses unknown cases, overlap, and a model that the method or the dataset does not suit.
 
     Called before the weights are hashed and the dataset is measured, which may take long.
     """
@@ -300,14 +303,22 @@ def _check_request(request: AdaptRequest, folder: Path) -> None:
             "scans turned or mirrored",
             hint="Import it again with `like`, one of its training scans, or `orientation`.",
         )
-    if spec.needs_model and not request.model.pretrained:
+    _check_model(request)
+
+
+def _check_model(request: AdaptRequest) -> None:
+    """Refuses a model that lacks what the method starts from, or does not take the channels."""
+    dataset, model, spec = request.dataset, request.model, request.method.spec
+    check_channels(model, dataset, request.channels)
+    choose_for_method(model, spec, dataset.channels, request.channels)
+    if spec.needs_model and not model.pretrained:
         raise IncompatibleError(
             f"the method {spec.name!r} starts from a pre-trained model, and the model is none",
             hint="Use the method scratch, or a model that `fseft models` lists.",
         )
-    if spec.access == "black-box" and spec.needs_model and card.scope == "encoder":
+    if spec.access == "black-box" and spec.needs_model and model.card.scope == "encoder":
         raise IncompatibleError(
-            f"the weights of {card.name!r} are an encoder only: its output features would be "
+            f"the weights of {model.card.name!r} are an encoder only: its output features would be "
             f"random, and the method {spec.name!r} learns from nothing else",
             hint="Use a white-box method, such as lora, or another model.",
         )

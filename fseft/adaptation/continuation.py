@@ -148,6 +148,9 @@ def _other_plan(request: AdaptRequest, origin: OpenAdapter) -> Iterator[str]:
     """Yields what is requested of the plan that contradicts the adapter."""
     if request.plan_name:
         yield f"the adapter decides spacing and intensities, not {request.plan_name!r}"
+    mode, chosen = origin.manifest.preprocessing.channel_mode, request.channels
+    if chosen and mode and chosen != mode:
+        yield f"the adapter was trained with `channels` {mode} (requested {chosen})"
     former, spacing = origin.manifest.preprocessing.spacing_mm, request.spacing_mm
     if spacing and not all(map(partial(isclose, rel_tol=1e-4), spacing, former)):
         yield (
@@ -186,6 +189,8 @@ def with_former_preprocessing(plan: Plan, origin: OpenAdapter) -> Plan:
     preprocessing = former.model_copy(update={"patch_size": plan.preprocessing.patch_size})
     schemes = dict.fromkeys(scheme.describe() for scheme in former.intensity)
     values = {"spacing": f"{show_sides(former.spacing_mm)} mm", "intensity": "; ".join(schemes)}
+    if former.channel_mode:
+        values["channels"] = f"{former.channel_mode} of {', '.join(origin.manifest.channels)}"
     if preprocessing == former:
         values["patch size"] = f"{show_sides(former.patch_size)} voxels"
     reason = f"as in the adapter {origin.path}"

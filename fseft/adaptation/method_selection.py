@@ -144,7 +144,10 @@ def _applicable(config: AdaptConfig) -> list[ConfiguredMethod]:
     if config.matched and config.request.model.card.scope != "encoder":
         names |= set(KNOWN)
         names |= {UNTRAINED} if len(config.matched) == len(config.labels) else set()
-    return [method for method in config.request.candidates if method.name in names]
+    applicable = [method for method in config.request.candidates if method.name in names]
+    if config.plan.options.channels == "all" and config.plan.preprocessing.channel_mode == "all":
+        return [method for method in applicable if method.spec.access != "black-box"]
+    return applicable
 
 
 def choose(candidates: Sequence[Candidate]) -> tuple[str, str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fseft.model_zoo.catalogue import FoundationModel, Weights
     from fseft.parallel import Workers
     from fseft.schemas import (
+        ChannelMode,
         Dataset,
         Decision,
         Millimetres,
@@ -58,6 +59,8 @@ class AdaptRequest:
         device: "auto", "cpu" or "cuda".
         spacing_mm: Spacing along the axes of the model; None for the plan's.
         patch_size: Patch size in voxels; None for the plan's.
+        channels: How several channels reach a model that takes one; None for the best that the
+            method allows.
         plan_name: Name of an alternative plan.
         workers: Processes, or the address of a dask scheduler.
         overwrite: Discard an existing run in the folder.
@@ -87,6 +90,7 @@ class AdaptRequest:
     device: str = "auto"
     spacing_mm: Millimetres | None = None
     patch_size: Triple | None = None
+    channels: ChannelMode | None = None
     plan_name: str = ""
     workers: Workers = 1
     overwrite: bool = False
@@ -132,6 +136,7 @@ class AdaptRequest:
             minutes=self.minutes,
             memory_bytes=self.memory_bytes,
             device=self.device,
+            channels=self.channels,
         )
 
 

@@ -213,7 +213,7 @@ def build_network(config: AdaptConfig) -> tuple[Architecture, AdaptedNetwork]:
         request.model.card,
         config.weights,
         config.labels,
-        len(config.channels),
+        config.plan.preprocessing.network_channels,
         seed=seed,
         matched=config.matched,
         suppress_unmatched=not request.method.spec.trains,

@@ -108,4 +108,5 @@ def crop_source(
             case: [float(name in names) for name in config.labels]
             for case, names in config.annotated.items()
         },
+        preprocessing.channel_mode,
     )

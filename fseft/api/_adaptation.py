@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from fseft.model_zoo.catalogue import FoundationModel
     from fseft.parallel import Workers
     from fseft.plugin import Config
-    from fseft.schemas import Dataset, Decision, Fingerprint, Millimetres, PartMode, Triple
+    from fseft.schemas import (
+        ChannelMode,
+        Dataset,
+        Decision,
+        Fingerprint,
+        Millimetres,
+        PartMode,
+        Triple,
+    )
     from fseft.training_config import TrainingConfig
     from fseft.workspace import Workspace
 
@@ -60,6 +68,7 @@ def adapt(
     ignore_label: int | None = None,
     annotated_slices: str | None = None,
     missing_label: str | None = None,
+    channels: ChannelMode | None = None,
     overwrite: bool = False,
     reporters: Sequence[str] = (),
     cross_validate: bool = False,
@@ -107,6 +116,9 @@ def adapt(
         missing_label: Meaning of a structure that a label file does not contain: "absent", or
             "unannotated", which leaves it out of the loss in this case. None: what a `Dataset`
             states, or absent.
+        channels: How several channels reach a model that takes one: "first" leaves out the others,
+            "mean" averages the normalised channels, "all" repeats the first layer over them and
+            trains it. None: all, or mean for methods on frozen features.
         overwrite: Discard an existing run and start over.
         reporters: Names of additional reporters.
         cross_validate: Also score by cross-validation within the k cases, with one more training
@@ -162,6 +174,7 @@ def adapt(
         memory_bytes=memory_bytes,
         device=device,
         workers=workers,
+        channels=channels,
         overwrite=overwrite,
         reporters=tuple(reporters),
         decisions=decisions,

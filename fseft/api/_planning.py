@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fseft.parallel import Workers
     from fseft.planning.dataset_description import DatasetDescription
     from fseft.planning.preprocessing import Preprocessed
-    from fseft.schemas import Dataset, Fingerprint, Millimetres, Plan, Triple
+    from fseft.schemas import ChannelMode, Dataset, Fingerprint, Millimetres, Plan, Triple
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ def plan(
     ignore_label: int | None = None,
     annotated_slices: str | None = None,
     missing_label: str | None = None,
+    channels: ChannelMode | None = None,
     workspace: WorkspaceLike = ".",
     callbacks: Callbacks | None = None,
 ) -> tuple[Fingerprint, Plan]:
@@ -135,6 +136,8 @@ def plan(
             single slices; "all" counts them as background. None: what a `Dataset` states, or all.
         missing_label: Meaning of a structure that a label file does not contain: "absent" or
             "unannotated". None: what a `Dataset` states, or absent.
+        channels: How several channels reach a model that takes one: "first", "mean" or "all"; see
+            `adapt`.
         workspace: Folder for fingerprints and plans.
         callbacks: Observe the progress.
 
@@ -169,6 +172,7 @@ def plan(
             memory_bytes=memory_bytes,
             device=device,
             planner=planner,
+            channels=channels,
         ),
         name=name,
         workers=workers,

@@ -180,7 +180,7 @@ def external(
     """
     references = _references(labels, dataset, structures)
     channels = len(dataset.channels)
-    all_scans = gather_scans([images], channels)
+    all_scans = gather_scans([images], dataset.channels)
     scans = _with_label(all_scans, references, images)
     files = {name: references.files[name] for name in scans}
     voxels = {_check_scan(name, scan, files[name], channels) for name, scan in scans.items()}

@@ -33,6 +33,7 @@ from fseft.cli.options import (
     SCORING,
     TRAINING,
     AnnotatedSlices,
+    Channels,
     Cluster,
     Crops,
     DatasetFolder,
@@ -216,6 +217,7 @@ def adapt(
     ignore_label: IgnoreLabel = None,
     annotated_slices: AnnotatedSlices = "all",
     missing_label: MissingLabel = "absent",
+    channels: Channels = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -254,6 +256,8 @@ def adapt(
     fseft adapt livers --model phantom-tiny --method lora --k 5 --cross-validate
 
     fseft adapt livers --k 6 --from runs/livers/phantom-tiny/lora-k5-s0
+
+    fseft adapt brains --model phantom-tiny --method lora --k 5 --channels first
     """
     from fseft import api
     from fseft.cli.parsing import case_names, names, pairs, parse_memory, parse_patch, parse_spacing
@@ -288,6 +292,7 @@ def adapt(
             ignore_label=ignore_label,
             annotated_slices=annotated_slices,
             missing_label=missing_label,
+            channels=channels,
             overwrite=overwrite,
             reporters=reporter or (),
             cross_validate=cross_validate,
@@ -373,7 +378,9 @@ def _show_details(config: AdaptConfig) -> None:
 
 def _shown_decisions(config: AdaptConfig) -> dict[str, str]:
     """Returns the decisions of the plan on which time and result depend most, with reasons."""
-    shown = ["spacing"] if config.request.minutes else ["spacing", "time budget"]
+    shown = ["channels", "spacing"]
+    if not config.request.minutes:
+        shown.append("time budget")
     planned = [decision for decision in config.plan.decisions if decision.name in shown]
     return {
         decision.name: f"{decision.value} ({decision.reason})"

@@ -74,6 +74,16 @@ MissingLabel = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Channels = Annotated[
+    Literal["first", "mean", "all"] | None,
+    typer.Option(
+        metavar="MODE",
+        help="Several channels (such as T1 and T2) on a model of one: first (only this one), mean "
+        "(of the normalised channels) or all (repeat the first layer over the channels, and train "
+        "it). Default: all; mean for methods on frozen features, such as linear-probe.",
+        rich_help_panel=DATA,
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

@@ -13,6 +13,7 @@ from fseft.cli.formatting import named_parts
 from fseft.cli.options import (
     PLAN,
     AnnotatedSlices,
+    Channels,
     Cluster,
     Crops,
     DatasetFolder,
@@ -68,6 +69,7 @@ def plan(
     ignore_label: IgnoreLabel = None,
     annotated_slices: AnnotatedSlices = "all",
     missing_label: MissingLabel = "absent",
+    channels: Channels = None,
     as_json: Json = False,
 ) -> None:
     """Measure a dataset (fingerprint), and plan its preprocessing for a model.
@@ -105,6 +107,7 @@ def plan(
         ignore_label=ignore_label,
         annotated_slices=annotated_slices,
         missing_label=missing_label,
+        channels=channels,
         workspace=workspace,
         callbacks=ConsoleCallbacks(),
     )

@@ -141,7 +141,7 @@ class Adapter:
         if tta and not self.manifest.mirror:
             cause = "test-time augmentation needs an adapter that was trained with mirroring"
             raise FseftError(cause, hint="Leave it out, or adapt with mirror=true.")
-        volume = _volume(image, affine, spacing_mm, len(self.manifest.channels))
+        volume = _volume(image, affine, spacing_mm, self.manifest)
         preprocessing, values = self.manifest.preprocessing, list(self.labels.values())
         unusual = modality_warnings(volume.array, preprocessing.modality)
         for warning in (*unusual, *differences(volume.geometry, self.manifest.scans)):
@@ -158,7 +158,7 @@ class Adapter:
 
 
 def _volume(
-    image: Array, affine: Array | None, spacing_mm: Sequence[float] | None, channels: int
+    image: Array, affine: Array | None, spacing_mm: Sequence[float] | None, manifest: Manifest
 ) -> Volume:
     """Builds a volume from an array and its position in RAS millimetres."""
     import numpy as np
@@ -168,9 +168,10 @@ def _volume(
 
     image = np.asarray(image)
     array = image[None] if image.ndim == 3 else image
-    if array.ndim != 4 or len(array) != channels:
+    expected = len(manifest.channels), len(manifest.required_channels)
+    if array.ndim != 4 or len(array) not in expected:
         raise FseftError(
-            f"an image of shape {image.shape} does not fit an adapter of {channels} channel(s)",
+            f"an image of shape {image.shape} does not fit an adapter of {expected[1]} channel(s)",
             hint="Pass an array (i, j, k) or (channel, i, j, k).",
         )
     if (affine is None) == (spacing_mm is None):

@@ -58,10 +58,12 @@ def open_adapters(paths: Sequence[Path], workspace: Workspace) -> tuple[OpenAdap
 
 
 def _check_channels(adapter: OpenAdapter, first: OpenAdapter) -> None:
-    channels, expected = (len(item.manifest.channels) for item in (adapter, first))
-    if channels != expected:
+    """Refuses adapters of other channels; the only one has any name."""
+    channels, expected = (item.manifest.channels for item in (adapter, first))
+    if channels != expected and (len(channels) > 1 or len(expected) > 1):
         raise FseftError(
-            f"takes {channels} channel(s), {first.path} takes {expected}",
+            f"takes {len(channels)} channel(s) ({', '.join(channels)}), {first.path} takes "
+            f"{len(expected)} ({', '.join(expected)})",
             file=adapter.path,
             hint="Predict with each of them separately.",
         )

@@ -75,8 +75,9 @@ def predict(request: PredictRequest, callbacks: Callbacks | None = None) -> Pred
     """
     callbacks, clock = callbacks or Callbacks(), RunClock()
     request = checked(request)
-    num_channels = len(request.adapters[0].manifest.channels)
-    scans = request.scans or gather_scans(request.inputs, num_channels)
+    manifests = [adapter.manifest for adapter in request.adapters]
+    required = max(len(manifest.required_channels) for manifest in manifests)
+    scans = request.scans or gather_scans(request.inputs, manifests[0].channels, required)
     request.products.check(scans)
     outputs = arrange_folders(request, scans)
     remarks = RemarkLog()

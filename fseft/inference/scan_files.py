@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING
 
 from fseft.errors import FseftError
+from fseft.inference.scan_channels import ScanFile, order_files, read_name, stored_channels
 from fseft.volume.image_files import (
     SUPPORTED,
     case_name,
@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CHANNEL_SUFFIX = re.compile(r"_(\d{4})$")
 
-
-def gather_scans(inputs: Sequence[Path], num_channels: int) -> dict[str, tuple[Path, ...]]:
+def gather_scans(
+    inputs: Sequence[Path], channels: Sequence[str], required: int | None = None
+) -> dict[str, tuple[Path, ...]]:
     """Finds the files of every scan.
 
     Args:
         inputs: Image files, folders of image files, and folders of DICOM series.
-        num_channels: Number of channels of each scan.
+        channels: Names of the channels of each scan, in the order of the result.
+        required: Number of channels that are needed, the first ones; None for all.
 
     Returns:
         Case name -> its files: one per channel, or one with all channels.
@@ -37,36 +38,21 @@ def gather_scans(inputs: Sequence[Path], num_channels: int) -> dict[str, tuple[P
     Raises:
         FseftError: No scan, two scans with one name, or a scan without one of its channels.
     """
-    files = [file for path in inputs for file in _expand(path)]
-    # `_0001` is a channel only below the number of channels: a scan may be named scan_0001.
-    suffixed = all(_channel(file) in range(num_channels) for file in files)
-    scans: dict[str, list[Path]] = {}
-    for file in sorted(files, key=case_name):
-        name = case_name(file)
-        scans.setdefault(name[:-5] if suffixed else name, []).append(file)
-    for name, paths in scans.items():
-        _check_files(name, paths, range(num_channels) if suffixed else (_channel(paths[0]),))
+    paths = [file for path in inputs for file in _expand(path)]
+    stored = {path.parent: stored_channels(path.parent, channels) for path in paths}
+    files = [read_name(path, stored[path.parent]) for path in paths]
+    if not all(file.channel for file in files):
+        files = [ScanFile(path, case_name(path), "") for path in paths]
+    scans: dict[str, list[ScanFile]] = {}
+    for file in sorted(files, key=lambda file: case_name(file.path)):
+        scans.setdefault(file.scan, []).append(file)
     if not scans:
         raise _no_scan_error(inputs)
-    return {name: tuple(paths) for name, paths in scans.items()}
-
-
-def _check_files(name: str, paths: Sequence[Path], expected: Sequence[int | None]) -> None:
-    """Refuses a scan without one of its channels, and two scans with one name."""
-    found = [_channel(path) for path in paths]
-    missing = [
-        f"_{number:04d}" for number in expected if number not in found and number is not None
-    ]
-    if missing:
-        cause = f"has no channel {', '.join(missing)}"
-        raise FseftError(cause, case=name, file=paths[0].parent, hint="Add the missing file.")
-    if found != list(expected):
-        raise FseftError(
-            f"{len(paths)} files with the same name, expected {len(expected)}",
-            case=name,
-            file=paths[0],
-            hint="Rename the files so that every scan has a unique name.",
-        )
+    count = len(channels) if required is None else required
+    return {
+        name: order_files(parts, stored[parts[0].path.parent], channels, count)
+        for name, parts in scans.items()
+    }
 
 
 def _expand(path: Path) -> list[Path]:
@@ -95,8 +81,3 @@ def _no_scan_error(inputs: Sequence[Path]) -> FseftError:
     elif unread:
         cause, hint = f"no scan is in a format that is read ({unread[0]})", SUPPORTED
     return FseftError(cause, hint=hint, file=file)
-
-
-def _channel(path: Path) -> int | None:
-    match = _CHANNEL_SUFFIX.search(case_name(path))
-    return int(match[1]) if match else None

@@ -180,14 +180,32 @@ def segment_scan(
 
 def _read(scan: Scan, config: InferenceConfig) -> tuple[Scan, Volume]:
     """Reads a scan, and decides the preprocessing of its adapters."""
-    files = scan.files[0] if len(scan.files) == 1 else scan.files
-    num_channels = len(config.groups[0][0].manifest.channels)
-    volume = read_volume(files, channels=num_channels, case=scan.name)
+    volume = read_scan(scan.files, [group[0].manifest for group in config.groups], scan.name)
     entries = {
         replace(output, adapters=_for_scan(output.adapters, volume, config.device)): entry
         for output, entry in scan.entries.items()
     }
     return replace(scan, entries=entries), volume
+
+
+def read_scan(files: Sequence[Path], manifests: Sequence[Manifest], case: str) -> Volume:
+    """Reads the channels of a scan that adapters need.
+
+    Args:
+        files: One file per channel, or one with all channels.
+        manifests: Manifests of the adapters, with the same channels.
+        case: Name of the case, for errors.
+
+    Raises:
+        FseftError: A file cannot be read, or the scan has other channels.
+    """
+    count = len(manifests[0].channels)
+    required = max(len(manifest.required_channels) for manifest in manifests)
+    if required == count:
+        source = files[0] if len(files) == 1 else files
+        return read_volume(source, channels=count, case=case)
+    volume = read_volume(files[0], case=case)
+    return replace(volume, array=volume.array[:required])
 
 
 def _for_scan(

@@ -246,7 +246,7 @@ def load_adapter_backbone(adapter: OpenAdapter) -> Backbone:
     return load_backbone(
         adapter.card,
         adapter.weights,
-        len(manifest.channels),
+        manifest.preprocessing.network_channels,
         structures=len(manifest.labels),
         seed=manifest.init_seed,
     )

@@ -10,6 +10,7 @@ from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.networks import backbone
 from fseft.learn.networks.heads import new_head
 from fseft.learn.networks.roles import TextHeadArchitecture
+from fseft.learn.networks.stem import find_stem, repeat_stem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +32,9 @@ class Backbone:
         network: The network with its current head.
         head: Head of the model; None for random weights, whose random head is kept.
         text_head: Text-driven head of the model, if it has one.
-        missing_keys: Parameters that the weights do not include, such as those of a decoder.
+        missing_keys: Parameters without pre-trained values, which every method trains: those that
+            the weights do not include, such as a decoder's, and a first layer that was repeated
+            over channels.
     """
 
     card: ModelCard
@@ -93,7 +96,8 @@ def load_backbone(
     Args:
         card: Card of the model.
         weights: Weights of the model; None for random weights.
-        channels: Input channels of the data.
+        channels: Input channels of the network; the first layer of a model with one channel is
+            repeated over several.
         structures: Number of structures of a random head.
         seed: Seed of random weights.
 
@@ -109,15 +113,13 @@ def load_backbone(
     )
     if weights is None:
         return Backbone(card, architecture, network)
-    if channels != card.contract.channels:
-        raise FseftError(
-            f"the model {card.name!r} takes {card.contract.channels} channel(s), the data have "
-            f"{channels}",
-            hint="Choose the channel that the model was trained on, or the model none.",
-        )
+    tensors, stem = load_file(weights.path), _stem(card, channels)
+    if stem:
+        tensors = repeat_stem(tensors, stem, channels)
     missing_keys = backbone.load_weights(
-        network, load_file(weights.path), source=str(weights.path), partial=card.scope != "network"
+        network, tensors, source=str(weights.path), partial=card.scope != "network"
     )
+    missing_keys += [name for name in stem if name not in missing_keys]
     text_head = None
     if isinstance(architecture, TextHeadArchitecture):
         text_head = architecture.detach_text_head(network)
@@ -125,6 +127,19 @@ def load_backbone(
     missing_keys = [name for name in missing_keys if name.rpartition(".")[0] not in heads]
     head = architecture.head(network)
     return Backbone(card, architecture, network, head, text_head, missing_keys)
+
+
+def _stem(card: ModelCard, channels: int) -> tuple[str, ...]:
+    """Returns the weights of the first layer, if it has to be repeated over channels."""
+    expected = card.contract.channels
+    if channels == expected:
+        return ()
+    if expected > 1:
+        raise FseftError(
+            f"the model {card.name!r} takes {expected} channels, the data have {channels}",
+            hint="Choose the channels that the model was trained on, or the model none.",
+        )
+    return find_stem(card.architecture, card.hparams, channels)
 
 
 def build_adaptable_network(
@@ -143,13 +158,13 @@ def build_adaptable_network(
         card: Card of the model.
         weights: Weights of the model; None for random weights.
         structures: Names of the structures, in the order of the outputs after the background.
-        channels: Input channels of the data.
+        channels: Input channels of the network.
         seed: Seed of random weights.
         matched: Structure -> class of the model whose row of the head is copied.
         suppress_unmatched: Whether structures without a match are never predicted (zero-shot).
 
     Returns:
-        Architecture, network, and the parameters that the weights do not include.
+        Architecture, network, and the parameters without pre-trained values.
     """
     model = load_backbone(card, weights, channels, structures=len(structures), seed=seed)
     model.put_head(

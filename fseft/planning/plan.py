@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fseft.errors import FseftError, pluralise
+from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.devices import select_device
+from fseft.planning.channels import (
+    check_channels,
+    choose_channels,
+    constant_channels,
+)
 from fseft.planning.decisions import compute_decisions, data_decisions
 from fseft.planning.fingerprinting import fingerprint_dataset, restrict_labels
 from fseft.planning.grid import plan_grid
@@ -24,7 +29,7 @@ from fseft.planning.training_step import (
     for_minutes,
 )
 from fseft.schemas import Contract, Fingerprint, Intensity, Plan, PlanOptions, Preprocessing
-from fseft.volume.intensity import modality_name, select_intensity_scheme
+from fseft.volume.intensity import select_intensity_scheme
 from fseft.workspace import digest, read_document, write_document
 
 if TYPE_CHECKING:
@@ -36,7 +41,13 @@ if TYPE_CHECKING:
     from fseft.planning.fingerprinting import TrainingLabels
     from fseft.planning.spacing import Grid
     from fseft.planning.training_step import Device
-    from fseft.schemas import Dataset, ModelCard
+    from fseft.schemas import (
+        ChannelMode,
+        Dataset,
+        IntensityStats,
+        ModelCard,
+        Triple,
+    )
     from fseft.workspace import Workspace
 
 
@@ -71,6 +82,7 @@ def make_plan(
         FseftError: A case is broken, the model has other input channels, the device does not exist,
             or the smallest training step exceeds the memory.
     """
+    check_channels(model, dataset, options.channels)
     fingerprint = measure(dataset, model, workspace, workers=workers, callbacks=callbacks)
     if reuse and options == NO_OPTIONS:
         stored = stored_plan(dataset, model, workspace, fingerprint, name)
@@ -91,7 +103,7 @@ def measure(
     callbacks: Callbacks | None = None,
 ) -> Fingerprint:
     """Fingerprints a dataset for a model; arguments and errors as for `make_plan`."""
-    _check_channels(model, dataset)
+    check_channels(model, dataset)
     callbacks = callbacks or Callbacks()
     with callbacks.progress("measure", len(dataset.cases)) as advance:
         return fingerprint_dataset(dataset, workspace, workers=workers, progress=advance)
@@ -214,17 +226,10 @@ def plan_for(
     card, contract = model.card, model.card.contract
     resources = find_resources(options)
     known = fingerprint if labels is None else restrict_labels(fingerprint, labels)
+    channels = choose_channels(model, fingerprint.channels, options.channels)
     grid = plan_grid(model, known, resources.device, options, dataset)
-    step, budget = choose_step(model, fingerprint, grid, resources, options)
-    intensity, intensity_reason = _choose_intensity(contract, fingerprint)
-    preprocessing = Preprocessing(
-        orientation=contract.orientation,
-        spacing_mm=grid.spacing_mm,
-        modality=fingerprint.modality,
-        intensity=intensity,
-        patch_size=step.patch,
-        **contract.conventions,
-    )
+    step, budget = choose_step(model, fingerprint, grid, resources, options, channels.inputs)
+    preprocessing, reason = _preprocessing(contract, fingerprint, grid, step.patch, channels.mode)
     return Plan(
         dataset=fingerprint.dataset,
         model=card.name,
@@ -239,12 +244,34 @@ def plan_for(
         minutes=budget.minutes,
         options=options,
         decisions=(
-            *data_decisions(fingerprint, preprocessing, grid, intensity_reason),
+            *channels.decisions,
+            *data_decisions(fingerprint, preprocessing, grid, reason),
             *compute_decisions(model, step, budget, resources),
         ),
         annotated=_annotated(dataset, fingerprint),
         warnings=_warnings(contract, fingerprint, preprocessing, grid, labels),
     )
+
+
+def _preprocessing(
+    contract: Contract,
+    fingerprint: Fingerprint,
+    grid: Grid,
+    patch_size: Triple,
+    mode: ChannelMode | None,
+) -> tuple[Preprocessing, str]:
+    """Returns the preprocessing of a contract with what was decided; why these intensities."""
+    intensity, reason = _choose_intensity(contract, fingerprint, mode)
+    preprocessing = Preprocessing(
+        orientation=contract.orientation,
+        spacing_mm=grid.spacing_mm,
+        modality=fingerprint.modality,
+        intensity=intensity,
+        patch_size=patch_size,
+        channel_mode=mode,
+        **contract.conventions,
+    )
+    return preprocessing, reason
 
 
 def _annotated(dataset: Dataset | None, fingerprint: Fingerprint) -> dict[str, tuple[str, ...]]:
@@ -262,14 +289,21 @@ def _annotated(dataset: Dataset | None, fingerprint: Fingerprint) -> dict[str, t
 
 
 def _choose_intensity(
-    contract: Contract, fingerprint: Fingerprint
+    contract: Contract, fingerprint: Fingerprint, mode: ChannelMode | None
 ) -> tuple[tuple[Intensity, ...], str]:
     """Returns the normalisation of every channel, and the reason with what it clips."""
     schemes, reason = select_intensity_scheme(
-        contract, fingerprint.modality, fingerprint.intensities
+        contract, fingerprint.modality, _used(fingerprint.intensities, mode)
     )
     clipping = describe_clipping(contract, fingerprint)
     return schemes, f"{reason}; {clipping}" if clipping else reason
+
+
+def _used(
+    statistics: tuple[IntensityStats, ...], mode: ChannelMode | None
+) -> tuple[IntensityStats, ...]:
+    """Returns the statistics of the channels that are read."""
+    return statistics[:1] if mode == "first" else statistics
 
 
 def _warnings(
@@ -281,7 +315,8 @@ def _warnings(
 ) -> tuple[str, ...]:
     """Returns all warnings of a plan."""
     misfits = _misfits(contract, fingerprint, preprocessing, labels)
-    return (*fingerprint.warnings, *misfits, *grid.warnings)
+    constant = constant_channels(fingerprint)
+    return (*fingerprint.warnings, *constant, *misfits, *grid.warnings)
 
 
 def _misfits(
@@ -352,18 +387,7 @@ def _restrict_intensity(
     if modality in contract.intensity or not uses_statistics:
         return plan
     statistics = foreground_statistics(dataset, support)
+    statistics = _used(statistics, plan.preprocessing.channel_mode)
     intensity, _ = select_intensity_scheme(contract, modality, statistics)
     preprocessing = plan.preprocessing.model_copy(update={"intensity": intensity})
     return plan.model_copy(update={"preprocessing": preprocessing})
-
-
-def _check_channels(model: FoundationModel, dataset: Dataset) -> None:
-    expected = model.card.contract.channels
-    if model.pretrained and expected != len(dataset.channels):
-        modalities = " or ".join(map(modality_name, model.card.contract.intensity))
-        takes = f"{modalities} with {pluralise(expected, 'channel')}".removeprefix(" with ")
-        raise FseftError(
-            f"the model {model.name} takes {takes}, {dataset.name} has "
-            f"{len(dataset.channels)} ({', '.join(dataset.channels)})",
-            hint="Use another model, or a dataset with these channels only.",
-        )

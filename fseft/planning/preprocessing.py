@@ -77,6 +77,24 @@ def cache_folder(
         pairs: Voxel value -> pair to split into left and right.
     """
     preprocessing = plan.preprocessing
+    crop = "above -500" if preprocessing.modality == "ct" else "above minimum"
+    divided = [
+        [value, pair.left, pair.right, pair.expect_both]
+        for value, pair in sorted((pairs or {}).items())
+    ]
+    key = digest(
+        _FORMAT,
+        preprocessing.orientation,
+        preprocessing.spacing_mm,
+        crop,
+        *divided,
+        *_conventions(preprocessing).items(),
+    )
+    return workspace.preprocessed(plan.dataset, key)
+
+
+def _conventions(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Returns what arrays depend on, apart from grid and modality, where it is not the default."""
     conventions = preprocessing.conventions
     regions = [scheme.region for scheme in preprocessing.intensity]
     if set(regions) != {"crop"}:
@@ -91,22 +109,11 @@ def cache_folder(
     if preprocessing.crop == "head":
         conventions["schemes"] = [scheme.scheme for scheme in preprocessing.intensity]
     conventions.pop("window_size", None)
+    if preprocessing.channel_mode == "first":
+        conventions["channels"] = "first"
     if preprocessing.clip_first:
         conventions["limits"] = [(scheme.low, scheme.high) for scheme in preprocessing.intensity]
-    crop = "above -500" if preprocessing.modality == "ct" else "above minimum"
-    divided = [
-        [value, pair.left, pair.right, pair.expect_both]
-        for value, pair in sorted((pairs or {}).items())
-    ]
-    key = digest(
-        _FORMAT,
-        preprocessing.orientation,
-        preprocessing.spacing_mm,
-        crop,
-        *divided,
-        *conventions.items(),
-    )
-    return workspace.preprocessed(plan.dataset, key)
+    return conventions
 
 
 def preprocess(

@@ -32,9 +32,9 @@ def recommend_model(
 ) -> tuple[FoundationModel, Decision]:
     """Returns the installed model that suits a dataset best, and why.
 
-    A model that was trained on scans of patients comes before the embedded one, then the one that
-    knows most of the structures, then the one with most of its network in the weights, then the
-    smallest.
+    A model that was trained on scans of patients comes before the embedded one, then one that takes
+    the channels as they are, then the one that knows most of the structures, then the one with most
+    of its network in the weights, then the smallest.
 
     Args:
         fingerprint: Measurements of the dataset.
@@ -60,11 +60,11 @@ def recommend_model(
             "`fseft models` lists.",
         )
 
-    def rank(model: FoundationModel) -> tuple[bool, int, int, int, str]:
+    def rank(model: FoundationModel) -> tuple[bool, bool, int, int, int, str]:
         scope = ("network", "body", "encoder").index(model.card.scope)
         known = len(_known(model, names, fingerprint))
-        is_synthetic = model.name == EMBEDDED
-        return is_synthetic, -known, scope, _parameters(model), model.name
+        is_synthetic, repeats = model.name == EMBEDDED, _repeats_channels(model, fingerprint)
+        return is_synthetic, repeats, -known, scope, _parameters(model), model.name
 
     best = min(candidates, key=rank)
     reason = _reason(best, candidates, names, fingerprint)
@@ -111,12 +111,19 @@ def _parameters(model: FoundationModel) -> int:
 
 
 def _fits(model: FoundationModel, fingerprint: Fingerprint) -> bool:
-    """Returns whether a model takes the channels and the modality; an unknown one fits all."""
+    """Returns whether a model takes the channels and the modality; an unknown one fits all.
+
+    A model of one channel takes any number of them.
+    """
     contract = model.card.contract
-    if contract.channels != len(fingerprint.channels) or contract.assumed_orientation:
+    if contract.channels not in (1, len(fingerprint.channels)) or contract.assumed_orientation:
         return False
     modality = fingerprint.modality
     return modality == "other" or not contract.intensity or modality in contract.intensity
+
+
+def _repeats_channels(model: FoundationModel, fingerprint: Fingerprint) -> bool:
+    return model.card.contract.channels != len(fingerprint.channels)
 
 
 def _known(model: FoundationModel, names: list[str], fingerprint: Fingerprint) -> dict[str, str]:

@@ -172,7 +172,7 @@ def check_crops(plan: Plan, crops: int | None, labels: int) -> None:
     needed = training_bytes(
         plan.architecture,
         plan.hparams,
-        in_channels=len(grid.intensity),
+        in_channels=grid.network_channels,
         out_channels=1 + labels,
         patch_size=grid.patch_size,
         crops=crops,
@@ -219,7 +219,7 @@ def warn_of_few_steps(plan: Plan, minutes: float | None, crops: int) -> list[str
 
 def _crop_seconds(plan: Plan) -> float:
     grid = plan.preprocessing
-    channels = len(grid.intensity)
+    channels = grid.network_channels
     return crop_seconds(plan.architecture, plan.hparams, channels, grid.patch_size, plan.device)
 
 
@@ -254,22 +254,24 @@ def choose_step(
     grid: Grid,
     resources: Resources,
     options: PlanOptions,
+    channels: int,
 ) -> tuple[TrainingStep, Budget]:
     """Returns the first candidate whose training step fits the memory, and the time budget.
 
     Args:
         model: The foundation model.
-        fingerprint: Provides the numbers of channels and structures.
+        fingerprint: Provides the number of structures.
         grid: The spacing, and the first patch to try.
         resources: Device and memory limit.
         options: What the user has set.
+        channels: Channels of the network's input.
 
     Raises:
         FseftError: Not even the smallest one fits.
     """
     from fseft.learn.training.memory_estimate import training_bytes
 
-    card, channels = model.card, len(fingerprint.channels)
+    card = model.card
     seconds = crop_seconds(
         card.architecture, card.hparams, channels, grid.patch_size, resources.device
     )

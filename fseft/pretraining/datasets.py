@@ -146,9 +146,20 @@ def _check_unique_names(names: Sequence[str]) -> None:
             raise FseftError(cause, hint="Rename the folder of one of them.")
 
 
+def _check_channels(dataset: Dataset) -> None:
+    if dataset.channels[1:]:
+        raise FseftError(
+            f"has {len(dataset.channels)} channels ({', '.join(dataset.channels)}), and "
+            "pre-training takes one",
+            file=dataset.folder,
+            hint="Make a dataset of one of them; `fseft adapt` takes several.",
+        )
+
+
 def _measure_dataset(
     dataset: Dataset, rule: MissingLabel, preparation: _Preparation
 ) -> _MeasuredDataset:
+    _check_channels(dataset)
     workspace, workers = preparation.workspace, preparation.workers
     stage = preparation.callbacks.progress(f"measure {dataset.name}", len(dataset.cases))
     with stage as advance:
@@ -159,11 +170,11 @@ def _measure_dataset(
     drawn = {
         name: found for name, found in drawn_structures(fingerprint).items() if name in counted
     }
-    if len(fingerprint.channels) != 1 or not drawn:
+    if not drawn:
         raise FseftError(
-            f"has {len(fingerprint.channels)} channel(s) and {len(drawn)} labelled cases",
+            "has no labelled case",
             file=dataset.folder,
-            hint="Pre-training needs labelled datasets with one channel.",
+            hint="Pre-training needs labelled datasets.",
         )
     model = FoundationModel(scratch_card())
     # As fine as the files, on any device: the ranks of a distributed run must agree.

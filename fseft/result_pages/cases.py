@@ -195,12 +195,14 @@ def _scan_files(
 ) -> Mapping[str, tuple[Path, ...]]:
     """Returns case -> files of its scan, as `predict` recorded them or in a folder."""
     if folder is not None:
-        return gather_scans((folder,), _num_channels(index))
+        return gather_scans((folder,), *_channels(index))
     return {name: tuple(map(Path, case.scan)) for name, case in cases.items()}
 
 
-def _num_channels(index: Predictions) -> int:
+def _channels(index: Predictions) -> tuple[tuple[str, ...], int]:
+    """Returns the channels of the adapters, as far as they exist, and how many are required."""
     for path in index.adapters.values():
         with suppress(FseftError):
-            return len(read_manifest(Path(path)).channels)
-    return 1
+            manifest = read_manifest(Path(path))
+            return manifest.channels, len(manifest.required_channels)
+    return ("image",), 1

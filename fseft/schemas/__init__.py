@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fseft.schemas.base import ChannelMode as ChannelMode
 from fseft.schemas.base import Config as Config
 from fseft.schemas.base import Document as Document
 from fseft.schemas.base import FrozenModel as FrozenModel
@@ -155,6 +156,7 @@ class PlanOptions(FrozenModel):
         memory_bytes: Memory that a training step may use; None for most of the device's memory.
         device: "auto", "cpu" or "cuda".
         planner: Name of the planner of spacing and patch.
+        channels: How several channels reach a model that takes one.
     """
 
     spacing_mm: Millimetres | None = None
@@ -164,6 +166,7 @@ class PlanOptions(FrozenModel):
     memory_bytes: int | None = None
     device: str = "auto"
     planner: str = "field-of-view"
+    channels: ChannelMode | None = optional()
 
 
 class Plan(Document):
@@ -312,6 +315,12 @@ class Manifest(Document):
         if self.writing_order and sorted(self.writing_order) != sorted(self.labels):
             raise ValueError("writing_order does not name each label once")
         return self
+
+    @property
+    def required_channels(self) -> tuple[str, ...]:
+        """Names of the channels that a scan must have, the first of `channels` or all of them."""
+        is_first = self.preprocessing.channel_mode == "first"
+        return self.channels[:1] if is_first else self.channels
 
     @property
     def writing_channels(self) -> tuple[int, ...]:

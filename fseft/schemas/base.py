@@ -22,6 +22,8 @@ _Length = Annotated[FiniteFloat, Field(gt=0)]
 Triple = tuple[_Voxels, _Voxels, _Voxels]
 Millimetres = tuple[_Length, _Length, _Length]
 Modality = Literal["ct", "mr", "other"]
+ChannelMode = Literal["first", "mean", "all"]
+"""How the channels of a scan reach a network that takes one."""
 Orientation = Annotated[
     str, StringConstraints(pattern="^[RLAPSI]{3}$"), AfterValidator(lambda code: _axes(code))
 ]

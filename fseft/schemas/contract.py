@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, PositiveFloat, model_validator
 
 from fseft.schemas.base import (
+    ChannelMode,
     FrozenModel,
     Millimetres,
     Modality,
@@ -161,6 +162,11 @@ class Preprocessing(Conventions):
 
     Spacing and patch size are along the axes of `orientation`; `intensity` has one entry per
     channel.
+
+    Attributes:
+        channel_mode: How the channels of a scan reach a network that takes one: `first` leaves out
+            the others, `mean` averages them after normalisation, and `all` passes them to a first
+            layer that was repeated over channels. None if the network takes them as they are.
     """
 
     orientation: Orientation
@@ -168,6 +174,12 @@ class Preprocessing(Conventions):
     modality: Modality
     intensity: tuple[Intensity, ...]
     patch_size: Triple
+    channel_mode: ChannelMode | None = optional()
+
+    @property
+    def network_channels(self) -> int:
+        """Channels of the network's input."""
+        return 1 if self.channel_mode == "mean" else len(self.intensity)
 
     def window(self, shape: Sequence[int]) -> Triple:
         """Returns the window of inference on a scan, in voxels.

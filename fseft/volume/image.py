@@ -76,7 +76,7 @@ def read_volume(
 
     Raises:
         FseftError: A file is missing, damaged or not a 3D image, contains NaN or infinity, or all
-            its voxels are equal; or the channels differ in grid or number.
+            voxels of every channel are equal; or the channels differ in grid or number.
 
     Examples:
         >>> import numpy as np, tempfile
@@ -94,7 +94,16 @@ def read_volume(
         cause = f"has {pluralise(len(paths), 'image file')}, expected {expected}"
         raise FseftError(cause, hint="Give one file per channel.", case=case)
     if len(paths) == 1:
-        return _read_image(paths[0], channels, case)
+        volume = _read_image(paths[0], channels, case)
+    else:
+        volume = _join_channels(paths, case)
+    with _located(paths[0], case):
+        _check_not_constant(volume.array)
+    return volume
+
+
+def _join_channels(paths: Sequence[Path], case: str | None) -> Volume:
+    """Reads one file per channel."""
     volumes = [_read_image(path, 1, case) for path in paths]
     geometry, arrays = volumes[0].geometry, []
     for path, volume in zip(paths, volumes, strict=True):
@@ -297,19 +306,23 @@ def _read_image(path: Path, channels: int | None, case: str | None) -> Volume:
                 f"has {content}, expected {pluralise(channels or 1, 'channel')}",
                 hint="Give the right file, or split it.",
             )
-        _check_voxels(volume.array)
+        _check_finite(volume.array)
         return volume
 
 
-def _check_voxels(array: Array) -> None:
-    """Refuses images with NaN, infinity or a single value."""
+def _check_finite(array: Array) -> None:
+    """Refuses images with NaN or infinity."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         count = array.size - int(np.isfinite(array).sum())
         raise FseftError(
             f"contains {pluralise(count, 'voxel')} of NaN or infinity among {array.size}",
             hint="Replace them by the background value.",
         )
-    if array.min() == array.max():
+
+
+def _check_not_constant(array: Array) -> None:
+    """Refuses images (C, z, y, x) with a single value in each channel."""
+    if all(channel.min() == channel.max() for channel in array):
         cause = f"is constant (all voxels are {array.flat[0]})"
         raise FseftError(cause, hint="Check how it was exported.")
 

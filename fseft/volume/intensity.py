@@ -14,7 +14,7 @@ from fseft.schemas import Contract, Intensity, IntensityStats, Modality
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fseft.schemas import Range
+    from fseft.schemas import ChannelMode, Range
     from fseft.volume.geometry import Array, Geometry
 
 AIR_THRESHOLD_HU = -500
@@ -190,7 +190,12 @@ def _percentiles(
     return float(low), float(high)
 
 
-def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[str, Any]) -> Array:
+def normalise(
+    array: Array,
+    intensity: Sequence[Intensity],
+    case_stats: Mapping[str, Any],
+    channel_mode: ChannelMode | None = None,
+) -> Array:
     """Converts stored intensities to network input; equal for whole volumes and patches.
 
     Args:
@@ -198,9 +203,10 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
         intensity: One scheme per channel.
         case_stats: `means`, `stds`, `minima` and `maxima` of the whole case, one per channel, as in
             the metadata of a cached case; used by the schemes `zscore`, `minmax` and `percentiles`.
+        channel_mode: `mean` averages the normalised channels.
 
     Returns:
-        A new float32 array of the same shape.
+        A new float32 array of the same shape, with one channel for `mean`.
 
     Raises:
         FseftError: The numbers of channels and schemes differ, or a scheme lacks a value.
@@ -224,7 +230,7 @@ def normalise(array: Array, intensity: Sequence[Intensity], case_stats: Mapping[
         values /= np.float32(max(scale, _MIN_STD))
         if outside is not None:
             values[outside] = 0
-    return result
+    return result.mean(axis=0, keepdims=True) if channel_mode == "mean" else result
 
 
 def clip_intensities(array: Array, intensity: Sequence[Intensity]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,6 +151,8 @@ def preprocess_volume(
     Raises:
         FseftError: The orientation is invalid, or the array does not contain labels.
     """
+    if preprocessing.channel_mode == "first":
+        volume = replace(volume, array=volume.array[:1])
     return _preprocess(*_perpendicular(volume, labels, preprocessing), preprocessing)
 
 

@@ -341,7 +341,7 @@ def names_of(scans):
 
 def test_files_and_folders_of_files_are_gathered(tmp_path):
     touched(tmp_path, "in/b.nrrd", "in/a.nii.gz", "in/.hidden.nii", "in/notes.txt", "c.mha")
-    assert names_of(gather_scans([tmp_path / "in", tmp_path / "c.mha"], 1)) == {
+    assert names_of(gather_scans([tmp_path / "in", tmp_path / "c.mha"], ["CT"])) == {
         "a": ["a.nii.gz"],
         "b": ["b.nrrd"],
         "c": ["c.mha"],
@@ -350,7 +350,7 @@ def test_files_and_folders_of_files_are_gathered(tmp_path):
 
 def test_channels_are_grouped_by_their_suffix_in_order(tmp_path):
     touched(tmp_path, "z/p_0000.nii.gz", "y/p_0001.nii.gz", "y/q_0001.nii.gz", "y/q_0000.nii.gz")
-    assert names_of(gather_scans([tmp_path / "z", tmp_path / "y"], 2)) == {
+    assert names_of(gather_scans([tmp_path / "z", tmp_path / "y"], ["T1", "T2"])) == {
         "p": ["p_0000.nii.gz", "p_0001.nii.gz"],
         "q": ["q_0000.nii.gz", "q_0001.nii.gz"],
     }
@@ -358,24 +358,27 @@ def test_channels_are_grouped_by_their_suffix_in_order(tmp_path):
 
 def test_the_suffix_of_a_single_channel_is_left_off(tmp_path):
     touched(tmp_path, "p_0000.nii.gz", "q_0000.nii.gz")
-    assert set(gather_scans([tmp_path], 1)) == {"p", "q"}
+    assert set(gather_scans([tmp_path], ["CT"])) == {"p", "q"}
 
 
 def test_numbered_scans_of_one_channel_are_separate_scans(tmp_path):
     touched(tmp_path, *(f"scan_{number:04}.nii.gz" for number in range(3)))
-    assert set(gather_scans([tmp_path], 1)) == {"scan_0000", "scan_0001", "scan_0002"}
+    assert set(gather_scans([tmp_path], ["CT"])) == {"scan_0000", "scan_0001", "scan_0002"}
 
 
 def test_files_with_all_channels_need_no_suffix(tmp_path):
     touched(tmp_path, "p.nii.gz", "q.nii.gz")
-    assert names_of(gather_scans([tmp_path], 2)) == {"p": ["p.nii.gz"], "q": ["q.nii.gz"]}
+    assert names_of(gather_scans([tmp_path], ["T1", "T2"])) == {
+        "p": ["p.nii.gz"],
+        "q": ["q.nii.gz"],
+    }
 
 
 @pytest.mark.parametrize(
     ("files", "channels", "message"),
     [
         (["a/p.nii.gz", "b/p.nii.gz"], 1, "case p.*2 files with the same name, expected 1"),
-        (["a/p_0000.nii.gz", "b/p_0000.nii.gz"], 2, "case p.*has no channel _0001"),
+        (["a/p_0000.nii.gz", "b/p_0000.nii.gz"], 2, r"case p.*has no channel T2 \(_0001\)"),
         (
             ["a/p_0000.nii.gz", "b/p_0000.nii.gz", "a/p_0001.nii.gz"],
             2,
@@ -384,7 +387,7 @@ def test_files_with_all_channels_need_no_suffix(tmp_path):
         (
             ["a/p_0000.nii.gz", "a/p_0001.nii.gz", "a/q_0001.nii.gz"],
             2,
-            "case q.*has no channel _0000",
+            r"case q.*has no channel T1 \(_0000\)",
         ),
         (["a/notes.txt"], 1, "no scan was found"),
     ],
@@ -392,12 +395,14 @@ def test_files_with_all_channels_need_no_suffix(tmp_path):
 def test_an_invalid_set_of_scans_is_refused(files, channels, message, tmp_path):
     touched(tmp_path, *files)
     with pytest.raises(FseftError, match=message):
-        gather_scans(sorted({tmp_path / file.split("/")[0] for file in files}), channels)
+        gather_scans(
+            sorted({tmp_path / file.split("/")[0] for file in files}), ["T1", "T2"][:channels]
+        )
 
 
 def test_a_missing_input_is_named(tmp_path):
     with pytest.raises(FseftError, match=r"nowhere\.nii: the file or folder does not exist"):
-        gather_scans([tmp_path / "nowhere.nii"], 1)
+        gather_scans([tmp_path / "nowhere.nii"], ["CT"])
 
 
 def test_several_channels_travel_from_the_dataset_to_the_prediction(
@@ -450,9 +455,9 @@ def test_the_current_folder_has_the_name_of_its_folder(
     request_of, workspace, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(scan_files(tmp_path / "in", "x"))
-    assert set(gather_scans([Path()], 1)) == {"x"}
+    assert set(gather_scans([Path()], ["CT"])) == {"x"}
     (tmp_path / "in" / "x.nii.gz").rename(tmp_path / "in" / "Y.NII.GZ")
-    assert set(gather_scans([Path()], 1)) == {"Y"}
+    assert set(gather_scans([Path()], ["CT"])) == {"Y"}
 
 
 # --- warnings -------------------------------------------------------------------------------------
@@ -538,21 +543,21 @@ def test_a_label_map_passed_as_a_scan_is_reported(request_of, warnings_of, tmp_p
 def test_a_folder_with_scans_further_below_names_the_first(tmp_path):
     touched(tmp_path, "patients/p1/ct/a.nii.gz", "patients/p2/ct/a.nii.gz")
     with pytest.raises(FseftError, match=r"no scan was found.*Pass .*patients/p1/ct\."):
-        gather_scans([tmp_path / "patients"], 1)
+        gather_scans([tmp_path / "patients"], ["CT"])
 
 
 def test_skipped_folders_are_named(tmp_path, caplog):
     touched(tmp_path, "scans/a.nii.gz", "scans/more/b.nii.gz")
-    assert set(gather_scans([tmp_path / "scans"], 1)) == {"a"}
+    assert set(gather_scans([tmp_path / "scans"], ["CT"])) == {"a"}
     assert "skipped more, which" in caplog.messages[0]
 
 
 def test_scans_of_a_format_that_is_not_read_are_named(tmp_path, caplog):
     touched(tmp_path, "scans/b.mhd", "scans/notes.txt")
     with pytest.raises(FseftError, match=r"format that is read \(b\.mhd\).*Supported are"):
-        gather_scans([tmp_path / "scans"], 1)
+        gather_scans([tmp_path / "scans"], ["CT"])
     touched(tmp_path, "scans/a.nii.gz")
-    assert set(gather_scans([tmp_path / "scans"], 1)) == {"a"}
+    assert set(gather_scans([tmp_path / "scans"], ["CT"])) == {"a"}
     assert "skipped b.mhd" in caplog.messages[0]
 
 

@@ -236,7 +236,6 @@ def test_an_adapter_whose_model_is_gone_names_it(request_for, workspace):
             "needs the method 'lora' of the package fseft-other 1.2, which is not installed",
         ),
         ({"decoder": "frozen"}, "does not fit the network"),
-        ({"channels": ("T1", "T2")}, r"takes 1 channel\(s\), the data have 2"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(

@@ -36,7 +36,7 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
     description = {
         "architecture": manifest.architecture,
         "hparams": manifest.hparams,
-        "in_channels": len(manifest.channels),
+        "in_channels": manifest.preprocessing.network_channels,
         "out_channels": 1 + len(manifest.labels),
     }
     (folder / "network.json").write_text(json.dumps(description, indent=2) + "\n", "utf-8")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fseft.schemas import Intensity, Preprocessing, Triple
+    from fseft.schemas import ChannelMode, Intensity, Preprocessing, Triple
     from fseft.volume.cache import CachedCase
 
     Array = npt.NDArray[Any]
@@ -57,7 +57,8 @@ def network_input(
         widths.append((first, padding - first))
         inside.append(slice(first, first + side))
     padded = np.pad(stored, widths, constant_values=int(OUTSIDE[preprocessing.modality]))
-    image = normalise(padded, preprocessing.intensity, case_stats)
+    mode = preprocessing.channel_mode
+    image = normalise(padded, preprocessing.intensity, case_stats, mode)
     if preprocessing.padding == "zero":
         clear_outside(image, inside)
     return image, tuple(inside)
@@ -117,6 +118,7 @@ class CropSource:
             volume, so that crops reach its edge.
         annotated: Case -> 1 for each structure that it annotates, else 0; empty if all cases
             annotate all.
+        channel_mode: `mean` averages the normalised channels.
     """
 
     size: Triple
@@ -127,6 +129,7 @@ class CropSource:
     margin: Triple = (0, 0, 0)
     padding: Literal["air", "zero"] = "air"
     annotated: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    channel_mode: ChannelMode | None = None
 
     def draw(self, cases: Sequence[CachedCase], count: int, rng: np.random.Generator) -> Crops:
         """Draws `count` crops with their margins, in turn from each case.
@@ -181,7 +184,7 @@ class CropSource:
         first = tuple(np.subtract(start, self.margin).tolist())
         size = tuple(np.add(self.size, margins).tolist())
         stored = case.read_image(first, size, pad=OUTSIDE[self.modality])
-        image = normalise(stored, self.intensity, case.meta)
+        image = normalise(stored, self.intensity, case.meta, self.channel_mode)
         if self.padding == "zero":
             clear_outside(image, _inside(first, size, case.shape))
         outside = UNANNOTATED if case.partly_annotated else 0

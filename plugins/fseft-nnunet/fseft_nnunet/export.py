@@ -54,6 +54,11 @@ def export(network: nn.Module, manifest: Manifest, folder: Path) -> None:
             "the export of overlapping structures as regions of nnU-Net is not supported",
             hint="Use onnx, torchscript or monai-bundle.",
         )
+    if manifest.preprocessing.channel_mode == "mean":
+        raise FseftError(
+            "nnU-Net does not average the channels of a scan",
+            hint="Use onnx or torchscript, or adapt with all channels.",
+        )
     if differences := _differences(manifest.preprocessing):
         logger.warning("nnU-Net preprocesses scans differently: %s", "; ".join(differences))
     weights = _full_state_dict(network, manifest)
@@ -87,8 +92,9 @@ def _full_state_dict(network: nn.Module, manifest: Manifest) -> dict[str, Tensor
 
     name = _network_class(manifest)
     settings = network_settings(_config(manifest), 1 + len(manifest.labels))
-    full = getattr(unets, name)(len(manifest.channels), **settings, deep_supervision=False)
-    names = set(single_head(getattr(unets, name)(len(manifest.channels), **settings)).state_dict())
+    channels = manifest.preprocessing.network_channels
+    full = getattr(unets, name)(channels, **settings, deep_supervision=False)
+    names = set(single_head(getattr(unets, name)(channels, **settings)).state_dict())
     weights = network.state_dict()
     if added := sorted(weights.keys() - names):
         raise FseftError(
@@ -249,8 +255,9 @@ def _architecture(manifest: Manifest) -> dict[str, Any]:
 
 def _dataset(manifest: Manifest) -> dict[str, Any]:
     structures = {name: value for value, name in enumerate(manifest.labels, start=1)}
+    channels = manifest.required_channels
     return {
-        "channel_names": {str(index): name for index, name in enumerate(manifest.channels)},
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
         "labels": {"background": 0, **structures},
         "numTraining": len(manifest.support),
         "file_ending": ".nii.gz",

@@ -27,7 +27,7 @@ def sample_input(manifest: Manifest, seed: int = 0) -> Tensor:
     """
     import torch
 
-    shape = (1, len(manifest.channels), *manifest.preprocessing.patch_size)
+    shape = (1, manifest.preprocessing.network_channels, *manifest.preprocessing.patch_size)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
