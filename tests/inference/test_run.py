@@ -689,9 +689,9 @@ def test_cases_in_two_processes_give_the_same_files(request_of, workspace, tmp_p
 def test_segmentations_of_slicer_next_to_scans_are_not_scans(tmp_path, caplog):
     for name in ("x.nrrd", "x.seg.nrrd"):
         (tmp_path / name).touch()
-    assert gather_scans([tmp_path], 1) == {"x": (tmp_path / "x.nrrd",)}
+    assert gather_scans([tmp_path], ["CT"]) == {"x": (tmp_path / "x.nrrd",)}
     assert "skipped x.seg.nrrd" in caplog.text
-    assert list(gather_scans([tmp_path / "x.seg.nrrd"], 1)) == ["x"]
+    assert list(gather_scans([tmp_path / "x.seg.nrrd"], ["CT"])) == ["x"]
 
 
 # --- structures and cleaning ----------------------------------------------------------------------
