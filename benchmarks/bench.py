@@ -36,17 +36,22 @@ class Row:
     """A task, and who else does it.
 
     Attributes:
-        ours: Command of this package; `{out}` is the file of its result.
+        ours: Command of this package; `{out}` is the file of its result, `{data}` the folder of
+            `bench_data.py`, and `{work}` an empty folder.
         peer: Command of the peer.
         what: The peer, and the size of the task.
         agreement: Fraction of equal values that is required of integers; floats must be within
             1e-3 of the largest; 0 if there is nothing to compare.
+        ours_before: Commands that run before ours in the same folders, and are not measured.
+        peer_before: The same of the peer.
     """
 
     ours: tuple[str, ...]
     peer: tuple[str, ...]
     what: str
     agreement: float = 0.0
+    ours_before: tuple[tuple[str, ...], ...] = ()
+    peer_before: tuple[tuple[str, ...], ...] = ()
 
 
 def _task(name: str, what: str, agreement: float) -> Row:
@@ -59,7 +64,35 @@ def _python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, *arguments)
 
 
+def _fseft(command: str, *arguments: str) -> tuple[str, ...]:
+    workspace = ("--workspace", "{work}", "--device", "cpu")[: 2 if command == "preprocess" else 4]
+    return _python("-m", "fseft", command, "{data}/raw/Dataset001_Bench", *workspace, *arguments)
+
+
+def _nnunet(command: str, *arguments: str) -> tuple[str, ...]:
+    script = f"from nnunetv2.{command} import {arguments[0]} as main; main()"
+    return _python("-c", script, "-d", "1", *arguments[1:])
+
+
+_PLAN = _fseft("plan", "--model", "none", "--spacing", "3.2,1.5,1.5")
+_ENTRY = "experiment_planning.plan_and_preprocess_entrypoints"
+_NNUNET_PLAN = _nnunet(_ENTRY, "plan_and_preprocess_entry", "-npfp", "1", "--no_pp")
+
 ROWS = {
+    "plan": Row(_PLAN, _NNUNET_PLAN, "nnUNetv2_plan_and_preprocess --no_pp, 6 CTs"),
+    "preprocess": Row(
+        _fseft("preprocess", "--model", "none"),
+        _nnunet(_ENTRY, "preprocess_entry", "-c", "3d_fullres", "-np", "1"),
+        "nnUNetv2_preprocess, 6 CTs to the same spacing",
+        ours_before=(_PLAN,),
+        peer_before=(_NNUNET_PLAN,),
+    ),
+    "evaluate": Row(
+        (*_task("evaluate", "", 0).ours, "{data}"),
+        (*_task("evaluate", "", 0).peer, "{data}"),
+        "surface-distance, 20 cases of 4 structures, with imports",
+        agreement=0.99,
+    ),
     "help": Row(
         _python("-m", "fseft", "--help"),
         _python(
@@ -105,15 +138,23 @@ class Run:
     result: np.ndarray | None
 
 
-def run(command: tuple[str, ...]) -> Run:
-    """Runs a command and measures the tree of its processes."""
+def run(command: tuple[str, ...], before: tuple[tuple[str, ...], ...], data: Path) -> Run:
+    """Runs commands, and measures the tree of processes of the last one."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "result.npy"
-        words = [word.replace("{out}", str(out)) for word in command]
-        before = os.times()
+        out, work = Path(folder) / "result.npy", Path(folder) / "work"
+        environment = {**os.environ, **THREADS, "nnUNet_raw": str(data / "raw")}
+        for kind in ("preprocessed", "results"):
+            environment[f"nnUNet_{kind}"] = str(work / kind)
+            (work / kind).mkdir(parents=True)
+        places = {"{out}": str(out), "{work}": str(work), "{data}": str(data)}
+        for preparation in before:
+            words = _filled(preparation, places)
+            subprocess.run(words, check=True, capture_output=True, env=environment)
+        words = _filled(command, places)
+        started = os.times()
         process = subprocess.Popen(
             words,
-            env={**os.environ, **THREADS},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -126,12 +167,19 @@ def run(command: tuple[str, ...]) -> Run:
         if process.returncode:
             raise SystemExit(f"failed: {' '.join(words)}")
         after = os.times()
-        seconds = sum(after[2:4]) - sum(before[2:4])
+        seconds = sum(after[2:4]) - sum(started[2:4])
         result = None
         if out.is_file():
             result = np.load(out)
             seconds = json.loads(text.splitlines()[-1])["cpu_seconds"]
         return Run(seconds, peaks[0], result)
+
+
+def _filled(command: tuple[str, ...], places: dict[str, str]) -> list[str]:
+    words = list(command)
+    for name, value in places.items():
+        words = [word.replace(name, value) for word in words]
+    return words
 
 
 def _watch(process: subprocess.Popen[str], peaks: list[float]) -> None:
@@ -163,13 +211,16 @@ def equal(ours: Run, peer: Run, agreement: float) -> bool | None:
     return bool(np.mean(np.abs(ours.result - peer.result) <= 1e-3 * largest) >= agreement)
 
 
-def measure(name: str, repeats: int) -> dict[str, object]:
+def measure(name: str, repeats: int, data: Path) -> dict[str, object]:
     """Returns the medians of a row."""
     row = ROWS[name]
-    pairs = [(run(row.ours), run(row.peer)) for _ in range(repeats)]
+    pairs = [
+        (run(row.ours, row.ours_before, data), run(row.peer, row.peer_before, data))
+        for _ in range(repeats)
+    ]
     ours, peer = (list(side) for side in zip(*pairs, strict=True))
-    seconds = [median(one.cpu_seconds for one in side) for side in (ours, peer)]
-    peaks = [median(one.peak_mib for one in side) for side in (ours, peer)]
+    seconds = [median(run.cpu_seconds for run in side) for side in (ours, peer)]
+    peaks = [median(run.peak_mib for run in side) for side in (ours, peer)]
     return {
         "row": name,
         "peer": row.what,
@@ -218,7 +269,12 @@ def main() -> None:
     parser.add_argument("--history", type=Path, default=Path("build/bench-history.jsonl"))
     arguments = parser.parse_args()
     names = [name for name in ROWS if name.startswith(arguments.row)]
-    results = [measure(name, arguments.repeats) for name in names]
+    data = arguments.json.parent.absolute() / "bench-data"
+    subprocess.run(_python(str(HERE / "bench_data.py"), str(data)), check=True)
+    results = []
+    for name in names:
+        results.append(measure(name, arguments.repeats, data))
+        print(f"{name}: {results[-1]['times_faster']} times faster", file=sys.stderr)
     report = {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(),

@@ -1,7 +1,7 @@
 """One task of `benchmarks/bench.py`, ours or the peer's, in a separate process.
 
-Run: `python benchmarks/bench_tasks.py TASK ours|peer RESULT.npy`. It writes the result that
-`bench.py` compares, and prints the CPU seconds of the task alone, without imports, as JSON.
+Run: `python benchmarks/bench_tasks.py TASK ours|peer RESULT.npy [DATA]`. It writes the result that
+`bench.py` compares, and prints the CPU seconds of the task, without those of imports, as JSON.
 """
 
 from __future__ import annotations
@@ -120,6 +120,42 @@ def lora(side: str, channels: int, length: int) -> Callable[[], Array]:
     return run
 
 
+def evaluate(side: str, data: Path) -> Callable[[], Array]:
+    """Dice and NSD of pairs of labels; the peer is surface-distance. Imports count."""
+
+    def ours() -> Array:
+        from fseft.api import evaluate
+
+        metrics = ("dice", "nsd", "hd95")
+        scores = evaluate(data / "predictions", data / "references", metrics=metrics, workers=1)
+        rows = [
+            [values.metrics["dice"], values.metrics["nsd"]]
+            for _, case in sorted(scores.cases.items())
+            for _, values in sorted(case.items())
+        ]
+        return np.array(rows)
+
+    def peer() -> Array:
+        import SimpleITK
+        import surface_distance as sd
+
+        rows = []
+        for path in sorted((data / "references").glob("*.nii.gz")):
+            reference = SimpleITK.ReadImage(str(path))
+            prediction = SimpleITK.ReadImage(str(data / "predictions" / path.name))
+            spacing = reference.GetSpacing()[::-1]
+            arrays = [SimpleITK.GetArrayFromImage(image) for image in (reference, prediction)]
+            for value in np.unique(arrays[0])[1:]:
+                masks = [array == value for array in arrays]
+                distances = sd.compute_surface_distances(*masks, spacing)
+                sd.compute_robust_hausdorff(distances, 95)
+                nsd = sd.compute_surface_dice_at_tolerance(distances, 2.0)
+                rows.append((path.name, value, sd.compute_dice_coefficient(*masks), nsd))
+        return np.array([row[2:] for row in sorted(rows)])
+
+    return ours if side == "ours" else peer
+
+
 TASKS: dict[str, Callable[[str], Callable[[], Array]]] = {
     "export-5": lambda side: export(side, 5),
     "export-25": lambda side: export(side, 25),
@@ -132,9 +168,9 @@ TASKS: dict[str, Callable[[str], Callable[[], Array]]] = {
 
 def main() -> None:
     """Runs the task once."""
-    name, side, file = sys.argv[1:]
-    run = TASKS[name](side)
-    began = time.process_time()
+    name, side, file, *data = sys.argv[1:]
+    run = evaluate(side, Path(data[0])) if data else TASKS[name](side)
+    began = 0.0 if data else time.process_time()
     result = run()
     seconds = time.process_time() - began
     np.save(Path(file), result)

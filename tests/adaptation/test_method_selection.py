@@ -200,7 +200,7 @@ def test_at_least_half_of_the_minutes_are_left_for_the_training(
 
 def test_another_run_in_the_folder_is_refused_before_the_trials(adapt, trained):
     adapt(method="bias")
-    with pytest.raises(FseftError, match="already contains a run"):
+    with pytest.raises(FseftError, match="already contains another run"):
         adapt()
     assert trained == []
 
