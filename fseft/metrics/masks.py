@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fseft.lazy_imports import import_lazily
+from fseft.metrics.surfaces import nearest_distances, surface_voxels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,24 +72,13 @@ class MaskPair:
         return math.hypot(*lengths)
 
     @cached_property
-    def surface_distances_mm(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def surface_distances_mm(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Distances of surface voxels to the other surface: from prediction, from reference.
 
         Distances are between voxel centres, in mm. A surface voxel has a face neighbour outside the
-        mask or the image. Both masks must have voxels. Computed by MONAI with a KD-tree.
+        mask or the image. Both masks must have voxels.
         """
-        import torch
-
-        import_lazily("monai")
-        from monai.metrics.utils import get_edge_surface_distance
-
-        tensors = [torch.from_numpy(mask) for mask in (self.prediction, self.reference)]
-        with warnings.catch_warnings():
-            # MONAI 1.5 and 1.6 warn about an argument that they pass to themselves.
-            pattern = ".*get_mask_edges:always_return_as_numpy"
-            warnings.filterwarnings("ignore", pattern, FutureWarning)
-            _, distances, _ = get_edge_surface_distance(
-                *tensors, spacing=self.spacing_mm, symmetric=True
-            )
-        from_prediction, from_reference = (distance.numpy() for distance in distances)
-        return from_prediction, from_reference
+        prediction, reference = (
+            surface_voxels(mask, self.spacing_mm) for mask in (self.prediction, self.reference)
+        )
+        return nearest_distances(prediction, reference), nearest_distances(reference, prediction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -105,21 +106,28 @@ def test_preprocess_reports_how_many_cases_it_processed(call):
     assert "0 cases preprocessed, 2 skipped" in " ".join(call("preprocess").output.split())
 
 
-def test_planning_and_preprocessing_import_neither_torch_nor_monai(blobs, tmp_path):
+def imported_by(*arguments):
+    """Those of PyTorch and MONAI that a command imports."""
     code = (
         "import sys; from fseft.cli.main import app; "
         "app(sys.argv[1:], standalone_mode=False); "
         "print(sorted({'torch', 'monai'} & sys.modules.keys()))"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_planning_preprocessing_and_evaluation_import_neither_torch_nor_monai(blobs, tmp_path):
     for command in ("plan", "preprocess"):
-        arguments = [str(blobs), "--model", "phantom-tiny", "--device", "cpu"]
-        done = subprocess.run(
-            [sys.executable, "-c", code, command, *arguments, "--workspace", str(tmp_path)],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.splitlines()[-1] == "[]"
+        options = ("--model", "phantom-tiny", "--device", "cpu", "--workspace", tmp_path)
+        assert imported_by(command, blobs, *options) == "[]"
+    predictions = shutil.copytree(blobs / "labelsTr", tmp_path / "predictions")
+    assert imported_by("evaluate", predictions, blobs / "labelsTr", "--workers", 1) == "[]"
 
 
 def test_the_plan_shows_which_structures_each_case_annotates(call, tmp_path):

@@ -149,11 +149,12 @@ def test_nsd_grows_with_the_tolerance(pair, tolerances):
     assert 0 <= nsd[0] <= nsd[-1] <= 1
 
 
-def test_the_cropped_masks_score_as_monai_scores_the_whole_image():
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cropped_masks_score_as_monai_scores_the_whole_image(seed):
     import torch
     from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     a, b = np.zeros((2, 20, 24, 16), bool)
     a[3:12, 5:14, 4:12] = rng.random((9, 9, 8)) < 0.7
     b[4:14, 4:12, 5:11] = rng.random((10, 8, 6)) < 0.7

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
-from fseft.lazy_imports import import_lazily
 from fseft.plugin import MetricSpec
 
 if TYPE_CHECKING:
@@ -23,26 +21,19 @@ SPEC = MetricSpec(
 )
 
 
+_ROUNDING_MM = 1e-6  # a distance equal to the tolerance is accepted
+
+
 def normalised_surface_dice(masks: MaskPair) -> float:
     """Returns the fraction of both surfaces within the tolerance of the other one, in [0, 1].
 
     Surface elements have sub-voxel positions and are weighted by their area (Nikolov et al. 2021).
-    Computed by MONAI.
     """
-    import torch
+    from fseft.metrics.surfaces import nearest_distances, surface_elements
 
-    import_lazily("monai")
-    from monai.metrics import compute_surface_dice
-
-    tensors = [torch.from_numpy(mask[None, None]) for mask in (masks.prediction, masks.reference)]
-    with warnings.catch_warnings():
-        # MONAI 1.5 and 1.6 warn about an argument that they pass to themselves.
-        warnings.filterwarnings("ignore", ".*get_mask_edges:always_return_as_numpy", FutureWarning)
-        value = compute_surface_dice(
-            *tensors,
-            [masks.tolerance_mm],
-            include_background=True,
-            spacing=masks.spacing_mm,
-            use_subvoxels=True,
-        )
-    return float(value)
+    limit = masks.tolerance_mm + _ROUNDING_MM
+    points, areas = surface_elements(masks.prediction, masks.spacing_mm)
+    others, other_areas = surface_elements(masks.reference, masks.spacing_mm)
+    accepted = areas[nearest_distances(points, others, limit) <= limit].sum()
+    accepted += other_areas[nearest_distances(others, points, limit) <= limit].sum()
+    return float(accepted / (areas.sum() + other_areas.sum()))
