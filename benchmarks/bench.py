@@ -54,9 +54,9 @@ class Row:
     peer_before: tuple[tuple[str, ...], ...] = ()
 
 
-def _task(name: str, what: str, agreement: float) -> Row:
+def _task(name: str, what: str, agreement: float, *arguments: str) -> Row:
     script = str(HERE / "bench_tasks.py")
-    ours, peer = ((sys.executable, script, name, side, "{out}") for side in ("ours", "peer"))
+    ours, peer = (_python(script, name, side, "{out}", *arguments) for side in ("ours", "peer"))
     return Row(ours, peer, what, agreement)
 
 
@@ -65,42 +65,36 @@ def _python(*arguments: str) -> tuple[str, ...]:
 
 
 def _fseft(command: str, *arguments: str) -> tuple[str, ...]:
-    workspace = ("--workspace", "{work}", "--device", "cpu")[: 2 if command == "preprocess" else 4]
-    return _python("-m", "fseft", command, "{data}/raw/Dataset001_Bench", *workspace, *arguments)
+    dataset = "{data}/raw/Dataset001_Bench"
+    return _python("-m", "fseft", command, dataset, "--workspace", "{work}", *arguments)
 
 
-def _nnunet(command: str, *arguments: str) -> tuple[str, ...]:
-    script = f"from nnunetv2.{command} import {arguments[0]} as main; main()"
-    return _python("-c", script, "-d", "1", *arguments[1:])
+def _nnunet(entry: str, *arguments: str) -> tuple[str, ...]:
+    module = "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints"
+    return _python("-c", f"from {module} import {entry} as main; main()", *arguments)
 
 
-_PLAN = _fseft("plan", "--model", "none", "--spacing", "3.2,1.5,1.5")
-_ENTRY = "experiment_planning.plan_and_preprocess_entrypoints"
-_NNUNET_PLAN = _nnunet(_ENTRY, "plan_and_preprocess_entry", "-npfp", "1", "--no_pp")
+_PLAN = _fseft("plan", "--model", "none", "--spacing", "3.2,1.5,1.5", "--device", "cpu")
+_NNUNET_PLAN = _nnunet("plan_and_preprocess_entry", "-d", "1", "-npfp", "1", "--no_pp")
 
 ROWS = {
     "plan": Row(_PLAN, _NNUNET_PLAN, "nnUNetv2_plan_and_preprocess --no_pp, 6 CTs"),
     "preprocess": Row(
         _fseft("preprocess", "--model", "none"),
-        _nnunet(_ENTRY, "preprocess_entry", "-c", "3d_fullres", "-np", "1"),
+        _nnunet("preprocess_entry", "-d", "1", "-c", "3d_fullres", "-np", "1"),
         "nnUNetv2_preprocess, 6 CTs to the same spacing",
         ours_before=(_PLAN,),
         peer_before=(_NNUNET_PLAN,),
     ),
-    "evaluate": Row(
-        (*_task("evaluate", "", 0).ours, "{data}"),
-        (*_task("evaluate", "", 0).peer, "{data}"),
+    "evaluate": _task(
+        "evaluate",
         "surface-distance, 20 cases of 4 structures, with imports",
-        agreement=0.99,
+        0.99,
+        "{data}",
     ),
     "help": Row(
         _python("-m", "fseft", "--help"),
-        _python(
-            "-c",
-            "import sys; sys.argv[1:] = ['-h']; "
-            "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import "
-            "plan_and_preprocess_entry; plan_and_preprocess_entry()",
-        ),
+        _nnunet("plan_and_preprocess_entry", "-h"),
         "nnUNetv2_plan_and_preprocess -h",
     ),
     "start": Row(
