@@ -273,9 +273,9 @@ def _count_labelled(
     ]
     if partial:
         logger.warning(
-            "structures without a label in some training cases (%s) count as background there; "
-            "where a scan has them, label them, choose other cases, or set `missing_label` to "
-            "unannotated",
+            "structures that only some training cases have a label of (%s) count as background in "
+            "the others; where a scan has them, label them, choose other cases, or set "
+            "`missing_label` to unannotated",
             ", ".join(partial),
         )
     return labelled_in

@@ -172,7 +172,7 @@ def _run_folds(
 ) -> list[Trial]:
     trials: list[Trial] = []
     minutes = config.request.minutes
-    length = f", of {minutes:g} minutes each" if minutes else ""
+    length = f", of {minutes:g} {'minute' if minutes == 1 else 'minutes'} each" if minutes else ""
     logger.info("cross-validation: %s%s", pluralise(len(configs), "training"), length)
     outcomes = each_case(run_trial, configs.items(), workers=config.request.workers)
     with callbacks.progress("cross-validation", len(configs)) as advance:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
-from fseft.cli.console import show_lines, show_table
+from fseft.cli.console import note, show_lines, show_table
 from fseft.errors import pluralise
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def show_adapter(adapter: Adapter) -> None:
     )
     if run.cross_validation:
         _show_cross_validation(run.cross_validation)
+    if not run.diverged:
+        folder = shlex.quote(str(adapter.path.parent))
+        note(f"next: fseft predict SCANS -o segmented --adapter {folder}; fseft report {folder}")
 
 
 def _strength(run: Run) -> list[str]:

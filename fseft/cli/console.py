@@ -242,21 +242,35 @@ class ConsoleCallbacks(Callbacks):
 class _LogHandler(logging.Handler):
     """Prints log records of the library in one line each."""
 
+    def __init__(self, spell: Callable[[str], str]) -> None:
+        super().__init__()
+        self._spell = spell
+
     def emit(self, record: logging.LogRecord) -> None:
+        message = self._spell(record.getMessage())
         if record.levelno >= logging.ERROR:
-            fail(record.getMessage())
+            fail(message)
         elif record.levelno >= logging.WARNING:
-            warn(record.getMessage())
+            warn(message)
         else:
-            note(record.getMessage())
+            note(message)
         if record.exc_info:
             traceback.print_exception(record.exc_info[1])
         elif record.exc_text:  # from a worker process
             sys.stderr.write(record.exc_text + "\n")
 
 
-def configure_logging(level: int = logging.INFO) -> None:
-    """Prints messages of the library from this level on; replaces earlier handlers."""
-    logger = logging.getLogger("fseft")
-    logger.handlers = [_LogHandler()]
-    logger.setLevel(level)
+def configure_logging(level: int = logging.INFO, spell: Callable[[str], str] = str) -> None:
+    """Prints messages of the library from this level on; replaces earlier handlers.
+
+    Args:
+        level: Level of the logging module.
+        spell: Returns a message with the options of the command instead of parameters.
+    """
+    logging.getLogger("fseft").handlers = [_LogHandler(spell)]
+    set_log_level(level)
+
+
+def set_log_level(level: int) -> None:
+    """Prints messages of the library from this level on."""
+    logging.getLogger("fseft").setLevel(level)

@@ -198,7 +198,8 @@ def main() -> None:
     debug = os.environ.get("FSEFT_DEBUG", "0") not in ("", "0")
     arguments = [argument for argument in sys.argv[1:] if argument != DEBUG]
     debug = debug or len(arguments) < len(sys.argv[1:])
-    console.configure_logging(logging.DEBUG if debug else logging.INFO)
+    level = logging.DEBUG if debug else logging.INFO
+    console.configure_logging(level, lambda message: _with_flags(message, arguments))
     with console.one_line_warnings(), _raise_on_sigterm():
         status = _run(arguments, debug=debug)
     sys.exit(status)
@@ -318,9 +319,11 @@ def _with_flags(message: str, arguments: Sequence[str]) -> str:
     """Replaces names of parameters by the options of the command, as in `allow_pickle`.
 
     Args:
-        message: An error of the library, with parameters in backticks.
+        message: A message of the library, with parameters in backticks.
         arguments: The command line.
     """
+    if "`" not in message:
+        return message
     command = get_group(app)
     for argument in arguments:
         command = getattr(command, "commands", {}).get(argument, command)

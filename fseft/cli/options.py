@@ -274,7 +274,7 @@ def with_verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
     def configure(flags: Mapping[str, bool]) -> None:
         quiet, verbose = flags["quiet"], flags["verbose"]
         if quiet or verbose:
-            console.configure_logging(logging.ERROR if quiet else logging.DEBUG)
+            console.set_log_level(logging.ERROR if quiet else logging.DEBUG)
         if verbose and not quiet:
             _show_installation()
 

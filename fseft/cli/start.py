@@ -117,4 +117,5 @@ def _next_commands(folder: Path) -> Sequence[str]:
         f"  fseft plan {name} --model phantom-tiny",
         f"  fseft adapt {name} -o {adapter}",
         f"  fseft predict SCANS -o segmented --adapter {adapter}",
+        "  fseft report segmented",
     ]

@@ -160,8 +160,8 @@ def describe_clipping(contract: Contract, fingerprint: Fingerprint) -> str:
         low, high = stats.percentile_00_5, stats.percentile_99_5
         clipped = _fraction_outside(window, low, high)
         if clipped > _MAX_CLIPPED_FRACTION:
-            intensities = f"intensities of the structures in {channel} ({low:g} to {high:g})"
-            parts.append(f"clips {clipped:.0%} of the {intensities}")
+            values = f"values of the structures in {channel} ({low:g} to {high:g})"
+            parts.append(f"clips {clipped:.0%} of the range of the {values}")
     return "; ".join(parts)
 
 

@@ -118,7 +118,8 @@ def plan_budget(options: PlanOptions, crop_seconds: float, device: Device) -> Bu
     shortest, longest = DEFAULT_MINUTES
     needed = ceil(DEFAULT_STEPS * crops * crop_seconds / 60)
     minutes = min(max(needed, shortest), longest)
-    steps = f"{DEFAULT_STEPS} steps of {crops} crops take about {needed} minutes on 4 CPU cores"
+    length = f"{needed} minutes at the nominal speed of 4 CPU cores"
+    steps = f"{DEFAULT_STEPS} steps of {crops} crops take about {length}"
     limit = ", more than the default limit" if needed > longest else ""
     return Budget(minutes, crops, f"{steps}{limit}; minutes or epochs can be set")
 

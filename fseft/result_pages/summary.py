@@ -74,7 +74,7 @@ def _describe_scores(predicted: PredictedCases, evaluation: Evaluation) -> Itera
             f"{worst} ({metric.text({metric.key: means[worst]})})."
         )
     value = metric.text({metric.key: ranked[0].mean(metric)})
-    yield f"The worst scan is {ranked[0].name} ({value})."
+    yield f"By the mean of its structures, the worst scan is {ranked[0].name} ({value})."
 
 
 def _sorted(values: Mapping[str, float | None], metric: MetricColumn) -> list[str]:

@@ -1,6 +1,10 @@
-"""`--verbose` prints what a command resolved and reused, on stderr."""
+"""What the command line prints of the library: details with `--verbose`, and warnings."""
 
 from __future__ import annotations
+
+import logging
+
+from fseft.errors import FseftError
 
 
 def test_verbose_shows_plugins_weights_plan_and_reused_cases(fseft, blobs, workspace):
@@ -13,3 +17,13 @@ def test_verbose_shows_plugins_weights_plan_and_reused_cases(fseft, blobs, works
         assert words in details
     assert "of 1 cases were preprocessed before" in details
     assert "features of 0 of" in details
+
+
+def test_warnings_name_options_instead_of_parameters(fseft, monkeypatch):
+    def warn(*_arguments, **_options):
+        logging.getLogger("fseft.adaptation").warning("set `half`, `missing_label` or `other`")
+        raise FseftError("stopped")
+
+    monkeypatch.setattr("fseft.api.adapt", warn)
+    ended = fseft("adapt", "livers", "-v")
+    assert ended.warnings == ["warning: set `--fp16`, `--missing-label` or `other`"]

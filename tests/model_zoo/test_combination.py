@@ -20,6 +20,7 @@ from fseft.schemas import (
     CrossValidation,
     ExpectedDice,
     Manifest,
+    Origin,
     Provenance,
     ScanRange,
     Selection,
@@ -77,7 +78,9 @@ def test_a_combination_is_the_weighted_mean_of_merged_weights(
 
 def test_the_manifest_holds_what_is_true_of_all_adapters(adapters, workspace, tmp_path):
     first, second = adapters("lora", 0, 1)
+    origin = Origin(sha256="0" * 64, dataset="blobs", cases=("a",))
     choices = {
+        "origin": origin,
         "selection": Selection(key="k", method="lora", reason="best"),
         "strength": Strength(value=0.5, dice={"0.5": 0.9}),
         "soup": Soup(chosen="average", dice={}, members=()),

@@ -157,7 +157,7 @@ def test_nothing_is_said_where_all_is_well():
 
 def test_a_plan_says_how_much_the_window_of_the_model_clips():
     clipping = describe_clipping(WINDOW, a_fingerprint(low=100, high=1500))
-    assert clipping == "clips 89% of the intensities of the structures in CT (100 to 1500)"
+    assert clipping == "clips 89% of the range of the values of the structures in CT (100 to 1500)"
     assert warnings(a_fingerprint(low=100, high=1500)) == []
 
 
