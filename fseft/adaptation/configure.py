@@ -251,6 +251,7 @@ def _training_cases(request: AdaptRequest, fingerprint: Fingerprint) -> Training
         k=request.k,
         seed=request.seed,
         cases=cases,
+        pool=tuple(sorted(request.cases or volumes)),
     )
 
 

@@ -96,11 +96,13 @@ def options_of_run(path: Path) -> dict[str, Any]:
     """Returns the options of `fseft adapt` that repeat a run, except for the dataset.
 
     Args:
-        path: The `run.json` of a run; its plan is read from the same folder.
+        path: The `run.json` of a run; its plan and training cases are read from the same folder.
 
     Raises:
-        FseftError: A file cannot be read, or is damaged.
+        FseftError: A file cannot be read or is damaged, or the adapter that the run started from
+            has changed.
     """
     from fseft.adaptation import repetition
 
+    repetition.check_repeatable(path)
     return repetition.options_of_run(path)

@@ -235,12 +235,18 @@ class Provenance(FrozenModel):
 
 
 class TrainingSet(Document):
-    """The k labelled training cases; for one seed, smaller sets are subsets of larger ones."""
+    """The k labelled training cases; for one seed, smaller sets are subsets of larger ones.
+
+    Attributes:
+        cases: Names, in the order in which they were drawn.
+        pool: Names of the cases that they were drawn from; empty in earlier versions.
+    """
 
     dataset: str
     k: int
     seed: int
     cases: tuple[str, ...]
+    pool: tuple[str, ...] = ()
 
 
 class ScanRange(FrozenModel):
