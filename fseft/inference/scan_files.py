@@ -16,10 +16,12 @@ from fseft.volume.image_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
+
+_MAX_NAMED = 3  # files that an error lists
 
 
 def gather_scans(
@@ -36,13 +38,12 @@ def gather_scans(
         Case name -> its files: one per channel, or one with all channels.
 
     Raises:
-        FseftError: No scan, two scans with one name, or a scan without one of its channels.
+        FseftError: No scan, two scans with one name, a scan without one of its channels, or files
+            with and without a channel in their names.
     """
     paths = [file for path in inputs for file in _expand(path)]
     stored = {path.parent: stored_channels(path.parent, channels) for path in paths}
-    files = [read_name(path, stored[path.parent]) for path in paths]
-    if not all(file.channel for file in files):
-        files = [ScanFile(path, case_name(path), "") for path in paths]
+    files = _read_names(paths, stored, has_several=len(channels) > 1)
     scans: dict[str, list[ScanFile]] = {}
     for file in sorted(files, key=lambda file: case_name(file.path)):
         scans.setdefault(file.scan, []).append(file)
@@ -53,6 +54,19 @@ def gather_scans(
         name: order_files(parts, stored[parts[0].path.parent], channels, count)
         for name, parts in scans.items()
     }
+
+
+def _read_names(
+    paths: Sequence[Path], stored: Mapping[Path, Sequence[str]], *, has_several: bool
+) -> list[ScanFile]:
+    """Returns the files with their channels, or without any, as in scan_0000, ..., scan_0009."""
+    files = [read_name(path, stored[path.parent]) for path in paths]
+    unnamed = [file.path for file in files if not file.channel]
+    if not unnamed:
+        return files
+    if has_several and len(unnamed) < len(files):
+        raise _no_channel_error(unnamed)
+    return [ScanFile(path, case_name(path), "") for path in paths]
 
 
 def _expand(path: Path) -> list[Path]:
@@ -68,6 +82,18 @@ def _expand(path: Path) -> list[Path]:
     if images and skipped:
         logger.warning("%s: skipped %s, which are not read as scans", path, ", ".join(skipped))
     return images
+
+
+def _no_channel_error(unnamed: Sequence[Path]) -> FseftError:
+    """Without it, each channel of a scan would be segmented as a separate scan."""
+    names = [path.name for path in unnamed[:_MAX_NAMED]]
+    hidden = len(unnamed) - len(names)
+    more = f" and {hidden} more" if hidden else ""
+    return FseftError(
+        f"names no channel, unlike other files: {', '.join(names)}{more}",
+        file=unnamed[0].parent,
+        hint="End the names of all files in a channel (SCAN_0000), or pass these files separately.",
+    )
 
 
 def _no_scan_error(inputs: Sequence[Path]) -> FseftError:

@@ -274,6 +274,14 @@ def test_the_first_channel_needs_no_other_one(tmp_path):
     assert gathered(folder, ("T1", "T2"), 1) == {"p": ["p_0000.nii"], "q": ["q_0000.nii"]}
 
 
+@pytest.mark.parametrize("required", [1, None])
+def test_files_without_a_channel_are_not_mixed_with_channels(tmp_path, required):
+    folder = scans_in(tmp_path / "a", "p_0000.nii", "p_0001.nii", "q.nii", "p_0002.nii")
+    with pytest.raises(FseftError, match=r"no channel.*: p_0002\.nii, q\.nii\. .*separately"):
+        gathered(folder, ("T1", "T2"), required)
+    assert gathered(folder, ("T1",)).keys() == {"p_0000", "p_0001", "p_0002", "q"}
+
+
 @pytest.mark.parametrize(
     ("files", "declared", "cause"),
     [
