@@ -45,12 +45,14 @@ class ScoredFiles(FrozenModel):
     Attributes:
         predictions: Case -> sha256 of the predicted label map.
         references: Case -> path of the reference.
+        reference_sha256: Case -> sha256 of the reference; empty in files of earlier versions.
         values: Structure -> voxel values that belong to it in the references.
         annotation: Which voxels of the references count.
     """
 
     predictions: dict[str, str]
     references: dict[str, str]
+    reference_sha256: dict[str, str] = optional({})
     values: dict[str, tuple[int, ...]]
     annotation: Annotation = FULLY_ANNOTATED
 
@@ -213,6 +215,7 @@ def _scored_files(tasks: Mapping[str, ScoringTask], options: _Options) -> Scored
     return ScoredFiles(
         predictions={case: workspace.file_digest(task.prediction) for case, task in tasks.items()},
         references={case: str(task.label) for case, task in tasks.items()},
+        reference_sha256={case: workspace.file_digest(task.label) for case, task in tasks.items()},
         values={structure.name: structure.values for structure in options.structures},
         annotation=options.annotation,
     )
@@ -277,9 +280,7 @@ def _common_structures(matched: MatchedCases, workers: Workers) -> tuple[Structu
 
 def _unnamed_structures(matched: MatchedCases, workers: Workers) -> dict[str, int]:
     """Returns `class_<value>` for each voxel value of the references."""
-    files = {}
-    for case, (_, label) in matched.cases.items():
-        files[case] = label.absolute()
+    files = {case: label.absolute() for case, (_, label) in matched.cases.items()}
     function = partial(_values, annotation=matched.annotation)
     values_by_case = parallel.map_cases(function, files, workers=workers)
     values: set[int] = set()

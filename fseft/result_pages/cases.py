@@ -154,11 +154,24 @@ def _evaluation(
     if labels is None:
         return stored
     matched = match_files(folder, labels)
-    if stored and stored.files and stored.cases.keys() <= matched.cases.keys():
-        references = {case: str(matched.cases[case][1].absolute()) for case in stored.cases}
-        files = stored.files.model_copy(update={"references": references})
+    references = {case: label.absolute() for case, (_, label) in matched.cases.items()}
+    if stored and stored.files and _are_scored(references, stored.files):
+        paths = {case: str(references[case]) for case in stored.files.references}
+        files = stored.files.model_copy(update={"references": paths})
         return stored.model_copy(update={"files": files})
     return evaluate(matched, callbacks=callbacks)
+
+
+def _are_scored(references: Mapping[str, Path], files: ScoredFiles) -> bool:
+    """Returns whether scores are those of the references: of the same bytes, or else paths."""
+    if not files.references.keys() <= references.keys():
+        return False
+    return all(
+        _is_same(references[case], files.reference_sha256[case])
+        if case in files.reference_sha256
+        else str(references[case]) == path
+        for case, path in files.references.items()
+    )
 
 
 def _stored_evaluation(folder: Path, cases: Mapping[str, PredictedCase]) -> Evaluation | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import shutil
 
@@ -134,6 +135,41 @@ def test_scores_of_other_predictions_are_not_used(predictions, caplog):
     html = page_of(predictions)
     assert "good has changed since; evaluate again" in caplog.text
     assert "Scores by case" not in html
+
+
+def without_digests(path):
+    """Makes `metrics.json` one of earlier versions."""
+    content = json.loads(path.read_text())
+    del content["files"]["reference_sha256"]
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_scores_of_other_references_are_not_used(predictions, earlier):
+    scores = api.evaluate(predictions, predictions.parent / "labels", output=predictions)
+    if earlier:
+        without_digests(predictions / "metrics.json")
+    others = predictions.parent / "others"
+    for name in ("good", "poor", "fair"):
+        write_labels(others / f"{name}.nii.gz", organs(6), GRID)  # as poor was predicted
+    html = page_of(predictions, labels=others)
+    expected = api.evaluate(predictions, others, output=predictions.parent / "scores")
+    assert expected.mean["dice"] != scores.mean["dice"]
+    assert f"{expected.mean['dice']:.3f}" in html
+    assert f"{scores.mean['dice']:.3f}" not in html
+    assert "Best case: poor" in html
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_scores_of_the_same_references_are_used_again(predictions, earlier, monkeypatch):
+    labels = predictions.parent / "labels"
+    api.evaluate(predictions, labels, output=predictions)
+    if earlier:
+        without_digests(predictions / "metrics.json")
+    else:
+        labels = labels.rename(labels.with_name("moved"))
+    monkeypatch.setattr("fseft.result_pages.cases.evaluate", None)
+    assert "Scores by case" in page_of(predictions, labels=labels)
 
 
 def test_without_references_cases_are_ordered_by_volume(predictions):
