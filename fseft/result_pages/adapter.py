@@ -38,29 +38,38 @@ def read_run(folder: Path) -> Run | None:
     Raises:
         FseftError: The document is damaged, or the run is not finished.
     """
-    path = folder / RUN
-    if not path.is_file():
-        return None
-    run = read_document(path, Run)
-    if run.outcome != "finished":
+    run = _stored_run(folder)
+    if run and run.outcome != "finished":
         hint = "Run `fseft adapt` again: it resumes."
         raise FseftError(f"the run is not finished ({run.outcome})", file=folder, hint=hint)
     return run
 
 
+def _stored_run(folder: Path) -> Run | None:
+    path = folder / RUN
+    return read_document(path, Run) if path.is_file() else None
+
+
 def adapter_sections(adapter: Path) -> Iterator[Section]:
     """Yields the sections about an adapter, and about its run if its folder is that of a run.
+
+    Of a run that is not finished nothing is shown: it may replace the adapter by another one.
 
     Args:
         adapter: The adapter file, or the folder of its run.
 
     Raises:
-        FseftError: A file is missing or damaged, or the run is not finished.
+        FseftError: A file is missing or damaged.
     """
     folder = adapter if adapter.is_dir() else adapter.parent
     file = adapter / NAME if adapter.is_dir() else adapter
     manifest = read_manifest(file)
-    run = read_run(folder)
+    run = _stored_run(folder)
+    if run and run.outcome != "finished":
+        text = f"{folder}: the run is not finished ({run.outcome}); training and plan are left out."
+        yield Section("Training", text)
+        yield reproduction_section(file, manifest, None)
+        return
     if run is not None:
         yield training_section(run, read_log(folder))
     if (folder / PLAN).is_file():

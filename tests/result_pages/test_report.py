@@ -18,7 +18,7 @@ from fseft.reporting.figures import PREDICTION, REFERENCE
 from fseft.schemas import PredictedCase, Predictions
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
-from fseft.workspace import file_digest, write_document
+from fseft.workspace import file_digest, read_document, write_document
 from tests.sample_data import adapt
 
 SHAPE = (12, 24, 20)
@@ -290,6 +290,24 @@ def test_a_run_that_is_not_finished_is_refused(request_for, workspace):
     write_document(run.folder / "run.json", unfinished)
     with pytest.raises(FseftError, match=r"not finished \(interrupted\)"):
         api.report(run.folder)
+
+
+@pytest.mark.parametrize("outcome", ["running", "interrupted"])
+def test_predictions_are_shown_while_the_run_of_their_adapter_continues(
+    request_for, workspace, predictions, outcome
+):
+    run = adapt(request_for(), workspace)
+    path = predictions / "predictions.json"
+    index = read_document(path, Predictions)
+    adapters = {file_digest(run.adapter): str(run.folder)}
+    write_document(path, index.model_copy(update={"adapters": adapters}))
+    assert "reason" in page_of(predictions)
+    unfinished = run.run.model_copy(update={"outcome": outcome})
+    write_document(run.folder / "run.json", unfinished)
+    html = page_of(predictions)
+    assert f"the run is not finished ({outcome})" in html
+    assert file_digest(run.adapter) in html
+    assert "Decisions" not in html
 
 
 def test_a_benchmark_shows_its_tables_and_the_cases_of_the_best_method(made, workspace, tmp_path):
