@@ -20,7 +20,7 @@ from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.settings import configure_method, training_config
 from fseft.model_zoo.adapter_file import NAME
-from fseft.schemas import Candidate, MethodTrials, Selection
+from fseft.schemas import Candidate, MethodTrials, Run, Selection
 from fseft.training_config import TrainingConfig
 from fseft.workspace import exclusive_lock, read_document, write_document
 
@@ -109,6 +109,9 @@ def _stored_or_new(trials: Trials, folder: Path, callbacks: Callbacks) -> Select
             return former.selection
         stored = former if former.key == stored.key else stored
     if not overwrite and (checkpoints(folder) or (folder / NAME).is_file()):
+        selection = None if path.is_file() else _selection_of_run(trials, folder)
+        if selection:
+            return selection
         cause = "already contains another run"
         raise FseftError(cause, file=folder, hint="Use another `output`, or `overwrite`.")
 
@@ -118,6 +121,17 @@ def _stored_or_new(trials: Trials, folder: Path, callbacks: Callbacks) -> Select
     selection = _select(trials, stored.results, save, callbacks)
     write_document(path, stored.model_copy(update={"selection": selection}))
     return selection
+
+
+def _selection_of_run(trials: Trials, folder: Path) -> Selection | None:
+    """Returns the choice in `run.json`, where earlier versions stored it alone.
+
+    Its key is theirs too; other settings or cases are refused when the training starts.
+    """
+    path = folder / "run.json"
+    selection = read_document(path, Run).selection if path.is_file() else None
+    names = {method.name for method in trials.methods}
+    return selection if selection and selection.method in names else None
 
 
 def _select(

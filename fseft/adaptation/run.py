@@ -33,8 +33,9 @@ from fseft.model_zoo.adapter_file import (
 )
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import cache_folder, preprocess
+from fseft.schemas import Run
 from fseft.temporaries import in_use
-from fseft.workspace import exclusive_lock, write_document
+from fseft.workspace import exclusive_lock, read_document, write_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from fseft.adaptation.request import AdaptConfig
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
-    from fseft.schemas import Run
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
@@ -113,7 +113,7 @@ def _adapt(
     resumed_from = len(state["losses"]) if state else 0
     callbacks.on_start(config, 1 + resumed_from)
     architecture, adapted = build_network(config)
-    run = _with_network(run, adapted, config.training.learning_rate)
+    run = _with_network(run, adapted, config, folder, resumed_from)
     reporters = ReporterCallbacks(config.request.reporters, folder)
     events = CallbackList((reporters, callbacks))
     # Preprocessing takes long: everything that can be refused was refused before.
@@ -137,10 +137,17 @@ def _load_state(checkpoint: Path) -> dict[str, Any] | None:
     return load_checkpoint(checkpoint) if checkpoint.is_file() else None
 
 
-def _with_network(run: Run, adapted: AdaptedNetwork, learning_rate: float | None) -> Run:
-    """Adds the number of trained parameters, and the learning rate that they are trained with."""
+def _with_network(
+    run: Run, adapted: AdaptedNetwork, config: AdaptConfig, folder: Path, resumed_from: int
+) -> Run:
+    """Adds the number of trained parameters, and the learning rate that they are trained with.
+
+    A run that resumes keeps the rate of its optimizer, as the default may be another by now.
+    """
     count = count_parameters(adapted.network, trainable=True)
-    rate = (learning_rate or adapted.learning_rate) if count else None
+    rate = (config.training.learning_rate or adapted.learning_rate) if count else None
+    if resumed_from:
+        rate = read_document(folder / "run.json", Run).learning_rate
     return run.model_copy(update={"trained_parameters": count, "learning_rate": rate})
 
 

@@ -386,3 +386,13 @@ class Run(Document):
     origin: Origin | None = None
     cross_validation: CrossValidation | None = None
     notes: tuple[str, ...] = Field(default=(), description="remarks of the method on its result")
+
+    @model_validator(mode="after")
+    def _upgrade(self) -> Self:
+        """Reads several trainings of earlier versions, whose recipe is that of the first."""
+        if self.soup and "seeds" not in self.recipe:
+            seeds, minutes = len(self.soup.members), self.recipe.get("minutes")
+            self.recipe["seeds"] = seeds
+            if isinstance(minutes, float):
+                self.recipe["minutes"] = round(seeds * minutes, 3)
+        return self

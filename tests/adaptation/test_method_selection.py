@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fseft import api
-from fseft.adaptation import method_trials
+from fseft.adaptation import method_selection, method_trials
 from fseft.adaptation.configure import configure
 from fseft.adaptation.method_selection import candidate_methods, choose, select_method
 from fseft.adaptation.method_trials import Trials
@@ -18,6 +18,7 @@ from fseft.adaptation.strength import interpolate
 from fseft.errors import FseftError
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.schemas import Candidate
+from fseft.workspace import write_document
 
 TRIED = ["lora", "full", "linear-probe", "spatial-adapter"]
 DICE = st.lists(st.floats(0, 1), min_size=2, max_size=6)
@@ -155,6 +156,23 @@ def test_a_longer_run_keeps_the_choice(adapt, trained):
     trained.clear()
     longer = adapt(epochs=2).run
     assert (longer.selection, longer.epochs, trained) == (first, 2, [])
+
+
+def test_a_run_of_an_earlier_version_keeps_its_choice(adapt, trained, monkeypatch):
+    with monkeypatch.context() as choice:
+        choice.setattr(method_selection, "choose", lambda _: ("full", "best"))
+        first = adapt()
+    trained.clear()
+    folder, written = first.path.parent, first.path.stat().st_mtime_ns
+    (folder / "method-selection.json").unlink()
+    former = first.run.selection.model_copy(update={"key": "of another version"})
+    write_document(folder / "run.json", first.run.model_copy(update={"selection": former}))
+    assert adapt().path.stat().st_mtime_ns == written
+    longer = adapt(epochs=2).run
+    assert (longer.method, longer.selection, longer.epochs) == ("full", former, 2)
+    assert trained == []
+    with pytest.raises(FseftError, match="training cases d, c"):
+        adapt(cases=["a", "b"])
 
 
 def test_a_method_that_fails_is_left_out(adapt, trained, monkeypatch, caplog):

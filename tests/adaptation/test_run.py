@@ -28,6 +28,7 @@ from fseft.adaptation import support_crops
 from fseft.adaptation.configure import configure
 from fseft.adaptation.selection import select_support
 from fseft.builtin import plugin as builtin
+from fseft.builtin.methods.full import Full
 from fseft.errors import FseftError, PluginError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.checkpoints import load_checkpoint, save_checkpoint
@@ -658,6 +659,19 @@ def test_a_finished_run_continues_with_more_epochs(request_for, workspace):
     assert run(3).already_done
     with pytest.raises(FseftError, match=r"epochs 3 \(requested 2\)"):
         run(2)
+
+
+def test_a_run_that_continues_keeps_the_default_learning_rate_of_its_start(
+    request_for, workspace, monkeypatch
+):
+    def run(epochs):
+        return adapt(request_for("full", settings=(f"epochs={epochs}",)), workspace).run
+
+    with monkeypatch.context() as former:
+        former.setattr(Full, "learning_rate_if_small", 3e-3)
+        assert run(2).learning_rate == 3e-3
+    continued = run(3)
+    assert (continued.epochs, continued.learning_rate) == (3, 3e-3)
 
 
 def test_a_finished_run_continues_with_more_minutes_and_the_same_crops(request_for, workspace):

@@ -94,6 +94,18 @@ def test_a_finished_run_is_not_repeated(adapt, workspace):
     assert files_of_members(workspace) == members
 
 
+def test_a_finished_run_of_an_earlier_version_is_not_repeated(adapt):
+    adapter = adapt(minutes=10)
+    written, path = adapter.path.stat().st_mtime_ns, adapter.path.with_name("run.json")
+    run = json.loads(path.read_text(encoding="utf-8"))
+    del run["recipe"]["seeds"]
+    run["recipe"]["minutes"] = 5.0  # of each training
+    path.write_text(json.dumps(run), encoding="utf-8")
+    assert adapt(minutes=10).path.stat().st_mtime_ns == written
+    with pytest.raises(FseftError, match=r"seeds 2 \(requested 3\)"):
+        adapt(minutes=10, seeds=3)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
