@@ -148,8 +148,8 @@ def _other_plan(request: AdaptRequest, origin: OpenAdapter) -> Iterator[str]:
     """Yields what is requested of the plan that contradicts the adapter."""
     if request.plan_name:
         yield f"the adapter decides spacing and intensities, not {request.plan_name!r}"
-    mode, chosen = origin.manifest.preprocessing.channel_mode, request.channels
-    if chosen and mode and chosen != mode:
+    mode, chosen = origin.manifest.preprocessing.channel_mode or "all", request.channels
+    if chosen and chosen != mode and len(origin.manifest.channels) > 1:
         yield f"the adapter was trained with `channels` {mode} (requested {chosen})"
     former, spacing = origin.manifest.preprocessing.spacing_mm, request.spacing_mm
     if spacing and not all(map(partial(isclose, rel_tol=1e-4), spacing, former)):

@@ -297,13 +297,19 @@ def _described(
 
 
 def joined_training_data(manifests: Sequence[Manifest]) -> dict[str, Any]:
-    """Returns the fields of a manifest on the training cases, of several adapters together."""
+    """Returns the fields of a manifest on the training cases, of several adapters together.
+
+    Cases are distinguished by their scans; where an earlier version did not store those, by dataset
+    and name.
+    """
+    images = _distinct([item.support_images for item in manifests])
+    has_all_images = all(len(item.support_images) == item.k for item in manifests)
     cases = _distinct([[(item.dataset, name) for name in item.support] for item in manifests])
     return {
         "support": tuple(dict.fromkeys(name for _, name in cases)),
-        "support_images": _distinct([item.support_images for item in manifests]),
-        "dataset": ", ".join(_distinct([[item.dataset] for item in manifests])),
-        "k": len(cases),
+        "support_images": images,
+        "dataset": ", ".join(_distinct([item.dataset.split(", ") for item in manifests])),
+        "k": len(images) if has_all_images else len(cases),
         "scans": _joined_range([item.scans for item in manifests]),
     }
 

@@ -91,6 +91,17 @@ def test_a_requested_mode_is_taken_by_plan_and_adaptation(two, workspace):
     assert mode_of(configured(two, workspace, channels="first")) == "first"
 
 
+def test_an_adapter_of_random_weights_continues_with_all_channels_only(two, workspace):
+    options = {"workspace": workspace, "device": "cpu", "epochs": 1, "crops_per_step": 1, "k": 1}
+    adapter = api.adapt(two, "none", "scratch", **options)
+    assert adapter.manifest.preprocessing.channel_mode is None
+    for mode in ("first", "mean"):
+        with pytest.raises(FseftError, match=rf"`channels` all \(requested {mode}\)"):
+            api.adapt(two, from_adapter=adapter, channels=mode, **options)
+    continued = api.adapt(two, from_adapter=adapter, channels="all", **options)
+    assert continued.manifest.channels == ("CT", "CT late")
+
+
 def test_methods_on_frozen_features_refuse_all_before_a_case_is_read(two, workspace):
     (two / "imagesTr" / "a_0000.nii.gz").write_bytes(b"damaged")
     with pytest.raises(

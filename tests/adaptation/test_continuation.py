@@ -162,6 +162,15 @@ def test_cases_of_the_adapter_count_although_the_dataset_has_only_new_ones(
     assert (manifest.k, manifest.dataset) == (3, "blobs, more")
 
 
+def test_cases_that_are_trained_on_again_count_once(adapt, fresh, tmp_path):
+    other, options = write_dataset(tmp_path / "more", seed=9), {"labels": ["Left kidney"]}
+    first = fresh(cases=["a"])
+    second = adapt(data=other, from_adapter=first, cases=["a"], **options)
+    third = adapt(k=2, data=other, from_adapter=second, cases=["a", "b"], **options).manifest
+    assert (third.k, third.dataset, third.support) == (3, "blobs, more", ("a", "b"))
+    assert len(third.support_images) == 3
+
+
 def test_the_folder_of_another_start_is_another_run(adapt, fresh, tmp_path):
     adapter, output = fresh(), tmp_path / "run"
     first = adapt(from_adapter=adapter, output=output)

@@ -84,6 +84,7 @@ def test_the_manifest_holds_what_is_true_of_all_adapters(adapters, workspace, tm
         "selection": Selection(key="k", method="lora", reason="best"),
         "strength": Strength(value=0.5, dice={"0.5": 0.9}),
         "soup": Soup(chosen="average", dice={}, members=()),
+        "origin": Origin(sha256="0", dataset="blobs", cases=("c",)),
         "cross_validation": CrossValidation(
             folds=(), dice={}, expected={}, mean=ExpectedDice(mean=0.9, low=0.8, high=1, cases=2)
         ),
@@ -91,8 +92,10 @@ def test_the_manifest_holds_what_is_true_of_all_adapters(adapters, workspace, tm
     near = ScanRange(spacing_mm=(1, 2), extent_mm=(100, 200))
     far = ScanRange(spacing_mm=(0.5, 1), extent_mm=(150, 400))
     extra = Provenance(name="focal", distribution="other", version="2")
-    change_manifest(first, dataset="hospital", support=("a", "b"), scans=near, **choices)
-    change_manifest(second, support=("a",), scans=far, plugins=(extra,), seed=7)
+    cases = {"support": ("a", "b"), "support_images": ("1", "2")}
+    change_manifest(first, dataset="hospital", scans=near, **cases, **choices)
+    cases = {"support": ("a",), "support_images": ("3",), "k": 1}
+    change_manifest(second, scans=far, plugins=(extra,), seed=7, **cases)
     written = {*choices, "support", "scans", "dataset", "k", "seed", "plugins", "mirror"}
     combined, _ = api.combine_adapters([first, second], tmp_path / "c", workspace=workspace)
     found = combined.manifest
@@ -108,6 +111,14 @@ def test_the_manifest_holds_what_is_true_of_all_adapters(adapters, workspace, tm
     same = {*_SAME, "model", "init_seed", "licence", "schema_version", "versions"}
     computed = {"method", "config", "decoder", "bottleneck", "support_images", "trained_parameters"}
     assert set(Manifest.model_fields) - same - computed - written == set()
+
+
+def test_cases_whose_scans_are_not_known_count_by_dataset_and_name(adapters, workspace, tmp_path):
+    first, second = adapters("lora", 0, 1)
+    change_manifest(first, dataset="hospital", support=("a", "b"), support_images=())
+    change_manifest(second, support=("a",), k=None)
+    combined, _ = api.combine_adapters([first, second], tmp_path / "c", workspace=workspace)
+    assert combined.manifest.k == 3
 
 
 def test_a_lower_rank_is_the_nearest_and_its_error_is_returned(adapters, workspace, tmp_path):
