@@ -355,7 +355,7 @@ def test_a_request_that_cannot_be_met_is_refused(changed, message, base, workspa
 def test_a_dataset_without_labels_is_refused_by_name(base, workspace):
     for path in (base.datasets[1] / "labelsTr").iterdir():
         path.unlink()
-    with pytest.raises(FseftError, match=r"second: has 1 channel\(s\) and 0 labelled cases"):
+    with pytest.raises(FseftError, match=r"second: has no labelled case"):
         pretrain(base, workspace)
 
 
