@@ -275,7 +275,7 @@ DATASETS = [
     (
         a_region,
         [
-            "livers/dataset.json: is not a valid regions_class_order",
+            "livers/dataset.json: has regions (liver), but no regions_class_order",
             '"regions_class_order": [1, 2]',
         ],
     ),
