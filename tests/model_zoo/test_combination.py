@@ -84,7 +84,6 @@ def test_the_manifest_holds_what_is_true_of_all_adapters(adapters, workspace, tm
         "selection": Selection(key="k", method="lora", reason="best"),
         "strength": Strength(value=0.5, dice={"0.5": 0.9}),
         "soup": Soup(chosen="average", dice={}, members=()),
-        "origin": Origin(sha256="0", dataset="blobs", cases=("c",)),
         "cross_validation": CrossValidation(
             folds=(), dice={}, expected={}, mean=ExpectedDice(mean=0.9, low=0.8, high=1, cases=2)
         ),
