@@ -47,7 +47,8 @@ def options_of_run(path: Path) -> dict[str, Any]:
         "fp16": bool(run.recipe.get("half")),
         "set": list(_settings(run)),
         "from": run.origin and run.origin.path,
-        **_duration(run),
+        "minutes": run.recipe.get("minutes"),
+        "seeds": run.recipe.get("seeds", 1),
         **(_plan_options(plan.options) if plan else {}),
     }
     return {name: value for name, value in options.items() if value not in (None, "", [])}
@@ -59,15 +60,6 @@ def _read_if_there(path: Path, kind: type[D]) -> D | None:
 
 def _split(names: str) -> list[str]:
     return names.split(", ") if names else []
-
-
-def _duration(run: Run) -> dict[str, Any]:
-    """Returns the minutes of all trainings, and the number of their seeds."""
-    minutes, members = run.recipe.get("minutes"), len(run.soup.members) if run.soup else 1
-    seeds = run.recipe.get("seeds")
-    if minutes and not seeds:  # earlier versions recorded the minutes of one of several seeds
-        minutes *= members
-    return {"minutes": minutes, "seeds": seeds or members}
 
 
 def _plan_options(options: PlanOptions) -> dict[str, Any]:
