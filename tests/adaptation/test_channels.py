@@ -20,6 +20,7 @@ from fseft.learn.networks.backbone import get_architecture, load_weights
 from fseft.learn.networks.stem import find_stem, repeat_stem
 from fseft.model_zoo.adapter_file import read_manifest
 from fseft.registry import registry
+from fseft.schemas import Contract, Intensity
 from fseft.testing.tiny_networks import TINY_NETWORKS
 from fseft.volume.image import read_labels, read_volume, write_volume
 from tests.sample_data import HPARAMS, adapt, adapt_request, write_dataset, write_model
@@ -231,7 +232,12 @@ def test_every_method_trains_on_two_channels(two, workspace, method):
     if method in ("adaptformer", "compacter"):
         model = "swin"
         hparams = TINY_NETWORKS["swinunetr"].hparams
-        write_model(workspace, model, architecture="swinunetr", hparams=hparams)
+        contract = Contract(
+            spacing_mm=(1.5, 1.5, 1.5),
+            intensity={"ct": Intensity(scheme="window", low=-200, high=500)},
+            patch_size=(64, 64, 64),
+        )
+        write_model(workspace, model, architecture="swinunetr", hparams=hparams, contract=contract)
     settings = ("epochs=1", "feature_passes=1", "crops_per_step=1")
     request = adapt_request(two, model, method, workspace, k=2, settings=settings)
     assert adapt(request, workspace).run.outcome == "finished"
