@@ -88,7 +88,7 @@ def _summary(description: DatasetDescription) -> Iterator[str]:
     yield f"channels: {', '.join(description.channels)} ({reason})"
     for name, count in description.structures.items():
         yield f"  {name}: in {pluralise(count, 'case')}"
-    if any(name.startswith("structure_") for name in description.structures):
+    if any(name.startswith("class_") for name in description.structures):
         yield "Name the structures by --labels 1=liver,2=tumour."
     yield f"{description.path.name}:"
     yield from json.dumps(_shortened(description.content), indent=2, ensure_ascii=False).split("\n")

@@ -76,7 +76,7 @@ def describe_dataset(
     Args:
         folder: Folder of scans and labels; see `pair_files` for the names that are understood.
         modality: "ct" or "mr"; empty to guess it from the intensities.
-        labels: Voxel value -> name of the structure; others are called `structure_<value>`.
+        labels: Voxel value -> name of the structure; others are called `class_<value>`.
         callbacks: Observe the progress.
 
     Returns:
@@ -184,7 +184,7 @@ def _named(counts: Mapping[int, int], labels: Mapping[int, str], folder: Path) -
             present = ", ".join(map(str, counts)) or "none"
             cause = f"no label has the value {value} ({name}); present: {present}"
             raise FseftError(cause, file=folder, hint="Name a value that is present.")
-    return {value: labels.get(value, f"structure_{value}") for value in counts}
+    return {value: labels.get(value, f"class_{value}") for value in counts}
 
 
 def _guess_modality(cases: Mapping[str, PairedCase], channels: list[str]) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def test_a_proposal_is_only_written_on_confirmation(fseft, scans):
     assert not (scans / "dataset.json").exists()
     shown = json.loads(fseft("start", "scans", "--json").out)
     assert shown["written"] is False
-    assert shown["content"]["labels"] == {"background": 0, "structure_1": 1, "structure_7": 7}
+    assert shown["content"]["labels"] == {"background": 0, "class_1": 1, "class_7": 7}
 
 
 def test_scans_are_not_read_where_their_names_contain_the_modality(tmp_path, monkeypatch):
