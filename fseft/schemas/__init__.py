@@ -322,6 +322,14 @@ class Manifest(Document):
             raise ValueError("writing_order does not name each label once")
         return self
 
+    @model_validator(mode="after")
+    def _check_channels(self) -> Self:
+        is_first = self.preprocessing.channel_mode == "first"
+        count = len(self.preprocessing.intensity)
+        if not self.channels or (count != len(self.channels) and not is_first):
+            raise ValueError(f"channels: {count} have intensities, {len(self.channels)} have names")
+        return self
+
     @property
     def required_channels(self) -> tuple[str, ...]:
         """Names of the channels that a scan must have, the first of `channels` or all of them."""

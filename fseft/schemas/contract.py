@@ -172,7 +172,7 @@ class Preprocessing(Conventions):
     orientation: Orientation
     spacing_mm: Millimetres
     modality: Modality
-    intensity: tuple[Intensity, ...]
+    intensity: tuple[Intensity, ...] = Field(min_length=1)
     patch_size: Triple
     channel_mode: ChannelMode | None = optional()
 
