@@ -23,6 +23,7 @@ from fseft.schemas.base import optional
 from fseft.schemas.contract import Contract as Contract
 from fseft.schemas.contract import Intensity as Intensity
 from fseft.schemas.contract import Preprocessing as Preprocessing
+from fseft.schemas.contract import ScanRange as ScanRange
 from fseft.schemas.cross_validation import (
     CrossValidation as CrossValidation,  # noqa: TC001 - pydantic reads it
 )
@@ -247,18 +248,6 @@ class TrainingSet(Document):
     seed: int
     cases: tuple[str, ...]
     pool: tuple[str, ...] = ()
-
-
-class ScanRange(FrozenModel):
-    """Smallest and largest value over the training scans and their axes.
-
-    Attributes:
-        spacing_mm: Sides of voxels.
-        extent_mm: Sides of images.
-    """
-
-    spacing_mm: Range
-    extent_mm: Range
 
 
 class Manifest(Document):

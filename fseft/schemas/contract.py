@@ -191,3 +191,15 @@ class Preprocessing(Conventions):
             return self.patch_size
         i, j, k = map(min, self.window_size, shape)
         return i, j, k
+
+
+class ScanRange(FrozenModel):
+    """Smallest and largest value over the training scans and their axes.
+
+    Attributes:
+        spacing_mm: Sides of voxels.
+        extent_mm: Sides of images.
+    """
+
+    spacing_mm: Range
+    extent_mm: Range
