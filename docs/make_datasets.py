@@ -51,6 +51,7 @@ several channels and `--model none` take all channels as they are.
 `fseft predict` finds the channels of a scan by number, or by name: files may end in the name (`case_T2.nii.gz`),
 and a `dataset.json` in the folder or above it gives numbers their names, in any order. A scan without one
 of the channels is refused by the name of the channel; adapters of `--channels first` need only this one.
+Files with and without a channel in their names are not mixed: the latter are named, before a scan is segmented.
 `fseft pretrain` takes datasets of one channel.
 
 ## Public datasets

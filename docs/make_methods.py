@@ -45,11 +45,14 @@ it: it trains each one briefly on one half of the k cases, scores it on crops of
 that are more than 0.05 Dice behind, and exchanges the halves. Another method is taken if its Dice is higher,
 case by case, by more than 0.01 and more than the standard error of the differences. These are `lora` and
 `full`; for structures that the model has classes for also `linear-probe`, `spatial-adapter` and, if it has
-classes for all of them, `zero-shot`. The trials take about a fifth of `--minutes`, or as many steps in addition
-to the default time; they are left out with a single case, and where they would have fewer than 25 steps
-each. After the training of a model that knows some of the structures, `auto` compares the adapter with the
+classes for all of them, `zero-shot`. The trials take about a fifth of `--minutes`, and at most half, or as many steps in addition
+to the default time; of many cases, only as many are scored as half the time of the trainings allows. They are
+left out with a single case, and where they would have fewer than 25 steps
+each; a method that fails is left out with a warning. Each result is stored in `method-selection.json` of the run,
+from which an interrupted choice resumes; a longer training keeps the choice. After the training of a model that knows some of the structures, `auto` compares the adapter with the
 model without training on crops of the k cases, and keeps 75, 50, 25 or 0 % of the trained changes if the
-whole is worse. Command and `run.json` contain what was tried, the scores, and the reason.
+whole is worse. That scales the change of each merged weight, exactly except for the convolutions and the classifier
+of `spatial-adapter`, which are interpolated one by one. Command and `run.json` contain what was tried, the scores, and the reason.
 
 Trained parameters and file sizes are those of SwinUNETR with feature size 48, one output class and a
 frozen decoder, 62,186,659 parameters in all: by default, and with `--set preset=reference`, the
