@@ -19,7 +19,7 @@ from fseft.adaptation.previous_run import checkpoints
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.experiment.settings import configure_method, training_config
-from fseft.model_zoo.adapter_file import NAME
+from fseft.model_zoo.adapter_path import NAME
 from fseft.schemas import Candidate, MethodTrials, Run, Selection
 from fseft.training_config import TrainingConfig
 from fseft.workspace import exclusive_lock, read_document, write_document

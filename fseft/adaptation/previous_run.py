@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from fseft.adaptation.differences import describe_differences
 from fseft.errors import FseftError
-from fseft.model_zoo.adapter_file import NAME, is_intact
+from fseft.model_zoo.adapter_file import is_intact
+from fseft.model_zoo.adapter_path import NAME
 from fseft.schemas import Plan, Run
 from fseft.workspace import read_document
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fseft.adaptation.differences import SUPPORT
 from fseft.errors import FseftError
+from fseft.model_zoo.adapter_path import adapter_path
 from fseft.schemas import Document, Plan, PlanOptions, Run, TrainingSet
 from fseft.workspace import file_digest, read_document
 
@@ -102,10 +103,7 @@ def check_repeatable(path: Path) -> None:
         )
     if run.origin is None:
         return
-    from fseft.model_zoo.adapter_file import NAME  # imports PyTorch
-
-    origin = Path(run.origin.path)
-    file = origin / NAME if origin.is_dir() else origin
+    file = adapter_path(Path(run.origin.path))
     if not file.is_file() or file_digest(file) != run.origin.sha256:
         cause = "the adapter that the run started from is gone, or has changed"
         raise FseftError(cause, file=file, hint="Start from another one by `from`.")

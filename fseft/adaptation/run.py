@@ -26,11 +26,8 @@ from fseft.experiment.checkpoints import load_checkpoint
 from fseft.experiment.reporters import ReporterCallbacks
 from fseft.learn.networks.backbone import count_parameters
 from fseft.learn.training.early_stopping import is_undertrained
-from fseft.model_zoo.adapter_file import (
-    NAME,
-    apply_method,
-    write_adapter,
-)
+from fseft.model_zoo.adapter_file import apply_method, write_adapter
+from fseft.model_zoo.adapter_path import NAME
 from fseft.model_zoo.loading import build_adaptable_network
 from fseft.planning.preprocessing import cache_folder, preprocess
 from fseft.schemas import Run

@@ -29,7 +29,8 @@ from fseft.adaptation.run import (
 from fseft.experiment.callbacks import Callbacks
 from fseft.learn.training.memory_format import to_device
 from fseft.learn.training.prefetch import derived_seed
-from fseft.model_zoo.adapter_file import NAME, read_tensors, write_adapter
+from fseft.model_zoo.adapter_file import read_tensors, write_adapter
+from fseft.model_zoo.adapter_path import NAME
 from fseft.model_zoo.combination import weighted_sum
 from fseft.schemas import Soup
 from fseft.workspace import exclusive_lock, file_digest

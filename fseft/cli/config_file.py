@@ -71,9 +71,9 @@ def read_defaults(path: Path, context: typer.Context) -> dict[str, Any]:
     else:
         values, common = api.read_config(path, command, commands=COMMANDS)
         known = {key for item in _configurable(context) for key in _options(item)}
-        _check_options(common, known, "no command", path)
+        _check_options(common, known, "no command has the option", path)
         values = {**{key: common[key] for key in common.keys() & options}, **values}
-    _check_options(values, options, f"`fseft {command}`", path)
+    _check_options(values, options, f"`fseft {command}` has no option", path)
     return {
         str(options[key].name): _value_of(options[key], value, key, path)
         for key, value in values.items()
@@ -85,12 +85,11 @@ def _configurable(context: typer.Context) -> list[Any]:
     return [commands[name] for name in COMMANDS if name in commands]
 
 
-def _check_options(keys: Iterable[str], options: Iterable[str], subject: str, path: Path) -> None:
+def _check_options(keys: Iterable[str], options: Iterable[str], cause: str, path: Path) -> None:
     for key in keys:
         if key not in options:
-            verb = "has the" if subject.startswith("no") else "has no"
             hint = did_you_mean(key, sorted(options))
-            raise FseftError(f"{subject} {verb} option {key!r}", file=path, hint=hint)
+            raise FseftError(f"{cause} {key!r}", file=path, hint=hint)
 
 
 def _value_of(parameter: Any, value: Any, key: str, path: Path) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fseft.errors import FseftError
+from fseft.model_zoo.adapter_path import adapter_path
 from fseft.schemas import Run
 from fseft.workspace import Workspace, read_document
 
@@ -57,11 +58,9 @@ class Adapter:
         Raises:
             FseftError: The file is missing, or is not an adapter of fseft.
         """
-        from fseft.model_zoo.adapter_file import NAME
-
         path = Path(path)
         workspace = workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
-        adapter = cls(path / NAME if path.is_dir() else path, workspace)
+        adapter = cls(adapter_path(path), workspace)
         _ = adapter.manifest
         return adapter
 

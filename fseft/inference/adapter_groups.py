@@ -12,12 +12,12 @@ from fseft.errors import FseftError
 from fseft.learn.networks.heads import ParallelHeads, SplitNetwork, is_pointwise
 from fseft.learn.networks.roles import TEXT_CLASSES
 from fseft.model_zoo.adapter_file import (
-    NAME,
     OpenAdapter,
     load_adapter_backbone,
     load_adapter_onto,
     open_adapter,
 )
+from fseft.model_zoo.adapter_path import NAME
 from fseft.model_zoo.catalogue import find_model
 from fseft.workspace import digest
 

@@ -16,6 +16,7 @@ from fseft.errors import FseftError, PluginError, describe_validation
 from fseft.experiment.settings import ConfiguredMethod
 from fseft.learn.adapters.adapted_network import head_names
 from fseft.learn.adapters.apply import adapt_network
+from fseft.model_zoo.adapter_path import NAME, adapter_path
 from fseft.model_zoo.loading import load_backbone
 from fseft.model_zoo.safetensors_content import content_digest, with_sorted_metadata
 from fseft.registry import registry
@@ -39,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 HEADER, DIGEST = "fseft", "fseft_sha256"
 """Keys of the manifest, and of the digest of manifest and tensors, in the header of the file."""
-NAME = "adapter.safetensors"
 _MAX_RUNS, _SIMILARITY = 3, 0.8  # of suggestions for a run that does not exist
 _MISMATCH = "the adapter is for another backbone"
 
@@ -132,8 +132,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         FseftError: The file is missing, or not an adapter of fseft.
     """
-    if path.is_dir():
-        path = path / NAME
+    path = adapter_path(path)
     if not path.is_file():
         raise FseftError("the adapter does not exist", file=path, hint=_similar_runs(path))
     header = _read_header(path).get(HEADER)
@@ -220,7 +219,7 @@ def open_adapter(path: Path, model_of: Callable[[str], FoundationModel]) -> Open
             model has other weights.
     """
     manifest = read_manifest(path)
-    file = (path / NAME if path.is_dir() else path).absolute()
+    file = adapter_path(path).absolute()
     method = _method(manifest, path)
     model = model_of(manifest.model)
     card = _checked_card(path, manifest, model)

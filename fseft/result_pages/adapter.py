@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.repetition import options_of_run
 from fseft.errors import FseftError, pluralise
-from fseft.model_zoo.adapter_file import NAME, read_manifest
+from fseft.model_zoo.adapter_file import read_manifest
+from fseft.model_zoo.adapter_path import adapter_path
 from fseft.reporting.charts import line_chart
 from fseft.reporting.page import Column, Figure, Section, Table
 from fseft.result_pages.training_log import read_log
@@ -61,8 +62,8 @@ def adapter_sections(adapter: Path) -> Iterator[Section]:
     Raises:
         FseftError: A file is missing or damaged.
     """
-    folder = adapter if adapter.is_dir() else adapter.parent
-    file = adapter / NAME if adapter.is_dir() else adapter
+    file = adapter_path(adapter)
+    folder = file.parent
     manifest = read_manifest(file)
     run = _stored_run(folder)
     if run and run.outcome != "finished":

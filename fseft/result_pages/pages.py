@@ -11,7 +11,8 @@ from fseft.benchmarking.configure import RESULT
 from fseft.benchmarking.cross_validation import FOLDER
 from fseft.benchmarking.results import Benchmark
 from fseft.errors import FseftError, pluralise
-from fseft.model_zoo.adapter_file import NAME, read_manifest
+from fseft.model_zoo.adapter_file import read_manifest
+from fseft.model_zoo.adapter_path import NAME, adapter_path
 from fseft.reporting.page import Highlight, Page, Section
 from fseft.result_pages.adapter import adapter_sections, cross_validation_section, read_run
 from fseft.result_pages.benchmark import (
@@ -203,7 +204,7 @@ def _adapters(predicted: PredictedCases) -> Iterator[Section]:
     has_several = len(predicted.adapters) > 1
     for sha256, written in predicted.adapters.items():
         path = Path(written)
-        file = path / NAME if path.is_dir() else path
+        file = adapter_path(path)
         if not file.is_file() or file_digest(file) != sha256:
             text = f"{written} is a model, or an adapter that was moved or changed since."
             yield Section("Adapter", text)

@@ -9,7 +9,7 @@ from fseft.benchmarking.configure import RESULT
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.inference.index import INDEX
-from fseft.model_zoo.adapter_file import NAME
+from fseft.model_zoo.adapter_path import NAME
 from fseft.reporting.page import is_own_page, render_page
 from fseft.result_pages.pages import benchmark_page, predictions_page, run_page
 from fseft.workspace import write_text
