@@ -240,7 +240,7 @@ def test_a_structure_counts_as_background_only_where_nothing_else_is_stated(
     dataset = read_dataset(folder, missing_label=rules.get("missing_label"))
     request = adapt_request(folder, "tiny", "lora", workspace, k=4, dataset=dataset)
     configure(request, workspace)
-    assert ("(tumour in 3 of 4) count as background there" in caplog.text) == warned
+    assert ("(tumour in 3 of 4) count as background in the others" in caplog.text) == warned
 
 
 def test_two_lists_of_annotations_are_refused(tmp_path, workspace):

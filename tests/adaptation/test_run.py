@@ -435,12 +435,11 @@ def test_a_checkpoint_of_another_form_is_refused_with_file_and_key(tmp_path, con
         load_checkpoint(path)
 
 
-def test_a_checkpoint_of_another_training_is_refused(request_for, workspace, monkeypatch):
-    folder = workspace.root / "run"
-    save_checkpoint(folder / "checkpoint.pt", {**STATE, "tensors": {"a": torch.ones(1)}})
-    monkeypatch.setattr("fseft.adaptation.run.previous_run", lambda *_, **__: None)
+def test_a_checkpoint_of_another_training_is_refused(request_for, workspace):
+    run = adapt(request_for("lora", settings=("epochs=1",)), workspace)
+    save_checkpoint(run.folder / "checkpoint.pt", {**STATE, "tensors": {"a": torch.ones(1)}})
     with pytest.raises(FseftError, match="the adapter does not fit the network"):
-        adapt(request_for(output=folder), workspace)
+        adapt(request_for("lora", settings=("epochs=2",)), workspace)
 
 
 def test_a_damaged_training_checkpoint_is_refused(tmp_path):

@@ -98,7 +98,11 @@ WINDOW = Contract(intensity={"ct": Intensity(scheme="window", low=-175, high=250
 
 def warnings(fingerprint, contract=WINDOW, spacing=(1, 1, 1), patch=(64, 64, 64)):
     chosen = Preprocessing(
-        orientation="RAS", spacing_mm=spacing, modality="ct", intensity=(), patch_size=patch
+        orientation="RAS",
+        spacing_mm=spacing,
+        modality="ct",
+        intensity=(contract.intensity["ct"],),
+        patch_size=patch,
     )
     return check_contract(contract, fingerprint, chosen)
 
