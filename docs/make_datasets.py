@@ -29,6 +29,12 @@ per case: it pairs images and labels by their names, guesses the modality (`--mo
 names the structures by `--labels 1=liver,2=tumour`. What it does not understand needs a reader
 (`fseft plugin new NAME --kind reader`).
 
+## Datasets of nnU-Net by id
+
+Where the environment variable `nnUNet_raw` names the folder of all datasets, as nnU-Net has it, an id or
+a name stands for the folder, in every command and in Python: `fseft plan 102 --model phantom-tiny`,
+`fseft adapt Dataset102_Livers`. A folder of this name in the current folder goes first.
+
 ## Several channels
 
 A scan may have several channels, such as T1 and T2: one file per channel (`case_0000.nii.gz`,

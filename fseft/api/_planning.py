@@ -33,7 +33,8 @@ def read_dataset(
     """Lists the cases and structures of a dataset; no image is opened.
 
     Args:
-        folder: The folder, in a layout that a reader detects.
+        folder: The folder, in a layout that a reader detects; or an nnU-Net id, such as 102, of a
+            dataset below the folder that the environment variable `nnUNet_raw` names.
         strict: Refuse images without a label, labels without an image, and unused files.
         reader: Name of the reader; empty for the one that detects the layout.
         ignore_label: Value of voxels that do not count; None for what the dataset declares.
@@ -87,9 +88,11 @@ def describe_dataset(
     from pathlib import Path
 
     from fseft.planning import dataset_description
+    from fseft.planning.dataset_ids import find_dataset_folder
 
+    resolved = find_dataset_folder(Path(folder))
     return dataset_description.describe_dataset(
-        Path(folder), modality=modality, labels=labels, callbacks=callbacks
+        resolved, modality=modality, labels=labels, callbacks=callbacks
     )
 
 

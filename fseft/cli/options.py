@@ -30,7 +30,8 @@ DatasetFolder = Annotated[
     typer.Argument(
         metavar="DATASET",
         help="Folder in the layout of nnU-Net, the Medical Segmentation Decathlon, imagesTr + "
-        "labelsTr, or another that docs/datasets.md lists.",
+        "labelsTr, or another that docs/datasets.md lists; or the nnU-Net id of a dataset in "
+        "nnUNet_raw.",
     ),
 ]
 Strict = Annotated[

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from fseft.dataset_json import with_rules
 from fseft.errors import FseftError, PluginError, pluralise, summarise_exception
+from fseft.planning.dataset_ids import find_dataset_folder
 from fseft.planning.label_presence import check_missing_label
 from fseft.registration import PLUGIN_EXCEPTIONS
 from fseft.registry import registry
@@ -55,7 +56,8 @@ def read_dataset(
     """Lists the cases of a dataset; no image is opened.
 
     Args:
-        folder: Dataset in a layout that a reader detects.
+        folder: Dataset in a layout that a reader detects; or its nnU-Net id or name, see
+            `find_dataset_folder`.
         strict: Refuse labels without an image, images without a label and images that the reader
             does not use, instead of warning.
         reader: Name of the reader; empty for the one that detects the layout.
@@ -138,6 +140,7 @@ def detected_reader(folder: Path) -> str:
 
 
 def _checked_folder(folder: Path) -> Path:
+    folder = find_dataset_folder(folder)
     if not folder.is_dir():
         cause = "is not a folder" if folder.exists() else "does not exist"
         raise FseftError(cause, file=folder, hint="Give the folder of a dataset.")

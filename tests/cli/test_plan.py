@@ -19,6 +19,7 @@ from fseft.schemas import Plan
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_labels, write_volume
 from fseft.workspace import Workspace
+from tests.sample_data import write_dataset
 
 
 @pytest.fixture
@@ -140,3 +141,12 @@ def test_the_plan_shows_which_structures_each_case_annotates(call, tmp_path):
     rows = [line.split() for line in shown.splitlines()]
     assert ["a", "?", "0.512"] in rows
     assert ["b", "0.064", "0.512"] in rows
+
+
+def test_commands_take_the_ids_of_nnunet(fseft, tmp_path, monkeypatch):
+    write_dataset(tmp_path / "raw" / "Dataset102_Livers")
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    described = "Dataset102_Livers (nnunet): 4 cases"
+    assert described in fseft("plan", "102", "--model", "none").out
+    assert described in fseft("doctor", "102").out
+    assert "fseft adapt 102" in fseft("start", "102").out
