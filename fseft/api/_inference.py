@@ -39,6 +39,7 @@ def predict(
     preview: bool = False,
     report: str | Path | None = None,
     overlap_windows: float = 0.5,
+    any_modality: bool = False,
     device: str = "auto",
     workers: Workers = 1,
     workspace: WorkspaceLike | None = None,
@@ -66,6 +67,8 @@ def predict(
         report: JSON file for a report of the run.
         overlap_windows: Fraction of a window that the next window repeats;
             0.25 takes about a third of the time of 0.5.
+        any_modality: Segment scans of another modality than the training scans, instead of refusing
+            them.
         device: "auto", "cpu" or "cuda".
         workers: Processes, or the address of a dask scheduler.
         workspace: Where models of the user are stored; None for the adapter's own, or the current
@@ -104,6 +107,7 @@ def predict(
         products=Products(tuple(dict.fromkeys(formats)), statistics, preview),
         report=None if report is None else Path(report),
         window_overlap=overlap_windows,
+        any_modality=any_modality,
         device=device,
         workers=workers,
     )

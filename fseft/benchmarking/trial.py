@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fseft.adaptation.configure import configure
@@ -157,8 +157,8 @@ def _score_adapter(config: TrialConfig, adaptation: Adaptation) -> Evaluation:
     if index is not None and file_digest(adaptation.adapter) not in index.adapters:
         remove_folder(folder)  # predictions of a run that was overwritten
     adapter = open_adapter(adaptation.adapter, lambda _: config.request.model)
-    device = config.request.device
-    predict(PredictRequest((), folder, (adapter,), device=device, scans=test_split.scans))
+    request = PredictRequest((), folder, (adapter,), device=config.request.device)
+    predict(replace(request, scans=test_split.scans, any_modality=True))  # of the same dataset
     scores = evaluate(
         match_predictions(folder, test_split.references),
         metrics=config.metrics,

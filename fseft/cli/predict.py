@@ -12,6 +12,7 @@ from fseft.cli.callbacks import PredictCallbacks
 from fseft.cli.options import (
     CLEANING,
     COMPUTE,
+    DATA,
     MODEL,
     OUTPUT,
     Cluster,
@@ -144,6 +145,15 @@ def predict(
             rich_help_panel=CLEANING,
         ),
     ] = False,
+    any_modality: Annotated[
+        bool,
+        typer.Option(
+            "--any-modality",
+            help="Segment scans of another modality than the training scans too (CT with an "
+            "adapter for MR), which are refused otherwise.",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
     overlap_windows: Annotated[
         float,
         typer.Option(
@@ -193,6 +203,7 @@ def predict(
         preview=preview,
         report=report,
         overlap_windows=overlap_windows,
+        any_modality=any_modality,
         device=device,
         workers=cluster or workers,
         workspace=workspace,

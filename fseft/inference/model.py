@@ -83,16 +83,19 @@ def open_model(model: FoundationModel) -> OpenAdapter:
     )
 
 
-def for_scan(adapter: OpenAdapter, volume: Volume, device: str) -> OpenAdapter:
+def for_scan(
+    adapter: OpenAdapter, volume: Volume, device: str, known: Modality | None = None
+) -> OpenAdapter:
     """Returns an adapter with the preprocessing of a scan; only that of a model depends on it.
 
     What the contract of a model leaves open is decided by the scan: spacing and patch size by its
-    grid, and by its values the modality of a model for several.
+    grid, and the modality of a model for several by what is known of it, or by the values.
 
     Args:
         adapter: An adapter of a file, or a model.
         volume: The scan.
         device: Device of the inference, which limits the patch size.
+        known: Modality of the scan; None to guess it from the values.
 
     Raises:
         FseftError: The model was trained on another modality.
@@ -100,7 +103,7 @@ def for_scan(adapter: OpenAdapter, volume: Volume, device: str) -> OpenAdapter:
     model = adapter.own_model
     if model is None:
         return adapter
-    preprocessing = _preprocessing(model, volume, _modality(model, volume), device)
+    preprocessing = _preprocessing(model, volume, _modality(model, volume, known), device)
     manifest = adapter.manifest.model_copy(update={"preprocessing": preprocessing})
     return replace(adapter, manifest=manifest)
 
@@ -143,12 +146,12 @@ def _preprocessing(
     )
 
 
-def _modality(model: FoundationModel, volume: Volume) -> Modality:
+def _modality(model: FoundationModel, volume: Volume, stated: Modality | None) -> Modality:
     """Returns the modality of a model; of a model for several, that of the scan."""
     known = list(model.card.contract.intensity)
     if len(known) == 1:
         return known[0]
-    guess = guess_modality(["image"], float(volume.array.min()))
+    guess = stated or guess_modality(["image"], float(volume.array.min()))
     for modality in (guess, "mr" if guess == "other" else guess):
         if modality in known:
             return modality

@@ -37,6 +37,7 @@ class PredictRequest:
         window_overlap: Fraction of a window that the next window repeats, 0 <= x < 1.
         device: `auto`, `cpu` or `cuda`.
         workers: Number of processes, or the address of a dask scheduler.
+        any_modality: Segment scans of another modality than the training scans, too.
         scans: Case -> files; if it is set, `inputs` are not searched.
     """
 
@@ -53,6 +54,7 @@ class PredictRequest:
     window_overlap: float = WINDOW_OVERLAP
     device: str = "cpu"
     workers: Workers = 1
+    any_modality: bool = False
     scans: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 

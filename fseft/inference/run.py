@@ -110,12 +110,21 @@ def _entry(request: PredictRequest) -> MakeEntry:
     return partial(PredictionFolder.entry, tta=request.tta, window_overlap=request.window_overlap)
 
 
+def _config(request: PredictRequest) -> InferenceConfig:
+    return InferenceConfig(
+        group_adapters(request.adapters),
+        request.device,
+        request.tta,
+        request.window_overlap,
+        any_modality=request.any_modality,
+    )
+
+
 def _segmenter(
     request: PredictRequest, callbacks: Callbacks, remarks: RemarkLog
 ) -> tuple[Callable[[Scan], Remarks], Workers, Callable[[], object]]:
     """Function that segments a scan, the workers that run it, and what loads networks here."""
-    groups, workers = group_adapters(request.adapters), request.workers
-    config = InferenceConfig(groups, request.device, request.tta, request.window_overlap)
+    config, workers = _config(request), request.workers
     if isinstance(workers, str):  # machines of a cluster choose their device themselves
         return partial(segment_in_worker, config=config), workers, tuple
     config = replace(config, device=select_device(config.device))
@@ -249,8 +258,8 @@ def _write_report(path: Path, request: PredictRequest, prediction: _Prediction) 
             inputs=digests(files),
             outputs={} if error else digests(written),
         )
-    names = ("overlap", "probabilities", "tta", "structures", "window_overlap", "workers")
-    options = {name: getattr(request, name) for name in names}
+    names = ("overlap", "probabilities", "tta", "structures", "window_overlap", "any_modality")
+    options = {name: getattr(request, name) for name in (*names, "workers")}
     options |= {"inputs": list(map(str, request.inputs)), "output": str(request.output)}
     options |= {**asdict(request.cleaning), **asdict(request.products)}
     write_run_report(

@@ -53,13 +53,13 @@ def stored_channels(folder: Path, channels: Sequence[str]) -> list[str]:
     """
     wanted = keys(channels)
     for place in (folder, folder.parent) if wanted[1:] else ():
-        declared = keys(_declared_names(place))
+        declared = keys(declared_names(place))
         if not set(wanted).isdisjoint(declared):
             return declared
     return wanted
 
 
-def _declared_names(folder: Path) -> list[str]:
+def declared_names(folder: Path) -> list[str]:
     """Returns the names of channels in a `dataset.json`, if it is readable and has any."""
     try:
         content = read_declaration(folder)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from fseft.errors import FseftError
 from fseft.experiment.devices import select_device
 from fseft.inference.adapter_groups import load_adapter_group
 from fseft.inference.case_segmentation import CaseSegmentation
 from fseft.inference.model import for_scan
 from fseft.inference.outputs import WINDOW_OVERLAP
+from fseft.inference.scan_modality import known_modality, modality_difference
 from fseft.learn.sampling.patch_sampler import network_input
 from fseft.learn.sliding_window import sliding_window_slabs
 from fseft.learn.training.memory_estimate import report_out_of_memory
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from fseft.inference.adapter_groups import AdapterGroup
     from fseft.inference.outputs import PredictionFolder
+    from fseft.inference.scan_modality import KnownModality
     from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.schemas import Manifest, PredictedCase
     from fseft.volume.image import Volume
@@ -51,6 +54,7 @@ class InferenceConfig:
         tta: Whether logits are averaged over mirrored copies.
         window_overlap: Fraction of a window that the next window repeats.
         num_threads: Threads of PyTorch in a worker process; 0 keeps PyTorch's default.
+        any_modality: Whether scans of another modality than the training scans are segmented.
     """
 
     groups: tuple[AdapterGroup, ...]
@@ -58,6 +62,7 @@ class InferenceConfig:
     tta: bool = False
     window_overlap: float = WINDOW_OVERLAP
     num_threads: int = 0
+    any_modality: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,13 @@ class Scan:
         name: Name of the case.
         files: One file per channel, or one with all channels.
         entries: Folders in which its segmentation is missing -> future entry in their index.
+        known: Its modality, once it is read; None if nothing states it.
     """
 
     name: str
     files: tuple[Path, ...]
     entries: Mapping[PredictionFolder, PredictedCase]
+    known: KnownModality | None = None
 
     @property
     def adapters(self) -> set[OpenAdapter]:
@@ -151,14 +158,15 @@ def segment_scan(
         Remarks on the scan and its segmentations.
 
     Raises:
-        FseftError: A file cannot be read or written, or the memory is too small.
+        FseftError: A file cannot be read or written, the scan is of another modality than the
+            training scans, or the memory is too small.
     """
     start = time.monotonic()
     config = replace(config, device=select_device(config.device))
     remedy = "Free some, use fewer `workers` or the CPU, or crop the scan."
     with report_out_of_memory("the scan", remedy), ExitStack() as staging:
         scan, volume = _read(scan, config)
-        remarks = _remarks_on_scan(scan, volume)
+        remarks = _remarks_on_scan(scan, volume, config)
         on_read(scan.name, remarks)
         segmentations = [
             CaseSegmentation(
@@ -181,8 +189,9 @@ def segment_scan(
 def _read(scan: Scan, config: InferenceConfig) -> tuple[Scan, Volume]:
     """Reads a scan, and decides the preprocessing of its adapters."""
     volume = read_scan(scan.files, [group[0].manifest for group in config.groups], scan.name)
+    scan = replace(scan, known=known_modality(scan.files[0], volume.array))
     entries = {
-        replace(output, adapters=_for_scan(output.adapters, volume, config.device)): entry
+        replace(output, adapters=_for_scan(output.adapters, scan, volume, config.device)): entry
         for output, entry in scan.entries.items()
     }
     return replace(scan, entries=entries), volume
@@ -209,9 +218,10 @@ def read_scan(files: Sequence[Path], manifests: Sequence[Manifest], case: str) -
 
 
 def _for_scan(
-    adapters: Sequence[OpenAdapter], volume: Volume, device: str
+    adapters: Sequence[OpenAdapter], scan: Scan, volume: Volume, device: str
 ) -> tuple[OpenAdapter, ...]:
-    return tuple(for_scan(adapter, volume, device) for adapter in adapters)
+    modality = scan.known.modality if scan.known else None
+    return tuple(for_scan(adapter, volume, device, modality) for adapter in adapters)
 
 
 def _segment(
@@ -226,21 +236,28 @@ def _segment(
     for number, (group, network) in enumerate(zip(config.groups, networks, strict=True), start=1):
         if scan.adapters.isdisjoint(group):
             continue
-        adapters = _for_scan(group, volume, config.device)
+        adapters = _for_scan(group, scan, volume, config.device)
         suffix = f", pass {number} of {len(networks)}" if len(networks) > 1 else ""
         progress = partial(on_window, scan.name + suffix)
         _segment_with_group(volume, adapters, network, config, segmentations, progress)
 
 
-def _remarks_on_scan(scan: Scan, volume: Volume) -> Remarks:
-    """Describes how a scan differs from the training scans of the adapters, each text once."""
+def _remarks_on_scan(scan: Scan, volume: Volume, config: InferenceConfig) -> Remarks:
+    """Describes how a scan differs from the training scans of the adapters, each text once.
+
+    Raises:
+        FseftError: The scan is of another modality than theirs.
+    """
     manifests = [adapter.manifest for adapter in scan.adapters]
-    modalities = {manifest.preprocessing.modality for manifest in manifests}
-    warnings = [
-        f"case {scan.name}, {scan.files[0]}: {warning}"
-        for modality in sorted(modalities)
-        for warning in modality_warnings(volume.array, modality)
-    ]
+    modalities = sorted({manifest.preprocessing.modality for manifest in manifests})
+    difference = modality_difference(scan.known, modalities)
+    if difference and not config.any_modality:
+        hint = "Use an adapter for this modality, or set `any_modality` to segment it anyway."
+        raise FseftError(difference, hint=hint, case=scan.name, file=scan.files[0])
+    texts = [difference] if difference else []
+    for modality in () if difference else modalities:
+        texts += modality_warnings(volume.array, modality)
+    warnings = [f"case {scan.name}, {scan.files[0]}: {text}" for text in texts]
     ranges = dict.fromkeys(manifest.scans for manifest in manifests)
     unlike = [text for expected in ranges for text in differences(volume.geometry, expected)]
     return Remarks(tuple(warnings), tuple(dict.fromkeys(unlike)))

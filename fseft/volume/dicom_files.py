@@ -12,15 +12,17 @@ from fseft.volume.dicom_lengths import check_lengths
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fseft.schemas import Modality
+
 _HEAD_BYTES = 2048  # contain the SOP class of any file
 _PREAMBLE_BYTES = 128
 _STANDARD = "1.2.840.10008."
 _STORAGE = f"{_STANDARD}5.1.4.1.1."
-_SLICE_CLASSES = frozenset(
-    # CT, MR, PET and nuclear medicine, also enhanced and converted from one file per slice
-    f"{_STORAGE}{number}"
-    for number in ("2", "2.1", "2.2", "4", "4.1", "4.3", "4.4", "20", "128", "128.1", "130")
-)
+_CT_CLASSES = frozenset(f"{_STORAGE}{number}" for number in ("2", "2.1", "2.2"))
+_MR_CLASSES = frozenset(f"{_STORAGE}{number}" for number in ("4", "4.1", "4.3", "4.4"))
+_PET_CLASSES = frozenset(f"{_STORAGE}{number}" for number in ("20", "128", "128.1", "130"))
+_SLICE_CLASSES = _CT_CLASSES | _MR_CLASSES | _PET_CLASSES
+"""Also enhanced, and converted from one file per slice; the last ones with nuclear medicine."""
 _OTHER_CLASSES = {
     f"{_STANDARD}1.3.10": "directory",
     f"{_STORAGE}7": "secondary capture",
@@ -53,6 +55,19 @@ def is_dicom(file: Path) -> bool:
 def is_series(folder: Path) -> bool:
     """Returns whether a folder contains a DICOM file."""
     return any(is_dicom(file) for file in folder.iterdir() if file.is_file())
+
+
+def series_modality(folder: Path) -> Modality | None:
+    """Returns the modality of a series by the SOP classes of its slices; None if they differ.
+
+    Args:
+        folder: Folder of DICOM files.
+    """
+    files = [file for file in folder.iterdir() if file.is_file() and is_dicom(file)]
+    classes = set(map(_sop_class, files)) & _SLICE_CLASSES
+    if classes and classes <= _CT_CLASSES:
+        return "ct"
+    return "mr" if classes and classes <= _MR_CLASSES else None
 
 
 def series_files(sitk: Any, folder: Path) -> Sequence[str]:

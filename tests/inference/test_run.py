@@ -425,7 +425,7 @@ def test_several_channels_travel_from_the_dataset_to_the_prediction(
             for kind in ("imagesTr", "scans"):
                 write_volume(
                     folder / kind / f"c{seed}_000{channel}.nii.gz",
-                    image + np.int16(channel),
+                    image + np.int16(1000 + channel),
                     geometry,
                 )
         write_labels(folder / "labelsTr" / f"c{seed}.nii.gz", 3 * (label == 1), geometry)
