@@ -51,7 +51,7 @@ def read(folder: Path) -> tuple[Array, Array]:
 
     Raises:
         FseftError: The folder does not contain exactly one series, its slices are not grey images,
-            are unevenly spaced or tilted, or cannot be decoded.
+            are unevenly spaced or not in a straight line, or cannot be decoded.
     """
     slices = _read_series(folder)
     affine = _affine(slices)
@@ -163,14 +163,34 @@ def _affine(slices: list[_Slice]) -> Array:
     positions = np.array([item.position_mm for item in slices])
     width, height, _ = slices[0].spacing_mm
     _refuse_repeated_positions(slices, positions @ normal)
-    _check_regular(positions, normal, min(width, height))
-    span = normal @ (positions[-1] - positions[0])
+    _refuse_uneven_slices(positions @ normal)
+    across = _across_slices(positions, normal, min(width, height))
     affine = np.eye(4)
-    affine[:3, 0] = normal * span / (len(slices) - 1)
-    affine[:3, 1] = column * height
-    affine[:3, 2] = row * width
+    affine[:3, :3] = np.column_stack([across, column * height, row * width])
     affine[:3, 3] = positions[0]
     return affine
+
+
+def _across_slices(positions: Array, normal: Array, pixel_mm: float) -> Array:
+    """Returns the vector from a slice to the next one, (3,).
+
+    It is along their normal, unless a tilted gantry has displaced the first and the last slice
+    within their plane by more than half a pixel.
+
+    Raises:
+        FseftError: A slice is more than a pixel away from its place on the grid.
+    """
+    numbers = np.arange(len(positions))[:, np.newaxis]
+    path = positions[-1] - positions[0]
+    upright = normal * (normal @ path)
+    is_tilted = np.linalg.norm(path - upright) > pixel_mm / 2
+    across: Array = (path if is_tilted else upright) / (len(positions) - 1)
+    displacements = np.linalg.norm(positions - positions[0] - numbers * across, axis=1)
+    if displacements.max() > max(pixel_mm, _EVEN_MM[1]):
+        millimetres = f"{displacements.max():.3g} mm"
+        cause = f"has slices that are displaced by up to {millimetres} within their plane"
+        raise FseftError(cause, hint="Resample it to a regular grid as .nii.gz.")
+    return across
 
 
 def _refuse_repeated_positions(slices: list[_Slice], heights_mm: Array) -> None:
@@ -191,27 +211,12 @@ def _refuse_repeated_positions(slices: list[_Slice], heights_mm: Array) -> None:
     raise FseftError(cause, hint=hint)
 
 
-def _check_regular(positions: Array, normal: Array, pixel_mm: float) -> None:
-    """Refuses uneven gaps between slices, and stacks that gantry tilt has sheared.
-
-    A stack is sheared if the first and the last slice are displaced within their plane by more than
-    half a pixel.
-    """
-    causes = []
-    gaps = np.diff(positions @ normal)
-    if not _is_even(positions @ normal):
-        causes.append(
-            f"has unevenly spaced slices (gaps from {gaps.min():.4g} to {gaps.max():.4g} mm)"
-        )
-    path = positions[-1] - positions[0]
-    height = float(normal @ path)
-    displacement = float(np.linalg.norm(path - height * normal))
-    if displacement > pixel_mm / 2:
-        angle = np.degrees(np.arctan2(displacement, height))
-        causes.append(f"has a gantry tilt of {angle:.3g} degrees")
-    if causes:
+def _refuse_uneven_slices(heights_mm: Array) -> None:
+    if not _is_even(heights_mm):
+        gaps = np.diff(heights_mm)
+        cause = f"has unevenly spaced slices (gaps from {gaps.min():.4g} to {gaps.max():.4g} mm)"
         hint = "Complete the series, or resample it to a regular grid as .nii.gz."
-        raise FseftError(" and ".join(causes), hint=hint)
+        raise FseftError(cause, hint=hint)
 
 
 def _is_even(heights_mm: Array) -> bool:

@@ -14,13 +14,15 @@ _PREAMBLE = 132
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 """Value representations with a length of four bytes (DICOM PS3.5, 7.1.2)."""
 _UNDEFINED = 0xFFFFFFFF
+_TRANSFER_SYNTAX, _BIG_ENDIAN = b"\x02\0\x10\0", b"1.2.840.10008.1.2.2"
 
 
 def check_lengths(path: Path) -> None:
     """Refuses a file with an element that is longer than the file.
 
     Elements are followed from the first one to the first of undefined length, or to the first that
-    has no explicit value representation; files without a preamble are not checked.
+    has no explicit value representation. Files without a preamble and big-endian data are not
+    checked.
 
     Raises:
         FseftError: An element is longer than what is left of the file.
@@ -29,11 +31,20 @@ def check_lengths(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(_PREAMBLE)[-4:] != b"DICM":
             return
-        while (length := _next_length(file)) is not None:
+        while not _begins_big_endian(file) and (length := _next_length(file)) is not None:
             left = size - file.tell()
             if length > left:
                 raise damaged(f"an element of {length} bytes, where {left} are left")
             file.seek(length, 1)
+
+
+def _begins_big_endian(file: IO[bytes]) -> bool:
+    """Returns whether the next element is the transfer syntax of big-endian data."""
+    start = file.tell()
+    head = file.read(8)
+    value = file.read(int.from_bytes(head[6:], "little")) if head[:4] == _TRANSFER_SYNTAX else b""
+    file.seek(start)
+    return value.rstrip(b"\0") == _BIG_ENDIAN
 
 
 def _next_length(file: IO[bytes]) -> int | None:

@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[Array, Array]:
         affine = _affine(header, path)
         offset, size = float(header["vox_offset"]), math.prod(shape) * stored.itemsize
         limit = path.stat().st_size * _MAX_COMPRESSION
-        if not (0 <= offset <= limit and size <= limit):
+        if not (header.sizeof_hdr <= offset <= limit and size <= limit):
             raise damaged(f"its header promises {size} bytes of voxels at byte {offset:.0f}")
         try:
             stream.seek(int(offset))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from fseft.errors import FseftError
+from fseft.volume.geometry import shear_degrees
 from fseft.volume.image import content_digest, read_volume
 from fseft.volume.image_files import is_image
 from fseft.volume.nrrd_mha import simpleitk
@@ -47,6 +48,7 @@ def write_series(folder, positions, **options):
     """Slices along the scanner axis or given points; pixel values count up with the position in
     the list.
     """
+    folder.mkdir(exist_ok=True)
     for number, position in enumerate(positions):
         pixels = np.arange(12, dtype=np.int16).reshape(3, 4) + 100 * number
         point = position if np.ndim(position) else (-10, -20, position)
@@ -107,12 +109,43 @@ def test_a_missing_slice_is_found_in_stacks_of_any_gap(tmp_path, gap_mm, missing
     assert "unevenly spaced slices" in refused(write_series(tmp_path, positions))
 
 
-def test_a_tilted_gantry_is_refused_with_its_angle(tmp_path):
-    angle = np.radians(10)
+@pytest.mark.parametrize("degrees", [-30, -2, 10])
+def test_slices_of_a_tilted_gantry_lie_where_their_headers_say(tmp_path, degrees):
+    angle = np.radians(degrees)
     axes = (1, 0, 0, 0, np.cos(angle), -np.sin(angle))
-    assert (
-        refused(write_series(tmp_path, [0, 5, 10], axes=axes)) == "has a gantry tilt of 10 degrees"
-    )
+    heights = np.arange(12) * 5.0
+    geometry = read_volume(write_series(tmp_path, list(heights), axes=axes)).geometry
+    columns = np.column_stack([(0, 0, 5), 0.75 * np.array(axes[3:]), (0.5, 0, 0)])
+    np.testing.assert_allclose(geometry.affine[:3, :3], columns, atol=1e-6)
+    assert shear_degrees(geometry.affine) == pytest.approx(abs(degrees))
+
+
+def test_big_endian_slices_are_read(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    expected = read_volume(write_series(tmp_path, [0, 2, 4])).array
+    for file in tmp_path.iterdir():
+        item = pydicom.dcmread(file)
+        item.PixelData = item.pixel_array.astype(">i2").tobytes()
+        item.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+        encoding = {"implicit_vr": False, "little_endian": False, "force_encoding": True}
+        pydicom.dcmwrite(file, item, **encoding)
+    np.testing.assert_array_equal(read_volume(tmp_path).array, expected)
+
+
+def test_a_tilt_that_no_gantry_has_is_refused(tmp_path):
+    axes = (1, 0, 0, 0, 0.6, -0.8)
+    folder = write_series(tmp_path, [0, 5, 10], axes=axes)
+    assert "voxel axes are far from perpendicular (off by 53 degrees)" in refused(folder)
+
+
+@pytest.mark.parametrize("tilt_mm", [0, 2])
+def test_slices_that_are_displaced_are_refused(tmp_path, tilt_mm):
+    """Whatever the tilt of the others."""
+    points = [np.array([-10, -20 + tilt_mm * number, 5 * number]) for number in range(5)]
+    read_volume(write_series(tmp_path / "a", points))
+    points[2][0] += 4
+    cause = "has slices that are displaced by up to 4 mm within their plane"
+    assert refused(write_series(tmp_path / "b", points)) == cause
 
 
 def test_slices_at_one_position_are_reported_as_several_volumes_or_copies(tmp_path):

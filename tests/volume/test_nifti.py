@@ -29,7 +29,9 @@ def nifti1(voxels=VOXELS, order="<", dtype="i2", code=4, size=None, **fields):
     struct.pack_into(f"{order}8h", header, 40, *size, *[1] * (8 - len(size)))
     struct.pack_into(f"{order}2h", header, 70, code, 8 * np.dtype(dtype).itemsize)
     struct.pack_into(f"{order}8f", header, 76, *fields.get("pixdim", (1, 2, 3, 4, 1, 1, 1, 1)))
-    struct.pack_into(f"{order}3f", header, 108, 352, *fields.get("scaling", (1, 0)))
+    struct.pack_into(
+        f"{order}3f", header, 108, fields.get("offset", 352), *fields.get("scaling", (1, 0))
+    )
     struct.pack_into(f"{order}B", header, 123, fields.get("units", 2))
     struct.pack_into(f"{order}2h", header, 252, *fields.get("codes", (0, 1)))
     struct.pack_into(f"{order}6f", header, 256, *fields.get("qform", (0, 0, 0, 0, 0, 0)))
@@ -210,6 +212,13 @@ def test_a_header_smaller_than_its_voxels_is_refused(tmp_path, pack):
     content = nifti1(voxels, size=(3, 28, 24, 2))
     with pytest.raises(FseftError, match="contains 24192 bytes behind the voxels"):
         read_volume(saved(tmp_path / "a.nii", pack(content)))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_voxels_that_begin_within_the_header_are_refused(tmp_path, pack):
+    """Programs that believe it show the header as voxels, and all others displaced."""
+    with pytest.raises(FseftError, match="promises 48 bytes of voxels at byte 0"):
+        read_volume(saved(tmp_path / "a.nii", pack(nifti1(offset=0))))
 
 
 def test_padding_behind_the_voxels_is_ignored(tmp_path):

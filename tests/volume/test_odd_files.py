@@ -106,7 +106,7 @@ def test_both_byte_orders_hold_the_same_image(real_data):
         ("dicom_ct/liver.dcm", "is a single DICOM file"),
         (
             "dicom_ct/tilted_uneven",
-            "has unevenly spaced slices (gaps from 1.081 to 6.999 mm) and has a gantry tilt of 18.5 degrees",
+            "has unevenly spaced slices (gaps from 1.081 to 6.999 mm)",
         ),
         ("odd_files", "is a folder without a DICOM series"),
     ],

@@ -24,13 +24,14 @@ from fseft.volume.image import read_labels, read_volume  # noqa: E402
 from fseft.volume.segmentation import Segmentation  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def series(tmp_path_factory):
+@pytest.fixture(scope="module", params=[0.0, 0.9], ids=["upright", "tilted gantry"])
+def series(request, tmp_path_factory):
     """An oblique CT series of six slices, whose file names are not in the order of the slices."""
-    return write_series(tmp_path_factory.mktemp("series") / "ct")
+    return write_series(tmp_path_factory.mktemp("series") / "ct", shift_mm=request.param)
 
 
-def write_series(folder, *, shape=(6, 8, 10)):
+def write_series(folder, *, shape=(6, 8, 10), shift_mm=0.0):
+    """Each slice is displaced within its plane by the shift from the slice below."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
@@ -48,7 +49,7 @@ def write_series(folder, *, shape=(6, 8, 10)):
         item.StudyInstanceUID, item.SeriesInstanceUID = study, uid
         item.FrameOfReferenceUID = frame
         item.PatientID, item.PatientName, item.Modality = "7", "Doe^Jane", "CT"
-        item.ImagePositionPatient = [-20.0, 11.0, -300 + 2.5 * number]
+        item.ImagePositionPatient = [-20.0, 11.0 + shift_mm * number, -300 + 2.5 * number]
         item.ImageOrientationPatient = [*row, *column]
         item.PixelSpacing, item.SliceThickness = [0.9, 0.8], 2.5
         item.Rows, item.Columns = shape[1:]
