@@ -157,7 +157,7 @@ def test_lora_plus_trains_b_at_another_rate():
 def test_full_trains_small_networks_at_a_higher_rate(monkeypatch):
     assert applied("full").learning_rate == Full.learning_rate_if_small > Full.learning_rate
     assert applied("scratch").learning_rate == 3e-3
-    monkeypatch.setattr("fseft.builtin.methods.full.SMALL_NETWORK", 10)
+    monkeypatch.setattr("fseft.learn.networks.backbone.SMALL_NETWORK", 10)
     assert applied("full").learning_rate == Full.learning_rate
 
 

@@ -24,15 +24,11 @@ SPEC = MethodSpec(
 )
 
 
-SMALL_NETWORK = 10_000_000
-"""Parameters up to which a network is trained at the higher rate."""
-
-
 class Full(BaseMethod):
     """Method `full`; `scratch` is the same from random weights.
 
     Attributes:
-        learning_rate_if_small: Default learning rate of networks of up to 10 million parameters.
+        learning_rate_if_small: Default learning rate of small networks, see `is_small`.
     """
 
     name, needs, learning_rate, head_lr_multiplier = "full", "layers", 3e-3, 10.0
@@ -46,11 +42,11 @@ class Full(BaseMethod):
         self, architecture: Architecture, network: nn.Module, *, generator: Generator
     ) -> AdaptedNetwork:
         """Trains all parameters, with dropout and batch statistics active."""
-        from fseft.learn.networks.backbone import count_parameters
+        from fseft.learn.networks.backbone import is_small
 
         adapted = super().apply(architecture, network, generator=generator)
         network.requires_grad_(True)
         adapted.train_mode = True
-        if count_parameters(network) <= SMALL_NETWORK:
+        if is_small(network):
             adapted.learning_rate = self.learning_rate_if_small
         return adapted

@@ -12,6 +12,7 @@ from fseft.errors import FseftError, IncompatibleError, PluginError
 from fseft.learn.adapters.adapted_network import AdaptedNetwork, head_names
 from fseft.learn.adapters.adapter_layers import LowRank, add_delta
 from fseft.learn.networks.adapter_module import AdapterModule
+from fseft.learn.networks.backbone import is_small
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 MAX_LEARNING_RATE = 1e-3
 """Upper bound for a decoder or bottleneck that is trained in addition to a method."""
 
+MAX_LEARNING_RATE_IF_SMALL = 8e-3
+"""The same for pre-trained weights of a small network, see `is_small`; the default of `full`."""
+
 MAX_LOW_RANK_LEARNING_RATE = 3e-3
-"""Upper bound if it is trained by low-rank deltas; the default of the method `lora`."""
+"""Upper bound if it is trained by low-rank deltas."""
 
 RANK, SCALE = 8, 2.0
 """Of those deltas; the defaults of the method `lora`."""
@@ -70,7 +74,8 @@ def adapt_network(
         _require_batch_statistics(network, missing_keys)
     for number, (part, mode) in enumerate(modes.items(), start=1):
         generator = torch.Generator().manual_seed(seed + number)
-        _train_part(adapted, targets[part], mode, generator)
+        limit = _learning_rate_limit(targets[part], mode, network, missing_keys)
+        _train_part(adapted, targets[part], mode, limit, generator)
     head = head_names(architecture, network)
     if modes:
         adapted.unfreeze(head)
@@ -107,13 +112,27 @@ def _apply(
     return adapted
 
 
+def _learning_rate_limit(
+    targets: list[Target], mode: str, network: nn.Module, missing_keys: Sequence[str]
+) -> float:
+    """Returns the upper bound of the learning rate of a part; random weights need a lower one."""
+    if mode == "low-rank":
+        return MAX_LOW_RANK_LEARNING_RATE
+    prefixes = tuple(f"{target.name}." for target in targets)
+    is_random = mode == "new" or any(name.startswith(prefixes) for name in missing_keys)
+    return MAX_LEARNING_RATE if is_random or not is_small(network) else MAX_LEARNING_RATE_IF_SMALL
+
+
 def _train_part(
-    adapted: AdaptedNetwork, targets: list[Target], mode: str, generator: torch.Generator
+    adapted: AdaptedNetwork,
+    targets: list[Target],
+    mode: str,
+    limit: float,
+    generator: torch.Generator,
 ) -> None:
     """Trains the targets of a part in addition to what the method trains."""
-    names, limit = [target.name for target in targets], MAX_LEARNING_RATE
-    if mode == "low-rank":
-        names, limit = _add_low_rank(targets, generator), MAX_LOW_RANK_LEARNING_RATE
+    is_low_rank = mode == "low-rank"
+    names = _add_low_rank(targets, generator) if is_low_rank else [each.name for each in targets]
     adapted.unfreeze(names, lr_multiplier=_limited_multiplier(adapted, limit))
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from fseft.learn.networks.roles import Architecture
     from fseft.plugin import Config
 
+SMALL_NETWORK = 10_000_000
+"""Parameters up to which the methods train a network at a higher rate."""
+
 
 def get_architecture(name: str) -> Architecture:
     """Returns the architecture of that name.
@@ -141,6 +144,11 @@ def load_weights(
     converted = {name: tensors[name].to(state[name].dtype) for name in common}
     network.load_state_dict(converted, strict=not partial)
     return [name for name, _ in network.named_parameters() if name not in tensors]
+
+
+def is_small(network: nn.Module) -> bool:
+    """Returns whether a network has at most `SMALL_NETWORK` parameters."""
+    return count_parameters(network) <= SMALL_NETWORK
 
 
 def count_parameters(network: nn.Module, *, trainable: bool = False) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
+from fseft.builtin.methods.full import Full
 from fseft.errors import FseftError, PluginError
 from fseft.learn.adapters.apply import adapt_network
 from fseft.learn.networks.backbone import build_network, get_architecture
@@ -65,6 +68,36 @@ def test_initial_batch_statistics_are_refused_by_methods_that_freeze_them(networ
     with pytest.raises(FseftError, match=r"up_layers\.0\.blocks\.0\.norm1.*Use the method full"):
         apply("lora")
     assert apply("full").train_mode
+
+
+def test_pretrained_decoders_of_small_networks_are_trained_at_the_rate_of_full(
+    network, monkeypatch
+):
+    layer = "up_layers.0.blocks.0.conv1"
+
+    def decoder_rate(decoder="fine-tuned", missing_keys=()):
+        adapted = adapt_network(
+            ARCHITECTURE,
+            copy.deepcopy(network),
+            method("lora"),
+            decoder=decoder,
+            seed=1,
+            missing_keys=missing_keys,
+        )
+        rates = {
+            adapted.learning_rate * adapted.lr_multipliers[name]
+            for name, _ in adapted.trainable_parameters()
+            if name.startswith(layer)
+        }
+        (rate,) = rates
+        return pytest.approx(rate)
+
+    assert decoder_rate() == Full.learning_rate_if_small
+    assert decoder_rate("new") == 1e-3
+    unloaded = [name for name, _ in network.named_parameters() if name.startswith(layer)]
+    assert decoder_rate(missing_keys=unloaded) == 1e-3
+    monkeypatch.setattr("fseft.learn.networks.backbone.SMALL_NETWORK", 10)
+    assert decoder_rate() == 1e-3
 
 
 def test_a_method_that_returns_nothing_is_refused(network):
