@@ -77,11 +77,9 @@ def configure(
         support=support,
         labelled_in=_count_labelled(request.dataset, labels, support, fingerprint),
         weights=weights,
-        case_contents=tuple(case.content for case in fingerprint.cases if case.name in cases),
-        image_digests=_image_digests(request, cases),
-        scans=scan_range(fingerprint.cases, cases),
         matched=rows.of_model,
         continued=rows.of_adapter,
+        **_scans(request, fingerprint, cases),
         **_annotation(request.dataset, fingerprint, cases, labels),
     )
 
@@ -97,11 +95,18 @@ def _measure(
     return fingerprint
 
 
-def _image_digests(request: AdaptRequest, cases: Collection[str]) -> tuple[str, ...]:
-    """Returns the digests of the images of the training cases."""
-    return tuple(
-        content_digest(case.images) for case in request.dataset.cases if case.name in cases
-    )
+def _scans(
+    request: AdaptRequest, fingerprint: Fingerprint, cases: Collection[str]
+) -> dict[str, Any]:
+    """Returns the fields of the configuration on the scans of the training, with labels or not."""
+    dataset, scans = request.dataset, request.unlabelled
+    images = [case.images for case in dataset.cases if case.name in cases]
+    return {
+        "case_contents": tuple(case.content for case in fingerprint.cases if case.name in cases),
+        "image_digests": tuple(map(content_digest, images)),
+        "scans": scan_range(fingerprint.cases, cases),
+        "unlabelled": scans and scans.without_training_cases(dataset, cases),
+    }
 
 
 def with_method(config: AdaptConfig, method: ConfiguredMethod) -> AdaptConfig:
@@ -305,6 +310,17 @@ def _check_request(request: AdaptRequest, folder: Path) -> None:
             hint="Import it again with `like`, one of its training scans, or `orientation`.",
         )
     _check_model(request)
+    _check_unlabelled(request)
+
+
+def _check_unlabelled(request: AdaptRequest) -> None:
+    """Refuses scans without labels for a method that trains no network on crops."""
+    method = request.method
+    if request.unlabelled and (method.caches_features or not method.spec.trains):
+        raise IncompatibleError(
+            f"the method {method.name!r} does not train on crops, which scans without labels need",
+            hint="Use a white-box method, such as lora, or leave out `unlabelled`.",
+        )
 
 
 def _check_model(request: AdaptRequest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from fseft.volume.label_values import IGNORED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fseft.adaptation.mean_teacher import MeanTeacher, UnlabelledCrops
     from fseft.adaptation.request import AdaptConfig
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.sampling.patch_sampler import Crops
@@ -32,33 +33,51 @@ if TYPE_CHECKING:
     StepLoss = Callable[[int], torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """The crops of a step, on the device.
+
+    Attributes:
+        images: (B, C, i, j, k).
+        labels: (B, i, j, k), int64, as in `segmentation_loss`.
+        annotated: (B, structures), 1 where a crop counts for a structure; None if all do.
+        weights: (B, 1, 1, 1), weight of the voxels of a crop; None counts all as 1.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    annotated: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+
+
 @contextmanager
 def crop_losses(
-    config: AdaptConfig, training: Training, crops_of: SupportCrops, loss: Loss
+    config: AdaptConfig,
+    training: Training,
+    crops_of: SupportCrops,
+    loss: Loss,
+    teacher: MeanTeacher | None = None,
 ) -> Iterator[StepLoss]:
-    """Yields the loss of a step by its number, on crops that a thread draws in advance."""
-    cases, adapted = len(crops_of.cached), training.adapted
+    """Yields the loss of a step by its number, on crops that a thread draws in advance.
 
-    def request(*step_and_held_out: Any) -> tuple[Any, ...]:
-        return step_and_held_out
-
-    with BatchPrefetcher(lambda batch: crops_of.draw(*batch), request) as prefetcher:
+    Crops of scans without labels join the step once the labels of the teacher have a weight.
+    """
+    with _batches(config, training, crops_of, teacher) as batches:
 
         def step_loss(step: int) -> torch.Tensor:
-            held_out = _held_out(adapted, 1 + step // cases, cases)
-            crops = prefetcher.batch(step, held_out)
+            labelled, batch = batches(step)
             torch.manual_seed(derived_seed(config.request.seed, "dropout", step))
-            images, labels = _tensors(config, crops)
-            annotated = _annotated(config, crops)
             with autocast(config.plan.device, config.training.precision):
-                logits = adapted.network(images)
+                logits = training.adapted.network(batch.images)
             if step % running_dice.INTERVAL == 0 and not config.regions:
-                training.dice.update(logits.detach(), labels, annotated)
+                shown = logits.detach()[: len(labelled.labels)]
+                training.dice.update(shown, labelled.labels, labelled.annotated)
             return segmentation_loss(
                 logits,
-                labels,
+                batch.labels,
                 loss,
-                annotated=annotated,
+                weights=batch.weights,
+                annotated=batch.annotated,
                 members=overlapping_members(config),
                 progress=training.progress,
             )
@@ -66,9 +85,44 @@ def crop_losses(
         yield step_loss
 
 
+@contextmanager
+def _batches(
+    config: AdaptConfig, training: Training, crops_of: SupportCrops, teacher: MeanTeacher | None
+) -> Iterator[Callable[[int], tuple[Batch, Batch]]]:
+    """Yields a function of a step that returns its labelled crops, and all its crops."""
+    cases, adapted = len(crops_of.cached), training.adapted
+
+    def request(*drawn: Any) -> tuple[Any, ...]:
+        return drawn
+
+    def draw(drawn: tuple[int, frozenset[int], bool]) -> tuple[Crops, UnlabelledCrops | None]:
+        step, held_out, with_teacher = drawn
+        unlabelled = teacher.draw(step) if teacher and with_teacher else None
+        return crops_of.draw(step, held_out), unlabelled
+
+    with BatchPrefetcher(draw, request) as prefetcher:
+
+        def batches(step: int) -> tuple[Batch, Batch]:
+            held_out = _held_out(adapted, 1 + step // cases, cases)
+            with_teacher = teacher is not None and teacher.weight > 0
+            crops, unlabelled = prefetcher.batch(step, held_out, with_teacher)
+            labelled = _batch(config, crops)
+            if teacher is None or unlabelled is None:
+                return labelled, labelled
+            return labelled, teacher.extended(labelled, unlabelled)
+
+        yield batches
+
+
 def overlapping_members(config: AdaptConfig) -> torch.Tensor | None:
     """Returns the `members` of `segmentation_loss`; None if structures do not overlap."""
     return torch.from_numpy(config.members).to(config.plan.device) if config.regions else None
+
+
+def _batch(config: AdaptConfig, crops: Crops) -> Batch:
+    """Moves the crops of a step to the device."""
+    images, labels = _tensors(config, crops)
+    return Batch(images, labels, _annotated(config, crops))
 
 
 def _annotated(config: AdaptConfig, crops: Crops) -> torch.Tensor | None:

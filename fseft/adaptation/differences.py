@@ -29,6 +29,7 @@ def describe_differences(previous: Run, new: Run) -> str:
             *_setting_differences(previous, new),
             *_structure_differences(previous, new),
             *_origin_differences(previous, new),
+            *_unlabelled_differences(previous, new),
             *_version_differences(previous, new),
             *_source_differences(previous, new),
         )
@@ -74,6 +75,18 @@ def _structure_differences(previous: Run, new: Run) -> Iterator[str]:
 def _origin_differences(previous: Run, new: Run) -> Iterator[str]:
     if _start(previous) != _start(new):
         yield f"a start from {_start(previous)} (requested {_start(new)})"
+
+
+def _unlabelled_differences(previous: Run, new: Run) -> Iterator[str]:
+    if (previous.unlabelled and previous.unlabelled.sha256) != (
+        new.unlabelled and new.unlabelled.sha256
+    ):
+        names = _unlabelled(previous)
+        yield f"scans without labels {names} (requested {_unlabelled(new)})"
+
+
+def _unlabelled(run: Run) -> str:
+    return ", ".join(run.unlabelled.scans) if run.unlabelled else "none"
 
 
 def _start(run: Run) -> str:

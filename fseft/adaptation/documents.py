@@ -45,6 +45,7 @@ def run_document(config: AdaptConfig) -> Run:
         decisions=request.decisions,
         selection=request.selection,
         origin=describe_origin(config),
+        unlabelled=config.unlabelled.describe() if config.unlabelled else None,
     )
 
 
@@ -117,6 +118,7 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         strength=run.strength,
         soup=run.soup,
         origin=run.origin and run.origin.model_copy(update={"path": ""}),
+        unlabelled=run.unlabelled and run.unlabelled.model_copy(update={"path": ""}),
     )
     if request.origin is None:
         return manifest

@@ -155,7 +155,8 @@ def _select(
 def _applicable(config: AdaptConfig) -> list[ConfiguredMethod]:
     """Returns the methods that apply to the model and the structures, the default first."""
     names = {FROM_RANDOM, *TRAINED}
-    if config.matched and config.request.model.card.scope != "encoder":
+    has_rows = config.matched and config.request.model.card.scope != "encoder"
+    if has_rows and not config.unlabelled:  # which only training on crops uses
         names |= set(KNOWN)
         names |= {UNTRAINED} if len(config.matched) == len(config.labels) else set()
     applicable = [method for method in config.request.candidates if method.name in names]

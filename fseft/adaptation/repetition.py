@@ -48,6 +48,7 @@ def options_of_run(path: Path) -> dict[str, Any]:
         "fp16": bool(run.recipe.get("half")),
         "set": list(_settings(run)),
         "from": run.origin and run.origin.path,
+        "unlabelled": run.unlabelled and run.unlabelled.path,
         "minutes": run.recipe.get("minutes"),
         "seeds": run.recipe.get("seeds", 1),
         **(_plan_options(plan.options) if plan else {}),

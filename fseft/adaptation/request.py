@@ -9,7 +9,7 @@ import numpy as np
 
 from fseft.learn.training.prefetch import derived_seed
 from fseft.planning.options import plan_options
-from fseft.planning.training_step import CROPS, MIN_CROPS
+from fseft.planning.training_step import CROPS, MIN_CROPS, unlabelled_crops
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fseft.adaptation.unlabelled_scans import UnlabelledScans
     from fseft.experiment.settings import ConfiguredMethod
     from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.model_zoo.catalogue import FoundationModel, Weights
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
     )
     from fseft.training_config import TrainingConfig
     from fseft.workspace import Workspace
+
+
+TEACHER_DECAY = 0.99
+"""Decay of the moving average of the weights that labels scans without labels."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class AdaptRequest:
         seeds: Number of trainings with different seeds, which share the time budget.
         candidates: Methods to choose from, `method` first; no choice with less than two.
         origin: The adapter to start from, opened; None for the model itself.
+        unlabelled: Scans without labels that the training uses as well.
         requested_method: Name of the method as the user wrote it, such as auto, for the default
             folder; empty for that of `method`.
     """
@@ -101,6 +107,7 @@ class AdaptRequest:
     seeds: int = 1
     candidates: tuple[ConfiguredMethod, ...] = ()
     origin: OpenAdapter | None = None
+    unlabelled: UnlabelledScans | None = None
     requested_method: str = ""
 
     @property
@@ -111,14 +118,17 @@ class AdaptRequest:
         return derived_seed(self.seed if self.init_seed is None else self.init_seed, "init")
 
     def folder(self, workspace: Workspace) -> Path:
-        """Returns the folder of the run; by default, another one for each adapter to start from."""
+        """Returns the folder of the run.
+
+        By default, another one for each adapter to start from, and for scans without labels.
+        """
         if self.output is not None:
             return self.output
         method = self.requested_method or self.method.name
         folder = workspace.run(self.dataset.name, self.model.name, method, self.k, self.seed)
-        if self.origin is None:
-            return folder
-        return folder.with_name(f"{folder.name}-from-{self.origin.sha256[:8]}")
+        start = f"-from-{self.origin.sha256[:8]}" if self.origin else ""
+        unlabelled = "-unlabelled" if self.unlabelled else ""
+        return folder.with_name(f"{folder.name}{start}{unlabelled}")
 
     @property
     def plan_options(self) -> PlanOptions:
@@ -137,6 +147,7 @@ class AdaptRequest:
             memory_bytes=self.memory_bytes,
             device=self.device,
             channels=self.channels,
+            unlabelled=self.unlabelled is not None,
         )
 
 
@@ -160,6 +171,7 @@ class AdaptConfig:
         partly_annotated: Training case -> the part of it that is annotated, in words.
         annotated: Training case -> structures that it annotates; empty if all annotate all.
         regions: Structure -> voxel values that belong to it; empty if none overlap.
+        unlabelled: Scans without labels, except for the training cases.
     """
 
     request: AdaptRequest
@@ -177,6 +189,7 @@ class AdaptConfig:
     partly_annotated: dict[str, str] = field(default_factory=dict)
     annotated: dict[str, frozenset[str]] = field(default_factory=dict)
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    unlabelled: UnlabelledScans | None = None
 
     @property
     def voxel_values(self) -> tuple[int, ...]:
@@ -198,8 +211,11 @@ class AdaptConfig:
 
     @property
     def training(self) -> TrainingConfig:
-        """The training configuration."""
-        return self.request.method.training
+        """The training configuration, with a moving average if it labels other scans."""
+        training = self.request.method.training
+        if self.unlabelled is None or training.ema_decay:
+            return training
+        return training.model_copy(update={"ema_decay": TEACHER_DECAY})
 
     @property
     def part_modes(self) -> dict[str, PartMode]:
@@ -218,6 +234,11 @@ class AdaptConfig:
         crops, by_hand = self.plan.crops_per_step, self.plan.options.crops_per_step
         is_cheap = self.request.method.caches_features and self.request.minutes is None
         return CROPS if is_cheap and crops == MIN_CROPS and not by_hand else crops
+
+    @property
+    def unlabelled_crops(self) -> int:
+        """Crops of scans without labels per step."""
+        return unlabelled_crops(self.crops_per_step) if self.unlabelled else 0
 
     @property
     def backbone_sha256(self) -> str:

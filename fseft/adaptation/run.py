@@ -20,6 +20,7 @@ from fseft.adaptation.outcome import (
 from fseft.adaptation.previous_run import CHECKPOINT, is_usable, previous_run, with_former_crops
 from fseft.adaptation.strength import choose_strength
 from fseft.adaptation.training import train_adapter
+from fseft.adaptation.unlabelled_scans import cache_unlabelled
 from fseft.errors import FseftError, pluralise, summarise_exception
 from fseft.experiment.callbacks import CallbackList, Callbacks
 from fseft.experiment.checkpoints import load_checkpoint
@@ -38,9 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from torch import Tensor
+
     from fseft.adaptation.request import AdaptConfig
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.learn.networks.roles import Architecture
+    from fseft.learn.training_loop import Training
     from fseft.volume.cache import CachedCase
     from fseft.workspace import Workspace
 
@@ -105,8 +109,7 @@ def _adapt(
     config: AdaptConfig, run: Run, folder: Path, workspace: Workspace, callbacks: Callbacks
 ) -> Adaptation:
     """Trains in a folder that this process has locked."""
-    adapter, checkpoint = folder / NAME, folder / CHECKPOINT
-    state = _load_state(checkpoint)
+    state, adapter = _load_state(folder / CHECKPOINT), folder / NAME
     resumed_from = len(state["losses"]) if state else 0
     callbacks.on_start(config, 1 + resumed_from)
     architecture, adapted = build_network(config)
@@ -115,12 +118,22 @@ def _adapt(
     events = CallbackList((reporters, callbacks))
     # Preprocessing takes long: everything that can be refused was refused before.
     with cached_training_cases(config, workspace, callbacks) as cached:
+        unlabelled = cache_unlabelled(config, workspace, callbacks)
         write_documents(config, run, folder)
         reporters.start(run, 1 + resumed_from)
         with recorded_failure(run, folder):
             with _reported(events):
                 run = _train(
-                    config, run, architecture, adapted, cached, workspace, folder, events, state
+                    config,
+                    run,
+                    architecture,
+                    adapted,
+                    cached,
+                    unlabelled,
+                    workspace,
+                    folder,
+                    events,
+                    state,
                 )
                 _write_adapter(config, run, adapted, adapter)
                 reporters.run = run
@@ -278,6 +291,7 @@ def _train(
     architecture: Architecture,
     adapted: AdaptedNetwork,
     cached: list[CachedCase],
+    unlabelled: list[CachedCase],
     workspace: Workspace,
     folder: Path,
     callbacks: Callbacks,
@@ -301,7 +315,20 @@ def _train(
             callbacks,
             state=state,
             save=checkpoint.save,
+            unlabelled=unlabelled,
         )
+    return _finished(config, run, adapted, cached, training, initial)
+
+
+def _finished(
+    config: AdaptConfig,
+    run: Run,
+    adapted: AdaptedNetwork,
+    cached: list[CachedCase],
+    training: Training,
+    initial: dict[str, Tensor],
+) -> Run:
+    """Chooses the strength of the changes, if there are initial weights, and scores the result."""
     _warn_if_undertrained(training.losses, training.stopped_by)
     strength = choose_strength(config, adapted, cached, initial) if initial else None
     largest = largest_weight(adapted)

@@ -12,6 +12,7 @@ import torch
 
 from fseft.adaptation.crop_training import crop_losses, validate
 from fseft.adaptation.feature_training import feature_losses, is_pointwise, output_head
+from fseft.adaptation.mean_teacher import MeanTeacher
 from fseft.adaptation.outcome import LEARNED_DICE
 from fseft.adaptation.support_crops import SupportCrops, crop_source
 from fseft.learn.networks.heads import initialise_to_frequencies
@@ -24,7 +25,7 @@ from fseft.learn.training.running_dice import RunningDice
 from fseft.learn.training_loop import Training, make_training_state, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from torch import nn
@@ -61,6 +62,7 @@ def train_adapter(
     *,
     state: dict[str, Any] | None,
     save: Callable[[dict[str, Any]], None],
+    unlabelled: Sequence[CachedCase] = (),
 ) -> Training:
     """Trains the parameters that a method has added to a network or unfrozen in it.
 
@@ -73,6 +75,7 @@ def train_adapter(
         callbacks: Observe the extraction of features, the steps and the epochs.
         state: The state of an interrupted training, to resume it.
         save: Called with the state at intervals.
+        unlabelled: Preprocessed scans without labels, which the moving average labels.
 
     Raises:
         FseftError: The loss is not finite, or the memory is too small.
@@ -83,7 +86,7 @@ def train_adapter(
     crops_of = SupportCrops.of(config, cached)
     loss = _loss_name(config, architecture, adapted.network, state)
     training = _start_or_resume(config, architecture, adapted, crops_of, loss, state)
-    losses = _step_losses(architecture, training, crops_of, loss, workspace, callbacks)
+    losses = _step_losses(architecture, training, crops_of, loss, unlabelled, workspace, callbacks)
 
     mention_unlearned = _half_time_message()
 
@@ -188,6 +191,7 @@ def _step_losses(
     training: Training,
     crops_of: SupportCrops,
     name: str,
+    unlabelled: Sequence[CachedCase],
     workspace: Workspace,
     callbacks: Callbacks,
 ) -> AbstractContextManager[StepLoss]:
@@ -196,7 +200,8 @@ def _step_losses(
     loss = load_loss(name, config.training.component_settings("loss"))
     if config.request.method.caches_features:
         return feature_losses(architecture, training, crops_of, loss, workspace, callbacks)
-    return crop_losses(config, training, crops_of, loss)
+    teacher = MeanTeacher.of(config, training, unlabelled) if unlabelled else None
+    return crop_losses(config, training, crops_of, loss, teacher)
 
 
 def _initialise_new_rows(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fseft.adaptation.request import AdaptRequest
+    from fseft.adaptation.unlabelled_scans import UnlabelledScans
     from fseft.api._resolve import AdapterLike, DatasetLike, ModelLike, WorkspaceLike
     from fseft.experiment.callbacks import Callbacks
     from fseft.experiment.settings import ConfiguredMethod
@@ -44,6 +45,7 @@ def adapt(
     k: int | None = None,
     *,
     from_adapter: AdapterLike | None = None,
+    unlabelled: str | Path | None = None,
     seed: int = 0,
     seeds: int = 1,
     config: Config | None = None,
@@ -88,6 +90,9 @@ def adapt(
         from_adapter: Adapter to start from, file or folder of its run, with more cases or
             structures: its model, method, spacing and intensities are kept, and its rows of the
             head for structures that it knows. None to start from the model.
+        unlabelled: Folder of scans without labels, which a mean teacher trains on as well: files in
+            any format that `predict` reads, training cases left out. For methods that train on
+            crops, not on cached features.
         seed: Seed of everything random.
         seeds: Number of trainings on the same cases, which share the time budget; their average is
             stored, or the best of them.
@@ -149,12 +154,19 @@ def adapt(
         missing_label=missing_label,
     )
     origin, model, method = _start(from_adapter, model, method, place)
-    structures, pool = as_selection("labels", labels), as_selection("cases", cases)
+    structures = as_selection("labels", labels)
+    pool = as_selection("cases", cases)
     entry, count, decisions = _with_defaults(
         model, k, data, place, structures, pool, device, workers, callbacks
     )
-    merged = _merged(config, training, settings, more_settings)
-    methods = _methods(method, entry, merged, decoder, bottleneck, origin)
+    methods = _methods(
+        method,
+        entry,
+        _merged(config, training, settings, more_settings),
+        decoder,
+        bottleneck,
+        origin,
+    )
     request = AdaptRequest(
         method=methods[0],
         model=entry,
@@ -181,6 +193,7 @@ def adapt(
         seeds=seeds,
         candidates=methods,
         origin=origin,
+        unlabelled=_unlabelled(unlabelled, data),
     )
     return _adapt(request, place, callbacks, folds if cross_validate else 0)
 
@@ -212,6 +225,19 @@ def _adapt(
 
         result = cross_validate(config, result, workspace, folds=folds, callbacks=callbacks)
     return Adapter(result.adapter, workspace)
+
+
+def _unlabelled(folder: str | Path | None, dataset: Dataset) -> UnlabelledScans | None:
+    """Finds the scans without labels, if any, which have the channels of the dataset."""
+    if folder is None:
+        return None
+    from fseft.adaptation.unlabelled_scans import UnlabelledScans
+    from fseft.inference.scan_files import gather_scans
+    from fseft.schemas import Case
+
+    scans = gather_scans([Path(folder)], dataset.channels)
+    cases = [Case(name=name, images=files) for name, files in scans.items()]
+    return UnlabelledScans(Path(folder), tuple(cases))
 
 
 def _merged(

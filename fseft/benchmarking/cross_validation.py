@@ -153,6 +153,7 @@ def _fold_request(config: AdaptConfig, cases: tuple[str, ...], output: Path) -> 
         cases=cases,
         k=len(cases),
         labels=tuple(config.labels),
+        unlabelled=config.unlabelled,  # without the cases of the fold
         output=output,
         workers=1,
         reporters=(),

@@ -10,6 +10,7 @@ import typer
 from fseft.cli import completion
 from fseft.cli.adapt_output import (
     describe_start,
+    describe_unlabelled,
     initial_rows,
     method_reason,
     show_adapter,
@@ -49,6 +50,7 @@ from fseft.cli.options import (
     Seed,
     Spacing,
     Strict,
+    Unlabelled,
     Workers,
     Workspace,
     accept_former_options,
@@ -107,6 +109,7 @@ def adapt(
             rich_help_panel=MODEL,
         ),
     ] = None,
+    unlabelled: Unlabelled = None,
     seed: Seed = 0,
     seeds: Annotated[
         int,
@@ -204,8 +207,8 @@ def adapt(
     output: Annotated[
         Path | None,
         output_folder(
-            "Run folder. Default: runs/DATASET/MODEL/METHOD-kK-sSEED, and with --from, another "
-            "for each adapter."
+            "Run folder. Default: runs/DATASET/MODEL/METHOD-kK-sSEED, and another with "
+            "--unlabelled, or with --from for each adapter."
         ),
     ] = None,
     memory: Memory = "",
@@ -257,6 +260,8 @@ def adapt(
 
     fseft adapt livers --k 6 --from runs/livers/phantom-tiny/lora-k5-s0
 
+    fseft adapt livers --model phantom-tiny --method lora --k 5 --unlabelled livers/imagesTs
+
     fseft adapt brains --model phantom-tiny --method lora --k 5 --channels first
     """
     from fseft import api
@@ -270,6 +275,7 @@ def adapt(
             method,
             k,
             from_adapter=from_adapter,
+            unlabelled=unlabelled,
             seed=seed,
             seeds=seeds,
             settings=_settings(settings or (), crops),
@@ -337,6 +343,7 @@ class _AdaptCallbacks(ConsoleCallbacks):
         lines = {
             "starting from": describe_start(config.request.origin),
             "training cases": ", ".join(config.support.cases),
+            "scans without labels": describe_unlabelled(config.unlabelled),
             "annotated": named_parts(config.partly_annotated),
             "structures": _shown_structures(config),
             **_shown_decisions(config),

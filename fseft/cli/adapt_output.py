@@ -10,6 +10,7 @@ from fseft.errors import pluralise
 
 if TYPE_CHECKING:
     from fseft.adaptation.request import AdaptConfig
+    from fseft.adaptation.unlabelled_scans import UnlabelledScans
     from fseft.inference.adapter import Adapter
     from fseft.model_zoo.adapter_file import OpenAdapter
     from fseft.schemas import CrossValidation, Run, Selection
@@ -34,6 +35,11 @@ def describe_start(origin: OpenAdapter | None) -> str:
         return ""
     manifest = origin.manifest
     return f"{origin.path}, {manifest.method.name} on {', '.join(manifest.support)}"
+
+
+def describe_unlabelled(scans: UnlabelledScans | None) -> str:
+    """Returns the number of scans without labels and their folder; empty without any."""
+    return f"{len(scans.cases)} of {scans.path}" if scans else ""
 
 
 def initial_rows(config: AdaptConfig) -> list[tuple[str, str]]:

@@ -61,6 +61,7 @@ def _origin(manifest: Manifest) -> list[tuple[str, str]]:
     """Rows on how the adapter was made."""
     settings = ", ".join(f"{key}={value}" for key, value in manifest.config.items())
     versions = ", ".join(f"{name} {text}" for name, text in manifest.versions.items())
+    scans = manifest.unlabelled.scans if manifest.unlabelled else ()
     return [
         ("method", f"{manifest.method.name} ({manifest.method.distribution})"),
         ("settings", settings),
@@ -70,6 +71,7 @@ def _origin(manifest: Manifest) -> list[tuple[str, str]]:
         ("weights", manifest.backbone_sha256 or "random"),
         ("trained on", f"{', '.join(manifest.support)} of {manifest.dataset}"),
         ("started from", _start(manifest)),
+        ("scans without labels", ", ".join(scans) or "none"),
         ("trained parameters", f"{manifest.trained_parameters:,}"),
         ("licence", manifest.licence or "unknown"),
         ("versions", versions),

@@ -85,6 +85,16 @@ Channels = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Unlabelled = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Scans without labels to learn from as well, such as DATASET/imagesTs: confident "
+        "predictions of a moving average of the weights (a mean teacher) count as their labels. "
+        "For methods that train on crops, such as lora. Default: labelled cases only.",
+        rich_help_panel=DATA,
+    ),
+]
 Model = Annotated[
     str,
     typer.Option(

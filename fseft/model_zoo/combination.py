@@ -47,7 +47,10 @@ _SAME = (
     "writing_order",
 )
 """Fields of the manifest in which adapters that are combined must agree."""
-_OF_ONE_TRAINING = ("selection", "strength", "soup", "origin", "cross_validation")
+_OF_ONE_TRAINING = (
+    *("selection", "strength", "soup", "origin", "unlabelled"),
+    "cross_validation",
+)
 """Fields of the manifest with choices and scores of one training, which hold for no combination."""
 
 

@@ -23,10 +23,10 @@ from fseft.planning.rules import (
     rare_structures,
 )
 from fseft.planning.training_step import (
-    check_crops,
     choose_step,
     find_resources,
     for_minutes,
+    with_crops,
 )
 from fseft.schemas import Contract, Fingerprint, Intensity, Plan, PlanOptions, Preprocessing
 from fseft.volume.intensity import select_intensity_scheme
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
         Triple,
     )
     from fseft.workspace import Workspace
+
+_KEEPING = {"minutes": None, "crops_per_step": None, "unlabelled": False}
+"""Options that do not replace a stored plan, and what leaves them out."""
 
 
 def make_plan(
@@ -158,8 +161,8 @@ def plan_adaptation(
         workspace: Where plans are stored.
         fingerprint: Fingerprint of the dataset.
         labels: The training labels.
-        options: What the user sets; all but `minutes` and `crops_per_step` replaces the stored
-            plan.
+        options: What the user sets; all but `minutes`, `crops_per_step` and `unlabelled` replaces
+            the stored plan.
         name: Name of an alternative plan, which must exist.
         previous: Plan of an earlier run, to be resumed on a machine that would plan differently; it
             is used if it was made with the same options, for this model and these files.
@@ -170,7 +173,7 @@ def plan_adaptation(
         FseftError: As for `make_plan` and `stored_plan`; the options contradict the plan of this
             name, or its memory is too small for the crops.
     """
-    replacing = options.model_copy(update={"minutes": None, "crops_per_step": None})
+    replacing = options.model_copy(update=_KEEPING)
     plan = None
     if name or replacing == NO_OPTIONS:
         plan = stored_plan(dataset, model, workspace, fingerprint, name)
@@ -186,7 +189,7 @@ def plan_adaptation(
         plan = plan_for(model, fingerprint, options, dataset=dataset, labels=labels)
     else:
         _check_named(name, plan, replacing)
-        check_crops(plan, options.crops_per_step, len(fingerprint.labels))
+        plan = with_crops(plan, options, len(fingerprint.labels))
         plan = _restrict_warnings(plan, model.card.contract, fingerprint, labels)
     return _restrict_intensity(
         for_minutes(plan, options.minutes), model.card.contract, dataset, labels.cases

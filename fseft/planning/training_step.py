@@ -36,6 +36,8 @@ FEWEST_STEPS = 100
 """Steps below which a training learns next to nothing."""
 FASTEST_PUBLIC_MODEL = "suprem_segresnet"
 """The public foundation model whose training step has the fewest operations."""
+UNLABELLED_COST = 5 / 3
+"""Factor of the duration of a step with half as many crops of scans without labels as well."""
 MEMORY_FRACTION = 0.8
 """Fraction of the memory that a plan uses by default: free memory of a GPU, all of a computer."""
 FLOPS_PER_SECOND = {"cpu": 8e10, "cuda": 1e13}
@@ -154,22 +156,26 @@ def for_minutes(plan: Plan, minutes: float | None) -> Plan:
     return plan.model_copy(update={"crops_per_step": crops, "minutes": minutes})
 
 
-def check_crops(plan: Plan, crops: int | None, labels: int) -> None:
-    """Refuses more crops per step than the memory limit of a plan allows.
+def with_crops(plan: Plan, options: PlanOptions, labels: int) -> Plan:
+    """Returns a stored plan for steps with crops of scans without labels, if they are requested.
 
     Args:
         plan: The plan.
-        crops: Crops per step; None for those of the plan.
+        options: What the user has set: crops per step, which do not change those of the plan, and
+            whether there are scans without labels.
         labels: Number of structures.
 
     Raises:
-        FseftError: The training step does not fit.
+        FseftError: The training step does not fit the memory limit of the plan.
     """
     from fseft.learn.training.memory_estimate import training_bytes
 
-    if crops is None or crops <= plan.crops_per_step:
-        return
-    grid, limit = plan.preprocessing, find_resources(plan.options).limit
+    chosen = plan.options.model_copy(update={"unlabelled": options.unlabelled})
+    plan = plan.model_copy(update={"options": chosen})
+    crops = crops_in_memory(options.crops_per_step or plan.crops_per_step, chosen)
+    if crops <= plan.crops_per_step:
+        return plan
+    grid, limit = plan.preprocessing, find_resources(chosen).limit
     needed = training_bytes(
         plan.architecture,
         plan.hparams,
@@ -180,6 +186,17 @@ def check_crops(plan: Plan, crops: int | None, labels: int) -> None:
     )
     if needed > limit:
         raise _too_large(plan.architecture, needed, grid.patch_size, crops, limit)
+    return plan
+
+
+def unlabelled_crops(crops: int) -> int:
+    """Returns the crops of scans without labels in a step with that many labelled crops."""
+    return max(1, crops // 2)
+
+
+def crops_in_memory(crops: int, options: PlanOptions) -> int:
+    """Returns all crops of a step with that many labelled ones."""
+    return crops + unlabelled_crops(crops) if options.unlabelled else crops
 
 
 def steps_in_time(plan: Plan, crops: int) -> int:
@@ -221,7 +238,8 @@ def warn_of_few_steps(plan: Plan, minutes: float | None, crops: int) -> list[str
 def _crop_seconds(plan: Plan) -> float:
     grid = plan.preprocessing
     channels = grid.network_channels
-    return crop_seconds(plan.architecture, plan.hparams, channels, grid.patch_size, plan.device)
+    seconds = crop_seconds(plan.architecture, plan.hparams, channels, grid.patch_size, plan.device)
+    return seconds * (UNLABELLED_COST if plan.options.unlabelled else 1)
 
 
 def crop_seconds(
@@ -276,6 +294,7 @@ def choose_step(
     seconds = crop_seconds(
         card.architecture, card.hparams, channels, grid.patch_size, resources.device
     )
+    seconds *= UNLABELLED_COST if options.unlabelled else 1
     budget = plan_budget(options, seconds, resources.device)
     fewest = _fewest_crops(card, resources, options)
     for patch, crops in _candidates(grid, model, budget.crops, fewest, options):
@@ -285,7 +304,7 @@ def choose_step(
             in_channels=channels,
             out_channels=1 + len(fingerprint.labels),
             patch_size=patch,
-            crops=crops,
+            crops=crops_in_memory(crops, options),
         )
         if needed <= resources.limit:
             step = TrainingStep(

@@ -33,6 +33,7 @@ from fseft.schemas.dataset import Annotation as Annotation
 from fseft.schemas.dataset import Case as Case
 from fseft.schemas.dataset import Dataset as Dataset
 from fseft.schemas.dataset import MissingLabel as MissingLabel
+from fseft.schemas.dataset import Unlabelled as Unlabelled  # noqa: TC001 - pydantic reads it
 from fseft.schemas.predictions import PredictedCase as PredictedCase
 from fseft.schemas.predictions import Predictions as Predictions
 from fseft.schemas.selection import Candidate as Candidate
@@ -158,6 +159,7 @@ class PlanOptions(FrozenModel):
         device: "auto", "cpu" or "cuda".
         planner: Name of the planner of spacing and patch.
         channels: How several channels reach a model that takes one.
+        unlabelled: Whether each step has crops of scans without labels as well.
     """
 
     spacing_mm: Millimetres | None = None
@@ -168,6 +170,7 @@ class PlanOptions(FrozenModel):
     device: str = "auto"
     planner: str = "field-of-view"
     channels: ChannelMode | None = optional()
+    unlabelled: bool = optional(False)
 
 
 class Plan(Document):
@@ -295,6 +298,7 @@ class Manifest(Document):
     strength: Strength | None = None
     soup: Soup | None = None
     origin: Origin | None = None
+    unlabelled: Unlabelled | None = optional()
     cross_validation: CrossValidation | None = None
 
     @model_validator(mode="before")
@@ -381,6 +385,7 @@ class Run(Document):
     strength: Strength | None = None
     soup: Soup | None = None
     origin: Origin | None = None
+    unlabelled: Unlabelled | None = optional()
     cross_validation: CrossValidation | None = None
     notes: tuple[str, ...] = Field(default=(), description="remarks of the method on its result")
 

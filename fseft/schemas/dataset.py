@@ -47,6 +47,20 @@ class Case(FrozenModel):
     annotation: Annotation = FULLY_ANNOTATED
 
 
+class Unlabelled(FrozenModel):
+    """Scans without labels that a training used as well; absent where it used none.
+
+    Attributes:
+        scans: Names of the scans.
+        sha256: Digest of their files.
+        path: Their folder, as the user wrote it; empty in the manifest, which others may read.
+    """
+
+    scans: tuple[str, ...]
+    sha256: str
+    path: str = ""
+
+
 class Dataset(FrozenModel):
     """The cases and labels of a dataset, as a reader lists them.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from fseft.adaptation.unlabelled_scans import UnlabelledScans
 from fseft.cli.adapt import _AdaptCallbacks
-from fseft.schemas import Candidate, Decision, Selection
+from fseft.schemas import Candidate, Case, Decision, Selection
 
 
 @pytest.mark.parametrize(
@@ -31,10 +33,12 @@ def test_what_each_structure_starts_from_is_shown_before_training(trains, unknow
         plan=SimpleNamespace(decisions=(budget,)),
         labelled_in={},
         partly_annotated={"a": "7 of 34 slices annotated"},
+        unlabelled=UnlabelledScans(Path("scans"), (Case(name="b", images=(Path("b.nii.gz"),)),)),
     )
     _AdaptCallbacks(print, show_config=True).on_start(config, 1)
     shown = capsys.readouterr().out
     assert "time budget: 8 minutes (500 steps)" in shown
+    assert "scans without labels: 1 of scans" in shown
     assert "annotated: a (7 of 34 slices annotated)" in shown
     rows = [line.split() for line in shown.splitlines()]
     assert "model: tiny (the only one installed)" in shown

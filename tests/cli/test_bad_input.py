@@ -470,6 +470,11 @@ OPTIONS = [
     (f"{BENCHMARK} --test d -k 1", ["case d: is not a labelled case of the dataset"]),
     (f"{BENCHMARK} --test none.txt", ["none.txt: the file does not exist"]),
     (f"{BENCHMARK} --test empty.txt", ["empty.txt: contains no case name"]),
+    (f"{LORA} --unlabelled nowhere", ["nowhere: the file or folder does not exist"]),
+    (
+        "adapt livers --model phantom-tiny --method linear-probe -k 1 --unlabelled livers/imagesTr",
+        ["'linear-probe' does not train on crops", "or leave out `--unlabelled`."],
+    ),
     (f"{LORA} --cases empty.txt", ["empty.txt: contains no case name"]),
     (f"{LORA} --cases ''", ["the value of --cases is empty", "leave the option out"]),
     (f"{LORA} --labels=", ["the value of --labels is empty"]),

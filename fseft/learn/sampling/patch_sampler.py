@@ -180,16 +180,34 @@ class CropSource:
         Returns:
             The normalised image (C, i, j, k) and the structure indices (1, i, j, k).
         """
-        margins = np.multiply(2, self.margin)
-        first = tuple(np.subtract(start, self.margin).tolist())
-        size = tuple(np.add(self.size, margins).tolist())
+        first, size = self._box(start)
+        outside = UNANNOTATED if case.partly_annotated else 0
+        stored_label = case.read_label(first, size, pad=outside)
+        return self.read_image(case, start), self._structures(stored_label)[None]
+
+    def read_image(self, case: CachedCase, start: Sequence[int]) -> Array:
+        """Reads the image of a crop with its margin, also of a case without a label.
+
+        Args:
+            case: The case.
+            start: First voxel of the crop without its margin.
+
+        Returns:
+            The normalised image (C, i, j, k).
+        """
+        first, size = self._box(start)
         stored = case.read_image(first, size, pad=OUTSIDE[self.modality])
         image = normalise(stored, self.intensity, case.meta, self.channel_mode)
         if self.padding == "zero":
             clear_outside(image, _inside(first, size, case.shape))
-        outside = UNANNOTATED if case.partly_annotated else 0
-        stored_label = case.read_label(first, size, pad=outside)
-        return image, self._structures(stored_label)[None]
+        return image
+
+    def _box(self, start: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Returns first voxel and size of a crop with its margin."""
+        margins = np.multiply(2, self.margin)
+        first = tuple(np.subtract(start, self.margin).tolist())
+        size = tuple(np.add(self.size, margins).tolist())
+        return first, size
 
     def start_near(
         self, case: CachedCase, structure: int | None, rng: np.random.Generator
