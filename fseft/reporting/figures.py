@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 
 WINDOW_HU = (-160.0, 240.0)
 """Intensities of CT that are shown as black and white: the usual window of soft tissue."""
-# Okabe & Ito 2008, https://jfly.uni-koeln.de/color/: distinct for colour-blind readers. Without
-# their black, and ordered so that neighbours differ in lightness too.
-_OKABE_ITO = ("e69f00", "56b4e9", "009e73", "f0e442", "cc79a7", "0072b2", "d55e00")
+# Chosen one after the other from a grid of colours: each as far as possible, in OKLab, from those
+# before it and from the colours of a comparison, seen normally and with each colour blindness.
+_STRUCTURES = (
+    *("5522ff", "bbffcc", "bb1100", "884499", "8877ff", "ffdd00", "ee5522"),
+    *("00ee99", "99bb77", "338866", "bb33cc", "44aa66", "ffaacc", "ee22ee"),
+    *("996699", "aa2277", "ccbbff", "bb5544", "99dd66", "77ffff", "ddff77"),
+)
 REFERENCE, PREDICTION, OTHER = (86, 180, 233), (230, 159, 0), (204, 121, 167)
 """Colours of a comparison: of the reference, of the prediction, and of pixels that both assign to
-a structure, but not to the same."""
+a structure, but not to the same. From Okabe & Ito 2008, for colour-blind readers."""
 _FILL_OPACITY, _ERROR_OPACITY = 0.22, 0.5
 _EDGES = {2: "RLAP", 1: "RLSI", 0: "APSI"}  # left, right, upper and lower edge by viewing direction
 _AIR = 0.05  # fraction of the intensity window below which the rim of a slice is cut off
@@ -60,18 +64,14 @@ def _png_chunk(name: bytes, data: bytes) -> bytes:
 
 
 def distinct_colours(count: int) -> RGB:
-    """Returns distinguishable colours: Okabe-Ito, then lighter and darker shades of it.
+    """Returns distinguishable colours of structures, none of which is that of a comparison.
 
     Returns:
         Array of shape (count, 3); the colours repeat after 21.
     """
-    codes = [list(bytes.fromhex(code)) for code in _OKABE_ITO]
-    base = np.array(codes, dtype=float)
-    lighter = base + 0.5 * (255 - base)
-    darker = base * 0.6
-    shades = np.concatenate([base, lighter, darker])
-    rows = np.arange(count) % len(shades)
-    return shades[rows].round().astype(np.uint8)
+    codes = [list(bytes.fromhex(code)) for code in _STRUCTURES]
+    colours = np.array(codes, np.uint8)
+    return colours[np.arange(count) % len(colours)]
 
 
 def best_slice(labels: NDArray[np.integer[Any]], axis: int) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fseft.metrics.scores import mean
 from fseft.reporting.figures import (
     OTHER,
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from fseft.result_pages.case_arrays import CaseArrays
     from fseft.result_pages.cases import CaseResult, PredictedCases
 
-_BASE_COLOURS = 7  # without lighter and darker shades; the first two are those of a comparison
 ABOUT_PLANES = (
     "The slices are those with the largest cross-sections. R, L, A, P, S and I are the patient's "
     "right, left, front, back, head and feet."
@@ -161,16 +158,13 @@ def _structures(arrays: CaseArrays, labels: Mapping[str, int], title: str) -> Fi
 
 
 def structure_palette(labels: Mapping[str, int]) -> dict[int, tuple[int, ...]]:
-    """Returns a colour for each voxel value; those of prediction and reference come late.
+    """Returns a colour for each voxel value.
 
     Args:
         labels: Structure -> voxel value.
     """
-    colours = distinct_colours(max(len(labels), _BASE_COLOURS))
-    base = colours[:_BASE_COLOURS]
-    colours[:_BASE_COLOURS] = np.roll(base, -2, axis=0)
-    as_tuples = map(tuple, colours.tolist())
-    return dict(zip(labels.values(), as_tuples, strict=False))
+    colours = map(tuple, distinct_colours(len(labels)).tolist())
+    return dict(zip(labels.values(), colours, strict=True))
 
 
 def _panels(planes: Sequence[Plane]) -> list[Panel]:

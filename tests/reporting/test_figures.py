@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from fseft.errors import FseftError
 from fseft.reporting.figures import (
+    OTHER,
     PREDICTION,
     REFERENCE,
     best_slice,
@@ -114,6 +115,39 @@ def test_pictures_are_joined_centred_with_a_gap():
 def test_colours_are_distinct_and_do_not_depend_on_their_number():
     assert len(np.unique(distinct_colours(21), axis=0)) == 21
     np.testing.assert_array_equal(distinct_colours(40)[:7], COLOURS)
+
+
+# Machado, Oliveira & Fernandes 2009, https://doi.org/10.1109/TVCG.2009.113, severity 1.
+VISIONS = {
+    "normal": np.eye(3),
+    "protanopia": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "deuteranopia": [
+        [0.3673, 0.8606, -0.2280],
+        [0.2801, 0.6725, 0.0474],
+        [-0.0118, 0.0429, 0.9689],
+    ],
+    "tritanopia": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+# Ottosson 2020, https://bottosson.github.io/posts/oklab/.
+TO_CONES = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+TO_OKLAB = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+
+
+def seen(colours, vision):
+    """Coordinates in OKLab of sRGB colours."""
+    srgb = np.asarray(colours) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ np.transpose(VISIONS[vision]), 0, 1)
+    return np.cbrt(linear @ np.transpose(TO_CONES)) @ np.transpose(TO_OKLAB)
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+@pytest.mark.parametrize(("count", "least"), [(9, 0.075), (21, 0.05)])
+def test_structures_differ_from_each_other_and_from_a_comparison(vision, count, least):
+    colours = [*distinct_colours(count), REFERENCE, PREDICTION, OTHER]
+    points = seen(colours, vision)
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    assert distances[~np.eye(len(points), dtype=bool)].min() > least
 
 
 # ---- best slice
