@@ -16,7 +16,7 @@ from fseft.adaptation.outcome import SCORED_CROPS, training_dice
 from fseft.adaptation.run import build_network, cached_training_cases
 from fseft.adaptation.training import train_adapter
 from fseft.errors import FseftError, pluralise, summarise_exception
-from fseft.experiment.callbacks import Callbacks
+from fseft.experiment.callbacks import StageCallbacks
 from fseft.learn.training.memory_format import to_device
 from fseft.planning.training_step import steps_in_time
 from fseft.schemas import Candidate
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fseft.adaptation.request import AdaptConfig
+    from fseft.experiment.callbacks import Callbacks
     from fseft.experiment.settings import ConfiguredMethod
     from fseft.learn.adapters.adapted_network import AdaptedNetwork
     from fseft.volume.cache import CachedCase
@@ -107,7 +108,8 @@ class Trials:
                 tried: list[Candidate] = []
                 for method in methods:
                     key = f"{method.name} {half}"
-                    candidate = results.get(key) or self._try(method, cached, half, tried)
+                    stage = self._stage(half, len(tried), method, callbacks)
+                    candidate = results.get(key) or self._try(method, cached, half, tried, stage)
                     tried.append(candidate)
                     if not candidate.failure:
                         results[key] = candidate
@@ -120,6 +122,14 @@ class Trials:
             for _ in range(trials - len(first) - len(second)):
                 advance("dropped")
         return _merged(first, second)
+
+    def _stage(
+        self, half: int, tried: int, method: ConfiguredMethod, callbacks: Callbacks
+    ) -> Callbacks:
+        """Returns callbacks that name the trial: its number, of at most all, and its method."""
+        count = len(self.methods)
+        number = 1 + half * count + tried
+        return StageCallbacks(f"trial {number} of {2 * count}, {method.name}", callbacks)
 
     def _trial_steps(self) -> int:
         """Estimates the steps of a trial."""
@@ -146,6 +156,7 @@ class Trials:
         cached: list[CachedCase],
         half: int,
         tried: Sequence[Candidate],
+        callbacks: Callbacks,
     ) -> Candidate:
         """Trains a method on one half of the cases, and scores it on the other.
 
@@ -156,13 +167,14 @@ class Trials:
             cached: The training cases.
             half: 0 to train on the first, third, ... case, 1 for the others.
             tried: The methods before it, which were scored on the same cases.
+            callbacks: Observe the training.
         """
         started = time.monotonic()
         k = self.config.request.k
         training, test = list(range(half, k, 2)), list(range(1 - half, k, 2))
         scored = next((candidate.dice for candidate in tried if candidate.dice), None)
         try:
-            steps, dice = self._trained(method, cached, training, test, scored)
+            steps, dice = self._trained(method, cached, training, test, scored, callbacks)
         except Exception as error:  # of a plugin, or the memory: others may work
             cause = str(error) if isinstance(error, FseftError) else summarise_exception(error)
             logger.warning("the method %s is left out: %s", method.name, cause)
@@ -177,6 +189,7 @@ class Trials:
         training: Sequence[int],
         test: Sequence[int],
         scored: Mapping[str, float] | None,
+        callbacks: Callbacks,
     ) -> tuple[int, dict[str, float]]:
         """Returns the steps of a training on some cases, and the Dice on others."""
         names = self.config.support.cases
@@ -190,7 +203,7 @@ class Trials:
                 adapted,
                 [cached[case] for case in training],
                 self.workspace,
-                Callbacks(),
+                callbacks,
                 state=None,
                 save=lambda _: None,
             ).step

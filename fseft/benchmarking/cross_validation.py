@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from fseft.adaptation.configure import with_method
 from fseft.benchmarking.test_split import hold_out
 from fseft.benchmarking.trial import BenchmarkData, TrialConfig, run_trial
 from fseft.errors import FseftError, pluralise
-from fseft.experiment.callbacks import Callbacks
+from fseft.experiment.callbacks import Callbacks, StageCallbacks
 from fseft.metrics.selection import select_metrics
 from fseft.model_zoo.adapter_file import change_manifest
 from fseft.parallel import default_workers, each_case
@@ -131,7 +132,7 @@ def _fold_configs(
             k=1,
             folder=output.parent / "labels",
         )
-        configs[f"fold {number}"] = TrialConfig(
+        configs[f"fold {number} of {len(folds)}"] = TrialConfig(
             _fold_request(config, split.pool, output),
             BenchmarkData(split, tuple(config.labels), config.plan.warnings),
             Workspace(workspace.root.absolute()),
@@ -171,11 +172,15 @@ def _as_many_steps(config: AdaptConfig, method: ConfiguredMethod, cases: int) ->
 def _run_folds(
     configs: Mapping[str, TrialConfig], config: AdaptConfig, callbacks: Callbacks
 ) -> list[Trial]:
+    """Trains and scores the folds; their steps are observed where they are trained here."""
     trials: list[Trial] = []
     minutes = config.request.minutes
     length = f", of {minutes:g} {'minute' if minutes == 1 else 'minutes'} each" if minutes else ""
     logger.info("cross-validation: %s%s", pluralise(len(configs), "training"), length)
-    outcomes = each_case(run_trial, configs.items(), workers=config.request.workers)
+    workers = config.request.workers
+    run_fold = partial(_run_fold, callbacks if workers == 1 else Callbacks())
+    folds = {name: (name, fold) for name, fold in configs.items()}
+    outcomes = each_case(run_fold, folds.items(), workers=workers)
     with callbacks.progress("cross-validation", len(configs)) as advance:
         for name, outcome in outcomes:
             if isinstance(outcome, FseftError):
@@ -183,8 +188,23 @@ def _run_folds(
             if outcome.incompatibility:
                 raise FseftError(outcome.incompatibility, hint="Use more training cases.")
             trials.append(outcome)
+            logger.info("%s: %s", name, _describe(outcome))
             advance(name)
     return trials
+
+
+def _run_fold(callbacks: Callbacks, fold: tuple[str, TrialConfig]) -> Trial:
+    name, config = fold
+    return run_trial(config, StageCallbacks(name, callbacks))
+
+
+def _describe(trial: Trial) -> str:
+    """Returns the mean Dice of each case of a fold."""
+    parts = []
+    for case, scores in _dice([trial]).items():
+        mean = f"Dice {np.mean([*scores.values()]):.3f}" if scores else "no structure"
+        parts.append(f"{case}, {mean}")
+    return "; ".join(parts)
 
 
 def _dice(trials: Sequence[Trial]) -> dict[str, dict[str, float]]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fseft.adaptation.run import Adaptation
     from fseft.benchmarking.test_split import TestSplit
     from fseft.evaluation.run import Evaluation
+    from fseft.experiment.callbacks import Callbacks
     from fseft.plugin import MetricSpec
     from fseft.workspace import Workspace
 
@@ -95,8 +96,12 @@ class TrialConfig:
         )
 
 
-def run_trial(config: TrialConfig) -> Trial:
-    """Adapts, predicts and evaluate; steps that were done before with the same inputs are skipped.
+def run_trial(config: TrialConfig, callbacks: Callbacks | None = None) -> Trial:
+    """Adapts, predicts and evaluates; steps that were done before with the same inputs are skipped.
+
+    Args:
+        config: The trial.
+        callbacks: Observe the adaptation.
 
     Returns:
         The trial; with the reason as `incompatibility` if method, model and structures cannot be
@@ -112,7 +117,7 @@ def run_trial(config: TrialConfig) -> Trial:
     request, workspace = config.request, config.workspace
     with captured_records() as records:
         try:
-            adaptation = select_and_adapt(configure(request, workspace), workspace)
+            adaptation = select_and_adapt(configure(request, workspace), workspace, callbacks)
             _remove_checkpoints(adaptation.folder)
         except IncompatibleError as error:
             return config.empty_trial.model_copy(update={"incompatibility": error.cause})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,8 @@ from fseft.cli.adapt_output import (
     method_reason,
     show_adapter,
     show_candidates,
+    shown_decisions,
+    training_length,
 )
 from fseft.cli.console import (
     ConsoleCallbacks,
@@ -268,7 +271,7 @@ def adapt(
     from fseft.cli.parsing import case_names, names, pairs, parse_memory, parse_patch, parse_spacing
     from fseft.cli.training_progress import training_progress
 
-    with training_progress(method, minutes) as on_step:
+    with training_progress("training") as on_step:
         adapter = api.adapt(
             dataset,
             model,
@@ -333,9 +336,11 @@ class _AdaptCallbacks(ConsoleCallbacks):
     def __init__(self, on_step: Callable[[Epoch], None], *, show_config: bool) -> None:
         self._on_step = on_step
         self._show_config = show_config
+        self._method = ""
 
     def on_start(self, config: AdaptConfig, first_epoch: int) -> None:
         """Prints the training cases, the structures and the rows of the head."""
+        self._method = config.request.method.name
         if is_verbose():
             _show_details(config)
         if not self._show_config or is_quiet():
@@ -346,7 +351,8 @@ class _AdaptCallbacks(ConsoleCallbacks):
             "scans without labels": describe_unlabelled(config.unlabelled),
             "annotated": named_parts(config.partly_annotated),
             "structures": _shown_structures(config),
-            **_shown_decisions(config),
+            **shown_decisions(config),
+            "training length": training_length(config),
             "method": method_reason(config.request.selection),
             "resuming": f"after epoch {first_epoch - 1}" if first_epoch > 1 else "",
         }
@@ -357,8 +363,8 @@ class _AdaptCallbacks(ConsoleCallbacks):
             show_table(("structure", "initialised from the class"), initial_rows(config))
 
     def on_step(self, epoch: Epoch) -> None:
-        """Updates the progress bar."""
-        self._on_step(epoch)
+        """Updates the progress bar, which names the method, or the trial or the fold."""
+        self._on_step(epoch if epoch.stage else replace(epoch, stage=self._method))
 
 
 def _shown_structures(config: AdaptConfig) -> str:
@@ -381,15 +387,3 @@ def _show_details(config: AdaptConfig) -> None:
     note(f"weights: {weights}; {torch.get_num_threads()} threads")
     for decision in config.plan.decisions:
         note(f"{decision.name}: {decision.value} ({decision.reason})")
-
-
-def _shown_decisions(config: AdaptConfig) -> dict[str, str]:
-    """Returns the decisions of the plan on which time and result depend most, with reasons."""
-    shown = ["channels", "spacing"]
-    if not config.request.minutes:
-        shown.append("time budget")
-    planned = [decision for decision in config.plan.decisions if decision.name in shown]
-    return {
-        decision.name: f"{decision.value} ({decision.reason})"
-        for decision in (*config.request.decisions, *planned)
-    }

@@ -42,6 +42,30 @@ def describe_unlabelled(scans: UnlabelledScans | None) -> str:
     return f"{len(scans.cases)} of {scans.path}" if scans else ""
 
 
+def shown_decisions(config: AdaptConfig) -> dict[str, str]:
+    """Returns the decisions on which the result depends most, with their reasons."""
+    shown = ("plan", "channels", "spacing")
+    planned = [decision for decision in config.plan.decisions if decision.name in shown]
+    return {
+        decision.name: f"{decision.value} ({decision.reason})"
+        for decision in (*config.request.decisions, *planned)
+    }
+
+
+def training_length(config: AdaptConfig) -> str:
+    """Returns the time budget or the number of steps; empty where little or nothing is trained."""
+    request = config.request
+    if request.minutes:
+        return f"{request.minutes:g} minutes"
+    if not request.method.spec.trains or request.method.caches_features:
+        return ""
+    epochs = config.training.epochs
+    steps = f"{epochs * request.k} steps, {pluralise(epochs, 'epoch')}"
+    if request.seeds > 1:
+        steps += f", for each of {request.seeds} seeds"
+    return f"{steps} (the remaining time is measured; --minutes sets another length)"
+
+
 def initial_rows(config: AdaptConfig) -> list[tuple[str, str]]:
     """Returns what the output of each structure is initialised from."""
     trains = config.request.method.spec.trains

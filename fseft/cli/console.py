@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 import traceback
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from fseft.cli.remaining_time import RemainingTime
 from fseft.cli.tables import column_widths
 from fseft.escaping import escape_json, printable
 from fseft.experiment.callbacks import Callbacks
@@ -59,41 +61,52 @@ def progress(total: int, description: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def _bar(total: int, description: str) -> Iterator[Callable[[str], None]]:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[remaining]}", style="cyan", markup=False),
         TextColumn("{task.fields[item]}", style="dim", markup=False),
     )
+    remaining = _remaining_after_items(total)
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task(printable(description), total=total, item="")
-        yield lambda name: bar.update(task, advance=1, item=printable(name))
+        task = bar.add_task(printable(description), total=total, item="", remaining="")
+        yield lambda name: bar.update(
+            task, advance=1, item=printable(name), remaining=remaining().removeprefix(", ")
+        )
 
 
 @contextmanager
 def _lines(total: int, description: str) -> Iterator[Callable[[str], None]]:
-    start = last = time.monotonic()
-    finished = 0
+    last, finished = time.monotonic(), 0
+    remaining = _remaining_after_items(total)
 
     def advance(name: str) -> None:
         nonlocal last, finished
         finished += 1
-        now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES:
-            last = now
-            remaining = duration((now - start) / finished * max(0, total - finished))
-            _line(f"{description} {finished}/{total}, {remaining} left ({name})")
+        left = remaining()
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            _line(f"{description} {finished}/{total}{left} ({name})")
 
     yield advance
+
+
+def _remaining_after_items(total: int) -> Callable[[], str]:
+    """Returns a function to call after each item, which returns the remaining time as text."""
+    estimate, finished = RemainingTime(), 0
+    estimate.update(time.monotonic(), 0)
+
+    def after_item() -> str:
+        nonlocal finished
+        finished += 1
+        seconds = estimate.update(time.monotonic(), finished / max(total, finished))
+        is_known = math.isfinite(seconds) and finished < total
+        return f", {duration(seconds)} left" if is_known else ""
+
+    return after_item
 
 
 @contextmanager

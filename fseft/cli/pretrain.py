@@ -354,7 +354,7 @@ def _run(options: Mapping[str, Any], workspace: Path, *, as_json: bool) -> None:
         console.configure_logging(logging.ERROR)
         api.pretrain(**options, workspace=workspace)
         return
-    with training_progress("pre-training", options["minutes"], "about") as on_step:
+    with training_progress("pre-training") as on_step:
         callbacks = _PretrainCallbacks(on_step)
         card = api.pretrain(**options, workspace=workspace, callbacks=callbacks)
     if as_json:

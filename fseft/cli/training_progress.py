@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fseft.cli.console import duration, err, is_quiet, note
+from fseft.cli.remaining_time import RemainingTime
 from fseft.escaping import printable
 
 if TYPE_CHECKING:
@@ -19,15 +20,11 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 @contextmanager
-def training_progress(
-    description: str, minutes: float | None = None, bound: str = "at most"
-) -> Iterator[Callable[[Epoch], None]]:
-    """Shows the progress of a training on stderr.
+def training_progress(description: str) -> Iterator[Callable[[Epoch], None]]:
+    """Shows the progress of a training on stderr, and the remaining time as it is measured.
 
     Args:
-        description: Name of the training.
-        minutes: Training time budget, if any.
-        bound: Qualifier of the remaining time.
+        description: Name of the training, unless the epochs name its stage.
 
     Yields:
         A function to call after each step.
@@ -35,7 +32,7 @@ def training_progress(
     if is_quiet():
         yield lambda _: None
         return
-    with _bar(description) if err.is_terminal else _lines(description, minutes, bound) as on_step:
+    with _bar(description) if err.is_terminal else _lines(description) as on_step:
         yield on_step
 
 
@@ -55,48 +52,68 @@ def validation_lines() -> Callable[[Epoch, Mapping[str, float]], None]:
     return on_validation_end
 
 
+class _Stages:
+    """The stage of the epochs, and its remaining time, which is measured in each stage."""
+
+    def __init__(self, description: str) -> None:
+        self.name = printable(description)
+        self._remaining = RemainingTime()
+
+    def update(self, epoch: Epoch) -> str:
+        """Returns the remaining time as text; empty while it is unknown."""
+        stage = printable(epoch.stage) or self.name
+        if stage != self.name:
+            self.name = stage
+            self._remaining = RemainingTime()
+        seconds = self._remaining.update(epoch.seconds, epoch.progress)
+        return f"about {duration(seconds)} left" if math.isfinite(seconds) else ""
+
+
 @contextmanager
 def _bar(description: str) -> Iterator[Callable[[Epoch], None]]:
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+    stages = _Stages(description)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("epoch {task.fields[epoch]}  {task.fields[state]}", markup=False),
-        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[remaining]}", style="cyan", markup=False),
     )
     with Progress(*columns, console=err) as bar:
-        task = bar.add_task(printable(description), total=1.0, epoch=0, state="")
-        yield lambda epoch: bar.update(
-            task, completed=epoch.progress, epoch=epoch.number, state=_state(epoch)
-        )
-        bar.update(task, completed=1.0)  # early stopping or a time budget may have ended it
+        task = bar.add_task(stages.name, total=1.0, epoch=0, state="", remaining="")
+
+        def on_step(epoch: Epoch) -> None:
+            remaining = stages.update(epoch)
+            bar.update(
+                task,
+                description=stages.name,
+                completed=epoch.progress,
+                epoch=epoch.number,
+                state=_state(epoch),
+                remaining=remaining,
+            )
+
+        yield on_step
+        bar.update(
+            task, completed=1.0, remaining=""
+        )  # early stopping or a budget may have ended it
 
 
 @contextmanager
-def _lines(
-    description: str, minutes: float | None, bound: str
-) -> Iterator[Callable[[Epoch], None]]:
-    """A line after the first step, then now and then, with the extrapolated remaining time."""
-    last, first = -math.inf, None
+def _lines(description: str) -> Iterator[Callable[[Epoch], None]]:
+    """A line after the first step of each stage, then now and then, with the remaining time."""
+    stages, last, last_name = _Stages(description), -math.inf, ""
 
     def on_step(epoch: Epoch) -> None:
-        nonlocal last, first
-        first = first or epoch
-        if time.monotonic() - last < SECONDS_BETWEEN_LINES:
+        nonlocal last, last_name
+        remaining = stages.update(epoch)
+        if stages.name == last_name and time.monotonic() - last < SECONDS_BETWEEN_LINES:
             return
-        last = time.monotonic()
+        last, last_name = time.monotonic(), stages.name
         state = f"epoch {epoch.number} ({epoch.progress:.0%}), {_state(epoch)}"
-        remaining = _remaining_seconds(first, epoch, minutes)
-        suffix = f", {bound} {duration(remaining)} left" if math.isfinite(remaining) else ""
-        note(f"{description}: {state}{suffix}")
+        note(f"{stages.name}: {state}{', ' if remaining else ''}{remaining}")
 
     yield on_step
 
@@ -110,12 +127,3 @@ def _state(epoch: Epoch) -> str:
         lowest, dice = min(epoch.dice.items(), key=lambda item: item[1])
         text += f", lowest {printable(lowest)} {dice:.2f}"
     return text
-
-
-def _remaining_seconds(first: Epoch, epoch: Epoch, minutes: float | None) -> float:
-    """Seconds to the end of the training or of its budget; infinite if neither is known."""
-    remaining = math.inf if minutes is None else 60 * minutes - epoch.seconds
-    if epoch.progress > first.progress:
-        pace = (epoch.seconds - first.seconds) / (epoch.progress - first.progress)
-        remaining = min(remaining, pace * (1 - epoch.progress))
-    return max(remaining, 0)

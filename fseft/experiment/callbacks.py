@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -87,6 +88,25 @@ class Callbacks:
 
     def on_end(self, outcome: str) -> None:
         """Called when training has ended: "finished", or the line of the error that ended it."""
+
+
+class StageCallbacks(Callbacks):
+    """Forwards the steps of a training that is a part of a longer call, with the name of the part.
+
+    Args:
+        stage: Name of the part, such as "fold 2 of 5".
+        callbacks: Observe the longer call.
+    """
+
+    def __init__(self, stage: str, callbacks: Callbacks) -> None:
+        self._stage = stage
+        self._callbacks = callbacks
+
+    def on_step(self, epoch: Epoch) -> None:
+        """Forwards the event; a part of a part has both names."""
+        stages = [self._stage, epoch.stage] if epoch.stage else [self._stage]
+        named = replace(epoch, stage=", ".join(stages))
+        self._callbacks.on_step(named)
 
 
 class CallbackList(Callbacks):

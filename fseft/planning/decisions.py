@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from fseft.errors import pluralise
 from fseft.planning.rules import show_sides
 from fseft.planning.training_step import MEMORY_FRACTION, show_bytes
 from fseft.schemas import Decision
@@ -43,6 +44,23 @@ def data_decisions(
     )
 
 
+def stored_plan_decision(fingerprint: Fingerprint, training_cases: int) -> tuple[Decision, ...]:
+    """Returns the decision to use a stored plan, if more labels are in it than in the training.
+
+    Args:
+        fingerprint: Fingerprint of the dataset, all of whose labels are in the plan.
+        training_cases: Number of training cases.
+    """
+    labelled = sum(bool(case.volumes_mm3) for case in fingerprint.cases)
+    if labelled <= training_cases:
+        return ()
+    reason = (
+        f"`fseft plan` measured the labels of {pluralise(labelled, 'case')}, of which "
+        f"{training_cases} train; without its file, the plan is made from these alone"
+    )
+    return (_decision("plan", "stored", reason),)
+
+
 def compute_decisions(
     model: FoundationModel, step: TrainingStep, budget: Budget, resources: Resources
 ) -> tuple[Decision, ...]:
@@ -55,15 +73,20 @@ def compute_decisions(
         resources: Device and memory limit.
     """
     architecture = _architecture_reason(model)
-    minutes = "no limit" if budget.minutes is None else f"{budget.minutes:g} minutes"
     return (
         _decision("patch size", f"{show_sides(step.patch)} voxels", step.patch_reason),
-        _decision("time budget", minutes, budget.reason),
+        _decision("training length", _training_length(budget), budget.reason),
         _decision("crops per step", str(step.crops), step.crops_reason),
         _decision("memory", show_bytes(step.memory_bytes), _memory_reason(resources)),
         _decision("architecture", model.card.architecture, architecture),
         _decision("device", resources.device, _device_reason(resources)),
     )
+
+
+def _training_length(budget: Budget) -> str:
+    if budget.steps is not None:
+        return pluralise(budget.steps, "step")
+    return "all epochs" if budget.minutes is None else f"{budget.minutes:g} minutes"
 
 
 def _decision(name: str, value: str, reason: str) -> Decision:

@@ -12,7 +12,7 @@ from fseft.planning.channels import (
     choose_channels,
     constant_channels,
 )
-from fseft.planning.decisions import compute_decisions, data_decisions
+from fseft.planning.decisions import compute_decisions, data_decisions, stored_plan_decision
 from fseft.planning.fingerprinting import fingerprint_dataset, restrict_labels
 from fseft.planning.grid import plan_grid
 from fseft.planning.label_presence import incomplete_annotations
@@ -190,7 +190,7 @@ def plan_adaptation(
     else:
         _check_named(name, plan, replacing)
         plan = with_crops(plan, options, len(fingerprint.labels))
-        plan = _restrict_warnings(plan, model.card.contract, fingerprint, labels)
+        plan = _for_labels(plan, model.card.contract, fingerprint, labels)
     return _restrict_intensity(
         for_minutes(plan, options.minutes), model.card.contract, dataset, labels.cases
     )
@@ -337,14 +337,17 @@ def _misfits(
     )
 
 
-def _restrict_warnings(
+def _for_labels(
     plan: Plan, contract: Contract, fingerprint: Fingerprint, labels: TrainingLabels
 ) -> Plan:
-    """Replaces the warnings of a plan about all structures by those about the training labels."""
+    """Returns a stored plan with warnings about the training labels, and a note if it has more."""
     general = _misfits(contract, fingerprint, plan.preprocessing, None)
     others = [warning for warning in plan.warnings if warning not in general]
     restricted = _misfits(contract, fingerprint, plan.preprocessing, labels)
-    return plan.model_copy(update={"warnings": (*others, *restricted)})
+    stored = stored_plan_decision(fingerprint, len(labels.cases))
+    return plan.model_copy(
+        update={"warnings": (*others, *restricted), "decisions": (*stored, *plan.decisions)}
+    )
 
 
 def _key(card: ModelCard) -> str:

@@ -84,11 +84,13 @@ class Budget:
         minutes: Training time, in minutes of wall-clock time; None for no limit.
         crops: Crops per step.
         reason: Why this time and so many crops.
+        steps: Steps by which the training ends, whatever time they take; None for all epochs.
     """
 
     minutes: float | None
     crops: int
     reason: str
+    steps: int | None = None
 
 
 def find_resources(options: PlanOptions) -> Resources:
@@ -120,10 +122,11 @@ def plan_budget(options: PlanOptions, crop_seconds: float, device: Device) -> Bu
     shortest, longest = DEFAULT_MINUTES
     needed = ceil(DEFAULT_STEPS * crops * crop_seconds / 60)
     minutes = min(max(needed, shortest), longest)
-    length = f"{needed} minutes at the nominal speed of 4 CPU cores"
-    steps = f"{DEFAULT_STEPS} steps of {crops} crops take about {length}"
-    limit = ", more than the default limit" if needed > longest else ""
-    return Budget(minutes, crops, f"{steps}{limit}; minutes or epochs can be set")
+    steps = round(60 * minutes / (crops * crop_seconds))
+    limit = f", fewer than {DEFAULT_STEPS}, as a step is large" if needed > longest else ""
+    length = f"about {pluralise(minutes, 'minute')} on four free CPU cores of nominal speed"
+    reason = f"default on a CPU{limit}: {length}; minutes or epochs can be set"
+    return Budget(minutes, crops, reason, steps)
 
 
 def crops_in_time(minutes: float, crop_seconds: float) -> int:
@@ -223,9 +226,10 @@ def warn_of_few_steps(plan: Plan, minutes: float | None, crops: int) -> list[str
     count = round(60 * minutes / step_seconds)
     steps = f"{minutes:g} minutes allow about {pluralise(count, 'training step')}"
     needed = ceil(DEFAULT_STEPS * step_seconds / 60)
-    if needed <= DEFAULT_MINUTES[1]:
-        return [f"{steps}, too few to learn from: {DEFAULT_STEPS} take about {needed} minutes"]
     place, remedy = ("4 CPU cores", "a GPU") if plan.device == "cpu" else ("a GPU", "more time")
+    if needed <= DEFAULT_MINUTES[1]:
+        length = f"{needed} minutes at the nominal speed of {place}"
+        return [f"{steps}, too few to learn from: {DEFAULT_STEPS} take about {length}"]
     warning = (
         f"training {plan.model} needs {remedy}: {steps}, {DEFAULT_STEPS} take about "
         f"{needed / 60:.0f} hours on {place}. On a CPU, adapt a smaller model "
@@ -312,7 +316,7 @@ def choose_step(
                 crops=crops,
                 memory_bytes=needed,
                 patch_reason=_patch_reason(patch, card, grid, resources, options),
-                crops_reason=_crops_reason(crops, seconds, budget, options),
+                crops_reason=_crops_reason(crops, budget, options),
             )
             return step, budget
     raise _too_large(card.architecture, needed, patch, crops, resources.limit)
@@ -374,15 +378,14 @@ def _patch_reason(
     )
 
 
-def _crops_reason(crops: int, seconds: float, budget: Budget, options: PlanOptions) -> str:
+def _crops_reason(crops: int, budget: Budget, options: PlanOptions) -> str:
     if options.crops_per_step is not None:
         return "set by hand"
     if crops < budget.crops:
         return f"{budget.crops} would not fit the memory"
-    if budget.minutes is None:
+    if crops == CROPS:
         return "as in the FSEFT paper"
-    steps = 60 * budget.minutes / (crops * seconds)
-    return f"about {steps:.0f} steps in the time budget; fewer crops, more steps"
+    return "more steps of fewer crops train better where the time is short"
 
 
 def show_bytes(count: int) -> str:

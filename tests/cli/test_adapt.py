@@ -17,8 +17,10 @@ from fseft.schemas import Candidate, Case, Decision, Selection
     ("trains", "unknown"), [(True, "new to the model"), (False, "never segmented")]
 )
 def test_what_each_structure_starts_from_is_shown_before_training(trains, unknown, capsys):
-    method = SimpleNamespace(spec=SimpleNamespace(trains=trains))
-    budget = Decision(name="time budget", value="8 minutes", reason="500 steps")
+    method = SimpleNamespace(
+        name="full", spec=SimpleNamespace(trains=trains), caches_features=False
+    )
+    spacing = Decision(name="spacing", value="2 mm", reason="the median")
     model = Decision(name="model", value="tiny", reason="the only one installed")
     tried = Candidate(method="full", steps=30, dice={"a": 0.5})
     choice = Selection(key="", method="full", reason="the default", candidates=(tried,))
@@ -28,16 +30,24 @@ def test_what_each_structure_starts_from_is_shown_before_training(trains, unknow
         matched={"lkidney": "left kidney"},
         continued={},
         request=SimpleNamespace(
-            method=method, minutes=None, decisions=(model,), selection=choice, origin=None
+            method=method,
+            minutes=None,
+            k=5,
+            seeds=1,
+            decisions=(model,),
+            selection=choice,
+            origin=None,
         ),
-        plan=SimpleNamespace(decisions=(budget,)),
+        training=SimpleNamespace(epochs=100),
+        plan=SimpleNamespace(decisions=(spacing,)),
         labelled_in={},
         partly_annotated={"a": "7 of 34 slices annotated"},
         unlabelled=UnlabelledScans(Path("scans"), (Case(name="b", images=(Path("b.nii.gz"),)),)),
     )
     _AdaptCallbacks(print, show_config=True).on_start(config, 1)
     shown = capsys.readouterr().out
-    assert "time budget: 8 minutes (500 steps)" in shown
+    assert "spacing: 2 mm (the median)" in shown
+    assert ("training length: 500 steps, 100 epochs" in shown) == trains
     assert "scans without labels: 1 of scans" in shown
     assert "annotated: a (7 of 34 slices annotated)" in shown
     rows = [line.split() for line in shown.splitlines()]

@@ -39,7 +39,7 @@ DECISIONS = [
     "spacing",
     "intensity",
     "patch size",
-    "time budget",
+    "training length",
     "crops per step",
     "memory",
     "architecture",
@@ -294,7 +294,7 @@ def test_a_short_time_budget_means_few_crops(dataset, store):
     _, short = plan_of(dataset, "none", store, device="cpu", minutes=0.2)
     _, long = plan_of(dataset, "none", store, device="cpu", minutes=1000)
     assert (short.crops_per_step, long.crops_per_step) == (2, 6)
-    assert "steps in the time budget" in decisions(short)["crops per step"].reason
+    assert "where the time is short" in decisions(short)["crops per step"].reason
 
 
 @pytest.mark.parametrize("minutes", [1, 4])
@@ -303,10 +303,12 @@ def test_a_step_of_the_embedded_model_has_two_crops_in_a_budget_of_minutes(minut
     assert plan.crops_per_step == 2
 
 
-def test_a_cpu_has_a_default_time_budget_with_a_reason(dataset, store):
+def test_the_default_length_on_a_cpu_is_a_number_of_steps_with_a_reason(dataset, store):
     _, plan = plan_of(dataset, "none", store, device="cpu")
     assert 2 <= plan.minutes <= 30
-    assert "500 steps of 2 crops" in decisions(plan)["time budget"].reason
+    length = decisions(plan)["training length"]
+    assert length.value == f"{steps_in_time(plan, 2)} steps"
+    assert length.reason.startswith("default on a CPU")
     assert plan.crops_per_step == 2
 
 

@@ -21,6 +21,7 @@ class Epoch:
         progress: Fraction of the schedule that has passed, 0 to 1.
         dice: Structure -> Dice on the augmented crops of the last steps, for structures that have
             occurred in them; empty for trainings on cached features.
+        stage: Name of the training, such as "fold 2 of 5", if it is a part of a longer call.
     """
 
     number: int
@@ -29,3 +30,4 @@ class Epoch:
     seconds: float
     progress: float
     dice: Mapping[str, float] = field(default_factory=dict)
+    stage: str = ""
