@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fseft.adaptation.continuation import describe_origin
 from fseft.adaptation.differences import SUPPORT
@@ -102,11 +102,7 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         channels=config.channels,
         labels=config.labels,
         writing_order=_writing_order(config),
-        support=config.support.cases,
-        support_images=config.image_digests,
-        scans=config.scans,
-        dataset=plan.dataset,
-        k=request.k,
+        **_training_data(config),
         seed=request.seed,
         init_seed=request.weights_seed,
         mirror=config.training.mirror,
@@ -124,6 +120,18 @@ def adapter_manifest(config: AdaptConfig, run: Run) -> Manifest:
         return manifest
     cases = joined_training_data([request.origin.manifest, manifest])
     return manifest.model_copy(update=cases)
+
+
+def _training_data(config: AdaptConfig) -> dict[str, Any]:
+    """Returns the fields of a manifest on the training cases."""
+    return {
+        "support": config.support.cases,
+        "support_images": config.image_digests,
+        "scans": config.scans,
+        "missing_label": config.request.dataset.missing_label,
+        "dataset": config.plan.dataset,
+        "k": config.request.k,
+    }
 
 
 def _writing_order(config: AdaptConfig) -> tuple[str, ...]:

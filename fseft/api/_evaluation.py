@@ -28,7 +28,7 @@ def evaluate(
     label_values: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
     annotated_slices: str = "all",
-    missing_label: str = "absent",
+    missing_label: str | None = None,
     tolerance_mm: float = 2.0,
     include_training: bool = False,
     output: str | Path | None = None,
@@ -48,8 +48,9 @@ def evaluate(
         annotated_slices: "auto" does not score slices without any label, in cases that are drawn in
             single slices; "all" counts them as background.
         missing_label: Meaning of a structure that a label map does not contain: "absent", or
-            "unannotated", which does not score it in this case. Where the dataset of the labels
-            lists what a case annotates, the list decides.
+            "unannotated", which does not score it in this case; None for the rule that the adapters
+            were trained with. Where the dataset of the labels lists what a case annotates, the list
+            decides.
         tolerance_mm: Surface deviation that the normalised surface Dice accepts.
         include_training: Also score cases that the adapter was trained on.
         output: Folder for `metrics.json` and `metrics.csv`; None to write no file.
@@ -85,7 +86,7 @@ def evaluate(
         annotated_slices=annotated_slices,
         missing_label=missing_label,
     )
-    for message in _assumptions(matched):
+    for message in _assumptions(matched, missing_label):
         logger.warning("%s", message)
     result = run.evaluate(
         matched,
@@ -101,7 +102,7 @@ def evaluate(
     return result
 
 
-def _assumptions(matched: MatchedCases) -> Iterator[str]:
+def _assumptions(matched: MatchedCases, missing_label: str | None) -> Iterator[str]:
     """Yields warnings about assumptions that the scores depend on."""
     values = matched.prediction_labels or {}
     named = [f"{value} = {name}" for name, value in values.items() if name != f"class_{value}"]
@@ -109,6 +110,11 @@ def _assumptions(matched: MatchedCases) -> Iterator[str]:
         yield (
             "no dataset.json describes the values in the labels: assumed as in the predictions "
             f"({', '.join(named)}). If that is wrong, pass the label values"
+        )
+    if missing_label is None and matched.missing_label == "unannotated":
+        yield (
+            "a structure that a label map does not contain is not scored in it, as the adapter was "
+            "trained so; set `missing_label` to absent to score it"
         )
     if matched.mixed_adapters:
         paths = ", ".join(matched.adapters.values())

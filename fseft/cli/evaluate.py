@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +15,6 @@ from fseft.cli.options import (
     IgnoreLabel,
     Json,
     Metrics,
-    MissingLabel,
     Tolerance,
     accept_former_options,
     output_folder,
@@ -62,7 +61,14 @@ def evaluate(
     ] = "",
     ignore_label: IgnoreLabel = None,
     annotated_slices: AnnotatedSlices = "all",
-    missing_label: MissingLabel = "absent",
+    missing_label: Annotated[
+        Literal["absent", "unannotated"] | None,
+        typer.Option(
+            help="Meaning of a structure that the label map of a case does not contain; with "
+            "unannotated, it is not scored in this case. Default: as in the training.",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     include_training: Annotated[
         bool,
         typer.Option(

@@ -90,7 +90,8 @@ class ReferenceLabels:
         annotation: Which voxels count.
         regions: Structure -> voxel values that belong to it, if structures overlap.
         annotated: Case -> structures that its label map is listed to annotate.
-        missing_label: Meaning of a structure that the label map of another case does not contain.
+        missing_label: Meaning of a structure that the label map of another case does not contain;
+            None: as for the training cases of the adapters.
     """
 
     files: dict[str, Path]
@@ -98,7 +99,7 @@ class ReferenceLabels:
     annotation: Annotation = FULLY_ANNOTATED
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     annotated: dict[str, frozenset[str]] = field(default_factory=dict)
-    missing_label: MissingLabel = "absent"
+    missing_label: MissingLabel | None = None
 
 
 def read_references(
@@ -106,7 +107,7 @@ def read_references(
     values: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
     annotated_slices: str = "all",
-    missing_label: str = "absent",
+    missing_label: str | None = None,
 ) -> ReferenceLabels:
     """Finds the label maps in a folder, and what they contain by the files in or above it.
 
@@ -119,7 +120,8 @@ def read_references(
         annotated_slices: "auto" leaves out slices without any label, in cases that are drawn in
             single slices.
         missing_label: Meaning of a structure that a label map does not contain, "absent" or
-            "unannotated"; a list takes precedence for the cases in it.
+            "unannotated"; a list takes precedence for the cases in it. None: as for the training
+            cases of the adapters.
 
     Raises:
         FseftError: No label files, two files of one case, an invalid `dataset.json` or list, or an
@@ -140,7 +142,7 @@ def read_references(
         annotation,
         regions,
         annotated=_listed_structures(labels, names),
-        missing_label=check_missing_label({"": missing_label})[""],
+        missing_label=check_missing_label({"": missing_label})[""] if missing_label else None,
     )
 
 
@@ -151,7 +153,7 @@ def match_files(
     values: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
     annotated_slices: str = "all",
-    missing_label: str = "absent",
+    missing_label: str | None = None,
 ) -> MatchedCases:
     """Matches predictions and references by case name; two single files match whatever their names.
 
@@ -210,10 +212,23 @@ def _match(
         annotation=references.annotation,
         regions=references.regions,
         annotated=references.annotated,
-        missing_label=references.missing_label,
+        missing_label=references.missing_label or "absent",
     )
     index = read_index(folder / INDEX)
-    return matched if index is None else _with_index(matched, index)
+    if index is None:
+        return matched
+    if references.missing_label is None:
+        matched = replace(matched, missing_label=_rule_of_training(matched, index))
+    return _with_index(matched, index)
+
+
+def _rule_of_training(matched: MatchedCases, index: Predictions) -> MissingLabel:
+    """Returns how missing labels of the training cases were read; of several adapters, of any."""
+    for prediction, _ in matched.cases.values():
+        entry = index.cases.get(case_name(prediction))
+        if entry and entry.missing_label == "unannotated":
+            return "unannotated"
+    return "absent"
 
 
 def _with_index(matched: MatchedCases, index: Predictions) -> MatchedCases:

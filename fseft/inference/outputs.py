@@ -145,12 +145,14 @@ class PredictionFolder:
         source = [first, *others, self.overlap] if others else first
         choices: list[object] = [sorted(self.structures)] if self.structures else []
         choices += [astuple(self.cleaning)] if self.cleaning else []
+        rules = {adapter.manifest.missing_label for adapter in self.adapters}
         choices += [] if window_overlap == WINDOW_OVERLAP else [window_overlap]
         return PredictedCase(
             key=digest(source, tta, self.probabilities, list(contents), *choices),
             adapter=first,
             others=tuple(others),
             seen=any(scan in adapter.manifest.support_images for adapter in self.adapters),
+            missing_label="unannotated" if "unannotated" in rules else "absent",
         )
 
 

@@ -307,12 +307,14 @@ def joined_training_data(manifests: Sequence[Manifest]) -> dict[str, Any]:
     """
     images = _distinct([item.support_images for item in manifests])
     has_all_images = all(len(item.support_images) == item.k for item in manifests)
+    rules = {item.missing_label for item in manifests}
     cases = _distinct([[(item.dataset, name) for name in item.support] for item in manifests])
     return {
         "support": tuple(dict.fromkeys(name for _, name in cases)),
         "support_images": images,
         "dataset": ", ".join(_distinct([item.dataset.split(", ") for item in manifests])),
         "k": len(images) if has_all_images else len(cases),
+        "missing_label": "unannotated" if "unannotated" in rules else "absent",
         "scans": _joined_range([item.scans for item in manifests]),
     }
 

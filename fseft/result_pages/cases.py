@@ -152,7 +152,7 @@ def _evaluation(
     """Returns the stored scores, or those of the references; None if there is neither."""
     stored = _stored_evaluation(folder, cases)
     if labels is None:
-        return stored
+        return stored if stored and not _references_changed(folder, stored) else None
     matched = match_files(folder, labels)
     references = {case: label.absolute() for case, (_, label) in matched.cases.items()}
     if stored and stored.files and _are_scored(references, stored.files):
@@ -190,6 +190,22 @@ def _stored_evaluation(folder: Path, cases: Mapping[str, PredictedCase]) -> Eval
         logger.warning("%s: not used, as %s has changed since; evaluate again", path, changed[0])
         return None
     return evaluation
+
+
+def _references_changed(folder: Path, evaluation: Evaluation) -> bool:
+    """Returns whether a reference has other content than when it was scored, with a warning."""
+    if evaluation.files is None:
+        return False
+    for case, digest in evaluation.files.reference_sha256.items():
+        path = Path(evaluation.files.references[case])
+        if path.is_file() and file_digest(path) != digest:
+            logger.warning(
+                "%s: not used, as the reference %s has changed since; evaluate again",
+                folder / METRICS,
+                path,
+            )
+            return True
+    return False
 
 
 def _label_file(folder: Path, name: str) -> Path:

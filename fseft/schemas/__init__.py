@@ -32,7 +32,7 @@ from fseft.schemas.dataset import FULLY_ANNOTATED as FULLY_ANNOTATED
 from fseft.schemas.dataset import Annotation as Annotation
 from fseft.schemas.dataset import Case as Case
 from fseft.schemas.dataset import Dataset as Dataset
-from fseft.schemas.dataset import MissingLabel as MissingLabel
+from fseft.schemas.dataset import MissingLabel as MissingLabel  # noqa: TC001 - pydantic reads it
 from fseft.schemas.dataset import Unlabelled as Unlabelled  # noqa: TC001 - pydantic reads it
 from fseft.schemas.predictions import PredictedCase as PredictedCase
 from fseft.schemas.predictions import Predictions as Predictions
@@ -273,12 +273,11 @@ class Manifest(Document):
         "exceeds that of the background; empty: the class of the highest logit",
     )
     support: tuple[str, ...]
-    support_images: tuple[str, ...] = Field(
-        default=(), description="content keys of the training scans"
-    )
+    support_images: tuple[str, ...] = Field(default=(), description="keys of the training scans")
     scans: ScanRange | None = Field(
         default=None, description="range of the training scans; None in earlier versions"
     )
+    missing_label: MissingLabel = optional("absent", "meaning of structures that labels lack")
     dataset: str
     k: int | None = Field(
         default=None, description="number of training cases; None in earlier versions"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fseft.schemas.base import Document, FrozenModel, LabelTable, RelativePath, optional
+from fseft.schemas.dataset import MissingLabel
 
 
 class PredictedCase(FrozenModel):
@@ -15,6 +16,7 @@ class PredictedCase(FrozenModel):
         seen: Whether an adapter was trained on the scan.
         sha256: Digest of the label map; empty if it is not written, or by an earlier version.
         files: Paths of all its files in the folder; empty in files of earlier versions.
+        missing_label: "unannotated" if the labels of an adapter's training cases were read so.
         scan: Absolute paths of the files of the scan; empty in files of earlier versions.
     """
 
@@ -24,6 +26,7 @@ class PredictedCase(FrozenModel):
     seen: bool = False
     sha256: str = ""
     files: tuple[RelativePath, ...] = ()
+    missing_label: MissingLabel = optional("absent")
     scan: tuple[str, ...] = optional(())
 
 

@@ -214,6 +214,19 @@ def test_a_missing_label_may_mean_that_nobody_annotated_the_structure(sides):
         match_files(*sides, missing_label="maybe")
 
 
+@pytest.mark.parametrize(("given", "dice"), [(None, 1), ("absent", 0.5)])
+def test_missing_labels_mean_what_they_meant_in_the_training(sides, given, dice):
+    """Unless the user says otherwise."""
+    describe(sides[1].parent / "dataset.json", LIVER_AND_SPLEEN)
+    write(sides[0], a=labels(v1=1, v2=5), b=labels(v1=1, v2=5))
+    write(sides[1], a=labels(v1=1), b=labels(v1=1, v2=5))
+    case = PredictedCase(key="k", adapter="a", missing_label="unannotated")
+    index = Predictions(labels={"liver": 1, "spleen": 2}, cases={"a": case, "b": case})
+    write_document(sides[0] / "predictions.json", index)
+    result = evaluate(match_files(*sides, missing_label=given))
+    assert result.classes["spleen"].mean["dice"] == dice
+
+
 def test_an_unknown_structure_in_a_list_is_refused(sides):
     describe(sides[1].parent / "dataset.json", LIVER_AND_SPLEEN)
     (sides[1].parent / "annotations.csv").write_text("case,liver,splen\na,yes,no\n")

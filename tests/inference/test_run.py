@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from fseft import api
 from fseft.errors import FseftError
 from fseft.experiment.callbacks import Callbacks
 from fseft.inference import segment_case as step
@@ -620,6 +621,22 @@ def test_two_processes_that_share_a_folder_keep_each_others_entries(tmp_path):
     assert set(read_index(tmp_path / "predictions.json").cases) == {"x", "y", "z"}
     with pytest.raises(FseftError, match="holds predictions of other structures"):
         PredictionIndex(tmp_path, {"liver": 1}, {"sha": "runs/b"}).replace("v", entry("4"), {})
+
+
+def test_missing_labels_mean_the_same_in_training_and_evaluation(
+    blobs, workspace, tmp_path, caplog
+):
+    options = {"workspace": workspace, "device": "cpu"}
+    adapter = api.adapt(
+        blobs, "tiny", "linear-probe", k=2, epochs=2, missing_label="unannotated", **options
+    )
+    api.predict(scan_files(tmp_path / "in", "x"), adapter, tmp_path / "out", **options)
+    index = read_index(tmp_path / "out" / "predictions.json")
+    assert index.cases["x"].missing_label == "unannotated"
+    geometry = Geometry((30, 34, 38), np.diag([1.5, 1.5, 1.5, 1]))
+    write_labels(tmp_path / "labels" / "x.nii.gz", a_scan(0, geometry.shape)[1], geometry)
+    api.evaluate(tmp_path / "out", tmp_path / "labels", label_values=LABELS)
+    assert "not scored in it, as the adapter was trained so" in caplog.text
 
 
 def test_the_index_names_the_adapter_of_the_file(

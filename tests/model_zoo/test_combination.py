@@ -26,6 +26,7 @@ from fseft.schemas import (
     Selection,
     Soup,
     Strength,
+    Unlabelled,
 )
 from tests.sample_data import adapt, load_adapter
 
@@ -81,6 +82,7 @@ def test_the_manifest_holds_what_is_true_of_all_adapters(adapters, workspace, tm
     origin = Origin(sha256="0" * 64, dataset="blobs", cases=("a",))
     choices = {
         "origin": origin,
+        "unlabelled": Unlabelled(scans=("u",), sha256="0" * 64),
         "selection": Selection(key="k", method="lora", reason="best"),
         "strength": Strength(value=0.5, dice={"0.5": 0.9}),
         "soup": Soup(chosen="average", dice={}, members=()),
@@ -94,14 +96,27 @@ def test_the_manifest_holds_what_is_true_of_all_adapters(adapters, workspace, tm
     cases = {"support": ("a", "b"), "support_images": ("1", "2")}
     change_manifest(first, dataset="hospital", scans=near, **cases, **choices)
     cases = {"support": ("a",), "support_images": ("3",), "k": 1}
-    change_manifest(second, scans=far, plugins=(extra,), seed=7, **cases)
-    written = {*choices, "support", "scans", "dataset", "k", "seed", "plugins", "mirror"}
+    change_manifest(
+        second, scans=far, plugins=(extra,), seed=7, missing_label="unannotated", **cases
+    )
+    written = {
+        *choices,
+        "missing_label",
+        "support",
+        "scans",
+        "dataset",
+        "k",
+        "seed",
+        "plugins",
+        "mirror",
+    }
     combined, _ = api.combine_adapters([first, second], tmp_path / "c", workspace=workspace)
     found = combined.manifest
     assert {name: getattr(found, name) for name in choices} == dict.fromkeys(choices)
     assert (found.dataset, found.support, found.k) == ("hospital, blobs", ("a", "b"), 3)
     assert found.scans == ScanRange(spacing_mm=(0.5, 2), extent_mm=(100, 400))
     assert found.seed is None
+    assert found.missing_label == "unannotated"
     assert extra in found.plugins
     assert found.method in found.plugins
     scaled = api.scale_adapter(first, tmp_path / "s", strength=0.5, workspace=workspace).manifest

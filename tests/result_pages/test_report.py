@@ -137,6 +137,17 @@ def test_scores_of_other_predictions_are_not_used(predictions, caplog):
     assert "Scores by case" not in html
 
 
+def test_scores_of_references_that_were_edited_since_are_not_used(predictions, caplog):
+    labels = predictions.parent / "labels"
+    api.evaluate(predictions, labels, output=predictions)
+    assert "Scores by case" in page_of(predictions)
+    write_labels(labels / "good.nii.gz", organs(4), GRID)
+    html = page_of(predictions)
+    assert f"the reference {labels / 'good.nii.gz'} has changed since" in caplog.text
+    assert "Scores by case" not in html
+    assert "Scores by case" in page_of(predictions, labels=labels)  # of the references as they are
+
+
 def without_digests(path):
     """Makes `metrics.json` one of earlier versions."""
     content = json.loads(path.read_text())
