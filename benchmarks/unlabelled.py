@@ -33,6 +33,7 @@ from fseft import api
 from fseft.adaptation.request import TEACHER_DECAY
 
 ROWS = ("labelled", "average", "unlabelled", "time")
+VALIDATION_CASES = 12
 MODEL, METHOD = "phantom-tiny", "lora"
 
 
@@ -104,10 +105,9 @@ class Trial:
 
 def write_split(source: Path, work: Path, options: argparse.Namespace) -> Split:
     """Writes test or validation cases, scans and training cases, as datasets."""
-    count, names = options.test_cases, paired_cases(source)
-    order = np.random.default_rng(0).permutation(names).tolist()
-    tests, validation = order[:count], order[count : 2 * count]
-    scans, pool = order[2 * count : 2 * count + options.scans], order[2 * count + options.scans :]
+    order = np.random.default_rng(0).permutation(paired_cases(source)).tolist()
+    sizes = np.cumsum([options.test_cases, VALIDATION_CASES, options.scans])
+    tests, validation, scans, pool = (part.tolist() for part in np.split(order, sizes))
 
     def write(name: str, cases: list[str]) -> Path:
         folder = work / name
@@ -115,7 +115,9 @@ def write_split(source: Path, work: Path, options: argparse.Namespace) -> Split:
 
     largest = max(numbers(options.k))
     training = {
-        seed: write(f"train-s{seed}", np.random.default_rng(seed).permutation(pool)[:largest])
+        seed: write(
+            f"train-s{seed}", np.random.default_rng(seed).permutation(pool)[:largest].tolist()
+        )
         for seed in numbers(options.seeds)
     }
     scored = ("validation", validation) if options.validate else ("tests", tests)

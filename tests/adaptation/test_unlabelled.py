@@ -23,6 +23,8 @@ from fseft.experiment.callbacks import Callbacks
 from fseft.model_zoo.catalogue import find_model
 from fseft.planning.dataset_reading import read_dataset
 from fseft.planning.training_step import steps_in_time, unlabelled_crops
+from fseft.plugin import MethodSpec
+from fseft.registry import registry
 from fseft.schemas import Run
 from fseft.volume.geometry import Geometry
 from fseft.volume.image import write_volume
@@ -30,6 +32,13 @@ from fseft.volume.label_values import IGNORED
 from fseft.workspace import read_document
 from tests.sample_data import SHAPE, a_scan, adapt_request, equal_tensors, write_dataset
 
+ON_CROPS = [
+    spec.name
+    for spec in registry().specs("method", MethodSpec)
+    if spec.trains and spec.needs_model and spec.access == "white-box"
+    if spec.name not in ("adaptformer", "compacter")
+]
+"""Without those that need transformer blocks."""
 GEOMETRY = Geometry(SHAPE, np.diag([1.5, 1.5, 1.5, 1]))
 
 
@@ -141,6 +150,16 @@ def test_a_start_from_an_adapter_has_a_teacher_from_the_first_step(adapt, scans,
     plain = adapt(from_adapter=first, ema_decay=TEACHER_DECAY)
     taught = adapt(from_adapter=first, unlabelled=scans)
     assert not equal_tensors(load_file(plain.path), load_file(taught.path))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("method", ON_CROPS)
+def test_every_method_that_trains_on_crops_learns_from_scans(
+    method, adapt, scans, unsure_teacher, blobs, tmp_path
+):
+    adapter = adapt(method, unlabelled=scans, output=tmp_path / "run")
+    api.predict(blobs / "imagesTr" / "a_0000.nii.gz", adapter, tmp_path / "out", device="cpu")
+    assert (tmp_path / "out" / "a.nii.gz").is_file()
 
 
 def test_structures_may_overlap(adapt, scans, unsure_teacher, tmp_path):
