@@ -80,6 +80,7 @@ def test_least_recently_used_features_are_removed(request_for, workspace, monkey
     assert len(set(found) & set(kept)) == 1
 
 
+@pytest.mark.full
 def test_features_of_a_running_training_are_not_removed(request_for, workspace, monkeypatch):
     monkeypatch.setattr(step, "KEPT", 1)
 

@@ -311,9 +311,15 @@ def test_a_second_call_does_nothing(request_for, workspace):
     ("changed", "differences"),
     [
         ({"settings": ("weight_decay=0.1",)}, r"weight_decay 0.0 \(requested 0.1\)"),
-        ({"labels": ("tumour",)}, "structures Left kidney, tumour"),
+        pytest.param(
+            {"labels": ("tumour",)}, "structures Left kidney, tumour", marks=pytest.mark.full
+        ),
         ({"cases": ("a", "b")}, "training cases d, c"),
-        ({"mapping": {"tumour": "liver"}}, "rows of the head from Left kidney=kidney_left"),
+        pytest.param(
+            {"mapping": {"tumour": "liver"}},
+            "rows of the head from Left kidney=kidney_left",
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_a_run_with_other_settings_is_overwritten_only_on_request(
@@ -588,6 +594,7 @@ adapt(*pickle.load(sys.stdin.buffer))
 """
 
 
+@pytest.mark.full
 def test_a_killed_run_resumes_to_the_same_adapter(request_for, workspace, tmp_path):
     settings = ("epochs=12", "checkpoint_seconds=0")
     request = request_for("lora", settings=settings, output=tmp_path / "killed")

@@ -96,6 +96,7 @@ def test_no_case_is_scored_by_an_adapter_that_was_trained_on_it(adapt):
         assert predicted == {f"{case}.nii.gz" for case in fold}
 
 
+@pytest.mark.full
 def test_folds_have_as_many_seeds(adapt):
     adapter = adapt(cross_validate=True, seeds=2)
     for number in (1, 2):
@@ -103,6 +104,7 @@ def test_folds_have_as_many_seeds(adapt):
         assert len(fold.soup.members) == 2
 
 
+@pytest.mark.full
 def test_each_fold_chooses_its_method_on_its_own_training_cases(adapt, monkeypatch):
     monkeypatch.setattr(method_trials, "MIN_STEPS", 0)
     adapter = adapt(k=3, method="auto", minutes=0.02, cross_validate=True, folds=2)

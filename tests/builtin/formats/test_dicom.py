@@ -144,6 +144,7 @@ def test_contours_filled_by_pixel_centres_are_the_voxels(series, tmp_path):
     assert contour.ContourImageSequence[0].ReferencedSOPInstanceUID in uids
 
 
+@pytest.mark.full
 def test_a_contour_may_be_longer_than_64_kilobytes(tmp_path):
     folder = write_series(tmp_path / "ct", shape=(2, 120, 120))
     labels = (np.random.default_rng(0).random((2, 120, 120)) < 0.7).astype(np.uint8)
