@@ -31,7 +31,7 @@ _STRUCTURES = (
 REFERENCE, PREDICTION, OTHER = (86, 180, 233), (230, 159, 0), (204, 121, 167)
 """Colours of a comparison: of the reference, of the prediction, and of pixels that both assign to
 a structure, but not to the same. From Okabe & Ito 2008, for colour-blind readers."""
-_FILL_OPACITY, _ERROR_OPACITY = 0.22, 0.5
+_FILL_OPACITY, _ERROR_OPACITY = 0.35, 0.5
 _EDGES = {2: "RLAP", 1: "RLSI", 0: "APSI"}  # left, right, upper and lower edge by viewing direction
 _AIR = 0.05  # fraction of the intensity window below which the rim of a slice is cut off
 _MARGIN = 2  # pixels of air to keep around the body

@@ -213,7 +213,7 @@ def test_a_structure_is_outlined_over_a_translucent_fill():
     labels = ball((33, 33, 3), (16, 16, 1), 10)
     picture = draw_slice(np.ones(labels.shape), labels, (1, 1, 1), index=1, window=(0, 2))
     grey, colour = 128, COLOURS[0].astype(float)
-    fill = grey + 0.22 * (colour - grey)
+    fill = grey + 0.35 * (colour - grey)
     np.testing.assert_allclose(picture[128, 128], fill, atol=1.5)
     outline = has_colour(picture, COLOURS[0])
     assert 0 < outline.mean() < 0.1
