@@ -523,6 +523,9 @@ def test_an_entry_says_where_it_comes_from_and_under_which_licence(spec):
     assert card.reference
     assert spec.checkpoint.url.startswith("https://") or not spec.checkpoint.url
     assert spec.checkpoint.marks
+    contract = card.contract
+    if card.classes:  # others were trained on volumes without a size in mm
+        assert contract.spacing_mm or contract.spacing_range_mm
 
 
 MEASURED = f"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +196,14 @@ def test_a_case_that_was_measured_is_not_measured_again_for_the_sake_of_others(
     assert sorted(measured) == ["case_0", "case_1", "case_1", "case_2"]
     fresh, _ = plan_of(dataset, "none", Workspace(store.root / "other"), device="cpu")
     assert mended == fresh
+
+
+def test_measurements_stay_in_a_workspace_that_is_a_relative_path(dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for root in (Path(), Path("place")):
+        plan_of(dataset, "none", Workspace(root), device="cpu")
+        folder = root / "fingerprints" / dataset.name / "cases"
+        assert len([path for path in folder.iterdir() if path.suffix == ".npz"]) == 3
 
 
 def test_a_damaged_measurement_is_made_again(dataset, store):

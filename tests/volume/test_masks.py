@@ -46,6 +46,20 @@ def test_an_empty_mask_draws_nothing(tmp_path):
     assert set(np.unique(labels.array)) == {0, 2}
 
 
+def test_a_mask_with_several_values_is_named(tmp_path, caplog):
+    """It may number lesions, or be a label map of all structures by mistake."""
+    paths = written(tmp_path, slice(0, 2), slice(3, 4))
+    read_masks(paths)
+    assert not caplog.messages
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:2], mask[3] = 1, 2
+    write_labels(paths[1], mask, Geometry(SHAPE, np.eye(4)))
+    assert read_masks(paths).array[0, :, 0, 0].tolist() == [1, 1, 0, 2, 0, 0]
+    (message,) = caplog.messages
+    assert f"{paths[1]}: is read as the mask of one structure" in message
+    assert "(1 to 2)" in message
+
+
 def test_masks_on_different_grids_are_refused(tmp_path):
     a, b = written(tmp_path, slice(0, 1)), written(tmp_path, slice(0, 1), spacing=2.0)
     with pytest.raises(
