@@ -4,24 +4,31 @@
         [--rows full,lora] [--k 1,5] [--seeds 0] [--minutes 1] [--validate]
 
 A task is a dataset with a number of training cases and a seed; all trainings have the same CPU
-time. The regret is the Dice of the best of the fixed methods minus that of `auto`, the harm is the
-Dice of `zero-shot` minus that of `auto`, where the model knows all structures. The trainings are
-those of benchmarks/few_shot.py, which stores and resumes them.
+time, whose sum is printed first. The regret is the Dice of the best of the fixed methods minus that
+of `auto`, the harm is the Dice of `zero-shot` minus that of `auto`, where the model knows all
+structures. The trainings are those of benchmarks/few_shot.py, which stores and resumes them.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
+from typing import TYPE_CHECKING
 
 from few_shot import Trial, make_task, parse_options
+
+if TYPE_CHECKING:
+    import argparse
 
 AUTO, UNTRAINED = "auto", "zero-shot"
 FIXED = ("full", "lora")
 FIXED_IF_KNOWN = ("linear-probe", "spatial-adapter", UNTRAINED)
 """Further fixed methods, for structures that the model knows."""
-DATA = ("hippocampus", "headneck", "phantom", "torso", "phantom-known", "torso-known")
+DATA = ("hippocampus", "headneck", "phantom", "phantom-known")
+"""Tasks by default; `torso` and `torso-known` are slower."""
 KNOWN = ("phantom-known", "torso-known")
 GOAL_REGRET, GOAL_HARM = 0.01, 0.005
 """Dice that `auto` may lose on average, and to the untrained model on a task."""
@@ -45,13 +52,18 @@ class Comparison:
         return self.best.dice() - self.auto.dice()
 
     @property
+    def untrained(self) -> float | None:
+        """Dice of the untrained model, if it knows the structures."""
+        return next((trial.dice() for trial in self.fixed if trial.row == UNTRAINED), None)
+
+    @property
     def harm(self) -> float | None:
-        """Dice of the untrained model minus that of `auto`, if it knows the structures."""
-        untrained = [trial.dice() for trial in self.fixed if trial.row == UNTRAINED]
-        return untrained[0] - self.auto.dice() if untrained else None
+        """Dice of the untrained model minus that of `auto`."""
+        return None if self.untrained is None else self.untrained - self.auto.dice()
 
     def line(self) -> str:
         """Returns the line of the table."""
+        untrained = "" if self.untrained is None else f"{self.untrained:.3f}"
         harm = "" if self.harm is None else f"{self.harm:+.3f}"
         cells = (
             self.auto.task.name,
@@ -61,6 +73,7 @@ class Comparison:
             f"{self.auto.dice():.3f}",
             f"{self.best.dice():.3f} ({self.best.row})",
             f"{self.regret:+.3f}",
+            untrained,
             harm,
         )
         return f"| {' | '.join(map(str, cells))} |"
@@ -77,24 +90,33 @@ def summary(comparisons: list[Comparison]) -> str:
     return f"{text}; at most {GOAL_HARM} below zero-shot on {harmless} of {len(harms)} tasks"
 
 
-def main() -> None:
-    """Prints the table and the summary."""
-    options = parse_options(__doc__ or "", DATA, FIXED)
-    print("| data | k | seed | CPU min | auto | best fixed | regret | harm |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+def comparisons_of(options: argparse.Namespace) -> list[Comparison]:
+    """Returns the comparisons that the options ask for, none of which has run yet."""
     comparisons = []
     for name in options.data.split(","):
         task = make_task(name, options)
-        rows = [*options.rows.split(","), *(FIXED_IF_KNOWN if name in KNOWN else ())]
-        for k in map(int, options.k.split(",")):
-            for minutes in map(float, options.minutes.split(",")):
-                for seed in map(int, options.seeds.split(",")):
-                    auto, *fixed = (
-                        Trial(name, task, row, k, seed, minutes, options.work)
-                        for row in (AUTO, *rows)
-                    )
-                    comparisons.append(Comparison(auto, tuple(fixed)))
-                    print(comparisons[-1].line(), flush=True)
+        rows = [AUTO, *options.rows.split(","), *(FIXED_IF_KNOWN if name in KNOWN else ())]
+        settings = product(
+            map(int, options.k.split(",")),
+            map(int, options.seeds.split(",")),
+            map(float, options.minutes.split(",")),
+        )
+        for k, seed, minutes in settings:
+            trials = [Trial(name, task, row, k, seed, minutes, options.work) for row in rows]
+            comparisons.append(Comparison(trials[0], tuple(trials[1:])))
+    return comparisons
+
+
+def main() -> None:
+    """Prints the table and the summary."""
+    comparisons = comparisons_of(parse_options(__doc__ or "", DATA, FIXED))
+    trials = [trial for each in comparisons for trial in (each.auto, *each.fixed)]
+    minutes = sum(trial.minutes for trial in trials if trial.row != UNTRAINED)
+    print(f"{len(trials)} runs, {minutes:g} CPU minutes of training", file=sys.stderr)
+    print("| data | k | seed | CPU min | auto | best fixed | regret | zero-shot | harm |")
+    print(f"|{'---|' * 9}", flush=True)
+    for comparison in comparisons:
+        print(comparison.line(), flush=True)
     print(f"\n{summary(comparisons)}")
 
 

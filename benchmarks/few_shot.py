@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -29,7 +31,7 @@ import numpy as np
 from real_volumes import MODEL, TASKS, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -256,9 +258,9 @@ def phantom_known(_: Path, unseen: int, *, validate: bool = False, work: Path) -
 def _phantoms(folder: Path, structures: tuple[str, ...], unseen: int, *, validate: bool) -> Task:
     from fseft.phantom import PhantomSet, write_phantoms
 
-    if not folder.is_dir():
-        phantoms = PhantomSet(folder.name, "ct", structures, cases=30, seed=7)
-        write_phantoms(folder, phantoms, test_cases=2 * unseen, shift=1.0)
+    phantoms = PhantomSet(folder.name, "ct", structures, cases=30, seed=7)
+    write = partial(write_phantoms, phantoms=phantoms, test_cases=2 * unseen, shift=1.0)
+    _write_once(folder, write)
     scans = sorted((folder / "imagesTs").iterdir())
     chosen = scans[:unseen] if validate else scans[unseen : 2 * unseen]
     pool = tuple(path.name.removesuffix(".nii.gz") for path in (folder / "labelsTr").iterdir())
@@ -266,19 +268,25 @@ def _phantoms(folder: Path, structures: tuple[str, ...], unseen: int, *, validat
     return Task(name, folder, pool, tuple(chosen), labels, "", validate)
 
 
+def _write_once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Writes a dataset unless it is there; one that was interrupted is written again."""
+    if not folder.is_dir():
+        draft = folder.with_name(f".{folder.name}")
+        shutil.rmtree(draft, ignore_errors=True)
+        write(draft)
+        draft.rename(folder)
+
+
 def torso(
     data: Path, unseen: int, *, validate: bool = False, work: Path, structures: str = ""
 ) -> Task:
     """Returns the task on deformed copies of the torso CT, with twelve organs by default."""
     folder = work / "torso"
-    if not folder.is_dir():
-        write_torsos(data / "torso_ct", folder, cases=10 + 2 * unseen)
+    _write_once(folder, partial(write_torsos, data / "torso_ct", cases=10 + 2 * unseen))
     scans = sorted((folder / "imagesTr").iterdir())
-    names = [path.name.removesuffix("_0000.nii.gz") for path in scans]
+    pool = tuple(path.name.removesuffix("_0000.nii.gz") for path in scans[:10])
     chosen = scans[10 : 10 + unseen] if validate else scans[10 + unseen :]
-    labels = folder / "labelsTr"
-    name = f"torso{'-known' if structures else ''} (CT)"
-    pool = tuple(names[:10])
+    name, labels = f"torso{'-known' if structures else ''} (CT)", folder / "labelsTr"
     return Task(name, folder, pool, tuple(chosen), labels, structures, validate)
 
 
@@ -295,9 +303,8 @@ def write_torsos(source: Path, folder: Path, cases: int) -> None:
 
     scan = SimpleITK.ReadImage(source / "example_ct.nii.gz")
     image = SimpleITK.GetArrayFromImage(scan).astype(np.float32)
-    stored = SimpleITK.GetArrayFromImage(
-        SimpleITK.ReadImage(source / "example_seg_fast_force_split.nii.gz")
-    )
+    labelled = SimpleITK.ReadImage(source / "example_seg_fast_force_split.nii.gz")
+    stored = SimpleITK.GetArrayFromImage(labelled)
     label = np.zeros_like(stored)
     for value, original in enumerate(ORGANS.values(), start=1):
         label[stored == original] = value
