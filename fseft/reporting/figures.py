@@ -24,8 +24,8 @@ WINDOW_HU = (-160.0, 240.0)
 # Chosen one after the other from a grid of colours: each as far as possible, in OKLab, from those
 # before it and from the colours of a comparison, seen normally and with each colour blindness.
 _STRUCTURES = (
-    *("5522ff", "bbffcc", "bb1100", "884499", "8877ff", "ffdd00", "ee5522"),
-    *("00ee99", "99bb77", "338866", "bb33cc", "44aa66", "ffaacc", "ee22ee"),
+    *("5522ff", "bbffcc", "bb1100", "ffdd00", "884499", "00ee99", "ee5522"),
+    *("8877ff", "99bb77", "338866", "bb33cc", "44aa66", "ffaacc", "ee22ee"),
     *("996699", "aa2277", "ccbbff", "bb5544", "99dd66", "77ffff", "ddff77"),
 )
 REFERENCE, PREDICTION, OTHER = (86, 180, 233), (230, 159, 0), (204, 121, 167)
