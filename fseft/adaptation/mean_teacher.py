@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.9
 """Probability from which a label of the teacher counts."""
 START, FULL = 0.2, 0.6
-"""Fractions of the training at which the weight of these labels starts to rise, and is 1."""
+"""Fractions of the training at which the weight of these labels starts to rise, and is largest."""
+FEW_CASES = 2
+"""Training cases up to which the largest weight is 1; it is smaller in proportion to more."""
 AUGMENTATIONS = (
     *("noise", "blur", "brightness", "contrast", "gamma"),
     *("inverted_gamma", "low_resolution", "brightness_gradient", "blank_boxes"),
@@ -96,11 +98,13 @@ class MeanTeacher:
     def weight(self) -> float:
         """Weight of a voxel with a label of the teacher, 0 to 1, against one of the training cases.
 
-        A training that starts from an adapter has a good teacher from its first step on.
+        A training that starts from an adapter has a good teacher from its first step on. More
+        training cases leave less to learn from labels that may be wrong.
         """
+        largest = min(1.0, FEW_CASES / len(self.config.support.cases))
         start = 0.0 if self.config.request.origin else START
         passed = self.training.progress - start
-        return ramp(passed / (FULL - start))
+        return largest * ramp(passed / (FULL - start))
 
     def draw(self, step: int) -> UnlabelledCrops:
         """Draws the crops of a step, from anywhere in as many scans.

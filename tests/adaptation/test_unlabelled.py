@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from fseft import api
 from fseft.adaptation import mean_teacher
 from fseft.adaptation.configure import configure
-from fseft.adaptation.mean_teacher import CONFIDENCE, confident_labels
+from fseft.adaptation.mean_teacher import CONFIDENCE, MeanTeacher, confident_labels
 from fseft.adaptation.method_selection import _applicable, candidate_methods
 from fseft.adaptation.request import TEACHER_DECAY
 from fseft.api._adaptation import _unlabelled
@@ -96,6 +97,17 @@ def test_the_label_of_overlapping_structures_is_a_combination_that_exists():
 @pytest.mark.parametrize(("crops", "more"), [(1, 1), (2, 1), (3, 1), (6, 3)])
 def test_there_are_at_least_as_many_labelled_crops(crops, more):
     assert unlabelled_crops(crops) == more
+
+
+@pytest.mark.parametrize(
+    ("progress", "cases", "weight"), [(0.1, 1, 0), (0.6, 1, 1), (1, 2, 1), (1, 5, 0.4)]
+)
+def test_labels_of_the_teacher_count_later_and_less_with_more_cases(progress, cases, weight):
+    support = SimpleNamespace(cases=range(cases))
+    config = SimpleNamespace(request=SimpleNamespace(origin=None), support=support)
+    parts = {"scans": (), "source": None, "augmentations": None}
+    teacher = MeanTeacher(config, SimpleNamespace(progress=progress), **parts)
+    assert teacher.weight == pytest.approx(weight)
 
 
 # --- training -------------------------------------------------------------------------------------
