@@ -62,7 +62,7 @@ def test_a_setting_of_one_method_is_refused():
 
 
 @pytest.mark.parametrize(("parameters", "default"), [(2_800_000, "full"), (62_000_000, "lora")])
-def test_small_networks_are_trained_as_a_whole_by_default(parameters, default):
+def test_small_networks_are_trained_as_a_whole_before_structures_are_known(parameters, default):
     model = api.get_model("phantom-tiny")
     card = model.card.model_copy(update={"parameters": parameters})
     assert candidate_methods({}, replace(model, card=card))[0].name == default
@@ -86,7 +86,7 @@ def adapt(blobs, workspace):
         settings = {"k": 2, "epochs": 1, "crops_per_step": 1, "feature_passes": 1, **options}
         return api.adapt(
             blobs,
-            "tiny",
+            settings.pop("model", "tiny"),
             workspace=workspace,
             device="cpu",
             output=workspace.root / "run",
@@ -101,6 +101,15 @@ def test_the_default_method_is_taken_where_the_time_allows_too_few_steps(adapt):
     assert adapter.run.method == "lora"
     assert "says little" in adapter.run.selection.reason
     assert read_manifest(adapter.path).selection == adapter.run.selection
+
+
+@pytest.mark.parametrize(("structure", "default"), [("Left kidney", "lora"), ("tumour", "full")])
+def test_small_networks_are_trained_as_a_whole_for_new_structures_only(
+    structure, default, adapt, workspace
+):
+    model = api.get_model("tiny", workspace=workspace)
+    small = replace(model, card=model.card.model_copy(update={"parameters": 2_800_000}))
+    assert adapt(model=small, labels=[structure]).run.method == default
 
 
 @pytest.fixture
