@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from fseft.workspace import Workspace
 
 SMALL_NETWORK = 10_000_000
-"""Parameters up to which all weights are trained by default, unless the model knows a structure:
-`full` is ahead of `lora` on new structures, and behind on known ones (docs/results.md). Larger
-networks need the memory that `lora` saves."""
+"""Parameters up to which all weights are trained by default, unless the model knows most of the
+structures: `full` is behind `lora` on these (docs/results.md). Larger networks need the memory that
+`lora` saves."""
 LORA = "lora"
 TRAINED = (LORA, "full")
 """Methods for structures that are new to the model."""
@@ -157,7 +157,7 @@ def _select(
 def _applicable(config: AdaptConfig) -> list[ConfiguredMethod]:
     """Returns the methods that apply to the model and the structures, the default first.
 
-    The default is `lora` if the model knows one of the structures.
+    The default is `lora` if the model knows most of the structures.
     """
     names = {FROM_RANDOM, *TRAINED}
     has_rows = config.matched and config.request.model.card.scope != "encoder"
@@ -165,7 +165,7 @@ def _applicable(config: AdaptConfig) -> list[ConfiguredMethod]:
         names |= set(KNOWN)
         names |= {UNTRAINED} if len(config.matched) == len(config.labels) else set()
     applicable = [method for method in config.request.candidates if method.name in names]
-    if has_rows:
+    if has_rows and 2 * len(config.matched) > len(config.labels):
         applicable.sort(key=lambda method: method.name != LORA)
     if config.plan.options.channels == "all" and config.plan.preprocessing.channel_mode == "all":
         return [method for method in applicable if method.spec.access != "black-box"]

@@ -103,13 +103,16 @@ def test_the_default_method_is_taken_where_the_time_allows_too_few_steps(adapt):
     assert read_manifest(adapter.path).selection == adapter.run.selection
 
 
-@pytest.mark.parametrize(("structure", "default"), [("Left kidney", "lora"), ("tumour", "full")])
-def test_small_networks_are_trained_as_a_whole_for_new_structures_only(
-    structure, default, adapt, workspace
+@pytest.mark.parametrize(
+    ("structures", "default"),
+    [(["Left kidney"], "lora"), (["tumour"], "full"), (["Left kidney", "tumour"], "full")],
+)
+def test_small_networks_are_trained_as_a_whole_unless_most_structures_are_known(
+    structures, default, adapt, workspace
 ):
     model = api.get_model("tiny", workspace=workspace)
     small = replace(model, card=model.card.model_copy(update={"parameters": 2_800_000}))
-    assert adapt(model=small, labels=[structure]).run.method == default
+    assert adapt(model=small, labels=structures).run.method == default
 
 
 @pytest.fixture
