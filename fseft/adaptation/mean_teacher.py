@@ -153,8 +153,9 @@ class MeanTeacher:
         weights[len(labelled.labels) :] = self.weight
         annotated = labelled.annotated
         if annotated is not None:
-            everything = annotated.new_ones(len(labels), annotated.shape[1])
-            annotated = torch.cat([annotated, everything])
+            # Without a labelled crop of a structure, its mean loss would not depend on the weight.
+            known = annotated.amax(0, keepdim=True).expand(len(labels), -1)
+            annotated = torch.cat([annotated, known])
         return Batch(
             torch.cat([labelled.images, images]),
             torch.cat([labelled.labels, labels]),

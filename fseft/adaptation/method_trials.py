@@ -61,7 +61,12 @@ class Trials:
         A run that continues keeps its method.
         """
         config = self.config
-        settings = [(method.name, method.config.model_dump(mode="json")) for method in self.methods]
+        names = {method.name for method in self.methods}
+        settings = [
+            (method.name, method.config.model_dump(mode="json"))
+            for method in config.request.candidates  # in an order that no default changes
+            if method.name in names
+        ]
         training = config.training.model_dump(mode="json", exclude={"epochs"})
         preprocessing = config.plan.preprocessing.model_dump(mode="json")
         data = (config.support.cases, config.case_contents, config.labels, config.matched)

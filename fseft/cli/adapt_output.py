@@ -61,8 +61,6 @@ def training_length(config: AdaptConfig) -> str:
         return ""
     epochs = config.training.epochs
     steps = f"{epochs * request.k} steps, {pluralise(epochs, 'epoch')}"
-    if request.seeds > 1:
-        steps += f", for each of {request.seeds} seeds"
     return f"{steps} (the remaining time is measured; --minutes sets another length)"
 
 

@@ -23,7 +23,7 @@ class RemainingTime:
         """Records the progress of the job, and returns the seconds that are left.
 
         Args:
-            seconds: Time since any fixed moment.
+            seconds: Time since any fixed moment; a lower value than before starts another job.
             fraction: Fraction of the job that is finished, 0 to 1.
 
         Returns:
@@ -34,6 +34,8 @@ class RemainingTime:
             >>> job.update(0, 0), job.update(10, 0.25)
             (inf, 30.0)
         """
+        if self._samples and seconds < self._samples[-1][0]:  # another training, of the next seed
+            self._samples.clear()
         if not self._samples:
             self._started = seconds
         self._samples.append((seconds, fraction))

@@ -15,7 +15,13 @@ from safetensors.torch import load_file
 from fseft import api
 from fseft.adaptation import mean_teacher
 from fseft.adaptation.configure import configure
-from fseft.adaptation.mean_teacher import CONFIDENCE, MeanTeacher, confident_labels
+from fseft.adaptation.crop_training import Batch
+from fseft.adaptation.mean_teacher import (
+    CONFIDENCE,
+    MeanTeacher,
+    UnlabelledCrops,
+    confident_labels,
+)
 from fseft.adaptation.method_selection import _applicable, candidate_methods
 from fseft.adaptation.request import TEACHER_DECAY
 from fseft.api._adaptation import _unlabelled
@@ -76,6 +82,14 @@ def unsure_teacher(monkeypatch):
     monkeypatch.setattr(mean_teacher, "START", 0.1)
 
 
+def a_teacher(progress=1.0, cases=1):
+    """A teacher without scans, at some progress of its training."""
+    support = SimpleNamespace(cases=range(cases))
+    config = SimpleNamespace(request=SimpleNamespace(origin=None), support=support)
+    parts = {"scans": (), "source": None, "augmentations": None}
+    return MeanTeacher(config, SimpleNamespace(progress=progress), **parts)
+
+
 # --- labels of the teacher ------------------------------------------------------------------------
 
 
@@ -103,11 +117,15 @@ def test_there_are_at_least_as_many_labelled_crops(crops, more):
     ("progress", "cases", "weight"), [(0.1, 1, 0), (0.6, 1, 1), (1, 2, 1), (1, 5, 0.4)]
 )
 def test_labels_of_the_teacher_count_later_and_less_with_more_cases(progress, cases, weight):
-    support = SimpleNamespace(cases=range(cases))
-    config = SimpleNamespace(request=SimpleNamespace(origin=None), support=support)
-    parts = {"scans": (), "source": None, "augmentations": None}
-    teacher = MeanTeacher(config, SimpleNamespace(progress=progress), **parts)
-    assert teacher.weight == pytest.approx(weight)
+    assert a_teacher(progress, cases).weight == pytest.approx(weight)
+
+
+def test_the_teacher_counts_for_structures_that_a_labelled_crop_annotates(monkeypatch):
+    monkeypatch.setattr(MeanTeacher, "labels", lambda _, images: images[:, 0].long())
+    images = torch.zeros(2, 1, 4, 4, 4)
+    labelled = Batch(images, images[:, 0].long(), annotated=torch.tensor([[1, 0, 0], [0, 1, 0]]))
+    crops = UnlabelledCrops(images[:1].numpy(), images[:1].numpy())
+    assert a_teacher().extended(labelled, crops).annotated[2].tolist() == [1, 1, 0]
 
 
 # --- training -------------------------------------------------------------------------------------

@@ -67,3 +67,10 @@ def test_a_machine_that_becomes_slower_is_noticed_within_as_long_again():
     for step_number in range(11, 21):
         left = job.update(10 + 5 * (step_number - 10), step_number / 100)  # five seconds a step
     assert left == pytest.approx(5 * 80, rel=0.01)
+
+
+def test_the_training_of_another_seed_has_an_estimate_of_its_own():
+    job = RemainingTime()
+    for _ in range(2):
+        left = [job.update(second, second / 100) for second in range(11)]
+        assert left[-1] == pytest.approx(90)
