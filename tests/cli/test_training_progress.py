@@ -69,7 +69,7 @@ def test_a_machine_that_becomes_slower_is_noticed_within_as_long_again():
     assert left == pytest.approx(5 * 80, rel=0.01)
 
 
-def test_the_training_of_another_seed_has_an_estimate_of_its_own():
+def test_the_remaining_time_of_the_next_seed_starts_again():
     job = RemainingTime()
     for _ in range(2):
         left = [job.update(second, second / 100) for second in range(11)]
