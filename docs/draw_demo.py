@@ -1,4 +1,4 @@
-"""Draws `demo.png` from the folder of `fseft demo`: `python docs/make_demo.py demo`.
+"""Draws `demo.png` from the folder of `fseft demo`: `python docs/draw_demo.py demo`.
 
 The first unseen phantom in an axial and a coronal slice: the reference, then each method.
 """
